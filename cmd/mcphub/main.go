@@ -1,0 +1,93 @@
+// Command mcphub is one MCP endpoint in front of many MCP servers, for people
+// who have to operate it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker for releases.
+var version = "" //nolint:gochecknoglobals // -X can set nothing else
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run executes the command line and returns the exit status: 0, 1 for a
+// failure, 2 for wrong usage or configuration.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The first signal asks to end, the second one does not ask: give it its default meaning back.
+	context.AfterFunc(ctx, stop)
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "mcphub:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return 2
+	}
+	return 1
+}
+
+// usageError is a mistake in the command line or the configuration.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mcphub",
+		Short: "One MCP endpoint in front of many MCP servers",
+		Long: `mcphub is one MCP endpoint in front of many MCP servers. Its sessions survive
+restarts and crashes, and every message can be followed in logs, metrics and
+traces.`,
+		Example: `  mcphub serve --config mcphub.yaml
+  mcphub config check --config mcphub.yaml`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newServeCommand(), newConfigCommand(), newDemoCommand(buildVersion()), newVersionCommand())
+	return root
+}
+
+func newVersionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "mcphub", buildVersion())
+			return err
+		},
+	}
+}
+
+// buildVersion is the version of this binary, from the linker, the module or
+// the checkout it was built from.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "dev"
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mcphub-go/mcphub/pkg/telemetry"
+)
+
+func newServeCommand() *cobra.Command {
+	var s settings
+	var banner string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the hub",
+		Long: `serve runs the hub until it gets SIGTERM or SIGINT. It then stops taking
+requests, lets those under way finish, writes its sessions and ends; a second
+signal ends it at once.`,
+		Example: `  mcphub serve --config mcphub.yaml
+  MCPHUB_LISTEN=127.0.0.1:8000 mcphub serve --log-level debug
+  SESSION_DEBUG=1 mcphub serve`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			show, err := showBanner(banner, cmd.OutOrStdout())
+			if err != nil {
+				return usageError{err}
+			}
+			return serve(cmd.Context(), &s, show, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	s.bind(cmd.Flags())
+	cmd.Flags().StringVar(&banner, "banner", "auto", "print how to connect: auto (on a terminal), always or never")
+	return cmd
+}
+
+// serve runs the hub until ctx ends.
+func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer) error {
+	cfg, file, err := s.load(os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	level, err := telemetry.ParseLevel(cfg.Log.Level)
+	if err != nil {
+		return usageError{err}
+	}
+	tel, err := telemetry.Start(ctx, telemetry.Config{Version: buildVersion(), LogLevel: level, LogFormat: cfg.Log.Format,
+		SessionDebug: os.Getenv("SESSION_DEBUG"), Stderr: stderr})
+	if err != nil {
+		return usageError{err}
+	}
+	h, err := wire(cfg, tel)
+	if err != nil {
+		return errors.Join(err, tel.Shutdown(ctx))
+	}
+	l, err := listen(ctx, cfg.Listen, cfg.Admin.Listen)
+	if err != nil {
+		return errors.Join(err, h.store.Close(), tel.Shutdown(ctx))
+	}
+	tel.Logger().InfoContext(ctx, "mcphub starts", "version", buildVersion(), "config", file, "data_dir", cfg.DataDir,
+		"endpoint", l.endpoint(), "admin", l.admin(), "servers", len(cfg.Servers))
+	warnOpen(tel.Logger(), l)
+	if show {
+		printBanner(stdout, l.endpoint(), l.admin())
+	}
+	return h.run(ctx, l)
+}
+
+// listeners are the two doors of the hub.
+type listeners struct{ mcp, side net.Listener }
+
+func listen(ctx context.Context, mcp, side string) (listeners, error) {
+	var l listeners
+	var lc net.ListenConfig
+	var err error
+	if l.mcp, err = lc.Listen(ctx, "tcp", mcp); err != nil {
+		return l, fmt.Errorf("the MCP endpoint cannot listen on %s; is another hub running there? Choose an address with --listen: %w", mcp, err)
+	}
+	if l.side, err = lc.Listen(ctx, "tcp", side); err != nil {
+		return l, errors.Join(fmt.Errorf("the admin page cannot listen on %s; choose another address with --admin-listen: %w", side, err), l.mcp.Close())
+	}
+	return l, nil
+}
+
+func (l listeners) endpoint() string { return "http://" + l.mcp.Addr().String() + "/mcp" }
+func (l listeners) admin() string    { return "http://" + l.side.Addr().String() + "/" }
+
+// warnOpen says what it means to listen on more than this machine.
+func warnOpen(log *slog.Logger, l listeners) {
+	for name, listener := range map[string]net.Listener{"listen": l.mcp, "admin.listen": l.side} {
+		if addr, ok := listener.Addr().(*net.TCPAddr); ok && !addr.IP.IsLoopback() {
+			log.Warn("anybody who can reach this address can use the hub: there is no authentication yet", name, addr.String())
+		}
+	}
+}
+
+// run serves until ctx ends or a listener fails, then shuts down in order.
+func (h *hub) run(ctx context.Context, l listeners) error {
+	log := h.tel.Logger()
+	h.ready.set("sessions are being restored")
+	mcp, side := newServer(h.endpoint(), log), newServer(h.side(l.endpoint()), log)
+	failed := make(chan error, 2)
+	var serving sync.WaitGroup
+	for server, listener := range map[*http.Server]net.Listener{mcp: l.mcp, side: l.side} {
+		serving.Go(func() {
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	// Workers outlive the requests they work for, so they do not end with ctx.
+	wctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var manager, others sync.WaitGroup
+	err := h.sessions.Restore(ctx)
+	if err == nil {
+		manager.Go(func() { _ = h.sessions.Run(wctx) })
+		others.Go(func() { _ = h.store.Run(wctx) })
+		others.Go(func() { _ = h.pool.Run(wctx) })
+		h.ready.set("")
+		select {
+		case <-ctx.Done():
+			log.Info("shutting down", "budget", h.cfg.Limits.ShutdownTimeout.String())
+		case err = <-failed:
+			log.Error("a listener failed; shutting down", "err", err)
+		}
+	}
+	h.ready.set("the hub is shutting down")
+	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.Limits.ShutdownTimeout)
+	defer cancel()
+	err = errors.Join(err, h.shutdown(sctx, mcp, func() {
+		stop()
+		manager.Wait()
+	}))
+	late := waitFor(sctx, &others)
+	err = errors.Join(err, late)
+	if late == nil { // the index is written by a worker until it has ended
+		err = errors.Join(err, h.store.Close())
+	}
+	_ = side.Close()
+	serving.Wait()
+	if err == nil {
+		log.Info("stopped")
+	}
+	return errors.Join(err, h.tel.Shutdown(context.WithoutCancel(ctx)))
+}
+
+// shutdown ends the requests and writes what is left to write. What matters
+// most comes first: however long servers take to end, the sessions are stored.
+func (h *hub) shutdown(ctx context.Context, mcp *http.Server, stopWorkers func()) error {
+	h.gateway.Drain()
+	deadline, _ := ctx.Deadline()
+	dctx, cancel := context.WithTimeout(ctx, time.Until(deadline)*4/10)
+	defer cancel()
+	drained := mcp.Shutdown(dctx)
+	stopWorkers()
+	err := h.sessions.Close(ctx) // calls still under way get an error now
+	if drained != nil {
+		actx, cancel := context.WithTimeout(ctx, time.Until(deadline)/4)
+		defer cancel()
+		if mcp.Shutdown(actx) != nil {
+			_ = mcp.Close() // a reader that never reads
+		}
+		// What the last requests changed after the flush.
+		err = errors.Join(err, h.sessions.Flush(ctx))
+	}
+	if werr := h.gateway.Wait(ctx); werr != nil {
+		h.tel.Logger().Warn("some calls did not end in time")
+	}
+	return err
+}
+
+func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() { // ends with wg or with the process
+		wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return errors.New("the shutdown took longer than limits.shutdownTimeout; some servers may still be running")
+	}
+}
+
+// newServer makes an HTTP server with bounds on everything but the length of
+// an answer, which may be a stream.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// readiness says why the hub takes no requests; the zero value says nothing.
+type readiness struct{ reason atomic.Value }
+
+func (r *readiness) set(reason string) { r.reason.Store(reason) }
+
+func (r *readiness) err() error {
+	if reason, _ := r.reason.Load().(string); reason != "" {
+		return errors.New(reason)
+	}
+	return nil
+}

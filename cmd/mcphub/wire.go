@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/mcphub-go/mcphub/pkg/admin"
+	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/config"
+	"github.com/mcphub-go/mcphub/pkg/gateway"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/telemetry"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// hub is the whole graph of parts. Nothing of it runs yet.
+type hub struct {
+	cfg      config.Config
+	tel      *telemetry.Telemetry
+	store    *persist.Dir
+	sessions *session.Manager
+	pool     *upstream.Pool
+	gateway  *gateway.Gateway
+	ready    readiness
+}
+
+// wire builds the hub that cfg describes: the one place where all names meet.
+func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
+	specs, names, err := specsOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	h := &hub{cfg: cfg, tel: tel}
+	if h.store, err = persist.OpenDir(filepath.Join(cfg.DataDir, "sessions"), persist.DirConfig{Logger: tel.Logger()}); err != nil {
+		return nil, err
+	}
+	propagator := tel.Propagator()
+	if !tel.TracingEnabled() {
+		propagator = nil
+	}
+	all := catalog.New(catalog.Naming(cfg.Naming), names)
+	h.pool = upstream.NewPool(specs, upstream.Config{
+		Identity: hubIdentity(),
+		OnInventory: func(server string, inv upstream.Inventory) {
+			changed := all.Replace(server, catalog.Inventory{Tools: inv.Tools, Prompts: inv.Prompts, Resources: inv.Resources, Templates: inv.Templates})
+			h.gateway.ListChanged(changed)
+			for _, p := range all.Snapshot().Problems() {
+				if p.Server == server {
+					tel.Logger().Warn("catalog: "+p.Text, "upstream", server, "kind", p.Kind.String(), "name", p.Name)
+				}
+			}
+		},
+		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
+		Logger:         tel.Logger(),
+		TracerProvider: tel.TracerProvider(),
+		Propagator:     propagator,
+		Registerer:     tel.Registry(),
+	})
+	h.sessions = session.New(h.store, session.Config{
+		IdleTimeout:     cfg.Sessions.IdleTimeout,
+		CleanupInterval: cfg.Sessions.CleanupInterval,
+		FlushInterval:   cfg.Sessions.FlushInterval,
+		TouchThrottle:   cfg.Sessions.TouchThrottle,
+		Open:            func(ctx context.Context, s session.Session) (session.Live, error) { return h.gateway.Open(ctx, s) },
+		Logger:          tel.SessionLogger(),
+		TracerProvider:  tel.TracerProvider(),
+		Registerer:      tel.Registry(),
+	})
+	h.gateway = gateway.New(gateway.Config{
+		Sessions:        h.sessions,
+		Pool:            h.pool,
+		Catalog:         all,
+		Transparent:     cfg.Naming == string(catalog.Bare) && len(specs) == 1,
+		Version:         buildVersion(),
+		MaxRequestBytes: cfg.Limits.MaxRequestBytes,
+		MaxInFlight:     cfg.Limits.MaxInFlight,
+		Logger:          tel.Logger(),
+		TracerProvider:  tel.TracerProvider(),
+		Propagator:      propagator,
+		Registerer:      tel.Registry(),
+	})
+	return h, nil
+}
+
+// endpoint is the handler of the MCP listener.
+func (h *hub) endpoint() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/mcp", h.gateway)
+	return gateway.Guard(mux, h.cfg.AllowedHosts, h.cfg.AllowedOrigins)
+}
+
+// side is the handler of the admin listener.
+func (h *hub) side(endpoint string) http.Handler {
+	return gateway.Guard(admin.New(admin.Config{
+		Sessions: h.sessions,
+		Pool:     h.pool,
+		Metrics:  h.tel.Handler(),
+		Endpoint: endpoint,
+		Version:  buildVersion(),
+		Ready:    h.ready.err,
+		Logger:   h.tel.Logger(),
+	}), h.cfg.AllowedHosts, h.cfg.AllowedOrigins)
+}
+
+// hubIdentity is what the hub says of itself on connections of its own.
+func hubIdentity() upstream.Identity {
+	info, _ := json.Marshal(map[string]string{"name": "mcphub", "version": buildVersion()})
+	return upstream.Identity{ClientInfo: info, Capabilities: json.RawMessage(`{}`)}
+}
+
+// specsOf translates the configured servers.
+func specsOf(cfg config.Config) (specs []upstream.Spec, names []string, err error) {
+	for _, s := range cfg.Servers {
+		if s.Disabled {
+			continue
+		}
+		spec := upstream.Spec{
+			Name: s.Name, Command: s.Command, Args: s.Args, Dir: s.Cwd, URL: s.URL, Headers: map[string]string{},
+			Isolation: upstream.Isolation(s.Isolation), ConnectTimeout: s.ConnectTimeout, CallTimeout: s.CallTimeout,
+			MaxMessage: cfg.Limits.MaxMessageBytes,
+		}
+		for name, value := range s.Headers {
+			spec.Headers[name] = value.Reveal()
+		}
+		if s.Command != "" {
+			spec.Env = environment(s.Env, os.LookupEnv)
+		}
+		if s.Command == "mcphub" {
+			if spec.Command, err = os.Executable(); err != nil {
+				return nil, nil, fmt.Errorf("server %q: the path of this program is not known: %w", s.Name, err)
+			}
+		}
+		specs = append(specs, spec)
+		names = append(names, s.Name)
+	}
+	return specs, names, nil
+}
+
+// inherited are the variables that a child gets from the hub: what programs
+// need to find themselves, and no secrets.
+var inherited = [...]string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LC_ALL", "TZ", "TMPDIR"}
+
+// environment is everything a child process gets.
+func environment(configured map[string]config.Secret, lookup func(string) (string, bool)) []string {
+	env := []string{}
+	for _, name := range inherited {
+		if value, ok := lookup(name); ok {
+			if _, own := configured[name]; !own {
+				env = append(env, name+"="+value)
+			}
+		}
+	}
+	for name, value := range configured {
+		env = append(env, name+"="+value.Reveal())
+	}
+	return env
+}

@@ -1,0 +1,54 @@
+package admin
+
+import (
+	"bytes"
+	_ "embed"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+//go:embed page.html
+var pageHTML string
+
+//go:embed style.css
+var styleCSS []byte
+
+// pageTemplate escapes what clients and servers say of themselves.
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+	"ago":   func(ms int64) string { return time.Since(time.UnixMilli(ms)).Round(time.Second).String() },
+	"since": func(t time.Time) string { return time.Since(t).Round(time.Second).String() },
+	"until": func(t time.Time) string { return time.Until(t).Round(time.Second).String() },
+}).Parse(pageHTML))
+
+// maxRows bounds the sessions on the page; the API has all.
+const maxRows = 200
+
+func (a *api) page(w http.ResponseWriter, r *http.Request) {
+	all, restoring := a.cfg.Sessions.All()
+	data := struct {
+		Version, Endpoint string
+		Sessions          []session.Info
+		Count, Restoring  int
+		Upstreams         []upstream.Status
+	}{Version: a.cfg.Version, Endpoint: a.cfg.Endpoint, Sessions: all[:min(len(all), maxRows)], Count: len(all), Restoring: restoring}
+	for _, s := range a.cfg.Pool.Servers() {
+		data.Upstreams = append(data.Upstreams, s.Status())
+	}
+	var b bytes.Buffer
+	if err := pageTemplate.Execute(&b, data); err != nil {
+		a.log.ErrorContext(r.Context(), "page could not be made", "err", err)
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write(b.Bytes())
+}
+
+func (a *api) style(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/css; charset=utf-8")
+	_, _ = w.Write(styleCSS)
+}

@@ -1,0 +1,97 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestEnvironmentOverridesTheFile(t *testing.T) {
+	t.Setenv("HOME", "/home/someone")
+	c := mustParse(t, everything)
+	env := map[string]string{
+		"MCPHUB_LISTEN": "127.0.0.1:1", "MCPHUB_ADMIN_LISTEN": "127.0.0.1:2", "MCPHUB_DATA_DIR": "~/d",
+		"MCPHUB_LOG_LEVEL": "warn", "MCPHUB_LOG_FORMAT": "tint",
+	}
+	if err := c.ApplyEnv(func(name string) (string, bool) { v, ok := env[name]; return v, ok }); err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen != "127.0.0.1:1" || c.Admin.Listen != "127.0.0.1:2" || c.DataDir != "/home/someone/d" || c.Log != (Log{"warn", "tint"}) {
+		t.Errorf("%+v", c)
+	}
+	if c.Naming != "conflict" || len(c.Servers) != 2 {
+		t.Error("something else changed")
+	}
+}
+
+func TestEmptyVariableOverridesNothing(t *testing.T) {
+	c := mustParse(t, everything)
+	if err := c.ApplyEnv(func(string) (string, bool) { return "", true }); err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen != ":80" {
+		t.Error(c.Listen)
+	}
+}
+
+func TestWrongEnvironmentIsRefusedByName(t *testing.T) {
+	c := Default()
+	err := c.ApplyEnv(func(string) (string, bool) { return "canary", true })
+	if err == nil || strings.Contains(err.Error(), "canary") {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"MCPHUB_LISTEN: is not an address; expected an address host:port",
+		"MCPHUB_ADMIN_LISTEN: is not an address",
+		"MCPHUB_LOG_LEVEL: unknown value; expected trace, debug, info, warn or error",
+		"MCPHUB_LOG_FORMAT: unknown value; expected auto, tint or json",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%v", want, err)
+		}
+	}
+}
+
+func TestFinishMakesAnyConfigUsable(t *testing.T) {
+	t.Setenv("HOME", "/home/someone")
+	c := Config{Servers: []Server{{Name: "a", Command: "x", Cwd: "~/w"}, {Name: "b", URL: "http://h/"}}}
+	if err := c.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen != Default().Listen || c.DataDir != "/home/someone/.mcp-hub-lite" || c.Servers[0].Cwd != "/home/someone/w" ||
+		c.Servers[0].Isolation != "shared" || c.Servers[1].Isolation != "session" {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestHomeThatCannotBeFoundIsRefused(t *testing.T) {
+	t.Setenv("HOME", "")
+	c := Default()
+	if err := c.Finish(); err == nil || !strings.Contains(err.Error(), "home directory") {
+		t.Error(err)
+	}
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "dataDir: the ~ was not replaced") {
+		t.Error(err)
+	}
+}
+
+func TestValidateNamesTheServer(t *testing.T) {
+	c := Default()
+	c.DataDir = "/d"
+	c.Servers = []Server{
+		{Name: "docs", URL: "https://canary:canary@h/", Isolation: "session", ConnectTimeout: 1, CallTimeout: 1},
+		{Name: "docs", Command: "x", Isolation: "shared", ConnectTimeout: 1},
+	}
+	err := c.Validate()
+	if err == nil || strings.Contains(err.Error(), "canary") {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"mcpServers.docs.url: contains a user name or password",
+		"mcpServers.docs: two servers have this name",
+		"mcpServers.docs.callTimeout: is not positive",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%v", want, err)
+		}
+	}
+}

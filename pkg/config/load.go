@@ -1,0 +1,72 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+const maxFileBytes = 1 << 20
+
+// Load reads and parses the file at path, and replaces a leading ~/ in its
+// directories. Variables are looked up in each lookup in turn; without any,
+// in the environment.
+func Load(path string, lookup ...func(name string) (value string, ok bool)) (Config, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	if len(lookup) == 0 {
+		lookup = append(lookup, os.LookupEnv)
+	}
+	c, err := Parse(path, data, firstOf(lookup))
+	if err != nil {
+		return Config{}, err
+	}
+	return c, c.expandHome()
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	// One byte more than allowed: Parse sees that it is too much.
+	return io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+}
+
+func firstOf(lookups []func(string) (string, bool)) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		for _, lookup := range lookups {
+			if value, ok := lookup(name); ok {
+				return value, true
+			}
+		}
+		return "", false
+	}
+}
+
+// Parse reads data, which is YAML or JSON, on top of Default, and validates
+// it. Every ${VAR} in a value comes from lookup; nil knows no variable. The
+// error names all that is wrong, a line for each:
+//
+//	name:line:column: key path: what is wrong; what was expected
+func Parse(name string, data []byte, lookup func(name string) (value string, ok bool)) (Config, error) {
+	ps := &problems{file: name}
+	root := readDocument(data, ps)
+	if root == nil && len(ps.list) > 0 {
+		return Config{}, ps.err()
+	}
+	c := Default()
+	d := &decoder{problems: ps, lookup: lookup, keys: map[string]position{}, values: map[string]position{}}
+	if root != nil {
+		d.object(root, "", c.schema())
+	}
+	c.fill()
+	d.addFindings(c.check())
+	if err := ps.err(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}

@@ -1,0 +1,338 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// clientSession is the live half of a session: its requests under way, its
+// streams, and its links to the servers. It is a session.Live, and the
+// upstream.Sink of what its servers send outside of a call.
+type clientSession struct {
+	g      *Gateway
+	id     string
+	opened session.Session // as it was when this half was opened
+	prefix string          // of the ids of questions, unique across restarts
+	ctx    context.Context //nolint:containedctx // ends with the session
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	calls   map[jsonrpc.ID]context.CancelCauseFunc
+	links   map[string]*upstream.Link
+	streams []*stream
+	asks    map[jsonrpc.ID]chan jsonrpc.Message
+	asked   int64
+}
+
+// maxAsks bounds the questions to one client that wait for an answer.
+const maxAsks = 64
+
+// endedError is the cause of calls whose session has ended.
+type endedError struct{ reason session.Reason }
+
+func (e endedError) Error() string {
+	if e.reason == session.Shutdown {
+		return "the hub is being restarted; whether the request was carried out is not known"
+	}
+	return "the session has ended: " + string(e.reason)
+}
+
+func newClientSession(g *Gateway, s session.Session) *clientSession {
+	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:8], calls: map[jsonrpc.ID]context.CancelCauseFunc{},
+		links: map[string]*upstream.Link{}, asks: map[jsonrpc.ID]chan jsonrpc.Message{}}
+	cs.ctx, cs.cancel = context.WithCancelCause(context.Background())
+	return cs
+}
+
+// Close cancels everything that runs for the session. Its connections are
+// closed in the background, which Gateway.Wait waits for.
+func (cs *clientSession) Close(why session.Reason) {
+	cs.cancel(endedError{why})
+	cs.g.forget(cs)
+	cs.mu.Lock()
+	links := cs.links
+	cs.links = nil
+	cs.mu.Unlock()
+	for _, l := range links {
+		cs.g.wait.Go(func() { l.Close(why != session.Shutdown) })
+	}
+}
+
+// callContext derives the context of a call: it has ctx's values, and it ends
+// when the session does or when it is cancelled.
+func (cs *clientSession) callContext(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(cs.ctx, func() { cancel(context.Cause(cs.ctx)) })
+	return ctx, func(cause error) {
+		stop()
+		cancel(cause)
+	}
+}
+
+// begin notes that the request id is under way.
+func (cs *clientSession) begin(id jsonrpc.ID, cancel context.CancelCauseFunc, limit int) *jsonrpc.Error {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.calls[id] != nil {
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "a request with this id is under way already")
+	}
+	if len(cs.calls) >= limit {
+		return jsonrpc.Errorf(jsonrpc.CodeInternal, "the session has %d requests under way already", limit)
+	}
+	cs.calls[id] = cancel
+	return nil
+}
+
+func (cs *clientSession) end(id jsonrpc.ID) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	delete(cs.calls, id)
+}
+
+// link returns the session's way to a server.
+func (cs *clientSession) link(server *upstream.Server) (*upstream.Link, error) {
+	name := server.Name()
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.links == nil {
+		return nil, context.Cause(cs.ctx)
+	}
+	l := cs.links[name]
+	if l == nil {
+		s := cs.opened
+		info, _ := json.Marshal(map[string]string{"name": s.ClientName, "version": s.ClientVersion})
+		capabilities := s.Capabilities
+		if len(capabilities) == 0 || capabilities[0] != '{' { // a session of mcp-hub-lite may have none
+			capabilities = json.RawMessage(`{}`)
+		}
+		l = server.Link(upstream.LinkConfig{
+			Sink:     cs,
+			Identity: upstream.Identity{ClientInfo: info, Capabilities: capabilities},
+			Resume:   upstream.Bound(s.Upstreams[name]),
+			OnBound:  cs.bound,
+			OnReady:  cs.ready,
+		})
+		cs.links[name] = l
+	}
+	return l, nil
+}
+
+// bound keeps the session that a server gave, so that a restart can go on with it.
+func (cs *clientSession) bound(ctx context.Context, server string, b upstream.Bound) error {
+	return cs.g.cfg.Sessions.UpdateDurably(ctx, cs.id, func(s *session.Session) {
+		if s.Upstreams == nil {
+			s.Upstreams = map[string]session.Upstream{}
+		}
+		if b.SessionID == "" {
+			delete(s.Upstreams, server)
+			return
+		}
+		s.Upstreams[server] = session.Upstream(b)
+	})
+}
+
+// ready tells a server that has just been initialized for this client what an
+// earlier connection was told.
+func (cs *clientSession) ready(ctx context.Context, c *upstream.Conn) error {
+	s, err := cs.g.cfg.Sessions.Get(ctx, cs.id)
+	if err != nil {
+		return err
+	}
+	has, err := jsonrpc.Fields(c.Initialized().Capabilities, "logging", "resources")
+	if err != nil {
+		return nil //nolint:nilerr // a server without readable capabilities is asked for nothing
+	}
+	if s.LogLevel != "" && has[0] != nil {
+		_, err = c.Call(ctx, upstream.Request{Method: "logging/setLevel", Params: levelParams(s.LogLevel)})
+	}
+	for _, uri := range s.Subscriptions {
+		if err == nil && has[1] != nil && cs.g.serverOf(uri) == c.Server() {
+			_, err = c.Call(ctx, upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)})
+		}
+	}
+	return err
+}
+
+func levelParams(level string) json.RawMessage {
+	return append(append(json.RawMessage(`{"level":`), jsonrpc.String(level)...), '}')
+}
+
+func uriParams(uri string) json.RawMessage {
+	return append(append(json.RawMessage(`{"uri":`), jsonrpc.String(uri)...), '}')
+}
+
+// eachLink calls fn for every link there is.
+func (cs *clientSession) eachLink(fn func(*upstream.Link)) {
+	cs.mu.Lock()
+	links := make([]*upstream.Link, 0, len(cs.links))
+	for _, l := range cs.links {
+		links = append(links, l)
+	}
+	cs.mu.Unlock()
+	for _, l := range links {
+		fn(l)
+	}
+}
+
+// notified takes a notification of the client.
+func (cs *clientSession) notified(ctx context.Context, m jsonrpc.Message) {
+	switch m.Method {
+	case "notifications/initialized":
+		if err := cs.g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { s.State = session.Ready }); err != nil {
+			cs.g.log.DebugContext(ctx, "session is gone", "session", cs.id, "err", err)
+		}
+	case "notifications/cancelled":
+		cs.cancelled(m)
+	case "notifications/progress":
+		cs.g.tel.dropped("unsupported") // questions of servers go out without a progress token
+	default: // roots/list_changed and what the hub does not know
+		cs.eachLink(func(l *upstream.Link) {
+			if err := l.Notify(ctx, m.Method, m.Params); err != nil {
+				cs.g.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", err)
+			}
+		})
+	}
+}
+
+// cancelled cancels a request of this session, and of no other.
+func (cs *clientSession) cancelled(m jsonrpc.Message) {
+	fields, err := jsonrpc.Fields(m.Params, "requestId")
+	if err != nil || fields[0] == nil {
+		return
+	}
+	cs.mu.Lock()
+	cancel := cs.calls[jsonrpc.ID(fields[0])]
+	cs.mu.Unlock()
+	if cancel != nil {
+		cancel(errClientCancelled)
+	}
+}
+
+// Notify takes what a connection of this session sent outside of a call.
+func (cs *clientSession) Notify(m jsonrpc.Message) {
+	switch m.Method {
+	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
+		if cs.g.only == nil {
+			return // the hub's own connection hears it too, and its lists are what the client sees
+		}
+	}
+	cs.push(m)
+}
+
+// Ask takes a question that a connection of this session asked outside of a call.
+func (cs *clientSession) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	return cs.ask(ctx, m, cs.send)
+}
+
+// push sends a notification that belongs to no request.
+func (cs *clientSession) push(m jsonrpc.Message) {
+	if reason := cs.send(m); reason != "" {
+		cs.g.tel.dropped(reason)
+	}
+}
+
+// send puts m on the newest GET stream, on that one alone, and says why if it
+// cannot.
+func (cs *clientSession) send(m jsonrpc.Message) (reason string) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if len(cs.streams) == 0 {
+		return "no_stream"
+	}
+	select {
+	case cs.streams[len(cs.streams)-1].out <- m.Encode():
+		cs.g.tel.messages.Add(upstream.Out, m)
+		return ""
+	default:
+		return "slow_reader"
+	}
+}
+
+// ask sends a question of a server to the client, under an id of the hub's, and
+// waits for the answer.
+func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(jsonrpc.Message) string) (json.RawMessage, error) {
+	reply := make(chan jsonrpc.Message, 1)
+	cs.mu.Lock()
+	if len(cs.asks) >= maxAsks {
+		cs.mu.Unlock()
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many questions wait for the client's answer")
+	}
+	cs.asked++
+	id := jsonrpc.ID(fmt.Sprintf(`"hub-%s-%d"`, cs.prefix, cs.asked))
+	cs.asks[id] = reply
+	cs.mu.Unlock()
+	defer func() {
+		cs.mu.Lock()
+		delete(cs.asks, id)
+		cs.mu.Unlock()
+	}()
+	m.ID = id
+	if reason := send(m); reason != "" {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", reason)
+	}
+	select {
+	case answer := <-reply:
+		if answer.Error != nil {
+			return nil, jsonrpc.ParseError(answer.Error)
+		}
+		return answer.Result, nil
+	case <-ctx.Done():
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(ctx))
+	case <-cs.ctx.Done():
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(cs.ctx))
+	}
+}
+
+// answered hands the client's answer to whoever asked.
+func (cs *clientSession) answered(m jsonrpc.Message) bool {
+	cs.mu.Lock()
+	reply := cs.asks[m.ID]
+	delete(cs.asks, m.ID) // the first answer counts
+	cs.mu.Unlock()
+	if reply == nil {
+		return false
+	}
+	reply <- m
+	return true
+}
+
+func (cs *clientSession) attach(s *stream) bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if len(cs.streams) >= maxStreams {
+		return false
+	}
+	cs.streams = append(cs.streams, s)
+	return true
+}
+
+func (cs *clientSession) detach(s *stream) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if i := slices.Index(cs.streams, s); i >= 0 {
+		cs.streams = slices.Delete(cs.streams, i, i+1)
+	}
+}
+
+// subscribed reports whether the client asked to hear of the resource.
+func (cs *clientSession) subscribed(uri string) bool {
+	s, err := cs.g.cfg.Sessions.Get(cs.ctx, cs.id)
+	return err == nil && slices.Contains(s.Subscriptions, uri)
+}
+
+// callError is the JSON-RPC error for a call that got no answer.
+func callError(err, cause error) *jsonrpc.Error {
+	if ended, ok := errors.AsType[endedError](cause); ok {
+		return jsonrpc.Errorf(jsonrpc.CodeInternal, "%v", ended)
+	}
+	return jsonrpc.AsError(err)
+}

@@ -1,0 +1,184 @@
+// Package gateway is the MCP endpoint: Streamable HTTP in front, servers behind.
+//
+//	POST ── guard ── session ── route ──┬─ answered here: initialize, ping, merged lists
+//	                                    └─ forwarded over the session's Link to a server
+//	GET  ── guard ── session ── stream of what belongs to no request
+//
+// What is forwarded stays the bytes it was: names and progress tokens are the
+// only things rewritten.
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// Config is what a Gateway needs. Sessions, Pool and Catalog must be set.
+type Config struct {
+	Sessions *session.Manager
+	Pool     *upstream.Pool
+	Catalog  *catalog.Catalog
+
+	// Transparent passes names, lists, errors and unknown methods through to
+	// the only server there is.
+	Transparent bool
+	Version     string // of the hub, for initialize
+
+	MaxRequestBytes int64                      // body of one request; default 4 MiB
+	MaxInFlight     int                        // requests of one session at once; default 256
+	Heartbeat       time.Duration              // pause between comments on a silent stream; default 15s
+	Principal       func(*http.Request) string // who asks; default: anonymous
+
+	Logger         *slog.Logger                  // default: discard
+	TracerProvider trace.TracerProvider          // default: no-op
+	Propagator     propagation.TextMapPropagator // nil: tracing is off
+	Registerer     prometheus.Registerer         // default: metrics are not exported
+}
+
+func (c Config) maxRequestBytes() int64   { return cmp.Or(c.MaxRequestBytes, 4<<20) }
+func (c Config) maxInFlight() int         { return cmp.Or(c.MaxInFlight, 256) }
+func (c Config) heartbeat() time.Duration { return cmp.Or(c.Heartbeat, 15*time.Second) }
+
+// Gateway serves the MCP endpoint. Make one with New and serve it; Drain and
+// Wait end it.
+type Gateway struct {
+	cfg      Config
+	log      *slog.Logger
+	tel      *telemetry
+	only     *upstream.Server // the server of a transparent hub
+	draining chan struct{}
+	drain    sync.Once
+	wait     sync.WaitGroup // calls and the ends of sessions
+
+	mu   sync.Mutex
+	open map[*clientSession]bool
+}
+
+// New makes a Gateway. It starts nothing.
+func New(cfg Config) *Gateway {
+	g := &Gateway{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg),
+		draining: make(chan struct{}), open: map[*clientSession]bool{}}
+	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
+		g.only = servers[0]
+	}
+	return g
+}
+
+// ServeHTTP answers one HTTP request on the endpoint, see specification
+// 2025-11-25, basic/transports, streamable HTTP.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodPost:
+		g.post(w, r)
+	case http.MethodGet:
+		g.get(w, r)
+	case http.MethodDelete:
+		g.delete(w, r)
+	default:
+		w.Header().Set("Allow", "GET, POST, DELETE")
+		refuse(w, http.StatusMethodNotAllowed, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "method %.16q is not allowed", r.Method))
+	}
+}
+
+// Open starts the live half of a session; session.Config.Open wants it.
+func (g *Gateway) Open(_ context.Context, s session.Session) (session.Live, error) {
+	cs := newClientSession(g, s)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open[cs] = true
+	return cs, nil
+}
+
+func (g *Gateway) forget(cs *clientSession) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.open, cs)
+}
+
+func (g *Gateway) openSessions() []*clientSession {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]*clientSession, 0, len(g.open))
+	for cs := range g.open {
+		all = append(all, cs)
+	}
+	return all
+}
+
+// ListChanged tells every connected client that merged lists have changed.
+func (g *Gateway) ListChanged(kinds []catalog.Kind) {
+	if g.only != nil && g.only.Isolated() {
+		return // each client hears it from its own connection to the server
+	}
+	methods := map[string]bool{}
+	for _, k := range kinds {
+		switch k {
+		case catalog.Tools:
+			methods["notifications/tools/list_changed"] = true
+		case catalog.Prompts:
+			methods["notifications/prompts/list_changed"] = true
+		default:
+			methods["notifications/resources/list_changed"] = true
+		}
+	}
+	for _, cs := range g.openSessions() {
+		for method := range methods {
+			cs.push(jsonrpc.Message{Method: method})
+		}
+	}
+}
+
+// ServerNotification takes what a shared connection sent that belongs to no
+// call. Only an update of a resource has recipients that can be told.
+func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
+	uri, ok := jsonrpc.StringField(m.Params, "uri")
+	if m.Method != "notifications/resources/updated" || !ok {
+		g.tel.dropped("ambiguous")
+		g.log.Debug("a notification of a shared connection has no recipient", "upstream", server, "method", upstream.MethodLabel(m.Method))
+		return
+	}
+	for _, cs := range g.openSessions() {
+		if cs.subscribed(uri) {
+			cs.push(m)
+		}
+	}
+}
+
+// Drain closes the streams that would stay open for ever. Requests under way
+// go on.
+func (g *Gateway) Drain() { g.drain.Do(func() { close(g.draining) }) }
+
+// Wait waits until every call and every ended session has been seen off.
+func (g *Gateway) Wait(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { // ends with the last call, whose ends are bounded
+		g.wait.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// serverInfo is how the hub introduces itself.
+func (g *Gateway) serverInfo() json.RawMessage {
+	b, _ := json.Marshal(map[string]string{"name": "mcphub", "title": "mcphub", "version": cmp.Or(g.cfg.Version, "dev")})
+	return b
+}

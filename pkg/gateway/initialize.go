@@ -1,0 +1,185 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// settleTimeout is how long a client that comes while servers are being
+// started waits to see what they offer.
+const settleTimeout = 5 * time.Second
+
+// maxField bounds each text that a client says about itself, in bytes.
+const maxField = 256
+
+// initialize opens a session. It is the only thing that does.
+func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
+	s, e := g.newSession(r, m)
+	if e != nil {
+		refuse(w, http.StatusBadRequest, m.ID, e)
+		return
+	}
+	ctx, op := g.tel.startServe(r, "", s.ProtocolVersion, m)
+	g.settled(ctx)
+	s, token, err := g.cfg.Sessions.Create(ctx, s)
+	if err != nil {
+		op.end(ctx, jsonrpc.Message{}, err)
+		refuseSession(w, m.ID, err)
+		return
+	}
+	op.session(s.ID)
+	response := jsonrpc.NewResult(m.ID, g.initializeResult(s.ProtocolVersion))
+	op.end(ctx, response, nil)
+	g.endPrevious(ctx, r)
+	w.Header().Set(headerSession, token)
+	g.writeJSON(w, response)
+}
+
+// newSession reads what the client says of itself.
+func (g *Gateway) newSession(r *http.Request, m jsonrpc.Message) (session.Session, *jsonrpc.Error) {
+	var p struct {
+		ProtocolVersion string          `json:"protocolVersion"`
+		Capabilities    json.RawMessage `json:"capabilities"`
+		ClientInfo      struct {
+			Name    string `json:"name"`
+			Version string `json:"version"`
+		} `json:"clientInfo"`
+	}
+	if err := json.Unmarshal(m.Params, &p); err != nil || p.ProtocolVersion == "" {
+		return session.Session{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams,
+			"initialize needs the params protocolVersion, capabilities and clientInfo")
+	}
+	if len(p.Capabilities) == 0 || p.Capabilities[0] != '{' {
+		p.Capabilities = json.RawMessage(`{}`)
+	}
+	ip, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		ip = r.RemoteAddr
+	}
+	return session.Session{
+		ClientName: clip(p.ClientInfo.Name), ClientVersion: clip(p.ClientInfo.Version),
+		ProtocolVersion: mcp.NegotiateLegacyVersion(p.ProtocolVersion),
+		Capabilities:    p.Capabilities, UserAgent: clip(r.UserAgent()), IP: ip, Principal: g.principal(r),
+	}, nil
+}
+
+func clip(s string) string {
+	if len(s) > maxField {
+		s = s[:maxField]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+// endPrevious ends the session that the client had, if it sent its token along
+// with initialize: it goes on with the new one.
+func (g *Gateway) endPrevious(ctx context.Context, r *http.Request) {
+	token := r.Header.Get(headerSession)
+	if token == "" {
+		return
+	}
+	lease, err := g.cfg.Sessions.Acquire(ctx, token, g.principal(r))
+	if err != nil {
+		return
+	}
+	id := lease.Session().ID
+	lease.Release()
+	if _, err := g.cfg.Sessions.End(ctx, id, session.Disconnect); err != nil {
+		g.log.WarnContext(ctx, "the client's previous session is not removed from the store yet", "session", id, "err", err)
+	}
+}
+
+// settled gives servers that are being started a moment to say what they have.
+func (g *Gateway) settled(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	g.cfg.Pool.Settled(ctx)
+}
+
+func (g *Gateway) initializeResult(version string) json.RawMessage {
+	result := struct {
+		ProtocolVersion string          `json:"protocolVersion"`
+		Capabilities    json.RawMessage `json:"capabilities"`
+		ServerInfo      json.RawMessage `json:"serverInfo"`
+		Instructions    string          `json:"instructions,omitempty"`
+	}{version, g.capabilities(), g.serverInfo(), g.instructions()}
+	b, err := json.Marshal(result)
+	if err != nil { // a server's capabilities that are no JSON do not get this far
+		panic(err)
+	}
+	return b
+}
+
+// capabilities are what the servers can do, as far as the hub passes it on.
+func (g *Gateway) capabilities() json.RawMessage {
+	if g.only != nil {
+		if init, ok := g.only.Initialized(); ok {
+			return g.transparentCapabilities(init)
+		}
+	}
+	// Tools, prompts and resources are always offered: a server that is down
+	// now may bring some later.
+	caps := map[string]json.RawMessage{
+		"tools":   json.RawMessage(`{"listChanged":true}`),
+		"prompts": json.RawMessage(`{"listChanged":true}`),
+	}
+	subscribe := false
+	for _, s := range g.cfg.Pool.Servers() {
+		init, _ := s.Initialized()
+		fields, err := jsonrpc.Fields(init.Capabilities, "logging", "completions", "resources")
+		if err != nil {
+			continue
+		}
+		for i, name := range []string{"logging", "completions"} {
+			if fields[i] != nil {
+				caps[name] = json.RawMessage(`{}`)
+			}
+		}
+		if sub, err := jsonrpc.Fields(fields[2], "subscribe"); err == nil && string(sub[0]) == "true" {
+			subscribe = true
+		}
+	}
+	caps["resources"] = json.RawMessage(`{"subscribe":` + strconv.FormatBool(subscribe) + `,"listChanged":true}`)
+	b, _ := json.Marshal(caps)
+	return b
+}
+
+// transparentCapabilities passes on what the only server said. Tasks are left
+// out where all clients share a connection: the server could not tell theirs apart.
+func (g *Gateway) transparentCapabilities(init upstream.Initialized) json.RawMessage {
+	if !g.only.Isolated() {
+		if caps, err := jsonrpc.Rewrite(init.Capabilities, jsonrpc.Edit{Name: "tasks"}); err == nil {
+			return caps
+		}
+	}
+	if len(init.Capabilities) == 0 {
+		return json.RawMessage(`{}`)
+	}
+	return init.Capabilities
+}
+
+// instructions joins what the servers tell a model about themselves.
+func (g *Gateway) instructions() string {
+	var parts []string
+	for _, s := range g.cfg.Pool.Servers() {
+		init, _ := s.Initialized()
+		switch {
+		case init.Instructions == "":
+		case g.only != nil:
+			return init.Instructions
+		default:
+			parts = append(parts, "# "+s.Name()+"\n\n"+init.Instructions)
+		}
+	}
+	return strings.Join(parts, "\n\n")
+}

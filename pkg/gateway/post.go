@@ -1,0 +1,195 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+const (
+	headerSession = "Mcp-Session-Id"
+	headerVersion = "Mcp-Protocol-Version"
+	typeJSON      = "application/json"
+	typeEvents    = "text/event-stream"
+
+	// codeUnsupportedVersion is the error code of specification 2026-07-28 for
+	// a protocol version that the server does not speak.
+	codeUnsupportedVersion = -32022
+
+	bodyTimeout = 30 * time.Second // for a client to send its request
+)
+
+// post takes one message of a client.
+func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
+	m, ok := g.readMessage(w, r)
+	if !ok {
+		return
+	}
+	if !checkVersion(w, r, m.ID) {
+		return
+	}
+	if m.Kind() == jsonrpc.Request && m.Method == string(mcp.MethodInitialize) {
+		g.initialize(w, r, m)
+		return
+	}
+	token, ok := sessionToken(w, r, m.ID)
+	if !ok {
+		return
+	}
+	lease, err := g.cfg.Sessions.Acquire(r.Context(), token, g.principal(r))
+	if err != nil {
+		refuseSession(w, m.ID, err)
+		return
+	}
+	live, err := lease.Live(r.Context())
+	if err != nil {
+		lease.Release()
+		refuseSession(w, m.ID, err)
+		return
+	}
+	cs := live.(*clientSession) //nolint:forcetypeassert // Open makes no other
+	if m.Kind() == jsonrpc.Request {
+		g.request(w, r, cs, lease, m)
+		return
+	}
+	defer lease.Release()
+	if m.Kind() == jsonrpc.Response {
+		g.tel.messages.Add(upstream.In, m)
+		if !cs.answered(m) {
+			refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "no question with this id waits for an answer"))
+			return
+		}
+	} else {
+		ctx, op := g.tel.startServe(r, cs.id, lease.Session().ProtocolVersion, m)
+		cs.notified(ctx, m)
+		op.end(ctx, jsonrpc.Message{}, nil)
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// readMessage reads and parses the body, and answers the request itself where
+// that fails.
+func (g *Gateway) readMessage(w http.ResponseWriter, r *http.Request) (jsonrpc.Message, bool) {
+	fail := func(status int, id jsonrpc.ID, e *jsonrpc.Error) (jsonrpc.Message, bool) {
+		refuse(w, status, id, e)
+		return jsonrpc.Message{}, false
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != typeJSON {
+		return fail(http.StatusUnsupportedMediaType, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Content-Type must be application/json"))
+	}
+	if !accepts(r, typeJSON) || !accepts(r, typeEvents) {
+		return fail(http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
+			"Accept must list both application/json and text/event-stream"))
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.cfg.maxRequestBytes()))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	if tooLong, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return fail(http.StatusRequestEntityTooLarge, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the message is longer than %d bytes", tooLong.Limit))
+	} else if err != nil {
+		return fail(http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeParse, "the message could not be read"))
+	}
+	m, err := jsonrpc.Parse(body)
+	if err != nil {
+		return fail(http.StatusBadRequest, m.ID, jsonrpc.AsError(err))
+	}
+	return m, true
+}
+
+// accepts reports whether the client takes the media type.
+func accepts(r *http.Request, want string) bool {
+	group, _, _ := strings.Cut(want, "/")
+	for _, header := range r.Header.Values("Accept") {
+		for part := range strings.SplitSeq(header, ",") {
+			kind, params, err := mime.ParseMediaType(part)
+			if err == nil && params["q"] != "0" && (kind == want || kind == "*/*" || kind == group+"/*") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkVersion refuses protocol versions that the hub does not speak. A client
+// that names none is taken at its session's word.
+func checkVersion(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) bool {
+	version := r.Header.Get(headerVersion)
+	legacy := legacyVersions()
+	if version == "" || slices.Contains(legacy, version) {
+		return true
+	}
+	if len(version) > 32 {
+		version = version[:32]
+	}
+	data, _ := json.Marshal(map[string]any{"supported": legacy, "requested": version})
+	refuse(w, http.StatusBadRequest, id, &jsonrpc.Error{Code: codeUnsupportedVersion, Data: data,
+		Message: "unsupported protocol version; use one of: " + strings.Join(legacy, ", ")})
+	return false
+}
+
+// legacyVersions are the versions with a handshake and sessions.
+func legacyVersions() []string {
+	var out []string
+	for _, v := range mcp.ValidProtocolVersions {
+		if !mcp.IsModernProtocol(v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// sessionToken returns the session header, and refuses where there is not
+// exactly one.
+func sessionToken(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) (string, bool) {
+	switch values := r.Header.Values(headerSession); {
+	case len(values) == 1 && values[0] != "":
+		return values[0], true
+	case len(values) > 1:
+		refuse(w, http.StatusBadRequest, id, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "there is more than one Mcp-Session-Id header"))
+	default:
+		refuse(w, http.StatusBadRequest, id, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
+			"the Mcp-Session-Id header is missing; send initialize first and repeat the id it returns"))
+	}
+	return "", false
+}
+
+func (g *Gateway) principal(r *http.Request) string {
+	if g.cfg.Principal == nil {
+		return ""
+	}
+	return g.cfg.Principal(r)
+}
+
+// delete ends the client's session.
+func (g *Gateway) delete(w http.ResponseWriter, r *http.Request) {
+	if !checkVersion(w, r, "") {
+		return
+	}
+	token, ok := sessionToken(w, r, "")
+	if !ok {
+		return
+	}
+	lease, err := g.cfg.Sessions.Acquire(r.Context(), token, g.principal(r))
+	if err != nil {
+		refuseSession(w, "", err)
+		return
+	}
+	id := lease.Session().ID
+	lease.Release()
+	if _, err := g.cfg.Sessions.End(context.WithoutCancel(r.Context()), id, endedByClient); err != nil {
+		refuseSession(w, "", err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}

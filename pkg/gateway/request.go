@@ -1,0 +1,54 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
+)
+
+const endedByClient = session.ClientDelete
+
+// errClientCancelled is the cause of a call that the client took back.
+var errClientCancelled = errors.New("cancelled by the client")
+
+// request answers a request of a session. The call itself does not depend on
+// the HTTP request: a client that loses its connection has not cancelled,
+// specification 2025-11-25, basic/transports.
+func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSession, lease *session.Lease, m jsonrpc.Message) {
+	ctx, op := g.tel.startServe(r, cs.id, lease.Session().ProtocolVersion, m)
+	ctx, cancel := cs.callContext(ctx)
+	x := newExchange(g, cs, m.ID, ctx)
+	if e := cs.begin(m.ID, cancel, g.cfg.maxInFlight()); e != nil {
+		cancel(nil)
+		lease.Release()
+		op.end(ctx, jsonrpc.NewError(m.ID, e), nil)
+		status := http.StatusBadRequest
+		if e.Code == jsonrpc.CodeInternal {
+			status = http.StatusServiceUnavailable
+			w.Header().Set("Retry-After", "1")
+		}
+		refuse(w, status, m.ID, e)
+		return
+	}
+	g.wait.Go(func() {
+		defer lease.Release()
+		response, err := g.route(ctx, cs, x, m)
+		cs.end(m.ID)
+		cause := context.Cause(ctx)
+		cancel(nil)
+		op.end(ctx, response, err)
+		switch {
+		case errors.Is(cause, errClientCancelled):
+			x.finish(jsonrpc.Message{}) // a cancelled request gets no response
+		case err != nil:
+			x.finish(jsonrpc.NewError(m.ID, callError(err, cause)))
+		default:
+			response.ID = m.ID
+			x.finish(response)
+		}
+	})
+	x.serve(w, r)
+}

@@ -1,0 +1,202 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// telemetry is what the gateway reports to.
+type telemetry struct {
+	tracer     trace.Tracer
+	propagator propagation.TextMapPropagator
+
+	duration *prometheus.HistogramVec // s, one operation
+	inFlight prometheus.Gauge         // requests
+	streams  *prometheus.GaugeVec     // by stream
+	drops    *prometheus.CounterVec   // by reason
+	messages *upstream.Messages
+	lookup   func(method, name string) bool
+}
+
+func newTelemetry(cfg Config) *telemetry {
+	var tp trace.TracerProvider = noop.NewTracerProvider()
+	if cfg.TracerProvider != nil {
+		tp = cfg.TracerProvider
+	}
+	f := promauto.With(cfg.Registerer)
+	t := &telemetry{
+		tracer: tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway"), propagator: cfg.Propagator,
+		duration: upstream.NewOperationHistogram(cfg.Registerer, "mcp_server_operation_duration_seconds",
+			"Time from receiving a message of a client to the answer."),
+		inFlight: upstream.NewInFlight(cfg.Registerer, "downstream"),
+		messages: upstream.NewMessages(cfg.Registerer, "downstream"),
+		streams: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_streams_active", Help: "Event streams to clients that are open."},
+			[]string{"stream"}),
+		drops: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_notifications_dropped_total",
+			Help: "Notifications that reached no client."}, []string{"reason"}),
+		lookup: func(method, name string) bool {
+			s := cfg.Catalog.Snapshot()
+			_, ok := s.Tool(name)
+			if method == "prompts/get" {
+				_, ok = s.Prompt(name)
+			}
+			return ok
+		},
+	}
+	for _, s := range []string{"get_sse", "post_sse"} {
+		t.streams.WithLabelValues(s)
+	}
+	for _, r := range []string{"no_stream", "slow_reader", "ambiguous", "unsupported"} {
+		t.drops.WithLabelValues(r)
+	}
+	return t
+}
+
+func (t *telemetry) dropped(reason string) { t.drops.WithLabelValues(reason).Inc() }
+
+// operation is the span and the measurement of one inbound message.
+type operation struct {
+	tel                   *telemetry
+	span                  trace.Span
+	start                 time.Time
+	method, tool, version string
+	request               bool
+}
+
+// startServe begins the SERVER span of a message. Its parent is the context in
+// params._meta if there is one (SEP-414), else that of the HTTP headers.
+func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jsonrpc.Message) (context.Context, *operation) {
+	t.messages.Add(upstream.In, m)
+	ctx := r.Context()
+	op := &operation{tel: t, start: time.Now(), method: upstream.MethodLabel(m.Method), version: version,
+		request: m.Kind() == jsonrpc.Request}
+	target := ""
+	if m.Method == "tools/call" || m.Method == "prompts/get" {
+		name, _ := jsonrpc.StringField(m.Params, "name")
+		if target = upstream.Other; t.lookup(m.Method, name) {
+			target = name
+		}
+	}
+	if m.Method == "tools/call" {
+		op.tool = target
+	}
+	if op.request {
+		t.inFlight.Inc()
+	}
+	if t.propagator != nil {
+		ctx = t.extract(ctx, r, m)
+	}
+	name := op.method
+	if target != "" {
+		name += " " + target
+	}
+	ctx, op.span = t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer))
+	if op.span.IsRecording() {
+		op.span.SetAttributes(serveAttributes(r, version, target, m)...)
+		op.session(sessionID)
+	}
+	return ctx, op
+}
+
+func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message) []attribute.KeyValue {
+	attrs := []attribute.KeyValue{semconv.McpMethodNameKey.String(m.Method), semconv.NetworkTransportTCP,
+		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strconv.Itoa(r.ProtoMajor) + "." + strconv.Itoa(r.ProtoMinor)),
+		semconv.McpProtocolVersion(version)}
+	if m.ID != "" {
+		attrs = append(attrs, semconv.JSONRPCRequestID(string(m.ID)))
+	}
+	switch m.Method {
+	case "tools/call":
+		attrs = append(attrs, semconv.GenAIToolName(target), semconv.GenAIOperationNameExecuteTool)
+	case "prompts/get":
+		attrs = append(attrs, semconv.GenAIPromptName(target))
+	case "resources/read", "resources/subscribe", "resources/unsubscribe":
+		if uri, ok := jsonrpc.StringField(m.Params, "uri"); ok {
+			attrs = append(attrs, semconv.McpResourceURI(uri))
+		}
+	}
+	if host, port, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		n, _ := strconv.Atoi(port)
+		attrs = append(attrs, semconv.ClientAddress(host), semconv.ClientPort(n))
+	}
+	return attrs
+}
+
+// session notes the public id of the session the message belongs to.
+func (o *operation) session(id string) {
+	if id != "" {
+		o.span.SetAttributes(semconv.McpSessionID(id))
+	}
+}
+
+// extract finds the remote parent of a message.
+func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Message) context.Context {
+	carrier := propagation.MapCarrier{}
+	if meta, err := jsonrpc.Fields(m.Params, "_meta"); err == nil && meta[0] != nil {
+		for _, key := range []string{"traceparent", "tracestate", "baggage"} {
+			if v, ok := jsonrpc.StringField(meta[0], key); ok {
+				carrier.Set(key, v)
+			}
+		}
+	}
+	if carrier["traceparent"] != "" {
+		if remote := t.propagator.Extract(ctx, carrier); trace.SpanContextFromContext(remote).IsValid() {
+			return remote
+		}
+	}
+	return t.propagator.Extract(ctx, propagation.HeaderCarrier(r.Header))
+}
+
+// callerFaults are the codes that are no error of the server, semantic
+// conventions for MCP, error.type on SERVER spans.
+var callerFaults = map[int]bool{-32700: true, -32600: true, -32601: true, -32602: true, -32002: true}
+
+// end finishes the span and records the duration. err is a refusal of the hub
+// or the reason why there is no response.
+func (o *operation) end(ctx context.Context, response jsonrpc.Message, err error) {
+	if o.request {
+		o.tel.inFlight.Dec()
+	}
+	refusal, refused := errors.AsType[*jsonrpc.Error](err)
+	if refused {
+		response, err = jsonrpc.NewError("", refusal), nil
+	}
+	kind := upstream.ErrorType(response, err)
+	if errors.Is(context.Cause(ctx), errClientCancelled) {
+		kind = "cancelled"
+	}
+	if code, cerr := strconv.Atoi(kind); cerr == nil {
+		o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
+		if callerFaults[code] {
+			kind = ""
+		}
+	}
+	if kind != "" && o.span.IsRecording() {
+		text := kind
+		if response.Error != nil {
+			text = jsonrpc.ParseError(response.Error).Message
+		} else if err != nil {
+			text = err.Error()
+		}
+		o.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+		o.span.SetStatus(codes.Error, text)
+	}
+	o.span.End()
+	upstream.Observe(ctx, o.tel.duration.WithLabelValues(o.method, o.tool, upstream.BoundErrorType(kind), "tcp", o.version), time.Since(o.start))
+}

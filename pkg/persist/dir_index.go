@@ -1,0 +1,121 @@
+package persist
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	indexFile  = "index" + extension
+	indexDelay = 200 * time.Millisecond // from a change to the index that shows it
+	indexShare = 100                    // writing the index takes at most 1/100 of the time
+	indexRetry = 10 * time.Second       // after a failure
+)
+
+// Run keeps index.json up to date until ctx ends, and then returns nil; what is
+// stale by then is left to Close. The index is rewritten 200 ms after keys came
+// or went, and less often where that would take more than 1 % of the time. A
+// failure is logged and tried again: nothing but the index suffers. Run returns
+// ErrClosed when the store is closed before ctx ends.
+func (d *Dir) Run(ctx context.Context) error {
+	delay := indexDelay
+	for {
+		err := d.awaitStale(ctx, delay)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		started := time.Now()
+		if err := d.refreshIndex(); err != nil {
+			d.log.Warn("index of the store not written; no record is affected", "dir", d.path, "err", err)
+			d.markStale()
+			delay = indexRetry
+			continue
+		}
+		delay = delayAfter(time.Since(started))
+	}
+}
+
+// delayAfter is the wait before an index that took this long to write is
+// written again.
+func delayAfter(took time.Duration) time.Duration {
+	return max(indexDelay, (indexShare-1)*took)
+}
+
+// awaitStale returns when a change is delay old or ctx has ended, and returns
+// ErrClosed when the store is closed.
+func (d *Dir) awaitStale(ctx context.Context, delay time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.closed:
+		return ErrClosed
+	case <-d.stale:
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.closed:
+		return ErrClosed
+	case <-time.After(delay):
+		return nil
+	}
+}
+
+func (d *Dir) markStale() {
+	select {
+	case d.stale <- struct{}{}:
+	default: // Run has been told
+	}
+}
+
+func (d *Dir) refreshIndex() error {
+	select {
+	case <-d.closed:
+		return nil // Close writes it
+	case d.indexing <- struct{}{}:
+	}
+	defer func() { <-d.indexing }()
+	return d.writeIndex()
+}
+
+// writeIndex is called with the indexing token.
+func (d *Dir) writeIndex() error {
+	if d.indexIsCurrent() {
+		return nil
+	}
+	keys, version := d.snapshot()
+	data, err := d.encodeIndex(keys)
+	if err != nil {
+		return err
+	}
+	if err := replace(d.files, indexFile, data); err != nil {
+		return fmt.Errorf("write index: %w", err)
+	}
+	if err := d.files.syncDir("."); err != nil {
+		return fmt.Errorf("write index: %w", err)
+	}
+	d.mu.Lock()
+	d.indexed = version
+	d.mu.Unlock()
+	return nil
+}
+
+func (d *Dir) indexIsCurrent() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.indexed == d.version
+}
+
+func (d *Dir) encodeIndex(keys []string) ([]byte, error) {
+	slices.Sort(keys)
+	if keys == nil {
+		keys = []string{} // [] rather than null
+	}
+	return json.Marshal(map[string][]string{d.field: keys})
+}

@@ -1,0 +1,95 @@
+package persist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"time"
+)
+
+const quarantine = "quarantine"
+
+// SetAside implements Store. The file is moved, unread and unchanged, to
+// quarantine/<key>.json, or <key>.2.json and so on when the name is taken; the
+// same name with .reason appended tells when and why.
+func (d *Dir) SetAside(ctx context.Context, key, reason string) error {
+	if err := d.begin(ctx); err != nil {
+		return err
+	}
+	defer d.end()
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if err := d.setAside(key, reason); err != nil {
+		return fmt.Errorf("set aside %q: %w", key, err)
+	}
+	return nil
+}
+
+func (d *Dir) setAside(key, reason string) error {
+	if ok, err := d.isRecord(fileOf(key)); err != nil {
+		return err
+	} else if ok {
+		if err := d.move(key, reason); err != nil {
+			return err
+		}
+	}
+	d.remember([]Change{{Key: key}}, []error{nil})
+	return errors.Join(d.syncQuarantine(), d.syncNames())
+}
+
+func (d *Dir) move(key, reason string) error {
+	to, err := d.asideName(key)
+	if err != nil {
+		return err
+	}
+	text := time.Now().UTC().Format(time.RFC3339) + " " + reason + "\n"
+	if err := writeNew(d.files, to+".reason", []byte(text)); err != nil {
+		return err
+	}
+	d.unsynced.Store(true)
+	if err := d.files.rename(fileOf(key), to); err != nil {
+		return errors.Join(err, d.files.remove(to+".reason"))
+	}
+	d.asideUnsynced = true
+	return nil
+}
+
+// syncQuarantine tries again after a failure, like syncNames.
+func (d *Dir) syncQuarantine() error {
+	if !d.asideUnsynced {
+		return nil
+	}
+	if err := d.files.syncDir(quarantine); err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	d.asideUnsynced = false
+	return nil
+}
+
+// asideName returns a name in the quarantine that neither a record nor a reason
+// has.
+func (d *Dir) asideName(key string) (string, error) {
+	if err := d.files.mkdir(quarantine); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	name := quarantine + "/" + fileOf(key)
+	for n := 2; ; n++ {
+		free, err := d.isFree(name)
+		if free || err != nil {
+			return name, err
+		}
+		name = quarantine + "/" + key + "." + strconv.Itoa(n) + extension
+	}
+}
+
+func (d *Dir) isFree(name string) (bool, error) {
+	for _, n := range []string{name, name + ".reason"} {
+		if _, err := d.root.Lstat(n); !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,194 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/persist"
+)
+
+// commit is one caller's wait for the batch that writes id.
+type commit struct {
+	id   string
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+// commit returns when what is true of id now is on stable storage: its record,
+// or its absence. Whoever finds the writer's token free writes the batch for
+// all who wait. If ctx ends before the batch was begun, nothing is written.
+func (m *Manager) commit(ctx context.Context, id string) error {
+	c := &commit{id: id, done: make(chan struct{})}
+	m.mu.Lock()
+	m.commits = append(m.commits, c)
+	m.mu.Unlock()
+	select {
+	case <-c.done:
+		return c.err
+	case m.writing <- struct{}{}:
+		m.writeBatch(ctx, false)
+		<-m.writing
+		<-c.done
+		return c.err
+	case <-ctx.Done():
+		m.mu.Lock()
+		i := slices.Index(m.commits, c)
+		if i >= 0 {
+			m.commits = slices.Delete(m.commits, i, i+1)
+		}
+		m.mu.Unlock()
+		if i >= 0 {
+			return context.Cause(ctx)
+		}
+		<-c.done // the batch is under way and bounded by WriteTimeout
+		return c.err
+	}
+}
+
+// Flush writes every changed session in one batch. Changes made meanwhile are
+// kept for the next one, and those that could not be written stay marked.
+func (m *Manager) Flush(ctx context.Context) error {
+	select {
+	case m.writing <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("flush: the writer is busy: %w", context.Cause(ctx))
+	}
+	defer func() { <-m.writing }()
+	return m.writeBatch(ctx, true)
+}
+
+// batch is what one write takes from the Manager.
+type batch struct {
+	commits []*commit
+	marks   map[string]time.Time // the marks it answers
+	changes []persist.Change
+	access  map[string]int64 // LastAccessedAt as written
+}
+
+// take collects what waits for the writer. The records are encoded as they
+// are now; a commit takes the mark of its id along, because the same write
+// answers both.
+func (m *Manager) take(all bool) (b batch, sessions []Session) {
+	b.marks, b.access = map[string]time.Time{}, map[string]int64{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b.commits, m.commits = m.commits, nil
+	if all {
+		// Swap the set rather than clearing it afterwards: a session that
+		// changes while we write is marked in the new set and not forgotten.
+		b.marks, m.dirty = m.dirty, make(map[string]time.Time)
+	}
+	seen := make(map[string]bool, len(b.commits)+len(b.marks))
+	add := func(id string) {
+		if seen[id] {
+			return
+		}
+		seen[id] = true
+		if since, ok := m.dirty[id]; ok {
+			b.marks[id] = since
+			delete(m.dirty, id)
+		}
+		if e := m.live[id]; e != nil {
+			sessions = append(sessions, e.s)
+		} else {
+			b.changes = append(b.changes, persist.Change{Key: id})
+		}
+	}
+	for _, c := range b.commits {
+		add(c.id)
+	}
+	for id := range b.marks {
+		add(id)
+	}
+	return b, sessions
+}
+
+// writeBatch writes what waits: the commits, and with all every marked
+// session. The caller holds the writer's token.
+func (m *Manager) writeBatch(ctx context.Context, all bool) error {
+	b, sessions := m.take(all)
+	if len(b.changes)+len(sessions) == 0 {
+		if all {
+			m.metrics.flushes.WithLabelValues("skipped").Inc()
+		}
+		return nil
+	}
+	start := time.Now()
+	// The batch serves many callers: it neither ends with one of them nor hangs below one's span.
+	ctx = trace.ContextWithSpanContext(context.WithoutCancel(ctx), trace.SpanContext{})
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.writeTimeout())
+	defer cancel()
+	ctx, span := m.tracer.Start(ctx, "mcphub.session.flush", trace.WithNewRoot(), trace.WithAttributes(
+		attribute.Int("mcphub.session.count", len(b.changes)+len(sessions)),
+		attribute.Int("mcphub.session.durable_count", len(b.commits))))
+	defer span.End()
+
+	failures := map[string]error{}
+	bytes := 0
+	for _, s := range sessions {
+		value, err := encode(s)
+		if err != nil { // metadata that is no JSON; Update's caller put it there
+			failures[s.ID] = err
+			continue
+		}
+		bytes += len(value)
+		b.access[s.ID] = s.LastAccessedAt
+		b.changes = append(b.changes, persist.Change{Key: s.ID, Value: value})
+	}
+	err := m.store.Apply(ctx, b.changes)
+	if partial, ok := errors.AsType[*persist.BatchError](err); ok {
+		for id, err := range partial.Failed {
+			failures[id] = err
+		}
+	} else if err != nil {
+		for _, c := range b.changes {
+			failures[c.Key] = err
+		}
+	}
+	m.settle(b, failures)
+	m.metrics.flushed(start, bytes, failures)
+	if len(failures) == 0 {
+		m.log.DebugContext(ctx, "sessions flushed", "count", len(b.changes), "durable", len(b.commits), "bytes", bytes,
+			"took", time.Since(start).String())
+		return nil
+	}
+	err = fmt.Errorf("flush: %d of %d sessions could not be written: %w", len(failures), len(b.changes), anyOf(failures))
+	return failed(span, err)
+}
+
+// settle tells the waiting callers how their write went and marks again what
+// was not written.
+func (m *Manager) settle(b batch, failures map[string]error) {
+	m.mu.Lock()
+	for id, since := range b.marks {
+		if failures[id] != nil {
+			m.mark(id)
+			m.dirty[id] = since
+		}
+	}
+	for id, access := range b.access {
+		if e := m.live[id]; e != nil && failures[id] == nil {
+			e.stored = access
+		}
+	}
+	m.mu.Unlock()
+	for _, c := range b.commits {
+		if err := failures[c.id]; err != nil {
+			c.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		close(c.done)
+	}
+}
+
+func anyOf(failures map[string]error) error {
+	for id, err := range failures {
+		return fmt.Errorf("session %s: %w", id, err)
+	}
+	return nil
+}

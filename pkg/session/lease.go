@@ -1,0 +1,129 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Lease holds a session while a request or a stream is served: a leased
+// session does not expire. Its start and its end are activity.
+type Lease struct {
+	m       *Manager
+	e       *entry
+	release sync.Once
+}
+
+// Acquire leases the session that token opens to principal. Every refusal is
+// ErrNotFound and nothing is created, or ErrUnavailable.
+func (m *Manager) Acquire(ctx context.Context, token, principal string) (*Lease, error) {
+	id, verifier, ok := splitToken(token)
+	if !ok {
+		m.metrics.refused("malformed")
+		return nil, ErrNotFound
+	}
+	e, err := m.lookup(ctx, id)
+	if err != nil {
+		if err == ErrNotFound { //nolint:errorlint // lookup returns it unwrapped
+			m.metrics.refused("unknown")
+		}
+		return nil, err
+	}
+	now := time.Now()
+	m.mu.Lock()
+	switch {
+	case e.ended != "":
+		m.mu.Unlock()
+		m.metrics.refused("unknown")
+		return nil, ErrNotFound
+	case !verify(e.s.TokenHash, verifier):
+		m.mu.Unlock()
+		m.metrics.refused("verifier")
+		m.log.WarnContext(ctx, "session refused: wrong verifier", "session", id)
+		return nil, ErrNotFound
+	case e.s.Principal != principal:
+		m.mu.Unlock()
+		m.metrics.refused("principal")
+		m.log.WarnContext(ctx, "session refused: it belongs to another principal", "session", id)
+		return nil, ErrNotFound
+	case e.inUse == 0 && !now.Before(m.deadline(e)):
+		m.end(e, IdleTimeout)
+		m.mu.Unlock()
+		m.metrics.refused("expired")
+		m.closeEnded(ctx, e)
+		return nil, ErrNotFound
+	}
+	e.inUse++
+	e.uses++
+	m.touch(e, now)
+	m.mu.Unlock()
+	return &Lease{m: m, e: e}, nil
+}
+
+// Session returns the session as it is now.
+func (l *Lease) Session() Session {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	return l.e.s
+}
+
+// Live returns the live half of the session and opens it if need be; of
+// several callers one opens. It fails with ErrNotFound once the session has
+// ended.
+func (l *Lease) Live(ctx context.Context) (Live, error) {
+	m, e := l.m, l.e
+	m.mu.Lock()
+	live, ended, s := e.live, e.ended, e.s
+	m.mu.Unlock()
+	switch {
+	case ended != "":
+		return nil, ErrNotFound
+	case live != nil || m.cfg.Open == nil:
+		return live, nil
+	}
+	err := m.opening.do(ctx, s.ID, func(ctx context.Context) error {
+		m.mu.Lock()
+		opened := e.live != nil
+		m.mu.Unlock()
+		if opened {
+			return nil
+		}
+		live, err := m.cfg.Open(ctx, s)
+		if err != nil {
+			return fmt.Errorf("opening session %s: %w", s.ID, err)
+		}
+		m.mu.Lock()
+		ended := e.ended
+		if ended == "" {
+			e.live = live
+		}
+		m.mu.Unlock()
+		if ended != "" {
+			live.Close(ended)
+			return ErrNotFound
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e.live == nil {
+		return nil, ErrNotFound
+	}
+	return e.live, nil
+}
+
+// Release gives the session back. It may be called more than once.
+func (l *Lease) Release() {
+	l.release.Do(func() {
+		l.m.mu.Lock()
+		defer l.m.mu.Unlock()
+		l.e.inUse--
+		if l.e.ended == "" {
+			l.m.touch(l.e, time.Now())
+		}
+	})
+}

@@ -1,0 +1,373 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/persist"
+)
+
+// ErrNotFound is reported for a session that is unknown, ended, somebody
+// else's, or addressed with a wrong verifier: from outside they are the same.
+var ErrNotFound = errors.New("session not found")
+
+// ErrUnavailable is reported where the store did not answer in time or could
+// not be read: the session may exist, try again.
+var ErrUnavailable = errors.New("session store is unavailable")
+
+// Manager creates, finds, touches and ends sessions. Its methods may be called
+// concurrently. Make one with New; call Restore before serving and Run while
+// serving, Close at the end.
+type Manager struct {
+	cfg     Config
+	store   persist.Store
+	log     *slog.Logger
+	tracer  trace.Tracer
+	metrics *metrics
+
+	mu      sync.Mutex
+	live    map[string]*entry    // by id, created but unpublished ones included
+	dirty   map[string]time.Time // ids whose stored copy is stale, ended sessions included; first mark
+	commits []*commit            // durable changes that wait for the next batch
+	pending map[string]bool      // stored, not loaded yet
+	counts  counts
+	// not guarded by mu:
+	writing chan struct{} // holds one token, taken by writeBatch: batches are written in order
+	marked  chan struct{} // tells Run that dirty is not empty any more
+	loading flights       // sessions that are being loaded right now
+	opening flights       // sessions whose live half is being opened right now
+}
+
+// entry is a live session. Its fields are guarded by Manager.mu.
+type entry struct {
+	s         Session
+	published bool  // false while Create waits for the store
+	stored    int64 // LastAccessedAt of the stored copy, ms
+	inUse     int   // leases
+	uses      int64 // leases there ever were
+	live      Live
+	ended     Reason // not empty once the session has ended
+}
+
+// counts are the totals of the conservation law
+// created + restored - closed - active == 0.
+type counts struct {
+	created, restored int64
+	closed            map[Reason]int64
+}
+
+// New makes a Manager that keeps its sessions in store. It starts nothing. The
+// caller keeps store open until Close has returned.
+func New(store persist.Store, cfg Config) *Manager {
+	m := &Manager{
+		cfg:     cfg,
+		store:   store,
+		log:     cfg.logger(),
+		tracer:  cfg.tracer(),
+		live:    map[string]*entry{},
+		dirty:   map[string]time.Time{},
+		pending: map[string]bool{},
+		counts:  counts{closed: map[Reason]int64{}},
+		writing: make(chan struct{}, 1),
+		marked:  make(chan struct{}, 1),
+	}
+	m.metrics = newMetrics(cfg, m)
+	return m
+}
+
+// Create makes a new session from s, whose ID, times, token and state are set
+// here, and returns it with the token that opens it. The token is returned
+// here and never again. When Create returns, the session is on stable storage;
+// if it fails, or ctx ends first, there is no session.
+func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error) {
+	ctx, span := m.tracer.Start(ctx, "mcphub.session.create")
+	defer span.End()
+	start := time.Now()
+	id, verifier := newToken()
+	s.ID, s.TokenHash, s.State = id, hashVerifier(verifier), Initializing
+	s.CreatedAt, s.LastAccessedAt = start.UnixMilli(), start.UnixMilli()
+	span.SetAttributes(sessionID(id))
+
+	m.mu.Lock()
+	m.live[id] = &entry{s: s}
+	m.mu.Unlock()
+	err := m.commit(ctx, id)
+	m.mu.Lock()
+	if err != nil {
+		delete(m.live, id)
+		m.mark(id) // the store may have it after all
+	} else {
+		m.live[id].published = true
+		m.counts.created++
+	}
+	m.mu.Unlock()
+	m.metrics.create.observe(start, err)
+	if err != nil {
+		return Session{}, "", failed(span, err)
+	}
+	m.log.InfoContext(ctx, "session created", "session", id, "client", s.ClientName, "client_version", s.ClientVersion,
+		"protocol", s.ProtocolVersion)
+	return s, id + "." + verifier, nil
+}
+
+// Get returns the session id. It does not count as activity.
+func (m *Manager) Get(ctx context.Context, id string) (Session, error) {
+	e, err := m.lookup(ctx, id)
+	if err != nil {
+		return Session{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e.ended != "" {
+		return Session{}, ErrNotFound
+	}
+	return e.s, nil
+}
+
+// Has reports whether the session id exists.
+func (m *Manager) Has(ctx context.Context, id string) bool {
+	_, err := m.Get(ctx, id)
+	return err == nil
+}
+
+// Info is a session with what is known of it only while it runs.
+type Info struct {
+	Session
+	ExpiresAt time.Time // if nothing happens until then; the zero Time while it is in use
+	InFlight  int       // requests and streams that hold it
+	Requests  int64     // requests and streams it ever had in this process
+	Dirty     bool      // its stored copy is stale
+}
+
+// All returns every loaded session, ordered by id, and how many stored ones
+// are still to be loaded.
+func (m *Manager) All() (sessions []Info, restoring int) {
+	m.mu.Lock()
+	for _, e := range m.live {
+		if e.published {
+			sessions = append(sessions, m.info(e))
+		}
+	}
+	restoring = len(m.pending)
+	m.mu.Unlock()
+	slices.SortFunc(sessions, func(a, b Info) int { return strings.Compare(a.ID, b.ID) })
+	return sessions, restoring
+}
+
+// Info returns the session id as All would.
+func (m *Manager) Info(ctx context.Context, id string) (Info, error) {
+	e, err := m.lookup(ctx, id)
+	if err != nil {
+		return Info{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e.ended != "" {
+		return Info{}, ErrNotFound
+	}
+	return m.info(e), nil
+}
+
+func (m *Manager) info(e *entry) Info {
+	_, dirty := m.dirty[e.s.ID]
+	i := Info{Session: e.s, InFlight: e.inUse, Requests: e.uses, Dirty: dirty}
+	if e.inUse == 0 {
+		i.ExpiresAt = m.deadline(e)
+	}
+	return i
+}
+
+// Update changes the session id through fn, which gets a copy that it may
+// change in place except for ID, token and principal. The change is written
+// with the next flush. fn is called with a lock held and must not block.
+func (m *Manager) Update(ctx context.Context, id string, fn func(*Session)) error {
+	e, err := m.lookup(ctx, id)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.change(e, fn)
+}
+
+// UpdateDurably is Update, but the change is on stable storage when it returns.
+func (m *Manager) UpdateDurably(ctx context.Context, id string, fn func(*Session)) error {
+	if err := m.Update(ctx, id, fn); err != nil {
+		return err
+	}
+	return m.commit(ctx, id)
+}
+
+// UpdateMetadata merges metadata into the session's own; a nil value removes
+// its key.
+func (m *Manager) UpdateMetadata(ctx context.Context, id string, metadata map[string]json.RawMessage) error {
+	return m.Update(ctx, id, func(s *Session) {
+		if s.Metadata == nil {
+			s.Metadata = map[string]json.RawMessage{}
+		}
+		for k, v := range metadata {
+			if v == nil {
+				delete(s.Metadata, k)
+				continue
+			}
+			s.Metadata[k] = v
+		}
+	})
+}
+
+// change applies fn to e. The caller holds mu.
+func (m *Manager) change(e *entry, fn func(*Session)) error {
+	if e.ended != "" {
+		return ErrNotFound
+	}
+	s := e.s.clone()
+	fn(&s)
+	s.ID, s.TokenHash, s.Principal = e.s.ID, e.s.TokenHash, e.s.Principal
+	e.s = s
+	m.touch(e, time.Now())
+	m.mark(s.ID)
+	return nil
+}
+
+// Touch counts as activity of the session id.
+func (m *Manager) Touch(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.live[id]; e != nil && e.published {
+		m.touch(e, time.Now())
+	}
+}
+
+// touch moves the last access of e. The caller holds mu.
+func (m *Manager) touch(e *entry, now time.Time) {
+	ms := now.UnixMilli()
+	if ms-e.s.LastAccessedAt < m.cfg.touchThrottle().Milliseconds() {
+		return
+	}
+	e.s.LastAccessedAt = ms
+	if ms-e.stored >= touchStored.Milliseconds() {
+		m.mark(e.s.ID)
+	}
+}
+
+// mark notes that the stored copy of id is stale. The caller holds mu.
+func (m *Manager) mark(id string) {
+	if _, ok := m.dirty[id]; ok {
+		return
+	}
+	m.dirty[id] = time.Now()
+	select {
+	case m.marked <- struct{}{}:
+	default:
+	}
+}
+
+// End ends the session id for the given reason and closes its live half. It
+// reports whether there was such a session. When it returns without an error
+// the session is gone from stable storage too; with one, the session is ended
+// all the same and its removal is tried again in the background.
+func (m *Manager) End(ctx context.Context, id string, why Reason) (bool, error) {
+	e, err := m.lookup(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	ctx, span := m.tracer.Start(ctx, "mcphub.session.delete", trace.WithAttributes(sessionID(id),
+		attribute.String("mcphub.session.end_reason", string(why))))
+	defer span.End()
+	m.mu.Lock()
+	ok := m.end(e, why)
+	m.mu.Unlock()
+	if !ok {
+		return false, nil
+	}
+	m.closeEnded(ctx, e)
+	if err := m.commit(context.WithoutCancel(ctx), id); err != nil {
+		return true, failed(span, err)
+	}
+	return true, nil
+}
+
+// end takes e out of the live sessions. It reports false if it had ended
+// before. The caller holds mu and calls closeEnded after releasing it.
+func (m *Manager) end(e *entry, why Reason) bool {
+	if e.ended != "" {
+		return false
+	}
+	e.ended = why
+	delete(m.live, e.s.ID)
+	m.counts.closed[why]++
+	m.mark(e.s.ID) // until the store has confirmed, a flush will remove it
+	return true
+}
+
+// closeEnded does for an ended session what must not be done under mu.
+func (m *Manager) closeEnded(ctx context.Context, e *entry) {
+	m.mu.Lock()
+	live := e.live
+	e.live = nil
+	s, why, uses := e.s, e.ended, e.uses
+	m.mu.Unlock()
+	if live != nil {
+		live.Close(why)
+	}
+	age := time.Since(time.UnixMilli(s.CreatedAt))
+	m.metrics.sessionEnded(s, why, age, uses)
+	m.log.InfoContext(ctx, "session ended", "session", s.ID, "reason", string(why), "client", s.ClientName,
+		"age", age.Round(time.Millisecond).String(), "requests", uses)
+}
+
+// deadline is when e expires if nothing happens. The caller holds mu.
+func (m *Manager) deadline(e *entry) time.Time { return e.s.lastAccess().Add(m.cfg.idleTimeout()) }
+
+// lookup finds the published entry of id and loads it from the store if it has
+// not been loaded since the start.
+func (m *Manager) lookup(ctx context.Context, id string) (*entry, error) {
+	m.mu.Lock()
+	e, pending := m.live[id], m.pending[id]
+	if e != nil && !e.published {
+		e = nil
+	}
+	m.mu.Unlock()
+	if e == nil && pending {
+		return m.load(ctx, id)
+	}
+	if e == nil {
+		return nil, ErrNotFound
+	}
+	return e, nil
+}
+
+// entries returns the published entries that want, called under mu, says yes to.
+func (m *Manager) entries(want func(*entry) bool) []*entry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(func(yield func(*entry) bool) {
+		for e := range maps.Values(m.live) {
+			if e.published && want(e) && !yield(e) {
+				return
+			}
+		}
+	})
+}
+
+func sessionID(id string) attribute.KeyValue { return attribute.String("mcp.session.id", id) }
+
+// failed records err on span and returns it.
+func failed(span trace.Span, err error) error {
+	span.RecordError(err)
+	span.SetStatus(codes.Error, err.Error())
+	return err
+}

@@ -1,0 +1,200 @@
+package session
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+const (
+	kind      = "downstream"      // label kind: sessions of clients
+	transport = "streamable_http" // label transport
+)
+
+// metrics are the package's instruments. The session family is not here: it is
+// read from the Manager in one snapshot by collector.
+type metrics struct {
+	create, flush, cleanup timed
+	flushes                *prometheus.CounterVec // by outcome
+	flushBytes             prometheus.Counter
+	cleanupLag             *prometheus.HistogramVec // s, deadline to removal, by reason
+	duration               *prometheus.HistogramVec // s, life of a session, by protocol version
+	operations             prometheus.Histogram     // requests and streams of a session
+	quarantined            *prometheus.CounterVec   // by reason
+	refusals               *prometheus.CounterVec   // by reason
+	lastSuccess            *prometheus.GaugeVec     // Unix s, by loop
+	loopRuns               *prometheus.CounterVec   // by loop and outcome
+	versions               map[string]bool          // values of the label mcp_protocol_version
+}
+
+// timed is a duration histogram by outcome.
+type timed struct{ h *prometheus.HistogramVec }
+
+func (t timed) observe(start time.Time, err error) {
+	t.h.WithLabelValues(outcome(err)).Observe(time.Since(start).Seconds())
+}
+
+func outcome(err error) string {
+	if err != nil {
+		return "error"
+	}
+	return "ok"
+}
+
+func newMetrics(cfg Config, m *Manager) *metrics {
+	f := promauto.With(cfg.Registerer)
+	seconds := func(name, help string) timed {
+		h := f.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help,
+			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5}}, []string{"outcome"})
+		h.WithLabelValues("ok")
+		h.WithLabelValues("error")
+		return timed{h}
+	}
+	x := &metrics{
+		create:  seconds("mcphub_session_create_duration_seconds", "Time to create a session durably."),
+		flush:   seconds("mcphub_session_flush_duration_seconds", "Time to write one batch of changed sessions."),
+		cleanup: seconds("mcphub_session_cleanup_duration_seconds", "Time of one sweep for expired sessions."),
+		flushes: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_session_flushes_total",
+			Help: "Batches of changed sessions, by outcome; skipped: there was nothing to write."}, []string{"outcome"}),
+		flushBytes: f.NewCounter(prometheus.CounterOpts{Name: "mcphub_session_flush_bytes_total",
+			Help: "Bytes of session records written."}),
+		cleanupLag: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcphub_session_cleanup_lag_seconds",
+			Help: "Time between the deadline of a session and its end by the sweep.", Buckets: []float64{1, 5, 15, 60, 300}}, []string{"reason"}),
+		duration: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_server_session_duration_seconds",
+			Help:    "Life of a client session, from its creation to its end.",
+			Buckets: []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400}}, []string{"error_type", "mcp_protocol_version"}),
+		operations: f.NewHistogram(prometheus.HistogramOpts{Name: "mcphub_session_operations",
+			Help: "Requests and streams of a session in this process, at its end; 0: never used.", Buckets: []float64{0, 1, 2, 5, 10, 50, 100, 1000, 10000}}),
+		quarantined: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_sessions_quarantined_total",
+			Help: "Stored sessions that were not loaded: damaged ones are set aside, those of a newer schema left alone."}, []string{"reason"}),
+		refusals: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_sessions_refused_total",
+			Help: "Requests refused because their session id opens no session."}, []string{"reason"}),
+		lastSuccess: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_session_loop_last_success_timestamp_seconds",
+			Help: "When a background loop last succeeded, Unix time."}, []string{"loop"}),
+		loopRuns: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_session_loop_runs_total",
+			Help: "Rounds of a background loop."}, []string{"loop", "outcome"}),
+		versions: map[string]bool{"2024-11-05": true, "2025-03-26": true, "2025-06-18": true, "2025-11-25": true},
+	}
+	interval := f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_session_loop_interval_seconds",
+		Help: "How often a background loop runs."}, []string{"loop"})
+	interval.WithLabelValues("flush").Set(cfg.flushInterval().Seconds())
+	interval.WithLabelValues("cleanup").Set(cfg.cleanupInterval().Seconds())
+	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_session_flush_interval_seconds",
+		Help: "Configured flush interval."}).Set(cfg.flushInterval().Seconds())
+	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_session_idle_timeout_seconds",
+		Help: "Configured idle timeout."}).Set(cfg.idleTimeout().Seconds())
+	x.start()
+	if cfg.Registerer != nil {
+		cfg.Registerer.MustRegister(collector{m})
+	}
+	return x
+}
+
+// start creates every label set that an expression may need.
+func (x *metrics) start() {
+	for _, o := range []string{"ok", "error", "skipped"} {
+		x.flushes.WithLabelValues(o)
+	}
+	for _, r := range []string{"damaged", "newer_schema"} {
+		x.quarantined.WithLabelValues(r)
+	}
+	for _, r := range []string{"malformed", "unknown", "verifier", "principal", "expired"} {
+		x.refusals.WithLabelValues(r)
+	}
+	for _, loop := range []string{"flush", "cleanup"} {
+		x.lastSuccess.WithLabelValues(loop).Set(float64(time.Now().UnixMilli()) / 1000)
+		for _, o := range []string{"ok", "error"} {
+			x.loopRuns.WithLabelValues(loop, o)
+		}
+	}
+	x.cleanupLag.WithLabelValues(string(IdleTimeout))
+}
+
+func (x *metrics) refused(reason string) { x.refusals.WithLabelValues(reason).Inc() }
+
+func (x *metrics) loopRan(loop string, err error) {
+	x.loopRuns.WithLabelValues(loop, outcome(err)).Inc()
+	if err == nil {
+		x.lastSuccess.WithLabelValues(loop).Set(float64(time.Now().UnixMilli()) / 1000)
+	}
+}
+
+func (x *metrics) flushed(start time.Time, bytes int, failures map[string]error) {
+	var err error
+	if len(failures) > 0 {
+		err = anyOf(failures)
+	}
+	x.flush.observe(start, err)
+	x.flushes.WithLabelValues(outcome(err)).Inc()
+	x.flushBytes.Add(float64(bytes))
+}
+
+func (x *metrics) cleanedUp(why Reason, lag time.Duration) {
+	x.cleanupLag.WithLabelValues(string(why)).Observe(lag.Seconds())
+}
+
+func (x *metrics) sessionEnded(s Session, why Reason, age time.Duration, uses int64) {
+	version, errorType := s.ProtocolVersion, ""
+	if !x.versions[version] {
+		version = "_OTHER"
+	}
+	switch why {
+	case InitFailed, BackendLost, Evicted:
+		errorType = string(why)
+	}
+	x.duration.WithLabelValues(errorType, version).Observe(age.Seconds())
+	x.operations.Observe(float64(uses))
+}
+
+// collector exports the session family from one snapshot, so that created +
+// restored - closed - active is 0 in every scrape.
+type collector struct{ m *Manager }
+
+var (
+	descActive   = desc("mcphub_sessions_active", "Sessions there are now.", "kind", "transport")
+	descDirty    = desc("mcphub_sessions_dirty", "Sessions whose stored copy is stale, ended ones included.", "kind")
+	descIdle     = desc("mcphub_sessions_idle", "Sessions with nothing in flight that are silent for more than half of the idle timeout.", "kind")
+	descOverdue  = desc("mcphub_sessions_overdue", "Sessions that two sweeps should have ended.", "kind")
+	descPending  = desc("mcphub_sessions_restoring", "Stored sessions that are not loaded yet.", "kind")
+	descAge      = desc("mcphub_session_oldest_age_seconds", "Age of the oldest session.", "kind")
+	descIdleAge  = desc("mcphub_session_oldest_idle_seconds", "Longest time since the last activity of a session with nothing in flight.", "kind")
+	descDirtyAge = desc("mcphub_session_oldest_dirty_age_seconds", "Longest time a change has been waiting to be written.", "kind")
+	descCreated  = desc("mcphub_sessions_created_total", "Sessions created.", "kind", "transport")
+	descRestored = desc("mcphub_sessions_restored_total", "Sessions loaded from the store.", "kind", "transport")
+	descClosed   = desc("mcphub_sessions_closed_total", "Sessions ended, by reason.", "reason")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descActive, descDirty, descIdle, descOverdue, descPending, descAge, descIdleAge,
+		descDirtyAge, descCreated, descRestored, descClosed} {
+		ch <- d
+	}
+}
+
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.m.snapshot(time.Now())
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(descActive, float64(s.active), kind, transport)
+	gauge(descDirty, float64(s.dirty), kind)
+	gauge(descIdle, float64(s.idle), kind)
+	gauge(descOverdue, float64(s.overdue), kind)
+	gauge(descPending, float64(s.pending), kind)
+	gauge(descAge, s.oldest.Seconds(), kind)
+	gauge(descIdleAge, s.oldestIdle.Seconds(), kind)
+	gauge(descDirtyAge, s.oldestDirty.Seconds(), kind)
+	counter(descCreated, s.counts.created, kind, transport)
+	counter(descRestored, s.counts.restored, kind, transport)
+	for _, r := range Reasons() {
+		counter(descClosed, s.counts.closed[r], string(r))
+	}
+}

@@ -1,0 +1,276 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Run flushes, cleans up and loads restored sessions until ctx ends. It does
+// not write a last time: Close does, when nothing changes any more.
+func (m *Manager) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { m.flushLoop(ctx) })
+	wg.Go(func() { m.cleanupLoop(ctx) })
+	wg.Go(func() { m.loadAll(ctx) })
+	wg.Wait()
+	return nil
+}
+
+// Close closes the live half of every session and writes what is left to
+// write. The sessions live on in the store. Call it after Run has returned.
+func (m *Manager) Close(ctx context.Context) error {
+	for _, e := range m.entries(func(e *entry) bool { return e.live != nil }) {
+		m.mu.Lock()
+		live := e.live
+		e.live = nil
+		m.mu.Unlock()
+		if live != nil {
+			live.Close(Shutdown)
+		}
+	}
+	if err := m.Flush(ctx); err != nil {
+		return fmt.Errorf("the last flush: %w", err)
+	}
+	return nil
+}
+
+// maxBackoff bounds the wait between two attempts at a failing flush.
+const maxBackoff = time.Minute
+
+// flushLoop writes FlushInterval after the first mark. A failed write is tried
+// again after a growing pause, whether anything is marked meanwhile or not.
+func (m *Manager) flushLoop(ctx context.Context) {
+	failures := 0
+	heartbeat := time.NewTicker(m.cfg.flushInterval())
+	defer heartbeat.Stop()
+	for {
+		wait := m.cfg.flushInterval()
+		if failures == 0 {
+			select {
+			case <-m.marked:
+			case <-heartbeat.C: // nothing to write is a success too
+				m.metrics.loopRan("flush", nil)
+				continue
+			case <-ctx.Done():
+				return
+			}
+		} else {
+			wait = min(maxBackoff, time.Second<<min(failures-1, 6))
+			wait += rand.N(wait / 4) //nolint:gosec // jitter
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		err := m.Flush(ctx)
+		m.metrics.loopRan("flush", err)
+		if err != nil {
+			failures++
+			m.log.ErrorContext(ctx, "sessions could not be flushed; trying again", "attempt", failures, "err", err)
+			continue
+		}
+		failures = 0
+	}
+}
+
+func (m *Manager) cleanupLoop(ctx context.Context) {
+	tick := time.NewTicker(m.cfg.cleanupInterval())
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			_, err := m.Cleanup(ctx)
+			m.metrics.loopRan("cleanup", err)
+			if err != nil {
+				m.log.ErrorContext(ctx, "expired sessions could not be removed from the store; trying again", "err", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Cleanup ends every session whose time is over and that nobody uses, and
+// returns how many. An error means that their removal from the store is still
+// to be done; a later flush will.
+func (m *Manager) Cleanup(ctx context.Context) (int, error) {
+	ctx, span := m.tracer.Start(ctx, "mcphub.session.cleanup", trace.WithNewRoot())
+	defer span.End()
+	start := time.Now()
+	overdue := m.entries(func(e *entry) bool { return e.inUse == 0 && !start.Before(m.deadline(e)) })
+	ended := overdue[:0]
+	m.mu.Lock()
+	for _, e := range overdue {
+		if e.inUse == 0 && !start.Before(m.deadline(e)) && m.end(e, IdleTimeout) {
+			ended = append(ended, e)
+		}
+	}
+	m.mu.Unlock()
+	for _, e := range ended {
+		m.metrics.cleanedUp(IdleTimeout, start.Sub(m.deadline(e)))
+		m.closeEnded(ctx, e)
+	}
+	span.SetAttributes(attribute.Int("mcphub.session.count", len(ended)))
+	var err error
+	if len(ended) > 0 {
+		err = m.Flush(ctx)
+	}
+	m.metrics.cleanup.observe(start, err)
+	if err != nil {
+		return len(ended), failed(span, err)
+	}
+	return len(ended), nil
+}
+
+// Restore learns which sessions the store has. It reads their names only; the
+// records are loaded when they are asked for, and by Run in the background.
+// Restoring twice adds nothing.
+func (m *Manager) Restore(ctx context.Context) error {
+	ctx, span := m.tracer.Start(ctx, "mcphub.session.restore", trace.WithNewRoot())
+	defer span.End()
+	var names []string
+	for id, err := range m.store.Keys(ctx) {
+		if err != nil {
+			return failed(span, fmt.Errorf("restoring sessions: %w", err))
+		}
+		names = append(names, id)
+	}
+	m.mu.Lock()
+	for _, id := range names {
+		if m.live[id] == nil {
+			m.pending[id] = true
+		}
+	}
+	m.mu.Unlock()
+	span.SetAttributes(attribute.Int("mcphub.session.count", len(names)))
+	if len(names) > 0 {
+		m.log.InfoContext(ctx, "sessions found", "count", len(names))
+	}
+	return nil
+}
+
+// loaders bounds how many records are read at once in the background.
+const loaders = 4
+
+// loadAll loads what Restore found, so that sessions nobody asks for expire
+// and are counted too.
+func (m *Manager) loadAll(ctx context.Context) {
+	m.mu.Lock()
+	ids := make([]string, 0, len(m.pending))
+	for id := range m.pending {
+		ids = append(ids, id)
+	}
+	m.mu.Unlock()
+	for pause := time.Second; len(ids) > 0 && ctx.Err() == nil; pause = min(2*pause, maxBackoff) {
+		if ids = m.loadMany(ctx, ids); len(ids) == 0 {
+			return
+		}
+		m.log.WarnContext(ctx, "some stored sessions could not be read; trying again", "count", len(ids))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// loadMany loads ids and returns those that are worth another try.
+func (m *Manager) loadMany(ctx context.Context, ids []string) (again []string) {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	queue := make(chan string)
+	for range loaders {
+		wg.Go(func() {
+			for id := range queue {
+				if _, err := m.load(ctx, id); errors.Is(err, ErrUnavailable) {
+					mu.Lock()
+					again = append(again, id)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, id := range ids {
+		select {
+		case queue <- id:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	close(queue)
+	wg.Wait()
+	return again
+}
+
+// load brings the stored session id to life. A record that is no session is
+// set aside; one that cannot be read now stays pending.
+func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
+	err := m.loading.do(ctx, id, func(ctx context.Context) error {
+		m.mu.Lock()
+		pending := m.pending[id]
+		m.mu.Unlock()
+		if !pending {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, m.cfg.writeTimeout())
+		defer cancel()
+		value, ok, err := m.store.Get(ctx, id)
+		if err != nil {
+			return fmt.Errorf("%w: session %s: %w", ErrUnavailable, id, err)
+		}
+		if !ok {
+			m.forget(id)
+			return nil
+		}
+		s, err := decode(id, value)
+		if err != nil {
+			return m.reject(ctx, id, err)
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.pending, id)
+		m.live[id] = &entry{s: s, published: true, stored: s.LastAccessedAt}
+		m.counts.restored++
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.live[id]; e != nil {
+		return e, nil
+	}
+	return nil, ErrNotFound
+}
+
+// reject takes a record out of the way that is not a session of ours.
+func (m *Manager) reject(ctx context.Context, id string, why error) error {
+	if _, newer := errors.AsType[newerError](why); newer {
+		m.forget(id)
+		m.metrics.quarantined.WithLabelValues("newer_schema").Inc()
+		m.log.WarnContext(ctx, "stored session is not loaded", "session", id, "err", why)
+		return nil
+	}
+	if err := m.store.SetAside(ctx, id, why.Error()); err != nil {
+		return fmt.Errorf("%w: setting the damaged session %s aside: %w", ErrUnavailable, id, err)
+	}
+	m.forget(id)
+	m.metrics.quarantined.WithLabelValues("damaged").Inc()
+	m.log.WarnContext(ctx, "damaged session record was set aside", "session", id, "err", why)
+	return nil
+}
+
+func (m *Manager) forget(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.pending, id)
+}

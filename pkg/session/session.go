@@ -1,0 +1,171 @@
+// Package session keeps the hub's client sessions and writes them behind.
+//
+//	Create -> initializing -> ready -> ended{reason}
+//	             |              |
+//	             +--Update, Touch--> dirty --Flush--> stored --Restore--> ready
+//
+// A session is created, ended and bound to a principal durably: the call
+// returns after the change is on stable storage. Everything else is written
+// within Config.FlushInterval of the first change, many sessions in one batch.
+// The package knows neither MCP nor HTTP.
+package session
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+)
+
+// SchemaVersion is the version of the records this package writes.
+const SchemaVersion = 1
+
+// State is the position of a session in its life.
+type State string
+
+// The states of a live session; an ended session is no session.
+const (
+	Initializing State = "initializing"
+	Ready        State = "ready"
+)
+
+// Reason says why a session ended.
+type Reason string
+
+// The reasons, which are also the values of the label of
+// mcphub_sessions_closed_total.
+const (
+	ClientDelete Reason = "client_delete" // the client asked for it
+	Disconnect   Reason = "disconnect"    // the client went on with another session
+	IdleTimeout  Reason = "idle_timeout"
+	MaxLifetime  Reason = "max_lifetime"
+	Evicted      Reason = "evicted"
+	InitFailed   Reason = "init_failed"
+	BackendLost  Reason = "backend_lost"
+	Admin        Reason = "admin"
+	Shutdown     Reason = "shutdown" // the process stops; the stored session lives on
+)
+
+// Reasons lists every Reason.
+func Reasons() []Reason {
+	return []Reason{ClientDelete, Disconnect, IdleTimeout, MaxLifetime, Evicted, InitFailed, BackendLost, Admin, Shutdown}
+}
+
+// Session is what is known of one client session: the stored record. It is a
+// value; its maps and slices are shared and must not be changed except inside
+// Manager.Update.
+type Session struct {
+	ID              string                     `json:"sessionId"` // public: names files, logs, spans
+	ClientName      string                     `json:"clientName,omitempty"`
+	ClientVersion   string                     `json:"clientVersion,omitempty"`
+	ProtocolVersion string                     `json:"protocolVersion,omitempty"` // negotiated
+	Capabilities    json.RawMessage            `json:"capabilities,omitempty"`    // the client's
+	Cwd             string                     `json:"cwd,omitempty"`
+	Project         string                     `json:"project,omitempty"`
+	UserAgent       string                     `json:"userAgent,omitempty"`
+	IP              string                     `json:"ip,omitempty"`
+	CreatedAt       int64                      `json:"createdAt"`      // ms since 1970
+	LastAccessedAt  int64                      `json:"lastAccessedAt"` // ms since 1970
+	Metadata        map[string]json.RawMessage `json:"metadata"`
+
+	SchemaVersion int                 `json:"schemaVersion,omitempty"` // 0: written by mcp-hub-lite
+	TokenHash     string              `json:"tokenHash,omitempty"`     // hex SHA-256 of the verifier; empty: imported, bare id accepted
+	Principal     string              `json:"principal,omitempty"`     // who created it; empty: anonymous
+	State         State               `json:"state,omitempty"`         // empty: ready
+	LogLevel      string              `json:"logLevel,omitempty"`
+	Subscriptions []string            `json:"subscriptions,omitempty"` // resource URIs
+	Upstreams     map[string]Upstream `json:"upstreams,omitempty"`     // by server name
+
+	unknown map[string]json.RawMessage // members of the record that this version does not know
+}
+
+// Upstream is the session that an upstream server gave to this client session.
+type Upstream struct {
+	SessionID       string `json:"sessionId,omitempty"`
+	ProtocolVersion string `json:"protocolVersion,omitempty"`
+}
+
+// LogValue shows who the session is and none of its secrets.
+func (s Session) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("id", s.ID), slog.String("client", s.ClientName), slog.String("version", s.ClientVersion),
+		slog.String("protocol", s.ProtocolVersion))
+}
+
+// clone copies what Update's callback may change in place.
+func (s Session) clone() Session {
+	s.Metadata = maps.Clone(s.Metadata)
+	s.Upstreams = maps.Clone(s.Upstreams)
+	s.Subscriptions = slices.Clone(s.Subscriptions)
+	return s
+}
+
+func (s Session) lastAccess() time.Time { return time.UnixMilli(s.LastAccessedAt) }
+
+// encode returns the stored form of s, unknown members included.
+func encode(s Session) ([]byte, error) {
+	if s.Metadata == nil {
+		s.Metadata = map[string]json.RawMessage{}
+	}
+	s.SchemaVersion = SchemaVersion
+	b, err := json.Marshal(s)
+	if err != nil || len(s.unknown) == 0 {
+		return b, err
+	}
+	extra, err := json.Marshal(s.unknown)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(b[:len(b)-1], ','), extra[1:]...), nil
+}
+
+// newerError is the refusal to read a record of a later version of mcphub.
+type newerError struct{ version int }
+
+func (e newerError) Error() string {
+	return fmt.Sprintf("the record has schema version %d, this mcphub knows up to %d: left untouched", e.version, SchemaVersion)
+}
+
+// decode reads the stored form of the session id. Records of mcp-hub-lite,
+// which have no schema version, are read as they are.
+func decode(id string, data []byte) (Session, error) {
+	var s Session
+	var version struct {
+		SchemaVersion int `json:"schemaVersion"`
+	}
+	if err := json.Unmarshal(data, &version); err != nil {
+		return s, fmt.Errorf("not a session record: %w", err)
+	}
+	if version.SchemaVersion > SchemaVersion {
+		return s, newerError{version.SchemaVersion}
+	}
+	if err := json.Unmarshal(data, &s); err != nil {
+		return s, fmt.Errorf("not a session record: %w", err)
+	}
+	switch {
+	case s.ID != id:
+		return s, fmt.Errorf("the record says it is session %q, its name says %q", clip(s.ID), id)
+	case s.CreatedAt <= 0 || s.LastAccessedAt <= 0:
+		return s, fmt.Errorf("createdAt or lastAccessedAt is missing")
+	}
+	if s.State == "" {
+		s.State = Ready
+	}
+	if err := json.Unmarshal(data, &s.unknown); err != nil {
+		return s, err
+	}
+	for _, name := range knownMembers {
+		delete(s.unknown, name)
+	}
+	return s, nil
+}
+
+// clip bounds a foreign text for an error message.
+func clip(s string) string {
+	if len(s) > 64 {
+		return s[:64] + "…"
+	}
+	return s
+}

@@ -1,0 +1,149 @@
+package telemetry
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	prombridge "go.opentelemetry.io/contrib/bridges/prometheus"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
+	"go.opentelemetry.io/otel/exporters/stdout/stdoutmetric"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+)
+
+// The values of the label signal.
+const (
+	signalTraces  = "traces"
+	signalMetrics = "metrics"
+	signalOther   = "other"
+)
+
+type metrics struct {
+	logRecords   []prometheus.Counter   // by index in levels
+	exportErrors *prometheus.CounterVec // by signal
+}
+
+func newMetrics(registry *prometheus.Registry) metrics {
+	records := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mcphub_log_records_total",
+		Help: "Log records written, by level.",
+	}, []string{"level"})
+	errs := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mcphub_telemetry_export_errors_total",
+		Help: "Failed exports and other errors of the telemetry itself, by signal.",
+	}, []string{"signal"})
+	registry.MustRegister(records, errs)
+
+	m := metrics{exportErrors: errs}
+	for _, l := range levels {
+		m.logRecords = append(m.logRecords, records.WithLabelValues(l.name))
+	}
+	for _, signal := range []string{signalTraces, signalMetrics, signalOther} {
+		errs.WithLabelValues(signal) // a series that is missing cannot alert
+	}
+	return m
+}
+
+// newRegistry returns a registry that knows about the process itself.
+func newRegistry(version string) *prometheus.Registry {
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "mcphub_build_info",
+		Help: "What is running; the value is 1.",
+		ConstLabels: prometheus.Labels{
+			"version":   cmp.Or(version, "unknown"),
+			"revision":  revision(),
+			"goversion": runtime.Version(),
+		},
+	})
+	build.Set(1)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
+			collectors.MetricsScheduler, collectors.MetricsGC)),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		build,
+	)
+	return registry
+}
+
+// revision returns the commit this program was built from, "unknown" if the
+// build did not say.
+func revision() string {
+	rev, dirty := "unknown", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				rev = s.Value
+			case s.Key == "vcs.modified" && s.Value == "true":
+				dirty = "+dirty"
+			}
+		}
+	}
+	return rev + dirty
+}
+
+func newMetricsHandler(registry *prometheus.Registry, logger *slog.Logger) http.Handler {
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		Registry:            registry,
+		MaxRequestsInFlight: 4,
+		CoalesceGather:      true,
+		Timeout:             5 * time.Second,
+		EnableOpenMetrics:   true, // the only text format with exemplars
+	})
+}
+
+// metricsWanted reports whether the environment asks for metrics to be pushed.
+// The value "prometheus" asks for what /metrics does already.
+func metricsWanted(env environ) bool {
+	switch env.get("OTEL_METRICS_EXPORTER") {
+	case "none", "prometheus":
+		return false
+	case "":
+		return env.get("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || env.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") != ""
+	}
+	return true
+}
+
+// newMetricExporter does by hand what autoexport does for traces: there, a
+// reader gets its producers from a global.
+func newMetricExporter(ctx context.Context, env environ, stderr io.Writer) (sdkmetric.Exporter, error) {
+	switch kind := env.get("OTEL_METRICS_EXPORTER"); kind {
+	case "console":
+		return stdoutmetric.New(stdoutmetric.WithWriter(stderr))
+	case "", "otlp":
+	default:
+		return nil, fmt.Errorf("OTEL_METRICS_EXPORTER=%q: want otlp, prometheus, console or none", kind)
+	}
+	protocol := cmp.Or(
+		env.get("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"),
+		env.get("OTEL_EXPORTER_OTLP_PROTOCOL"),
+		"http/protobuf")
+	switch protocol {
+	case "http/protobuf":
+		return otlpmetrichttp.New(ctx)
+	case "grpc":
+		return otlpmetricgrpc.New(ctx)
+	}
+	return nil, fmt.Errorf("metric exporter (OTEL_EXPORTER_OTLP_PROTOCOL): %q: want http/protobuf or grpc", protocol)
+}
+
+// newMeterProvider pushes what is in the registry. No instrument is ever made
+// with it: each metric has one source.
+func newMeterProvider(exporter sdkmetric.Exporter, res *resource.Resource, registry *prometheus.Registry) *sdkmetric.MeterProvider {
+	producer := prombridge.NewMetricProducer(prombridge.WithGatherer(registry))
+	reader := sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithProducer(producer))
+	return sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(res))
+}

@@ -1,0 +1,63 @@
+package telemetry
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+)
+
+// tracesWanted reports whether the environment asks for traces. The SDK's own
+// default, a collector on localhost, would fail every 5 s where there is none.
+func tracesWanted(env environ) bool {
+	switch env.get("OTEL_TRACES_EXPORTER") {
+	case "none":
+		return false
+	case "":
+		return env.get("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
+	}
+	return true
+}
+
+func newSpanExporter(ctx context.Context, env environ, stderr io.Writer) (sdktrace.SpanExporter, error) {
+	if env.get("OTEL_TRACES_EXPORTER") == "console" {
+		// autoexport would write to stdout, which may be a stdio transport.
+		return stdouttrace.New(stdouttrace.WithWriter(stderr))
+	}
+	exporter, err := autoexport.NewSpanExporter(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("trace exporter (OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_*): %w", err)
+	}
+	return exporter, nil
+}
+
+// newTracerProvider leaves the sampler to the SDK: OTEL_TRACES_SAMPLER, or the
+// parent's decision and, without a parent, every trace.
+func newTracerProvider(exporter sdktrace.SpanExporter, res *resource.Resource) *sdktrace.TracerProvider {
+	return sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res))
+}
+
+// newResource describes this process, but not its command line, which may hold
+// secrets. The environment comes last: it has the last word.
+func newResource(ctx context.Context, version string, errs *reporter) *resource.Resource {
+	res, err := resource.New(ctx,
+		resource.WithTelemetrySDK(),
+		resource.WithHost(),
+		resource.WithService(), // for the random service.instance.id
+		resource.WithAttributes(
+			semconv.ServiceName("mcphub"),
+			semconv.ServiceVersion(cmp.Or(version, "unknown")),
+		),
+		resource.WithFromEnv(),
+	)
+	if err != nil { // what could be found out is still in res
+		errs.report(signalOther, fmt.Errorf("describe this process: %w", err))
+	}
+	return res
+}

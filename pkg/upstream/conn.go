@@ -1,0 +1,297 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// wire moves whole messages to one server and back.
+type wire interface {
+	// call sends a request and returns the response to it. Whatever else the
+	// server sends meanwhile goes to receiver.receive.
+	call(ctx context.Context, c *call, message []byte) (jsonrpc.Message, error)
+	// send sends a notification or a response.
+	send(ctx context.Context, message []byte) error
+	// negotiated is called once, with what initialize settled, before any
+	// other call; listen asks for messages that belong to no call.
+	negotiated(version string)
+	listen()
+	// bound is the server's session, if the wire has one.
+	bound() string
+	// close ends the connection and waits; with end it ends the server's
+	// session too. It is called once, and bounds itself.
+	close(end bool)
+	// done is closed when the connection is lost; err then says why.
+	done() <-chan struct{}
+	err() error
+}
+
+// receiver takes what the server sends except responses. related is the call
+// on whose stream it came, or nil.
+type receiver interface {
+	receive(related *call, m jsonrpc.Message)
+}
+
+// Conn is one initialized connection to a server. Its methods may be called
+// concurrently.
+type Conn struct {
+	spec  Spec
+	tel   *telemetry
+	log   *slog.Logger
+	sink  Sink
+	wire  wire
+	wait  sync.WaitGroup  // for helpers
+	quit  context.Context //nolint:containedctx // the life of the connection
+	stop  context.CancelFunc
+	init  Initialized
+	close sync.Once
+
+	mu    sync.Mutex
+	last  int64 // the id last given
+	calls map[jsonrpc.ID]*call
+
+	helpers int // goroutines that answer requests of the server
+}
+
+// call is a request under way.
+type call struct {
+	id    jsonrpc.ID
+	sink  Sink            // nil: the connection's
+	token json.RawMessage // the caller's progress token, nil if there is none
+	reply chan jsonrpc.Message
+}
+
+// maxHelpers bounds the requests of a server that wait for an answer at one
+// time.
+const maxHelpers = 64
+
+// dialer makes the connections to one server.
+type dialer struct {
+	spec   Spec
+	tel    *telemetry
+	client *http.Client // of a server reached by HTTP
+}
+
+// dial connects to the server. With resume it goes on with a session that the
+// server gave earlier, without initialize; otherwise it initializes with who.
+// The Conn takes sink for what belongs to no call.
+func (d dialer) dial(ctx context.Context, sink Sink, who Identity, resume Bound) (*Conn, error) {
+	spec := d.spec
+	ctx, cancel := context.WithTimeoutCause(ctx, spec.connectTimeout(), errConnectTimeout)
+	defer cancel()
+	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: sink, calls: map[jsonrpc.ID]*call{}}
+	// What the connection does on its own is no part of the trace of whoever needed it first.
+	c.quit, c.stop = context.WithCancel(trace.ContextWithSpanContext(context.WithoutCancel(ctx), trace.SpanContext{}))
+	if spec.URL != "" {
+		c.wire = newHTTPWire(d, c, resume.SessionID)
+	} else {
+		w, err := startStdio(spec, c)
+		if err != nil {
+			c.stop()
+			return nil, serverError(spec.Name, fmt.Errorf("%w: %w", ErrDown, err))
+		}
+		c.wire = w
+	}
+	if resume.SessionID != "" && spec.URL != "" {
+		c.init.ProtocolVersion = resume.ProtocolVersion
+		c.wire.negotiated(resume.ProtocolVersion)
+	} else if err := c.initialize(ctx, who); err != nil {
+		c.Close(true)
+		return nil, err
+	}
+	c.wire.listen()
+	return c, nil
+}
+
+var errConnectTimeout = errors.New("did not become ready in time")
+
+// initialize does the handshake of the legacy protocol, see
+// specification 2025-11-25, basic/lifecycle.
+func (c *Conn) initialize(ctx context.Context, who Identity) error {
+	params, err := json.Marshal(struct {
+		ProtocolVersion string          `json:"protocolVersion"`
+		Capabilities    json.RawMessage `json:"capabilities"`
+		ClientInfo      json.RawMessage `json:"clientInfo"`
+	}{mcp.LATEST_LEGACY_PROTOCOL_VERSION, who.Capabilities, who.ClientInfo})
+	if err != nil {
+		return err
+	}
+	response, err := c.Call(ctx, Request{Method: string(mcp.MethodInitialize), Params: params})
+	if err != nil {
+		return err
+	}
+	if response.Error != nil {
+		return serverError(c.spec.Name, fmt.Errorf("refused initialize: %w", jsonrpc.ParseError(response.Error)))
+	}
+	if err := json.Unmarshal(response.Result, &c.init); err != nil || c.init.ProtocolVersion == "" {
+		return serverError(c.spec.Name, fmt.Errorf("%w: its answer to initialize has no protocol version", ErrProtocol))
+	}
+	if !supported(c.init.ProtocolVersion) {
+		return serverError(c.spec.Name, fmt.Errorf("speaks protocol version %.20q, which the hub does not", c.init.ProtocolVersion))
+	}
+	c.wire.negotiated(c.init.ProtocolVersion)
+	return c.Notify(ctx, "notifications/initialized", nil)
+}
+
+// supported reports whether version is one of the legacy protocol versions.
+func supported(version string) bool {
+	for _, v := range mcp.ValidProtocolVersions {
+		if v == version && !mcp.IsModernProtocol(v) {
+			return true
+		}
+	}
+	return false
+}
+
+// Initialized returns what the server said when the connection was made. A
+// resumed connection knows the protocol version only.
+func (c *Conn) Initialized() Initialized { return c.init }
+
+// Bound returns the server's session behind the connection.
+func (c *Conn) Bound() Bound {
+	return Bound{SessionID: c.wire.bound(), ProtocolVersion: c.init.ProtocolVersion}
+}
+
+// Done is closed when the connection is lost or closed.
+func (c *Conn) Done() <-chan struct{} { return c.wire.done() }
+
+// Err says why the connection was lost, after Done is closed.
+func (c *Conn) Err() error { return c.wire.err() }
+
+// Close ends the connection; with end it also ends the session that the server
+// keeps for it. It waits for everything that the connection started, a few
+// seconds at most.
+func (c *Conn) Close(end bool) {
+	c.close.Do(func() {
+		c.mu.Lock()
+		c.stop() // from here on, no helper starts
+		c.mu.Unlock()
+		c.wire.close(end)
+		c.wait.Wait()
+	})
+}
+
+// Notify sends a notification.
+func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, notifyTimeout, ErrTimeout)
+	defer cancel()
+	m := jsonrpc.Message{Method: method, Params: c.tel.inject(ctx, params)}
+	c.tel.messages.Add(Out, m)
+	if err := c.wire.send(ctx, m.Encode()); err != nil {
+		return serverError(c.spec.Name, err)
+	}
+	return nil
+}
+
+const notifyTimeout = 10 * time.Second
+
+// Request is a call to a server.
+type Request struct {
+	Method string
+	Params json.RawMessage // with the names that the server knows
+	Target string          // the tool or prompt, for spans and metrics
+	Sink   Sink            // takes what the server sends for this call; nil: the connection's
+}
+
+// Call sends a request and returns the server's response with its raw result
+// or error. An error means that there is none; see the errors of this package.
+// If ctx ends first the server is told that the request is cancelled.
+func (c *Conn) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
+	defer cancel()
+	cl := c.begin(req.Sink)
+	defer c.end(cl)
+	ctx, op := c.tel.startCall(ctx, c, cl.id, req)
+	params, err := c.mapToken(cl, c.tel.inject(ctx, req.Params))
+	if err != nil {
+		op.end(jsonrpc.Message{}, err)
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
+	}
+	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
+	c.tel.messages.Add(Out, m)
+	response, err := c.wire.call(ctx, cl, m.Encode())
+	if err == nil {
+		c.tel.messages.Add(In, response)
+	} else {
+		if ctx.Err() != nil {
+			err = c.abandoned(ctx, cl.id, req.Method)
+		}
+		err = serverError(c.spec.Name, err)
+	}
+	op.end(response, err)
+	return response, err
+}
+
+// abandoned tells the server that nobody waits for id any more and says why.
+func (c *Conn) abandoned(ctx context.Context, id jsonrpc.ID, method string) error {
+	cause := context.Cause(ctx)
+	if !errors.Is(cause, ErrTimeout) && !errors.Is(cause, errConnectTimeout) {
+		cause = fmt.Errorf("%w: %w", ErrCancelled, cause)
+	}
+	if method == string(mcp.MethodInitialize) { // must not be cancelled, specification 2025-11-25, basic/utilities/cancellation
+		return cause
+	}
+	params := fmt.Appendf(nil, `{"requestId":%s,"reason":%s}`, id, jsonrpc.String(reasonText(cause)))
+	if err := c.Notify(context.WithoutCancel(ctx), "notifications/cancelled", params); err != nil {
+		c.log.DebugContext(ctx, "the server was not told of a cancellation", "err", err)
+	}
+	return cause
+}
+
+func reasonText(cause error) string {
+	if errors.Is(cause, ErrTimeout) {
+		return "timeout"
+	}
+	return "cancelled by the client"
+}
+
+func (c *Conn) begin(sink Sink) *call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last++
+	cl := &call{id: jsonrpc.ID(strconv.FormatInt(c.last, 10)), sink: sink, reply: make(chan jsonrpc.Message, 1)}
+	c.calls[cl.id] = cl
+	return cl
+}
+
+func (c *Conn) end(cl *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.calls, cl.id)
+}
+
+// mapToken replaces the caller's progress token by the call's id, which is
+// unique on this connection.
+func (c *Conn) mapToken(cl *call, params json.RawMessage) (json.RawMessage, error) {
+	fields, err := jsonrpc.Fields(params, "_meta")
+	if err != nil || fields[0] == nil {
+		return params, err
+	}
+	meta, err := jsonrpc.Fields(fields[0], "progressToken")
+	if err != nil || meta[0] == nil {
+		return params, err
+	}
+	own, err := jsonrpc.Rewrite(fields[0], jsonrpc.Edit{Name: "progressToken", Value: json.RawMessage(cl.id)})
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	cl.token = append(json.RawMessage(nil), meta[0]...)
+	c.mu.Unlock()
+	return jsonrpc.Rewrite(params, jsonrpc.Edit{Name: "_meta", Value: own})
+}
+
+// Server names the server at the other end.
+func (c *Conn) Server() string { return c.spec.Name }

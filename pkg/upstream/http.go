@@ -1,0 +1,400 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"mime"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// The header names of Streamable HTTP, see specification 2025-11-25,
+// basic/transports, streamable HTTP.
+const (
+	headerSession  = "Mcp-Session-Id"
+	headerVersion  = "Mcp-Protocol-Version"
+	headerResume   = "Last-Event-Id"
+	typeJSON       = "application/json"
+	typeEvents     = "text/event-stream"
+	maxSessionID   = 1024 // bytes
+	maxResumptions = 8    // attempts in a row to go on with a broken stream
+)
+
+// httpWire is a session with a server over Streamable HTTP.
+type httpWire struct {
+	spec   Spec
+	conn   *Conn
+	log    *slog.Logger
+	client *http.Client
+	tel    *telemetry
+	loops  sync.WaitGroup // listen and the drains
+	lost   chan struct{}
+	once   sync.Once
+	why    error // set before lost is closed
+
+	mu      sync.Mutex
+	session string
+	version string
+	closed  bool
+}
+
+func newHTTPWire(d dialer, c *Conn, session string) *httpWire {
+	return &httpWire{spec: d.spec, conn: c, log: c.log, client: d.client, tel: d.tel, session: session,
+		lost: make(chan struct{})}
+}
+
+// newHTTPClient makes the client that all connections to one server share. It
+// follows no redirects: they could carry the configured headers to a stranger.
+func newHTTPClient() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // documented
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 64
+	return &http.Client{
+		Transport:     t,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func (w *httpWire) done() <-chan struct{} { return w.lost }
+func (w *httpWire) err() error            { return w.why }
+
+func (w *httpWire) bound() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.session
+}
+
+func (w *httpWire) negotiated(version string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.version = version
+}
+
+func (w *httpWire) lose(why error) {
+	w.once.Do(func() {
+		w.why = why
+		close(w.lost)
+	})
+}
+
+// background runs fn on a goroutine that close waits for, unless it is closed.
+func (w *httpWire) background(fn func()) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		w.loops.Go(fn)
+	}
+	return !w.closed
+}
+
+func (w *httpWire) close(end bool) {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	gone := false
+	select {
+	case <-w.lost:
+		gone = true
+	default:
+		w.lose(errors.New("the connection was closed"))
+	}
+	if end && !gone && w.bound() != "" {
+		w.delete()
+	}
+	w.loops.Wait()
+}
+
+// delete tells the server that its session is over. Servers may refuse.
+func (w *httpWire) delete() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	response, err := w.do(ctx, http.MethodDelete, nil, "")
+	if err != nil {
+		w.log.Debug("the server's session could not be ended", "err", err)
+		return
+	}
+	discard(response)
+}
+
+// do sends one HTTP request with everything that each of them carries.
+func (w *httpWire) do(ctx context.Context, method string, body []byte, resume string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, w.spec.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	w.tel.injectHeader(ctx, request.Header)
+	for name, value := range w.spec.Headers {
+		request.Header.Set(name, value)
+	}
+	switch method {
+	case http.MethodPost:
+		request.Header.Set("Content-Type", typeJSON)
+		request.Header.Set("Accept", typeJSON+", "+typeEvents)
+	case http.MethodGet:
+		request.Header.Set("Accept", typeEvents)
+	}
+	if resume != "" {
+		request.Header.Set(headerResume, resume)
+	}
+	w.mu.Lock()
+	session, version := w.session, w.version
+	w.mu.Unlock()
+	if session != "" {
+		request.Header.Set(headerSession, session)
+	}
+	if version != "" {
+		request.Header.Set(headerVersion, version)
+	}
+	response, err := w.client.Do(request)
+	if err == nil && response.StatusCode == http.StatusNotFound && session != "" {
+		discard(response)
+		w.lose(ErrSessionGone)
+		return nil, ErrSessionGone
+	}
+	return response, err
+}
+
+// transportError sorts the failure of an HTTP request into the errors of this
+// package. What failed to connect was not dispatched.
+func transportError(ctx context.Context, err error) error {
+	switch op, ok := errors.AsType[*net.OpError](err); {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, ErrSessionGone):
+		return err
+	case ok && op.Op == "dial":
+		return fmt.Errorf("%w: %w", ErrDown, op)
+	}
+	return fmt.Errorf("%w: %w", ErrLost, err)
+}
+
+func (w *httpWire) send(ctx context.Context, message []byte) error {
+	response, err := w.do(ctx, http.MethodPost, message, "")
+	if err != nil {
+		return transportError(ctx, err)
+	}
+	defer discard(response)
+	if response.StatusCode/100 != 2 {
+		return fmt.Errorf("%w: HTTP status %s", ErrProtocol, response.Status)
+	}
+	return nil
+}
+
+func (w *httpWire) call(ctx context.Context, c *call, message []byte) (jsonrpc.Message, error) {
+	// The request outlives ctx by the moment that the end of its stream takes,
+	// so that the TCP connection can be used again.
+	rctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	response, err := w.do(rctx, http.MethodPost, message, "")
+	if err != nil {
+		cancel()
+		return jsonrpc.Message{}, transportError(ctx, err)
+	}
+	m, err := w.answer(ctx, c, response)
+	if err != nil || !stop() {
+		cancel()
+		discard(response)
+		return m, err
+	}
+	if !w.background(func() { defer cancel(); discard(response) }) {
+		cancel()
+		discard(response)
+	}
+	return m, nil
+}
+
+// answer reads the response to c, be it one object or a stream.
+func (w *httpWire) answer(ctx context.Context, c *call, response *http.Response) (jsonrpc.Message, error) {
+	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	ok := response.StatusCode == http.StatusOK
+	if ok {
+		if err := w.adopt(response.Header.Get(headerSession)); err != nil {
+			return jsonrpc.Message{}, err
+		}
+	}
+	switch {
+	case ok && kind == typeEvents:
+		return w.stream(ctx, c, response)
+	case kind == typeJSON:
+		m, err := w.object(ctx, c, response)
+		if ok || err == nil { // an error status may come with a JSON-RPC error
+			return m, err
+		}
+	}
+	switch response.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return jsonrpc.Message{}, fmt.Errorf("%w: it refuses the hub with HTTP status %s; check the headers configured for it", ErrProtocol, response.Status)
+	}
+	return jsonrpc.Message{}, fmt.Errorf("%w: HTTP status %s, content type %.40q", ErrProtocol, response.Status, kind)
+}
+
+// adopt takes the session that the server gives with its answer to initialize.
+func (w *httpWire) adopt(session string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if session == "" || w.session != "" {
+		return nil
+	}
+	for _, c := range []byte(session) {
+		if c < 0x21 || c > 0x7e || len(session) > maxSessionID {
+			return fmt.Errorf("%w: it gave an unusable session id", ErrProtocol)
+		}
+	}
+	w.session = session
+	return nil
+}
+
+func (w *httpWire) object(ctx context.Context, c *call, response *http.Response) (jsonrpc.Message, error) {
+	limit := w.spec.maxMessage()
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	switch {
+	case err != nil:
+		return jsonrpc.Message{}, transportError(ctx, err)
+	case int64(len(body)) > limit:
+		return jsonrpc.Message{}, fmt.Errorf("%w: %w: more than %d bytes", ErrProtocol, errTooLong, limit)
+	}
+	m, err := jsonrpc.Parse(body)
+	if err != nil || m.Kind() != jsonrpc.Response || (m.ID != c.id && m.ID != jsonrpc.Null) {
+		return jsonrpc.Message{}, fmt.Errorf("%w: its answer is no response to the request", ErrProtocol)
+	}
+	return m, nil
+}
+
+// stream reads events until the response to c comes. A stream that ends before
+// is resumed if the server gave its events ids, see specification 2025-11-25,
+// basic/transports, resumability.
+func (w *httpWire) stream(ctx context.Context, c *call, response *http.Response) (jsonrpc.Message, error) {
+	cursor := cursor{retry: time.Second}
+	m, err := w.events(response, &cursor, c)
+	for attempt := 0; err != nil; attempt++ {
+		if ctx.Err() != nil {
+			return m, context.Cause(ctx)
+		}
+		if cursor.last == "" || attempt == maxResumptions || errors.Is(err, ErrProtocol) {
+			return m, fmt.Errorf("%w: its stream ended early: %w", ErrLost, err)
+		}
+		if err := pause(ctx, cursor.retry); err != nil {
+			return m, err
+		}
+		before := cursor.last
+		again, derr := w.do(ctx, http.MethodGet, nil, cursor.last)
+		if derr != nil {
+			if err = derr; errors.Is(derr, ErrSessionGone) {
+				return m, fmt.Errorf("%w: %w", ErrLost, derr)
+			}
+			continue
+		}
+		if m, err = w.resumed(again, &cursor, c); cursor.last != before {
+			attempt = 0
+		}
+	}
+	return m, nil
+}
+
+func (w *httpWire) resumed(response *http.Response, cursor *cursor, c *call) (jsonrpc.Message, error) {
+	defer func() { _ = response.Body.Close() }()
+	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode != http.StatusOK || kind != typeEvents {
+		return jsonrpc.Message{}, fmt.Errorf("HTTP status %s", response.Status)
+	}
+	return w.events(response, cursor, c)
+}
+
+// cursor is the position in a stream.
+type cursor struct {
+	last  string // id of the last event
+	retry time.Duration
+}
+
+// events reads a stream until the response to c comes or the stream ends,
+// which is an error. Without c it only ends.
+func (w *httpWire) events(response *http.Response, cursor *cursor, c *call) (jsonrpc.Message, error) {
+	events := newEventReader(response.Body, w.spec.maxMessage())
+	for {
+		ev, err := events.next()
+		if err != nil {
+			return jsonrpc.Message{}, err
+		}
+		if ev.id != "" {
+			cursor.last = ev.id
+		}
+		if ev.retry > 0 {
+			cursor.retry = min(ev.retry, time.Minute)
+		}
+		if len(ev.data) == 0 || (ev.name != "" && ev.name != "message") {
+			continue
+		}
+		m, err := jsonrpc.Parse(ev.data)
+		switch {
+		case err != nil:
+			w.log.Warn("the server sent an event that is no message", "bytes", len(ev.data), "err", err)
+		case m.Kind() != jsonrpc.Response:
+			w.conn.receive(c, m)
+		case c != nil && m.ID == c.id:
+			return m, nil
+		default:
+			w.tel.unmatched("response")
+		}
+	}
+}
+
+// listen keeps the stream open on which the server sends what belongs to no
+// call, if it offers one.
+func (w *httpWire) listen() {
+	w.background(func() {
+		ctx := w.conn.quit
+		cursor := cursor{retry: time.Second}
+		for wait := time.Duration(0); ; wait = min(max(cursor.retry, 2*wait), time.Minute) {
+			if pause(ctx, wait+rand.N(wait/4+1)) != nil { //nolint:gosec // jitter
+				return
+			}
+			response, err := w.do(ctx, http.MethodGet, nil, cursor.last)
+			if errors.Is(err, ErrSessionGone) {
+				return
+			}
+			if err != nil {
+				continue
+			}
+			kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+			if response.StatusCode != http.StatusOK || kind != typeEvents {
+				discard(response)
+				if response.StatusCode < 500 { // it offers none
+					return
+				}
+				continue
+			}
+			wait = 0
+			_, err = w.events(response, &cursor, nil)
+			_ = response.Body.Close()
+			w.log.Debug("the server's stream ended", "err", err)
+		}
+	})
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// discard reads the little that may be left of a response, for no longer than
+// a second, so that its TCP connection can be used again, and closes it.
+func discard(response *http.Response) {
+	timer := time.AfterFunc(time.Second, func() { _ = response.Body.Close() })
+	defer timer.Stop()
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
+	_ = response.Body.Close()
+}

@@ -1,0 +1,77 @@
+package upstream
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// Config is what a Pool needs to know.
+type Config struct {
+	Identity Identity // of the hub, for connections that are nobody's in particular
+
+	// OnInventory is called when a server was listed, OnNotification with what
+	// a shared connection sent that belongs to no call. They must not block.
+	OnInventory    func(server string, inv Inventory)
+	OnNotification func(server string, m jsonrpc.Message)
+
+	Logger         *slog.Logger                  // default: discard
+	TracerProvider trace.TracerProvider          // default: no-op
+	Propagator     propagation.TextMapPropagator // nil: trace contexts of clients go through untouched
+	Registerer     prometheus.Registerer         // default: metrics are not exported
+}
+
+// Pool is all configured servers.
+type Pool struct {
+	servers []*Server
+	byName  map[string]*Server
+}
+
+// NewPool makes a Pool of the servers in specs, whose names differ. It starts
+// nothing.
+func NewPool(specs []Spec, cfg Config) *Pool {
+	tel := newTelemetry(cfg)
+	p := &Pool{byName: map[string]*Server{}}
+	for _, spec := range specs {
+		s := newServer(spec, cfg, tel)
+		p.servers = append(p.servers, s)
+		p.byName[spec.Name] = s
+	}
+	return p
+}
+
+// Run keeps the servers connected until ctx ends, then closes the hub's own
+// connections to them and waits.
+func (p *Pool) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, s := range p.servers {
+		wg.Go(func() { s.run(ctx) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// Servers returns the servers in the order of their configuration.
+func (p *Pool) Servers() []*Server { return p.servers }
+
+// Server returns the server of that name, or nil.
+func (p *Pool) Server(name string) *Server { return p.byName[name] }
+
+// Settled waits until each server has been connected to or has failed to, or
+// until ctx ends. It reports whether all have.
+func (p *Pool) Settled(ctx context.Context) bool {
+	for _, s := range p.servers {
+		select {
+		case <-s.settled:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}

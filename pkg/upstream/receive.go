@@ -1,0 +1,139 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// receive takes a request or notification of the server to where it belongs.
+// It does not block.
+func (c *Conn) receive(related *call, m jsonrpc.Message) {
+	c.tel.messages.Add(In, m)
+	switch {
+	case m.Method == "notifications/progress":
+		c.progress(m)
+	case m.Method == "ping" && m.Kind() == jsonrpc.Request:
+		c.answer(m.ID, json.RawMessage(`{}`), nil)
+	case m.Kind() == jsonrpc.Request:
+		c.ask(c.sinkFor(related), m)
+	default:
+		c.sinkFor(related).Notify(m)
+	}
+}
+
+// sinkFor finds out whom a message concerns: the call on whose stream it came,
+// or the only call there is, or nobody in particular.
+func (c *Conn) sinkFor(related *call) Sink {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if related == nil && len(c.calls) == 1 {
+		for _, cl := range c.calls {
+			related = cl
+		}
+	}
+	if related != nil && related.sink != nil {
+		return related.sink
+	}
+	return c.sink
+}
+
+// progress gives the caller its own token back. Progress for a call that is
+// over, or that asked for none, is dropped.
+func (c *Conn) progress(m jsonrpc.Message) {
+	fields, err := jsonrpc.Fields(m.Params, "progressToken")
+	if err != nil || fields[0] == nil {
+		c.tel.unmatched("progress")
+		return
+	}
+	c.mu.Lock()
+	cl := c.calls[jsonrpc.ID(fields[0])]
+	var token json.RawMessage
+	if cl != nil {
+		token = cl.token
+	}
+	c.mu.Unlock()
+	if token == nil {
+		c.tel.unmatched("progress")
+		return
+	}
+	if m.Params, err = jsonrpc.Rewrite(m.Params, jsonrpc.Edit{Name: "progressToken", Value: token}); err != nil {
+		c.tel.unmatched("progress")
+		return
+	}
+	if cl.sink != nil {
+		cl.sink.Notify(m)
+	}
+}
+
+// ask has sink answer a request of the server. Too many at once are refused.
+func (c *Conn) ask(sink Sink, m jsonrpc.Message) {
+	m.Params = bytes.Clone(m.Params)
+	started := c.start(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
+		defer cancel()
+		result, err := sink.Ask(ctx, m)
+		c.respond(m.ID, result, err)
+	})
+	if !started {
+		c.answer(m.ID, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub is waiting for too many answers of clients"))
+	}
+}
+
+// answer sends a response without making the caller wait, who may be the one
+// that reads from the server.
+func (c *Conn) answer(id jsonrpc.ID, result json.RawMessage, err error) {
+	if !c.start(func(context.Context) { c.respond(id, result, err) }) {
+		c.tel.unmatched("overload")
+	}
+}
+
+// respond sends the response to a request of the server.
+func (c *Conn) respond(id jsonrpc.ID, result json.RawMessage, err error) {
+	m := jsonrpc.NewResult(id, result)
+	if err != nil {
+		m = jsonrpc.NewError(id, jsonrpc.AsError(err))
+	}
+	ctx, cancel := context.WithTimeoutCause(c.quit, notifyTimeout, ErrTimeout)
+	defer cancel()
+	c.tel.messages.Add(Out, m)
+	if err := c.wire.send(ctx, m.Encode()); err != nil {
+		c.log.Warn("an answer did not reach the server", "err", err)
+	}
+}
+
+// start runs fn on a goroutine that Close waits for. It reports false when
+// there are too many of them or the connection is closed.
+func (c *Conn) start(fn func(context.Context)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.quit.Err() != nil || c.helpers >= maxHelpers {
+		return false
+	}
+	c.helpers++
+	c.wait.Go(func() {
+		fn(c.quit)
+		c.mu.Lock()
+		c.helpers--
+		c.mu.Unlock()
+	})
+	return true
+}
+
+// deliver hands a response to the call that waits for it.
+func (c *Conn) deliver(m jsonrpc.Message) {
+	c.mu.Lock()
+	cl := c.calls[m.ID]
+	c.mu.Unlock()
+	if cl == nil {
+		c.tel.unmatched("response") // to a cancelled call, or to none
+		return
+	}
+	select {
+	case cl.reply <- m:
+	default:
+		c.tel.unmatched("response") // a second one
+	}
+}

@@ -1,0 +1,354 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// State is what a server is doing.
+type State string
+
+// The states of a server.
+const (
+	Starting State = "starting" // the first attempt to connect is not over
+	Up       State = "up"
+	Down     State = "down" // retried
+)
+
+// Status is what is known of a server now.
+type Status struct {
+	Name            string
+	Transport       string
+	Isolation       Isolation
+	State           State
+	Since           time.Time // of State
+	Error           string    // why it is down
+	NextAttempt     time.Time // when it is down
+	ProtocolVersion string
+	ServerInfo      json.RawMessage
+	Connections     int // processes or sessions there are now
+	Tools           int
+	Prompts         int
+	Resources       int
+	Templates       int
+}
+
+// Server is one configured server. It keeps one connection of its own, over
+// which it lists what the server offers and notices when it is gone.
+type Server struct {
+	dialer
+	log    *slog.Logger
+	cfg    Config
+	wake   chan struct{} // somebody found the server unreachable
+	change chan struct{} // the server says that a list changed
+
+	mu        sync.Mutex
+	state     State
+	since     time.Time
+	failure   error
+	next      time.Time
+	control   *Conn
+	inventory Inventory
+	settled   chan struct{} // closed when the first attempt is over
+	conns     int
+}
+
+// Name returns the configured name.
+func (s *Server) Name() string { return s.spec.Name }
+
+// The pauses between attempts to connect.
+const (
+	firstPause = 500 * time.Millisecond
+	maxPause   = 30 * time.Second
+	stable     = time.Minute // a connection that lasted so long is no flapping one
+
+	pingInterval = 15 * time.Second
+	pingTimeout  = 10 * time.Second
+	maxPings     = 3 // unanswered in a row
+
+	changePause = 250 * time.Millisecond // collects a storm of list changes
+)
+
+func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
+	s := &Server{cfg: cfg, log: tel.log.With("upstream", spec.Name), state: Starting, since: time.Now(),
+		wake: make(chan struct{}, 1), change: make(chan struct{}, 1), settled: make(chan struct{})}
+	s.dialer = dialer{spec: spec, tel: tel}
+	if spec.URL != "" {
+		s.client = newHTTPClient()
+	}
+	tel.addServer(spec.Name)
+	return s
+}
+
+// run keeps the server connected until ctx ends.
+func (s *Server) run(ctx context.Context) {
+	defer func() {
+		if s.client != nil {
+			s.client.CloseIdleConnections()
+		}
+	}()
+	for failures := 0; ctx.Err() == nil; {
+		start := time.Now()
+		err := s.connected(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(start) > stable {
+			failures = 0
+		}
+		failures++
+		wait := min(maxPause, firstPause<<min(failures-1, 10))
+		wait += rand.N(wait / 4) //nolint:gosec // jitter
+		s.setDown(err, time.Now().Add(wait))
+		s.log.WarnContext(ctx, "server is down", "err", err, "attempt", failures, "next", wait.Round(time.Millisecond).String())
+		if pause(ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// connected connects, lists, and watches until the connection is lost.
+func (s *Server) connected(ctx context.Context) error {
+	c, err := s.open(ctx, controlSink{s}, s.cfg.Identity, Bound{})
+	if err != nil {
+		return err
+	}
+	defer s.close(c, true)
+	lctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), errConnectTimeout)
+	inv, err := list(lctx, c)
+	cancel()
+	if err != nil {
+		return err
+	}
+	s.setUp(c, inv)
+	s.log.InfoContext(ctx, "server is up", "transport", s.spec.Transport(), "protocol", inv.Initialized.ProtocolVersion,
+		"tools", len(inv.Tools), "prompts", len(inv.Prompts), "resources", len(inv.Resources), "templates", len(inv.Templates))
+	return s.watch(ctx, c)
+}
+
+// watch returns when the connection is lost, and why.
+func (s *Server) watch(ctx context.Context, c *Conn) error {
+	tick := time.NewTicker(pingInterval)
+	defer tick.Stop()
+	pings := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.Done():
+			s.restarted(c.Err())
+			return serverError(s.spec.Name, fmt.Errorf("%w: %w", ErrDown, c.Err()))
+		case <-s.change:
+			if pause(ctx, changePause) != nil {
+				return nil
+			}
+			s.relist(ctx, c)
+			continue
+		case <-tick.C:
+		case <-s.wake:
+		}
+		// A child process shows its end by itself, and one that is busy with a
+		// call may well not answer a ping.
+		if s.spec.URL == "" {
+			continue
+		}
+		err := s.ping(ctx, c)
+		if pings++; err == nil {
+			pings = 0
+		}
+		if errors.Is(err, ErrDown) || errors.Is(err, ErrSessionGone) || pings >= maxPings {
+			s.restarted(err)
+			return err
+		}
+	}
+}
+
+func (s *Server) restarted(err error) {
+	reason := "exited"
+	switch {
+	case errors.Is(err, ErrSessionGone):
+		reason = "session_gone"
+	case s.spec.URL != "":
+		reason = "unreachable"
+	}
+	s.tel.restarts.WithLabelValues(s.spec.Name, reason).Inc()
+}
+
+// ping finds out whether the server is there. Any answer will do.
+func (s *Server) ping(ctx context.Context, c *Conn) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, pingTimeout, ErrTimeout)
+	defer cancel()
+	_, err := c.Call(ctx, Request{Method: "ping"})
+	if ctx.Err() != nil && !errors.Is(err, ErrTimeout) {
+		return nil // the hub is stopping
+	}
+	return err
+}
+
+// relist reads the lists again after the server said that one has changed.
+func (s *Server) relist(ctx context.Context, c *Conn) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), errConnectTimeout)
+	defer cancel()
+	inv, err := list(ctx, c)
+	if err != nil {
+		s.log.WarnContext(ctx, "the server's lists could not be read again", "err", err)
+		return
+	}
+	s.setUp(c, inv)
+}
+
+func (s *Server) setUp(c *Conn, inv Inventory) {
+	s.mu.Lock()
+	if s.state != Up {
+		s.state, s.since, s.failure, s.next = Up, time.Now(), nil, time.Time{}
+	}
+	s.control, s.inventory = c, inv
+	s.mu.Unlock()
+	s.tel.up.WithLabelValues(s.spec.Name).Set(1)
+	s.tel.tools.WithLabelValues(s.spec.Name).Set(float64(len(inv.Tools)))
+	if s.cfg.OnInventory != nil {
+		s.cfg.OnInventory(s.spec.Name, inv)
+	}
+	s.settle()
+}
+
+// setDown notes why the server is down. What it offered stays listed: clients
+// keep their lists too, and a call says at once that the server is down.
+func (s *Server) setDown(err error, next time.Time) {
+	s.mu.Lock()
+	if s.state != Down {
+		s.state, s.since = Down, time.Now()
+	}
+	s.control, s.failure, s.next = nil, err, next
+	s.mu.Unlock()
+	s.tel.up.WithLabelValues(s.spec.Name).Set(0)
+	s.settle()
+}
+
+func (s *Server) settle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.settled:
+	default:
+		close(s.settled)
+	}
+}
+
+// ready returns the server's own connection. While the first attempt to
+// connect is under way it waits; a server that is down fails at once.
+func (s *Server) ready(ctx context.Context) (*Conn, error) {
+	select {
+	case <-s.settled:
+	case <-ctx.Done():
+		return nil, serverError(s.spec.Name, fmt.Errorf("%w: it is still being started: %w", ErrDown, context.Cause(ctx)))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.control == nil {
+		return nil, s.downError()
+	}
+	return s.control, nil
+}
+
+// downError says why the server is down and when it is tried again. The caller
+// holds mu.
+func (s *Server) downError() error {
+	why := s.failure
+	if why == nil {
+		why = errors.New("no reason is known")
+	}
+	text := strings.TrimPrefix(why.Error(), fmt.Sprintf("server %q ", s.spec.Name))
+	text = strings.TrimPrefix(text, ErrDown.Error()+": ")
+	return serverError(s.spec.Name, fmt.Errorf("%w: %s (next attempt in %s)", ErrDown, text,
+		max(0, time.Until(s.next)).Round(100*time.Millisecond)))
+}
+
+// suspect has the server checked soon, because a call could not reach it.
+func (s *Server) suspect() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// open makes a connection and counts it until close.
+func (s *Server) open(ctx context.Context, sink Sink, who Identity, resume Bound) (*Conn, error) {
+	c, err := s.dial(ctx, sink, who, resume)
+	if err != nil {
+		s.tel.connected.WithLabelValues(s.spec.Name, "error").Inc()
+		return nil, err
+	}
+	s.tel.connected.WithLabelValues(s.spec.Name, "ok").Inc()
+	s.count(+1)
+	return c, nil
+}
+
+func (s *Server) close(c *Conn, end bool) {
+	c.Close(end)
+	s.count(-1)
+}
+
+func (s *Server) count(delta int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns += delta
+	s.tel.sessions.WithLabelValues(s.spec.Name).Set(float64(s.conns))
+}
+
+// Status returns what is known of the server now.
+func (s *Server) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Status{Name: s.spec.Name, Transport: s.spec.Transport(), Isolation: s.spec.isolation(), State: s.state,
+		Since: s.since, NextAttempt: s.next, ProtocolVersion: s.inventory.Initialized.ProtocolVersion,
+		ServerInfo: s.inventory.Initialized.ServerInfo, Connections: s.conns, Tools: len(s.inventory.Tools),
+		Prompts: len(s.inventory.Prompts), Resources: len(s.inventory.Resources), Templates: len(s.inventory.Templates)}
+	if s.failure != nil {
+		st.Error = s.failure.Error()
+	}
+	return st
+}
+
+// Initialized returns what the server said when it was last connected to, and
+// whether it ever was.
+func (s *Server) Initialized() (Initialized, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inventory.Initialized, s.inventory.Initialized.ProtocolVersion != ""
+}
+
+// controlSink takes what the server sends on its own connection, which may be
+// the shared one.
+type controlSink struct{ s *Server }
+
+func (k controlSink) Notify(m jsonrpc.Message) {
+	switch m.Method {
+	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
+		select {
+		case k.s.change <- struct{}{}:
+		default:
+		}
+	default:
+		if k.s.cfg.OnNotification != nil && k.s.spec.isolation() == Shared {
+			k.s.cfg.OnNotification(k.s.spec.Name, m)
+		}
+	}
+}
+
+func (k controlSink) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound,
+		"the hub cannot tell which client %s is meant for: this connection is shared", MethodLabel(m.Method))
+}
+
+// Isolated reports whether each client session has its own connection.
+func (s *Server) Isolated() bool { return s.spec.isolation() == PerSession }
