@@ -387,7 +387,7 @@ func selectors(expr string) []selector {
 func readMetrics(t *testing.T) map[string]bool {
 	t.Helper()
 	known := map[string]bool{}
-	for _, m := range strings.Fields(string(read(t, "metrics.txt"))) {
+	for m := range strings.FieldsSeq(string(read(t, "metrics.txt"))) {
 		known[m] = true
 	}
 	return known

@@ -29,7 +29,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	defer stop()
 	// The first signal asks to end, the second one does not ask: give it its default meaning back.
 	context.AfterFunc(ctx, stop)
-	root := newRootCommand()
+	root := newRootCommand() //nolint:contextcheck // commands get ctx from ExecuteContext
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)

@@ -18,6 +18,7 @@ import (
 // A Kind is one of the four things that a server lists.
 type Kind int
 
+// The kinds.
 const (
 	Tools Kind = iota
 	Prompts

@@ -11,6 +11,7 @@ import (
 // Anything but Bare and Conflict means Prefix.
 type Naming string
 
+// The namings.
 const (
 	Prefix   Naming = "prefix"   // server__name
 	Bare     Naming = "bare"     // name

@@ -6,8 +6,9 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"pgregory.net/rapid"
+
+	"github.com/mcphub-go/mcphub/pkg/catalog"
 )
 
 // The alphabet is small, so that names collide; the lengths go past MaxName.

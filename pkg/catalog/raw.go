@@ -85,7 +85,7 @@ func (e *entry) read(identity string) error {
 			return err
 		}
 	}
-	if _, err := dec.ReadToken(); err != io.EOF {
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return errors.New("is followed by more data")
 	}
 	if e.name == "" {

@@ -142,7 +142,7 @@ func (s *Snapshot) merge(k Kind, naming Naming, order []string, offers map[strin
 	m.list = append(m.list, "]}"...)
 	// Only now: the list moved as it grew.
 	for i, at := range m.spans {
-		m.items[i].Raw = json.RawMessage(m.list[at.start:at.end:at.end])
+		m.items[i].Raw = m.list[at.start:at.end:at.end]
 	}
 	m.spans = nil
 	s.merged[k] = m

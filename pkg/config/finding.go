@@ -35,12 +35,12 @@ func (fs *findings) entry(at, key string, isKey bool, wrong string) {
 // What follows from a problem already known is left out: a command that could
 // not be read is not missing.
 func (d *decoder) addFindings(found []finding) {
-	known := d.problems.list
+	known := d.list
 	for _, f := range found {
 		if follows(f, known) {
 			continue
 		}
-		d.problems.add(d.find(f), f.shown, f.text)
+		d.add(d.find(f), f.shown, f.text)
 	}
 }
 

@@ -36,6 +36,9 @@ func FuzzParse(f *testing.F) {
 
 // The worst texts known for the parser, each as large as a file may be.
 func TestNoTextKeepsParseBusy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for _, unit := range []string{"a: b\n", "a: \n", "? a\n", "x:\n- a\n", "]", "{}", "*a ", "&a ", "a: >\n  y\n\n", "? - ", "\"", " "} {
 		// As many as fit in a file, and as many as the parser gets to see.
 		for _, times := range []int{maxFileBytes / len(unit), maxTokens/2 - 1} {

@@ -31,7 +31,7 @@ func readFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // read only: nothing to lose
 	// One byte more than allowed: Parse sees that it is too much.
 	return io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 }

@@ -57,7 +57,7 @@ func scan(data []byte, yield func(name string, value json.RawMessage, at span) e
 	if _, err := dec.ReadToken(); err != nil {
 		return noEOF(err)
 	}
-	if _, err := dec.ReadToken(); err != io.EOF { //nolint:errorlint // the decoder returns io.EOF itself
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return errors.New("unexpected data after the object")
 	}
 	return nil

@@ -88,7 +88,7 @@ func writeNew(f files, name string, data []byte) error {
 
 // Temporary names start with a dot and so are never keys.
 func tempFor(name string) string {
-	return "." + name + "." + strconv.FormatUint(rand.Uint64(), 36) + ".tmp"
+	return "." + name + "." + strconv.FormatUint(rand.Uint64(), 36) + ".tmp" //nolint:gosec // O_EXCL guards it, not chance
 }
 
 func isTemp(name string) bool {

@@ -25,7 +25,7 @@ func (d *Dir) Run(ctx context.Context) error {
 	for {
 		err := d.awaitStale(ctx, delay)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is how Run ends
 		}
 		if err != nil {
 			return err

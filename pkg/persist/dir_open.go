@@ -81,7 +81,7 @@ func (d *Dir) list() (found listing, err error) {
 	if err != nil {
 		return found, err
 	}
-	defer dir.Close()
+	defer func() { _ = dir.Close() }()
 	for {
 		entries, err := dir.ReadDir(1024) // a bounded piece of what may be a million
 		for _, entry := range entries {

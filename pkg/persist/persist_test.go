@@ -90,7 +90,7 @@ func FuzzKeys(f *testing.F) {
 
 func TestDirAndMemoryAgreeAndReopeningChangesNothing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		path, err := os.MkdirTemp(t.TempDir(), "")
+		path, err := os.MkdirTemp(t.TempDir(), "") //nolint:usetesting // many rounds in one test
 		if err != nil {
 			rt.Fatal(err)
 		}

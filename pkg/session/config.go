@@ -21,7 +21,8 @@ type Config struct {
 
 	// Open starts the live half of a session when it is first needed; nil:
 	// sessions have none. It is called once per session at a time, without any
-	// lock held.
+	// lock held. Others may wait for what it opens, so its ctx does not end with
+	// the caller's: it must bound itself.
 	Open func(ctx context.Context, s Session) (Live, error)
 
 	Logger         *slog.Logger          // default: discard

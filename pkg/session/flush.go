@@ -22,8 +22,12 @@ type commit struct {
 
 // commit returns when what is true of id now is on stable storage: its record,
 // or its absence. Whoever finds the writer's token free writes the batch for
-// all who wait. If ctx ends before the batch was begun, nothing is written.
+// all who wait. If ctx ends before the batch was begun, nothing is written;
+// once it was, an error is ErrUnavailable.
 func (m *Manager) commit(ctx context.Context, id string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	c := &commit{id: id, done: make(chan struct{})}
 	m.mu.Lock()
 	m.commits = append(m.commits, c)
@@ -32,7 +36,11 @@ func (m *Manager) commit(ctx context.Context, id string) error {
 	case <-c.done:
 		return c.err
 	case m.writing <- struct{}{}:
-		m.writeBatch(ctx, false)
+		select {
+		case <-c.done: // by the batch that has just ended; the others look after themselves
+		default:
+			_ = m.writeBatch(ctx, false) // c.err tells
+		}
 		<-m.writing
 		<-c.done
 		return c.err
@@ -46,14 +54,19 @@ func (m *Manager) commit(ctx context.Context, id string) error {
 		if i >= 0 {
 			return context.Cause(ctx)
 		}
-		<-c.done // the batch is under way and bounded by WriteTimeout
+		<-c.done // the batch is under way: only its outcome tells what is stored
 		return c.err
 	}
 }
 
 // Flush writes every changed session in one batch. Changes made meanwhile are
-// kept for the next one, and those that could not be written stay marked.
+// kept for the next one, and those that could not be written stay marked. If
+// ctx ends before the batch was begun, nothing is written; of a batch under way
+// only the deadline of ctx is heeded.
 func (m *Manager) Flush(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("flush: %w", context.Cause(ctx))
+	}
 	select {
 	case m.writing <- struct{}{}:
 	case <-ctx.Done():
@@ -106,6 +119,7 @@ func (m *Manager) take(all bool) (b batch, sessions []Session) {
 	for id := range b.marks {
 		add(id)
 	}
+	m.answers = b.marks
 	return b, sessions
 }
 
@@ -119,13 +133,17 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 		}
 		return nil
 	}
-	start := time.Now()
+	start, count := time.Now(), len(b.changes)+len(sessions)
 	// The batch serves many callers: it neither ends with one of them nor hangs below one's span.
+	timeout := m.cfg.writeTimeout()
+	if deadline, ok := ctx.Deadline(); ok && all { // a shutdown has a budget
+		timeout = min(timeout, time.Until(deadline))
+	}
 	ctx = trace.ContextWithSpanContext(context.WithoutCancel(ctx), trace.SpanContext{})
-	ctx, cancel := context.WithTimeout(ctx, m.cfg.writeTimeout())
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	ctx, span := m.tracer.Start(ctx, "mcphub.session.flush", trace.WithNewRoot(), trace.WithAttributes(
-		attribute.Int("mcphub.session.count", len(b.changes)+len(sessions)),
+		attribute.Int("mcphub.session.count", count),
 		attribute.Int("mcphub.session.durable_count", len(b.commits))))
 	defer span.End()
 
@@ -158,7 +176,7 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 			"took", time.Since(start).String())
 		return nil
 	}
-	err = fmt.Errorf("flush: %d of %d sessions could not be written: %w", len(failures), len(b.changes), anyOf(failures))
+	err = fmt.Errorf("flush: %d of %d sessions could not be written: %w", len(failures), count, anyOf(failures))
 	return failed(span, err)
 }
 
@@ -166,6 +184,7 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 // was not written.
 func (m *Manager) settle(b batch, failures map[string]error) {
 	m.mu.Lock()
+	m.answers = nil
 	for id, since := range b.marks {
 		if failures[id] != nil {
 			m.mark(id)

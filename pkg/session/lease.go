@@ -70,7 +70,7 @@ func (l *Lease) Session() Session {
 
 // Live returns the live half of the session and opens it if need be; of
 // several callers one opens. It fails with ErrNotFound once the session has
-// ended.
+// ended and with ErrUnavailable once the Manager has been closed.
 func (l *Lease) Live(ctx context.Context) (Live, error) {
 	m, e := l.m, l.e
 	m.mu.Lock()
@@ -84,9 +84,9 @@ func (l *Lease) Live(ctx context.Context) (Live, error) {
 	}
 	err := m.opening.do(ctx, s.ID, func(ctx context.Context) error {
 		m.mu.Lock()
-		opened := e.live != nil
+		needless := e.live != nil || e.ended != "" || m.closed
 		m.mu.Unlock()
-		if opened {
+		if needless {
 			return nil
 		}
 		live, err := m.cfg.Open(ctx, s)
@@ -94,14 +94,16 @@ func (l *Lease) Live(ctx context.Context) (Live, error) {
 			return fmt.Errorf("opening session %s: %w", s.ID, err)
 		}
 		m.mu.Lock()
-		ended := e.ended
-		if ended == "" {
+		why := e.ended
+		if why == "" && m.closed {
+			why = Shutdown
+		}
+		if why == "" {
 			e.live = live
 		}
 		m.mu.Unlock()
-		if ended != "" {
-			live.Close(ended)
-			return ErrNotFound
+		if why != "" { // while it was being opened
+			live.Close(why)
 		}
 		return nil
 	})
@@ -110,10 +112,13 @@ func (l *Lease) Live(ctx context.Context) (Live, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if e.live == nil {
+	switch {
+	case e.live != nil:
+		return e.live, nil
+	case e.ended != "":
 		return nil, ErrNotFound
 	}
-	return e.live, nil
+	return nil, fmt.Errorf("%w: the session manager is closed", ErrUnavailable)
 }
 
 // Release gives the session back. It may be called more than once.

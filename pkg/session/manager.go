@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -40,8 +41,13 @@ type Manager struct {
 	live    map[string]*entry    // by id, created but unpublished ones included
 	dirty   map[string]time.Time // ids whose stored copy is stale, ended sessions included; first mark
 	commits []*commit            // durable changes that wait for the next batch
+	answers map[string]time.Time // the marks that the batch being written answers; they are still dirty
 	pending map[string]bool      // stored, not loaded yet
 	counts  counts
+
+	restoring bool // Restore has begun and not succeeded yet
+	restored  bool // Restore has succeeded
+	closed    bool // Close has begun: no live half is opened any more
 	// not guarded by mu:
 	writing chan struct{} // holds one token, taken by writeBatch: batches are written in order
 	marked  chan struct{} // tells Run that dirty is not empty any more
@@ -82,6 +88,9 @@ func New(store persist.Store, cfg Config) *Manager {
 		writing: make(chan struct{}, 1),
 		marked:  make(chan struct{}, 1),
 	}
+	for _, r := range Reasons() {
+		m.counts.closed[r] = 0
+	}
 	m.metrics = newMetrics(cfg, m)
 	return m
 }
@@ -106,7 +115,9 @@ func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error
 	m.mu.Lock()
 	if err != nil {
 		delete(m.live, id)
-		m.mark(id) // the store may have it after all
+		if errors.Is(err, ErrUnavailable) {
+			m.mark(id) // the store may have it after all
+		}
 	} else {
 		m.live[id].published = true
 		m.counts.created++
@@ -180,8 +191,7 @@ func (m *Manager) Info(ctx context.Context, id string) (Info, error) {
 }
 
 func (m *Manager) info(e *entry) Info {
-	_, dirty := m.dirty[e.s.ID]
-	i := Info{Session: e.s, InFlight: e.inUse, Requests: e.uses, Dirty: dirty}
+	i := Info{Session: e.s, InFlight: e.inUse, Requests: e.uses, Dirty: m.isDirty(e.s.ID)}
 	if e.inUse == 0 {
 		i.ExpiresAt = m.deadline(e)
 	}
@@ -201,7 +211,9 @@ func (m *Manager) Update(ctx context.Context, id string, fn func(*Session)) erro
 	return m.change(e, fn)
 }
 
-// UpdateDurably is Update, but the change is on stable storage when it returns.
+// UpdateDurably is Update, but the change is on stable storage when it returns
+// without an error. With ErrUnavailable the change is made all the same and is
+// written later.
 func (m *Manager) UpdateDurably(ctx context.Context, id string, fn func(*Session)) error {
 	if err := m.Update(ctx, id, fn); err != nil {
 		return err
@@ -273,6 +285,14 @@ func (m *Manager) mark(id string) {
 	}
 }
 
+// isDirty reports whether the stored copy of id is stale, or will be until the
+// batch that is being written has succeeded. The caller holds mu.
+func (m *Manager) isDirty(id string) bool {
+	_, marked := m.dirty[id]
+	_, writing := m.answers[id]
+	return marked || writing
+}
+
 // End ends the session id for the given reason and closes its live half. It
 // reports whether there was such a session. When it returns without an error
 // the session is gone from stable storage too; with one, the session is ended
@@ -336,18 +356,18 @@ func (m *Manager) deadline(e *entry) time.Time { return e.s.lastAccess().Add(m.c
 // not been loaded since the start.
 func (m *Manager) lookup(ctx context.Context, id string) (*entry, error) {
 	m.mu.Lock()
-	e, pending := m.live[id], m.pending[id]
-	if e != nil && !e.published {
-		e = nil
-	}
+	e, pending, restoring := m.live[id], m.pending[id], m.restoring
+	published := e != nil && e.published
 	m.mu.Unlock()
-	if e == nil && pending {
+	switch {
+	case published:
+		return e, nil
+	case pending:
 		return m.load(ctx, id)
+	case restoring:
+		return nil, fmt.Errorf("%w: it is not known yet which sessions there are", ErrUnavailable)
 	}
-	if e == nil {
-		return nil, ErrNotFound
-	}
-	return e, nil
+	return nil, ErrNotFound
 }
 
 // entries returns the published entries that want, called under mu, says yes to.

@@ -194,7 +194,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descDirtyAge, s.oldestDirty.Seconds(), kind)
 	counter(descCreated, s.counts.created, kind, transport)
 	counter(descRestored, s.counts.restored, kind, transport)
-	for _, r := range Reasons() {
-		counter(descClosed, s.counts.closed[r], string(r))
+	for r, n := range s.counts.closed {
+		counter(descClosed, n, string(r))
 	}
 }

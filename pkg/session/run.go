@@ -10,6 +10,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
 // Run flushes, cleans up and loads restored sessions until ctx ends. It does
@@ -25,7 +27,13 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // Close closes the live half of every session and writes what is left to
 // write. The sessions live on in the store. Call it after Run has returned.
+//
+// A request that is still being served may hold a lease, but gets no live half
+// any more.
 func (m *Manager) Close(ctx context.Context) error {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
 	for _, e := range m.entries(func(e *entry) bool { return e.live != nil }) {
 		m.mu.Lock()
 		live := e.live
@@ -45,7 +53,9 @@ func (m *Manager) Close(ctx context.Context) error {
 const maxBackoff = time.Minute
 
 // flushLoop writes FlushInterval after the first mark. A failed write is tried
-// again after a growing pause, whether anything is marked meanwhile or not.
+// again after a growing pause, whether anything is marked meanwhile or not. The
+// pause does not outgrow FlushInterval: a record that cannot be written must
+// not keep the others from being written in time.
 func (m *Manager) flushLoop(ctx context.Context) {
 	failures := 0
 	heartbeat := time.NewTicker(m.cfg.flushInterval())
@@ -62,8 +72,8 @@ func (m *Manager) flushLoop(ctx context.Context) {
 				return
 			}
 		} else {
-			wait = min(maxBackoff, time.Second<<min(failures-1, 6))
-			wait += rand.N(wait / 4) //nolint:gosec // jitter
+			wait = min(maxBackoff, wait, time.Second<<min(failures-1, 6))
+			wait -= rand.N(wait/4 + 1) //nolint:gosec // jitter
 		}
 		select {
 		case <-time.After(wait):
@@ -71,6 +81,9 @@ func (m *Manager) flushLoop(ctx context.Context) {
 			return
 		}
 		err := m.Flush(ctx)
+		if ctx.Err() != nil {
+			return // Close tries again and tells
+		}
 		m.metrics.loopRan("flush", err)
 		if err != nil {
 			failures++
@@ -105,11 +118,17 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 	ctx, span := m.tracer.Start(ctx, "mcphub.session.cleanup", trace.WithNewRoot())
 	defer span.End()
 	start := time.Now()
-	overdue := m.entries(func(e *entry) bool { return e.inUse == 0 && !start.Before(m.deadline(e)) })
-	ended := overdue[:0]
+	var ended []*entry
 	m.mu.Lock()
-	for _, e := range overdue {
-		if e.inUse == 0 && !start.Before(m.deadline(e)) && m.end(e, IdleTimeout) {
+	for _, e := range m.live {
+		switch {
+		case !e.published:
+		case e.inUse > 0:
+			// An open stream and a call in flight are activity. The stored copy
+			// must tell, or a crash would make a session expire that was in use.
+			m.touch(e, start)
+		case !start.Before(m.deadline(e)):
+			m.end(e, IdleTimeout)
 			ended = append(ended, e)
 		}
 	}
@@ -132,10 +151,18 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 
 // Restore learns which sessions the store has. It reads their names only; the
 // records are loaded when they are asked for, and by Run in the background.
-// Restoring twice adds nothing.
+// Until it has succeeded, a session that is not known is unavailable rather than
+// not found; after that it does nothing.
 func (m *Manager) Restore(ctx context.Context) error {
 	ctx, span := m.tracer.Start(ctx, "mcphub.session.restore", trace.WithNewRoot())
 	defer span.End()
+	m.mu.Lock()
+	done := m.restored
+	m.restoring = !done
+	m.mu.Unlock()
+	if done {
+		return nil
+	}
 	var names []string
 	for id, err := range m.store.Keys(ctx) {
 		if err != nil {
@@ -145,10 +172,12 @@ func (m *Manager) Restore(ctx context.Context) error {
 	}
 	m.mu.Lock()
 	for _, id := range names {
-		if m.live[id] == nil {
+		// A dirty session that is not live has ended; the store is yet to be told.
+		if m.live[id] == nil && !m.isDirty(id) {
 			m.pending[id] = true
 		}
 	}
+	m.restored, m.restoring = true, false
 	m.mu.Unlock()
 	span.SetAttributes(attribute.Int("mcphub.session.count", len(names)))
 	if len(names) > 0 {
@@ -223,7 +252,9 @@ func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
 		ctx, cancel := context.WithTimeout(ctx, m.cfg.writeTimeout())
 		defer cancel()
 		value, ok, err := m.store.Get(ctx, id)
-		if err != nil {
+		if errors.Is(err, persist.ErrTooLarge) {
+			return m.reject(ctx, id, err) // no later try reads it
+		} else if err != nil {
 			return fmt.Errorf("%w: session %s: %w", ErrUnavailable, id, err)
 		}
 		if !ok {
@@ -234,6 +265,8 @@ func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
 		if err != nil {
 			return m.reject(ctx, id, err)
 		}
+		// A time in the future, of a clock that was wrong, would keep it for ever.
+		s.LastAccessedAt = min(s.LastAccessedAt, time.Now().UnixMilli())
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(m.pending, id)
@@ -242,6 +275,9 @@ func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
 		return nil
 	})
 	if err != nil {
+		if !errors.Is(err, ErrUnavailable) { // the caller's ctx ended first
+			err = fmt.Errorf("%w: session %s: %w", ErrUnavailable, id, err)
+		}
 		return nil, err
 	}
 	m.mu.Lock()

@@ -135,13 +135,17 @@ func decode(id string, data []byte) (Session, error) {
 	var version struct {
 		SchemaVersion int `json:"schemaVersion"`
 	}
-	if err := json.Unmarshal(data, &version); err != nil {
+	known, unknown, err := split(data)
+	if err != nil {
+		return s, fmt.Errorf("not a session record: %w", err)
+	}
+	if err := json.Unmarshal(known, &version); err != nil {
 		return s, fmt.Errorf("not a session record: %w", err)
 	}
 	if version.SchemaVersion > SchemaVersion {
 		return s, newerError{version.SchemaVersion}
 	}
-	if err := json.Unmarshal(data, &s); err != nil {
+	if err := json.Unmarshal(known, &s); err != nil {
 		return s, fmt.Errorf("not a session record: %w", err)
 	}
 	switch {
@@ -153,13 +157,26 @@ func decode(id string, data []byte) (Session, error) {
 	if s.State == "" {
 		s.State = Ready
 	}
-	if err := json.Unmarshal(data, &s.unknown); err != nil {
-		return s, err
-	}
-	for _, name := range knownMembers {
-		delete(s.unknown, name)
-	}
+	s.unknown = unknown
 	return s, nil
+}
+
+// split separates the members of a record that this version knows from the
+// others. Package json takes ClientName for clientName; here only the exact
+// name is known, or a member that is kept would overwrite another.
+func split(data []byte) (known []byte, unknown map[string]json.RawMessage, err error) {
+	if err := json.Unmarshal(data, &unknown); err != nil {
+		return nil, nil, err
+	}
+	members := make(map[string]json.RawMessage, len(knownMembers))
+	for _, name := range knownMembers {
+		if value, ok := unknown[name]; ok {
+			members[name] = value
+			delete(unknown, name)
+		}
+	}
+	known, err = json.Marshal(members)
+	return known, unknown, err
 }
 
 // clip bounds a foreign text for an error message.

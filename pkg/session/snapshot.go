@@ -41,5 +41,12 @@ func (m *Manager) snapshot(now time.Time) snapshot {
 	for _, since := range m.dirty {
 		s.oldestDirty = max(s.oldestDirty, now.Sub(since))
 	}
+	// What is being written is not stored yet: a write that hangs must show.
+	for id, since := range m.answers {
+		s.oldestDirty = max(s.oldestDirty, now.Sub(since))
+		if _, again := m.dirty[id]; !again {
+			s.dirty++
+		}
+	}
 	return s
 }

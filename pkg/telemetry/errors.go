@@ -82,7 +82,7 @@ func (r *reporter) allow(c class) (suppressed int, ok bool) {
 func cause(err error) error {
 	for {
 		var next error
-		switch u := err.(type) {
+		switch u := err.(type) { //nolint:errorlint // the chain is walked here
 		case interface{ Unwrap() error }:
 			next = u.Unwrap()
 		case interface{ Unwrap() []error }:
@@ -101,14 +101,14 @@ func cause(err error) error {
 // cancels those in flight when life ends.
 type guard struct {
 	signal string
-	life   context.Context
+	life   context.Context //nolint:containedctx // of the telemetry, not of one export
 	errs   *reporter
 }
 
 func (g guard) run(ctx context.Context, export func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(g.life, cancel)()
+	defer context.AfterFunc(g.life, cancel)() //nolint:contextcheck // both lives end the export
 
 	err := export(ctx)
 	if err == nil {

@@ -185,7 +185,7 @@ func (t *Telemetry) shutdown(ctx context.Context) error {
 	}
 	t.abandon()
 	select {
-	case <-stopped:
+	case <-stopped: //nolint:errcheck // given up already
 	case <-time.After(abandonGrace): // an exporter that heeds no context
 	}
 	return fmt.Errorf("telemetry: flush not finished: %w", ctx.Err())

@@ -125,7 +125,7 @@ func shutdown(tel *Telemetry, timeout time.Duration) (time.Duration, error) {
 func collector(t *testing.T) (endpoint string, posts func(path string) int) {
 	var mu sync.Mutex
 	counts := make(map[string]int)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if n, _ := io.Copy(io.Discard, r.Body); n > 0 && r.Method == http.MethodPost {
 			mu.Lock()
 			counts[r.URL.Path]++
@@ -298,7 +298,7 @@ func TestBlackHoleDelaysShutdownByThreeSecondsAtMost(t *testing.T) {
 	if !strings.Contains(stderr.String(), "given up at shutdown") {
 		t.Errorf("log: %s", stderr)
 	}
-	if again := tel.Shutdown(t.Context()); again != err {
+	if again := tel.Shutdown(t.Context()); !errors.Is(again, err) {
 		t.Errorf("second Shutdown: %v, want %v", again, err)
 	}
 }

@@ -57,7 +57,7 @@ func resourceOf(t *testing.T) map[string]string {
 	tel, _ := start(t, Config{})
 	attrs := make(map[string]string)
 	for _, kv := range newResource(t.Context(), "1.2.3", newReporter(tel.logger, nil)).Attributes() {
-		attrs[string(kv.Key)] = kv.Value.Emit()
+		attrs[string(kv.Key)] = kv.Value.String()
 	}
 	return attrs
 }

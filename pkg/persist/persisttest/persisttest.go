@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -47,7 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) persist.Store) {
 	for _, tt := range tests {
 		t.Run(tt.claim, func(t *testing.T) {
 			s := open(t)
-			t.Cleanup(func() { s.Close() }) // may have been closed by the test
+			t.Cleanup(func() { _ = s.Close() }) // may have been closed by the test
 			tt.test(t, s)
 		})
 	}
@@ -265,7 +266,7 @@ func closeDuringApply(t *testing.T, s persist.Store) {
 	for w := range cap(started) {
 		wg.Go(func() {
 			for r := 0; ; r++ {
-				err := s.Apply(t.Context(), []persist.Change{put(fmt.Sprintf("k-%d", w), fmt.Sprint(r))})
+				err := s.Apply(t.Context(), []persist.Change{put(fmt.Sprintf("k-%d", w), strconv.Itoa(r))})
 				if errors.Is(err, persist.ErrClosed) {
 					return
 				}

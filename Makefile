@@ -1,0 +1,90 @@
+# mcphub. `make help` lists the targets.
+
+GO       ?= go
+ADDRESS  ?= 127.0.0.1:7788
+ADMIN    ?= 127.0.0.1:7789
+DATA_DIR ?= .mcphub
+
+# What is installed for tests lies in .cache, below the checkout.
+TOOLS := $(CURDIR)/.cache/tools
+
+NODE  := $(TOOLS)/node/bin/node
+SUITE := $(TOOLS)/conformance/node_modules/@modelcontextprotocol/conformance/dist/index.js
+
+LINT_VERSION  := v2.15.0
+NODE_VERSION  := 24.21.0
+SUITE_VERSION := 0.1.16
+
+LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check fmt vet lint race rules conformance bench fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## build and start the hub with the example configuration
+	@exec bin/mcphub serve --config examples/mcphub.yaml --listen $(ADDRESS) --admin-listen $(ADMIN) --data-dir $(DATA_DIR) --banner always
+
+build: ## build bin/mcphub
+	$(GO) build -trimpath -o bin/mcphub ./cmd/mcphub
+
+test: vet race rules conformance ## set up what the tests need and run all of them
+
+check: fmt vet lint race ## format, vet, lint, tests with -race
+
+fmt: ## fail if a file is not formatted
+	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not formatted:"; echo "$$files"; exit 1; fi
+
+vet: fmt
+	$(GO) vet ./...
+
+lint: $(LINT)
+	$(LINT) run ./...
+
+race: ## all Go tests with the race detector
+	$(GO) test -race -shuffle=on -timeout 10m ./...
+
+rules: ## check the Prometheus rules with promtool
+	bash deploy/prometheus/check.sh
+
+conformance: $(NODE) $(SUITE) ## run the official MCP conformance suite through the hub
+	MCPHUB_NODE=$(NODE) MCPHUB_CONFORMANCE=$(SUITE) $(GO) test -count=1 -v -run '^TestConformance$$' ./cmd/mcphub
+
+bench: ## benchmarks of the hot paths
+	$(GO) test -run '^$$' -bench . -benchmem ./pkg/...
+
+FUZZTIME ?= 20s
+fuzz: ## run every fuzz test for FUZZTIME
+	@for pkg in $$($(GO) list ./pkg/...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg || exit 1; \
+	  done; done
+
+clean: ## remove what was built and installed
+	rm -rf bin .cache
+
+# golangci-lint compiles for minutes the first time; it is installed once.
+$(LINT):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv $(TOOLS)/golangci-lint $@
+
+# The suite needs Node.js 22 or later: the one of the system if it is, or one of its own.
+$(NODE):
+	@mkdir -p $(dir $@)
+	@if node -e 'process.exit(process.versions.node.split(".")[0] >= 22 ? 0 : 1)' 2>/dev/null; then \
+	  ln -sf "$$(command -v node)" $@; \
+	elif command -v npm >/dev/null; then \
+	  npm install --silent --no-audit --no-fund --prefix $(TOOLS)/node node@$(NODE_VERSION) && \
+	  ln -sf "$$(find $(TOOLS)/node/node_modules -path '*/bin/node' -type f | head -n 1)" $@; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends npm && $(MAKE) $@; \
+	else \
+	  echo "The conformance suite needs Node.js 22 or later with npm; install it and run make again." >&2; exit 1; \
+	fi
+	@$@ --version
+
+$(SUITE): $(NODE)
+	npm install --silent --no-audit --no-fund --prefix $(TOOLS)/conformance @modelcontextprotocol/conformance@$(SUITE_VERSION)
+	@touch $@

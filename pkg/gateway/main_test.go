@@ -1,0 +1,19 @@
+package gateway
+
+import (
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// childVariable makes the test binary a server that speaks over stdio.
+const childVariable = "MCPHUB_TEST_SERVER"
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(childVariable); name != "" {
+		serveStdio(name, os.Stdin, os.Stdout)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}

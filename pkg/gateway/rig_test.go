@@ -1,0 +1,474 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 20 * time.Second
+
+// setup is what a test wants of its hub.
+type setup struct {
+	specs    []upstream.Spec
+	naming   catalog.Naming
+	store    persist.Store // default: in memory
+	gateway  func(*Config)
+	sessions func(*session.Config)
+}
+
+// rig is a whole hub, but for its configuration file and its admin side.
+type rig struct {
+	t        *testing.T
+	store    persist.Store
+	sessions *session.Manager
+	pool     *upstream.Pool
+	catalog  *catalog.Catalog
+	gateway  *Gateway
+	registry *prometheus.Registry
+	spans    *tracetest.SpanRecorder
+	logs     *logBuffer
+	client   *http.Client
+	server   *httptest.Server
+	url      string
+
+	stopWorkers context.CancelFunc
+	manager     sync.WaitGroup
+	servers     sync.WaitGroup
+	stopped     sync.Once
+}
+
+// logBuffer collects log lines.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// build wires a hub. Nothing of it runs yet.
+func build(t *testing.T, s setup) *rig {
+	r := &rig{t: t, store: s.store, registry: prometheus.NewPedanticRegistry(), spans: tracetest.NewSpanRecorder(), logs: &logBuffer{}}
+	if r.store == nil {
+		r.store = &persist.Memory{}
+	}
+	if s.naming == "" {
+		s.naming = catalog.Prefix
+	}
+	log := slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	tracing := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans))
+	propagator := propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+	var names []string
+	for _, spec := range s.specs {
+		names = append(names, spec.Name)
+	}
+	r.catalog = catalog.New(s.naming, names)
+	r.pool = upstream.NewPool(s.specs, upstream.Config{
+		Identity: upstream.Identity{ClientInfo: json.RawMessage(`{"name":"mcphub","version":"test"}`), Capabilities: json.RawMessage(`{}`)},
+		OnInventory: func(server string, inv upstream.Inventory) {
+			r.gateway.ListChanged(r.catalog.Replace(server, catalog.Inventory{Tools: inv.Tools, Prompts: inv.Prompts,
+				Resources: inv.Resources, Templates: inv.Templates}))
+		},
+		OnNotification: func(server string, m jsonrpc.Message) { r.gateway.ServerNotification(server, m) },
+		Logger:         log, TracerProvider: tracing, Propagator: propagator, Registerer: r.registry,
+	})
+	sc := session.Config{FlushInterval: 20 * time.Millisecond, Logger: log, TracerProvider: tracing, Registerer: r.registry,
+		Open: func(ctx context.Context, s session.Session) (session.Live, error) { return r.gateway.Open(ctx, s) }}
+	if s.sessions != nil {
+		s.sessions(&sc)
+	}
+	r.sessions = session.New(r.store, sc)
+	gc := Config{Sessions: r.sessions, Pool: r.pool, Catalog: r.catalog, Version: "test",
+		Logger: log, TracerProvider: tracing, Propagator: propagator, Registerer: r.registry}
+	if s.gateway != nil {
+		s.gateway(&gc)
+	}
+	r.gateway = New(gc)
+	return r
+}
+
+// start builds a hub and runs it until the test ends.
+func start(t *testing.T, s setup) *rig {
+	t.Helper()
+	r := build(t, s)
+	if err := r.sessions.Restore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	r.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	r.server = httptest.NewServer(Guard(r.gateway, nil, nil))
+	r.url = r.server.URL
+	t.Cleanup(r.stop)
+	if !r.pool.Settled(t.Context()) {
+		t.Fatal("the servers did not settle")
+	}
+	return r
+}
+
+func (r *rig) run() {
+	ctx, stop := context.WithCancel(context.Background())
+	r.stopWorkers = stop
+	r.manager.Go(func() { _ = r.sessions.Run(ctx) })
+	r.servers.Go(func() { _ = r.pool.Run(ctx) })
+}
+
+// stop shuts the hub down in the order in which the program does.
+func (r *rig) stop() {
+	r.stopped.Do(func() {
+		r.gateway.Drain()
+		r.stopWorkers()
+		r.manager.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := r.sessions.Close(ctx); err != nil {
+			r.t.Errorf("closing the sessions: %v", err)
+		}
+		if r.server != nil {
+			r.server.Close()
+			r.client.CloseIdleConnections()
+		}
+		if err := r.gateway.Wait(ctx); err != nil {
+			r.t.Errorf("calls did not end: %v", err)
+		}
+		r.servers.Wait()
+		if err := r.store.Close(); err != nil {
+			r.t.Errorf("closing the store: %v", err)
+		}
+	})
+}
+
+// stored returns the keys in the store.
+func (r *rig) stored() []string {
+	r.t.Helper()
+	var keys []string
+	for key, err := range r.store.Keys(context.Background()) {
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// do sends one HTTP request. Headers are written "Name: value"; a value
+// replaces the default, and an empty one removes it.
+func (r *rig) do(ctx context.Context, method, body string, headers ...string) *http.Response {
+	r.t.Helper()
+	request, err := http.NewRequestWithContext(ctx, method, r.url, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if method == http.MethodPost {
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Accept", "application/json, text/event-stream")
+	}
+	if method == http.MethodGet {
+		request.Header.Set("Accept", "text/event-stream")
+	}
+	seen := map[string]bool{}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		switch {
+		case name == "Host":
+			request.Host = value
+		case value == "":
+			request.Header.Del(name)
+		case seen[name]:
+			request.Header.Add(name, value)
+		default:
+			request.Header.Set(name, value)
+		}
+		seen[name] = true
+	}
+	response, err := r.client.Do(request)
+	if err != nil {
+		r.t.Errorf("%s: %v", method, err)
+		return &http.Response{Body: http.NoBody, Header: http.Header{}}
+	}
+	return response
+}
+
+// reply is a whole HTTP response.
+type reply struct {
+	status   int
+	header   http.Header
+	body     string
+	events   []jsonrpc.Message // if it was a stream
+	comments []string
+}
+
+func (r *rig) send(method, body string, headers ...string) reply {
+	r.t.Helper()
+	return r.read(r.do(r.t.Context(), method, body, headers...))
+}
+
+func (r *rig) read(response *http.Response) reply {
+	r.t.Helper()
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		r.t.Errorf("reading the response: %v", err)
+	}
+	p := reply{status: response.StatusCode, header: response.Header, body: string(body)}
+	if response.Header.Get("Content-Type") == "text/event-stream" {
+		for block := range strings.SplitSeq(p.body, "\n\n") {
+			if comment, ok := strings.CutPrefix(block, ": "); ok {
+				p.comments = append(p.comments, comment)
+			} else if block != "" {
+				p.events = append(p.events, parseEvent(r.t, block))
+			}
+		}
+	}
+	return p
+}
+
+func parseEvent(t *testing.T, block string) jsonrpc.Message {
+	data, ok := strings.CutPrefix(block, "event: message\ndata: ")
+	if !ok {
+		t.Errorf("not an event: %q", block)
+	}
+	m, err := jsonrpc.Parse([]byte(data))
+	if err != nil {
+		t.Errorf("event %q: %v", data, err)
+	}
+	return m
+}
+
+// answer is the JSON-RPC response in p.
+func (p reply) answer(t *testing.T) jsonrpc.Message {
+	t.Helper()
+	if len(p.events) > 0 {
+		return p.events[len(p.events)-1]
+	}
+	m, err := jsonrpc.Parse([]byte(p.body))
+	if err != nil || m.Kind() != jsonrpc.Response {
+		t.Errorf("not a response: %d %q: %v", p.status, p.body, err)
+	}
+	return m
+}
+
+// failed returns the JSON-RPC error in p.
+func (p reply) failed(t *testing.T) *jsonrpc.Error {
+	t.Helper()
+	m := p.answer(t)
+	if m.Error == nil {
+		t.Errorf("not an error: %q", p.body)
+		return &jsonrpc.Error{}
+	}
+	return jsonrpc.ParseError(m.Error)
+}
+
+const initializeBody = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25",` +
+	`"capabilities":{"elicitation":{},"sampling":{}},"clientInfo":{"name":"probe","version":"1"}}}`
+
+// peer is a client with a session.
+type peer struct {
+	*rig
+	token string
+	id    string // the public part of the token
+}
+
+// connect makes a session.
+func (r *rig) connect(headers ...string) *peer {
+	r.t.Helper()
+	p := r.send(http.MethodPost, initializeBody, headers...)
+	token := p.header.Get("Mcp-Session-Id")
+	if p.status != http.StatusOK || token == "" {
+		r.t.Fatalf("initialize: %d %s", p.status, p.body)
+	}
+	id, _, _ := strings.Cut(token, ".")
+	c := &peer{rig: r, token: token, id: id}
+	if p := c.post(`{"jsonrpc":"2.0","method":"notifications/initialized"}`); p.status != http.StatusAccepted {
+		r.t.Fatalf("initialized: %d %s", p.status, p.body)
+	}
+	return c
+}
+
+// post sends a message within the session.
+func (c *peer) post(body string, headers ...string) reply {
+	c.t.Helper()
+	return c.send(http.MethodPost, body, append([]string{"Mcp-Session-Id: " + c.token}, headers...)...)
+}
+
+// call sends a request with the raw id and params.
+func (c *peer) call(id, method, params string) reply {
+	c.t.Helper()
+	return c.post(request(id, method, params))
+}
+
+func request(id, method, params string) string {
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"method":%q,"params":%s}`, id, method, params)
+}
+
+// tool calls a tool and returns its raw result.
+func (c *peer) tool(name, arguments string) json.RawMessage {
+	c.t.Helper()
+	p := c.call("1", "tools/call", fmt.Sprintf(`{"name":%q,"arguments":%s}`, name, arguments))
+	m := p.answer(c.t)
+	if m.Error != nil {
+		c.t.Errorf("%s: %s", name, m.Error)
+	}
+	return m.Result
+}
+
+// state asks the child called server what it has seen.
+func (c *peer) state(server string) childState {
+	c.t.Helper()
+	var v struct{ State childState }
+	if err := json.Unmarshal(c.tool(server+"__state", `{}`), &v); err != nil {
+		c.t.Fatal(err)
+	}
+	return v.State
+}
+
+// event is what a stream says: a message or a comment.
+type event struct {
+	jsonrpc.Message
+	comment string
+}
+
+// reader reads a stream while it is open.
+type reader struct {
+	t      *testing.T
+	events chan event // closed at the end of the stream
+	cancel context.CancelFunc
+}
+
+// open sends a request and reads its response as it comes.
+func (c *peer) open(method, body string, headers ...string) *reader {
+	c.t.Helper()
+	ctx, cancel := context.WithCancel(c.t.Context())
+	response := c.do(ctx, method, body, append([]string{"Mcp-Session-Id: " + c.token}, headers...)...)
+	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" {
+		c.t.Errorf("not a stream: %d %s", response.StatusCode, response.Header.Get("Content-Type"))
+	}
+	s := &reader{t: c.t, events: make(chan event, 1024), cancel: cancel}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer close(s.events)
+		defer func() { _ = response.Body.Close() }()
+		lines := bufio.NewReader(response.Body)
+		block := ""
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				return
+			}
+			if block += line; line != "\n" {
+				continue
+			}
+			if comment, ok := strings.CutPrefix(block, ": "); ok {
+				s.events <- event{comment: strings.TrimSpace(comment)}
+			} else {
+				s.events <- event{Message: parseEvent(c.t, strings.TrimSpace(block))}
+			}
+			block = ""
+		}
+	}()
+	c.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return s
+}
+
+// listen opens a GET stream and waits until it is there.
+func (c *peer) listen() *reader {
+	c.t.Helper()
+	s := c.open(http.MethodGet, "")
+	if e, ok := s.any(); !ok || e.comment == "" {
+		c.t.Errorf("the stream does not begin with a comment: %+v", e)
+	}
+	return s
+}
+
+// any returns the next thing on the stream.
+func (s *reader) any() (event, bool) {
+	s.t.Helper()
+	select {
+	case e, ok := <-s.events:
+		return e, ok
+	case <-time.After(patience):
+		s.t.Fatal("nothing came on the stream")
+		return event{}, false
+	}
+}
+
+// message returns the next message on the stream.
+func (s *reader) message() jsonrpc.Message {
+	s.t.Helper()
+	for {
+		e, ok := s.any()
+		if !ok {
+			s.t.Fatal("the stream has ended")
+		}
+		if e.comment == "" {
+			return e.Message
+		}
+	}
+}
+
+// ended waits for the end of the stream.
+func (s *reader) ended() {
+	s.t.Helper()
+	for {
+		if _, ok := s.any(); !ok {
+			return
+		}
+	}
+}
+
+// until waits until ok returns true.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("did not happen: %s", what)
+		}
+	}
+}
+
+// live returns the running half of the session.
+func (c *peer) live() *clientSession {
+	for _, cs := range c.gateway.openSessions() {
+		if cs.id == c.id {
+			return cs
+		}
+	}
+	return nil
+}

@@ -1,0 +1,250 @@
+package gateway
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// What the child offers, spelled so that every re-encoding would show.
+const (
+	childCapabilities = `{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true,"listChanged":true},"logging":{},"completions":{},"tasks":{"list":{}},"experimental":{"x/y":{"n":1.50}}}`
+	childTools        = `[{"name":"echo","title":"\u00e9 <&>","inputSchema":{"type":"object","x-weird":[1.50,1e2,{"b":1,"a":2}]},"_meta":{"z":0,"a":[ ]}},` +
+		`{"inputSchema":{"type":"object"},"name":"weird"},{"name":"fail","inputSchema":{}},{"name":"work","inputSchema":{}},{"name":"hang","inputSchema":{}},` +
+		`{"name":"ask","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"die","inputSchema":{}}]`
+	childPrompts   = `[{"name":"greet","arguments":[{"name":"who"}]}]`
+	childResources = `[{"uri":"test://%s/one","name":"one"},{"uri":"test://both","name":"both"}]`
+	childTemplates = `[{"uriTemplate":"test://%s/item/{id}","name":"item"}]`
+	weirdResult    = `{"content": [ {"type":"text","text":"\u00e9\ud83d\ude00 </script>"} ], "n": 1.50, "big":12345678901234567890, "exp":1E+2, "dup":1, "dup":2, "z":null ,"_meta":{"k":{}}}`
+)
+
+// child is a server over stdio that answers in any order and remembers what it
+// was told.
+type child struct {
+	name string
+
+	mu      sync.Mutex
+	out     io.Writer
+	cancels map[jsonrpc.ID]chan struct{}
+	answers map[jsonrpc.ID]chan jsonrpc.Message
+	asked   int
+	grown   bool
+	state   childState
+}
+
+// childState is what the tool state returns.
+type childState struct {
+	Level         string            `json:"level"`
+	Subscriptions []string          `json:"subscriptions"`
+	Cancelled     []json.RawMessage `json:"cancelled"` // the arguments of the calls
+	Hanging       int               `json:"hanging"`
+	Seen          map[string]int    `json:"seen"` // by method
+	Env           []string          `json:"env"`
+}
+
+func serveStdio(name string, in io.Reader, out io.Writer) {
+	c := &child{name: name, out: out, cancels: map[jsonrpc.ID]chan struct{}{}, answers: map[jsonrpc.ID]chan jsonrpc.Message{},
+		state: childState{Seen: map[string]int{}, Env: os.Environ()}}
+	r := bufio.NewReader(in)
+	for {
+		line, err := r.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		if m, err := jsonrpc.Parse(line); err == nil {
+			c.take(m)
+		}
+	}
+}
+
+func (c *child) send(m jsonrpc.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _ = c.out.Write(append(m.Encode(), '\n'))
+}
+
+func (c *child) take(m jsonrpc.Message) {
+	c.mu.Lock()
+	c.state.Seen[m.Method]++
+	answer := c.answers[m.ID]
+	cancelled := make(chan struct{})
+	if m.Kind() == jsonrpc.Request {
+		c.cancels[m.ID] = cancelled
+	}
+	if m.Method == "notifications/cancelled" {
+		id, _ := jsonrpc.Fields(m.Params, "requestId")
+		if ch := c.cancels[jsonrpc.ID(id[0])]; ch != nil {
+			delete(c.cancels, jsonrpc.ID(id[0]))
+			close(ch)
+		}
+	}
+	c.mu.Unlock()
+	switch {
+	case m.Kind() == jsonrpc.Response && answer != nil:
+		answer <- m
+	case m.Kind() == jsonrpc.Request:
+		go func() {
+			if result := c.answer(m, cancelled); result.Kind() == jsonrpc.Response && (result.Result != nil || result.Error != nil) {
+				result.ID = m.ID
+				c.send(result)
+			}
+		}()
+	}
+}
+
+func result(format string, args ...any) jsonrpc.Message {
+	return jsonrpc.Message{Result: fmt.Appendf(nil, format, args...)}
+}
+
+func failure(raw string) jsonrpc.Message { return jsonrpc.Message{Error: json.RawMessage(raw)} }
+
+func (c *child) answer(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message {
+	switch m.Method {
+	case "initialize":
+		return result(`{"protocolVersion":"2025-11-25","capabilities":%s,"serverInfo":{"name":"child","version":"1"},"instructions":"Be kind to %s."}`,
+			childCapabilities, c.name)
+	case "tools/list":
+		tools := childTools
+		c.mu.Lock()
+		if c.grown {
+			tools = strings.TrimSuffix(tools, "]") + `,{"name":"grown","inputSchema":{}}]`
+		}
+		c.mu.Unlock()
+		return result(`{"tools":%s,"_meta":{"page":1.0}}`, tools)
+	case "prompts/list":
+		return result(`{"prompts":%s}`, childPrompts)
+	case "resources/list":
+		return result(`{"resources":`+childResources+`}`, c.name)
+	case "resources/templates/list":
+		return result(`{"resourceTemplates":`+childTemplates+`}`, c.name)
+	case "prompts/get", "completion/complete", "resources/read", "custom/echo":
+		return result(`{"server":%q,"params":%s}`, c.name, m.Params)
+	case "resources/subscribe", "resources/unsubscribe":
+		uri, _ := jsonrpc.StringField(m.Params, "uri")
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.state.Subscriptions = slices.DeleteFunc(c.state.Subscriptions, func(s string) bool { return s == uri })
+		if m.Method == "resources/subscribe" {
+			c.state.Subscriptions = append(c.state.Subscriptions, uri)
+		}
+		return result(`{}`)
+	case "logging/setLevel":
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.state.Level, _ = jsonrpc.StringField(m.Params, "level")
+		return result(`{}`)
+	case "ping":
+		return result(`{}`)
+	case "tools/call":
+		return c.call(m, cancelled)
+	}
+	return failure(`{"code":-32601,"message":"no such method here","data":{"method": "` + m.Method + `"},"extra":1.0}`)
+}
+
+// call runs a tool.
+func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message {
+	fields, _ := jsonrpc.Fields(m.Params, "arguments", "_meta")
+	args, _ := jsonrpc.Fields(fields[0], "error", "steps", "method", "params", "size")
+	token, _ := jsonrpc.Fields(fields[1], "progressToken")
+	tool, _ := jsonrpc.StringField(m.Params, "name")
+	switch tool {
+	case "echo":
+		return result(`{"content":[],"server":%q,"params":%s}`, c.name, m.Params)
+	case "weird":
+		return result(`%s`, weirdResult)
+	case "fail":
+		if args[0] == nil {
+			return result(`{"isError":true,"content":[]}`)
+		}
+		return failure(string(args[0]))
+	case "work":
+		steps := 2
+		_ = json.Unmarshal(args[1], &steps)
+		for i := range steps {
+			if token[0] != nil {
+				c.send(jsonrpc.Message{Method: "notifications/progress",
+					Params: fmt.Appendf(nil, `{"progressToken":%s,"progress":%d,"of":%s}`, token[0], i+1, fields[0])})
+			}
+		}
+		return result(`{"content":[],"of":%s}`, fields[0])
+	case "hang":
+		c.mu.Lock()
+		c.state.Hanging++
+		c.mu.Unlock()
+		<-cancelled
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.state.Hanging--
+		c.state.Cancelled = append(c.state.Cancelled, fields[0])
+		return jsonrpc.Message{}
+	case "ask":
+		return c.ask(args[2], args[3])
+	case "log":
+		c.send(jsonrpc.Message{Method: "notifications/message", Params: json.RawMessage(`{"level":"info","data":{"n":1.50}}`)})
+		return result(`{"content":[]}`)
+	case "flood":
+		n := 0
+		_ = json.Unmarshal(args[4], &n)
+		for range n {
+			c.send(jsonrpc.Message{Method: "notifications/progress",
+				Params: fmt.Appendf(nil, `{"progressToken":%s,"progress":1,"message":%q}`, token[0], strings.Repeat("x", 64<<10))})
+		}
+		return result(`{"content":[]}`)
+	case "state":
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		b, _ := json.Marshal(c.state)
+		return result(`{"content":[],"state":%s}`, b)
+	case "grow":
+		c.mu.Lock()
+		c.grown = true
+		c.mu.Unlock()
+		defer time.AfterFunc(20*time.Millisecond, func() { c.send(jsonrpc.Message{Method: "notifications/tools/list_changed"}) })
+		return result(`{"content":[]}`)
+	case "die":
+		os.Exit(3)
+	}
+	return failure(`{"code":-32602,"message":"no such tool here"}`)
+}
+
+func (c *child) ask(method, params json.RawMessage) jsonrpc.Message {
+	var name string
+	_ = json.Unmarshal(method, &name)
+	reply := make(chan jsonrpc.Message, 1)
+	c.mu.Lock()
+	c.asked++
+	id := jsonrpc.ID(fmt.Sprintf(`"q%d"`, c.asked))
+	c.answers[id] = reply
+	c.mu.Unlock()
+	c.send(jsonrpc.Message{ID: id, Method: name, Params: params})
+	m := <-reply
+	if m.Error != nil {
+		return result(`{"content":[],"refused":%s}`, m.Error)
+	}
+	return result(`{"content":[],"answer":%s}`, m.Result)
+}
+
+// stdio is a child server of that name.
+func stdio(t *testing.T, name string) upstream.Spec {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return upstream.Spec{Name: name, Command: self, Env: []string{childVariable + "=" + name}}
+}
+
+// absent is a server that cannot be started.
+func absent(name string) upstream.Spec {
+	return upstream.Spec{Name: name, Command: "/nonexistent/" + name}
+}
