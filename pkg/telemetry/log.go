@@ -53,15 +53,16 @@ func levelIndex(l slog.Level) int {
 // newFormat returns the handler that writes records. It has no level: the
 // handlers above it decide.
 func newFormat(format string, stderr *lockedWriter, env environ) (slog.Handler, error) {
-	noColor := env.get("NO_COLOR") != ""
-	switch format {
-	case "", "auto":
-		if noColor || !stderr.isTerminal() {
-			return newJSON(stderr), nil
+	terminal := stderr.isTerminal()
+	if format == "" || format == "auto" {
+		format = "json"
+		if terminal {
+			format = "tint"
 		}
-		return newTint(stderr, noColor), nil
+	}
+	switch format {
 	case "tint":
-		return newTint(stderr, noColor), nil
+		return newTint(stderr, !terminal || env.get("NO_COLOR") != ""), nil
 	case "json":
 		return newJSON(stderr), nil
 	}
