@@ -18,7 +18,7 @@ SUITE_VERSION := 0.1.16
 LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint race rules conformance bench fuzz clean
+.PHONY: help run build test check fmt vet lint race rules conformance soak bench fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,10 +36,10 @@ check: fmt vet lint race ## format, vet, lint, tests with -race
 fmt: ## fail if a file is not formatted
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not formatted:"; echo "$$files"; exit 1; fi
 
-vet: fmt
+vet: fmt ## go vet
 	$(GO) vet ./...
 
-lint: $(LINT)
+lint: $(LINT) ## golangci-lint, installed on first use
 	$(LINT) run ./...
 
 race: ## all Go tests with the race detector
@@ -50,6 +50,9 @@ rules: ## check the Prometheus rules with promtool
 
 conformance: $(NODE) $(SUITE) ## run the official MCP conformance suite through the hub
 	MCPHUB_NODE=$(NODE) MCPHUB_CONFORMANCE=$(SUITE) $(GO) test -count=1 -v -run '^TestConformance$$' ./cmd/mcphub
+
+soak: ## kill the hub a hundred times under load and count what is lost
+	MCPHUB_SOAK_ROUNDS=100 $(GO) test -count=1 -v -timeout 30m -run 'LostByKill9' ./cmd/mcphub
 
 bench: ## benchmarks of the hot paths
 	$(GO) test -run '^$$' -bench . -benchmem ./pkg/...

@@ -63,7 +63,7 @@ traces.`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServeCommand(), newConfigCommand(), newDemoCommand(buildVersion()), newVersionCommand())
+	root.AddCommand(newServeCommand(), newSessionsCommand(), newConfigCommand(), newDemoCommand(buildVersion()), newVersionCommand())
 	return root
 }
 

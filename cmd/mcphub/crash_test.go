@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// ledger is what the hub has acknowledged.
+type ledger struct {
+	mu      sync.Mutex
+	alive   map[string]bool // tokens whose creation was acknowledged, and whose end was not even asked for
+	deleted map[string]bool // tokens whose end was acknowledged
+}
+
+func (l *ledger) created(token string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.alive[token] = true
+}
+
+// take picks a session to end: from now on nothing is claimed of it.
+func (l *ledger) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for token := range l.alive {
+		delete(l.alive, token)
+		return token
+	}
+	return ""
+}
+
+func (l *ledger) ended(token string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deleted[token] = true
+}
+
+// TestNothingAcknowledgedIsLostByKill9 kills the hub at random moments under
+// load. make soak runs it for a hundred rounds.
+func TestNothingAcknowledgedIsLostByKill9(t *testing.T) {
+	rounds := 4
+	if n, err := strconv.Atoi(os.Getenv("MCPHUB_SOAK_ROUNDS")); err == nil {
+		rounds = n
+	}
+	dataDir := t.TempDir()
+	listen, side := freeAddress(t), freeAddress(t)
+	l := &ledger{alive: map[string]bool{}, deleted: map[string]bool{}}
+	total := 0
+	for round := range rounds {
+		hub := startHubAt(t, listen, side, "{}", dataDir, "--log-level", "warn")
+		checkLedger(t, hub, l, round)
+		ctx, cancel := context.WithCancel(t.Context())
+		var clients sync.WaitGroup
+		for range 16 {
+			clients.Go(func() { l.client(ctx, hub.url()) })
+		}
+		timer := time.NewTimer(time.Duration(50+rand.N(400)) * time.Millisecond) // any moment is as good
+		<-timer.C
+		hub.kill()
+		cancel()
+		clients.Wait()
+		total = len(l.alive) + len(l.deleted)
+	}
+	hub := startHubAt(t, listen, side, "{}", dataDir, "--log-level", "warn")
+	checkLedger(t, hub, l, rounds)
+	if total < 20*rounds {
+		t.Errorf("only %d sessions were acknowledged in %d rounds: no load", total, rounds)
+	}
+	t.Logf("%d rounds, %d sessions alive, %d ended, 0 violations wanted", rounds, len(l.alive), len(l.deleted))
+}
+
+// client creates, uses and ends sessions until the hub is gone.
+func (l *ledger) client(ctx context.Context, url string) {
+	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}, Timeout: 10 * time.Second}
+	defer c.CloseIdleConnections()
+	send := func(method, token, body string) (*http.Response, error) {
+		r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Accept", "application/json, text/event-stream")
+		if token != "" {
+			r.Header.Set("Mcp-Session-Id", token)
+		}
+		response, err := c.Do(r)
+		if err == nil {
+			_, err = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
+		}
+		return response, err
+	}
+	for ctx.Err() == nil {
+		response, err := send(http.MethodPost, "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"soak","version":"1"}}}`)
+		if err != nil {
+			return
+		}
+		token := response.Header.Get("Mcp-Session-Id")
+		if token == "" {
+			continue
+		}
+		l.created(token)
+		if _, err := send(http.MethodPost, token, `{"jsonrpc":"2.0","id":2,"method":"logging/setLevel","params":{"level":"info"}}`); err != nil {
+			return
+		}
+		if rand.N(2) == 0 {
+			victim := l.take()
+			if response, err := send(http.MethodDelete, victim, ""); err != nil {
+				return
+			} else if response.StatusCode == http.StatusNoContent {
+				l.ended(victim)
+			}
+		}
+	}
+}
+
+// checkLedger compares the hub with what was acknowledged.
+func checkLedger(t *testing.T, hub *hubProcess, l *ledger, round int) {
+	t.Helper()
+	ping := func(token string) int {
+		c := &rawClient{t: t, url: hub.url(), token: token, version: "2025-11-25"}
+		status, _ := c.post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)
+		return status
+	}
+	for token := range l.alive {
+		if status := ping(token); status != http.StatusOK {
+			t.Errorf("round %d: an acknowledged session is lost: %d", round, status)
+		}
+	}
+	for token := range l.deleted {
+		if status := ping(token); status != http.StatusNotFound {
+			t.Errorf("round %d: an ended session is back: %d", round, status)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(hub.dataDir, "sessions", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err == nil && !json.Valid(data) {
+			t.Errorf("round %d: %s is torn", round, file)
+		}
+	}
+	for _, reason := range []string{"damaged", "newer_schema"} {
+		if n := hub.metric(fmt.Sprintf(`mcphub_sessions_quarantined_total{reason=%q}`, reason)); n != "0" {
+			t.Errorf("round %d: %s %s records", round, n, reason)
+		}
+	}
+}
