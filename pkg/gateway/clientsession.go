@@ -126,6 +126,15 @@ func (cs *clientSession) link(server *upstream.Server) (*upstream.Link, error) {
 	return l, nil
 }
 
+// uses reports whether the session has, or had before a restart, a connection
+// of its own to the server.
+func (cs *clientSession) uses(server string) bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	_, had := cs.opened.Upstreams[server]
+	return had || cs.links[server] != nil
+}
+
 // bound keeps the session that a server gave, so that a restart can go on with it.
 func (cs *clientSession) bound(ctx context.Context, server string, b upstream.Bound) error {
 	return cs.g.cfg.Sessions.UpdateDurably(ctx, cs.id, func(s *session.Session) {
@@ -219,13 +228,18 @@ func (cs *clientSession) cancelled(m jsonrpc.Message) {
 
 // Notify takes what a connection of this session sent outside of a call.
 func (cs *clientSession) Notify(m jsonrpc.Message) {
-	switch m.Method {
-	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
-		if cs.g.only == nil {
-			return // the hub's own connection hears it too, and its lists are what the client sees
-		}
+	if isListChanged(m.Method) && cs.g.only == nil {
+		return // the hub's own connection hears it too, and its lists are what the client sees
 	}
 	cs.push(m)
+}
+
+func isListChanged(method string) bool {
+	switch method {
+	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
+		return true
+	}
+	return false
 }
 
 // Ask takes a question that a connection of this session asked outside of a call.
@@ -277,7 +291,7 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(j
 	}()
 	m.ID = id
 	if reason := send(m); reason != "" {
-		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", reason)
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", unreachable[reason])
 	}
 	select {
 	case answer := <-reply:
@@ -290,6 +304,12 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(j
 	case <-cs.ctx.Done():
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(cs.ctx))
 	}
+}
+
+// unreachable says in words why a client gets no message.
+var unreachable = map[string]string{
+	"no_stream":   "it has no stream open",
+	"slow_reader": "it does not read its stream",
 }
 
 // answered hands the client's answer to whoever asked.
@@ -321,6 +341,19 @@ func (cs *clientSession) detach(s *stream) {
 	if i := slices.Index(cs.streams, s); i >= 0 {
 		cs.streams = slices.Delete(cs.streams, i, i+1)
 	}
+}
+
+// mayHave reports whether there is room for a subscription to uri in the
+// session's record.
+func (cs *clientSession) mayHave(uri string) bool {
+	s, err := cs.g.cfg.Sessions.Get(cs.ctx, cs.id)
+	size := len(uri)
+	for _, have := range s.Subscriptions {
+		if have != uri {
+			size += len(have)
+		}
+	}
+	return err != nil || size <= maxSubscriptions
 }
 
 // subscribed reports whether the client asked to hear of the resource.

@@ -38,6 +38,10 @@ func newExchange(g *Gateway, cs *clientSession, id jsonrpc.ID, call context.Cont
 
 // Notify puts a notification of the server on the stream of this request.
 func (x *exchange) Notify(m jsonrpc.Message) {
+	if isListChanged(m.Method) { // the session's affair, whichever stream it came on
+		x.cs.Notify(m)
+		return
+	}
 	if reason := x.put(m); reason != "" {
 		x.g.tel.dropped(reason)
 	}
@@ -119,16 +123,14 @@ func (x *exchange) last(w http.ResponseWriter, s *eventStream, stream func() *ev
 	case answer.ID == "":
 		stream().comment("cancelled")
 	case s != nil:
-		x.g.tel.messages.Add(upstream.Out, answer)
 		s.message(answer.Encode())
 	default:
-		x.g.writeJSON(w, answer)
+		writeJSON(w, answer)
 	}
 }
 
 // writeJSON answers with one object.
-func (g *Gateway) writeJSON(w http.ResponseWriter, m jsonrpc.Message) {
-	g.tel.messages.Add(upstream.Out, m)
+func writeJSON(w http.ResponseWriter, m jsonrpc.Message) {
 	body := m.Encode()
 	w.Header().Set("Content-Type", typeJSON)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))

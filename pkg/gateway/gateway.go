@@ -64,14 +64,15 @@ type Gateway struct {
 	drain    sync.Once
 	wait     sync.WaitGroup // calls and the ends of sessions
 
-	mu   sync.Mutex
-	open map[*clientSession]bool
+	mu      sync.Mutex
+	open    map[*clientSession]bool
+	upSince map[string]time.Time // of the connection to a shared server
 }
 
 // New makes a Gateway. It starts nothing.
 func New(cfg Config) *Gateway {
 	g := &Gateway{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg),
-		draining: make(chan struct{}), open: map[*clientSession]bool{}}
+		draining: make(chan struct{}), open: map[*clientSession]bool{}, upSince: map[string]time.Time{}}
 	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
 		g.only = servers[0]
 	}
@@ -98,8 +99,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) Open(_ context.Context, s session.Session) (session.Live, error) {
 	cs := newClientSession(g, s)
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.open[cs] = true
+	g.mu.Unlock()
+	g.resume(g.cfg.Pool.Servers(), []session.Session{s})
 	return cs, nil
 }
 
@@ -119,8 +121,13 @@ func (g *Gateway) openSessions() []*clientSession {
 	return all
 }
 
-// ListChanged tells every connected client that merged lists have changed.
+// ListChanged tells every connected client that merged lists have changed. It
+// is to be called whenever a server was listed, with no kinds if none has
+// changed.
 func (g *Gateway) ListChanged(kinds []catalog.Kind) {
+	if again := g.reconnected(); len(again) > 0 {
+		g.resume(again, g.openStored())
+	}
 	if g.only != nil && g.only.Isolated() {
 		return // each client hears it from its own connection to the server
 	}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -18,10 +19,16 @@ import (
 // Accepted are loopback names, the address the connection came in on, and
 // hosts; and besides requests without Origin those of the same origin and of
 // origins, which are written scheme://host[:port].
+//
+// Guard also bounds the time that the body of a request may take.
 func Guard(next http.Handler, hosts, origins []string) http.Handler {
 	hosts = lower(hosts)
 	origins = lower(origins)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != http.NoBody {
+			// Also where nobody reads it: net/http reads what is left of a body before it answers.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
 		switch {
 		case !goodHost(r, hosts):
 			refuse(w, http.StatusForbidden, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
@@ -38,7 +45,7 @@ func Guard(next http.Handler, hosts, origins []string) http.Handler {
 func lower(names []string) []string {
 	out := make([]string, len(names))
 	for i, n := range names {
-		out[i] = strings.ToLower(strings.TrimSuffix(n, "/"))
+		out[i] = strings.ToLower(strings.Trim(n, "[]/")) // an IPv6 address may be written as in a URL
 	}
 	return out
 }

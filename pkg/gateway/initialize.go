@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net"
@@ -20,8 +21,12 @@ import (
 // started waits to see what they offer.
 const settleTimeout = 5 * time.Second
 
-// maxField bounds each text that a client says about itself, in bytes.
-const maxField = 256
+// What a client says is kept in its session's record, which stores bound.
+const (
+	maxField         = 256      // bytes of each text that it says about itself
+	maxCapabilities  = 32 << 10 // bytes
+	maxSubscriptions = 64 << 10 // bytes of all URIs together
+)
 
 // initialize opens a session. It is the only thing that does.
 func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
@@ -35,7 +40,7 @@ func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.M
 	s, token, err := g.cfg.Sessions.Create(ctx, s)
 	if err != nil {
 		op.end(ctx, jsonrpc.Message{}, err)
-		refuseSession(w, m.ID, err)
+		g.tel.messages.Add(upstream.Out, refuseSession(w, m.ID, err))
 		return
 	}
 	op.session(s.ID)
@@ -43,34 +48,42 @@ func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.M
 	op.end(ctx, response, nil)
 	g.endPrevious(ctx, r)
 	w.Header().Set(headerSession, token)
-	g.writeJSON(w, response)
+	g.tel.messages.Add(upstream.Out, response)
+	writeJSON(w, response)
 }
 
-// newSession reads what the client says of itself.
+// newSession reads what the client says of itself. Names are compared exactly,
+// as everywhere in the hub; a client that says nothing of itself is let in.
 func (g *Gateway) newSession(r *http.Request, m jsonrpc.Message) (session.Session, *jsonrpc.Error) {
-	var p struct {
-		ProtocolVersion string          `json:"protocolVersion"`
-		Capabilities    json.RawMessage `json:"capabilities"`
-		ClientInfo      struct {
-			Name    string `json:"name"`
-			Version string `json:"version"`
-		} `json:"clientInfo"`
+	refusal := jsonrpc.Errorf(jsonrpc.CodeInvalidParams,
+		"initialize needs the params protocolVersion, capabilities and clientInfo; capabilities take up to %d bytes", maxCapabilities)
+	p, err := jsonrpc.Fields(m.Params, "protocolVersion", "capabilities", "clientInfo")
+	if err != nil {
+		return session.Session{}, refusal
 	}
-	if err := json.Unmarshal(m.Params, &p); err != nil || p.ProtocolVersion == "" {
-		return session.Session{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams,
-			"initialize needs the params protocolVersion, capabilities and clientInfo")
+	version, _ := jsonrpc.StringField(m.Params, "protocolVersion")
+	capabilities := p[1]
+	if capabilities == nil {
+		capabilities = json.RawMessage(`{}`)
 	}
-	if len(p.Capabilities) == 0 || p.Capabilities[0] != '{' {
-		p.Capabilities = json.RawMessage(`{}`)
+	info, err := jsonrpc.Fields(p[2], "name", "version")
+	if version == "" || capabilities[0] != '{' || len(capabilities) > maxCapabilities || err != nil {
+		return session.Session{}, refusal
+	}
+	var about [2]string
+	for i, raw := range info {
+		if raw != nil && (raw[0] != '"' || json.Unmarshal(raw, &about[i]) != nil) {
+			return session.Session{}, refusal
+		}
 	}
 	ip, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		ip = r.RemoteAddr
 	}
 	return session.Session{
-		ClientName: clip(p.ClientInfo.Name), ClientVersion: clip(p.ClientInfo.Version),
-		ProtocolVersion: mcp.NegotiateLegacyVersion(p.ProtocolVersion),
-		Capabilities:    p.Capabilities, UserAgent: clip(r.UserAgent()), IP: ip, Principal: g.principal(r),
+		ClientName: clip(about[0]), ClientVersion: clip(about[1]),
+		ProtocolVersion: mcp.NegotiateLegacyVersion(version),
+		Capabilities:    bytes.Clone(capabilities), UserAgent: clip(r.UserAgent()), IP: ip, Principal: g.principal(r),
 	}, nil
 }
 

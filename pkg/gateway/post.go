@@ -36,7 +36,7 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if !checkVersion(w, r, m.ID) {
+	if !checkHeaders(w, r, m.ID) {
 		return
 	}
 	if m.Kind() == jsonrpc.Request && m.Method == string(mcp.MethodInitialize) {
@@ -94,7 +94,9 @@ func (g *Gateway) readMessage(w http.ResponseWriter, r *http.Request) (jsonrpc.M
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.cfg.maxRequestBytes()))
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	if err == nil { // otherwise net/http still reads on before it answers
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	}
 	if tooLong, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return fail(http.StatusRequestEntityTooLarge, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the message is longer than %d bytes", tooLong.Limit))
 	} else if err != nil {
@@ -121,9 +123,16 @@ func accepts(r *http.Request, want string) bool {
 	return false
 }
 
-// checkVersion refuses protocol versions that the hub does not speak. A client
-// that names none is taken at its session's word.
-func checkVersion(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) bool {
+// checkHeaders refuses what two readers could understand differently: a header
+// of MCP that occurs twice. And it refuses protocol versions that the hub does
+// not speak; a client that names none is taken at its session's word.
+func checkHeaders(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) bool {
+	for _, name := range []string{headerSession, headerVersion} {
+		if len(r.Header.Values(name)) > 1 {
+			refuse(w, http.StatusBadRequest, id, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "there is more than one %s header", name))
+			return false
+		}
+	}
 	version := r.Header.Get(headerVersion)
 	legacy := legacyVersions()
 	if version == "" || slices.Contains(legacy, version) {
@@ -149,19 +158,14 @@ func legacyVersions() []string {
 	return out
 }
 
-// sessionToken returns the session header, and refuses where there is not
-// exactly one.
+// sessionToken returns the session header, and refuses where there is none.
 func sessionToken(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) (string, bool) {
-	switch values := r.Header.Values(headerSession); {
-	case len(values) == 1 && values[0] != "":
-		return values[0], true
-	case len(values) > 1:
-		refuse(w, http.StatusBadRequest, id, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "there is more than one Mcp-Session-Id header"))
-	default:
+	token := r.Header.Get(headerSession)
+	if token == "" {
 		refuse(w, http.StatusBadRequest, id, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
 			"the Mcp-Session-Id header is missing; send initialize first and repeat the id it returns"))
 	}
-	return "", false
+	return token, token != ""
 }
 
 func (g *Gateway) principal(r *http.Request) string {
@@ -173,7 +177,7 @@ func (g *Gateway) principal(r *http.Request) string {
 
 // delete ends the client's session.
 func (g *Gateway) delete(w http.ResponseWriter, r *http.Request) {
-	if !checkVersion(w, r, "") {
+	if !checkHeaders(w, r, "") {
 		return
 	}
 	token, ok := sessionToken(w, r, "")

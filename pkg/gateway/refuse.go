@@ -13,22 +13,24 @@ import (
 // the status 404 that makes a client initialize again.
 const codeSessionNotFound = -32001
 
-// refuse answers with an HTTP error status and the JSON-RPC error e.
-func refuse(w http.ResponseWriter, status int, id jsonrpc.ID, e *jsonrpc.Error) {
-	body := jsonrpc.NewError(id, e).Encode()
+// refuse answers with an HTTP error status and the JSON-RPC error e, and
+// returns the message it wrote.
+func refuse(w http.ResponseWriter, status int, id jsonrpc.ID, e *jsonrpc.Error) jsonrpc.Message {
+	m := jsonrpc.NewError(id, e)
+	body := m.Encode()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
+	return m
 }
 
 // refuseSession answers a request whose session could not be had.
-func refuseSession(w http.ResponseWriter, id jsonrpc.ID, err error) {
+func refuseSession(w http.ResponseWriter, id jsonrpc.ID, err error) jsonrpc.Message {
 	if errors.Is(err, session.ErrNotFound) {
-		refuse(w, http.StatusNotFound, id, jsonrpc.Errorf(codeSessionNotFound,
+		return refuse(w, http.StatusNotFound, id, jsonrpc.Errorf(codeSessionNotFound,
 			"session not found: send initialize without Mcp-Session-Id to start a new one"))
-		return
 	}
 	w.Header().Set("Retry-After", "1")
-	refuse(w, http.StatusServiceUnavailable, id, jsonrpc.Errorf(jsonrpc.CodeInternal, "the session store is not available; try again"))
+	return refuse(w, http.StatusServiceUnavailable, id, jsonrpc.Errorf(jsonrpc.CodeInternal, "the session store is not available; try again"))
 }

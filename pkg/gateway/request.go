@@ -7,6 +7,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 const endedByClient = session.ClientDelete
@@ -30,7 +31,7 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 			status = http.StatusServiceUnavailable
 			w.Header().Set("Retry-After", "1")
 		}
-		refuse(w, status, m.ID, e)
+		g.tel.messages.Add(upstream.Out, refuse(w, status, m.ID, e))
 		return
 	}
 	g.wait.Go(func() {
@@ -43,12 +44,16 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 		switch {
 		case errors.Is(cause, errClientCancelled):
 			x.finish(jsonrpc.Message{}) // a cancelled request gets no response
+			return
 		case err != nil:
-			x.finish(jsonrpc.NewError(m.ID, callError(err, cause)))
+			response = jsonrpc.NewError(m.ID, callError(err, cause))
 		default:
 			response.ID = m.ID
-			x.finish(response)
 		}
+		// Counted here, whether anybody still reads it or not, so that every
+		// request that was not cancelled has its response in the counters.
+		g.tel.messages.Add(upstream.Out, response)
+		x.finish(response)
 	})
 	x.serve(w, r)
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -298,6 +300,7 @@ type peer struct {
 	*rig
 	token string
 	id    string // the public part of the token
+	user  string // a header that says who it is
 }
 
 // connect makes a session.
@@ -310,6 +313,11 @@ func (r *rig) connect(headers ...string) *peer {
 	}
 	id, _, _ := strings.Cut(token, ".")
 	c := &peer{rig: r, token: token, id: id}
+	for _, h := range headers {
+		if strings.HasPrefix(h, "X-User: ") {
+			c.user = h
+		}
+	}
 	if p := c.post(`{"jsonrpc":"2.0","method":"notifications/initialized"}`); p.status != http.StatusAccepted {
 		r.t.Fatalf("initialized: %d %s", p.status, p.body)
 	}
@@ -319,7 +327,7 @@ func (r *rig) connect(headers ...string) *peer {
 // post sends a message within the session.
 func (c *peer) post(body string, headers ...string) reply {
 	c.t.Helper()
-	return c.send(http.MethodPost, body, append([]string{"Mcp-Session-Id: " + c.token}, headers...)...)
+	return c.send(http.MethodPost, body, append([]string{"Mcp-Session-Id: " + c.token, cmp.Or(c.user, "X-User: none")}, headers...)...)
 }
 
 // call sends a request with the raw id and params.
@@ -471,4 +479,72 @@ func (c *peer) live() *clientSession {
 		}
 	}
 	return nil
+}
+
+// dropped reads the counter of dropped notifications.
+func (r *rig) dropped(reason string) float64 {
+	return testutil.ToFloat64(r.gateway.tel.drops.WithLabelValues(reason))
+}
+
+// closed reads the counter of sessions that ended for that reason.
+func (r *rig) closed(reason string) float64 {
+	return r.metric("mcphub_sessions_closed_total", "reason", reason)
+}
+
+// metric sums the samples of a metric that have the labels, given as name and
+// value in turn. Of a histogram it sums the counts.
+func (r *rig) metric(name string, labels ...string) float64 {
+	r.t.Helper()
+	families, err := r.registry.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			have := map[string]string{}
+			for _, l := range m.GetLabel() {
+				have[l.GetName()] = l.GetValue()
+			}
+			matches := true
+			for i := 0; i < len(labels); i += 2 {
+				matches = matches && have[labels[i]] == labels[i+1]
+			}
+			if matches {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return sum
+}
+
+// asks is how many questions wait for this client's answer.
+func (c *peer) asks() int {
+	cs := c.live()
+	if cs == nil {
+		return 0
+	}
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return len(cs.asks)
+}
+
+// conserved checks that every request of a client that was not cancelled has
+// its response in the counters, and that none is in flight.
+func (r *rig) conserved(cancelled float64) {
+	r.t.Helper()
+	until(r.t, "nothing is in flight", func() bool {
+		return r.metric("mcphub_requests_in_flight", "hop", "downstream") == 0
+	})
+	count := func(direction, kind string) float64 {
+		return r.metric("mcphub_messages_total", "hop", "downstream", "direction", direction, "kind", kind)
+	}
+	var in, out float64
+	until(r.t, "requests in are responses out", func() bool {
+		in, out = count("in", "request"), count("out", "response")+count("out", "error")
+		return in == out+cancelled
+	})
 }

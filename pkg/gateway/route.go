@@ -26,9 +26,7 @@ func (g *Gateway) route(ctx context.Context, cs *clientSession, x *exchange, m j
 		return g.setLevel(ctx, cs, x, m)
 	}
 	if g.only != nil {
-		response, err := g.forward(ctx, cs, x, g.only, upstream.Request{Method: m.Method, Params: m.Params, Target: g.target(m)})
-		g.remember(ctx, cs, m, response, err)
-		return response, err
+		return g.subscribing(ctx, cs, x, g.only, upstream.Request{Method: m.Method, Params: m.Params, Target: g.target(m)})
 	}
 	switch m.Method {
 	case "tools/list":
@@ -116,9 +114,7 @@ func (g *Gateway) resource(ctx context.Context, cs *clientSession, x *exchange, 
 		data, _ := json.Marshal(map[string]string{"uri": uri})
 		return jsonrpc.Message{}, &jsonrpc.Error{Code: codeResourceNotFound, Message: "resource not found", Data: data}
 	}
-	response, err := g.forward(ctx, cs, x, server, upstream.Request{Method: m.Method, Params: m.Params})
-	g.remember(ctx, cs, m, response, err)
-	return response, err
+	return g.subscribing(ctx, cs, x, server, upstream.Request{Method: m.Method, Params: m.Params})
 }
 
 // serverOf names the server that has the resource uri, or a template for it. A
@@ -131,24 +127,34 @@ func (g *Gateway) serverOf(uri string) string {
 	return target.Server
 }
 
-// remember keeps a subscription that a server accepted, or its end.
-func (g *Gateway) remember(ctx context.Context, cs *clientSession, m, response jsonrpc.Message, err error) {
-	if err != nil || response.Error != nil || (m.Method != "resources/subscribe" && m.Method != "resources/unsubscribe") {
-		return
+// subscribing forwards a request and keeps the subscription that it makes or
+// ends, if the server accepts that.
+func (g *Gateway) subscribing(ctx context.Context, cs *clientSession, x *exchange, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
+	uri, ok := jsonrpc.StringField(req.Params, "uri")
+	ends := req.Method == "resources/unsubscribe"
+	if !ok || (req.Method != "resources/subscribe" && !ends) {
+		return g.forward(ctx, cs, x, server, req)
 	}
-	uri, ok := jsonrpc.StringField(m.Params, "uri")
-	if !ok {
-		return
+	if !ends && !cs.mayHave(uri) {
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the session has too many subscriptions: their URIs may take %d bytes together", maxSubscriptions)
 	}
-	err = g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) {
+	response := jsonrpc.Message{Result: json.RawMessage(`{}`)}
+	if !ends || server.Isolated() || !g.wantedElsewhere(cs, uri) {
+		var err error
+		if response, err = g.forward(ctx, cs, x, server, req); err != nil || response.Error != nil {
+			return response, err
+		}
+	}
+	err := g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) {
 		s.Subscriptions = slices.DeleteFunc(s.Subscriptions, func(have string) bool { return have == uri })
-		if m.Method == "resources/subscribe" {
+		if !ends {
 			s.Subscriptions = append(s.Subscriptions, uri)
 		}
 	})
 	if err != nil {
 		g.log.DebugContext(ctx, "a subscription was not kept", "session", cs.id, "err", err)
 	}
+	return response, nil
 }
 
 // completion forwards completion/complete to the server whose prompt or
@@ -158,29 +164,31 @@ func (g *Gateway) completion(ctx context.Context, cs *clientSession, x *exchange
 	if err != nil {
 		return jsonrpc.Message{}, invalidParams(err)
 	}
-	var ref struct{ Type, Name, URI string }
-	if json.Unmarshal(fields[0], &ref) != nil {
+	if _, err := jsonrpc.Fields(fields[0], "type", "name", "uri"); err != nil || fields[0] == nil {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "completion/complete needs a ref")
 	}
+	kind, _ := jsonrpc.StringField(fields[0], "type")
+	name, _ := jsonrpc.StringField(fields[0], "name")
+	uri, _ := jsonrpc.StringField(fields[0], "uri")
 	g.settled(ctx)
 	snapshot := g.cfg.Catalog.Snapshot()
 	var target catalog.Target
 	var ok bool
-	switch ref.Type {
+	switch kind {
 	case "ref/prompt":
-		target, ok = snapshot.Prompt(ref.Name)
+		target, ok = snapshot.Prompt(name)
 	case "ref/resource":
-		if target, ok = snapshot.Template(ref.URI); !ok {
-			target, ok = snapshot.Resource(ref.URI)
+		if target, ok = snapshot.Template(uri); !ok {
+			target, ok = snapshot.Resource(uri)
 		}
 	default:
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown type of ref: %.64q", ref.Type)
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown type of ref: %.64q", kind)
 	}
 	if !ok {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown %s: %.128q", ref.Type, ref.Name+ref.URI)
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown %s: %.128q", kind, name+uri)
 	}
 	params := m.Params
-	if ref.Type == "ref/prompt" && target.Name != ref.Name {
+	if kind == "ref/prompt" && target.Name != name {
 		inner, err := jsonrpc.Rewrite(fields[0], jsonrpc.Edit{Name: "name", Value: jsonrpc.String(target.Name)})
 		if err == nil {
 			params, err = jsonrpc.Rewrite(params, jsonrpc.Edit{Name: "ref", Value: inner})
@@ -205,20 +213,28 @@ func (g *Gateway) unknown(ctx context.Context, cs *clientSession, x *exchange, m
 // setLevel keeps the client's log level and tells the servers it uses. Servers
 // it comes to use later are told then.
 func (g *Gateway) setLevel(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message) (jsonrpc.Message, error) {
-	level, ok := jsonrpc.StringField(m.Params, "level")
-	if !ok || !slices.Contains([]string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}, level) {
+	level, _ := jsonrpc.StringField(m.Params, "level")
+	if !slices.Contains(logLevels, level) {
+		if g.only != nil {
+			return g.forward(ctx, cs, x, g.only, upstream.Request{Method: m.Method, Params: m.Params})
+		}
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32q", level)
 	}
 	if err := g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { s.LogLevel = level }); err != nil {
 		return jsonrpc.Message{}, err
 	}
-	result := jsonrpc.Message{Result: json.RawMessage(`{}`)}
 	for _, server := range g.cfg.Pool.Servers() {
 		init, _ := server.Initialized()
-		if has, err := jsonrpc.Fields(init.Capabilities, "logging"); err != nil || has[0] == nil {
+		has, err := jsonrpc.Fields(init.Capabilities, "logging")
+		unable := err != nil || has[0] == nil
+		if g.only == nil && (unable || (server.Isolated() && !cs.uses(server.Name()))) {
 			continue
 		}
-		response, err := g.forward(ctx, cs, x, server, upstream.Request{Method: m.Method, Params: m.Params})
+		params := m.Params
+		if common := g.levelFor(server, cs, level); common != level {
+			params = levelParams(common)
+		}
+		response, err := g.forward(ctx, cs, x, server, upstream.Request{Method: m.Method, Params: params})
 		switch {
 		case g.only != nil:
 			return response, err
@@ -226,7 +242,7 @@ func (g *Gateway) setLevel(ctx context.Context, cs *clientSession, x *exchange, 
 			g.log.DebugContext(ctx, "a server was not told the log level", "session", cs.id, "err", err)
 		}
 	}
-	return result, nil
+	return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
 }
 
 // forward sends a request over the session's link to server.
@@ -239,6 +255,9 @@ func (g *Gateway) forward(ctx context.Context, cs *clientSession, x *exchange, s
 		return jsonrpc.Message{}, err
 	}
 	req.Sink = x
+	if !server.Isolated() {
+		req.Sink = shared{x, server.Name()}
+	}
 	return link.Call(ctx, req)
 }
 

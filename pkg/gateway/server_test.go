@@ -21,7 +21,7 @@ const (
 	childCapabilities = `{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true,"listChanged":true},"logging":{},"completions":{},"tasks":{"list":{}},"experimental":{"x/y":{"n":1.50}}}`
 	childTools        = `[{"name":"echo","title":"\u00e9 <&>","inputSchema":{"type":"object","x-weird":[1.50,1e2,{"b":1,"a":2}]},"_meta":{"z":0,"a":[ ]}},` +
 		`{"inputSchema":{"type":"object"},"name":"weird"},{"name":"fail","inputSchema":{}},{"name":"work","inputSchema":{}},{"name":"hang","inputSchema":{}},` +
-		`{"name":"ask","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"die","inputSchema":{}}]`
+		`{"name":"ask","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"update","inputSchema":{}},{"name":"die","inputSchema":{}}]`
 	childPrompts   = `[{"name":"greet","arguments":[{"name":"who"}]}]`
 	childResources = `[{"uri":"test://%s/one","name":"one"},{"uri":"test://both","name":"both"}]`
 	childTemplates = `[{"uriTemplate":"test://%s/item/{id}","name":"item"}]`
@@ -106,6 +106,10 @@ func result(format string, args ...any) jsonrpc.Message {
 	return jsonrpc.Message{Result: fmt.Appendf(nil, format, args...)}
 }
 
+func jsonMessage(method, params string) jsonrpc.Message {
+	return jsonrpc.Message{Method: method, Params: json.RawMessage(params)}
+}
+
 func failure(raw string) jsonrpc.Message { return jsonrpc.Message{Error: json.RawMessage(raw)} }
 
 func (c *child) answer(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message {
@@ -181,6 +185,9 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		c.mu.Lock()
 		c.state.Hanging++
 		c.mu.Unlock()
+		if token[0] != nil {
+			c.send(jsonrpc.Message{Method: "notifications/progress", Params: fmt.Appendf(nil, `{"progressToken":%s,"progress":0,"of":%s}`, token[0], fields[0])})
+		}
 		<-cancelled
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -199,6 +206,9 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 			c.send(jsonrpc.Message{Method: "notifications/progress",
 				Params: fmt.Appendf(nil, `{"progressToken":%s,"progress":1,"message":%q}`, token[0], strings.Repeat("x", 64<<10))})
 		}
+		return result(`{"content":[]}`)
+	case "update":
+		c.send(jsonMessage("notifications/resources/updated", `{"uri":"test://`+c.name+`/one"}`))
 		return result(`{"content":[]}`)
 	case "state":
 		c.mu.Lock()
@@ -241,7 +251,8 @@ func stdio(t *testing.T, name string) upstream.Spec {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return upstream.Spec{Name: name, Command: self, Env: []string{childVariable + "=" + name}}
+	return upstream.Spec{Name: name, Command: self, Env: []string{childVariable + "=" + name,
+		"GORACE=atexit_sleep_ms=0"}} // the race detector would have each child end a second later
 }
 
 // absent is a server that cannot be started.

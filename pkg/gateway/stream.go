@@ -21,7 +21,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Accept must list text/event-stream"))
 		return
 	}
-	if !checkVersion(w, r, "") {
+	if !checkHeaders(w, r, "") {
 		return
 	}
 	token, ok := sessionToken(w, r, "")

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel/attribute"
@@ -84,7 +85,7 @@ type operation struct {
 func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jsonrpc.Message) (context.Context, *operation) {
 	t.messages.Add(upstream.In, m)
 	ctx := r.Context()
-	op := &operation{tel: t, start: time.Now(), method: upstream.MethodLabel(m.Method), version: version,
+	op := &operation{tel: t, start: time.Now(), method: upstream.MethodLabel(m.Method), version: versionLabel(version),
 		request: m.Kind() == jsonrpc.Request}
 	target := ""
 	if m.Method == "tools/call" || m.Method == "prompts/get" {
@@ -114,12 +115,21 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	return ctx, op
 }
 
+// versionLabel bounds the label: a session that another program stored may have
+// any version.
+func versionLabel(version string) string {
+	if version == "" || mcp.IsValidProtocolVersion(version) {
+		return version
+	}
+	return upstream.Other
+}
+
 func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message) []attribute.KeyValue {
-	attrs := []attribute.KeyValue{semconv.McpMethodNameKey.String(m.Method), semconv.NetworkTransportTCP,
+	attrs := []attribute.KeyValue{semconv.McpMethodNameKey.String(clip(m.Method)), semconv.NetworkTransportTCP,
 		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strconv.Itoa(r.ProtoMajor) + "." + strconv.Itoa(r.ProtoMinor)),
 		semconv.McpProtocolVersion(version)}
 	if m.ID != "" {
-		attrs = append(attrs, semconv.JSONRPCRequestID(string(m.ID)))
+		attrs = append(attrs, semconv.JSONRPCRequestID(clip(string(m.ID))))
 	}
 	switch m.Method {
 	case "tools/call":
@@ -128,7 +138,7 @@ func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message)
 		attrs = append(attrs, semconv.GenAIPromptName(target))
 	case "resources/read", "resources/subscribe", "resources/unsubscribe":
 		if uri, ok := jsonrpc.StringField(m.Params, "uri"); ok {
-			attrs = append(attrs, semconv.McpResourceURI(uri))
+			attrs = append(attrs, semconv.McpResourceURI(clip(uri)))
 		}
 	}
 	if host, port, err := net.SplitHostPort(r.RemoteAddr); err == nil {

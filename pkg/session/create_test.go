@@ -27,7 +27,7 @@ func TestCreateReturnsOnlyWhenTheSessionIsStored(t *testing.T) {
 			}
 			created <- s
 		}()
-		time.Sleep(time.Hour)
+		time.Sleep(9 * time.Second) // within the WriteTimeout
 		select {
 		case <-created:
 			t.Fatal("Create returned before the store had the session")
@@ -93,7 +93,7 @@ func TestCreateCancelledInTheQueueWritesNothing(t *testing.T) {
 		m := session.New(store, session.Config{})
 		release := store.block()
 		var wg sync.WaitGroup
-		wg.Go(func() { create(t, m) })
+		wg.Go(func() { createAlong(t, m) })
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
 		wg.Go(func() {
@@ -161,7 +161,7 @@ func TestConcurrentCreatesShareABatch(t *testing.T) {
 		release := store.block()
 		var wg sync.WaitGroup
 		for range creates {
-			wg.Go(func() { create(t, m) })
+			wg.Go(func() { createAlong(t, m) })
 		}
 		synctest.Wait()
 		release()
@@ -182,7 +182,7 @@ func TestARecordThatCannotBeEncodedFailsAlone(t *testing.T) {
 		release := store.block()
 		var wg sync.WaitGroup
 		for range 3 {
-			wg.Go(func() { create(t, m) })
+			wg.Go(func() { createAlong(t, m) })
 		}
 		synctest.Wait()
 		wg.Go(func() {

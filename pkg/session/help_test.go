@@ -170,6 +170,13 @@ func create(t *testing.T, m *session.Manager) (s session.Session, token string) 
 	return s, token
 }
 
+// createAlong is create for a goroutine that is not the test's.
+func createAlong(t *testing.T, m *session.Manager) {
+	if _, _, err := m.Create(t.Context(), session.Session{}); err != nil {
+		t.Error(err)
+	}
+}
+
 func acquire(t *testing.T, m *session.Manager, token string) *session.Lease {
 	t.Helper()
 	l, err := m.Acquire(t.Context(), token, "")

@@ -212,8 +212,8 @@ func (m *Manager) Update(ctx context.Context, id string, fn func(*Session)) erro
 }
 
 // UpdateDurably is Update, but the change is on stable storage when it returns
-// without an error. With ErrUnavailable the change is made all the same and is
-// written later.
+// without an error. If only the store failed, the change is made all the same
+// and written later.
 func (m *Manager) UpdateDurably(ctx context.Context, id string, fn func(*Session)) error {
 	if err := m.Update(ctx, id, fn); err != nil {
 		return err

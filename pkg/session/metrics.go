@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	kind      = "downstream"      // label kind: sessions of clients
-	transport = "streamable_http" // label transport
+	kind         = "downstream"      // label kind: sessions of clients
+	transport    = "streamable_http" // label transport
+	otherVersion = "_OTHER"          // label mcp_protocol_version: none that we know
 )
 
 // metrics are the package's instruments. The session family is not here: it is
@@ -109,6 +110,10 @@ func (x *metrics) start() {
 		}
 	}
 	x.cleanupLag.WithLabelValues(string(IdleTimeout))
+	for version := range x.versions {
+		x.duration.WithLabelValues("", version)
+	}
+	x.duration.WithLabelValues("", otherVersion)
 }
 
 func (x *metrics) refused(reason string) { x.refusals.WithLabelValues(reason).Inc() }
@@ -137,7 +142,7 @@ func (x *metrics) cleanedUp(why Reason, lag time.Duration) {
 func (x *metrics) sessionEnded(s Session, why Reason, age time.Duration, uses int64) {
 	version, errorType := s.ProtocolVersion, ""
 	if !x.versions[version] {
-		version = "_OTHER"
+		version = otherVersion
 	}
 	switch why {
 	case InitFailed, BackendLost, Evicted:

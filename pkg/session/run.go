@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -140,13 +141,21 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 	span.SetAttributes(attribute.Int("mcphub.session.count", len(ended)))
 	var err error
 	if len(ended) > 0 {
-		err = m.Flush(ctx)
+		if err = m.Flush(ctx); !m.anyDirty(ended) {
+			err = nil // it was another session that could not be written
+		}
 	}
 	m.metrics.cleanup.observe(start, err)
 	if err != nil {
 		return len(ended), failed(span, err)
 	}
 	return len(ended), nil
+}
+
+func (m *Manager) anyDirty(entries []*entry) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(entries, func(e *entry) bool { return m.isDirty(e.s.ID) })
 }
 
 // Restore learns which sessions the store has. It reads their names only; the

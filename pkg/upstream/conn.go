@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -52,6 +53,7 @@ type Conn struct {
 	log   *slog.Logger
 	sink  Sink
 	wire  wire
+	lost  func()          // called once, when the connection is lost or closed
 	wait  sync.WaitGroup  // for helpers
 	quit  context.Context //nolint:containedctx // the life of the connection
 	stop  context.CancelFunc
@@ -62,7 +64,8 @@ type Conn struct {
 	last  int64 // the id last given
 	calls map[jsonrpc.ID]*call
 
-	helpers int // goroutines that answer requests of the server
+	// Helpers that ask a client, that only send an answer, that send a cancellation.
+	questions, answers, cancellations int
 }
 
 // call is a request under way.
@@ -73,15 +76,23 @@ type call struct {
 	reply chan jsonrpc.Message
 }
 
-// maxHelpers bounds the requests of a server that wait for an answer at one
-// time.
-const maxHelpers = 64
+// What a server can keep the hub busy with at one time.
+const (
+	maxQuestions = 64  // requests that wait for the answer of a client
+	maxAnswers   = 256 // answers that the hub gives itself, refusals among them
+)
 
 // dialer makes the connections to one server.
 type dialer struct {
 	spec   Spec
 	tel    *telemetry
-	client *http.Client // of a server reached by HTTP
+	client *http.Client  // of a server reached by HTTP
+	conns  *atomic.Int64 // connections there are, those in the making included
+}
+
+func (d dialer) count(delta int64) {
+	d.conns.Add(delta)
+	d.tel.sessions.WithLabelValues(d.spec.Name).Add(float64(delta))
 }
 
 // dial connects to the server. With resume it goes on with a session that the
@@ -92,17 +103,21 @@ func (d dialer) dial(ctx context.Context, sink Sink, who Identity, resume Bound)
 	ctx, cancel := context.WithTimeoutCause(ctx, spec.connectTimeout(), errConnectTimeout)
 	defer cancel()
 	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: sink, calls: map[jsonrpc.ID]*call{}}
+	d.count(+1)
+	c.lost = func() { d.count(-1) }
 	// What the connection does on its own is no part of the trace of whoever needed it first.
-	c.quit, c.stop = context.WithCancel(trace.ContextWithSpanContext(context.WithoutCancel(ctx), trace.SpanContext{}))
+	c.quit, c.stop = context.WithCancel(context.Background()) //nolint:contextcheck // see above
 	if spec.URL != "" {
 		c.wire = newHTTPWire(d, c, resume.SessionID)
 	} else {
 		w, err := startStdio(spec, c)
 		if err != nil {
 			c.stop()
+			c.lost()
 			return nil, serverError(spec.Name, fmt.Errorf("%w: %w", ErrDown, err))
 		}
 		c.wire = w
+		w.run() // not earlier: what it reads may need an answer over c.wire
 	}
 	if resume.SessionID != "" && spec.URL != "" {
 		c.init.ProtocolVersion = resume.ProtocolVersion
@@ -133,7 +148,7 @@ func (c *Conn) initialize(ctx context.Context, who Identity) error {
 		return err
 	}
 	if response.Error != nil {
-		return serverError(c.spec.Name, fmt.Errorf("refused initialize: %w", jsonrpc.ParseError(response.Error)))
+		return serverError(c.spec.Name, fmt.Errorf("refused initialize: %w", refusal(response.Error)))
 	}
 	if err := json.Unmarshal(response.Result, &c.init); err != nil || c.init.ProtocolVersion == "" {
 		return serverError(c.spec.Name, fmt.Errorf("%w: its answer to initialize has no protocol version", ErrProtocol))
@@ -143,6 +158,13 @@ func (c *Conn) initialize(ctx context.Context, who Identity) error {
 	}
 	c.wire.negotiated(c.init.ProtocolVersion)
 	return c.Notify(ctx, "notifications/initialized", nil)
+}
+
+// refusal reads the error of a response for texts of the hub, which do not grow
+// with what servers write.
+func refusal(raw json.RawMessage) *jsonrpc.Error {
+	e := jsonrpc.ParseError(raw)
+	return jsonrpc.Errorf(e.Code, "%.300s", e.Message)
 }
 
 // supported reports whether version is one of the legacy protocol versions.
@@ -195,7 +217,10 @@ func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage
 	return nil
 }
 
-const notifyTimeout = 10 * time.Second
+const (
+	notifyTimeout = 10 * time.Second
+	cancelTimeout = 2 * time.Second // Close waits for it
+)
 
 // Request is a call to a server.
 type Request struct {
@@ -226,7 +251,7 @@ func (c *Conn) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 		c.tel.messages.Add(In, response)
 	} else {
 		if ctx.Err() != nil {
-			err = c.abandoned(ctx, cl.id, req.Method)
+			err = c.abandon(ctx, cl.id, req.Method)
 		}
 		err = serverError(c.spec.Name, err)
 	}
@@ -234,8 +259,9 @@ func (c *Conn) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	return response, err
 }
 
-// abandoned tells the server that nobody waits for id any more and says why.
-func (c *Conn) abandoned(ctx context.Context, id jsonrpc.ID, method string) error {
+// abandon says why nobody waits for id any more, and has the server told. The
+// caller does not wait for that: the server may be hung.
+func (c *Conn) abandon(ctx context.Context, id jsonrpc.ID, method string) error {
 	cause := context.Cause(ctx)
 	if !errors.Is(cause, ErrTimeout) && !errors.Is(cause, errConnectTimeout) {
 		cause = fmt.Errorf("%w: %w", ErrCancelled, cause)
@@ -244,14 +270,18 @@ func (c *Conn) abandoned(ctx context.Context, id jsonrpc.ID, method string) erro
 		return cause
 	}
 	params := fmt.Appendf(nil, `{"requestId":%s,"reason":%s}`, id, jsonrpc.String(reasonText(cause)))
-	if err := c.Notify(context.WithoutCancel(ctx), "notifications/cancelled", params); err != nil {
-		c.log.DebugContext(ctx, "the server was not told of a cancellation", "err", err)
-	}
+	c.start(&c.cancellations, math.MaxInt, func(context.Context) {
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), cancelTimeout, ErrTimeout)
+		defer cancel()
+		if err := c.Notify(ctx, "notifications/cancelled", params); err != nil {
+			c.log.DebugContext(ctx, "the server was not told of a cancellation", "err", err)
+		}
+	})
 	return cause
 }
 
 func reasonText(cause error) string {
-	if errors.Is(cause, ErrTimeout) {
+	if errors.Is(cause, ErrTimeout) || errors.Is(cause, errConnectTimeout) {
 		return "timeout"
 	}
 	return "cancelled by the client"

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +12,12 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -27,6 +32,8 @@ const (
 	typeEvents     = "text/event-stream"
 	maxSessionID   = 1024 // bytes
 	maxResumptions = 8    // attempts in a row to go on with a broken stream
+
+	minRetry = 100 * time.Millisecond // between streams, whatever the server wishes
 )
 
 // httpWire is a session with a server over Streamable HTTP.
@@ -82,6 +89,7 @@ func (w *httpWire) lose(why error) {
 	w.once.Do(func() {
 		w.why = why
 		close(w.lost)
+		w.conn.lost()
 	})
 }
 
@@ -104,7 +112,7 @@ func (w *httpWire) close(end bool) {
 	case <-w.lost:
 		gone = true
 	default:
-		w.lose(errors.New("the connection was closed"))
+		w.lose(errClosed)
 	}
 	if end && !gone && w.bound() != "" {
 		w.delete()
@@ -154,26 +162,57 @@ func (w *httpWire) do(ctx context.Context, method string, body []byte, resume st
 		request.Header.Set(headerVersion, version)
 	}
 	response, err := w.client.Do(request)
-	if err == nil && response.StatusCode == http.StatusNotFound && session != "" {
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	if response.StatusCode == http.StatusNotFound && session != "" {
 		discard(response)
-		w.lose(ErrSessionGone)
+		if method != http.MethodGet { // there are servers that have no GET at all
+			w.lose(ErrSessionGone)
+		}
 		return nil, ErrSessionGone
 	}
-	return response, err
+	return response, nil
+}
+
+// withoutURL drops the URL from the error of an HTTP client: it may well have a
+// secret in it.
+func withoutURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
 }
 
 // transportError sorts the failure of an HTTP request into the errors of this
 // package. What failed to connect was not dispatched.
 func transportError(ctx context.Context, err error) error {
-	switch op, ok := errors.AsType[*net.OpError](err); {
+	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, ErrSessionGone):
 		return err
-	case ok && op.Op == "dial":
-		return fmt.Errorf("%w: %w", ErrDown, op)
+	case isUndispatched(err):
+		return fmt.Errorf("%w: %w", ErrDown, err)
 	}
 	return fmt.Errorf("%w: %w", ErrLost, err)
+}
+
+// isUndispatched reports whether an HTTP request failed before a connection was there
+// to send it over.
+func isUndispatched(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
+		return true
+	}
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
+	return untrusted || noTLS
+}
+
+// status is the HTTP status of a response in the words of the standard, not in
+// those of the server.
+func status(response *http.Response) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", response.StatusCode, http.StatusText(response.StatusCode)))
 }
 
 func (w *httpWire) send(ctx context.Context, message []byte) error {
@@ -183,12 +222,15 @@ func (w *httpWire) send(ctx context.Context, message []byte) error {
 	}
 	defer discard(response)
 	if response.StatusCode/100 != 2 {
-		return fmt.Errorf("%w: HTTP status %s", ErrProtocol, response.Status)
+		return fmt.Errorf("%w: HTTP status %s", ErrProtocol, status(response))
 	}
 	return nil
 }
 
 func (w *httpWire) call(ctx context.Context, c *call, message []byte) (jsonrpc.Message, error) {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	defer context.AfterFunc(w.conn.quit, func() { fail(fmt.Errorf("%w: %w", ErrLost, errClosed)) })()
 	// The request outlives ctx by the moment that the end of its stream takes,
 	// so that the TCP connection can be used again.
 	rctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -231,16 +273,17 @@ func (w *httpWire) answer(ctx context.Context, c *call, response *http.Response)
 	}
 	switch response.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return jsonrpc.Message{}, fmt.Errorf("%w: it refuses the hub with HTTP status %s; check the headers configured for it", ErrProtocol, response.Status)
+		return jsonrpc.Message{}, fmt.Errorf("%w: it refuses the hub with HTTP status %s; check the headers configured for it", ErrProtocol, status(response))
 	}
-	return jsonrpc.Message{}, fmt.Errorf("%w: HTTP status %s, content type %.40q", ErrProtocol, response.Status, kind)
+	return jsonrpc.Message{}, fmt.Errorf("%w: HTTP status %s, content type %.40q", ErrProtocol, status(response), kind)
 }
 
 // adopt takes the session that the server gives with its answer to initialize.
+// Later it may not give another: whoever keeps the session would not know.
 func (w *httpWire) adopt(session string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if session == "" || w.session != "" {
+	if session == "" || w.session != "" || w.version != "" {
 		return nil
 	}
 	for _, c := range []byte(session) {
@@ -262,7 +305,7 @@ func (w *httpWire) object(ctx context.Context, c *call, response *http.Response)
 		return jsonrpc.Message{}, fmt.Errorf("%w: %w: more than %d bytes", ErrProtocol, errTooLong, limit)
 	}
 	m, err := jsonrpc.Parse(body)
-	if err != nil || m.Kind() != jsonrpc.Response || (m.ID != c.id && m.ID != jsonrpc.Null) {
+	if err != nil || m.Kind() != jsonrpc.Response || (m.ID != c.id && (m.ID != jsonrpc.Null || m.Error == nil)) {
 		return jsonrpc.Message{}, fmt.Errorf("%w: its answer is no response to the request", ErrProtocol)
 	}
 	return m, nil
@@ -302,7 +345,7 @@ func (w *httpWire) stream(ctx context.Context, c *call, response *http.Response)
 func (w *httpWire) resumed(response *http.Response, cursor *cursor, c *call) (jsonrpc.Message, error) {
 	defer func() { _ = response.Body.Close() }()
 	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode != http.StatusOK || kind != typeEvents {
-		return jsonrpc.Message{}, fmt.Errorf("HTTP status %s", response.Status)
+		return jsonrpc.Message{}, fmt.Errorf("HTTP status %s", status(response))
 	}
 	return w.events(response, cursor, c)
 }
@@ -326,7 +369,7 @@ func (w *httpWire) events(response *http.Response, cursor *cursor, c *call) (jso
 			cursor.last = ev.id
 		}
 		if ev.retry > 0 {
-			cursor.retry = min(ev.retry, time.Minute)
+			cursor.retry = min(max(ev.retry, minRetry), time.Minute)
 		}
 		if len(ev.data) == 0 || (ev.name != "" && ev.name != "message") {
 			continue
@@ -357,6 +400,8 @@ func (w *httpWire) listen() {
 			}
 			response, err := w.do(ctx, http.MethodGet, nil, cursor.last)
 			if errors.Is(err, ErrSessionGone) {
+				// If it is, the server says so to a request that it must know, too.
+				_, _ = w.conn.Call(ctx, Request{Method: string(mcp.MethodPing)})
 				return
 			}
 			if err != nil {
@@ -365,8 +410,8 @@ func (w *httpWire) listen() {
 			kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 			if response.StatusCode != http.StatusOK || kind != typeEvents {
 				discard(response)
-				if response.StatusCode < 500 { // it offers none
-					return
+				if !isPassing(response.StatusCode) {
+					return // it offers none
 				}
 				continue
 			}
@@ -376,6 +421,18 @@ func (w *httpWire) listen() {
 			w.log.Debug("the server's stream ended", "err", err)
 		}
 	})
+}
+
+// isPassing reports whether a later attempt may have more success. Servers that
+// have not noticed the end of a stream yet say that there is a conflict.
+func isPassing(status int) bool {
+	switch status {
+	case http.StatusNotImplemented:
+		return false
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return status >= 500
 }
 
 // pause waits for d or until ctx ends.

@@ -18,7 +18,8 @@ type Inventory struct {
 	Templates   []json.RawMessage
 }
 
-// Limits of what one server may list.
+// Limits of what one server may list. Besides, a list may not be longer than a
+// message.
 const (
 	maxPages = 1000
 	maxItems = 50_000
@@ -61,13 +62,14 @@ func list(ctx context.Context, c *Conn) (Inventory, error) {
 func pages(ctx context.Context, c *Conn, method, member string) ([]json.RawMessage, error) {
 	var items []json.RawMessage
 	var params json.RawMessage
+	var size int64
 	for range maxPages {
 		response, err := c.Call(ctx, Request{Method: method, Params: params})
 		if err != nil {
 			return nil, err
 		}
 		if response.Error != nil {
-			return nil, serverError(c.spec.Name, fmt.Errorf("refused: %w", jsonrpc.ParseError(response.Error)))
+			return nil, serverError(c.spec.Name, fmt.Errorf("refused: %w", refusal(response.Error)))
 		}
 		fields, err := jsonrpc.Fields(response.Result, member, "nextCursor")
 		if err != nil {
@@ -81,6 +83,9 @@ func pages(ctx context.Context, c *Conn, method, member string) ([]json.RawMessa
 		}
 		if items = append(items, page...); len(items) > maxItems {
 			return nil, serverError(c.spec.Name, fmt.Errorf("%w: it lists more than %d items", ErrProtocol, maxItems))
+		}
+		if size += int64(len(fields[0])); size > c.spec.maxMessage() {
+			return nil, serverError(c.spec.Name, fmt.Errorf("%w: its list is longer than %d bytes", ErrProtocol, c.spec.maxMessage()))
 		}
 		if fields[1] == nil || string(fields[1]) == "null" || string(fields[1]) == `""` {
 			return items, nil

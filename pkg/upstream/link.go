@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -32,8 +33,18 @@ type Link struct {
 	mu      sync.Mutex
 	conn    *Conn // of its own
 	resume  Bound
+	dialing *flight // not nil while somebody connects
 	closed  bool
-	dialing chan struct{} // not nil while somebody connects; closed after
+	end     bool // what Close was told
+}
+
+// flight is one attempt to connect, and what came of it.
+type flight struct {
+	cancel  context.CancelCauseFunc
+	over    chan struct{}
+	conn    *Conn // this and the rest are set before over is closed
+	err     error
+	aborted bool // by whoever connected, so that it says nothing of the server
 }
 
 // Link makes the Link of a client session. It connects to nothing yet.
@@ -48,14 +59,12 @@ func (l *Link) Isolated() bool { return l.server.spec.isolation() == PerSession 
 func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	for attempt := 0; ; attempt++ {
 		c, err := l.connection(ctx)
-		if err != nil {
-			return jsonrpc.Message{}, err
+		var response jsonrpc.Message
+		if err == nil {
+			response, err = c.Call(ctx, req)
 		}
-		response, err := c.Call(ctx, req)
-		if errors.Is(err, ErrSessionGone) && !errors.Is(err, ErrLost) && l.Isolated() && attempt == 0 {
-			l.server.tel.restarts.WithLabelValues(l.server.spec.Name, "session_gone").Inc()
-			l.server.log.InfoContext(ctx, "the server forgot the session; initializing again")
-			l.drop(c)
+		if c != nil && attempt == 0 && errors.Is(err, ErrSessionGone) && !errors.Is(err, ErrLost) {
+			l.drop(ctx, c)
 			continue
 		}
 		if errors.Is(err, ErrDown) || errors.Is(err, ErrLost) {
@@ -77,20 +86,25 @@ func (l *Link) Notify(ctx context.Context, method string, params json.RawMessage
 	return c.Notify(ctx, method, params)
 }
 
-// Close ends the Link's own connection and waits for it; with end the server's
-// session ends too.
+// Close ends the Link's own connection and waits for it, a few seconds at most;
+// with end the server's session ends too.
 func (l *Link) Close(end bool) {
 	l.mu.Lock()
-	l.closed = true
-	c := l.conn
+	l.closed, l.end = true, end
+	c, f := l.conn, l.dialing
 	l.conn = nil
 	l.mu.Unlock()
+	if f != nil {
+		f.cancel(errClosed)
+		<-f.over
+	}
 	if c != nil {
-		l.server.close(c, end)
+		c.Close(end)
 	}
 }
 
-// connection returns the connection to use; of several callers one connects.
+// connection returns the connection to use. Of several callers one connects,
+// and the others share its success or failure.
 func (l *Link) connection(ctx context.Context) (*Conn, error) {
 	shared, err := l.server.ready(ctx)
 	if err != nil || !l.Isolated() {
@@ -98,7 +112,7 @@ func (l *Link) connection(ctx context.Context) (*Conn, error) {
 	}
 	for {
 		l.mu.Lock()
-		c, dialing := l.conn, l.dialing
+		c, f := l.conn, l.dialing
 		switch {
 		case l.closed:
 			l.mu.Unlock()
@@ -106,57 +120,65 @@ func (l *Link) connection(ctx context.Context) (*Conn, error) {
 		case c != nil && !isClosed(c.Done()):
 			l.mu.Unlock()
 			return c, nil
-		case dialing == nil:
-			l.conn, l.dialing = nil, make(chan struct{})
+		case f == nil:
+			f = &flight{over: make(chan struct{})}
+			ctx, f.cancel = context.WithCancelCause(ctx)
+			l.dialing = f
+			if c != nil {
+				l.forget(c)
+			}
 			l.mu.Unlock()
 			if c != nil {
-				l.server.close(c, false)
+				l.server.restarted(c.Err())
+				c.Close(false)
 			}
-			return l.connect(ctx)
+			l.connect(ctx, f)
+			f.cancel(nil)
+			return f.conn, f.err
 		}
 		l.mu.Unlock()
 		select {
-		case <-dialing:
+		case <-f.over:
+			if !f.aborted {
+				return f.conn, f.err
+			}
 		case <-ctx.Done():
-			return nil, serverError(l.server.spec.Name, context.Cause(ctx))
+			return nil, serverError(l.server.spec.Name, fmt.Errorf("%w: %w", ErrCancelled, context.Cause(ctx)))
 		}
 	}
 }
 
-// connect makes the connection while dialing keeps others waiting.
-func (l *Link) connect(ctx context.Context) (*Conn, error) {
+// connect makes the connection, for everybody who waits for f.
+func (l *Link) connect(ctx context.Context, f *flight) {
 	l.mu.Lock()
 	resume := l.resume
 	l.mu.Unlock()
 	c, err := l.server.open(ctx, l.cfg.Sink, l.cfg.Identity, resume)
 	if err == nil {
 		if err = l.introduce(ctx, c, resume); err != nil {
-			l.server.close(c, true)
+			c.Close(true)
 		}
 	}
 	l.mu.Lock()
-	close(l.dialing)
 	l.dialing = nil
-	closed := l.closed
+	closed, end := l.closed, l.end
 	if err == nil && !closed {
-		l.conn, l.resume = c, c.Bound()
+		l.conn, l.resume, f.conn = c, c.Bound(), c
 	}
 	l.mu.Unlock()
-	switch {
-	case err != nil:
-		return nil, err
-	case closed:
-		l.server.close(c, true)
-		return nil, serverError(l.server.spec.Name, ErrCancelled)
+	if err == nil && closed {
+		c.Close(end)
+		err = serverError(l.server.spec.Name, ErrCancelled)
 	}
-	return c, nil
+	f.err, f.aborted = err, ctx.Err() != nil
+	close(f.over)
 }
 
 // introduce makes a new connection known before it is used.
 func (l *Link) introduce(ctx context.Context, c *Conn, resumed Bound) error {
 	if b := c.Bound(); b != resumed && l.cfg.OnBound != nil {
 		if err := l.cfg.OnBound(ctx, l.server.spec.Name, b); err != nil {
-			return err
+			return fmt.Errorf("the session with server %q could not be kept: %w", l.server.spec.Name, err)
 		}
 	}
 	if c.Bound() == resumed && resumed.SessionID != "" {
@@ -168,16 +190,31 @@ func (l *Link) introduce(ctx context.Context, c *Conn, resumed Bound) error {
 	return nil
 }
 
-// drop forgets a connection whose session the server does not know any more.
-func (l *Link) drop(c *Conn) {
-	l.mu.Lock()
-	if l.conn != c {
-		l.mu.Unlock()
+// drop gives up a connection whose session the server does not know any more.
+func (l *Link) drop(ctx context.Context, c *Conn) {
+	if !l.Isolated() {
+		l.server.renew(c)
 		return
 	}
-	l.conn, l.resume = nil, Bound{}
+	l.mu.Lock()
+	mine := l.conn == c
+	if mine {
+		l.forget(c)
+	}
 	l.mu.Unlock()
-	l.server.close(c, false)
+	if mine {
+		l.server.log.InfoContext(ctx, "the server forgot a session; initializing again")
+		l.server.restarted(c.Err())
+		c.Close(false)
+	}
+}
+
+// forget makes the Link connect anew after c was lost. The caller holds mu.
+func (l *Link) forget(c *Conn) {
+	l.conn = nil
+	if errors.Is(c.Err(), ErrSessionGone) {
+		l.resume = Bound{}
+	}
 }
 
 func isClosed(ch <-chan struct{}) bool {

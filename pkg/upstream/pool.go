@@ -68,7 +68,7 @@ func (p *Pool) Server(name string) *Server { return p.byName[name] }
 func (p *Pool) Settled(ctx context.Context) bool {
 	for _, s := range p.servers {
 		select {
-		case <-s.settled:
+		case <-s.attempt():
 		case <-ctx.Done():
 			return false
 		}

@@ -18,26 +18,46 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 	case m.Method == "ping" && m.Kind() == jsonrpc.Request:
 		c.answer(m.ID, json.RawMessage(`{}`), nil)
 	case m.Kind() == jsonrpc.Request:
-		c.ask(c.sinkFor(related), m)
+		c.ask(c.sinkFor(related, m.Method), m)
 	default:
-		c.sinkFor(related).Notify(m)
+		c.sinkFor(related, m.Method).Notify(m)
 	}
 }
 
 // sinkFor finds out whom a message concerns: the call on whose stream it came,
-// or the only call there is, or nobody in particular.
-func (c *Conn) sinkFor(related *call) Sink {
+// or the only call there is, or nobody in particular. News of a shared server
+// are for everybody, even while only one has a call under way.
+func (c *Conn) sinkFor(related *call, method string) Sink {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if isNews(method) && (related == nil || c.spec.isolation() == Shared) {
+		return c.sink
+	}
 	if related == nil && len(c.calls) == 1 {
 		for _, cl := range c.calls {
 			related = cl
 		}
 	}
-	if related != nil && related.sink != nil {
-		return related.sink
+	return c.sinkOf(related)
+}
+
+// sinkOf is the sink of cl, which may be nil.
+func (c *Conn) sinkOf(cl *call) Sink {
+	if cl != nil && cl.sink != nil {
+		return cl.sink
 	}
 	return c.sink
+}
+
+// isNews reports whether method says that something of the server changed,
+// which no call is needed for.
+func isNews(method string) bool {
+	switch method {
+	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed",
+		"notifications/resources/updated":
+		return true
+	}
+	return false
 }
 
 // progress gives the caller its own token back. Progress for a call that is
@@ -63,15 +83,13 @@ func (c *Conn) progress(m jsonrpc.Message) {
 		c.tel.unmatched("progress")
 		return
 	}
-	if cl.sink != nil {
-		cl.sink.Notify(m)
-	}
+	c.sinkOf(cl).Notify(m)
 }
 
 // ask has sink answer a request of the server. Too many at once are refused.
 func (c *Conn) ask(sink Sink, m jsonrpc.Message) {
 	m.Params = bytes.Clone(m.Params)
-	started := c.start(func(ctx context.Context) {
+	started := c.start(&c.questions, maxQuestions, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 		defer cancel()
 		result, err := sink.Ask(ctx, m)
@@ -85,7 +103,7 @@ func (c *Conn) ask(sink Sink, m jsonrpc.Message) {
 // answer sends a response without making the caller wait, who may be the one
 // that reads from the server.
 func (c *Conn) answer(id jsonrpc.ID, result json.RawMessage, err error) {
-	if !c.start(func(context.Context) { c.respond(id, result, err) }) {
+	if !c.start(&c.answers, maxAnswers, func(context.Context) { c.respond(id, result, err) }) {
 		c.tel.unmatched("overload")
 	}
 }
@@ -99,24 +117,25 @@ func (c *Conn) respond(id jsonrpc.ID, result json.RawMessage, err error) {
 	ctx, cancel := context.WithTimeoutCause(c.quit, notifyTimeout, ErrTimeout)
 	defer cancel()
 	c.tel.messages.Add(Out, m)
-	if err := c.wire.send(ctx, m.Encode()); err != nil {
+	if err := c.wire.send(ctx, m.Encode()); err != nil && c.quit.Err() == nil {
 		c.log.Warn("an answer did not reach the server", "err", err)
 	}
 }
 
-// start runs fn on a goroutine that Close waits for. It reports false when
-// there are too many of them or the connection is closed.
-func (c *Conn) start(fn func(context.Context)) bool {
+// start runs fn on a goroutine, a helper that Close waits for. It reports false
+// when the connection is closed, or when there are limit helpers of the sort
+// that n counts.
+func (c *Conn) start(n *int, limit int, fn func(context.Context)) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.quit.Err() != nil || c.helpers >= maxHelpers {
+	if c.quit.Err() != nil || *n >= limit {
 		return false
 	}
-	c.helpers++
+	*n++
 	c.wait.Go(func() {
 		fn(c.quit)
 		c.mu.Lock()
-		c.helpers--
+		*n--
 		c.mu.Unlock()
 	})
 	return true

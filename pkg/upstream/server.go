@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -19,7 +20,7 @@ type State string
 
 // The states of a server.
 const (
-	Starting State = "starting" // the first attempt to connect is not over
+	Starting State = "starting" // an attempt to connect is under way that calls wait for
 	Up       State = "up"
 	Down     State = "down" // retried
 )
@@ -58,8 +59,7 @@ type Server struct {
 	next      time.Time
 	control   *Conn
 	inventory Inventory
-	settled   chan struct{} // closed when the first attempt is over
-	conns     int
+	settled   chan struct{} // closed when the attempt that calls wait for is over
 }
 
 // Name returns the configured name.
@@ -81,7 +81,7 @@ const (
 func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
 	s := &Server{cfg: cfg, log: tel.log.With("upstream", spec.Name), state: Starting, since: time.Now(),
 		wake: make(chan struct{}, 1), change: make(chan struct{}, 1), settled: make(chan struct{})}
-	s.dialer = dialer{spec: spec, tel: tel}
+	s.dialer = dialer{spec: spec, tel: tel, conns: new(atomic.Int64)}
 	if spec.URL != "" {
 		s.client = newHTTPClient()
 	}
@@ -95,6 +95,7 @@ func (s *Server) run(ctx context.Context) {
 		if s.client != nil {
 			s.client.CloseIdleConnections()
 		}
+		s.settle() // nobody waits for another attempt
 	}()
 	for failures := 0; ctx.Err() == nil; {
 		start := time.Now()
@@ -105,7 +106,10 @@ func (s *Server) run(ctx context.Context) {
 		if time.Since(start) > stable {
 			failures = 0
 		}
-		failures++
+		if failures++; failures == 1 && errors.Is(err, ErrSessionGone) {
+			s.log.InfoContext(ctx, "the server forgot the session; initializing again")
+			continue // it is there, and calls wait
+		}
 		wait := min(maxPause, firstPause<<min(failures-1, 10))
 		wait += rand.N(wait / 4) //nolint:gosec // jitter
 		s.setDown(err, time.Now().Add(wait))
@@ -122,7 +126,7 @@ func (s *Server) connected(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer s.close(c, true)
+	defer c.Close(true)
 	lctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), errConnectTimeout)
 	inv, err := list(lctx, c)
 	cancel()
@@ -145,6 +149,7 @@ func (s *Server) watch(ctx context.Context, c *Conn) error {
 		case <-ctx.Done():
 			return nil
 		case <-c.Done():
+			s.renew(c)
 			s.restarted(c.Err())
 			return serverError(s.spec.Name, fmt.Errorf("%w: %w", ErrDown, c.Err()))
 		case <-s.change:
@@ -166,6 +171,7 @@ func (s *Server) watch(ctx context.Context, c *Conn) error {
 			pings = 0
 		}
 		if errors.Is(err, ErrDown) || errors.Is(err, ErrSessionGone) || pings >= maxPings {
+			s.renew(c)
 			s.restarted(err)
 			return err
 		}
@@ -244,11 +250,18 @@ func (s *Server) settle() {
 	}
 }
 
-// ready returns the server's own connection. While the first attempt to
-// connect is under way it waits; a server that is down fails at once.
+// attempt is closed when the attempt to connect is over that calls wait for.
+func (s *Server) attempt() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settled
+}
+
+// ready returns the server's own connection. While the server is starting it
+// waits; a server that is down fails at once.
 func (s *Server) ready(ctx context.Context) (*Conn, error) {
 	select {
-	case <-s.settled:
+	case <-s.attempt():
 	case <-ctx.Done():
 		return nil, serverError(s.spec.Name, fmt.Errorf("%w: it is still being started: %w", ErrDown, context.Cause(ctx)))
 	}
@@ -258,6 +271,17 @@ func (s *Server) ready(ctx context.Context) (*Conn, error) {
 		return nil, s.downError()
 	}
 	return s.control, nil
+}
+
+// renew has calls wait for the next attempt to connect, after c's session was
+// forgotten.
+func (s *Server) renew(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.control == c && isClosed(c.Done()) && errors.Is(c.Err(), ErrSessionGone) {
+		s.control, s.settled = nil, make(chan struct{})
+		s.state, s.since = Starting, time.Now()
+	}
 }
 
 // downError says why the server is down and when it is tried again. The caller
@@ -281,7 +305,7 @@ func (s *Server) suspect() {
 	}
 }
 
-// open makes a connection and counts it until close.
+// open makes a connection and counts the attempt.
 func (s *Server) open(ctx context.Context, sink Sink, who Identity, resume Bound) (*Conn, error) {
 	c, err := s.dial(ctx, sink, who, resume)
 	if err != nil {
@@ -289,20 +313,7 @@ func (s *Server) open(ctx context.Context, sink Sink, who Identity, resume Bound
 		return nil, err
 	}
 	s.tel.connected.WithLabelValues(s.spec.Name, "ok").Inc()
-	s.count(+1)
 	return c, nil
-}
-
-func (s *Server) close(c *Conn, end bool) {
-	c.Close(end)
-	s.count(-1)
-}
-
-func (s *Server) count(delta int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns += delta
-	s.tel.sessions.WithLabelValues(s.spec.Name).Set(float64(s.conns))
 }
 
 // Status returns what is known of the server now.
@@ -311,7 +322,7 @@ func (s *Server) Status() Status {
 	defer s.mu.Unlock()
 	st := Status{Name: s.spec.Name, Transport: s.spec.Transport(), Isolation: s.spec.isolation(), State: s.state,
 		Since: s.since, NextAttempt: s.next, ProtocolVersion: s.inventory.Initialized.ProtocolVersion,
-		ServerInfo: s.inventory.Initialized.ServerInfo, Connections: s.conns, Tools: len(s.inventory.Tools),
+		ServerInfo: s.inventory.Initialized.ServerInfo, Connections: int(s.conns.Load()), Tools: len(s.inventory.Tools),
 		Prompts: len(s.inventory.Prompts), Resources: len(s.inventory.Resources), Templates: len(s.inventory.Templates)}
 	if s.failure != nil {
 		st.Error = s.failure.Error()

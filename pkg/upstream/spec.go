@@ -40,11 +40,14 @@ type Spec struct {
 	ConnectTimeout time.Duration // start, initialize and list; default 30s
 	CallTimeout    time.Duration // longest wait for one answer; default 15m
 	MaxMessage     int64         // bytes of one message; default 64 MiB
+
+	patience time.Duration // with a child that reads nothing; default 10s
 }
 
 func (s Spec) connectTimeout() time.Duration { return cmp.Or(s.ConnectTimeout, 30*time.Second) }
 func (s Spec) callTimeout() time.Duration    { return cmp.Or(s.CallTimeout, 15*time.Minute) }
 func (s Spec) maxMessage() int64             { return cmp.Or(s.MaxMessage, 64<<20) }
+func (s Spec) writeTimeout() time.Duration   { return cmp.Or(s.patience, 10*time.Second) }
 
 // Transport names how the server is reached: stdio or http.
 func (s Spec) Transport() string {
@@ -93,6 +96,9 @@ var (
 	ErrSessionGone = errors.New("does not know its session any more")     // HTTP 404: not dispatched
 	ErrCancelled   = errors.New("was told that the request is cancelled") // the caller gave up
 )
+
+// errClosed is why a connection is lost that the hub itself closed.
+var errClosed = errors.New("the connection was closed")
 
 // serverError says which server err is about.
 func serverError(name string, err error) error { return fmt.Errorf("server %q %w", name, err) }

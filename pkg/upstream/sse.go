@@ -3,7 +3,6 @@ package upstream
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -38,9 +37,6 @@ func (e *eventReader) next() (event, error) {
 	for {
 		line, err := readLine(e.r, e.limit)
 		if err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.EOF
-			}
 			return event{}, err
 		}
 		if size += int64(len(line)); size > e.limit {
@@ -50,6 +46,7 @@ func (e *eventReader) next() (event, error) {
 			if said {
 				return ev, nil
 			}
+			ev, size = event{}, 0
 			continue
 		}
 		field, value, _ := bytes.Cut(line, []byte(":"))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,20 +19,23 @@ import (
 // specification 2025-11-25, basic/transports, stdio.
 type stdioWire struct {
 	conn    *Conn
+	spec    Spec
 	log     *slog.Logger
 	proc    *process
 	queue   chan []byte // lines that wait to be written
-	closing chan struct{}
 	lost    chan struct{}
 	once    sync.Once
-	why     error // set before lost is closed
+	why     error          // set before lost is closed
+	read    chan struct{}  // closed when the child's output has been read to its end
+	readers sync.WaitGroup // of the child's pipes
 	loops   sync.WaitGroup
 }
 
 const (
-	writeQueue   = 256              // lines
-	writeTimeout = 10 * time.Second // a child that reads nothing for so long is hung
-	maxLogLine   = 8 << 10          // bytes of a line of stderr
+	writeQueue = 256         // lines
+	writeChunk = 64 << 10    // bytes; what a pipe holds, so that writing one means that something was read
+	maxLogLine = 8 << 10     // bytes of a line of stderr
+	lastWords  = time.Second // for what a child said before its end to be read
 )
 
 func startStdio(spec Spec, c *Conn) (*stdioWire, error) {
@@ -39,24 +43,36 @@ func startStdio(spec Spec, c *Conn) (*stdioWire, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &stdioWire{conn: c, log: c.log.With("pid", p.cmd.Process.Pid), proc: p,
-		queue: make(chan []byte, writeQueue), closing: make(chan struct{}), lost: make(chan struct{})}
+	w := &stdioWire{conn: c, spec: spec, log: c.log.With("pid", p.cmd.Process.Pid), proc: p,
+		queue: make(chan []byte, writeQueue), lost: make(chan struct{}), read: make(chan struct{})}
 	w.log.Debug("server process started", "command", spec.Command)
-	w.loops.Go(w.writeLoop)
-	w.loops.Go(func() { w.readLoop(spec.maxMessage()) })
-	w.loops.Go(w.logLoop)
-	w.loops.Go(w.watch)
 	return w, nil
 }
 
-// watch notices the end of the child.
+// run starts the goroutines that close waits for.
+func (w *stdioWire) run() {
+	w.loops.Go(w.writeLoop)
+	w.readers.Go(w.readLoop)
+	w.readers.Go(w.logLoop)
+	w.loops.Go(w.watch)
+}
+
+// watch sees the child to its end, whether that comes by itself or because the
+// connection is of no use any more.
 func (w *stdioWire) watch() {
-	<-w.proc.exited
-	w.lose(w.proc.ending())
+	select {
+	case <-w.proc.exited:
+	case <-w.lost:
+		w.proc.stop()
+	}
 	// Whoever holds the child's pipes still was not in its group; do not wait for it.
-	deadline := time.Now().Add(time.Second)
+	deadline := time.Now().Add(lastWords)
 	_ = w.proc.stdout.SetReadDeadline(deadline)
 	_ = w.proc.stderr.SetReadDeadline(deadline)
+	<-w.read // the answer to a call may have been the last thing it said
+	w.lose(w.proc.ending())
+	w.readers.Wait()
+	w.proc.closePipes()
 }
 
 // lose ends the connection for the reason that comes first.
@@ -64,6 +80,7 @@ func (w *stdioWire) lose(why error) {
 	w.once.Do(func() {
 		w.why = why
 		close(w.lost)
+		w.conn.lost()
 	})
 }
 
@@ -74,11 +91,8 @@ func (w *stdioWire) negotiated(string)     {}
 func (w *stdioWire) listen()               {}
 
 func (w *stdioWire) close(bool) {
-	close(w.closing)
-	w.lose(errors.New("the connection was closed"))
-	w.proc.stop()
+	w.lose(errClosed)
 	w.loops.Wait()
-	w.proc.closePipes()
 }
 
 func (w *stdioWire) call(ctx context.Context, c *call, message []byte) (jsonrpc.Message, error) {
@@ -92,7 +106,7 @@ func (w *stdioWire) call(ctx context.Context, c *call, message []byte) (jsonrpc.
 		return jsonrpc.Message{}, context.Cause(ctx)
 	case <-w.lost:
 	}
-	select { // the answer may have been the last thing it said
+	select { // both may have come at once
 	case m := <-c.reply:
 		return m, nil
 	default:
@@ -120,8 +134,7 @@ func (w *stdioWire) writeLoop() {
 	for {
 		select {
 		case line := <-w.queue:
-			_ = w.proc.stdin.SetWriteDeadline(time.Now().Add(writeTimeout))
-			if _, err := w.proc.stdin.Write(line); err != nil {
+			if err := w.write(line); err != nil {
 				w.unwritable(err)
 				return
 			}
@@ -131,23 +144,42 @@ func (w *stdioWire) writeLoop() {
 	}
 }
 
-func (w *stdioWire) unwritable(err error) {
-	select {
-	case <-w.proc.exited: // then that is the better reason
-	default:
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = fmt.Errorf("it has read nothing for %s", writeTimeout)
+func (w *stdioWire) write(line []byte) error {
+	for chunk := range slices.Chunk(line, writeChunk) {
+		_ = w.proc.stdin.SetWriteDeadline(time.Now().Add(w.spec.writeTimeout()))
+		if _, err := w.proc.stdin.Write(chunk); err != nil {
+			return err
 		}
-		w.lose(err)
+	}
+	return nil
+}
+
+func (w *stdioWire) unwritable(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		w.lose(fmt.Errorf("it has read nothing for %s", w.spec.writeTimeout()))
+		return
+	}
+	w.mute("it closed its standard input")
+}
+
+// mute gives up a child that closed one of its ends. Most likely it is ending:
+// that has a moment to become the reason, with what it said last.
+func (w *stdioWire) mute(why string) {
+	select {
+	case <-w.proc.exited:
+	case <-w.lost:
+	case <-time.After(lastWords):
+		w.lose(errors.New(why))
 	}
 }
 
 // readLoop reads the child's messages. Lines that are no messages are logged
 // and skipped: many a server prints to its standard output.
-func (w *stdioWire) readLoop(maxMessage int64) {
+func (w *stdioWire) readLoop() {
+	defer close(w.read)
 	r := bufio.NewReaderSize(w.proc.stdout, 64<<10)
 	for {
-		line, err := readLine(r, maxMessage)
+		line, err := readLine(r, w.spec.maxMessage())
 		if len(line) > 0 {
 			w.take(line)
 		}
@@ -172,13 +204,7 @@ func (w *stdioWire) take(line []byte) {
 
 func (w *stdioWire) unreadable(err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed) {
-		// A child that closed its output will not answer any more; give its end a moment to become the reason.
-		select {
-		case <-w.proc.exited:
-		case <-w.lost:
-		case <-time.After(time.Second):
-			w.lose(errors.New("it closed its standard output"))
-		}
+		w.mute("it closed its standard output")
 		return
 	}
 	w.lose(err)

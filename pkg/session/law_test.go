@@ -1,0 +1,154 @@
+package session_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/session"
+)
+
+// TestNoSessionIsLostOrCountedTwice lets 64 goroutines do whatever they like,
+// over a store that fails now and then, and looks at every moment.
+func TestNoSessionIsLostOrCountedTwice(t *testing.T) {
+	for failing := range 4 { // batches in ten
+		t.Run(fmt.Sprintf("%d of 10 batches fail", failing), func(t *testing.T) {
+			const workers, steps, stale = 64, 40, 40
+			seed := rand.Uint64()
+			t.Logf("seed %d", seed)
+			reg, store := prometheus.NewPedanticRegistry(), newFaulty()
+			for i := range stale {
+				id := fmt.Sprintf("s%d", i)
+				put(t, store, id, fresh(id))
+			}
+			store.during(func(n int, _ []persist.Change) error {
+				if n*7%10 < failing {
+					return errDisk
+				}
+				return nil
+			})
+			m := session.New(store, session.Config{
+				Registerer: reg, Open: new(opener).open,
+				IdleTimeout: 3 * time.Millisecond, CleanupInterval: time.Millisecond, FlushInterval: time.Millisecond,
+				TouchThrottle: time.Nanosecond,
+			})
+			ctx, cancel := context.WithCancel(t.Context())
+			var working, background sync.WaitGroup
+			background.Go(func() {
+				for ctx.Err() == nil {
+					law(t, reg)
+				}
+			})
+			var known sync.Map // a few tokens that all share
+			for i := range workers {
+				working.Go(func() {
+					r := rand.New(rand.NewPCG(seed, uint64(i)))
+					for range steps {
+						step(t, m, r, &known)
+					}
+				})
+			}
+			background.Go(func() { _ = m.Run(ctx) })
+			working.Wait()
+			cancel()
+			background.Wait()
+			law(t, reg)
+			finish(t, m, store, reg)
+		})
+	}
+}
+
+// step does one thing to one of the sessions there are or were.
+func step(t *testing.T, m *session.Manager, r *rand.Rand, known *sync.Map) {
+	ctx := t.Context()
+	slot := r.IntN(16)
+	token := fmt.Sprintf("s%d", r.IntN(40))
+	if v, ok := known.Load(slot); ok && r.IntN(3) > 0 {
+		token = v.(string) //nolint:forcetypeassert // nothing else is stored
+	}
+	id := token
+	if len(token) > 20 {
+		id = token[:20]
+	}
+	switch r.IntN(10) {
+	case 0, 1, 2:
+		if _, token, err := m.Create(ctx, session.Session{ClientName: "probe"}); err == nil {
+			known.Store(slot, token)
+		}
+	case 3:
+		m.Touch(id)
+	case 4:
+		_ = m.UpdateMetadata(ctx, id, nil)
+	case 5:
+		_ = m.UpdateDurably(ctx, id, func(s *session.Session) { s.LogLevel = "debug" })
+	case 6:
+		_, _ = m.End(ctx, id, session.Reasons()[r.IntN(len(session.Reasons()))])
+	case 7:
+		_, _ = m.Cleanup(ctx)
+	case 8:
+		_ = m.Restore(ctx)
+	case 9:
+		if l, err := m.Acquire(ctx, token, ""); err == nil {
+			_, _ = l.Live(ctx)
+			l.Release()
+			l.Release()
+		}
+	}
+}
+
+// law fails the test unless created + restored - closed - active is 0.
+func law(t *testing.T, reg prometheus.Gatherer) {
+	families, err := reg.Gather()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	sum := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			sum[f.GetName()] += value(m)
+		}
+	}
+	drift := sum["mcphub_sessions_created_total"] + sum["mcphub_sessions_restored_total"] -
+		sum["mcphub_sessions_closed_total"] - sum["mcphub_sessions_active"]
+	if drift != 0 {
+		t.Errorf("%v sessions are unaccounted for", drift)
+	}
+	if active := sum["mcphub_sessions_active"]; sum["mcphub_sessions_overdue"] > active || sum["mcphub_sessions_idle"] > active {
+		t.Errorf("more sessions are overdue or idle than there are: %v", sum)
+	}
+}
+
+// finish lets every session expire; nothing may be left anywhere.
+func finish(t *testing.T, m *session.Manager, store *faulty, reg prometheus.Gatherer) {
+	t.Helper()
+	store.during(nil)
+	check(t, m.Restore(t.Context()))
+	for _, id := range keys(t, store) {
+		_ = m.Has(t.Context(), id) // load what Run did not come to
+	}
+	for _, id := range ids(m) {
+		if _, err := m.End(t.Context(), id, session.Admin); err != nil {
+			t.Error(err)
+		}
+	}
+	check(t, m.Flush(t.Context()))
+	law(t, reg)
+	if left := keys(t, store); len(left) != 0 || len(ids(m)) != 0 {
+		t.Errorf("after all have ended %v are live and %v stored", ids(m), left)
+	}
+	for name, labels := range map[string][]string{
+		"mcphub_sessions_active": {"downstream", "streamable_http"}, "mcphub_sessions_dirty": {"downstream"},
+		"mcphub_sessions_restoring": {"downstream"},
+	} {
+		if got := metric(t, reg, name, labels...); got != 0 {
+			t.Errorf("after all have ended %s = %v", name, got)
+		}
+	}
+}
