@@ -54,7 +54,7 @@ type Conn struct {
 	sink  Sink
 	wire  wire
 	lost  func()          // called once, when the connection is lost or closed
-	wait  sync.WaitGroup  // for helpers
+	wait  sync.WaitGroup  // for what start began
 	quit  context.Context //nolint:containedctx // the life of the connection
 	stop  context.CancelFunc
 	init  Initialized
@@ -64,7 +64,7 @@ type Conn struct {
 	last  int64 // the id last given
 	calls map[jsonrpc.ID]*call
 
-	// Helpers that ask a client, that only send an answer, that send a cancellation.
+	// Goroutines that ask a client, that only send an answer, that send a cancellation.
 	questions, answers, cancellations int
 }
 
@@ -198,7 +198,7 @@ func (c *Conn) Err() error { return c.wire.err() }
 func (c *Conn) Close(end bool) {
 	c.close.Do(func() {
 		c.mu.Lock()
-		c.stop() // from here on, no helper starts
+		c.stop() // from here on, start refuses
 		c.mu.Unlock()
 		c.wire.close(end)
 		c.wait.Wait()

@@ -48,6 +48,9 @@ type httpWire struct {
 	once   sync.Once
 	why    error // set before lost is closed
 
+	calls context.Context //nolint:containedctx // ends with the session, and with it the calls under way
+	fail  context.CancelCauseFunc
+
 	mu      sync.Mutex
 	session string
 	version string
@@ -55,8 +58,10 @@ type httpWire struct {
 }
 
 func newHTTPWire(d dialer, c *Conn, session string) *httpWire {
-	return &httpWire{spec: d.spec, conn: c, log: c.log, client: d.client, tel: d.tel, session: session,
+	w := &httpWire{spec: d.spec, conn: c, log: c.log, client: d.client, tel: d.tel, session: session,
 		lost: make(chan struct{})}
+	w.calls, w.fail = context.WithCancelCause(context.Background())
+	return w
 }
 
 // newHTTPClient makes the client that all connections to one server share. It
@@ -109,10 +114,11 @@ func (w *httpWire) close(end bool) {
 	w.mu.Unlock()
 	gone := false
 	select {
-	case <-w.lost:
+	case <-w.lost: // the calls under way will be told so themselves, and may be repeated
 		gone = true
 	default:
 		w.lose(errClosed)
+		w.fail(fmt.Errorf("%w: %w", ErrLost, errClosed))
 	}
 	if end && !gone && w.bound() != "" {
 		w.delete()
@@ -206,7 +212,7 @@ func isUndispatched(err error) bool {
 	}
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
-	return untrusted || noTLS
+	return untrusted || noTLS || errors.Is(err, http.ErrSchemeMismatch)
 }
 
 // status is the HTTP status of a response in the words of the standard, not in
@@ -230,7 +236,7 @@ func (w *httpWire) send(ctx context.Context, message []byte) error {
 func (w *httpWire) call(ctx context.Context, c *call, message []byte) (jsonrpc.Message, error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	defer context.AfterFunc(w.conn.quit, func() { fail(fmt.Errorf("%w: %w", ErrLost, errClosed)) })()
+	defer context.AfterFunc(w.calls, func() { fail(context.Cause(w.calls)) })()
 	// The request outlives ctx by the moment that the end of its stream takes,
 	// so that the TCP connection can be used again.
 	rctx, cancel := context.WithCancel(context.WithoutCancel(ctx))

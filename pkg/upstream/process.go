@@ -25,6 +25,7 @@ type process struct {
 const (
 	stdinGrace = 2 * time.Second
 	termGrace  = 2 * time.Second
+	killGrace  = 2 * time.Second // only the kernel can hold up what SIGKILL ends
 )
 
 // startProcess starts the child of spec. A goroutine waits for its end, so that
@@ -65,7 +66,8 @@ func (p *process) wait() {
 }
 
 // stop ends the child: first by closing its input, then by SIGTERM, then by
-// SIGKILL to its whole group. It returns when the child is gone.
+// SIGKILL to its whole group. It returns when the child is gone, or when even
+// that did not help.
 func (p *process) stop() {
 	_ = p.stdin.Close()
 	for _, step := range []struct {
@@ -81,7 +83,10 @@ func (p *process) stop() {
 			p.signal(step.then)
 		}
 	}
-	<-p.exited
+	select {
+	case <-p.exited:
+	case <-time.After(killGrace):
+	}
 }
 
 // signal sends to the child's process group. Nobody there is no error.
@@ -99,6 +104,9 @@ func closeAll(files ...*os.File) {
 
 // ending describes how the child ended.
 func (p *process) ending() error {
+	if !isClosed(p.exited) {
+		return errors.New("its process does not end")
+	}
 	if exit, ok := errors.AsType[*exec.ExitError](p.status); ok {
 		return fmt.Errorf("its process ended: %s", exit.ProcessState)
 	}

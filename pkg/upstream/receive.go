@@ -122,8 +122,8 @@ func (c *Conn) respond(id jsonrpc.ID, result json.RawMessage, err error) {
 	}
 }
 
-// start runs fn on a goroutine, a helper that Close waits for. It reports false
-// when the connection is closed, or when there are limit helpers of the sort
+// start runs fn on a goroutine that Close waits for. It reports false
+// when the connection is closed, or when there are limit goroutines of the sort
 // that n counts.
 func (c *Conn) start(n *int, limit int, fn func(context.Context)) bool {
 	c.mu.Lock()

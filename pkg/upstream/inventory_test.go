@@ -1,0 +1,198 @@
+package upstream
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// lister serves lists; capabilities is the member of initialize.
+func lister(t testing.TB, capabilities string, lists map[string]func(json.RawMessage) string) *httpScript {
+	return newHTTPScript(t, func(h *httpScript) {
+		h.initialize = `{"protocolVersion":"2025-06-18","capabilities":` + capabilities + `}`
+		h.lists = lists
+	})
+}
+
+const all = `{"tools":{},"prompts":{},"resources":{}}`
+
+func TestListsAreReadPageByPageAndItemsStayAsTheyAre(t *testing.T) {
+	t.Parallel()
+	var cursors []string
+	page := func(member string, items ...string) func(json.RawMessage) string {
+		return func(json.RawMessage) string {
+			return `"result":{"` + member + `":[` + strings.Join(items, " , ") + `]}`
+		}
+	}
+	h := lister(t, all, map[string]func(json.RawMessage) string{
+		"tools/list": func(params json.RawMessage) string {
+			cursors = append(cursors, string(params))
+			switch len(cursors) {
+			case 1:
+				return `"result":{"tools":[ {"name":"a","n":1.0} ],"nextCursor":"p\u0032"}`
+			case 2:
+				return `"result":{"nextCursor":"p3","tools":[]}`
+			case 3:
+				return `"result":{"tools":[{"name":"b"},{"name":"c"}],"nextCursor":""}`
+			}
+			return `"result":{}`
+		},
+		"prompts/list":             page("prompts", `{"name":"p"}`),
+		"resources/list":           page("resources", `{"uri":"x:1"}`, `{"uri":"x:2"}`),
+		"resources/templates/list": page("resourceTemplates", `{"uriTemplate":"x:{a}"}`),
+	})
+	inv, err := list(t.Context(), newEnv(t, h.spec()).connect(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%s %s %s %s", inv.Tools, inv.Prompts, inv.Resources, inv.Templates); got !=
+		`[{"name":"a","n":1.0} {"name":"b"} {"name":"c"}] [{"name":"p"}] [{"uri":"x:1"} {"uri":"x:2"}] [{"uriTemplate":"x:{a}"}]` {
+		t.Errorf("the lists are %s", got)
+	}
+	if want := []string{"", `{"cursor":"p\u0032"}`, `{"cursor":"p3"}`}; !slices.Equal(cursors, want) {
+		t.Errorf("the cursors are %q, want %q", cursors, want)
+	}
+	if inv.Initialized.ProtocolVersion != "2025-06-18" {
+		t.Errorf("Initialized = %+v", inv.Initialized)
+	}
+}
+
+func TestOnlyWhatAServerOffersIsAskedFor(t *testing.T) {
+	t.Parallel()
+	refuse := func(json.RawMessage) string { return `"error":{"code":-32601,"message":"no such method"}` }
+	for capabilities, want := range map[string][]string{
+		`{}`:                             nil,
+		`{"logging":{}}`:                 nil,
+		`{"tools":{"listChanged":true}}`: {"tools/list"},
+		`{"prompts":{}}`:                 {"prompts/list"},
+		`{"resources":{}}`:               {"resources/list", "resources/templates/list"},
+	} {
+		h := lister(t, capabilities, map[string]func(json.RawMessage) string{"tools/list": refuse, "prompts/list": refuse,
+			"resources/list": refuse, "resources/templates/list": refuse})
+		inv, err := list(t.Context(), newEnv(t, h.spec()).connect(t, nil))
+		if err != nil || len(inv.Tools)+len(inv.Prompts)+len(inv.Resources)+len(inv.Templates) != 0 {
+			t.Errorf("%s: %+v, %v", capabilities, inv, err)
+		}
+		var asked []string
+		for _, line := range h.seen() {
+			if m, err := jsonrpc.Parse([]byte(line)); err == nil && strings.HasSuffix(m.Method, "/list") {
+				asked = append(asked, m.Method)
+			}
+		}
+		if !slices.Equal(asked, want) {
+			t.Errorf("%s: asked %q, want %q", capabilities, asked, want)
+		}
+	}
+}
+
+func TestListsThatAreNoneOrHaveNoEnd(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		answer, want string
+		is           error
+	}{
+		"an error":       {`"error":{"code":-32000,"message":"not today"}`, "refused: not today", nil},
+		"no object":      {`"result":[]`, "not a JSON object", ErrProtocol},
+		"no list":        {`"result":{"tools":{"a":1}}`, `"tools" is no list`, ErrProtocol},
+		"two lists":      {`"result":{"tools":[],"tools":[]}`, "occurs twice", ErrProtocol},
+		"too many items": {`"result":{"tools":[0` + strings.Repeat(",0", maxItems) + `]}`, "more than 50000 items", ErrProtocol},
+		"too many pages": {`"result":{"tools":[],"nextCursor":"again"}`, "more than 1000 pages", ErrProtocol},
+		"too many bytes": {`"result":{"tools":["` + strings.Repeat("x", 100_000) + `"],"nextCursor":"again"}`, "longer than 1000000 bytes", ErrProtocol},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := lister(t, `{"tools":{}}`, map[string]func(json.RawMessage) string{"tools/list": func(json.RawMessage) string { return test.answer }})
+			spec := h.spec()
+			spec.MaxMessage = 1_000_000
+			_, err := list(t.Context(), newEnv(t, spec).connect(t, nil))
+			if err == nil || !strings.HasPrefix(err.Error(), `tools/list: server "web" `) || !strings.Contains(err.Error(), test.want) ||
+				test.is != nil && !errors.Is(err, test.is) {
+				t.Errorf("error %v, want one with %q", err, test.want)
+			}
+		})
+	}
+}
+
+// inventories collects what OnInventory is told.
+type inventories struct {
+	mu   sync.Mutex
+	list []Inventory
+}
+
+func (i *inventories) configure(c *Config) {
+	c.OnInventory = func(_ string, inv Inventory) {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.list = append(i.list, inv)
+	}
+}
+
+func (i *inventories) all() []Inventory {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Clone(i.list)
+}
+
+// The change may well be the doing of the only call there is.
+func TestAStormOfListChangesIsReadOnce(t *testing.T) {
+	t.Parallel()
+	log := t.TempDir() + "/log"
+	var told inventories
+	r := run(t, []Spec{childSpec(t, "script", "CHILD_LOG="+log)}, told.configure).settled(t)
+	if n := len(told.all()); n != 1 {
+		t.Fatalf("OnInventory was called %d times before it settled", n)
+	}
+	sink := &recorder{}
+	req := toolCall("grow", `{"key":"more","n":500}`)
+	req.Sink = sink
+	if _, err := r.link(t, "child", LinkConfig{}).Call(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new tool is listed", func() bool {
+		got := told.all()
+		return len(got[len(got)-1].Tools) == 2
+	})
+	if n := strings.Count(readFile(log), "tools/list\""); n > 3 {
+		t.Errorf("the list was read %d times", n)
+	}
+	if n := len(sink.notifications()); n != 0 {
+		t.Errorf("the call was told of %d changes", n)
+	}
+	if st := r.Server("child").Status(); st.Tools != 2 {
+		t.Errorf("Status() = %+v", st)
+	}
+	eventually(t, "the metric follows", func() bool { return value(t, r.reg, "mcphub_backend_tools") == 2 })
+}
+
+func TestAListThatCannotBeReadAgainStaysAsItWas(t *testing.T) {
+	t.Parallel()
+	fail := make(chan struct{})
+	h := newHTTPScript(t, func(h *httpScript) {
+		h.lists["tools/list"] = func(json.RawMessage) string {
+			select {
+			case <-fail:
+				return `"error":{"code":1,"message":"broken"}`
+			default:
+				return `"result":{"tools":[{"name":"a"}]}`
+			}
+		}
+	})
+	spec := h.spec()
+	spec.Isolation = Shared
+	var told inventories
+	r := run(t, []Spec{spec}, told.configure).settled(t)
+	close(fail)
+	tool(t, r.link(t, "web", LinkConfig{}), "grow", "")
+	eventually(t, "the failure is logged", func() bool {
+		return len(r.log.attr("the server's lists could not be read again", "err")) == 1
+	})
+	if st := r.Server("web").Status(); st.State != Up || st.Tools != 1 || len(told.all()) != 1 {
+		t.Errorf("Status() = %+v", st)
+	}
+}
