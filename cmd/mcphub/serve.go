@@ -81,7 +81,7 @@ type listeners struct{ mcp, side net.Listener }
 
 func listen(ctx context.Context, mcp, side string) (listeners, error) {
 	var l listeners
-	var lc net.ListenConfig
+	lc := net.ListenConfig{Control: boundDeadPeers}
 	var err error
 	if l.mcp, err = lc.Listen(ctx, "tcp", mcp); err != nil {
 		return l, fmt.Errorf("the MCP endpoint cannot listen on %s; is another hub running there? Choose an address with --listen: %w", mcp, err)

@@ -27,7 +27,7 @@ the dot; nobody can use the session with it.`,
 	}
 	var c adminClient
 	cmd.PersistentFlags().StringVar(&c.address, "admin", "", "`address` of the hub's admin listener (env MCPHUB_ADMIN_LISTEN; default 127.0.0.1:7789)")
-	cmd.AddCommand(newSessionsList(&c), newSessionsShow(&c), newSessionsKill(&c))
+	cmd.AddCommand(newSessionsList(&c), newSessionsShow(&c), newSessionsEvents(&c), newSessionsKill(&c), newSessionsExport(), newSessionsImport())
 	return cmd
 }
 

@@ -67,10 +67,16 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		CleanupInterval: cfg.Sessions.CleanupInterval,
 		FlushInterval:   cfg.Sessions.FlushInterval,
 		TouchThrottle:   cfg.Sessions.TouchThrottle,
-		Open:            func(ctx context.Context, s session.Session) (session.Live, error) { return h.gateway.Open(ctx, s) },
-		Logger:          tel.SessionLogger(),
-		TracerProvider:  tel.TracerProvider(),
-		Registerer:      tel.Registry(),
+		MaxLifetime:     cfg.Sessions.MaxLifetime,
+
+		MaxSessions:          cfg.Sessions.MaxSessions,
+		MaxSessionsPerClient: cfg.Sessions.MaxSessionsPerClient,
+		AtLimit:              session.AtLimit(cfg.Sessions.AtLimit),
+
+		Open:           func(ctx context.Context, s session.Session) (session.Live, error) { return h.gateway.Open(ctx, s) },
+		Logger:         tel.SessionLogger(),
+		TracerProvider: tel.TracerProvider(),
+		Registerer:     tel.Registry(),
 	})
 	h.gateway = gateway.New(gateway.Config{
 		Sessions:        h.sessions,

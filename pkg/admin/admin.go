@@ -28,7 +28,7 @@ type Config struct {
 // New returns the handler of the admin listener. It has no access control of
 // its own beyond what stands in front of it.
 func New(cfg Config) http.Handler {
-	a := &api{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))}
+	a := &api{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), watchers: make(chan struct{}, maxWatchers)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.page)
 	mux.HandleFunc("GET /style.css", a.style)
@@ -37,8 +37,12 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("GET /api/v1/sessions", a.sessions)
 	mux.HandleFunc("GET /api/v1/sessions/{sessionId}", a.session)
 	mux.HandleFunc("DELETE /api/v1/sessions/{sessionId}", a.endSession)
+	mux.HandleFunc("PATCH /api/v1/sessions/{sessionId}/metadata", a.patchMetadata)
+	mux.HandleFunc("GET /api/v1/sessions/{sessionId}/events", a.sessionEvents)
+	mux.HandleFunc("GET /api/v1/events", a.events)
 	mux.HandleFunc("GET /api/v1/upstreams", a.upstreams)
 	mux.HandleFunc("GET /api/v1/upstreams/{name}", a.upstream)
+	mux.HandleFunc("GET /api/", a.nowhere)
 	if cfg.Metrics != nil {
 		mux.Handle("GET /metrics", cfg.Metrics)
 	}
@@ -52,8 +56,9 @@ func New(cfg Config) http.Handler {
 
 // api has the handlers.
 type api struct {
-	cfg Config
-	log *slog.Logger
+	cfg      Config
+	log      *slog.Logger
+	watchers chan struct{} // a token for each stream of events
 }
 
 // headers sets what no answer may lack.
@@ -84,6 +89,11 @@ func (a *api) answer(ctx context.Context, w http.ResponseWriter, status int, v a
 // problem is an answer that says what is wrong.
 type problem struct {
 	Error string `json:"error"`
+}
+
+// nowhere answers programs in the form they expect.
+func (a *api) nowhere(w http.ResponseWriter, r *http.Request) {
+	a.answer(r.Context(), w, http.StatusNotFound, problem{"there is nothing at this path of the API"})
 }
 
 func (a *api) health(w http.ResponseWriter, r *http.Request) {

@@ -3,7 +3,9 @@ package admin
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -44,9 +46,7 @@ func view(i session.Info) sessionView {
 	if !i.ExpiresAt.IsZero() {
 		v.ExpiresAt = i.ExpiresAt.UnixMilli()
 	}
-	for name := range i.Upstreams { // their session ids open sessions elsewhere: not shown
-		v.Upstreams = append(v.Upstreams, name)
-	}
+	v.Upstreams = slices.Sorted(maps.Keys(i.Upstreams)) // without their session ids, which open sessions elsewhere
 	return v
 }
 

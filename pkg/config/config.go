@@ -49,6 +49,11 @@ type Sessions struct {
 	CleanupInterval Duration // look for such sessions this often
 	FlushInterval   Duration // write changed sessions this long after the first change
 	TouchThrottle   Duration // ignore a touch this soon after the last
+	MaxLifetime     Duration // end every session after this long; Unlimited: never
+
+	MaxSessions          int    // 0: no limit
+	MaxSessionsPerClient int    // 0: no limit
+	AtLimit              string // refuse or evict
 }
 
 // Limits bound what one peer can make the hub hold.
@@ -75,6 +80,9 @@ type Server struct {
 	Type           string // as MCP clients write it: stdio, http, streamable-http; may be empty
 }
 
+// Unlimited is the Duration that the file writes as 0 where it means no bound.
+const Unlimited Duration = -1
+
 // Default returns what holds without a file.
 func Default() Config {
 	return Config{
@@ -87,6 +95,8 @@ func Default() Config {
 			CleanupInterval: time.Minute,
 			FlushInterval:   5 * time.Second,
 			TouchThrottle:   100 * time.Millisecond,
+			MaxLifetime:     24 * time.Hour,
+			AtLimit:         "refuse",
 		},
 		Limits: Limits{
 			MaxRequestBytes: 4 << 20,
@@ -121,6 +131,8 @@ func (c *Config) fill() {
 	c.Sessions.CleanupInterval = cmp.Or(c.Sessions.CleanupInterval, d.Sessions.CleanupInterval)
 	c.Sessions.FlushInterval = cmp.Or(c.Sessions.FlushInterval, d.Sessions.FlushInterval)
 	c.Sessions.TouchThrottle = cmp.Or(c.Sessions.TouchThrottle, d.Sessions.TouchThrottle)
+	c.Sessions.MaxLifetime = cmp.Or(c.Sessions.MaxLifetime, d.Sessions.MaxLifetime)
+	c.Sessions.AtLimit = cmp.Or(c.Sessions.AtLimit, d.Sessions.AtLimit)
 	c.Limits.MaxRequestBytes = cmp.Or(c.Limits.MaxRequestBytes, d.Limits.MaxRequestBytes)
 	c.Limits.MaxMessageBytes = cmp.Or(c.Limits.MaxMessageBytes, d.Limits.MaxMessageBytes)
 	c.Limits.MaxInFlight = cmp.Or(c.Limits.MaxInFlight, d.Limits.MaxInFlight)

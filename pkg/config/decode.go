@@ -34,6 +34,11 @@ func (c *Config) schema() schema {
 			"cleanupInterval": duration(&c.Sessions.CleanupInterval),
 			"flushInterval":   duration(&c.Sessions.FlushInterval),
 			"touchThrottle":   duration(&c.Sessions.TouchThrottle),
+			"maxLifetime":     durationOrNone(&c.Sessions.MaxLifetime),
+
+			"maxSessions":          countOrNone(&c.Sessions.MaxSessions),
+			"maxSessionsPerClient": countOrNone(&c.Sessions.MaxSessionsPerClient),
+			"atLimit":              text(&c.Sessions.AtLimit, anAtLimit),
 		}),
 		"limits": object(schema{
 			"maxRequestBytes": size(&c.Limits.MaxRequestBytes),

@@ -37,7 +37,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 		Admin:    Admin{"127.0.0.1:7789"},
 		DataDir:  "~/.mcp-hub-lite",
 		Log:      Log{"info", "auto"},
-		Sessions: Sessions{30 * time.Minute, time.Minute, 5 * time.Second, 100 * time.Millisecond},
+		Sessions: Sessions{30 * time.Minute, time.Minute, 5 * time.Second, 100 * time.Millisecond, 24 * time.Hour, 0, 0, "refuse"},
 		Limits:   Limits{4 << 20, 64 << 20, 256, 10 * time.Second},
 		Naming:   "prefix",
 	}
@@ -55,7 +55,7 @@ listen: ":80"
 admin: {listen: "[::1]:81"}
 dataDir: /var/lib/mcphub
 log: {level: trace, format: json}
-sessions: {idleTimeout: 1h30m, cleanupInterval: 2s, flushInterval: 1s, touchThrottle: 1ms}
+sessions: {idleTimeout: 1h30m, cleanupInterval: 2s, flushInterval: 1s, touchThrottle: 1ms, maxLifetime: 0, maxSessions: 5, maxSessionsPerClient: 2, atLimit: evict}
 limits: {maxRequestBytes: 1GiB, maxMessageBytes: 512KiB, maxInFlight: 1, shutdownTimeout: 1m}
 allowedHosts: [hub.example.org, "[::1]", 10.0.0.1]
 allowedOrigins: ["https://x.org", "http://localhost:3000", "vscode-webview://abc"]
@@ -86,7 +86,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Admin:          Admin{"[::1]:81"},
 		DataDir:        "/var/lib/mcphub",
 		Log:            Log{"trace", "json"},
-		Sessions:       Sessions{90 * time.Minute, 2 * time.Second, time.Second, time.Millisecond},
+		Sessions:       Sessions{90 * time.Minute, 2 * time.Second, time.Second, time.Millisecond, Unlimited, 5, 2, "evict"},
 		Limits:         Limits{1 << 30, 512 << 10, 1, time.Minute},
 		AllowedHosts:   []string{"hub.example.org", "[::1]", "10.0.0.1"},
 		AllowedOrigins: []string{"https://x.org", "http://localhost:3000", "vscode-webview://abc"},

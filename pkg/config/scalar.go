@@ -17,6 +17,9 @@ const (
 	aURL        = "an http or https URL such as http://127.0.0.1:9000/mcp"
 	anIsolation = "session or shared"
 	aType       = "stdio, http or streamable-http"
+	anAtLimit   = "refuse or evict"
+	aBound      = "a duration such as 24h, or 0 for none"
+	aCountOr0   = "a whole number, or 0 for no limit"
 	aDuration   = "a duration such as 30s or 5m"
 	aSize       = "a number of bytes such as 4194304, 512KiB, 4MiB or 1GiB"
 	aTruth      = "true or false"
@@ -63,6 +66,26 @@ func text(to *string, expected string) reader {
 	}
 }
 
+// durationOrNone reads a duration of which 0 means that there is no bound.
+func durationOrNone(to *Duration) reader {
+	return func(d *decoder, n *node, at string) {
+		s, ok := d.number(n, at, aBound)
+		if !ok {
+			return
+		}
+		switch v, err := time.ParseDuration(s); {
+		case err != nil:
+			d.add(n.position, at, "is not a duration; expected "+aBound)
+		case v < 0:
+			d.add(n.position, at, "is negative; expected "+aBound)
+		case v == 0:
+			*to = Unlimited
+		default:
+			*to = v
+		}
+	}
+}
+
 func duration(to *Duration) reader {
 	return func(d *decoder, n *node, at string) {
 		s, ok := d.text(n, at, aDuration)
@@ -101,19 +124,24 @@ func size(to *int64) reader {
 	}
 }
 
-func count(to *int) reader {
+func count(to *int) reader { return integer(to, 1, aCount) }
+
+// countOrNone reads a limit of which 0 means that there is none.
+func countOrNone(to *int) reader { return integer(to, 0, aCountOr0) }
+
+func integer(to *int, least int64, expected string) reader {
 	return func(d *decoder, n *node, at string) {
 		if n.kind == kindText && !strings.Contains(n.text, "${") {
-			d.wrong(n, at, aCount)
+			d.wrong(n, at, expected)
 			return
 		}
-		s, ok := d.number(n, at, aCount)
+		s, ok := d.number(n, at, expected)
 		if !ok {
 			return
 		}
 		v, err := strconv.ParseInt(s, 10, 32)
-		if err != nil || v <= 0 {
-			d.add(n.position, at, "is not in range; expected "+aCount)
+		if err != nil || v < least {
+			d.add(n.position, at, "is not in range; expected "+expected)
 			return
 		}
 		*to = int(v)

@@ -55,6 +55,12 @@ func (c *Config) checkNumbers(fs *findings) {
 	fs.value("sessions.cleanupInterval", positive(c.Sessions.CleanupInterval, aDuration))
 	fs.value("sessions.flushInterval", positive(c.Sessions.FlushInterval, aDuration))
 	fs.value("sessions.touchThrottle", positive(c.Sessions.TouchThrottle, aDuration))
+	if c.Sessions.MaxLifetime != Unlimited {
+		fs.value("sessions.maxLifetime", positive(c.Sessions.MaxLifetime, aBound))
+	}
+	fs.value("sessions.maxSessions", positive(c.Sessions.MaxSessions+1, aCountOr0))
+	fs.value("sessions.maxSessionsPerClient", positive(c.Sessions.MaxSessionsPerClient+1, aCountOr0))
+	fs.value("sessions.atLimit", oneOf(c.Sessions.AtLimit, anAtLimit, "refuse", "evict"))
 	fs.value("limits.maxRequestBytes", positive(c.Limits.MaxRequestBytes, aSize))
 	fs.value("limits.maxMessageBytes", positive(c.Limits.MaxMessageBytes, aSize))
 	fs.value("limits.maxInFlight", positive(c.Limits.MaxInFlight, aCount))

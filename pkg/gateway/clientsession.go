@@ -5,9 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -31,6 +31,9 @@ type clientSession struct {
 	streams []*stream
 	asks    map[jsonrpc.ID]chan jsonrpc.Message
 	asked   int64
+
+	rootsAsked   bool
+	answersPings atomic.Bool // it has answered one
 }
 
 // maxAsks bounds the questions to one client that wait for an answer.
@@ -63,7 +66,7 @@ func (cs *clientSession) Close(why session.Reason) {
 	cs.links = nil
 	cs.mu.Unlock()
 	for _, l := range links {
-		cs.g.wait.Go(func() { l.Close(why != session.Shutdown) })
+		cs.g.running.Go(func() { l.Close(why != session.Shutdown) })
 	}
 }
 
@@ -137,7 +140,11 @@ func (cs *clientSession) uses(server string) bool {
 
 // bound keeps the session that a server gave, so that a restart can go on with it.
 func (cs *clientSession) bound(ctx context.Context, server string, b upstream.Bound) error {
-	return cs.g.cfg.Sessions.UpdateDurably(ctx, cs.id, func(s *session.Session) {
+	what := session.EventUpstreamInitialised
+	err := cs.g.cfg.Sessions.UpdateDurably(ctx, cs.id, func(s *session.Session) {
+		if s.Upstreams[server].SessionID != "" {
+			what = session.EventUpstreamReinitialised
+		}
 		if s.Upstreams == nil {
 			s.Upstreams = map[string]session.Upstream{}
 		}
@@ -147,6 +154,10 @@ func (cs *clientSession) bound(ctx context.Context, server string, b upstream.Bo
 		}
 		s.Upstreams[server] = session.Upstream(b)
 	})
+	if err == nil {
+		cs.g.cfg.Sessions.Note(cs.id, what, server)
+	}
+	return err
 }
 
 // ready tells a server that has just been initialized for this client what an
@@ -204,6 +215,9 @@ func (cs *clientSession) notified(ctx context.Context, m jsonrpc.Message) {
 	case "notifications/progress":
 		cs.g.tel.dropped("unsupported") // questions of servers go out without a progress token
 	default: // roots/list_changed and what the hub does not know
+		if m.Method == "notifications/roots/list_changed" {
+			cs.learnRoots(true)
+		}
 		cs.eachLink(func(l *upstream.Link) {
 			if err := l.Notify(ctx, m.Method, m.Params); err != nil {
 				cs.g.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", err)
@@ -274,21 +288,11 @@ func (cs *clientSession) send(m jsonrpc.Message) (reason string) {
 // ask sends a question of a server to the client, under an id of the hub's, and
 // waits for the answer.
 func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(jsonrpc.Message) string) (json.RawMessage, error) {
-	reply := make(chan jsonrpc.Message, 1)
-	cs.mu.Lock()
-	if len(cs.asks) >= maxAsks {
-		cs.mu.Unlock()
+	id, reply := cs.expect()
+	if reply == nil {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many questions wait for the client's answer")
 	}
-	cs.asked++
-	id := jsonrpc.ID(fmt.Sprintf(`"hub-%s-%d"`, cs.prefix, cs.asked))
-	cs.asks[id] = reply
-	cs.mu.Unlock()
-	defer func() {
-		cs.mu.Lock()
-		delete(cs.asks, id)
-		cs.mu.Unlock()
-	}()
+	defer cs.unexpect(id)
 	m.ID = id
 	if reason := send(m); reason != "" {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", unreachable[reason])
@@ -363,8 +367,16 @@ func (cs *clientSession) subscribed(uri string) bool {
 }
 
 // callError is the JSON-RPC error for a call that got no answer.
-func callError(err, cause error) *jsonrpc.Error {
-	if ended, ok := errors.AsType[endedError](cause); ok {
+func (g *Gateway) callError(err, cause error) *jsonrpc.Error {
+	ended, ok := errors.AsType[endedError](cause)
+	select {
+	case <-g.draining: // the servers may be stopped before the session is
+		if errors.Is(err, upstream.ErrLost) {
+			ended, ok = endedError{session.Shutdown}, true
+		}
+	default:
+	}
+	if ok {
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "%v", ended)
 	}
 	return jsonrpc.AsError(err)

@@ -62,7 +62,7 @@ type Gateway struct {
 	only     *upstream.Server // the server of a transparent hub
 	draining chan struct{}
 	drain    sync.Once
-	wait     sync.WaitGroup // calls and the ends of sessions
+	running  tasks // calls and the ends of sessions
 
 	mu      sync.Mutex
 	open    map[*clientSession]bool
@@ -170,19 +170,7 @@ func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
 func (g *Gateway) Drain() { g.drain.Do(func() { close(g.draining) }) }
 
 // Wait waits until every call and every ended session has been seen off.
-func (g *Gateway) Wait(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() { // ends with the last call, whose ends are bounded
-		g.wait.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+func (g *Gateway) Wait(ctx context.Context) error { return g.running.wait(ctx) }
 
 // serverInfo is how the hub introduces itself.
 func (g *Gateway) serverInfo() json.RawMessage {

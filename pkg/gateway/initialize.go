@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"net"
@@ -24,6 +25,7 @@ const settleTimeout = 5 * time.Second
 // What a client says is kept in its session's record, which stores bound.
 const (
 	maxField         = 256      // bytes of each text that it says about itself
+	maxPath          = 4 << 10  // bytes of its working directory
 	maxCapabilities  = 32 << 10 // bytes
 	maxSubscriptions = 64 << 10 // bytes of all URIs together
 )
@@ -81,15 +83,30 @@ func (g *Gateway) newSession(r *http.Request, m jsonrpc.Message) (session.Sessio
 		ip = r.RemoteAddr
 	}
 	return session.Session{
-		ClientName: clip(about[0]), ClientVersion: clip(about[1]),
+		ClientName: clip(cmp.Or(about[0], header(r, "X-Mcp-Client-Id", "X-Client-Id"))), ClientVersion: clip(about[1]),
 		ProtocolVersion: mcp.NegotiateLegacyVersion(version),
 		Capabilities:    bytes.Clone(capabilities), UserAgent: clip(r.UserAgent()), IP: ip, Principal: g.principal(r),
+		Cwd: clipPath(header(r, "X-Mcp-Cwd", "X-Cwd")), Project: clip(header(r, "X-Mcp-Project", "X-Project")),
 	}, nil
 }
 
-func clip(s string) string {
-	if len(s) > maxField {
-		s = s[:maxField]
+// header returns the first of the named headers that the request has.
+func header(r *http.Request, names ...string) string {
+	for _, name := range names {
+		if v := r.Header.Get(name); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func clip(s string) string { return clipTo(s, maxField) }
+
+func clipPath(s string) string { return clipTo(s, maxPath) }
+
+func clipTo(s string, limit int) string {
+	if len(s) > limit {
+		s = s[:limit]
 	}
 	return strings.ToValidUTF8(s, "")
 }

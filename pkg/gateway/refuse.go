@@ -31,6 +31,10 @@ func refuseSession(w http.ResponseWriter, id jsonrpc.ID, err error) jsonrpc.Mess
 		return refuse(w, http.StatusNotFound, id, jsonrpc.Errorf(codeSessionNotFound,
 			"session not found: send initialize without Mcp-Session-Id to start a new one"))
 	}
+	if limit, ok := errors.AsType[*session.LimitError](err); ok {
+		w.Header().Set("Retry-After", "30")
+		return refuse(w, http.StatusServiceUnavailable, id, jsonrpc.Errorf(jsonrpc.CodeInternal, "%v; try again later", limit))
+	}
 	w.Header().Set("Retry-After", "1")
 	return refuse(w, http.StatusServiceUnavailable, id, jsonrpc.Errorf(jsonrpc.CodeInternal, "the session store is not available; try again"))
 }

@@ -34,11 +34,14 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 		g.tel.messages.Add(upstream.Out, refuse(w, status, m.ID, e))
 		return
 	}
-	g.wait.Go(func() {
+	g.running.Go(func() {
 		defer lease.Release()
 		response, err := g.route(ctx, cs, x, m)
 		cs.end(m.ID)
 		cause := context.Cause(ctx)
+		if cs.ctx.Err() != nil && !errors.Is(cause, errClientCancelled) {
+			cause = context.Cause(cs.ctx) // ctx hears of it a moment later than the connections do
+		}
 		cancel(nil)
 		op.end(ctx, response, err)
 		switch {
@@ -46,7 +49,7 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 			x.finish(jsonrpc.Message{}) // a cancelled request gets no response
 			return
 		case err != nil:
-			response = jsonrpc.NewError(m.ID, callError(err, cause))
+			response = jsonrpc.NewError(m.ID, g.callError(err, cause))
 		default:
 			response.ID = m.ID
 		}

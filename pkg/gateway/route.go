@@ -256,7 +256,7 @@ func (g *Gateway) forward(ctx context.Context, cs *clientSession, x *exchange, s
 	}
 	req.Sink = x
 	if !server.Isolated() {
-		req.Sink = shared{x, server.Name()}
+		req.Sink = shared{x}
 	}
 	return link.Call(ctx, req)
 }

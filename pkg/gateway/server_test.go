@@ -158,6 +158,9 @@ func (c *child) answer(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Messa
 // call runs a tool.
 func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message {
 	fields, _ := jsonrpc.Fields(m.Params, "arguments", "_meta")
+	if fields[0] == nil {
+		fields[0] = json.RawMessage(`{}`)
+	}
 	args, _ := jsonrpc.Fields(fields[0], "error", "steps", "method", "params", "size")
 	token, _ := jsonrpc.Fields(fields[1], "progressToken")
 	tool, _ := jsonrpc.StringField(m.Params, "name")

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
 // maxStreams bounds the GET streams that one session may hold at once.
@@ -47,16 +48,32 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer cs.detach(s)
-	g.feed(w, r, cs, s)
+	g.cfg.Sessions.Note(cs.id, session.EventStreamOpened, "get_sse")
+	cs.learnRoots(false)
+	why := g.feed(w, r, cs, s)
+	g.tel.closed.WithLabelValues("get_sse", why).Inc()
+	g.cfg.Sessions.Note(cs.id, session.EventStreamClosed, "get_sse: "+why)
 }
 
-// feed writes what comes until the client, the session or the hub goes away.
-func (g *Gateway) feed(w http.ResponseWriter, r *http.Request, cs *clientSession, s *stream) {
+// Why a stream ended, for its event and metric.
+const (
+	closedByClient  = "client"      // it went away
+	closedSession   = "session"     // its session has ended
+	closedShutdown  = "shutdown"    // the hub stops
+	closedUnwritten = "write_error" // a write failed or took too long
+	closedHalfOpen  = "half_open"   // pings that the client used to answer are not answered any more
+)
+
+// feed writes what comes until the client, the session or the hub goes away,
+// and says which.
+func (g *Gateway) feed(w http.ResponseWriter, r *http.Request, cs *clientSession, s *stream) string {
 	events := g.startEvents(w, "get_sse")
 	defer events.end()
 	if !events.comment("stream of session " + cs.id) { // the headers go out with the first bytes
-		return
+		return closedUnwritten
 	}
+	probe := &prober{cs: cs}
+	defer probe.stop()
 	beat := time.NewTicker(g.cfg.heartbeat())
 	defer beat.Stop()
 	for {
@@ -65,16 +82,20 @@ func (g *Gateway) feed(w http.ResponseWriter, r *http.Request, cs *clientSession
 		case m := <-s.out:
 			ok = events.message(m)
 		case <-beat.C:
-			ok = events.comment("keep-alive")
+			ping, alive := probe.beat()
+			if !alive {
+				return closedHalfOpen
+			}
+			ok = events.comment("keep-alive") && (ping == nil || events.message(ping))
 		case <-cs.ctx.Done():
-			ok = false
+			return closedSession
 		case <-g.draining:
-			ok = false
+			return closedShutdown
 		case <-r.Context().Done():
-			ok = false
+			return closedByClient
 		}
 		if !ok {
-			return
+			return closedUnwritten
 		}
 	}
 }

@@ -31,6 +31,7 @@ type telemetry struct {
 	inFlight prometheus.Gauge         // requests
 	streams  *prometheus.GaugeVec     // by stream
 	drops    *prometheus.CounterVec   // by reason
+	closed   *prometheus.CounterVec   // streams, by stream and reason
 	messages *upstream.Messages
 	lookup   func(method, name string) bool
 }
@@ -49,6 +50,8 @@ func newTelemetry(cfg Config) *telemetry {
 		messages: upstream.NewMessages(cfg.Registerer, "downstream"),
 		streams: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_streams_active", Help: "Event streams to clients that are open."},
 			[]string{"stream"}),
+		closed: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_streams_closed_total",
+			Help: "Event streams to clients that ended, by reason."}, []string{"stream", "reason"}),
 		drops: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_notifications_dropped_total",
 			Help: "Notifications that reached no client."}, []string{"reason"}),
 		lookup: func(method, name string) bool {
@@ -62,6 +65,9 @@ func newTelemetry(cfg Config) *telemetry {
 	}
 	for _, s := range []string{"get_sse", "post_sse"} {
 		t.streams.WithLabelValues(s)
+	}
+	for _, r := range []string{closedByClient, closedSession, closedShutdown, closedUnwritten, closedHalfOpen} {
+		t.closed.WithLabelValues("get_sse", r)
 	}
 	for _, r := range []string{"no_stream", "slow_reader", "ambiguous", "unsupported"} {
 		t.drops.WithLabelValues(r)

@@ -114,8 +114,5 @@ func (d *Dir) indexIsCurrent() bool {
 
 func (d *Dir) encodeIndex(keys []string) ([]byte, error) {
 	slices.Sort(keys)
-	if keys == nil {
-		keys = []string{} // [] rather than null
-	}
 	return json.Marshal(map[string][]string{d.field: keys})
 }

@@ -26,12 +26,10 @@ func takeLock(root *os.Root) (*os.File, error) {
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, errors.Join(refusal(root.Name(), f), f.Close())
 	}
-	if err == nil {
-		err = writePID(f)
-	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", root.Name(), err), f.Close())
 	}
+	writePID(f)
 	return f, nil
 }
 
@@ -47,12 +45,13 @@ func openLock(root *os.Root) (*os.File, error) {
 	return root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 }
 
-func writePID(f *os.File) error {
+// writePID is for the words of a refusal alone, and so may fail: on a full disk
+// there may be no room for it, and the records can be read all the same.
+func writePID(f *os.File) {
 	if err := f.Truncate(0); err != nil {
-		return err
+		return
 	}
-	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	return err
+	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 }
 
 // refusal says who holds the lock.

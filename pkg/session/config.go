@@ -18,6 +18,11 @@ type Config struct {
 	FlushInterval   time.Duration // write a change this long after the first mark; default 5s
 	TouchThrottle   time.Duration // ignore a touch this soon after the last; default 100ms
 	WriteTimeout    time.Duration // longest wait for the store; default 10s
+	MaxLifetime     time.Duration // end every session after this long; default 24h, negative: never
+
+	MaxSessions          int     // stored ones that are not loaded yet included; 0: no limit
+	MaxSessionsPerClient int     // 0: no limit
+	AtLimit              AtLimit // default Refuse
 
 	// Open starts the live half of a session when it is first needed; nil:
 	// sessions have none. It is called once per session at a time, without any
@@ -47,6 +52,7 @@ func (c Config) idleTimeout() time.Duration     { return cmp.Or(c.IdleTimeout, 3
 func (c Config) cleanupInterval() time.Duration { return cmp.Or(c.CleanupInterval, time.Minute) }
 func (c Config) flushInterval() time.Duration   { return cmp.Or(c.FlushInterval, 5*time.Second) }
 func (c Config) touchThrottle() time.Duration   { return cmp.Or(c.TouchThrottle, 100*time.Millisecond) }
+func (c Config) maxLifetime() time.Duration     { return cmp.Or(c.MaxLifetime, 24*time.Hour) }
 func (c Config) writeTimeout() time.Duration    { return cmp.Or(c.WriteTimeout, 10*time.Second) }
 
 func (c Config) logger() *slog.Logger { return cmp.Or(c.Logger, slog.New(slog.DiscardHandler)) }

@@ -13,22 +13,23 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
-// commit is one caller's wait for the batch that writes id.
+// commit is one caller's wait for the batch that writes ids.
 type commit struct {
-	id   string
+	ids  []string
 	done chan struct{}
 	err  error // set before done is closed
 }
 
-// commit returns when what is true of id now is on stable storage: its record,
-// or its absence. Whoever finds the writer's token free writes the batch for
-// all who wait. If ctx ends before the batch was begun, nothing is written;
-// once it was, an error is ErrUnavailable.
-func (m *Manager) commit(ctx context.Context, id string) error {
+// commit returns when what is true of ids now is on stable storage: the record
+// of each, or its absence. The error is that of the first; what else failed is
+// marked. Whoever finds the writer's token free writes the batch for all who
+// wait. If ctx ends before the batch was begun, nothing is written; once it was,
+// an error is ErrUnavailable.
+func (m *Manager) commit(ctx context.Context, ids ...string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	c := &commit{id: id, done: make(chan struct{})}
+	c := &commit{ids: ids, done: make(chan struct{})}
 	m.mu.Lock()
 	m.commits = append(m.commits, c)
 	m.mu.Unlock()
@@ -114,7 +115,9 @@ func (m *Manager) take(all bool) (b batch, sessions []Session) {
 		}
 	}
 	for _, c := range b.commits {
-		add(c.id)
+		for _, id := range c.ids {
+			add(id)
+		}
 	}
 	for id := range b.marks {
 		add(id)
@@ -191,14 +194,20 @@ func (m *Manager) settle(b batch, failures map[string]error) {
 			m.dirty[id] = since
 		}
 	}
+	for id, err := range failures {
+		if e := m.live[id]; e != nil && e.published && !e.failing {
+			e.failing = true
+			m.note(id, EventFlushFailed, err.Error())
+		}
+	}
 	for id, access := range b.access {
 		if e := m.live[id]; e != nil && failures[id] == nil {
-			e.stored = access
+			e.stored, e.failing = access, false
 		}
 	}
 	m.mu.Unlock()
 	for _, c := range b.commits {
-		if err := failures[c.id]; err != nil {
+		if err := failures[c.ids[0]]; err != nil {
 			c.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		close(c.done)

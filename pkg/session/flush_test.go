@@ -250,21 +250,6 @@ func TestUpdateDurablyReturnsOnlyWhenTheChangeIsStored(t *testing.T) {
 	}
 }
 
-func TestUpdateMetadataMergesAndRemoves(t *testing.T) {
-	m := session.New(new(persist.Memory), session.Config{})
-	s, _ := create(t, m)
-	raw := func(text string) json.RawMessage { return json.RawMessage(text) }
-	check(t, m.UpdateMetadata(t.Context(), s.ID, map[string]json.RawMessage{"a": raw("1"), "b": raw(`"x"`)}))
-	before := get(t, m, s.ID)
-	check(t, m.UpdateMetadata(t.Context(), s.ID, map[string]json.RawMessage{"a": nil, "c": raw("[]")}))
-	if got := get(t, m, s.ID).Metadata; len(got) != 2 || string(got["b"]) != `"x"` || string(got["c"]) != "[]" {
-		t.Errorf("the metadata is %s", got)
-	}
-	if len(before.Metadata) != 2 || string(before.Metadata["a"]) != "1" {
-		t.Errorf("a value handed out earlier has changed: %s", before.Metadata)
-	}
-}
-
 func TestADeletedSessionIsNeverWrittenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()

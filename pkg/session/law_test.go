@@ -17,50 +17,66 @@ import (
 // TestNoSessionIsLostOrCountedTwice lets 64 goroutines do whatever they like,
 // over a store that fails now and then, and looks at every moment.
 func TestNoSessionIsLostOrCountedTwice(t *testing.T) {
-	for failing := range 4 { // batches in ten
-		t.Run(fmt.Sprintf("%d of 10 batches fail", failing), func(t *testing.T) {
-			const workers, steps, stale = 64, 40, 40
-			seed := rand.Uint64()
-			t.Logf("seed %d", seed)
-			reg, store := prometheus.NewPedanticRegistry(), newFaulty()
-			for i := range stale {
-				id := fmt.Sprintf("s%d", i)
-				put(t, store, id, fresh(id))
-			}
-			store.during(func(n int, _ []persist.Change) error {
-				if n*7%10 < failing {
-					return errDisk
-				}
-				return nil
-			})
-			m := session.New(store, session.Config{
-				Registerer: reg, Open: new(opener).open,
-				IdleTimeout: 3 * time.Millisecond, CleanupInterval: time.Millisecond, FlushInterval: time.Millisecond,
-				TouchThrottle: time.Nanosecond,
-			})
-			ctx, cancel := context.WithCancel(t.Context())
-			var working, background sync.WaitGroup
-			background.Go(func() {
-				for ctx.Err() == nil {
-					law(t, reg)
-				}
-			})
-			var known sync.Map // a few tokens that all share
-			for i := range workers {
-				working.Go(func() {
-					r := rand.New(rand.NewPCG(seed, uint64(i)))
-					for range steps {
-						step(t, m, r, &known)
-					}
-				})
-			}
-			background.Go(func() { _ = m.Run(ctx) })
-			working.Wait()
-			cancel()
-			background.Wait()
+	for _, failing := range []int{0, 3} { // batches in ten
+		for name, cfg := range map[string]session.Config{
+			"idle":     {IdleTimeout: 3 * time.Millisecond},
+			"old":      {IdleTimeout: time.Hour, MaxLifetime: 3 * time.Millisecond},
+			"refused":  {IdleTimeout: 3 * time.Millisecond, MaxSessions: 60, MaxSessionsPerClient: 8},
+			"evicted":  {IdleTimeout: time.Hour, MaxSessions: 60, MaxSessionsPerClient: 8, AtLimit: session.Evict},
+			"all this": {IdleTimeout: 5 * time.Millisecond, MaxLifetime: 10 * time.Millisecond, MaxSessions: 60, AtLimit: session.Evict},
+		} {
+			t.Run(fmt.Sprintf("%s, %d of 10 batches fail", name, failing), func(t *testing.T) { obey(t, cfg, failing) })
+		}
+	}
+}
+
+func obey(t *testing.T, cfg session.Config, failing int) {
+	const workers, steps, stale = 64, 40, 40
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	reg, store := prometheus.NewPedanticRegistry(), newFaulty()
+	for i := range stale {
+		id := fmt.Sprintf("s%d", i)
+		put(t, store, id, fresh(id))
+	}
+	store.during(func(n int, _ []persist.Change) error {
+		if n*7%10 < failing {
+			return errDisk
+		}
+		return nil
+	})
+	cfg.Registerer, cfg.Open, cfg.TouchThrottle = reg, new(opener).open, time.Nanosecond
+	cfg.CleanupInterval, cfg.FlushInterval = time.Millisecond, time.Millisecond
+	m := session.New(store, cfg)
+	w := m.Watch(8) // too slow for most
+	defer w.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var working, background sync.WaitGroup
+	background.Go(func() {
+		for ctx.Err() == nil {
 			law(t, reg)
-			finish(t, m, store, reg)
+		}
+	})
+	var known sync.Map // a few tokens that all share
+	for i := range workers {
+		working.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(i)))
+			for range steps {
+				step(t, m, r, &known)
+			}
 		})
+	}
+	background.Go(func() { _ = m.Run(ctx) })
+	working.Wait()
+	cancel()
+	background.Wait()
+	law(t, reg)
+	finish(t, m, store, reg)
+	if cfg.MaxSessions > 0 { // every place is free again, and there are no more
+		for i := range cfg.MaxSessions {
+			createFor(t, m, session.Session{ClientName: fmt.Sprint("probe", i/8)})
+		}
+		refused(t, m, session.Session{}, "global", cfg.MaxSessions)
 	}
 }
 
@@ -78,7 +94,7 @@ func step(t *testing.T, m *session.Manager, r *rand.Rand, known *sync.Map) {
 	}
 	switch r.IntN(10) {
 	case 0, 1, 2:
-		if _, token, err := m.Create(ctx, session.Session{ClientName: "probe"}); err == nil {
+		if _, token, err := m.Create(ctx, session.Session{ClientName: fmt.Sprint("probe", r.IntN(8))}); err == nil {
 			known.Store(slot, token)
 		}
 	case 3:
@@ -96,6 +112,7 @@ func step(t *testing.T, m *session.Manager, r *rand.Rand, known *sync.Map) {
 	case 9:
 		if l, err := m.Acquire(ctx, token, ""); err == nil {
 			_, _ = l.Live(ctx)
+			m.Note(id, session.EventStreamOpened, "")
 			l.Release()
 			l.Release()
 		}

@@ -47,8 +47,9 @@ func (m *Manager) Acquire(ctx context.Context, token, principal string) (*Lease,
 		m.metrics.refused("principal")
 		m.log.WarnContext(ctx, "session refused: it belongs to another principal", "session", id)
 		return nil, ErrNotFound
-	case e.inUse == 0 && !now.Before(m.deadline(e)):
-		m.end(e, IdleTimeout)
+	}
+	if why, over := m.expired(e, now); over {
+		m.end(e, why)
 		m.mu.Unlock()
 		m.metrics.refused("expired")
 		m.closeEnded(ctx, e)

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,12 +42,14 @@ type Manager struct {
 	commits []*commit            // durable changes that wait for the next batch
 	answers map[string]time.Time // the marks that the batch being written answers; they are still dirty
 	pending map[string]bool      // stored, not loaded yet
+	clients map[string]int       // live entries by client
 	counts  counts
 
 	restoring bool // Restore has begun and not succeeded yet
 	restored  bool // Restore has succeeded
 	closed    bool // Close has begun: no live half is opened any more
 	// not guarded by mu:
+	events  events
 	writing chan struct{} // holds one token, taken by writeBatch: batches are written in order
 	marked  chan struct{} // tells Run that dirty is not empty any more
 	loading flights       // sessions that are being loaded right now
@@ -58,10 +59,12 @@ type Manager struct {
 // entry is a live session. Its fields are guarded by Manager.mu.
 type entry struct {
 	s         Session
-	published bool  // false while Create waits for the store
-	stored    int64 // LastAccessedAt of the stored copy, ms
-	inUse     int   // leases
-	uses      int64 // leases there ever were
+	client    string // whose limit it counts for
+	failing   bool   // its last write failed, and an event says so
+	published bool   // false while Create waits for the store
+	stored    int64  // LastAccessedAt of the stored copy, ms
+	inUse     int    // leases
+	uses      int64  // leases there ever were
 	live      Live
 	ended     Reason // not empty once the session has ended
 }
@@ -84,6 +87,7 @@ func New(store persist.Store, cfg Config) *Manager {
 		live:    map[string]*entry{},
 		dirty:   map[string]time.Time{},
 		pending: map[string]bool{},
+		clients: map[string]int{},
 		counts:  counts{closed: map[Reason]int64{}},
 		writing: make(chan struct{}, 1),
 		marked:  make(chan struct{}, 1),
@@ -98,7 +102,8 @@ func New(store persist.Store, cfg Config) *Manager {
 // Create makes a new session from s, whose ID, times, token and state are set
 // here, and returns it with the token that opens it. The token is returned
 // here and never again. When Create returns, the session is on stable storage;
-// if it fails, or ctx ends first, there is no session.
+// if it fails, or ctx ends first, there is no session. Beyond a limit it fails
+// with a *LimitError.
 func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error) {
 	ctx, span := m.tracer.Start(ctx, "mcphub.session.create")
 	defer span.End()
@@ -108,19 +113,35 @@ func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error
 	s.CreatedAt, s.LastAccessedAt = start.UnixMilli(), start.UnixMilli()
 	span.SetAttributes(sessionID(id))
 
+	if ctx.Err() != nil { // nobody is evicted for a client that has gone
+		return Session{}, "", failed(span, context.Cause(ctx))
+	}
+	e := &entry{s: s, client: s.client()}
 	m.mu.Lock()
-	m.live[id] = &entry{s: s}
+	evicted, err := m.admit(e.client)
+	if err == nil {
+		m.put(e)
+	}
 	m.mu.Unlock()
-	err := m.commit(ctx, id)
+	if err != nil {
+		return Session{}, "", failed(span, err)
+	}
+	ids := []string{id}
+	if evicted != nil {
+		m.closeEnded(ctx, evicted)
+		ids = append(ids, evicted.s.ID) // or a crash would bring it back, beyond the limit
+	}
+	err = m.commit(ctx, ids...)
 	m.mu.Lock()
 	if err != nil {
-		delete(m.live, id)
+		m.drop(e)
 		if errors.Is(err, ErrUnavailable) {
 			m.mark(id) // the store may have it after all
 		}
 	} else {
-		m.live[id].published = true
+		e.published = true
 		m.counts.created++
+		m.note(id, EventCreated, s.ClientName)
 	}
 	m.mu.Unlock()
 	m.metrics.create.observe(start, err)
@@ -155,7 +176,7 @@ func (m *Manager) Has(ctx context.Context, id string) bool {
 // Info is a session with what is known of it only while it runs.
 type Info struct {
 	Session
-	ExpiresAt time.Time // if nothing happens until then; the zero Time while it is in use
+	ExpiresAt time.Time // if nothing happens until then; the zero Time if it does not
 	InFlight  int       // requests and streams that hold it
 	Requests  int64     // requests and streams it ever had in this process
 	Dirty     bool      // its stored copy is stale
@@ -192,9 +213,7 @@ func (m *Manager) Info(ctx context.Context, id string) (Info, error) {
 
 func (m *Manager) info(e *entry) Info {
 	i := Info{Session: e.s, InFlight: e.inUse, Requests: e.uses, Dirty: m.isDirty(e.s.ID)}
-	if e.inUse == 0 {
-		i.ExpiresAt = m.deadline(e)
-	}
+	i.ExpiresAt, _ = m.deadline(e)
 	return i
 }
 
@@ -221,23 +240,6 @@ func (m *Manager) UpdateDurably(ctx context.Context, id string, fn func(*Session
 	return m.commit(ctx, id)
 }
 
-// UpdateMetadata merges metadata into the session's own; a nil value removes
-// its key.
-func (m *Manager) UpdateMetadata(ctx context.Context, id string, metadata map[string]json.RawMessage) error {
-	return m.Update(ctx, id, func(s *Session) {
-		if s.Metadata == nil {
-			s.Metadata = map[string]json.RawMessage{}
-		}
-		for k, v := range metadata {
-			if v == nil {
-				delete(s.Metadata, k)
-				continue
-			}
-			s.Metadata[k] = v
-		}
-	})
-}
-
 // change applies fn to e. The caller holds mu.
 func (m *Manager) change(e *entry, fn func(*Session)) error {
 	if e.ended != "" {
@@ -246,6 +248,9 @@ func (m *Manager) change(e *entry, fn func(*Session)) error {
 	s := e.s.clone()
 	fn(&s)
 	s.ID, s.TokenHash, s.Principal = e.s.ID, e.s.TokenHash, e.s.Principal
+	if e.s.State == Initializing && s.State == Ready {
+		m.note(s.ID, EventInitialised, "")
+	}
 	e.s = s
 	m.touch(e, time.Now())
 	m.mark(s.ID)
@@ -327,8 +332,9 @@ func (m *Manager) end(e *entry, why Reason) bool {
 		return false
 	}
 	e.ended = why
-	delete(m.live, e.s.ID)
+	m.drop(e)
 	m.counts.closed[why]++
+	m.note(e.s.ID, EventEnded, string(why))
 	m.mark(e.s.ID) // until the store has confirmed, a flush will remove it
 	return true
 }
@@ -348,9 +354,6 @@ func (m *Manager) closeEnded(ctx context.Context, e *entry) {
 	m.log.InfoContext(ctx, "session ended", "session", s.ID, "reason", string(why), "client", s.ClientName,
 		"age", age.Round(time.Millisecond).String(), "requests", uses)
 }
-
-// deadline is when e expires if nothing happens. The caller holds mu.
-func (m *Manager) deadline(e *entry) time.Time { return e.s.lastAccess().Add(m.cfg.idleTimeout()) }
 
 // lookup finds the published entry of id and loads it from the store if it has
 // not been loaded since the start.

@@ -22,11 +22,13 @@ type metrics struct {
 	cleanupLag             *prometheus.HistogramVec // s, deadline to removal, by reason
 	duration               *prometheus.HistogramVec // s, life of a session, by protocol version
 	operations             prometheus.Histogram     // requests and streams of a session
-	quarantined            *prometheus.CounterVec   // by reason
-	refusals               *prometheus.CounterVec   // by reason
-	lastSuccess            *prometheus.GaugeVec     // Unix s, by loop
-	loopRuns               *prometheus.CounterVec   // by loop and outcome
-	versions               map[string]bool          // values of the label mcp_protocol_version
+	limited                *prometheus.CounterVec   // by scope and action
+	eventsLost             prometheus.Counter
+	quarantined            *prometheus.CounterVec // by reason
+	refusals               *prometheus.CounterVec // by reason
+	lastSuccess            *prometheus.GaugeVec   // Unix s, by loop
+	loopRuns               *prometheus.CounterVec // by loop and outcome
+	versions               map[string]bool        // values of the label mcp_protocol_version
 }
 
 // timed is a duration histogram by outcome.
@@ -75,6 +77,10 @@ func newMetrics(cfg Config, m *Manager) *metrics {
 			Help: "When a background loop last succeeded, Unix time."}, []string{"loop"}),
 		loopRuns: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_session_loop_runs_total",
 			Help: "Rounds of a background loop."}, []string{"loop", "outcome"}),
+		limited: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_sessions_limited_total",
+			Help: "Sessions beyond a limit: refused to a client, or evicted for one."}, []string{"scope", "action"}),
+		eventsLost: f.NewCounter(prometheus.CounterOpts{Name: "mcphub_session_events_lost_total",
+			Help: "Session events that a watcher was too slow for."}),
 		versions: map[string]bool{"2024-11-05": true, "2025-03-26": true, "2025-06-18": true, "2025-11-25": true},
 	}
 	interval := f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_session_loop_interval_seconds",
@@ -85,6 +91,12 @@ func newMetrics(cfg Config, m *Manager) *metrics {
 		Help: "Configured flush interval."}).Set(cfg.flushInterval().Seconds())
 	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_session_idle_timeout_seconds",
 		Help: "Configured idle timeout."}).Set(cfg.idleTimeout().Seconds())
+	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_sessions_limit",
+		Help: "Configured limit of sessions; 0: there is none."}).Set(float64(cfg.MaxSessions))
+	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_sessions_per_client_limit",
+		Help: "Configured limit of sessions of one client; 0: there is none."}).Set(float64(cfg.MaxSessionsPerClient))
+	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_session_max_lifetime_seconds",
+		Help: "Configured longest life of a session; 0: there is none."}).Set(max(0, cfg.maxLifetime().Seconds()))
 	x.start()
 	if cfg.Registerer != nil {
 		cfg.Registerer.MustRegister(collector{m})
@@ -109,7 +121,14 @@ func (x *metrics) start() {
 			x.loopRuns.WithLabelValues(loop, o)
 		}
 	}
-	x.cleanupLag.WithLabelValues(string(IdleTimeout))
+	for _, r := range []Reason{IdleTimeout, MaxLifetime} {
+		x.cleanupLag.WithLabelValues(string(r))
+	}
+	for _, scope := range []string{scopeGlobal, scopeClient} {
+		for _, action := range []string{"refused", "evicted"} {
+			x.limited.WithLabelValues(scope, action)
+		}
+	}
 	for version := range x.versions {
 		x.duration.WithLabelValues("", version)
 	}

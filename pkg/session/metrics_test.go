@@ -24,8 +24,9 @@ func TestEverySeriesExistsInAFreshRegistry(t *testing.T) {
 		`mcp_server_session_duration_seconds{,2025-06-18}`, `mcp_server_session_duration_seconds{,2025-11-25}`,
 		`mcp_server_session_duration_seconds{,_OTHER}`,
 		`mcphub_session_cleanup_duration_seconds{error}`, `mcphub_session_cleanup_duration_seconds{ok}`,
-		`mcphub_session_cleanup_lag_seconds{idle_timeout}`,
+		`mcphub_session_cleanup_lag_seconds{idle_timeout}`, `mcphub_session_cleanup_lag_seconds{max_lifetime}`,
 		`mcphub_session_create_duration_seconds{error}`, `mcphub_session_create_duration_seconds{ok}`,
+		`mcphub_session_events_lost_total{}`,
 		`mcphub_session_flush_bytes_total{}`,
 		`mcphub_session_flush_duration_seconds{error}`, `mcphub_session_flush_duration_seconds{ok}`,
 		`mcphub_session_flush_interval_seconds{}`,
@@ -35,6 +36,7 @@ func TestEverySeriesExistsInAFreshRegistry(t *testing.T) {
 		`mcphub_session_loop_last_success_timestamp_seconds{cleanup}`, `mcphub_session_loop_last_success_timestamp_seconds{flush}`,
 		`mcphub_session_loop_runs_total{cleanup,error}`, `mcphub_session_loop_runs_total{cleanup,ok}`,
 		`mcphub_session_loop_runs_total{flush,error}`, `mcphub_session_loop_runs_total{flush,ok}`,
+		`mcphub_session_max_lifetime_seconds{}`,
 		`mcphub_session_oldest_age_seconds{downstream}`, `mcphub_session_oldest_dirty_age_seconds{downstream}`,
 		`mcphub_session_oldest_idle_seconds{downstream}`,
 		`mcphub_session_operations{}`,
@@ -46,6 +48,9 @@ func TestEverySeriesExistsInAFreshRegistry(t *testing.T) {
 		`mcphub_sessions_closed_total{shutdown}`,
 		`mcphub_sessions_created_total{downstream,streamable_http}`,
 		`mcphub_sessions_dirty{downstream}`, `mcphub_sessions_idle{downstream}`, `mcphub_sessions_overdue{downstream}`,
+		`mcphub_sessions_limit{}`, `mcphub_sessions_per_client_limit{}`,
+		`mcphub_sessions_limited_total{evicted,client}`, `mcphub_sessions_limited_total{evicted,global}`,
+		`mcphub_sessions_limited_total{refused,client}`, `mcphub_sessions_limited_total{refused,global}`,
 		`mcphub_sessions_quarantined_total{damaged}`, `mcphub_sessions_quarantined_total{newer_schema}`,
 		`mcphub_sessions_refused_total{expired}`, `mcphub_sessions_refused_total{malformed}`,
 		`mcphub_sessions_refused_total{principal}`, `mcphub_sessions_refused_total{unknown}`,
@@ -82,9 +87,11 @@ func TestThresholdsAreMetrics(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	session.New(new(persist.Memory), session.Config{
 		Registerer: reg, IdleTimeout: time.Hour, FlushInterval: time.Second, CleanupInterval: 10 * time.Second,
+		MaxLifetime: 2 * time.Hour, MaxSessions: 1000, MaxSessionsPerClient: 10,
 	})
 	for name, want := range map[string]float64{
 		"mcphub_session_idle_timeout_seconds": 3600, "mcphub_session_flush_interval_seconds": 1,
+		"mcphub_session_max_lifetime_seconds": 7200, "mcphub_sessions_limit": 1000, "mcphub_sessions_per_client_limit": 10,
 		"mcphub_session_loop_interval_seconds flush": 1, "mcphub_session_loop_interval_seconds cleanup": 10,
 	} {
 		name, label, labelled := strings.Cut(name, " ")

@@ -112,9 +112,9 @@ func (m *Manager) cleanupLoop(ctx context.Context) {
 	}
 }
 
-// Cleanup ends every session whose time is over and that nobody uses, and
-// returns how many. An error means that their removal from the store is still
-// to be done; a later flush will.
+// Cleanup ends every session whose time is over, and returns how many. An error
+// means that their removal from the store is still to be done; a later flush
+// will.
 func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 	ctx, span := m.tracer.Start(ctx, "mcphub.session.cleanup", trace.WithNewRoot())
 	defer span.End()
@@ -122,20 +122,22 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 	var ended []*entry
 	m.mu.Lock()
 	for _, e := range m.live {
-		switch {
-		case !e.published:
-		case e.inUse > 0:
+		if !e.published {
+			continue
+		}
+		if why, over := m.expired(e, start); over {
+			deadline, _ := m.deadline(e)
+			m.metrics.cleanedUp(why, start.Sub(deadline))
+			m.end(e, why)
+			ended = append(ended, e)
+		} else if e.inUse > 0 {
 			// An open stream and a call in flight are activity. The stored copy
 			// must tell, or a crash would make a session expire that was in use.
 			m.touch(e, start)
-		case !start.Before(m.deadline(e)):
-			m.end(e, IdleTimeout)
-			ended = append(ended, e)
 		}
 	}
 	m.mu.Unlock()
 	for _, e := range ended {
-		m.metrics.cleanedUp(IdleTimeout, start.Sub(m.deadline(e)))
 		m.closeEnded(ctx, e)
 	}
 	span.SetAttributes(attribute.Int("mcphub.session.count", len(ended)))
@@ -275,12 +277,14 @@ func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
 			return m.reject(ctx, id, err)
 		}
 		// A time in the future, of a clock that was wrong, would keep it for ever.
-		s.LastAccessedAt = min(s.LastAccessedAt, time.Now().UnixMilli())
+		now := time.Now().UnixMilli()
+		s.CreatedAt, s.LastAccessedAt = min(s.CreatedAt, now), min(s.LastAccessedAt, now)
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(m.pending, id)
-		m.live[id] = &entry{s: s, published: true, stored: s.LastAccessedAt}
+		m.put(&entry{s: s, client: s.client(), published: true, stored: s.LastAccessedAt})
 		m.counts.restored++
+		m.note(id, EventRestored, "")
 		return nil
 	})
 	if err != nil {

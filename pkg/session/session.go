@@ -11,11 +11,14 @@
 package session
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -111,14 +114,22 @@ func encode(s Session) ([]byte, error) {
 	}
 	s.SchemaVersion = SchemaVersion
 	b, err := json.Marshal(s)
-	if err != nil || len(s.unknown) == 0 {
-		return b, err
-	}
-	extra, err := json.Marshal(s.unknown)
 	if err != nil {
 		return nil, err
 	}
-	return append(append(b[:len(b)-1], ','), extra[1:]...), nil
+	if len(s.unknown) > 0 {
+		extra, err := json.Marshal(s.unknown)
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(b[:len(b)-1], ','), extra[1:]...)
+	}
+	// Marshal looks at each raw member alone. One that is just not too deep by
+	// itself is too deep inside a record, which then could not be read again.
+	if bytes.Count(b, []byte("["))+bytes.Count(b, []byte("{")) > 1000 && !json.Valid(b) {
+		return nil, errors.New("the record would be nested too deeply")
+	}
+	return b, nil
 }
 
 // newerError is the refusal to read a record of a later version of mcphub.
@@ -150,14 +161,16 @@ func decode(id string, data []byte) (Session, error) {
 	}
 	switch {
 	case s.ID != id:
-		return s, fmt.Errorf("the record says it is session %q, its name says %q", clip(s.ID), id)
+		return s, fmt.Errorf("the record says it is session %q, its name says %q", clip(s.ID, 64), id)
 	case s.CreatedAt <= 0 || s.LastAccessedAt <= 0:
 		return s, fmt.Errorf("createdAt or lastAccessedAt is missing")
 	}
 	if s.State == "" {
 		s.State = Ready
 	}
-	s.unknown = unknown
+	if len(unknown) > 0 { // a map that was emptied keeps its size
+		s.unknown = unknown
+	}
 	return s, nil
 }
 
@@ -175,14 +188,17 @@ func split(data []byte) (known []byte, unknown map[string]json.RawMessage, err e
 			delete(unknown, name)
 		}
 	}
+	if len(unknown) == 0 { // as in nearly every record
+		return data, nil, nil
+	}
 	known, err = json.Marshal(members)
 	return known, unknown, err
 }
 
-// clip bounds a foreign text for an error message.
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "…"
+// clip bounds a foreign text to about limit bytes.
+func clip(s string, limit int) string {
+	if len(s) > limit {
+		return strings.ToValidUTF8(s[:limit], "") + "…"
 	}
 	return s
 }

@@ -26,6 +26,9 @@ func (m *Manager) snapshot(now time.Time) snapshot {
 		}
 		s.active++
 		s.oldest = max(s.oldest, now.Sub(time.UnixMilli(e.s.CreatedAt)))
+		if deadline, _ := m.deadline(e); !deadline.IsZero() && now.After(deadline.Add(grace)) {
+			s.overdue++
+		}
 		if e.inUse > 0 {
 			continue
 		}
@@ -33,9 +36,6 @@ func (m *Manager) snapshot(now time.Time) snapshot {
 		s.oldestIdle = max(s.oldestIdle, idle)
 		if idle > m.cfg.idleTimeout()/2 {
 			s.idle++
-		}
-		if idle > m.cfg.idleTimeout()+grace {
-			s.overdue++
 		}
 	}
 	for _, since := range m.dirty {

@@ -67,7 +67,7 @@ func TestTheVerifierIsShownNowhere(t *testing.T) {
 	show(record(t, dir, s.ID))
 	all, _ := m.All()
 	info, err := m.Info(t.Context(), s.ID)
-	show(all, info, err, l.Session(), s.LogValue().String(), get(t, m, s.ID))
+	show(all, info, err, l.Session(), s.LogValue().String(), get(t, m, s.ID), m.Events(s.ID))
 	slog.New(slog.NewJSONHandler(log, nil)).Info("a session", "session", s)
 	l.Release()
 	end(t, m, s.ID)
@@ -121,7 +121,7 @@ func TestOnlyTheHashOfTheVerifierIsStored(t *testing.T) {
 
 func TestEveryRefusalIsTheSameAndCreatesNothing(t *testing.T) {
 	reg, store := prometheus.NewPedanticRegistry(), newFaulty()
-	put(t, store, "probe-99-a3c175f1", `{"sessionId":"probe-99-a3c175f1","createdAt":1,"lastAccessedAt":9000000000000,"metadata":{}}`)
+	put(t, store, "probe-99-a3c175f1", fresh("probe-99-a3c175f1"))
 	m := restored(t, store, session.Config{Registerer: reg})
 	mine, token := create(t, m)
 	ended, endedToken := create(t, m)

@@ -146,9 +146,9 @@ func TestTheSweepEndsAnIdleSessionWithinAMinute(t *testing.T) {
 	})
 }
 
-func TestALeasedSessionNeverExpires(t *testing.T) {
+func TestALeasedSessionIsNeverIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, stop := running(t, newFaulty(), session.Config{})
+		m, stop := running(t, newFaulty(), session.Config{MaxLifetime: -1})
 		defer stop()
 		s, token := create(t, m)
 		stream, call := acquire(t, m, token), acquire(t, m, token)

@@ -1,0 +1,73 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/session"
+)
+
+const (
+	watchBuffer  = 256              // events that wait for a slow reader
+	maxWatchers  = 32               // streams of events at once
+	eventBeat    = 15 * time.Second // pause between comments on a silent stream
+	eventTimeout = 10 * time.Second // for each write to a reader that does not read
+)
+
+// sessionEvents answers with what happened to one session lately.
+func (a *api) sessionEvents(w http.ResponseWriter, r *http.Request) {
+	events := a.cfg.Sessions.Events(r.PathValue("sessionId"))
+	if events == nil {
+		if _, err := a.cfg.Sessions.Info(r.Context(), r.PathValue("sessionId")); err != nil {
+			a.sessionProblem(w, r, err)
+			return
+		}
+		events = []session.Event{}
+	}
+	a.answer(r.Context(), w, http.StatusOK, map[string]any{"events": events, "count": len(events)})
+}
+
+// events streams what happens to all sessions, or with ?session= to one, as
+// server-sent events. A reader that is too slow is told how much it missed.
+func (a *api) events(w http.ResponseWriter, r *http.Request) {
+	select {
+	case a.watchers <- struct{}{}:
+		defer func() { <-a.watchers }()
+	default:
+		w.Header().Set("Retry-After", "5")
+		a.answer(r.Context(), w, http.StatusServiceUnavailable, problem{fmt.Sprintf("%d others watch already", maxWatchers)})
+		return
+	}
+	watch := a.cfg.Sessions.Watch(watchBuffer)
+	defer watch.Close()
+	only := r.URL.Query().Get("session")
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no")
+	ctl := http.NewResponseController(w)
+	write := func(format string, args ...any) bool {
+		_ = ctl.SetWriteDeadline(time.Now().Add(eventTimeout))
+		_, err := fmt.Fprintf(w, format, args...)
+		return err == nil && ctl.Flush() == nil
+	}
+	beat := time.NewTicker(eventBeat)
+	defer beat.Stop()
+	for ok := write(": session events\n\n"); ok; {
+		select {
+		case ev := <-watch.C:
+			if only != "" && ev.SessionID != only {
+				continue
+			}
+			data, _ := json.Marshal(ev)
+			ok = write("id: %d\nevent: %s\ndata: %s\n\n", ev.Seq, ev.Type, data)
+		case <-beat.C:
+			ok = write(": keep-alive\n\n")
+		case <-r.Context().Done():
+			return
+		}
+		if lost := watch.Lost(); ok && lost > 0 {
+			ok = write("event: lost\ndata: {\"count\":%d}\n\n", lost)
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package admin_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
+
+	"github.com/mcphub-go/mcphub/pkg/admin"
+	"github.com/mcphub-go/mcphub/pkg/gateway"
+	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// rig is the side door of a hub with one server that is up and one that is
+// down. The door is guarded as in the program.
+type rig struct {
+	t        *testing.T
+	store    *watched
+	sessions *session.Manager
+	pool     *upstream.Pool
+	server   *httptest.Server
+	client   *http.Client
+	logs     bytes.Buffer
+
+	mu    sync.Mutex
+	ready error
+}
+
+// watched is a store that notes which keys are asked for.
+type watched struct {
+	persist.Memory
+	mu      sync.Mutex
+	touched []string
+}
+
+func (w *watched) Get(ctx context.Context, key string) ([]byte, bool, error) {
+	w.note(key)
+	return w.Memory.Get(ctx, key)
+}
+
+func (w *watched) Apply(ctx context.Context, changes []persist.Change) error {
+	for _, c := range changes {
+		w.note(c.Key)
+	}
+	return w.Memory.Apply(ctx, changes)
+}
+
+func (w *watched) note(key string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.touched = append(w.touched, key)
+}
+
+func (w *watched) keys() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.touched
+}
+
+const payload = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>`
+
+func start(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{t: t, store: &watched{}, client: &http.Client{Transport: &http.Transport{},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	log := slog.New(slog.NewJSONHandler(&r.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	web := server.NewMCPServer(payload, payload)
+	web.AddTool(mcp.NewTool("tool"), func(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) { return nil, nil })
+	inner := server.NewStreamableHTTPServer(web, server.WithStateful(true))
+	up := httptest.NewServer(inner)
+	r.pool = upstream.NewPool([]upstream.Spec{
+		{Name: "up", URL: up.URL + "/?key=canary", Headers: map[string]string{"Authorization": "Bearer canary"}},
+		{Name: "down", Command: "/nonexistent/" + payload, Args: []string{"canary"}, Env: []string{"TOKEN=canary"}},
+	}, upstream.Config{Identity: upstream.Identity{ClientInfo: json.RawMessage(`{"name":"mcphub","version":"test"}`), Capabilities: json.RawMessage(`{}`)}})
+	r.sessions = session.New(r.store, session.Config{})
+	r.server = httptest.NewServer(gateway.Guard(admin.New(admin.Config{
+		Sessions: r.sessions, Pool: r.pool, Version: "v1", Endpoint: "http://127.0.0.1:1/mcp", Logger: log, Ready: r.isReady,
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics 1\n") }),
+	}), nil, nil))
+	ctx, stop := context.WithCancel(context.Background())
+	var workers sync.WaitGroup
+	workers.Go(func() { _ = r.sessions.Run(ctx) })
+	workers.Go(func() { _ = r.pool.Run(ctx) })
+	t.Cleanup(func() {
+		r.server.Close()
+		r.client.CloseIdleConnections()
+		stop()
+		workers.Wait()
+		up.CloseClientConnections()
+		up.Close()
+		_ = inner.Shutdown(context.Background())
+	})
+	if !r.pool.Settled(t.Context()) {
+		t.Fatal("the servers did not settle")
+	}
+	return r
+}
+
+func (r *rig) isReady() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ready
+}
+
+func (r *rig) setReady(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ready = err
+}
+
+// session makes a session and returns it and its token.
+func (r *rig) session(s session.Session) (session.Session, string) {
+	r.t.Helper()
+	s, token, err := r.sessions.Create(r.t.Context(), s)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s, token
+}
+
+// reply is a whole HTTP response.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// do sends a request whose path is not cleaned on the way.
+func (r *rig) do(method, path string, headers ...string) reply {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, r.server.URL, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	request.URL.Opaque = path
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		if name == "Host" {
+			request.Host = value
+		}
+		request.Header.Set(name, value)
+	}
+	response, err := r.client.Do(request)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return reply{response.StatusCode, response.Header, string(body)}
+}
+
+// get reads JSON.
+func (r *rig) get(path string, into any) reply {
+	r.t.Helper()
+	p := r.do(http.MethodGet, path)
+	if p.header.Get("Content-Type") != "application/json" {
+		r.t.Errorf("%s is %q: %s", path, p.header.Get("Content-Type"), p.body)
+	}
+	if err := json.Unmarshal([]byte(p.body), into); err != nil {
+		r.t.Errorf("%s: %v in %s", path, err, p.body)
+	}
+	return p
+}

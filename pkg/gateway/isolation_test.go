@@ -1,0 +1,202 @@
+package gateway
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// Sixteen clients do the same with the same ids and the same progress tokens,
+// over one connection to one server. Each must see what is its own, and only that.
+func TestClientsOfASharedConnectionDoNotMix(t *testing.T) {
+	const clients, rounds = 16, 140 // 2240 calls
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, untraced: true})
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var cancelled []string
+	for n := range clients {
+		wg.Go(func() {
+			c := r.connect()
+			for i := range rounds {
+				arguments := fmt.Sprintf(`{"client":%d,"round":%d,"steps":%d}`, n, i, i%4)
+				switch {
+				case i%10 == n%10 && n%2 == 0:
+					c.cancelOne(i, arguments)
+					mu.Lock()
+					cancelled = append(cancelled, arguments)
+					mu.Unlock()
+				default:
+					c.workOne(i, i%4, arguments)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	s := r.connect().state("one")
+	var seen []string
+	for _, raw := range s.Cancelled {
+		seen = append(seen, string(raw))
+	}
+	slices.Sort(seen)
+	slices.Sort(cancelled)
+	if !slices.Equal(seen, cancelled) || s.Hanging != 0 {
+		t.Errorf("the server saw %d cancellations, %d were meant; %d calls hang", len(seen), len(cancelled), s.Hanging)
+	}
+	if got := r.metric("mcphub_unmatched_responses_total"); got != 0 {
+		t.Errorf("%v messages of the server found no owner", got)
+	}
+	r.conserved(float64(len(cancelled)))
+}
+
+// workOne makes a call with progress and looks at everything that comes back.
+func (c *peer) workOne(i, steps int, arguments string) {
+	p := c.call(fmt.Sprint(i), "tools/call", fmt.Sprintf(`{"name":"one__work","arguments":%s,"_meta":{"progressToken":%d}}`, arguments, i))
+	m := p.answer(c.t)
+	if string(m.ID) != fmt.Sprint(i) || string(m.Result) != `{"content":[],"of":`+arguments+`}` {
+		c.t.Errorf("%s was answered with %s", arguments, p.body)
+	}
+	if want := max(1, steps+1); (steps > 0 || len(p.events) > 0) && len(p.events) != want {
+		c.t.Errorf("%s: %d events, want %d", arguments, len(p.events), want)
+		return
+	}
+	for k := range steps {
+		want := fmt.Sprintf(`{"progressToken":%d,"progress":%d,"of":%s}`, i, k+1, arguments)
+		if m := p.events[k]; m.Method != "notifications/progress" || string(m.Params) != want {
+			c.t.Errorf("%s: progress %d is %s", arguments, k+1, m.Params)
+		}
+	}
+}
+
+// cancelOne begins a call, cancels it when the server has it, and expects no
+// answer.
+func (c *peer) cancelOne(i int, arguments string) {
+	s := c.open("POST", request(fmt.Sprint(i), "tools/call",
+		fmt.Sprintf(`{"name":"one__hang","arguments":%s,"_meta":{"progressToken":%d}}`, arguments, i)))
+	if m := s.message(); string(m.Params) != fmt.Sprintf(`{"progressToken":%d,"progress":0,"of":%s}`, i, arguments) {
+		c.t.Errorf("%s got %s", arguments, m.Encode())
+	}
+	c.post(fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%d}}`, i))
+	if e, ok := s.any(); !ok || e.comment != "cancelled" {
+		c.t.Errorf("the cancelled call %s got %s", arguments, e.Encode())
+	}
+	s.ended()
+}
+
+func TestACancelReachesNoOtherClient(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	mine, theirs, watcher := r.connect(), r.connect(), r.connect()
+	replies := make(chan reply, 1)
+	go func() { replies <- mine.call("5", "tools/call", `{"name":"one__hang","arguments":{"who":"me"}}`) }()
+	until(t, "the call is under way", func() bool { return watcher.state("one").Hanging == 1 })
+	for _, id := range []string{"5", `"5"`, "1", "2", "3", "null"} { // hub-side ids of the connection included
+		theirs.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + id + `}}`)
+	}
+	mine.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"5"}}`)
+	if s := watcher.state("one"); s.Hanging != 1 || s.Seen["notifications/cancelled"] != 0 {
+		t.Errorf("somebody else cancelled the call: %+v", s)
+	}
+	mine.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}`)
+	<-replies
+}
+
+func TestSubscriptionsOfASharedConnectionAreKeptApart(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	ann, bob := r.connect(), r.connect()
+	annHears, bobHears := ann.listen(), bob.listen()
+	const params = `{"uri":"test://one/one"}`
+	for _, c := range []*peer{ann, bob} {
+		if m := c.call("1", "resources/subscribe", params).answer(t); string(m.Result) != `{}` {
+			t.Fatalf("subscribe: %s", m.Error)
+		}
+	}
+	if m := bob.call("1", "resources/unsubscribe", params).answer(t); string(m.Result) != `{}` {
+		t.Errorf("unsubscribe: %s", m.Error)
+	}
+	if got := ann.state("one").Subscriptions; !slices.Equal(got, []string{"test://one/one"}) {
+		t.Errorf("bob ended ann's subscription: the server has %q", got)
+	}
+	updated := jsonMessage("notifications/resources/updated", params)
+	r.gateway.ServerNotification("one", updated)
+	if m := annHears.message(); string(m.Params) != params {
+		t.Errorf("ann hears %s", m.Params)
+	}
+	if len(bobHears.events) != 0 {
+		t.Error("bob hears of what he is not subscribed to")
+	}
+	if m := ann.call("1", "resources/unsubscribe", params).answer(t); string(m.Result) != `{}` {
+		t.Errorf("unsubscribe: %s", m.Error)
+	}
+	if got := ann.state("one").Subscriptions; len(got) != 0 {
+		t.Errorf("the server still has %q", got)
+	}
+	before := r.dropped("ambiguous")
+	r.gateway.ServerNotification("one", jsonMessage("notifications/message", `{"level":"info"}`))
+	if got := r.dropped("ambiguous"); got != before+1 {
+		t.Errorf("a message without recipient was not counted")
+	}
+}
+
+func TestAnUpdateDuringSomebodysCallGoesToItsSubscriber(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	ann, bob := r.connect(), r.connect()
+	hears := ann.listen()
+	const params = `{"uri":"test://one/one"}`
+	ann.call("1", "resources/subscribe", params)
+	p := bob.call("1", "tools/call", `{"name":"one__update"}`)
+	if len(p.events) != 0 {
+		t.Errorf("bob's call brought %s", p.body)
+	}
+	if m := hears.message(); string(m.Params) != params {
+		t.Errorf("ann hears %s", m.Params)
+	}
+}
+
+func TestLogLevelsOfASharedConnectionAreKeptApart(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	quiet, chatty := r.connect(), r.connect()
+	set := func(c *peer, level string) {
+		if m := c.call("1", "logging/setLevel", `{"level":"`+level+`"}`).answer(t); string(m.Result) != `{}` {
+			t.Errorf("setLevel: %s", m.Error)
+		}
+	}
+	set(chatty, "info")
+	set(quiet, "error")
+	if got := quiet.state("one").Level; got != "info" {
+		t.Errorf("the server is at %q, which hides what a client asked for", got)
+	}
+	if p := quiet.call("1", "tools/call", `{"name":"one__log"}`); len(p.events) != 0 {
+		t.Errorf("the client that wants errors got %s", p.body)
+	}
+	if p := chatty.call("1", "tools/call", `{"name":"one__log"}`); len(p.events) != 2 || string(p.events[0].Params) != `{"level":"info","data":{"n":1.50}}` {
+		t.Errorf("the client that wants all got %s", p.body)
+	}
+	set(chatty, "critical")
+	if got := quiet.state("one").Level; got != "error" {
+		t.Errorf("the server is at %q", got)
+	}
+}
+
+func TestSessionIsolationGivesEachClientItsOwn(t *testing.T) {
+	web := newWeb(t)
+	shared := stdio(t, "own")
+	shared.Isolation = upstream.PerSession
+	r := start(t, setup{specs: []upstream.Spec{web.spec("web"), shared}})
+	for range 3 {
+		c := r.connect()
+		for i := 1; i <= 2; i++ {
+			if got := string(c.tool("web__count", `{}`)); !strings.Contains(got, fmt.Sprintf(`"text":"%d"`, i)) {
+				t.Errorf("call %d of a session returned %s", i, got)
+			}
+		}
+		if s := c.state("own"); s.Seen["tools/call"] != 1 {
+			t.Errorf("the child of this session saw %v", s.Seen)
+		}
+	}
+	if n := r.pool.Server("own").Status().Connections; n != 4 {
+		t.Errorf("there are %d processes for 3 sessions and the hub", n)
+	}
+}

@@ -1,0 +1,82 @@
+package gateway
+
+import (
+	"fmt"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// maxMissed is how many pings in a row a client may leave unanswered that has
+// answered one before.
+const maxMissed = 2
+
+// prober finds out whether anybody reads a stream. TCP takes what is written to
+// a connection that is half open for minutes, and a proxy in between for hours;
+// an answer to a ping comes from the client alone. A client that has never
+// answered one is not asked again, and not taken for dead. It is used by the
+// goroutine that writes the stream.
+type prober struct {
+	cs     *clientSession
+	id     jsonrpc.ID // of the ping under way
+	reply  chan jsonrpc.Message
+	missed int
+	off    bool
+}
+
+// beat is called at each heartbeat. It returns a ping to be written, if one is
+// due, and false if the client is gone.
+func (p *prober) beat() (ping []byte, alive bool) {
+	if p.off {
+		return nil, true
+	}
+	if p.reply != nil {
+		select {
+		case <-p.reply: // a refusal is an answer too
+			p.missed = 0
+			p.cs.answersPings.Store(true)
+		default:
+			p.stop()
+			if p.off = !p.cs.answersPings.Load(); p.off {
+				return nil, true
+			}
+			if p.missed++; p.missed >= maxMissed {
+				return nil, false
+			}
+		}
+	}
+	p.id, p.reply = p.cs.expect()
+	if p.off = p.reply == nil; p.off {
+		return nil, true
+	}
+	m := jsonrpc.Message{ID: p.id, Method: "ping"}
+	return m.Encode(), true
+}
+
+// stop forgets the ping under way.
+func (p *prober) stop() {
+	if p.reply != nil {
+		p.cs.unexpect(p.id)
+		p.reply = nil
+	}
+}
+
+// expect makes an id for a question to the client and the channel that gets
+// the answer; nil if too many wait for one. unexpect forgets it.
+func (cs *clientSession) expect() (jsonrpc.ID, chan jsonrpc.Message) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if len(cs.asks) >= maxAsks {
+		return "", nil
+	}
+	cs.asked++
+	id := jsonrpc.ID(fmt.Sprintf(`"hub-%s-%d"`, cs.prefix, cs.asked))
+	reply := make(chan jsonrpc.Message, 1)
+	cs.asks[id] = reply
+	return id, reply
+}
+
+func (cs *clientSession) unexpect(id jsonrpc.ID) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	delete(cs.asks, id)
+}

@@ -1,0 +1,211 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+func TestASessionGoesOnAfterARestart(t *testing.T) {
+	web := newWeb(t)
+	dir := filepath.Join(t.TempDir(), "sessions")
+	open := func() *rig {
+		store, err := persist.OpenDir(dir, persist.DirConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return start(t, setup{store: store, specs: []upstream.Spec{stdio(t, "one"), web.spec("web")}})
+	}
+	r := open()
+	c := r.connect()
+	for method, params := range map[string]string{
+		"logging/setLevel":    `{"level":"warning"}`,
+		"resources/subscribe": `{"uri":"test://one/one"}`,
+	} {
+		if m := c.call("1", method, params).answer(t); m.Error != nil {
+			t.Fatalf("%s: %s", method, m.Error)
+		}
+	}
+	if got := string(c.tool("web__count", `{}`)); !strings.Contains(got, `"1"`) {
+		t.Fatalf("count returned %s", got)
+	}
+	bound := web.session("tools/call")
+	before, err := r.sessions.Get(t.Context(), c.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	if web.saw("DELETE", bound) {
+		t.Error("the restart ended the session at the server")
+	}
+	initialized := len(web.seen("POST", "initialize"))
+
+	r = open()
+	token := c.token
+	c = &peer{rig: r, token: token, id: c.id}
+	stream := c.listen() // the first thing the client does is to listen again
+	until(t, "the server that all share is told again", func() bool {
+		other := r.connect().state("one")
+		return slices.Equal(other.Subscriptions, []string{"test://one/one"}) && other.Level == "warning"
+	})
+	if got := string(c.tool("web__count", `{}`)); !strings.Contains(got, `"2"`) {
+		t.Errorf("the session at the server is another one: count returned %s", got)
+	}
+	if got := web.session("tools/call"); got != bound {
+		t.Errorf("the server was called in session %q, want %q", got, bound)
+	}
+	if n := len(web.seen("POST", "initialize")); n != initialized+1 {
+		t.Errorf("the server was initialized %d times after the restart, want once for the hub itself", n-initialized)
+	}
+	after, err := r.sessions.Get(t.Context(), c.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.ProtocolVersion != before.ProtocolVersion || after.ClientName != before.ClientName || string(after.Capabilities) != string(before.Capabilities) ||
+		after.LogLevel != "warning" || !slices.Equal(after.Subscriptions, before.Subscriptions) || after.State != session.Ready ||
+		after.CreatedAt != before.CreatedAt || after.Upstreams["web"].SessionID != bound {
+		t.Errorf("before the restart %+v\nafter it %+v", before, after)
+	}
+	r.gateway.ServerNotification("one", jsonMessage("notifications/resources/updated", `{"uri":"test://one/one"}`))
+	if m := stream.message(); m.Method != "notifications/resources/updated" {
+		t.Errorf("heard %s", m.Encode())
+	}
+	if p := c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusNoContent {
+		t.Errorf("DELETE: %d %s", p.status, p.body)
+	}
+	until(t, "the server's session is deleted", func() bool { return web.saw("DELETE", bound) })
+}
+
+func TestASharedServerThatWasRestartedIsToldAgain(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connect()
+	c.call("1", "logging/setLevel", `{"level":"warning"}`)
+	c.call("1", "resources/subscribe", `{"uri":"test://one/one"}`)
+	c.call("1", "tools/call", `{"name":"one__die"}`)
+	until(t, "the server is up again and knows what it knew", func() bool {
+		if r.pool.Server("one").Status().State != upstream.Up {
+			return false
+		}
+		s := c.state("one")
+		return s.Level == "warning" && slices.Equal(s.Subscriptions, []string{"test://one/one"})
+	})
+}
+
+func TestAServerThatForgotItsSessionIsInitializedAgain(t *testing.T) {
+	web := newWeb(t)
+	r := start(t, setup{specs: []upstream.Spec{web.spec("web")}})
+	c := r.connect()
+	c.tool("web__count", `{}`)
+	if m := c.call("1", "logging/setLevel", `{"level":"warning"}`).answer(t); m.Error != nil {
+		t.Errorf("setLevel: %s", m.Error)
+	}
+	old := web.session("tools/call")
+	request, _ := http.NewRequestWithContext(t.Context(), http.MethodDelete, web.http.URL, nil)
+	request.Header.Set("Mcp-Session-Id", old)
+	if response, err := http.DefaultClient.Do(request); err != nil {
+		t.Fatal(err)
+	} else {
+		_ = response.Body.Close()
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if got := string(c.tool("web__count", `{}`)); !strings.Contains(got, `"1"`) {
+		t.Errorf("count returned %s", got)
+	}
+	bound := web.session("tools/call")
+	if s, err := r.sessions.Get(t.Context(), c.id); err != nil || bound == old || s.Upstreams["web"].SessionID != bound {
+		t.Errorf("the record says %+v, the server was called in %q: %v", s.Upstreams, bound, err)
+	}
+	told := false
+	for _, v := range web.seen("POST", "logging/setLevel") {
+		told = told || v.session == bound
+	}
+	if !told {
+		t.Error("the new session was not told the log level")
+	}
+}
+
+func TestDrainClosesTheStreamsThatStayForEver(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connect()
+	call := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang","_meta":{"progressToken":1}}`))
+	call.message()
+	stream := c.listen()
+	r.gateway.Drain()
+	r.gateway.Drain()
+	stream.ended()
+	if p := c.post(pingBody); p.status != http.StatusOK {
+		t.Errorf("a request while draining: %d", p.status)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := r.gateway.Wait(ctx); err == nil {
+		t.Error("Wait did not wait for the call")
+	}
+	c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
+	if err := r.gateway.Wait(t.Context()); err != nil {
+		t.Errorf("Wait: %v", err)
+	}
+}
+
+func TestAShutdownSaysThatTheOutcomeIsUnknown(t *testing.T) {
+	web := newWeb(t)
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), web.spec("web")}})
+	c := r.connect()
+	call := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang","_meta":{"progressToken":1}}`))
+	call.message()
+	answer := make(chan reply, 1)
+	go func() { answer <- c.call("2", "tools/call", `{"name":"web__elicit"}`) }()
+	until(t, "the client is asked", func() bool { return c.asks() == 1 })
+	begun := time.Now()
+	r.stop()
+	if took := time.Since(begun); took > 8*time.Second {
+		t.Errorf("stopping took %s", took)
+	}
+	if m := call.message(); !strings.Contains(string(m.Error), "whether the request was carried out is not known") {
+		t.Errorf("the call was answered with %s", m.Encode())
+	}
+	if p := <-answer; !strings.Contains(p.failed(t).Message, "not known") {
+		t.Errorf("the call that asked was answered with %s", p.body)
+	}
+}
+
+func TestManySessionsAreEndedTogether(t *testing.T) {
+	web := newWeb(t)
+	r := start(t, setup{specs: []upstream.Spec{web.spec("web")}})
+	var bound []string
+	for range 20 {
+		c := r.connect()
+		c.tool("web__count", `{}`)
+		s, err := r.sessions.Get(t.Context(), c.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bound = append(bound, s.Upstreams["web"].SessionID)
+	}
+	all, _ := r.sessions.All()
+	for _, s := range all {
+		if _, err := r.sessions.End(t.Context(), s.ID, session.Admin); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := r.gateway.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, id := range bound {
+		if !web.saw("DELETE", id) {
+			t.Errorf("the server's session %s was not ended", id)
+		}
+	}
+	if n := r.pool.Server("web").Status().Connections; n != 1 {
+		t.Errorf("%s", fmt.Sprintf("%d connections are left, want the hub's own", n))
+	}
+}

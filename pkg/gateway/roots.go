@@ -1,0 +1,66 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"path"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
+)
+
+// rootsTimeout is how long a client may take to say which roots it has.
+const rootsTimeout = 30 * time.Second
+
+// learnRoots asks a client that has declared roots which ones it has, and takes
+// its working directory and project from the first, specification 2025-11-25,
+// client/roots. It returns at once: the answer comes over another request. With
+// again the client is asked even if it was before.
+func (cs *clientSession) learnRoots(again bool) {
+	declared, err := jsonrpc.Fields(cs.opened.Capabilities, "roots")
+	if err != nil || declared[0] == nil {
+		return
+	}
+	cs.mu.Lock()
+	needless := cs.rootsAsked && !again
+	cs.rootsAsked = true
+	cs.mu.Unlock()
+	if needless {
+		return
+	}
+	cs.g.running.Go(func() {
+		ctx, cancel := context.WithTimeout(cs.ctx, rootsTimeout)
+		defer cancel()
+		result, err := cs.ask(ctx, jsonrpc.Message{Method: "roots/list"}, cs.send)
+		if err == nil {
+			err = cs.keepRoots(ctx, result)
+		}
+		if err != nil {
+			cs.g.log.DebugContext(ctx, "the client did not say which roots it has", "session", cs.id, "err", err)
+		}
+	})
+}
+
+// keepRoots keeps what the first root says of where the client works.
+func (cs *clientSession) keepRoots(ctx context.Context, result json.RawMessage) error {
+	var list struct {
+		Roots []struct{ URI, Name string } `json:"roots"`
+	}
+	if err := json.Unmarshal(result, &list); err != nil {
+		return err
+	}
+	if len(list.Roots) == 0 {
+		return nil
+	}
+	cwd := list.Roots[0].URI
+	if u, err := url.Parse(cwd); err == nil && u.Scheme == "file" {
+		cwd = u.Path
+	}
+	project := list.Roots[0].Name
+	if project == "" {
+		project = path.Base(cwd)
+	}
+	return cs.g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { s.Cwd, s.Project = clipPath(cwd), clip(project) })
+}

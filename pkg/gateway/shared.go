@@ -1,0 +1,138 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// A server whose connection all clients share knows one client, the hub. What
+// it keeps per client, subscriptions and the log level, the hub has to keep
+// apart: the server is told what any client wants, and each client hears what
+// it asked for itself.
+
+// logLevels are in the order of RFC 5424, from the most talkative on.
+var logLevels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
+
+// resumeTimeout bounds how long a server is told again what it knew.
+const resumeTimeout = 30 * time.Second
+
+// shared is the Sink of a call over a shared connection.
+type shared struct{ *exchange }
+
+// Notify takes a notification of the server.
+func (s shared) Notify(m jsonrpc.Message) {
+	if m.Method != "notifications/message" || s.cs.wantsLog(m) {
+		s.exchange.Notify(m)
+	}
+}
+
+// wantsLog reports whether the client asked for log messages like m. One that
+// never said anything takes what comes.
+func (cs *clientSession) wantsLog(m jsonrpc.Message) bool {
+	s, err := cs.g.cfg.Sessions.Get(cs.ctx, cs.id)
+	level, ok := jsonrpc.StringField(m.Params, "level")
+	return err != nil || !ok || slices.Index(logLevels, level) >= slices.Index(logLevels, s.LogLevel)
+}
+
+// levelFor returns the level to ask of a server when cs wants level: over a
+// shared connection, the most talkative that anybody wants.
+func (g *Gateway) levelFor(server *upstream.Server, cs *clientSession, level string) string {
+	if server.Isolated() {
+		return level
+	}
+	lowest := slices.Index(logLevels, level)
+	for _, s := range g.openStored() {
+		if i := slices.Index(logLevels, s.LogLevel); i >= 0 && s.ID != cs.id {
+			lowest = min(lowest, i)
+		}
+	}
+	return logLevels[lowest]
+}
+
+// wantedElsewhere reports whether another client shares the subscription of cs
+// to uri. A session that is not open yet subscribes again when it opens.
+func (g *Gateway) wantedElsewhere(cs *clientSession, uri string) bool {
+	return slices.ContainsFunc(g.openStored(), func(s session.Session) bool {
+		return s.ID != cs.id && slices.Contains(s.Subscriptions, uri)
+	})
+}
+
+// openStored returns the records of the sessions that are open.
+func (g *Gateway) openStored() []session.Session {
+	var all []session.Session
+	for _, cs := range g.openSessions() {
+		if s, err := g.cfg.Sessions.Get(cs.ctx, cs.id); err == nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// reconnected returns the shared servers that have a new connection since it
+// was last called.
+func (g *Gateway) reconnected() []*upstream.Server {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var again []*upstream.Server
+	for _, server := range g.cfg.Pool.Servers() {
+		st := server.Status()
+		if !server.Isolated() && st.State == upstream.Up && !st.Since.Equal(g.upSince[st.Name]) {
+			g.upSince[st.Name] = st.Since
+			again = append(again, server)
+		}
+	}
+	return again
+}
+
+// resume tells shared servers what the sessions had told an earlier connection
+// to them, in the background. Gateway.Wait waits for it.
+func (g *Gateway) resume(servers []*upstream.Server, sessions []session.Session) {
+	sessions = slices.DeleteFunc(sessions, func(s session.Session) bool { return s.LogLevel == "" && len(s.Subscriptions) == 0 })
+	if len(sessions) == 0 {
+		return
+	}
+	for _, server := range servers {
+		if !server.Isolated() {
+			g.running.Go(func() { g.tell(server, sessions) })
+		}
+	}
+}
+
+func (g *Gateway) tell(server *upstream.Server, sessions []session.Session) {
+	ctx, cancel := context.WithTimeout(context.Background(), resumeTimeout)
+	defer cancel()
+	link := server.Link(upstream.LinkConfig{})
+	say := func(req upstream.Request) {
+		if _, err := link.Call(ctx, req); err != nil {
+			g.log.DebugContext(ctx, "a server was not told again what clients asked of it", "upstream", server.Name(), "err", err)
+		}
+	}
+	if !g.cfg.Pool.Settled(ctx) {
+		return
+	}
+	init, _ := server.Initialized()
+	has, err := jsonrpc.Fields(init.Capabilities, "logging", "resources")
+	if err != nil {
+		return
+	}
+	lowest, told := len(logLevels), map[string]bool{}
+	for _, s := range sessions {
+		if i := slices.Index(logLevels, s.LogLevel); i >= 0 {
+			lowest = min(lowest, i)
+		}
+		for _, uri := range s.Subscriptions {
+			if has[1] != nil && !told[uri] && g.serverOf(uri) == server.Name() {
+				told[uri] = true
+				say(upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)})
+			}
+		}
+	}
+	if has[0] != nil && lowest < len(logLevels) {
+		say(upstream.Request{Method: "logging/setLevel", Params: levelParams(logLevels[lowest])})
+	}
+}

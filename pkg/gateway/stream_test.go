@@ -1,0 +1,208 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+func TestProgressAndLogsComeBeforeTheAnswerAndNowhereElse(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c, other := r.connect(), r.connect()
+	streams := []*reader{c.listen(), other.listen()}
+	for _, token := range []string{`"t"`, `0`, `9007199254740993`, `"\u00e9"`, `1.50`} {
+		p := c.call(token, "tools/call", `{"name":"one__work","arguments":{"steps":3},"_meta":{"progressToken":`+token+`,"x":1}}`)
+		if p.header.Get("Content-Type") != typeEvents || p.header.Get("X-Accel-Buffering") != "no" || len(p.events) != 4 {
+			t.Fatalf("answered with %v %q", p.header, p.body)
+		}
+		for i, m := range p.events[:3] {
+			if want := fmt.Sprintf(`{"progressToken":%s,"progress":%d,"of":{"steps":3}}`, token, i+1); string(m.Params) != want {
+				t.Errorf("progress %s, want %s", m.Params, want)
+			}
+		}
+		if m := p.answer(t); string(m.ID) != token || m.Result == nil {
+			t.Errorf("the last event is %s", m.Encode())
+		}
+	}
+	p := c.call("1", "tools/call", `{"name":"one__log"}`)
+	if len(p.events) != 2 || string(p.events[0].Params) != `{"level":"info","data":{"n":1.50}}` {
+		t.Errorf("a call that logs was answered with %q", p.body)
+	}
+	if p := c.call("1", "tools/call", `{"name":"one__work","arguments":{}}`); len(p.events) != 0 || p.header.Get("Content-Type") != typeJSON {
+		t.Errorf("a call without progress was answered with %q", p.body)
+	}
+	for _, s := range streams {
+		if len(s.events) != 0 {
+			t.Errorf("a GET stream got %d events", len(s.events))
+		}
+	}
+	if got := r.metric("mcphub_streams_active", "stream", "post_sse"); got != 0 {
+		t.Errorf("%v POST streams are open", got)
+	}
+}
+
+func TestASilentCallAndASilentStreamBeat(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(c *Config) { c.Heartbeat = 5 * time.Millisecond }})
+	c := r.connect()
+	listening := c.listen()
+	if m := listening.message(); m.Method != "ping" { // a client that answers it is asked again
+		t.Errorf("the stream says %s", m.Encode())
+	}
+	for _, s := range []*reader{listening, c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang"}`))} {
+		for range 3 {
+			e, _ := s.any()
+			if e.Message.Method == "ping" { // the hub finds out whether anybody reads
+				e, _ = s.any()
+			}
+			if e.comment != "keep-alive" {
+				t.Errorf("the stream says %+v", e)
+			}
+		}
+	}
+	c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
+}
+
+func TestADisconnectIsNoCancellation(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connect()
+	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang","_meta":{"progressToken":1}}`))
+	s.message()
+	s.cancel()
+	s.ended()
+	until(t, "the hub has noticed", func() bool { return r.metric("mcphub_streams_active", "stream", "post_sse") == 0 })
+	if st := c.state("one"); st.Hanging != 1 || len(st.Cancelled) != 0 {
+		t.Errorf("the server saw %+v", st)
+	}
+	if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != 1 {
+		t.Errorf("the call does not hold its session: %+v, %v", info, err)
+	}
+	c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
+	until(t, "the call is cancelled", func() bool { return c.state("one").Hanging == 0 })
+	until(t, "the session is free", func() bool {
+		info, err := r.sessions.Info(t.Context(), c.id)
+		return err == nil && info.InFlight == 0
+	})
+}
+
+func TestAClientThatNeverReadsHoldsUpNobodyElse(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	lazy, other := r.connect(), r.connect()
+	conn, err := net.Dial("tcp", r.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+	body := request("1", "tools/call", `{"name":"one__flood","arguments":{"size":360},"_meta":{"progressToken":1}}`) // 23 MiB
+	_, _ = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\nMcp-Session-Id: %s\r\nContent-Length: %d\r\n\r\n%s",
+		lazy.token, len(body), body)
+	until(t, "the reader is too slow", func() bool { return r.dropped("slow_reader") > 0 })
+	for range 20 {
+		other.workOne(7, 3, `{"steps":3}`)
+	}
+	if p := lazy.call("2", "ping", `{}`); p.status != http.StatusOK {
+		t.Errorf("another request of the lazy client: %d", p.status)
+	}
+}
+
+func TestAListChangeReachesTheNewestStreamOnly(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}})
+	c, other := r.connect(), r.connect()
+	first := c.listen()
+	second := c.listen()
+	theirs := other.listen()
+	c.tool("one__grow", `{}`)
+	for _, s := range []*reader{second, theirs} {
+		if m := s.message(); m.Method != "notifications/tools/list_changed" || m.Params != nil {
+			t.Errorf("heard %s", m.Encode())
+		}
+	}
+	if list := string(c.call("1", "tools/list", `{}`).answer(t).Result); !strings.Contains(list, "one__grown") {
+		t.Errorf("told too early: tools/list is %s", list)
+	}
+	if len(first.events) != 0 {
+		t.Error("the older stream heard it too")
+	}
+	second.cancel()
+	second.ended()
+	until(t, "the newer stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 2 })
+	r.gateway.ListChanged([]catalog.Kind{catalog.Prompts, catalog.Resources, catalog.Templates})
+	heard := map[string]int{}
+	for range 2 {
+		heard[first.message().Method]++
+	}
+	if heard["notifications/prompts/list_changed"] != 1 || heard["notifications/resources/list_changed"] != 1 {
+		t.Errorf("heard %v", heard)
+	}
+}
+
+func TestAListChangeOnTheStreamOfACallIsNotForwarded(t *testing.T) {
+	web := newWeb(t)
+	r := start(t, setup{specs: []upstream.Spec{web.spec("web"), stdio(t, "one")}})
+	c := r.connect()
+	s := c.listen()
+	if p := c.call("1", "tools/call", `{"name":"web__grow"}`); len(p.events) > 1 {
+		t.Errorf("the call brought %s", p.body)
+	}
+	if m := s.message(); m.Method != "notifications/tools/list_changed" {
+		t.Errorf("heard %s", m.Encode())
+	}
+	if list := string(c.call("1", "tools/list", `{}`).answer(t).Result); !strings.Contains(list, "web__grown") {
+		t.Errorf("told too early: tools/list is %s", list)
+	}
+}
+
+func TestASessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
+	r := start(t, setup{})
+	c := r.connect()
+	var last *reader
+	for range maxStreams {
+		last = c.listen()
+	}
+	if p := c.send(http.MethodGet, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" {
+		t.Errorf("a stream too many: %d %s", p.status, p.body)
+	}
+	if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != maxStreams {
+		t.Errorf("%+v %v", info, err)
+	}
+	last.cancel()
+	last.ended()
+	until(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == maxStreams-1 })
+	until(t, "a stream can be had again", func() bool {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		response := c.do(ctx, http.MethodGet, "", "Mcp-Session-Id: "+c.token)
+		defer func() { _ = response.Body.Close() }()
+		line, _ := bufio.NewReader(response.Body).ReadString('\n')
+		return line == ": stream of session "+c.id+"\n"
+	})
+}
+
+func TestWhatNobodyListensToIsCounted(t *testing.T) {
+	r := start(t, setup{})
+	r.connect().post(pingBody) // its live half is open, and it has no stream
+	before := r.dropped("no_stream")
+	r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
+	if got := r.dropped("no_stream"); got != before+1 {
+		t.Errorf("%v notifications were dropped, want %v", got, before+1)
+	}
+}
+
+func TestEventsAreOneLineEach(t *testing.T) {
+	r := start(t, setup{})
+	c := r.connect()
+	s := c.listen()
+	c.live().push(jsonMessage("notifications/x", "{\n\"a\":\r\n1}"))
+	if m := s.message(); !json.Valid(m.Params) || strings.ContainsAny(string(m.Params), "\r\n") {
+		t.Errorf("heard %q", m.Params)
+	}
+}
