@@ -25,7 +25,7 @@ type prober struct {
 
 // beat is called at each heartbeat. It returns a ping to be written, if one is
 // due, and false if the client is gone.
-func (p *prober) beat() (ping []byte, alive bool) {
+func (p *prober) beat() (ping *jsonrpc.Message, alive bool) {
 	if p.off {
 		return nil, true
 	}
@@ -48,8 +48,7 @@ func (p *prober) beat() (ping []byte, alive bool) {
 	if p.off = p.reply == nil; p.off {
 		return nil, true
 	}
-	m := jsonrpc.Message{ID: p.id, Method: "ping"}
-	return m.Encode(), true
+	return &jsonrpc.Message{ID: p.id, Method: "ping"}, true
 }
 
 // stop forgets the ping under way.

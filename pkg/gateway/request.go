@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime/debug"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -36,7 +37,7 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 	}
 	g.running.Go(func() {
 		defer lease.Release()
-		response, err := g.route(ctx, cs, x, m)
+		response, err := g.routeOrRecover(ctx, cs, x, m)
 		cs.end(m.ID)
 		cause := context.Cause(ctx)
 		if cs.ctx.Err() != nil && !errors.Is(cause, errClientCancelled) {
@@ -59,4 +60,17 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 		x.finish(response)
 	})
 	x.serve(w, r)
+}
+
+// routeOrRecover is route, but a panic costs its own request only, as net/http
+// has it for handlers: the other sessions are worth more than a clean crash.
+func (g *Gateway) routeOrRecover(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message) (response jsonrpc.Message, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.log.ErrorContext(ctx, "panic while answering a request", "session", cs.id, "method", upstream.MethodLabel(m.Method),
+				"panic", p, "stack", string(debug.Stack()))
+			err = jsonrpc.Errorf(jsonrpc.CodeInternal, "internal error of the hub")
+		}
+	}()
+	return g.route(ctx, cs, x, m)
 }

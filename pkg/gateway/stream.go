@@ -6,6 +6,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // maxStreams bounds the GET streams that one session may hold at once.
@@ -86,7 +87,10 @@ func (g *Gateway) feed(w http.ResponseWriter, r *http.Request, cs *clientSession
 			if !alive {
 				return closedHalfOpen
 			}
-			ok = events.comment("keep-alive") && (ping == nil || events.message(ping))
+			if ok = events.comment("keep-alive"); ok && ping != nil {
+				g.tel.messages.Add(upstream.Out, *ping)
+				ok = events.message(ping.Encode())
+			}
 		case <-cs.ctx.Done():
 			return closedSession
 		case <-g.draining:

@@ -305,6 +305,9 @@ func (c *Conn) end(cl *call) {
 // mapToken replaces the caller's progress token by the call's id, which is
 // unique on this connection.
 func (c *Conn) mapToken(cl *call, params json.RawMessage) (json.RawMessage, error) {
+	if len(params) == 0 || params[0] != '{' { // a list, which methods that are not MCP's may have
+		return params, nil
+	}
 	fields, err := jsonrpc.Fields(params, "_meta")
 	if err != nil || fields[0] == nil {
 		return params, err

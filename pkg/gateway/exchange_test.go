@@ -1,0 +1,67 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
+	r := start(t, setup{})
+	c := r.connect()
+	c.post(pingBody)
+	x := newExchange(r.gateway, c.live(), "1", t.Context())
+	x.Notify(jsonMessage("notifications/tools/list_changed", `{}`))
+	if len(x.out) != 0 {
+		t.Error("a change of a list, which the hub tells itself, is on the stream")
+	}
+	x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
+	if len(x.out) != 1 {
+		t.Error("a log message is not on the stream")
+	}
+	for range 2 * streamQueue {
+		x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
+	}
+	if got := r.dropped("slow_reader"); got != streamQueue+1 {
+		t.Errorf("%v messages were dropped", got)
+	}
+	if _, err := x.Ask(t.Context(), jsonMessage("roots/list", `{}`)); err == nil || !strings.Contains(err.Error(), "it does not read its stream") {
+		t.Errorf("asked for: %v", err)
+	}
+
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x = newExchange(r.gateway, c.live(), "2", t.Context())
+	x.finish(jsonMessage("", ""))
+	x.serve(httptest.NewRecorder(), request)
+	before := r.dropped("no_stream")
+	x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
+	if got := r.dropped("no_stream"); got != before+1 || len(x.out) != 0 {
+		t.Errorf("a message that nobody reads is kept")
+	}
+	if _, err := x.Ask(t.Context(), jsonMessage("roots/list", `{}`)); err == nil || !strings.Contains(err.Error(), "it has no stream open") {
+		t.Errorf("asked for: %v", err)
+	}
+}
+
+func TestAServerStoppedByTheShutdownLeavesTheOutcomeUnknown(t *testing.T) {
+	r := start(t, setup{})
+	lost := fmt.Errorf("server %q %w", "one", upstream.ErrLost)
+	if e := r.gateway.callError(lost, nil); e.Message != lost.Error() {
+		t.Errorf("while it runs: %v", e)
+	}
+	r.gateway.Drain()
+	if e := r.gateway.callError(lost, nil); !strings.Contains(e.Message, "whether the request was carried out is not known") {
+		t.Errorf("while it stops: %v", e)
+	}
+	down := fmt.Errorf("server %q %w", "one", upstream.ErrDown)
+	if e := r.gateway.callError(down, nil); e.Message != down.Error() {
+		t.Errorf("a request that was not sent: %v", e)
+	}
+}
