@@ -213,7 +213,7 @@ func TestDemoStopsACallWhoseCallerGaveUp(t *testing.T) {
 		})
 		var level mcp.SetLevelRequest
 		level.Params.Level = mcp.LoggingLevelInfo
-		if err := c.SetLevel(t.Context(), level); err != nil { //nolint:staticcheck // legacy clients use it
+		if err := c.SetLevel(t.Context(), level); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()

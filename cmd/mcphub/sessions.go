@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -264,7 +265,7 @@ func (s sessionRow) print(w io.Writer) error {
 		{"session", s.SessionID}, {"state", s.State}, {"client", s.ClientName + " " + s.ClientVersion}, {"protocol", s.ProtocolVersion},
 		{"user agent", s.UserAgent}, {"address", s.IP}, {"cwd", s.Cwd}, {"project", s.Project},
 		{"created", stamp(s.CreatedAt)}, {"last activity", stamp(s.LastAccessedAt)}, {"expires in", s.expires()},
-		{"in flight", fmt.Sprint(s.InFlight)}, {"requests", fmt.Sprint(s.Requests)}, {"dirty", fmt.Sprint(s.Dirty)},
+		{"in flight", strconv.Itoa(s.InFlight)}, {"requests", strconv.FormatInt(s.Requests, 10)}, {"dirty", strconv.FormatBool(s.Dirty)},
 		{"log level", s.LogLevel}, {"subscriptions", strings.Join(s.Subscriptions, ", ")}, {"servers", strings.Join(s.Upstreams, ", ")},
 	} {
 		if text := strings.TrimSpace(plainText(row[1])); text != "" {

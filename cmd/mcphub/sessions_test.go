@@ -130,7 +130,7 @@ func TestEventsAreFollowedLive(t *testing.T) {
 	}
 	cancel()
 	go func() {
-		for range lines { //nolint:revive // what is under way still
+		for range lines { // what is under way still
 		}
 	}()
 	if status := <-ended; status != 0 {

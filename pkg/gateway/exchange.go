@@ -31,7 +31,7 @@ const streamQueue = 256
 // writeTimeout bounds each write to a client that does not read.
 const writeTimeout = 30 * time.Second
 
-func newExchange(g *Gateway, cs *clientSession, id jsonrpc.ID, call context.Context) *exchange {
+func newExchange(call context.Context, g *Gateway, cs *clientSession, id jsonrpc.ID) *exchange {
 	return &exchange{g: g, cs: cs, id: id, call: call, out: make(chan []byte, streamQueue),
 		done: make(chan jsonrpc.Message, 1), gone: make(chan struct{})}
 }

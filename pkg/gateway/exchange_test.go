@@ -14,7 +14,7 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	c.post(pingBody)
-	x := newExchange(r.gateway, c.live(), "1", t.Context())
+	x := newExchange(t.Context(), r.gateway, c.live(), "1")
 	x.Notify(jsonMessage("notifications/tools/list_changed", `{}`))
 	if len(x.out) != 0 {
 		t.Error("a change of a list, which the hub tells itself, is on the stream")
@@ -37,7 +37,7 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x = newExchange(r.gateway, c.live(), "2", t.Context())
+	x = newExchange(t.Context(), r.gateway, c.live(), "2")
 	x.finish(jsonMessage("", ""))
 	x.serve(httptest.NewRecorder(), request)
 	before := r.dropped("no_stream")

@@ -22,7 +22,7 @@ var errClientCancelled = errors.New("cancelled by the client")
 func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSession, lease *session.Lease, m jsonrpc.Message) {
 	ctx, op := g.tel.startServe(r, cs.id, lease.Session().ProtocolVersion, m)
 	ctx, cancel := cs.callContext(ctx)
-	x := newExchange(g, cs, m.ID, ctx)
+	x := newExchange(ctx, g, cs, m.ID)
 	if e := cs.begin(m.ID, cancel, g.cfg.maxInFlight()); e != nil {
 		cancel(nil)
 		lease.Release()

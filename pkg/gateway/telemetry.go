@@ -113,7 +113,7 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	if target != "" {
 		name += " " + target
 	}
-	ctx, op.span = t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer))
+	ctx, op.span = t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer)) //nolint:spancheck // ended by operation.end
 	if op.span.IsRecording() {
 		op.span.SetAttributes(serveAttributes(r, version, target, m)...)
 		op.session(sessionID)

@@ -12,6 +12,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
+// B6: so it did after a restart.
 func TestEndIsDurable(t *testing.T) {
 	path := t.TempDir()
 	dir := openDir(t, path)
@@ -115,6 +116,7 @@ func TestCleanupDoesNotFailForTheWriteOfAnotherSession(t *testing.T) {
 	})
 }
 
+// A1: what was dirty at the shutdown was lost.
 func TestCloseWritesWhatIsLeft(t *testing.T) {
 	path := t.TempDir()
 	dir := openDir(t, path)
@@ -170,6 +172,7 @@ func TestAFrozenStoreDelaysNobodyForLongerThanItsBound(t *testing.T) {
 	})
 }
 
+// C9: timers ran for ever.
 func TestRunEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()

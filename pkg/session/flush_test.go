@@ -16,6 +16,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
+// A2: a change could wait a quarter of an hour for the disk.
 func TestAChangeIsWrittenFlushIntervalAfterTheFirstMark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
@@ -44,6 +45,7 @@ func TestAChangeIsWrittenFlushIntervalAfterTheFirstMark(t *testing.T) {
 	})
 }
 
+// A10: the marks made during a write were cleared with it.
 func TestAChangeDuringAWriteIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
@@ -70,6 +72,7 @@ func TestAChangeDuringAWriteIsKept(t *testing.T) {
 	})
 }
 
+// A9: a failed write was neither tried again nor visible.
 func TestAFailedWriteIsTriedAgainWithoutAFurtherMark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, store := prometheus.NewPedanticRegistry(), newFaulty()
@@ -188,6 +191,7 @@ func TestARecordThatCannotBeWrittenDoesNotHoldUpTheOthers(t *testing.T) {
 	}
 }
 
+// A4: one change rewrote the whole store.
 func TestFlushCostFollowsTheDirtySessions(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{})
@@ -250,6 +254,7 @@ func TestUpdateDurablyReturnsOnlyWhenTheChangeIsStored(t *testing.T) {
 	}
 }
 
+// B6: a deleted session came back.
 func TestADeletedSessionIsNeverWrittenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()

@@ -76,7 +76,12 @@ func obey(t *testing.T, cfg session.Config, failing int) {
 		for i := range cfg.MaxSessions {
 			createFor(t, m, session.Session{ClientName: fmt.Sprint("probe", i/8)})
 		}
-		refused(t, m, session.Session{}, "global", cfg.MaxSessions)
+		if got := len(ids(m)); got != cfg.MaxSessions {
+			t.Errorf("there is room for %d sessions; want %d", got, cfg.MaxSessions)
+		}
+		if cfg.AtLimit != session.Evict {
+			refused(t, m, session.Session{}, "global", cfg.MaxSessions)
+		}
 	}
 }
 

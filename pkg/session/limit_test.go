@@ -281,6 +281,7 @@ func TestNobodyIsEvictedForAClientThatHasGone(t *testing.T) {
 	}
 }
 
+// C7: there was no limit.
 func TestConcurrentCreatesNeverExceedTheLimit(t *testing.T) {
 	for _, policy := range []session.AtLimit{session.Refuse, session.Evict} {
 		for name, cfg := range map[string]session.Config{"global": {MaxSessions: 10}, "client": {MaxSessionsPerClient: 10}} {

@@ -51,6 +51,7 @@ func (o *opener) expect(t *testing.T, opened int, closed ...session.Reason) {
 	}
 }
 
+// C6: two first requests could open two.
 func TestOfManyCallersOneOpensTheLiveHalf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &opener{during: func() error {

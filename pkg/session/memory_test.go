@@ -21,9 +21,11 @@ func realistic(i int) session.Session {
 		Capabilities: json.RawMessage(`{"roots":{"listChanged":true},"sampling":{},"elicitation":{"form":{}}}`),
 		Cwd:          fmt.Sprintf("/home/somebody/src/project-%d", i), Project: fmt.Sprintf("project-%d", i),
 		UserAgent: "claude-code/2.1.14 (linux; x64)", IP: fmt.Sprintf("10.1.%d.%d", i/256%256, i%256),
-		Metadata:  map[string]json.RawMessage{"window": json.RawMessage(fmt.Sprint(i))},
-		LogLevel:  "warning",
-		Upstreams: map[string]session.Upstream{"docs": {SessionID: fmt.Sprintf("6f1b2c3d-0000-4000-8000-%012d", i), ProtocolVersion: "2025-06-18"}},
+		Metadata: map[string]json.RawMessage{"window": json.RawMessage(fmt.Sprint(i))},
+		LogLevel: "warning",
+		Upstreams: map[string]session.Upstream{
+			"docs": {SessionID: fmt.Sprintf("6f1b2c3d-0000-4000-8000-%012d", i), ProtocolVersion: "2025-06-18"},
+		},
 	}
 }
 

@@ -67,6 +67,7 @@ func TestRestoreReadsNamesAndRunTheBodies(t *testing.T) {
 	})
 }
 
+// C6: or load it twice.
 func TestARequestBeforeItsSessionIsLoadedWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
@@ -162,6 +163,7 @@ func TestASessionThatCannotBeReadIsUnavailableAndTriedAgain(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
+// A5, A8: a torn record was dropped, at first silently and then for good.
 func TestADamagedRecordIsSetAsideAsItIsAndTheOthersLoad(t *testing.T) {
 	path, log, reg := t.TempDir(), new(syncBuffer), prometheus.NewPedanticRegistry()
 	bad := map[string]string{
@@ -236,6 +238,7 @@ func (u *unmovable) SetAside(ctx context.Context, key, reason string) error {
 	return u.Store.SetAside(ctx, key, reason)
 }
 
+// A12: a record did not say of which version it is.
 func TestARecordOfANewerSchemaIsLeftAloneAndSaid(t *testing.T) {
 	path, log, reg := t.TempDir(), new(syncBuffer), prometheus.NewPedanticRegistry()
 	newer := `{"sessionId":{"inAFormWeDoNotKnow":true},"schemaVersion":2}`
@@ -285,6 +288,7 @@ func TestUnknownMembersSurviveARewrite(t *testing.T) {
 	}
 }
 
+// A6, A7: what the index did not list was lost or invisible.
 func TestADirectoryOfMCPHubLiteLoadsAndWorks(t *testing.T) {
 	path := t.TempDir()
 	const id = "probe-99-a3c175f1"
@@ -403,6 +407,7 @@ func TestATimeInTheFutureMakesNoSessionImmortal(t *testing.T) {
 	})
 }
 
+// B4, B5: what was negotiated did not survive a restart.
 func TestARestartKeepsWhatIsNeededToGoOn(t *testing.T) {
 	path := t.TempDir()
 	dir := openDir(t, path)

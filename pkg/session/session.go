@@ -163,7 +163,7 @@ func decode(id string, data []byte) (Session, error) {
 	case s.ID != id:
 		return s, fmt.Errorf("the record says it is session %q, its name says %q", clip(s.ID, 64), id)
 	case s.CreatedAt <= 0 || s.LastAccessedAt <= 0:
-		return s, fmt.Errorf("createdAt or lastAccessedAt is missing")
+		return s, errors.New("createdAt or lastAccessedAt is missing")
 	}
 	if s.State == "" {
 		s.State = Ready

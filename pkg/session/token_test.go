@@ -20,6 +20,8 @@ import (
 )
 
 // Base32 has 5 bits per character: 100 in the id, 130 in the verifier.
+//
+// B12: an id had 32 bits.
 func TestTokenIsIDDotVerifierWithEnoughRandomBits(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	shape := regexp.MustCompile(`^[a-z2-7]{20}\.[a-z2-7]{26}$`)
@@ -102,6 +104,7 @@ func create2(store *faulty, t *testing.T, m *session.Manager) string {
 	return s.ID
 }
 
+// A15: the name of a file was the credential.
 func TestOnlyTheHashOfTheVerifierIsStored(t *testing.T) {
 	path := t.TempDir()
 	dir := openDir(t, path)
@@ -119,6 +122,7 @@ func TestOnlyTheHashOfTheVerifierIsStored(t *testing.T) {
 	}
 }
 
+// B1: an unknown id became a working session.
 func TestEveryRefusalIsTheSameAndCreatesNothing(t *testing.T) {
 	reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 	put(t, store, "probe-99-a3c175f1", fresh("probe-99-a3c175f1"))
@@ -164,6 +168,7 @@ func TestEveryRefusalIsTheSameAndCreatesNothing(t *testing.T) {
 	acquire(t, m, "probe-99-a3c175f1").Release()
 }
 
+// B11: a request could reach the session of another client.
 func TestASessionOpensOnlyToItsPrincipal(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	s, token, err := m.Create(t.Context(), session.Session{Principal: "alice"})

@@ -33,6 +33,7 @@ func TestATouchWithinTheThrottleIsDropped(t *testing.T) {
 	})
 }
 
+// A11: every request caused a write.
 func TestAMereTouchIsWrittenOnceItMovedAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
@@ -79,6 +80,7 @@ func stored(t *testing.T, store persist.Store, id string) (s session.Session) {
 	return s
 }
 
+// C2, C10: only the start of a request counted; a count of users could leak.
 func TestTheStartAndTheEndOfALeaseAreActivity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := session.New(new(persist.Memory), session.Config{})
@@ -146,6 +148,7 @@ func TestTheSweepEndsAnIdleSessionWithinAMinute(t *testing.T) {
 	})
 }
 
+// B8, C1, C2: a second stream closed the first; streams and calls were no activity.
 func TestALeasedSessionIsNeverIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, stop := running(t, newFaulty(), session.Config{MaxLifetime: -1})
@@ -175,6 +178,8 @@ func TestALeasedSessionIsNeverIdle(t *testing.T) {
 }
 
 // Otherwise a crash would make the sessions expire that were in use all along.
+//
+// A3: the stored access was stale, and a restart took the session for expired.
 func TestTheStoredAccessOfALeasedSessionIsAtMostTwoSweepsOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()

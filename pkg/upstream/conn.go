@@ -21,7 +21,7 @@ import (
 // wire moves whole messages to one server and back.
 type wire interface {
 	// call sends a request and returns the response to it. Whatever else the
-	// server sends meanwhile goes to receiver.receive.
+	// server sends meanwhile goes to Conn.receive.
 	call(ctx context.Context, c *call, message []byte) (jsonrpc.Message, error)
 	// send sends a notification or a response.
 	send(ctx context.Context, message []byte) error
@@ -37,12 +37,6 @@ type wire interface {
 	// done is closed when the connection is lost; err then says why.
 	done() <-chan struct{}
 	err() error
-}
-
-// receiver takes what the server sends except responses. related is the call
-// on whose stream it came, or nil.
-type receiver interface {
-	receive(related *call, m jsonrpc.Message)
 }
 
 // Conn is one initialized connection to a server. Its methods may be called

@@ -334,7 +334,7 @@ func (w *httpWire) stream(ctx context.Context, c *call, response *http.Response)
 			return m, err
 		}
 		before := cursor.last
-		again, derr := w.do(ctx, http.MethodGet, nil, cursor.last)
+		again, derr := w.do(ctx, http.MethodGet, nil, cursor.last) //nolint:bodyclose // resumed closes it
 		if derr != nil {
 			if err = derr; errors.Is(derr, ErrSessionGone) {
 				return m, fmt.Errorf("%w: %w", ErrLost, derr)

@@ -122,7 +122,7 @@ func (l *Link) connection(ctx context.Context) (*Conn, error) {
 			return c, nil
 		case f == nil:
 			f = &flight{over: make(chan struct{})}
-			ctx, f.cancel = context.WithCancelCause(ctx)
+			ctx, f.cancel = context.WithCancelCause(ctx) //nolint:fatcontext // the loop ends here
 			l.dialing = f
 			if c != nil {
 				l.forget(c)

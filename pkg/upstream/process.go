@@ -31,7 +31,7 @@ const (
 // startProcess starts the child of spec. A goroutine waits for its end, so that
 // it never stays a zombie, and then kills what is left of its group.
 func startProcess(spec Spec) (*process, error) {
-	cmd := exec.Command(spec.Command, spec.Args...) //nolint:gosec,noctx // the operator's configuration; ended by stop
+	cmd := exec.Command(spec.Command, spec.Args...) //nolint:noctx // the operator's configuration; ended by stop
 	cmd.Env = spec.Env
 	if cmd.Env == nil {
 		cmd.Env = []string{} // nil would mean: everything the hub has
