@@ -111,22 +111,22 @@ func (h *hub) run(ctx context.Context, l listeners) error {
 	mcp, side := newServer(h.endpoint(), log), newServer(h.side(l.endpoint()), log)
 	failed := make(chan error, 2)
 	var serving sync.WaitGroup
-	for server, listener := range map[*http.Server]net.Listener{mcp: l.mcp, side: l.side} {
+	serve := func(server *http.Server, listener net.Listener) {
 		serving.Go(func() {
 			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
 			}
 		})
 	}
+	serve(side, l.side)
 	// Workers outlive the requests they work for, so they do not end with ctx.
-	wctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	var manager, others sync.WaitGroup
+	w := newWorkers(context.WithoutCancel(ctx))
 	err := h.sessions.Restore(ctx)
 	if err == nil {
-		manager.Go(func() { _ = h.sessions.Run(wctx) })
-		others.Go(func() { _ = h.store.Run(wctx) })
-		others.Go(func() { _ = h.pool.Run(wctx) })
+		serve(mcp, l.mcp) // who came earlier waits: there is no moment in which a stored session is unknown
+		w.sessions.start(h.sessions.Run)
+		w.others.start(h.store.Run)
+		w.others.start(h.pool.Run)
 		h.ready.set("")
 		select {
 		case <-ctx.Done():
@@ -136,62 +136,21 @@ func (h *hub) run(ctx context.Context, l listeners) error {
 		}
 	}
 	h.ready.set("the hub is shutting down")
-	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.Limits.ShutdownTimeout)
-	defer cancel()
-	err = errors.Join(err, h.shutdown(sctx, mcp, func() {
-		stop()
-		manager.Wait()
-	}))
-	late := waitFor(sctx, &others)
-	err = errors.Join(err, late)
-	if late == nil { // the index is written by a worker until it has ended
-		err = errors.Join(err, h.store.Close())
+	ended := make(chan error, 1)
+	go func() { ended <- h.shutdown(context.WithoutCancel(ctx), w, mcp) }() // waited for, but not longer than the budget
+	select {
+	case serr := <-ended:
+		err = errors.Join(err, serr)
+	case <-time.After(h.cfg.Limits.ShutdownTimeout + time.Second):
+		err = errors.Join(err, errors.New("the shutdown hangs; is the disk of the data directory stuck? What was not acknowledged may be lost"))
 	}
+	_ = l.mcp.Close() // if it was never served
 	_ = side.Close()
 	serving.Wait()
 	if err == nil {
 		log.Info("stopped")
 	}
 	return errors.Join(err, h.tel.Shutdown(context.WithoutCancel(ctx)))
-}
-
-// shutdown ends the requests and writes what is left to write. What matters
-// most comes first: however long servers take to end, the sessions are stored.
-func (h *hub) shutdown(ctx context.Context, mcp *http.Server, stopWorkers func()) error {
-	h.gateway.Drain()
-	deadline, _ := ctx.Deadline()
-	dctx, cancel := context.WithTimeout(ctx, time.Until(deadline)*4/10)
-	defer cancel()
-	drained := mcp.Shutdown(dctx)
-	stopWorkers()
-	err := h.sessions.Close(ctx) // calls still under way get an error now
-	if drained != nil {
-		actx, cancel := context.WithTimeout(ctx, time.Until(deadline)/4)
-		defer cancel()
-		if mcp.Shutdown(actx) != nil {
-			_ = mcp.Close() // a reader that never reads
-		}
-		// What the last requests changed after the flush.
-		err = errors.Join(err, h.sessions.Flush(ctx))
-	}
-	if werr := h.gateway.Wait(ctx); werr != nil {
-		h.tel.Logger().Warn("some calls did not end in time")
-	}
-	return err
-}
-
-func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
-	done := make(chan struct{})
-	go func() { // ends with wg or with the process
-		wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return errors.New("the shutdown took longer than limits.shutdownTimeout; some servers may still be running")
-	}
 }
 
 // newServer makes an HTTP server with bounds on everything but the length of
