@@ -50,6 +50,9 @@ func (m *Manager) put(e *entry) {
 // drop takes a live entry away. The caller holds mu.
 func (m *Manager) drop(e *entry) {
 	delete(m.live, e.s.ID)
+	if m.restoring {
+		m.dropped[e.s.ID] = true
+	}
 	if m.clients[e.client]--; m.clients[e.client] == 0 {
 		delete(m.clients, e.client)
 	}

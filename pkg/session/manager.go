@@ -42,6 +42,7 @@ type Manager struct {
 	commits []*commit            // durable changes that wait for the next batch
 	answers map[string]time.Time // the marks that the batch being written answers; they are still dirty
 	pending map[string]bool      // stored, not loaded yet
+	dropped map[string]bool      // no longer live since Restore began to read the names
 	clients map[string]int       // live entries by client
 	counts  counts
 
@@ -87,6 +88,7 @@ func New(store persist.Store, cfg Config) *Manager {
 		live:    map[string]*entry{},
 		dirty:   map[string]time.Time{},
 		pending: map[string]bool{},
+		dropped: map[string]bool{},
 		clients: map[string]int{},
 		counts:  counts{closed: map[Reason]int64{}},
 		writing: make(chan struct{}, 1),

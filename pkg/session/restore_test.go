@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -360,6 +362,55 @@ func TestRestoreDoesNotBringBackWhatHasEnded(t *testing.T) {
 	check(t, m.Flush(t.Context()))
 	if got := keys(t, store); len(got) != 0 {
 		t.Errorf("the store holds %v", got)
+	}
+}
+
+// slowKeys does fn after it has read the names and before it yields them.
+type slowKeys struct {
+	persist.Store
+	fn func()
+}
+
+func (s *slowKeys) Keys(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		var names []string
+		for name := range s.Store.Keys(ctx) {
+			names = append(names, name)
+		}
+		if fn := s.fn; fn != nil {
+			s.fn = nil
+			fn()
+		}
+		for _, name := range names {
+			if !yield(name, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestASessionThatEndsWhileRestoreReadsTheNamesIsNotPending(t *testing.T) {
+	for name, meanwhile := range map[string]func(*testing.T, *session.Manager, string){
+		"of this process": func(t *testing.T, m *session.Manager, id string) { end(t, m, id) },
+		"stored before, found by another Restore": func(t *testing.T, m *session.Manager, _ string) {
+			check(t, m.Restore(t.Context()))
+			end(t, m, "s1")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := &slowKeys{Store: new(persist.Memory)}
+			m := session.New(store, session.Config{})
+			s, _ := create(t, m)
+			put(t, store, "s1", fresh("s1"))
+			store.fn = func() { meanwhile(t, m, s.ID) }
+			check(t, m.Restore(t.Context()))
+			for _, id := range keys(t, store) {
+				_ = m.Has(t.Context(), id) // load it
+			}
+			if _, restoring := m.All(); restoring != 0 || !slices.Equal(ids(m), keys(t, store)) {
+				t.Errorf("there are %v and %d to load, stored are %v", ids(m), restoring, keys(t, store))
+			}
+		})
 	}
 }
 

@@ -182,13 +182,18 @@ func (m *Manager) Restore(ctx context.Context) error {
 		names = append(names, id)
 	}
 	m.mu.Lock()
+	if m.restored { // by another call, and these names may be out of date
+		m.mu.Unlock()
+		return nil
+	}
 	for _, id := range names {
-		// A dirty session that is not live has ended; the store is yet to be told.
-		if m.live[id] == nil && !m.isDirty(id) {
+		// A dirty session that is not live has ended; the store is yet to be
+		// told. A dropped one may have ended after its name was read.
+		if m.live[id] == nil && !m.isDirty(id) && !m.dropped[id] {
 			m.pending[id] = true
 		}
 	}
-	m.restored, m.restoring = true, false
+	m.restored, m.restoring, m.dropped = true, false, nil
 	m.mu.Unlock()
 	span.SetAttributes(attribute.Int("mcphub.session.count", len(names)))
 	if len(names) > 0 {
