@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Dir is a Store that keeps each record in a file of its own, readable with
@@ -47,7 +48,9 @@ type Dir struct {
 	stale    chan struct{} // wakes Run; holds at most one message
 	unsynced atomic.Bool   // a name changed since the directory was last synced
 
-	asideUnsynced bool // the same for the quarantine; belongs to the writing token
+	sharedFrom    int       // records of a batch that are synced together
+	sharedAgain   time.Time // when batches may be synced together again; belongs to the writing token
+	asideUnsynced bool      // the same for the quarantine; belongs to the writing token
 
 	mu      sync.Mutex
 	keys    map[string]struct{}
@@ -111,6 +114,8 @@ func newDir(root *os.Root, lock *os.File, cfg DirConfig) *Dir {
 		closed:   make(chan struct{}),
 		stale:    make(chan struct{}, 1),
 		keys:     make(map[string]struct{}),
+
+		sharedFrom: sharedFrom,
 	}
 }
 

@@ -20,6 +20,7 @@ type files interface {
 	rename(from, to string) error
 	remove(name string) error
 	syncDir(name string) error
+	barrier() (syncAll func() error, err error) // see dir_shared.go
 }
 
 type file interface {
@@ -61,23 +62,29 @@ func syncAndClose(dir *os.File) error {
 // storage before it gets its own. The name itself lasts from the next syncDir.
 func replace(f files, name string, data []byte) error {
 	temp := tempFor(name)
-	if err := writeNew(f, temp, data); err != nil {
+	if err := writeNew(f, temp, data, true); err != nil {
 		return err
 	}
+	return named(f, temp, name)
+}
+
+// named gives a file its name, or removes it.
+func named(f files, temp, name string) error {
 	if err := f.rename(temp, name); err != nil {
 		return errors.Join(err, f.remove(temp))
 	}
 	return nil
 }
 
-// writeNew leaves no file behind when it fails.
-func writeNew(f files, name string, data []byte) error {
+// writeNew leaves no file behind when it fails. Without sync somebody else
+// brings it to stable storage.
+func writeNew(f files, name string, data []byte, sync bool) error {
 	w, err := f.create(name)
 	if err != nil {
 		return err
 	}
 	_, err = w.Write(data)
-	if err == nil {
+	if err == nil && sync {
 		err = w.Sync()
 	}
 	if err = errors.Join(err, w.Close()); err != nil {

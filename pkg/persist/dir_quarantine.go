@@ -46,7 +46,7 @@ func (d *Dir) move(key, reason string) error {
 		return err
 	}
 	text := time.Now().UTC().Format(time.RFC3339) + " " + reason + "\n"
-	if err := writeNew(d.files, to+".reason", []byte(text)); err != nil {
+	if err := writeNew(d.files, to+".reason", []byte(text), true); err != nil {
 		return err
 	}
 	d.unsynced.Store(true)

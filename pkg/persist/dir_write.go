@@ -26,8 +26,7 @@ func (d *Dir) Apply(ctx context.Context, changes []Change) error {
 
 // write adds to failed what did not work.
 func (d *Dir) write(changes []Change, failed failures) {
-	errs := make([]error, len(changes))
-	each(len(changes), func(i int) { errs[i] = d.writeOne(changes[i]) })
+	errs := d.writeChanges(changes)
 	d.remember(changes, errs)
 	for i, err := range errs {
 		if err != nil {

@@ -125,7 +125,9 @@ func TestAProcessWithoutDescriptorsIsNamedAndPasses(t *testing.T) {
 		value, ok, getErr := o.dir.Get(t.Context(), "kept")
 		deleteErr := o.dir.Apply(t.Context(), []persist.Change{del("deleted")})
 		release() // the checks need some themselves
-		o.check(t, err, syscall.EMFILE)
+		if left == 0 || err != nil { // with some left, one file after the other may just do
+			o.check(t, err, syscall.EMFILE)
+		}
 		if left == 0 && (ok || !errors.Is(getErr, syscall.EMFILE)) {
 			t.Errorf("Get = ok %v, %v; want EMFILE rather than a missing record", ok, getErr)
 		}

@@ -85,6 +85,13 @@ func (f *faulty) syncDir(name string) error {
 	return f.do("syncDir", name, nothing)
 }
 
+func (f *faulty) barrier() (func() error, error) {
+	if err := f.do("barrier", "", nothing); err != nil {
+		return nil, err
+	}
+	return func() error { return f.do("syncAll", "", nothing) }, nil
+}
+
 type faultyFile struct {
 	file
 	files *faulty

@@ -196,7 +196,7 @@ func (l *ledger) answered(err error) bool {
 func (l *ledger) batch() []persist.Change {
 	var changes []persist.Change
 	onlyDelete := rand.IntN(4) == 0
-	for range 1 + rand.IntN(12) {
+	for range 1 + rand.IntN(24) {
 		key := fmt.Sprintf("%s-%d", l.name, rand.IntN(40))
 		if _, twice := l.inFlight[key]; twice {
 			continue
