@@ -45,8 +45,9 @@ type Live interface {
 }
 
 // touchStored is how far lastAccessedAt may run ahead of its stored copy
-// before a mere touch is worth a write.
-const touchStored = time.Minute
+// before a mere touch is worth a write: a small part of what would make the
+// session expire.
+func (c Config) touchStored() time.Duration { return min(time.Minute, c.idleTimeout()/4) }
 
 func (c Config) idleTimeout() time.Duration     { return cmp.Or(c.IdleTimeout, 30*time.Minute) }
 func (c Config) cleanupInterval() time.Duration { return cmp.Or(c.CleanupInterval, time.Minute) }

@@ -162,7 +162,7 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 		b.access[s.ID] = s.LastAccessedAt
 		b.changes = append(b.changes, persist.Change{Key: s.ID, Value: value})
 	}
-	err := m.store.Apply(ctx, b.changes)
+	err := m.apply(ctx, b.changes)
 	if partial, ok := errors.AsType[*persist.BatchError](err); ok {
 		for id, err := range partial.Failed {
 			failures[id] = err
@@ -181,6 +181,25 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 	}
 	err = fmt.Errorf("flush: %d of %d sessions could not be written: %w", len(failures), count, anyOf(failures))
 	return failed(span, err)
+}
+
+// apply is the store's Apply, but it returns when ctx ends, even if the store
+// hangs in a system call. What the store may still write then counts as failed
+// and is written again.
+func (m *Manager) apply(ctx context.Context, changes []persist.Change) error {
+	done := make(chan error, 1)
+	go func() { done <- m.store.Apply(ctx, changes) }() // ends with the store's call; Stores let one write at a time
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	default:
+		return fmt.Errorf("the store did not answer in time: %w", context.Cause(ctx))
+	}
 }
 
 // settle tells the waiting callers how their write went and marks again what

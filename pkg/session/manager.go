@@ -187,16 +187,43 @@ type Info struct {
 // All returns every loaded session, ordered by id, and how many stored ones
 // are still to be loaded.
 func (m *Manager) All() (sessions []Info, restoring int) {
+	sessions, _, restoring = m.List("", 0)
+	return sessions, restoring
+}
+
+// copied is how many sessions are copied with the lock held: requests wait.
+const copied = 500
+
+// List returns up to limit loaded sessions whose ids come after the given one,
+// ordered by id; without a limit, 0, all of them. It also returns how many
+// loaded ones there are and how many stored ones are still to be loaded.
+func (m *Manager) List(after string, limit int) (page []Info, count, restoring int) {
 	m.mu.Lock()
+	entries := make([]*entry, 0, len(m.live))
 	for _, e := range m.live {
 		if e.published {
-			sessions = append(sessions, m.info(e))
+			entries = append(entries, e)
 		}
 	}
-	restoring = len(m.pending)
+	count, restoring = len(entries), len(m.pending)
 	m.mu.Unlock()
-	slices.SortFunc(sessions, func(a, b Info) int { return strings.Compare(a.ID, b.ID) })
-	return sessions, restoring
+	// An entry's id never changes.
+	entries = slices.DeleteFunc(entries, func(e *entry) bool { return e.s.ID <= after })
+	slices.SortFunc(entries, func(a, b *entry) int { return strings.Compare(a.s.ID, b.s.ID) })
+	if limit > 0 {
+		entries = entries[:min(len(entries), limit)]
+	}
+	page = make([]Info, 0, len(entries))
+	for some := range slices.Chunk(entries, copied) {
+		m.mu.Lock()
+		for _, e := range some {
+			if e.ended == "" {
+				page = append(page, m.info(e))
+			}
+		}
+		m.mu.Unlock()
+	}
+	return page, count, restoring
 }
 
 // Info returns the session id as All would.
@@ -275,7 +302,7 @@ func (m *Manager) touch(e *entry, now time.Time) {
 		return
 	}
 	e.s.LastAccessedAt = ms
-	if ms-e.stored >= touchStored.Milliseconds() {
+	if ms-e.stored >= m.cfg.touchStored().Milliseconds() {
 		m.mark(e.s.ID)
 	}
 }

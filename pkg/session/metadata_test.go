@@ -101,7 +101,6 @@ func TestMetadataSurvivesARestart(t *testing.T) {
 	m = restored(t, store, session.Config{})
 	acquire(t, m, token).Release()
 	got := get(t, m, s.ID).Metadata
-	want["text"] = json.RawMessage(`"\u00e9 \u003c"`) // the same text
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("after the restart the metadata is %.1000s; want %.1000s", got, want)
 	}

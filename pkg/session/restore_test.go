@@ -278,7 +278,7 @@ func TestUnknownMembersSurviveARewrite(t *testing.T) {
 		got := record(t, store, "s1")
 		for _, want := range []string{
 			`"big":12345678901234567890123`, `"deep":{"a":[1.0,{"b":null}]}`, `"number":1e400`,
-			`"number":9007199254740993`, `"text":"\u00e9\u003c"`, `"zero":0.10`, `"clientname":"not ours"`,
+			`"number":9007199254740993`, `"text":"\u00e9<"`, `"zero":0.10`, `"clientname":"not ours"`,
 			`"clientName":"renamed"`, `"schemaVersion":1`,
 		} {
 			if !strings.Contains(got, want) {

@@ -113,12 +113,12 @@ func encode(s Session) ([]byte, error) {
 		s.Metadata = map[string]json.RawMessage{}
 	}
 	s.SchemaVersion = SchemaVersion
-	b, err := json.Marshal(s)
+	b, err := marshal(s)
 	if err != nil {
 		return nil, err
 	}
 	if len(s.unknown) > 0 {
-		extra, err := json.Marshal(s.unknown)
+		extra, err := marshal(s.unknown)
 		if err != nil {
 			return nil, err
 		}
@@ -130,6 +130,23 @@ func encode(s Session) ([]byte, error) {
 		return nil, errors.New("the record would be nested too deeply")
 	}
 	return b, nil
+}
+
+// marshal is json.Marshal without the escapes for HTML, which would make a
+// record several times as large as what it holds.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// CheckRecord reports why data could not be loaded as the stored record of the
+// session id, or nil if it could.
+func CheckRecord(id string, data []byte) error {
+	_, err := decode(id, data)
+	return err
 }
 
 // newerError is the refusal to read a record of a later version of mcphub.

@@ -58,6 +58,9 @@ type Conn struct {
 	last  int64 // the id last given
 	calls map[jsonrpc.ID]*call
 
+	abandoned map[jsonrpc.ID]time.Time               // calls given up that the server may still be at, and until when that is to be feared
+	asked     map[jsonrpc.ID]context.CancelCauseFunc // questions of the server that wait for an answer
+
 	// Goroutines that ask a client, that only send an answer, that send a cancellation.
 	questions, answers, cancellations int
 }
@@ -96,7 +99,8 @@ func (d dialer) dial(ctx context.Context, sink Sink, who Identity, resume Bound)
 	spec := d.spec
 	ctx, cancel := context.WithTimeoutCause(ctx, spec.connectTimeout(), errConnectTimeout)
 	defer cancel()
-	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: sink, calls: map[jsonrpc.ID]*call{}}
+	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: sink, calls: map[jsonrpc.ID]*call{},
+		abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
 	d.count(+1)
 	c.lost = func() { d.count(-1) }
 	// What the connection does on its own is no part of the trace of whoever needed it first.
@@ -113,7 +117,9 @@ func (d dialer) dial(ctx context.Context, sink Sink, who Identity, resume Bound)
 		c.wire = w
 		w.run() // not earlier: what it reads may need an answer over c.wire
 	}
-	if resume.SessionID != "" && spec.URL != "" {
+	if resume.SessionID != "" && spec.URL != "" && supported(resume.ProtocolVersion) {
+		// The server has seen the ids of an earlier process; they must not come again.
+		c.last = time.Now().UnixMilli() << 10
 		c.init.ProtocolVersion = resume.ProtocolVersion
 		c.wire.negotiated(resume.ProtocolVersion)
 	} else if err := c.initialize(ctx, who); err != nil {
@@ -216,6 +222,9 @@ const (
 	cancelTimeout = 2 * time.Second // Close waits for it
 )
 
+// maxAbandoned bounds the calls given up that are remembered.
+const maxAbandoned = 1024
+
 // Request is a call to a server.
 type Request struct {
 	Method string
@@ -263,6 +272,11 @@ func (c *Conn) abandon(ctx context.Context, id jsonrpc.ID, method string) error 
 	if method == string(mcp.MethodInitialize) { // must not be cancelled, specification 2025-11-25, basic/utilities/cancellation
 		return cause
 	}
+	c.mu.Lock()
+	if len(c.abandoned) < maxAbandoned { // enough to know that there are some
+		c.abandoned[id] = time.Now().Add(c.spec.callTimeout())
+	}
+	c.mu.Unlock()
 	params := fmt.Appendf(nil, `{"requestId":%s,"reason":%s}`, id, jsonrpc.String(reasonText(cause)))
 	c.start(&c.cancellations, math.MaxInt, func(context.Context) {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), cancelTimeout, ErrTimeout)

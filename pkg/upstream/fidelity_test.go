@@ -128,11 +128,11 @@ func TestIdsAreUniqueOnAConnection(t *testing.T) {
 	})
 }
 
-func TestParamsThatAreNoObjectAreRefused(t *testing.T) {
+func TestParamsWhoseMetaCannotBeReadAreRefused(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	c := newEnv(t, h.spec()).connect(t, nil)
-	for _, params := range []string{`[1]`, `{"_meta":3}`, `{"_meta":{"progressToken":1,"progressToken":2}}`, `{"_meta":{},"_meta":{}}`} {
+	for _, params := range []string{`{"_meta":3}`, `{"_meta":{"progressToken":1,"progressToken":2}}`, `{"_meta":{},"_meta":{}}`} {
 		_, err := c.Call(t.Context(), Request{Method: "tools/call", Params: json.RawMessage(params)})
 		if e := jsonrpc.AsError(err); err == nil || e.Code != jsonrpc.CodeInvalidParams {
 			t.Errorf("%s: %v", params, err)

@@ -69,6 +69,7 @@ func newHTTPWire(d dialer, c *Conn, session string) *httpWire {
 func newHTTPClient() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // documented
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 64
+	t.IdleConnTimeout = 4 * time.Second // shorter than servers keep them: Node.js closes after 5 s, maybe under a request
 	return &http.Client{
 		Transport:     t,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -273,6 +274,10 @@ func (w *httpWire) answer(ctx context.Context, c *call, response *http.Response)
 		return w.stream(ctx, c, response)
 	case kind == typeJSON:
 		m, err := w.object(ctx, c, response)
+		if err == nil && response.StatusCode == http.StatusBadRequest && w.deniesSession(m) {
+			w.lose(ErrSessionGone)
+			return jsonrpc.Message{}, ErrSessionGone
+		}
 		if ok || err == nil { // an error status may come with a JSON-RPC error
 			return m, err
 		}
@@ -282,6 +287,13 @@ func (w *httpWire) answer(ctx context.Context, c *call, response *http.Response)
 		return jsonrpc.Message{}, fmt.Errorf("%w: it refuses the hub with HTTP status %s; check the headers configured for it", ErrProtocol, status(response))
 	}
 	return jsonrpc.Message{}, fmt.Errorf("%w: HTTP status %s, content type %.40q", ErrProtocol, status(response), kind)
+}
+
+// deniesSession recognizes servers that answer an unknown session with 400 and
+// an error to no request, where the standard says 404: some SDKs have done so.
+func (w *httpWire) deniesSession(m jsonrpc.Message) bool {
+	return w.bound() != "" && m.ID == jsonrpc.Null && m.Error != nil &&
+		strings.Contains(strings.ToLower(jsonrpc.ParseError(m.Error).Message), "session")
 }
 
 // adopt takes the session that the server gives with its answer to initialize.

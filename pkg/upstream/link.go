@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -34,6 +35,9 @@ type Link struct {
 	conn    *Conn // of its own
 	resume  Bound
 	dialing *flight // not nil while somebody connects
+	failure error   // why the last attempts to connect failed
+	failed  int     // how many in a row
+	next    time.Time
 	closed  bool
 	end     bool // what Close was told
 }
@@ -106,9 +110,16 @@ func (l *Link) Close(end bool) {
 // connection returns the connection to use. Of several callers one connects,
 // and the others share its success or failure.
 func (l *Link) connection(ctx context.Context) (*Conn, error) {
-	shared, err := l.server.ready(ctx)
-	if err != nil || !l.Isolated() {
-		return shared, err
+	if !l.Isolated() {
+		return l.server.ready(ctx)
+	}
+	l.mu.Lock()
+	own := l.conn
+	l.mu.Unlock()
+	if own == nil || isClosed(own.Done()) { // one that works does not depend on the hub's own
+		if _, err := l.server.ready(ctx); err != nil {
+			return nil, err
+		}
 	}
 	for {
 		l.mu.Lock()
@@ -120,6 +131,10 @@ func (l *Link) connection(ctx context.Context) (*Conn, error) {
 		case c != nil && !isClosed(c.Done()):
 			l.mu.Unlock()
 			return c, nil
+		case f == nil && time.Now().Before(l.next):
+			err := l.failure
+			l.mu.Unlock()
+			return nil, err
 		case f == nil:
 			f = &flight{over: make(chan struct{})}
 			ctx, f.cancel = context.WithCancelCause(ctx) //nolint:fatcontext // the loop ends here
@@ -162,6 +177,15 @@ func (l *Link) connect(ctx context.Context, f *flight) {
 	l.mu.Lock()
 	l.dialing = nil
 	closed, end := l.closed, l.end
+	switch {
+	case err == nil:
+		l.failure, l.failed, l.next = nil, 0, time.Time{}
+	case ctx.Err() == nil:
+		// What fails at once must not be started again with every call.
+		l.failure = err
+		l.next = time.Now().Add(min(maxPause, firstPause<<min(l.failed, 10)))
+		l.failed++
+	}
 	if err == nil && !closed {
 		l.conn, l.resume, f.conn = c, c.Bound(), c
 	}
@@ -185,9 +209,18 @@ func (l *Link) introduce(ctx context.Context, c *Conn, resumed Bound) error {
 		return nil // the server remembers
 	}
 	if l.cfg.OnReady != nil {
+		ctx, cancel := context.WithTimeoutCause(ctx, l.server.spec.connectTimeout(), errConnectTimeout)
+		defer cancel()
 		return l.cfg.OnReady(ctx, c)
 	}
 	return nil
+}
+
+// Connect makes the Link's own connection, if it has none yet, so that what the
+// server has to say arrives before the first call. A shared one is there anyway.
+func (l *Link) Connect(ctx context.Context) error {
+	_, err := l.connection(ctx)
+	return err
 }
 
 // drop gives up a connection whose session the server does not know any more.

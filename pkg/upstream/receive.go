@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -15,6 +17,8 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 	switch {
 	case m.Method == "notifications/progress":
 		c.progress(m)
+	case m.Method == "notifications/cancelled":
+		c.withdrawn(m)
 	case m.Method == "ping" && m.Kind() == jsonrpc.Request:
 		c.answer(m.ID, json.RawMessage(`{}`), nil)
 	case m.Kind() == jsonrpc.Request:
@@ -26,19 +30,32 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 
 // sinkFor finds out whom a message concerns: the call on whose stream it came,
 // or the only call there is, or nobody in particular. News of a shared server
-// are for everybody, even while only one has a call under way.
+// are for everybody, even while only one has a call under way. And a server may
+// still be at work for a client that has given its call up: what a shared one
+// says then is not given to another.
 func (c *Conn) sinkFor(related *call, method string) Sink {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if isNews(method) && (related == nil || c.spec.isolation() == Shared) {
 		return c.sink
 	}
-	if related == nil && len(c.calls) == 1 {
+	if related == nil && len(c.calls) == 1 && (c.spec.isolation() == PerSession || !c.haunted(time.Now())) {
 		for _, cl := range c.calls {
 			related = cl
 		}
 	}
 	return c.sinkOf(related)
+}
+
+// haunted reports whether the server may still be at work for a call that was
+// given up. The caller holds mu.
+func (c *Conn) haunted(now time.Time) bool {
+	for id, until := range c.abandoned {
+		if now.After(until) {
+			delete(c.abandoned, id)
+		}
+	}
+	return len(c.abandoned) > 0
 }
 
 // sinkOf is the sink of cl, which may be nil.
@@ -89,14 +106,46 @@ func (c *Conn) progress(m jsonrpc.Message) {
 // ask has sink answer a request of the server. Too many at once are refused.
 func (c *Conn) ask(sink Sink, m jsonrpc.Message) {
 	m.Params = bytes.Clone(m.Params)
-	started := c.start(&c.questions, maxQuestions, func(ctx context.Context) {
+	ctx, withdraw := context.WithCancelCause(c.quit)
+	c.mu.Lock()
+	c.asked[m.ID] = withdraw // before the next message can withdraw it
+	c.mu.Unlock()
+	forget := func() {
+		c.mu.Lock()
+		delete(c.asked, m.ID)
+		c.mu.Unlock()
+		withdraw(nil)
+	}
+	started := c.start(&c.questions, maxQuestions, func(context.Context) {
 		ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 		defer cancel()
 		result, err := sink.Ask(ctx, m)
-		c.respond(m.ID, result, err)
+		defer forget()
+		if !errors.Is(context.Cause(ctx), errWithdrawn) { // which wants no response
+			c.respond(m.ID, result, err)
+		}
 	})
 	if !started {
+		forget()
 		c.answer(m.ID, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub is waiting for too many answers of clients"))
+	}
+}
+
+// errWithdrawn is the cause of a question that the server does not want answered
+// any more.
+var errWithdrawn = errors.New("the server has withdrawn its question")
+
+// withdrawn ends a question of the server that the server has cancelled.
+func (c *Conn) withdrawn(m jsonrpc.Message) {
+	fields, err := jsonrpc.Fields(m.Params, "requestId")
+	if err != nil || fields[0] == nil {
+		return
+	}
+	c.mu.Lock()
+	withdraw := c.asked[jsonrpc.ID(fields[0])]
+	c.mu.Unlock()
+	if withdraw != nil {
+		withdraw(errWithdrawn)
 	}
 }
 
@@ -145,6 +194,7 @@ func (c *Conn) start(n *int, limit int, fn func(context.Context)) bool {
 func (c *Conn) deliver(m jsonrpc.Message) {
 	c.mu.Lock()
 	cl := c.calls[m.ID]
+	delete(c.abandoned, m.ID) // it is done with that
 	c.mu.Unlock()
 	if cl == nil {
 		c.tel.unmatched("response") // to a cancelled call, or to none

@@ -83,7 +83,7 @@ func (o operation) end(response jsonrpc.Message, err error) {
 		case err != nil:
 			text = err.Error()
 		case response.Error != nil:
-			e := jsonrpc.ParseError(response.Error)
+			e := refusal(response.Error)
 			text = e.Message
 			o.span.SetAttributes(semconv.RPCResponseStatusCode(strconv.Itoa(e.Code)))
 		}
