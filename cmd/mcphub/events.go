@@ -36,7 +36,7 @@ named.`,
 			}
 			if id != "" {
 				var list struct{ Events []sessionEvent }
-				if err := c.get(cmd.Context(), "/api/v1/sessions/"+url.PathEscape(id)+"/events", &list); err != nil {
+				if err := c.get(cmd.Context(), sessionPath(id)+"/events", &list); err != nil {
 					return err
 				}
 				for _, ev := range list.Events {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -39,7 +40,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return 0
 	}
 	fmt.Fprintln(stderr, "mcphub:", err)
-	if _, ok := errors.AsType[usageError](err); ok {
+	// cobra has no type for a command or argument that it does not know.
+	if _, ok := errors.AsType[usageError](err); ok || strings.HasPrefix(err.Error(), "unknown command") || strings.Contains(err.Error(), "arg(s), received") {
 		return 2
 	}
 	return 1
@@ -49,6 +51,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
+
+// needsSubcommand is for commands that do nothing by themselves.
+func needsSubcommand(cmd *cobra.Command, _ []string) error {
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	return usageError{fmt.Errorf("%s needs one of: %s", cmd.CommandPath(), strings.Join(names, ", "))}
+}
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{

@@ -59,13 +59,13 @@ func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer
 	if err != nil {
 		return usageError{err}
 	}
-	h, err := wire(cfg, tel)
-	if err != nil {
+	l, err := listen(ctx, cfg.Listen, cfg.Admin.Listen)
+	if err != nil { // before anything is written
 		return errors.Join(err, tel.Shutdown(ctx))
 	}
-	l, err := listen(ctx, cfg.Listen, cfg.Admin.Listen)
+	h, err := wire(cfg, tel)
 	if err != nil {
-		return errors.Join(err, h.store.Close(), tel.Shutdown(ctx))
+		return errors.Join(err, l.mcp.Close(), l.side.Close(), tel.Shutdown(ctx))
 	}
 	tel.Logger().InfoContext(ctx, "mcphub starts", "version", buildVersion(), "config", file, "data_dir", cfg.DataDir,
 		"endpoint", l.endpoint(), "admin", l.admin(), "servers", len(cfg.Servers))
@@ -92,8 +92,18 @@ func listen(ctx context.Context, mcp, side string) (listeners, error) {
 	return l, nil
 }
 
-func (l listeners) endpoint() string { return "http://" + l.mcp.Addr().String() + "/mcp" }
-func (l listeners) admin() string    { return "http://" + l.side.Addr().String() + "/" }
+func (l listeners) endpoint() string { return "http://" + reachable(l.mcp.Addr().String()) + "/mcp" }
+func (l listeners) admin() string    { return "http://" + reachable(l.side.Addr().String()) + "/" }
+
+// reachable is an address to connect to from this machine: that of the loopback
+// interface where one listens on all of them.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address
+}
 
 // warnOpen says what it means to listen on more than this machine.
 func warnOpen(log *slog.Logger, l listeners) {
@@ -141,7 +151,7 @@ func (h *hub) run(ctx context.Context, l listeners) error {
 	select {
 	case serr := <-ended:
 		err = errors.Join(err, serr)
-	case <-time.After(h.cfg.Limits.ShutdownTimeout + time.Second):
+	case <-time.After(h.budget() + time.Second):
 		err = errors.Join(err, errors.New("the shutdown hangs; is the disk of the data directory stuck? What was not acknowledged may be lost"))
 	}
 	_ = l.mcp.Close() // if it was never served
@@ -150,8 +160,16 @@ func (h *hub) run(ctx context.Context, l listeners) error {
 	if err == nil {
 		log.Info("stopped")
 	}
-	return errors.Join(err, h.tel.Shutdown(context.WithoutCancel(ctx)))
+	tctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.Limits.ShutdownTimeout/10)
+	defer cancel()
+	if terr := h.tel.Shutdown(tctx); terr != nil { // a collector that hangs is no failure of the hub
+		log.Warn("the last telemetry was not exported", "err", terr)
+	}
+	return err
 }
+
+// budget is what a shutdown may take before the last telemetry is exported.
+func (h *hub) budget() time.Duration { return h.cfg.Limits.ShutdownTimeout * 8 / 10 }
 
 // newServer makes an HTTP server with bounds on everything but the length of
 // an answer, which may be a stream.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -22,6 +23,8 @@ func newSessionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sessions",
 		Short: "Look at the client sessions of a running hub, and end them",
+		Args:  cobra.NoArgs,
+		RunE:  needsSubcommand,
 		Long: `sessions talks to the admin listener of a running hub, by default on
 127.0.0.1:7789. A session is named by the public half of its id, the part before
 the dot; nobody can use the session with it.`,
@@ -43,6 +46,9 @@ func newSessionsList(c *adminClient) *cobra.Command {
   mcphub sessions list --overdue --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
 			sessions, restoring, err := c.sessions(cmd.Context())
 			if err != nil {
 				return err
@@ -68,7 +74,7 @@ func newSessionsShow(c *adminClient) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var s sessionRow
-			if err := c.get(cmd.Context(), "/api/v1/sessions/"+public(args[0]), &s); err != nil {
+			if err := c.get(cmd.Context(), sessionPath(args[0]), &s); err != nil {
 				return err
 			}
 			if asJSON {
@@ -94,6 +100,9 @@ asks before it does so; --yes answers for you.`,
   mcphub sessions kill --overdue --yes
   mcphub sessions kill --client inspector --idle-longer-than 1h`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
 			if (len(args) == 0) == f.empty() {
 				return usageError{errors.New("name sessions or give a filter, one of both; mcphub sessions list shows what there is")}
 			}
@@ -130,7 +139,7 @@ func killAll(ctx context.Context, c *adminClient, w io.Writer, ids []string, asJ
 	var failed error
 	for _, id := range ids {
 		id = public(id)
-		err := c.do(ctx, http.MethodDelete, "/api/v1/sessions/"+id, nil)
+		err := c.do(ctx, http.MethodDelete, sessionPath(id), nil)
 		result, text := map[string]any{"sessionId": id, "ended": err == nil}, "ended"
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", id, err))
@@ -164,6 +173,9 @@ func public(id string) string {
 	return id
 }
 
+// sessionPath is the resource of a session in the API.
+func sessionPath(id string) string { return "/api/v1/sessions/" + url.PathEscape(public(id)) }
+
 // sessionFilter chooses sessions.
 type sessionFilter struct {
 	client  string
@@ -175,6 +187,14 @@ func (f *sessionFilter) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&f.client, "client", "", "sessions of clients whose name contains `text`")
 	flags.DurationVar(&f.idle, "idle-longer-than", 0, "sessions with nothing in flight for `duration`, such as 10m")
 	flags.BoolVar(&f.overdue, "overdue", false, "sessions that should have ended by now")
+}
+
+// check refuses a filter that would choose everything by mistake.
+func (f *sessionFilter) check() error {
+	if f.idle < 0 {
+		return usageError{errors.New("--idle-longer-than must be a positive duration, such as 10m")}
+	}
+	return nil
 }
 
 func (f *sessionFilter) empty() bool { return *f == sessionFilter{} }
@@ -254,7 +274,7 @@ func printSessions(w io.Writer, sessions []sessionRow, restoring int) error {
 
 func (s sessionRow) expires() string {
 	if s.ExpiresAt == 0 {
-		return "in use"
+		return "never"
 	}
 	return time.Until(time.UnixMilli(s.ExpiresAt)).Round(time.Second).String()
 }
@@ -312,18 +332,27 @@ func (c *adminClient) base() string {
 		address = "127.0.0.1:7789"
 	}
 	if !strings.Contains(address, "://") {
-		address = "http://" + address
+		address = "http://" + reachable(address)
 	}
 	return strings.TrimSuffix(address, "/")
 }
 
+// sessions reads the whole list, page by page.
 func (c *adminClient) sessions(ctx context.Context) (all []sessionRow, restoring int, err error) {
-	var list struct {
-		Sessions  []sessionRow `json:"sessions"`
-		Restoring int          `json:"restoring"`
+	for after := ""; ; {
+		var page struct {
+			Sessions  []sessionRow `json:"sessions"`
+			Restoring int          `json:"restoring"`
+			Next      string       `json:"next"`
+		}
+		if err := c.get(ctx, "/api/v1/sessions?limit=5000&after="+url.QueryEscape(after), &page); err != nil {
+			return nil, 0, err
+		}
+		all, restoring = append(all, page.Sessions...), page.Restoring
+		if after = page.Next; after == "" {
+			return all, restoring, nil
+		}
 	}
-	err = c.get(ctx, "/api/v1/sessions", &list)
-	return list.Sessions, list.Restoring, err
 }
 
 func (c *adminClient) get(ctx context.Context, path string, v any) error {

@@ -88,7 +88,7 @@ func (s *settings) find(lookup func(string) (string, bool)) (string, error) {
 }
 
 func newConfigCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Work with the configuration file"}
+	cmd := &cobra.Command{Use: "config", Short: "Work with the configuration file", Args: cobra.NoArgs, RunE: needsSubcommand}
 	var s settings
 	check := &cobra.Command{
 		Use:   "check",

@@ -13,7 +13,7 @@ import (
 // within the configured budget. What matters most comes first: however long
 // servers take to end, the sessions are stored.
 func (h *hub) shutdown(ctx context.Context, w *workers, mcp *http.Server) error {
-	budget := h.cfg.Limits.ShutdownTimeout
+	budget := h.budget()
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	h.gateway.Drain()

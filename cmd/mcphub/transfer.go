@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/config"
 	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
 const transferHelp = `
@@ -34,7 +36,7 @@ func newSessionsExport() *cobra.Command {
   mcphub sessions export --data-dir /var/lib/mcphub --output sessions.jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := openSessions(s)
+			store, err := openSessions(s, true)
 			if err != nil {
 				return err
 			}
@@ -50,10 +52,8 @@ func newSessionsExport() *cobra.Command {
 			if file != nil {
 				err = errors.Join(err, file.Sync(), file.Close())
 			}
-			if err = errors.Join(err, store.Close()); err == nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%d sessions exported\n", n)
-			}
-			return err
+			fmt.Fprintf(cmd.ErrOrStderr(), "%d sessions exported\n", n)
+			return errors.Join(err, store.Close())
 		},
 	}
 	bindDataDir(cmd, &s)
@@ -81,7 +81,7 @@ func newSessionsImport() *cobra.Command {
 				defer func() { _ = file.Close() }()
 				in = file
 			}
-			store, err := openSessions(s)
+			store, err := openSessions(s, false)
 			if err != nil {
 				return err
 			}
@@ -100,18 +100,24 @@ func bindDataDir(cmd *cobra.Command, s *settings) {
 	cmd.Flags().StringVar(&s.dataDir, "data-dir", "", "`directory` that holds sessions/ (env MCPHUB_DATA_DIR; default ~/.mcp-hub-lite)")
 }
 
-// openSessions opens the directory of a stopped hub.
-func openSessions(s settings) (*persist.Dir, error) {
+// openSessions opens the directory of a stopped hub, which with exists must be
+// there already.
+func openSessions(s settings, exists bool) (*persist.Dir, error) {
 	var cfg config.Config
 	cfg, _, err := s.load(os.LookupEnv)
 	if err != nil {
 		return nil, err
 	}
-	return persist.OpenDir(filepath.Join(cfg.DataDir, "sessions"), persist.DirConfig{})
+	dir := filepath.Join(cfg.DataDir, "sessions")
+	if _, err := os.Stat(dir); exists && err != nil {
+		return nil, fmt.Errorf("there are no sessions in %s; name the hub's directory with --data-dir: %w", cfg.DataDir, err)
+	}
+	return persist.OpenDir(dir, persist.DirConfig{})
 }
 
-// exportSessions writes every record in the order of its key.
-func exportSessions(ctx context.Context, store persist.Store, w io.Writer) (int, error) {
+// exportSessions writes every record in the order of its key. What cannot be
+// read is left out, and the error says so.
+func exportSessions(ctx context.Context, store persist.Store, w io.Writer) (exported int, damaged error) {
 	var keys []string
 	for key, err := range store.Keys(ctx) {
 		if err != nil {
@@ -121,29 +127,29 @@ func exportSessions(ctx context.Context, store persist.Store, w io.Writer) (int,
 	}
 	slices.Sort(keys)
 	out := bufio.NewWriter(w)
-	for n, key := range keys {
+	for _, key := range keys {
 		value, ok, err := store.Get(ctx, key)
+		if err == nil && ok {
+			err = session.CheckRecord(key, value)
+		}
 		if err != nil || !ok {
-			return n, fmt.Errorf("session %s: %w", key, errors.Join(err, errIf(!ok, "it is gone")))
+			damaged = errors.Join(damaged, fmt.Errorf("session %s is left out: %w", key, cmp.Or(err, errGone)))
+			continue
 		}
 		var line bytes.Buffer
-		if err := json.Compact(&line, value); err != nil {
-			return n, fmt.Errorf("session %s is damaged: %w; move its file away and try again", key, err)
+		if err := json.Compact(&line, value); err != nil { // not after the check
+			return exported, err
 		}
 		line.WriteByte('\n')
 		if _, err := out.Write(line.Bytes()); err != nil {
-			return n, err
+			return exported, err
 		}
+		exported++
 	}
-	return len(keys), out.Flush()
+	return exported, errors.Join(out.Flush(), damaged)
 }
 
-func errIf(wrong bool, text string) error {
-	if wrong {
-		return errors.New(text)
-	}
-	return nil
-}
+var errGone = errors.New("it is gone")
 
 // importBatch is how many records are written with one sync of the directory.
 const importBatch = 500
@@ -173,6 +179,9 @@ func importSessions(ctx context.Context, store persist.Store, in io.Reader, repl
 			return stored, kept, fmt.Errorf("line %d is no session: %w", number, err)
 		}
 		_, exists, err := store.Get(ctx, record.SessionID)
+		if err == nil {
+			err = session.CheckRecord(record.SessionID, lines.Bytes())
+		}
 		if err != nil {
 			return stored, kept, fmt.Errorf("line %d: %w", number, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
@@ -99,6 +100,35 @@ func TestASessionIsShownWithoutWhatOpensIt(t *testing.T) {
 		if strings.Contains(shown, secret) {
 			t.Errorf("%q is shown", secret)
 		}
+	}
+}
+
+func TestTheListShowsWhereClientsWorkAndWhenTheirSessionsEnd(t *testing.T) {
+	r := start(t)
+	s, token := r.session(session.Session{Cwd: "/w", Project: "p", Metadata: map[string]json.RawMessage{"k": json.RawMessage(`{"x":1}`)}})
+	shown := func() (map[string]any, int64) {
+		t.Helper()
+		var all struct{ Sessions []map[string]any }
+		if p := r.get("/api/v1/sessions", &all); len(all.Sessions) != 1 {
+			t.Fatalf("shown are %s", p.body)
+		}
+		expires, _ := all.Sessions[0]["expiresAt"].(float64)
+		return all.Sessions[0], int64(expires)
+	}
+	one, expires := shown()
+	if one["cwd"] != "/w" || one["project"] != "p" || !reflect.DeepEqual(one["metadata"], map[string]any{"k": map[string]any{"x": 1.0}}) {
+		t.Errorf("shown is %v", one)
+	}
+	if want := s.LastAccessedAt + (30 * time.Minute).Milliseconds(); expires != want {
+		t.Errorf("an idle session ends at %d, want %d", expires, want)
+	}
+	lease, err := r.sessions.Acquire(t.Context(), token, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release()
+	if _, expires := shown(); expires != s.CreatedAt+(24*time.Hour).Milliseconds() {
+		t.Errorf("a session in use ends at %d, want a day after %d", expires, s.CreatedAt)
 	}
 }
 

@@ -24,7 +24,7 @@ func (a *api) sessionEvents(w http.ResponseWriter, r *http.Request) {
 			a.sessionProblem(w, r, err)
 			return
 		}
-		events = []session.Event{}
+		events = append([]session.Event{}, a.cfg.Sessions.Events(r.PathValue("sessionId"))...) // it may have been loaded only now
 	}
 	a.answer(r.Context(), w, http.StatusOK, map[string]any{"events": events, "count": len(events)})
 }
@@ -32,6 +32,11 @@ func (a *api) sessionEvents(w http.ResponseWriter, r *http.Request) {
 // events streams what happens to all sessions, or with ?session= to one, as
 // server-sent events. A reader that is too slow is told how much it missed.
 func (a *api) events(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no")
+	if r.Method == http.MethodHead { // would hold a place, and its connection, for no reader
+		return
+	}
 	select {
 	case a.watchers <- struct{}{}:
 		defer func() { <-a.watchers }()
@@ -43,8 +48,6 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	watch := a.cfg.Sessions.Watch(watchBuffer)
 	defer watch.Close()
 	only := r.URL.Query().Get("session")
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no")
 	ctl := http.NewResponseController(w)
 	write := func(format string, args ...any) bool {
 		_ = ctl.SetWriteDeadline(time.Now().Add(eventTimeout))
@@ -56,11 +59,10 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	for ok := write(": session events\n\n"); ok; {
 		select {
 		case ev := <-watch.C:
-			if only != "" && ev.SessionID != only {
-				continue
+			if only == "" || ev.SessionID == only {
+				data, _ := json.Marshal(ev)
+				ok = write("id: %d\nevent: %s\ndata: %s\n\n", ev.Seq, ev.Type, data)
 			}
-			data, _ := json.Marshal(ev)
-			ok = write("id: %d\nevent: %s\ndata: %s\n\n", ev.Seq, ev.Type, data)
 		case <-beat.C:
 			ok = write(": keep-alive\n\n")
 		case <-r.Context().Done():

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 
@@ -21,9 +22,9 @@ func (a *api) patchMetadata(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var patch map[string]json.RawMessage
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxPatch))
-	if err = decoder.Decode(&patch); err == nil && decoder.More() {
-		err = errors.New("there is more than one value")
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPatch))
+	if err == nil {
+		err = json.Unmarshal(body, &patch)
 	}
 	if tooLong, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		a.answer(r.Context(), w, http.StatusRequestEntityTooLarge, problem{tooLong.Error()})

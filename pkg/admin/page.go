@@ -28,13 +28,13 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 const maxRows = 200
 
 func (a *api) page(w http.ResponseWriter, r *http.Request) {
-	all, restoring := a.cfg.Sessions.All()
+	rows, count, restoring := a.cfg.Sessions.List("", maxRows)
 	data := struct {
 		Version, Endpoint string
 		Sessions          []session.Info
 		Count, Restoring  int
 		Upstreams         []upstream.Status
-	}{Version: a.cfg.Version, Endpoint: a.cfg.Endpoint, Sessions: all[:min(len(all), maxRows)], Count: len(all), Restoring: restoring}
+	}{Version: a.cfg.Version, Endpoint: a.cfg.Endpoint, Sessions: rows, Count: count, Restoring: restoring}
 	for _, s := range a.cfg.Pool.Servers() {
 		data.Upstreams = append(data.Upstreams, s.Status())
 	}

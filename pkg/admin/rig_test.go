@@ -69,6 +69,9 @@ func (w *watched) keys() []string {
 	return w.touched
 }
 
+// patience is how long a test waits for what must come.
+const patience = 10 * time.Second
+
 const payload = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>`
 
 func start(t *testing.T) *rig {
@@ -140,9 +143,26 @@ type reply struct {
 // do sends a request whose path is not cleaned on the way.
 func (r *rig) do(method, path string, headers ...string) reply {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	return r.send(method, path, "", headers...)
+}
+
+// send is do with a body.
+func (r *rig) send(method, path, body string, headers ...string) reply {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, r.server.URL, nil)
+	response := r.open(ctx, method, path, body, headers...)
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return reply{response.StatusCode, response.Header, string(answer)}
+}
+
+func (r *rig) open(ctx context.Context, method, path, body string, headers ...string) *http.Response {
+	r.t.Helper()
+	request, err := http.NewRequestWithContext(ctx, method, r.server.URL, strings.NewReader(body))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -158,12 +178,19 @@ func (r *rig) do(method, path string, headers ...string) reply {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		r.t.Fatal(err)
+	return response
+}
+
+// until waits until ok returns true.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("did not happen: %s", what)
+		}
 	}
-	return reply{response.StatusCode, response.Header, string(body)}
 }
 
 // get reads JSON.

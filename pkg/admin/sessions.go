@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -50,13 +51,27 @@ func view(i session.Info) sessionView {
 	return v
 }
 
+// sessions lists the sessions in the order of their ids: all of them, or with
+// ?limit= that many after the one named by ?after=, and next to go on from.
 func (a *api) sessions(w http.ResponseWriter, r *http.Request) {
-	all, restoring := a.cfg.Sessions.All()
-	views := make([]sessionView, 0, len(all))
-	for _, i := range all {
+	limit := 0
+	if text := r.URL.Query().Get("limit"); text != "" {
+		var err error
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 {
+			a.answer(r.Context(), w, http.StatusBadRequest, problem{"limit must be a positive number"})
+			return
+		}
+	}
+	page, count, restoring := a.cfg.Sessions.List(r.URL.Query().Get("after"), limit)
+	views := make([]sessionView, 0, len(page))
+	for _, i := range page {
 		views = append(views, view(i))
 	}
-	a.answer(r.Context(), w, http.StatusOK, map[string]any{"sessions": views, "count": len(views), "restoring": restoring})
+	list := map[string]any{"sessions": views, "count": count, "restoring": restoring}
+	if limit > 0 && len(page) == limit {
+		list["next"] = page[len(page)-1].ID
+	}
+	a.answer(r.Context(), w, http.StatusOK, list)
 }
 
 func (a *api) session(w http.ResponseWriter, r *http.Request) {

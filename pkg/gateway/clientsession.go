@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -32,7 +33,11 @@ type clientSession struct {
 	asks    map[jsonrpc.ID]chan jsonrpc.Message
 	asked   int64
 
+	queued       atomic.Int64 // bytes that wait for the client to read
+	listening    bool
 	rootsAsked   bool
+	askingRoots  bool
+	rootsStale   bool        // they changed while the client was asked
 	answersPings atomic.Bool // it has answered one
 }
 
@@ -136,6 +141,35 @@ func (cs *clientSession) uses(server string) bool {
 	defer cs.mu.Unlock()
 	_, had := cs.opened.Upstreams[server]
 	return had || cs.links[server] != nil
+}
+
+// listen connects to the servers that the session used before a restart, so
+// that a client which only listens hears what it has subscribed to.
+func (cs *clientSession) listen() {
+	cs.mu.Lock()
+	needless := cs.listening
+	cs.listening = true
+	cs.mu.Unlock()
+	if needless {
+		return
+	}
+	for name := range cs.opened.Upstreams {
+		server := cs.g.cfg.Pool.Server(name)
+		if server == nil || !server.Isolated() {
+			continue
+		}
+		link, err := cs.link(server)
+		if err != nil {
+			return
+		}
+		cs.g.running.Go(func() {
+			ctx, cancel := context.WithTimeout(cs.ctx, resumeTimeout)
+			defer cancel()
+			if err := link.Connect(ctx); err != nil {
+				cs.g.log.DebugContext(ctx, "the session's connection to a server is not back yet", "session", cs.id, "err", err)
+			}
+		})
+	}
 }
 
 // bound keeps the session that a server gave, so that a restart can go on with it.
@@ -276,13 +310,11 @@ func (cs *clientSession) send(m jsonrpc.Message) (reason string) {
 	if len(cs.streams) == 0 {
 		return "no_stream"
 	}
-	select {
-	case cs.streams[len(cs.streams)-1].out <- m.Encode():
-		cs.g.tel.messages.Add(upstream.Out, m)
-		return ""
-	default:
+	if !cs.streams[len(cs.streams)-1].out.push(m.Encode()) {
 		return "slow_reader"
 	}
+	cs.g.tel.messages.Add(upstream.Out, m)
+	return ""
 }
 
 // ask sends a question of a server to the client, under an id of the hub's, and
@@ -304,6 +336,8 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(j
 		}
 		return answer.Result, nil
 	case <-ctx.Done():
+		// Nobody wants to know any more; whether the client hears of it matters little.
+		_ = send(jsonrpc.Message{Method: "notifications/cancelled", Params: append(append(json.RawMessage(`{"requestId":`), id...), '}')})
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(ctx))
 	case <-cs.ctx.Done():
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(cs.ctx))
@@ -319,13 +353,13 @@ var unreachable = map[string]string{
 // answered hands the client's answer to whoever asked.
 func (cs *clientSession) answered(m jsonrpc.Message) bool {
 	cs.mu.Lock()
+	defer cs.mu.Unlock()
 	reply := cs.asks[m.ID]
-	delete(cs.asks, m.ID) // the first answer counts
-	cs.mu.Unlock()
 	if reply == nil {
 		return false
 	}
-	reply <- m
+	delete(cs.asks, m.ID) // the first answer counts
+	reply <- m            // has room for it
 	return true
 }
 
@@ -363,7 +397,10 @@ func (cs *clientSession) mayHave(uri string) bool {
 // subscribed reports whether the client asked to hear of the resource.
 func (cs *clientSession) subscribed(uri string) bool {
 	s, err := cs.g.cfg.Sessions.Get(cs.ctx, cs.id)
-	return err == nil && slices.Contains(s.Subscriptions, uri)
+	return err == nil && slices.ContainsFunc(s.Subscriptions, func(have string) bool {
+		// A server may name a part of the resource, specification 2025-11-25, schema, ResourceUpdatedNotification.
+		return have == uri || strings.HasPrefix(uri, strings.TrimSuffix(have, "/")+"/")
+	})
 }
 
 // callError is the JSON-RPC error for a call that got no answer.

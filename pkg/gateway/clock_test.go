@@ -68,11 +68,13 @@ func inBubble(t *testing.T, s setup, test func(t *testing.T, r *rig, p *pipes)) 
 		}
 		transport := &http.Transport{DialContext: p.dial}
 		r.client, r.url = &http.Client{Transport: transport}, "http://localhost"
+		defer func() { // also after a test that gave up, which would look like a deadlock
+			transport.CloseIdleConnections()
+			r.stop()
+			_ = server.Close()
+			serving.Wait()
+		}()
 		test(t, r, p)
-		transport.CloseIdleConnections()
-		r.stop()
-		_ = server.Close()
-		serving.Wait()
 	})
 }
 
@@ -166,7 +168,7 @@ func TestAReaderThatNeverReadsIsGivenUp(t *testing.T) {
 			}
 		}
 		start := time.Now()
-		for range 2 * streamQueue { // more than anybody keeps for it
+		for range 3 * streamQueue { // more than anybody keeps for it
 			r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
 		}
 		if took := time.Since(start); took != 0 {

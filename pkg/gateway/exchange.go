@@ -20,19 +20,16 @@ type exchange struct {
 	cs   *clientSession
 	id   jsonrpc.ID
 	call context.Context      //nolint:containedctx // ends with the call
-	out  chan []byte          // messages before the answer
+	out  *queue               // messages before the answer
 	done chan jsonrpc.Message // the answer; one without id: there is none
 	gone chan struct{}        // closed when nobody reads any more
 }
-
-// streamQueue bounds the messages that wait for a slow reader.
-const streamQueue = 256
 
 // writeTimeout bounds each write to a client that does not read.
 const writeTimeout = 30 * time.Second
 
 func newExchange(call context.Context, g *Gateway, cs *clientSession, id jsonrpc.ID) *exchange {
-	return &exchange{g: g, cs: cs, id: id, call: call, out: make(chan []byte, streamQueue),
+	return &exchange{g: g, cs: cs, id: id, call: call, out: newQueue(&cs.queued),
 		done: make(chan jsonrpc.Message, 1), gone: make(chan struct{})}
 }
 
@@ -53,7 +50,13 @@ func (x *exchange) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage,
 	defer cancel(nil)
 	stop := context.AfterFunc(x.call, func() { cancel(context.Cause(x.call)) })
 	defer stop()
-	return x.cs.ask(ctx, m, x.put)
+	return x.cs.ask(ctx, m, func(m jsonrpc.Message) string {
+		reason := x.put(m)
+		if reason != "" && x.cs.send(m) == "" { // the client has lost this stream, but has another
+			reason = ""
+		}
+		return reason
+	})
 }
 
 // put queues m for the reader and says why if it cannot.
@@ -63,13 +66,11 @@ func (x *exchange) put(m jsonrpc.Message) (reason string) {
 		return "no_stream"
 	default:
 	}
-	select {
-	case x.out <- m.Encode():
-		x.g.tel.messages.Add(upstream.Out, m)
-		return ""
-	default:
+	if !x.out.push(m.Encode()) {
 		return "slow_reader"
 	}
+	x.g.tel.messages.Add(upstream.Out, m)
+	return ""
 }
 
 // finish hands over the answer.
@@ -77,6 +78,7 @@ func (x *exchange) finish(m jsonrpc.Message) { x.done <- m }
 
 // serve writes the response until the answer is written or the client is gone.
 func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
+	defer x.out.take() // what nobody reads any more
 	defer close(x.gone)
 	beat := time.NewTicker(x.g.cfg.heartbeat())
 	defer beat.Stop()
@@ -94,8 +96,8 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	}()
 	for {
 		select {
-		case m := <-x.out:
-			if !stream().message(m) {
+		case <-x.out.ready:
+			if !x.flush(stream) {
 				return
 			}
 		case <-beat.C:
@@ -111,11 +113,21 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// flush writes what waits and reports whether the client got it.
+func (x *exchange) flush(stream func() *eventStream) bool {
+	for _, m := range x.out.take() {
+		if !stream().message(m) {
+			return false
+		}
+	}
+	return true
+}
+
 // last writes what was said before the answer, and the answer.
 func (x *exchange) last(w http.ResponseWriter, s *eventStream, stream func() *eventStream, answer jsonrpc.Message) {
-	for len(x.out) > 0 {
+	if x.out.len() > 0 {
 		s = stream()
-		if !s.message(<-x.out) {
+		if !x.flush(stream) {
 			return
 		}
 	}

@@ -16,11 +16,11 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	c.post(pingBody)
 	x := newExchange(t.Context(), r.gateway, c.live(), "1")
 	x.Notify(jsonMessage("notifications/tools/list_changed", `{}`))
-	if len(x.out) != 0 {
+	if x.out.len() != 0 {
 		t.Error("a change of a list, which the hub tells itself, is on the stream")
 	}
 	x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
-	if len(x.out) != 1 {
+	if x.out.len() != 1 {
 		t.Error("a log message is not on the stream")
 	}
 	for range 2 * streamQueue {
@@ -42,7 +42,7 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	x.serve(httptest.NewRecorder(), request)
 	before := r.dropped("no_stream")
 	x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
-	if got := r.dropped("no_stream"); got != before+1 || len(x.out) != 0 {
+	if got := r.dropped("no_stream"); got != before+1 || x.out.len() != 0 {
 		t.Errorf("a message that nobody reads is kept")
 	}
 	if _, err := x.Ask(t.Context(), jsonMessage("roots/list", `{}`)); err == nil || !strings.Contains(err.Error(), "it has no stream open") {

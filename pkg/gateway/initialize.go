@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"strconv"
@@ -39,7 +40,7 @@ func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.M
 	}
 	ctx, op := g.tel.startServe(r, "", s.ProtocolVersion, m)
 	g.settled(ctx)
-	s, token, err := g.cfg.Sessions.Create(ctx, s)
+	s, token, err := g.create(ctx, r, s)
 	if err != nil {
 		op.end(ctx, jsonrpc.Message{}, err)
 		g.tel.messages.Add(upstream.Out, refuseSession(w, m.ID, err))
@@ -111,22 +112,33 @@ func clipTo(s string, limit int) string {
 	return strings.ToValidUTF8(s, "")
 }
 
+// create makes a session. Where a limit forbids it, the session that the client
+// goes on from makes room.
+func (g *Gateway) create(ctx context.Context, r *http.Request, s session.Session) (session.Session, string, error) {
+	created, token, err := g.cfg.Sessions.Create(ctx, s)
+	if _, full := errors.AsType[*session.LimitError](err); full && g.endPrevious(ctx, r) {
+		return g.cfg.Sessions.Create(ctx, s)
+	}
+	return created, token, err
+}
+
 // endPrevious ends the session that the client had, if it sent its token along
-// with initialize: it goes on with the new one.
-func (g *Gateway) endPrevious(ctx context.Context, r *http.Request) {
+// with initialize: it goes on with the new one. It reports whether there was one.
+func (g *Gateway) endPrevious(ctx context.Context, r *http.Request) bool {
 	token := r.Header.Get(headerSession)
 	if token == "" {
-		return
+		return false
 	}
 	lease, err := g.cfg.Sessions.Acquire(ctx, token, g.principal(r))
 	if err != nil {
-		return
+		return false
 	}
 	id := lease.Session().ID
 	lease.Release()
 	if _, err := g.cfg.Sessions.End(ctx, id, session.Disconnect); err != nil {
 		g.log.WarnContext(ctx, "the client's previous session is not removed from the store yet", "session", id, "err", err)
 	}
+	return true
 }
 
 // settled gives servers that are being started a moment to say what they have.

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,6 +77,33 @@ func TestTheSessionKnowsItsClient(t *testing.T) {
 	}
 }
 
+func TestHeadersSayWhereTheClientWorksAndWhoItIs(t *testing.T) {
+	r := start(t, setup{})
+	const named, unnamed = `{"name":"probe","version":"1"}`, `{}`
+	long := strings.Repeat("x", 5000)
+	for _, x := range []struct {
+		about              string
+		headers            []string
+		name, cwd, project string
+	}{
+		{named, nil, "probe", "", ""},
+		{unnamed, nil, "", "", ""},
+		{named, []string{"X-Mcp-Cwd: /a", "X-Mcp-Project: p", "X-Mcp-Client-Id: id"}, "probe", "/a", "p"},
+		{unnamed, []string{"X-Cwd: /b", "X-Project: q", "X-Client-Id: id"}, "id", "/b", "q"},
+		{unnamed, []string{"X-Mcp-Cwd: /a", "X-Cwd: /b", "X-Mcp-Project: p", "X-Project: q", "X-Mcp-Client-Id: one", "X-Client-Id: two"}, "one", "/a", "p"},
+		{`{"name":""}`, []string{"X-Client-Id: id"}, "id", "", ""},
+		{unnamed, []string{"X-Mcp-Cwd: " + long, "X-Mcp-Project: " + long, "X-Mcp-Client-Id: " + long}, long[:256], long[:4096], long[:256]},
+		{unnamed, []string{"X-Mcp-Cwd: /\xff\xc3\xa9", "X-Mcp-Project: \xff", "X-Mcp-Client-Id: a\xffb"}, "ab", "/é", ""},
+	} {
+		p := r.send(http.MethodPost, request("1", "initialize", `{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":`+x.about+`}`), x.headers...)
+		id, _, _ := strings.Cut(p.header.Get("Mcp-Session-Id"), ".")
+		s, err := r.sessions.Get(t.Context(), id)
+		if err != nil || s.ClientName != x.name || s.Cwd != x.cwd || s.Project != x.project {
+			t.Errorf("%.100q: kept %.40q %.40q %.40q: %v", x.headers, s.ClientName, s.Cwd, s.Project, err)
+		}
+	}
+}
+
 func TestCapabilitiesAreBounded(t *testing.T) {
 	r := start(t, setup{})
 	p := r.send(http.MethodPost, request("1", "initialize", fmt.Sprintf(
@@ -92,6 +120,19 @@ func TestCapabilitiesAreBounded(t *testing.T) {
 type full struct{ persist.Memory }
 
 func (*full) Apply(context.Context, []persist.Change) error { return errors.New("the disk is full") }
+
+// moody is a store in which now and then nothing can be stored.
+type moody struct {
+	persist.Memory
+	fails atomic.Bool
+}
+
+func (m *moody) Apply(ctx context.Context, changes []persist.Change) error {
+	if m.fails.Load() {
+		return errors.New("the disk is full")
+	}
+	return m.Memory.Apply(ctx, changes)
+}
 
 func TestASessionThatCannotBeStoredIsNone(t *testing.T) {
 	r := build(t, setup{store: &full{}, sessions: func(c *session.Config) { c.FlushInterval = time.Hour }})

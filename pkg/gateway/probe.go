@@ -29,13 +29,13 @@ func (p *prober) beat() (ping *jsonrpc.Message, alive bool) {
 	if p.off {
 		return nil, true
 	}
-	if p.reply != nil {
+	if reply := p.reply; reply != nil {
+		p.stop() // an answer is there now, or it is refused
 		select {
-		case <-p.reply: // a refusal is an answer too
+		case <-reply: // a refusal is an answer too
 			p.missed = 0
 			p.cs.answersPings.Store(true)
 		default:
-			p.stop()
 			if p.off = !p.cs.answersPings.Load(); p.off {
 				return nil, true
 			}
@@ -44,9 +44,8 @@ func (p *prober) beat() (ping *jsonrpc.Message, alive bool) {
 			}
 		}
 	}
-	p.id, p.reply = p.cs.expect()
-	if p.off = p.reply == nil; p.off {
-		return nil, true
+	if p.id, p.reply = p.cs.expect(); p.reply == nil {
+		return nil, true // too many questions wait; the next beat tries again
 	}
 	return &jsonrpc.Message{ID: p.id, Method: "ping"}, true
 }

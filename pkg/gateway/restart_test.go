@@ -109,14 +109,7 @@ func TestAServerThatForgotItsSessionIsInitializedAgain(t *testing.T) {
 		t.Errorf("setLevel: %s", m.Error)
 	}
 	old := web.session("tools/call")
-	request, _ := http.NewRequestWithContext(t.Context(), http.MethodDelete, web.http.URL, nil)
-	request.Header.Set("Mcp-Session-Id", old)
-	if response, err := http.DefaultClient.Do(request); err != nil {
-		t.Fatal(err)
-	} else {
-		_ = response.Body.Close()
-	}
-	http.DefaultClient.CloseIdleConnections()
+	web.forget(old)
 	if got := string(c.tool("web__count", `{}`)); !strings.Contains(got, `"1"`) {
 		t.Errorf("count returned %s", got)
 	}

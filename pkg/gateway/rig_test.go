@@ -311,7 +311,13 @@ type peer struct {
 // connect makes a session.
 func (r *rig) connect(headers ...string) *peer {
 	r.t.Helper()
-	p := r.send(http.MethodPost, initializeBody, headers...)
+	return r.connectWith(initializeBody, headers...)
+}
+
+// connectWith makes a session with that initialize.
+func (r *rig) connectWith(initialize string, headers ...string) *peer {
+	r.t.Helper()
+	p := r.send(http.MethodPost, initialize, headers...)
 	token := p.header.Get("Mcp-Session-Id")
 	if p.status != http.StatusOK || token == "" {
 		r.t.Fatalf("initialize: %d %s", p.status, p.body)
@@ -476,6 +482,21 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// happened returns what the hub noted of the session, as "type detail".
+func (c *peer) happened() []string {
+	var all []string
+	for _, e := range c.sessions.Events(c.id) {
+		all = append(all, strings.TrimSpace(string(e.Type)+" "+e.Detail))
+	}
+	return all
+}
+
+// answers answers a question of the hub and returns the HTTP status.
+func (c *peer) answers(m jsonrpc.Message, member string) int {
+	c.t.Helper()
+	return c.post(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,%s}`, m.ID, member)).status
+}
+
 // live returns the running half of the session.
 func (c *peer) live() *clientSession {
 	for _, cs := range c.gateway.openSessions() {
@@ -532,6 +553,10 @@ func (c *peer) asks() int {
 	if cs == nil {
 		return 0
 	}
+	return cs.waiting()
+}
+
+func (cs *clientSession) waiting() int {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	return len(cs.asks)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/url"
@@ -24,15 +25,20 @@ func (cs *clientSession) learnRoots(again bool) {
 		return
 	}
 	cs.mu.Lock()
-	needless := cs.rootsAsked && !again
-	cs.rootsAsked = true
+	needless := (cs.rootsAsked && !again) || cs.askingRoots
+	cs.rootsStale = cs.rootsStale || (again && cs.askingRoots)
+	cs.rootsAsked = len(cs.streams) > 0 // otherwise the next stream brings the question
 	cs.mu.Unlock()
 	if needless {
 		return
 	}
+	cs.mu.Lock()
+	cs.askingRoots = true // one question at a time, however often they change
+	cs.mu.Unlock()
 	cs.g.running.Go(func() {
 		ctx, cancel := context.WithTimeout(cs.ctx, rootsTimeout)
 		defer cancel()
+		defer cs.rootsLearned()
 		result, err := cs.ask(ctx, jsonrpc.Message{Method: "roots/list"}, cs.send)
 		if err == nil {
 			err = cs.keepRoots(ctx, result)
@@ -43,6 +49,17 @@ func (cs *clientSession) learnRoots(again bool) {
 	})
 }
 
+// rootsLearned asks again if the roots have changed while the client was asked.
+func (cs *clientSession) rootsLearned() {
+	cs.mu.Lock()
+	again := cs.rootsStale
+	cs.askingRoots, cs.rootsStale = false, false
+	cs.mu.Unlock()
+	if again && cs.ctx.Err() == nil {
+		cs.learnRoots(true)
+	}
+}
+
 // keepRoots keeps what the first root says of where the client works.
 func (cs *clientSession) keepRoots(ctx context.Context, result json.RawMessage) error {
 	var list struct {
@@ -51,16 +68,17 @@ func (cs *clientSession) keepRoots(ctx context.Context, result json.RawMessage) 
 	if err := json.Unmarshal(result, &list); err != nil {
 		return err
 	}
-	if len(list.Roots) == 0 {
+	if len(list.Roots) == 0 || list.Roots[0].URI == "" {
 		return nil
 	}
 	cwd := list.Roots[0].URI
-	if u, err := url.Parse(cwd); err == nil && u.Scheme == "file" {
-		cwd = u.Path
+	segments := cwd
+	if u, err := url.Parse(cwd); err == nil && u.Path != "" {
+		segments = u.Path
+		if u.Scheme == "file" {
+			cwd = u.Path
+		}
 	}
-	project := list.Roots[0].Name
-	if project == "" {
-		project = path.Base(cwd)
-	}
+	project := cmp.Or(list.Roots[0].Name, path.Base(segments))
 	return cs.g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { s.Cwd, s.Project = clipPath(cwd), clip(project) })
 }

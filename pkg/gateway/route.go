@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -78,7 +81,7 @@ func (g *Gateway) named(ctx context.Context, cs *clientSession, x *exchange, m j
 	if !ok {
 		g.settled(ctx) // it may be a tool of a server that is still being started
 		if target, ok = g.lookup(m.Method, name); !ok {
-			return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown %s: %.128q", what, name)
+			return g.unlisted(ctx, cs, x, m, what, name)
 		}
 	}
 	params := m.Params
@@ -89,6 +92,27 @@ func (g *Gateway) named(ctx context.Context, cs *clientSession, x *exchange, m j
 	}
 	return g.forward(ctx, cs, x, g.cfg.Pool.Server(target.Server),
 		upstream.Request{Method: m.Method, Params: params, Target: target.Name})
+}
+
+// unlisted answers for a name that no server has listed. If it can be told whose
+// it is, that server may be down, and says so.
+func (g *Gateway) unlisted(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message, what, name string) (jsonrpc.Message, error) {
+	var down []string
+	for _, server := range g.cfg.Pool.Servers() {
+		if server.Status().State == upstream.Up {
+			continue
+		}
+		if strings.HasPrefix(name, server.Name()+"__") {
+			if _, err := g.forward(ctx, cs, x, server, upstream.Request{Method: "ping"}); err != nil {
+				return jsonrpc.Message{}, err
+			}
+		}
+		down = append(down, strconv.Quote(server.Name()))
+	}
+	if len(down) > 0 {
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown %s: %.128q; not up now: %s", what, name, strings.Join(down, ", "))
+	}
+	return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown %s: %.128q", what, name)
 }
 
 // lookup finds a tool or prompt in the catalog as it is now.
@@ -223,26 +247,35 @@ func (g *Gateway) setLevel(ctx context.Context, cs *clientSession, x *exchange, 
 	if err := g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { s.LogLevel = level }); err != nil {
 		return jsonrpc.Message{}, err
 	}
+	if g.only != nil {
+		return g.tellLevel(ctx, cs, x, g.only, m, level)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
+	defer cancel()
+	var telling sync.WaitGroup // one server that is slow does not keep the others waiting
 	for _, server := range g.cfg.Pool.Servers() {
 		init, _ := server.Initialized()
 		has, err := jsonrpc.Fields(init.Capabilities, "logging")
-		unable := err != nil || has[0] == nil
-		if g.only == nil && (unable || (server.Isolated() && !cs.uses(server.Name()))) {
+		if err != nil || has[0] == nil || (server.Isolated() && !cs.uses(server.Name())) {
 			continue
 		}
-		params := m.Params
-		if common := g.levelFor(server, cs, level); common != level {
-			params = levelParams(common)
-		}
-		response, err := g.forward(ctx, cs, x, server, upstream.Request{Method: m.Method, Params: params})
-		switch {
-		case g.only != nil:
-			return response, err
-		case err != nil:
-			g.log.DebugContext(ctx, "a server was not told the log level", "session", cs.id, "err", err)
-		}
+		telling.Go(func() {
+			if _, err := g.tellLevel(ctx, cs, x, server, m, level); err != nil {
+				g.log.DebugContext(ctx, "a server was not told the log level", "session", cs.id, "err", err)
+			}
+		})
 	}
+	telling.Wait()
 	return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
+}
+
+// tellLevel asks a server for the log messages that the session wants.
+func (g *Gateway) tellLevel(ctx context.Context, cs *clientSession, x *exchange, server *upstream.Server, m jsonrpc.Message, level string) (jsonrpc.Message, error) {
+	params := m.Params
+	if common := g.levelFor(server, cs, level); common != level {
+		params = levelParams(common)
+	}
+	return g.forward(ctx, cs, x, server, upstream.Request{Method: m.Method, Params: params})
 }
 
 // forward sends a request over the session's link to server.

@@ -207,7 +207,7 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		_ = json.Unmarshal(args[4], &n)
 		for range n {
 			c.send(jsonrpc.Message{Method: "notifications/progress",
-				Params: fmt.Appendf(nil, `{"progressToken":%s,"progress":1,"message":%q}`, token[0], strings.Repeat("x", 64<<10))})
+				Params: fmt.Appendf(nil, `{"progressToken":%s,"progress":1,"message":%q}`, token[0], strings.Repeat("x", 8<<10))})
 		}
 		return result(`{"content":[]}`)
 	case "update":

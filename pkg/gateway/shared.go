@@ -121,10 +121,12 @@ func (g *Gateway) tell(server *upstream.Server, sessions []session.Session) {
 		return
 	}
 	lowest, told := len(logLevels), map[string]bool{}
-	for _, s := range sessions {
+	for _, s := range append(g.openStored(), sessions...) { // the most talkative of all, not of these
 		if i := slices.Index(logLevels, s.LogLevel); i >= 0 {
 			lowest = min(lowest, i)
 		}
+	}
+	for _, s := range sessions {
 		for _, uri := range s.Subscriptions {
 			if has[1] != nil && !told[uri] && g.serverOf(uri) == server.Name() {
 				told[uri] = true

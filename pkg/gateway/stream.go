@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -14,7 +15,7 @@ const maxStreams = 8
 
 // stream is a GET stream of a session.
 type stream struct {
-	out chan []byte
+	out *queue
 }
 
 // get opens a stream for what the servers send that belongs to no request.
@@ -42,15 +43,17 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	cs := live.(*clientSession) //nolint:forcetypeassert // Open makes no other
-	s := &stream{out: make(chan []byte, streamQueue)}
+	s := &stream{out: newQueue(&cs.queued)}
 	if !cs.attach(s) {
 		w.Header().Set("Retry-After", "5")
 		refuse(w, http.StatusServiceUnavailable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the session has %d streams already", maxStreams))
 		return
 	}
+	defer s.out.take() // what nobody reads any more
 	defer cs.detach(s)
 	g.cfg.Sessions.Note(cs.id, session.EventStreamOpened, "get_sse")
 	cs.learnRoots(false)
+	cs.listen()
 	why := g.feed(w, r, cs, s)
 	g.tel.closed.WithLabelValues("get_sse", why).Inc()
 	g.cfg.Sessions.Note(cs.id, session.EventStreamClosed, "get_sse: "+why)
@@ -80,8 +83,12 @@ func (g *Gateway) feed(w http.ResponseWriter, r *http.Request, cs *clientSession
 	for {
 		ok := true
 		select {
-		case m := <-s.out:
-			ok = events.message(m)
+		case <-s.out.ready:
+			for _, m := range s.out.take() {
+				if ok = events.message(m); !ok {
+					break
+				}
+			}
 		case <-beat.C:
 			ping, alive := probe.beat()
 			if !alive {
@@ -92,6 +99,9 @@ func (g *Gateway) feed(w http.ResponseWriter, r *http.Request, cs *clientSession
 				ok = events.message(ping.Encode())
 			}
 		case <-cs.ctx.Done():
+			if context.Cause(cs.ctx) == error(endedError{session.Shutdown}) {
+				return closedShutdown
+			}
 			return closedSession
 		case <-g.draining:
 			return closedShutdown

@@ -102,7 +102,7 @@ func TestAClientThatNeverReadsHoldsUpNobodyElse(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-	body := request("1", "tools/call", `{"name":"one__flood","arguments":{"size":360},"_meta":{"progressToken":1}}`) // 23 MiB
+	body := request("1", "tools/call", `{"name":"one__flood","arguments":{"size":6000},"_meta":{"progressToken":1}}`) // 45 MiB, more than sockets and queue hold
 	_, _ = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\nMcp-Session-Id: %s\r\nContent-Length: %d\r\n\r\n%s",
 		lazy.token, len(body), body)
 	until(t, "the reader is too slow", func() bool { return r.dropped("slow_reader") > 0 })

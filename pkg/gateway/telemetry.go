@@ -206,7 +206,7 @@ func (o *operation) end(ctx context.Context, response jsonrpc.Message, err error
 	if kind != "" && o.span.IsRecording() {
 		text := kind
 		if response.Error != nil {
-			text = jsonrpc.ParseError(response.Error).Message
+			text = clip(jsonrpc.ParseError(response.Error).Message)
 		} else if err != nil {
 			text = err.Error()
 		}

@@ -218,7 +218,7 @@ func TestMetricsAreNamedAndBounded(t *testing.T) {
 		t.Error(err)
 	}
 	for _, name := range []string{op, "mcp_client_operation_duration_seconds", "mcphub_messages_total", "mcphub_message_bytes_total",
-		"mcphub_requests_in_flight", "mcphub_streams_active", "mcphub_notifications_dropped_total", "mcphub_unmatched_responses_total", "mcphub_sessions_active"} {
+		"mcphub_requests_in_flight", "mcphub_streams_active", "mcphub_streams_closed_total", "mcphub_notifications_dropped_total", "mcphub_unmatched_responses_total", "mcphub_sessions_active"} {
 		if n, err := testutil.GatherAndCount(r.registry, name); n == 0 || err != nil {
 			t.Errorf("%s has no series: %v", name, err)
 		}

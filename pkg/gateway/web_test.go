@@ -106,6 +106,22 @@ func (w *web) wait(ctx context.Context, _ mcp.CallToolRequest) (*mcp.CallToolRes
 	return nil, ctx.Err()
 }
 
+// forget ends a session behind the hub's back.
+func (w *web) forget(session string) {
+	w.t.Helper()
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodDelete, w.http.URL, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	request.Header.Set("Mcp-Session-Id", session)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+}
+
 // seen returns what was asked, matching verb and method where they are not empty.
 func (w *web) seen(verb, method string) []visit {
 	w.mu.Lock()

@@ -1,0 +1,275 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mark3labs/mcp-go/client"
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/persist"
+)
+
+const (
+	rootsChanged = `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`
+	oneRoot      = `"result":{"roots":[{"uri":"file:///home/ann/repo"}]}`
+)
+
+// rooted makes a session of a client that has declared roots.
+func (r *rig) rooted(headers ...string) *peer {
+	r.t.Helper()
+	return r.connectWith(strings.Replace(initializeBody, `"sampling":{}`, `"roots":{"listChanged":true}`, 1), headers...)
+}
+
+// asked returns the next message, which must ask for the roots.
+func (s *reader) asked() jsonrpc.Message {
+	s.t.Helper()
+	m := s.message()
+	if m.Kind() != jsonrpc.Request || m.Method != "roots/list" || m.Params != nil {
+		s.t.Errorf("the stream says %s, want a question for the roots", m.Encode())
+	}
+	return m
+}
+
+// silent checks that nothing has been said on the stream: what is said next is
+// the next thing that comes.
+func (s *reader) silent(r *rig) {
+	s.t.Helper()
+	r.gateway.ListChanged([]catalog.Kind{catalog.Prompts})
+	if m := s.message(); m.Method != "notifications/prompts/list_changed" {
+		s.t.Errorf("the stream says %s", m.Encode())
+	}
+}
+
+// worksAt waits until the hub has dealt with what the client said, and
+// returns where it takes the client to work.
+func (c *peer) worksAt() (cwd, project string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	if err := c.gateway.Wait(ctx); err != nil {
+		c.t.Errorf("the hub did not come to rest: %v", err)
+	}
+	s, err := c.sessions.Get(ctx, c.id)
+	if err != nil {
+		c.t.Error(err)
+	}
+	return s.Cwd, s.Project
+}
+
+func TestTheFirstRootSaysWhereTheClientWorks(t *testing.T) {
+	r := start(t, setup{})
+	c := r.rooted()
+	s := c.listen()
+	m := s.asked()
+	long := strings.Repeat("é", 3000)
+	for _, x := range []struct{ name, root, cwd, project string }{
+		{"a file", `{"uri":"file:///home/ann/repo"}`, "/home/ann/repo", "repo"},
+		{"percent-encoding", `{"uri":"file:///home/ann/my%20repo%C3%A9"}`, "/home/ann/my repoé", "my repoé"},
+		{"a host", `{"uri":"file://host/srv/repo/"}`, "/srv/repo/", "repo"},
+		{"a drive", `{"uri":"file:///C:/work/repo"}`, "/C:/work/repo", "repo"},
+		{"a scheme in capitals", `{"uri":"FILE:///repo"}`, "/repo", "repo"},
+		{"a name", `{"uri":"file:///home/ann/repo","name":"The \u00e9 Project"}`, "/home/ann/repo", "The é Project"},
+		{"the first of several", `{"uri":"file:///a"},{"uri":"file:///b","name":"B"}`, "/a", "a"},
+		{"another scheme", `{"uri":"https://example.com/x/my%20repo?y=1#z"}`, "https://example.com/x/my%20repo?y=1#z", "my repo"},
+		{"a host alone", `{"uri":"https://example.com"}`, "https://example.com", "example.com"},
+		{"no path at all", `{"uri":"urn:a:b"}`, "urn:a:b", "urn:a:b"},
+		{"a URI that is none", `{"uri":"file:///a%zz/b"}`, "file:///a%zz/b", "b"},
+		{"a file without path", `{"uri":"file://host"}`, "file://host", "host"},
+		{"no UTF-8", `{"uri":"file:///a%ffb"}`, "/ab", "ab"},
+		{"a long path", `{"uri":"file:///` + long + `"}`, "/" + long[:4094], long[:256]},
+		{"a long name", `{"uri":"file:///a","name":"` + long + `"}`, "/a", long[:256]},
+	} {
+		if status := c.answers(m, `"result":{"roots":[`+x.root+`]}`); status != http.StatusAccepted {
+			t.Errorf("%s: the answer: %d", x.name, status)
+		}
+		if cwd, project := c.worksAt(); cwd != x.cwd || project != x.project {
+			t.Errorf("%s: works at %q in %q, want %q in %q", x.name, cwd, project, x.cwd, x.project)
+		}
+		c.post(rootsChanged)
+		m = s.asked()
+	}
+	if out := r.messages("out", "request"); out != 16 {
+		t.Errorf("%v questions were counted", out)
+	}
+}
+
+func TestAnAnswerWithoutARootChangesNothing(t *testing.T) {
+	r := start(t, setup{})
+	c := r.rooted("X-Mcp-Cwd: /header", "X-Mcp-Project: header")
+	s := c.listen()
+	m := s.asked()
+	for _, answer := range []string{
+		`"result":{"roots":[]}`, `"result":{}`, `"result":{"roots":null}`, `"result":{"roots":"x"}`, `"result":{"roots":[7]}`, `"result":{"roots":[{}]}`,
+		`"result":{"roots":[null]}`, `"result":{"roots":[{"uri":5}]}`, `"result":{"roots":[{"uri":""}]}`, `"result":{"roots":[{"name":"n"}]}`, `"result":[]`, `"result":"x"`,
+		`"result":null`, `"error":{"code":-32601,"message":"no roots here"}`, `"error":{"code":0,"message":""}`,
+	} {
+		if status := c.answers(m, answer); status != http.StatusAccepted {
+			t.Errorf("%s: %d", answer, status)
+		}
+		if cwd, project := c.worksAt(); cwd != "/header" || project != "header" {
+			t.Errorf("after %s it works at %q in %q", answer, cwd, project)
+		}
+		c.post(rootsChanged)
+		m = s.asked()
+	}
+	if n := c.asks(); n != 1 {
+		t.Errorf("%d questions wait for an answer", n)
+	}
+}
+
+func TestAClientIsAskedForItsRootsOnce(t *testing.T) {
+	r := start(t, setup{})
+	c := r.rooted()
+	first := c.listen()
+	c.answers(first.asked(), oneRoot)
+	second := c.listen()
+	second.silent(r)
+	c.post(pingBody)
+	second.silent(r)
+	c.post(rootsChanged)
+	c.answers(second.asked(), `"result":{"roots":[{"uri":"file:///b"}]}`)
+	if cwd, _ := c.worksAt(); cwd != "/b" {
+		t.Errorf("works at %q", cwd)
+	}
+	if len(first.events) != 0 {
+		t.Error("the older stream heard of it")
+	}
+}
+
+func TestAClientThatDeclaredNoRootsIsNotAsked(t *testing.T) {
+	r := start(t, setup{})
+	c := r.connect()
+	s := c.listen()
+	c.post(rootsChanged)
+	s.silent(r)
+	if out := r.messages("out", "request"); out != 0 {
+		t.Errorf("%v questions were counted", out)
+	}
+}
+
+func TestRootsThatChangeBeforeThereIsAStreamAreAskedForOnIt(t *testing.T) {
+	r := start(t, setup{})
+	c := r.rooted()
+	for range 2 {
+		c.post(rootsChanged)
+		c.worksAt()
+		s := c.listen()
+		c.answers(s.asked(), oneRoot)
+		if cwd, project := c.worksAt(); cwd != "/home/ann/repo" || project != "repo" {
+			t.Errorf("works at %q in %q", cwd, project)
+		}
+		s.cancel()
+		s.ended()
+		until(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 0 })
+	}
+}
+
+func TestAClientThatNeverSaysItsRootsHoldsUpNothing(t *testing.T) {
+	inBubble(t, setup{gateway: func(c *Config) { c.Heartbeat = time.Hour }}, func(t *testing.T, r *rig, _ *pipes) {
+		c := r.rooted("X-Cwd: /header")
+		s := c.listen()
+		late := s.asked()
+		begun := time.Now()
+		if p := c.post(pingBody); p.status != http.StatusOK || time.Since(begun) != 0 {
+			t.Errorf("a request meanwhile: %d after %s", p.status, time.Since(begun))
+		}
+		time.Sleep(rootsTimeout - time.Second)
+		if n := c.asks(); n != 1 {
+			t.Errorf("%d questions wait for an answer", n)
+		}
+		time.Sleep(2 * time.Second)
+		if n := c.asks(); n != 0 {
+			t.Errorf("%d questions wait for an answer after %s", n, rootsTimeout)
+		}
+		if status := c.answers(late, oneRoot); status != http.StatusBadRequest {
+			t.Errorf("the late answer: %d", status)
+		}
+		if cwd, _ := c.worksAt(); cwd != "/header" {
+			t.Errorf("works at %q", cwd)
+		}
+		if m := s.message(); m.Method != "notifications/cancelled" {
+			t.Errorf("the client was told %+v of the question given up", m)
+		}
+		c.post(rootsChanged)
+		s.asked()
+		begun = time.Now()
+		if p := c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusNoContent {
+			t.Errorf("DELETE: %d", p.status)
+		}
+		s.ended()
+		if err := r.gateway.Wait(t.Context()); err != nil || time.Since(begun) != 0 {
+			t.Errorf("the question outlived its session by %s: %v", time.Since(begun), err)
+		}
+	})
+}
+
+func TestWhereAClientWorksSurvivesARestart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sessions")
+	open := func() *rig {
+		store, err := persist.OpenDir(dir, persist.DirConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return start(t, setup{store: store})
+	}
+	r := open()
+	c := r.rooted()
+	c.answers(c.listen().asked(), oneRoot)
+	c.worksAt()
+	r.stop()
+	r = open()
+	c = &peer{rig: r, token: c.token, id: c.id}
+	if cwd, project := c.worksAt(); cwd != "/home/ann/repo" || project != "repo" {
+		t.Errorf("works at %q in %q", cwd, project)
+	}
+	s := c.listen() // roots may have changed while nobody listened
+	c.answers(s.asked(), `"result":{"roots":[{"uri":"file:///b"}]}`)
+	if cwd, project := c.worksAt(); cwd != "/b" || project != "b" {
+		t.Errorf("works at %q in %q", cwd, project)
+	}
+}
+
+// desk is where a client of mcp-go works.
+type desk struct {
+	mu   sync.Mutex
+	root mcp.Root
+}
+
+func (d *desk) ListRoots(context.Context, mcp.ListRootsRequest) (*mcp.ListRootsResult, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &mcp.ListRootsResult{Roots: []mcp.Root{d.root}}, nil
+}
+
+func (d *desk) move(root mcp.Root) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.root = root
+}
+
+func TestARealClientSaysItsRoots(t *testing.T) {
+	r := start(t, setup{})
+	d := &desk{root: mcp.Root{URI: "file:///home/ann/my%20repo"}}
+	c, _ := r.dial(human{"ann"}, client.WithRootsHandler(d))
+	works := func(cwd, project string) {
+		t.Helper()
+		until(t, "the hub knows where the client works", func() bool {
+			all, _ := r.sessions.All()
+			return len(all) == 1 && all[0].Cwd == cwd && all[0].Project == project
+		})
+	}
+	works("/home/ann/my repo", "my repo")
+	d.move(mcp.Root{URI: "file:///srv/x", Name: "Other"})
+	if err := c.RootListChanges(t.Context()); err != nil {
+		t.Error(err)
+	}
+	works("/srv/x", "Other")
+}
