@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	randv2 "math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,14 +20,14 @@ import (
 // ledger is what the hub has acknowledged.
 type ledger struct {
 	mu      sync.Mutex
-	alive   map[string]bool // tokens whose creation was acknowledged, and whose end was not even asked for
-	deleted map[string]bool // tokens whose end was acknowledged
+	alive   map[string]string // tokens whose creation was acknowledged, and whose end was not even asked for, with the client's name
+	deleted map[string]bool   // tokens whose end was acknowledged
 }
 
-func (l *ledger) created(token string) {
+func (l *ledger) created(token, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.alive[token] = true
+	l.alive[token] = name
 }
 
 // take picks a session to end: from now on nothing is claimed of it.
@@ -55,7 +56,7 @@ func TestNothingAcknowledgedIsLostByKill9(t *testing.T) {
 	}
 	dataDir := t.TempDir()
 	listen, side := freeAddress(t), freeAddress(t)
-	l := &ledger{alive: map[string]bool{}, deleted: map[string]bool{}}
+	l := &ledger{alive: map[string]string{}, deleted: map[string]bool{}}
 	total := 0
 	for round := range rounds {
 		hub := startHubAt(t, listen, side, "{}", dataDir, "--log-level", "warn")
@@ -65,7 +66,7 @@ func TestNothingAcknowledgedIsLostByKill9(t *testing.T) {
 		for range 16 {
 			clients.Go(func() { l.client(ctx, hub.url()) })
 		}
-		timer := time.NewTimer(time.Duration(50+rand.N(400)) * time.Millisecond) // any moment is as good
+		timer := time.NewTimer(time.Duration(50+randv2.N(400)) * time.Millisecond) // any moment is as good
 		<-timer.C
 		hub.kill()
 		cancel()
@@ -102,7 +103,8 @@ func (l *ledger) client(ctx context.Context, url string) {
 		return response, err
 	}
 	for ctx.Err() == nil {
-		response, err := send(http.MethodPost, "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"soak","version":"1"}}}`)
+		name := rand.Text()
+		response, err := send(http.MethodPost, "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"`+name+`","version":"1"}}}`)
 		if err != nil {
 			return
 		}
@@ -110,11 +112,11 @@ func (l *ledger) client(ctx context.Context, url string) {
 		if token == "" {
 			continue
 		}
-		l.created(token)
+		l.created(token, name)
 		if _, err := send(http.MethodPost, token, `{"jsonrpc":"2.0","id":2,"method":"logging/setLevel","params":{"level":"info"}}`); err != nil {
 			return
 		}
-		if rand.N(2) == 0 {
+		if randv2.N(2) == 0 {
 			victim := l.take()
 			if response, err := send(http.MethodDelete, victim, ""); err != nil {
 				return
@@ -133,9 +135,26 @@ func checkLedger(t *testing.T, hub *hubProcess, l *ledger, round int) {
 		status, _ := c.post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)
 		return status
 	}
-	for token := range l.alive {
+	eventually(t, "all sessions are loaded", func() bool { return hub.metric(`mcphub_sessions_restoring{kind="downstream"}`) == "0" })
+	stored, err := filepath.Glob(filepath.Join(hub.dataDir, "sessions", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	records := max(0, len(stored)-1) // less the index
+	if n := hub.metric(`mcphub_sessions_restored_total{kind="downstream",transport="streamable_http"}`); n != strconv.Itoa(records) {
+		t.Errorf("round %d: %s sessions restored of %d records", round, n, records)
+	}
+	for token, name := range l.alive {
 		if status := ping(token); status != http.StatusOK {
 			t.Errorf("round %d: an acknowledged session is lost: %d", round, status)
+		}
+		data, err := os.ReadFile(filepath.Join(hub.dataDir, "sessions", public(token)+".json"))
+		var record struct {
+			SessionID, ClientName     string
+			CreatedAt, LastAccessedAt int64
+		}
+		if err != nil || json.Unmarshal(data, &record) != nil || record.SessionID != public(token) || record.ClientName != name || record.LastAccessedAt < record.CreatedAt {
+			t.Errorf("round %d: the record of %s is not what was acknowledged: %v %s", round, name, err, data)
 		}
 	}
 	for token := range l.deleted {

@@ -26,15 +26,15 @@ func (cs *clientSession) learnRoots(again bool) {
 	}
 	cs.mu.Lock()
 	needless := (cs.rootsAsked && !again) || cs.askingRoots
-	cs.rootsStale = cs.rootsStale || (again && cs.askingRoots)
-	cs.rootsAsked = len(cs.streams) > 0 // otherwise the next stream brings the question
+	if cs.askingRoots && (again || !cs.rootsAsked) { // the question under way may be too early, or have no stream
+		cs.rootsStale = true
+	}
+	cs.rootsAsked = len(cs.streams) > 0          // otherwise the next stream brings the question
+	cs.askingRoots = cs.askingRoots || !needless // one question at a time, however often they change
 	cs.mu.Unlock()
 	if needless {
 		return
 	}
-	cs.mu.Lock()
-	cs.askingRoots = true // one question at a time, however often they change
-	cs.mu.Unlock()
 	cs.g.running.Go(func() {
 		ctx, cancel := context.WithTimeout(cs.ctx, rootsTimeout)
 		defer cancel()

@@ -28,10 +28,14 @@ func (r *rig) rooted(headers ...string) *peer {
 	return r.connectWith(strings.Replace(initializeBody, `"sampling":{}`, `"roots":{"listChanged":true}`, 1), headers...)
 }
 
-// asked returns the next message, which must ask for the roots.
+// asked returns the next message, which must ask for the roots. Earlier
+// questions may have been taken back.
 func (s *reader) asked() jsonrpc.Message {
 	s.t.Helper()
 	m := s.message()
+	for m.Method == "notifications/cancelled" {
+		m = s.message()
+	}
 	if m.Kind() != jsonrpc.Request || m.Method != "roots/list" || m.Params != nil {
 		s.t.Errorf("the stream says %s, want a question for the roots", m.Encode())
 	}
