@@ -78,7 +78,7 @@ func TestTheFirstRootSaysWhereTheClientWorks(t *testing.T) {
 		{"a file", `{"uri":"file:///home/ann/repo"}`, "/home/ann/repo", "repo"},
 		{"percent-encoding", `{"uri":"file:///home/ann/my%20repo%C3%A9"}`, "/home/ann/my repoé", "my repoé"},
 		{"a host", `{"uri":"file://host/srv/repo/"}`, "/srv/repo/", "repo"},
-		{"a drive", `{"uri":"file:///C:/work/repo"}`, "/C:/work/repo", "repo"},
+		{"a drive", `{"uri":"file:///C:/src/repo"}`, "/C:/src/repo", "repo"},
 		{"a scheme in capitals", `{"uri":"FILE:///repo"}`, "/repo", "repo"},
 		{"a name", `{"uri":"file:///home/ann/repo","name":"The \u00e9 Project"}`, "/home/ann/repo", "The é Project"},
 		{"the first of several", `{"uri":"file:///a"},{"uri":"file:///b","name":"B"}`, "/a", "a"},

@@ -124,7 +124,7 @@ func TestAProcessWithoutDescriptorsIsNamedAndPasses(t *testing.T) {
 		err := o.dir.Apply(t.Context(), o.changes())
 		value, ok, getErr := o.dir.Get(t.Context(), "kept")
 		deleteErr := o.dir.Apply(t.Context(), []persist.Change{del("deleted")})
-		release() // the checks need some themselves
+		release()                    // the checks need some themselves
 		if left == 0 || err != nil { // with some left, one file after the other may just do
 			o.check(t, err, syscall.EMFILE)
 		}
