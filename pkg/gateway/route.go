@@ -81,7 +81,7 @@ func (g *Gateway) named(ctx context.Context, cs *clientSession, x *exchange, m j
 	if !ok {
 		g.settled(ctx) // it may be a tool of a server that is still being started
 		if target, ok = g.lookup(m.Method, name); !ok {
-			return g.unlisted(ctx, cs, x, m, what, name)
+			return g.unlisted(ctx, cs, x, what, name)
 		}
 	}
 	params := m.Params
@@ -96,7 +96,7 @@ func (g *Gateway) named(ctx context.Context, cs *clientSession, x *exchange, m j
 
 // unlisted answers for a name that no server has listed. If it can be told whose
 // it is, that server may be down, and says so.
-func (g *Gateway) unlisted(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message, what, name string) (jsonrpc.Message, error) {
+func (g *Gateway) unlisted(ctx context.Context, cs *clientSession, x *exchange, what, name string) (jsonrpc.Message, error) {
 	var down []string
 	for _, server := range g.cfg.Pool.Servers() {
 		if server.Status().State == upstream.Up {

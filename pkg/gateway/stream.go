@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -99,7 +100,7 @@ func (g *Gateway) feed(w http.ResponseWriter, r *http.Request, cs *clientSession
 				ok = events.message(ping.Encode())
 			}
 		case <-cs.ctx.Done():
-			if context.Cause(cs.ctx) == error(endedError{session.Shutdown}) {
+			if errors.Is(context.Cause(cs.ctx), endedError{session.Shutdown}) {
 				return closedShutdown
 			}
 			return closedSession

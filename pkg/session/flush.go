@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -164,9 +165,7 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 	}
 	err := m.apply(ctx, b.changes)
 	if partial, ok := errors.AsType[*persist.BatchError](err); ok {
-		for id, err := range partial.Failed {
-			failures[id] = err
-		}
+		maps.Copy(failures, partial.Failed)
 	} else if err != nil {
 		for _, c := range b.changes {
 			failures[c.Key] = err

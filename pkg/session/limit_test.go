@@ -208,7 +208,7 @@ func TestAnEvictionThatCannotBeStoredIsTriedAgain(t *testing.T) {
 		m, stop := running(t, store, session.Config{MaxSessions: 1, AtLimit: session.Evict})
 		defer stop()
 		old, _ := create(t, m)
-		store.during(func(_ int, c []persist.Change) error {
+		store.during(func(_ int, _ []persist.Change) error {
 			return &persist.BatchError{Failed: map[string]error{old.ID: errDisk}}
 		})
 		s, _ := create(t, m) // its own record was written

@@ -24,8 +24,8 @@ func TestKnownMembersAreThoseOfTheStruct(t *testing.T) {
 // fields yields the exported fields.
 func fields(of reflect.Type) func(func(reflect.StructField) bool) {
 	return func(yield func(reflect.StructField) bool) {
-		for i := range of.NumField() {
-			if f := of.Field(i); f.IsExported() && !yield(f) {
+		for f := range of.Fields() {
+			if f.IsExported() && !yield(f) {
 				return
 			}
 		}
