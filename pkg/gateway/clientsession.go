@@ -27,6 +27,7 @@ type clientSession struct {
 	cancel context.CancelCauseFunc
 
 	mu      sync.Mutex
+	subs    map[string]bool // subscribed URIs, as in the record, which is gone when the session ends
 	calls   map[jsonrpc.ID]context.CancelCauseFunc
 	links   map[string]*upstream.Link
 	streams []*stream
@@ -55,9 +56,12 @@ func (e endedError) Error() string {
 }
 
 func newClientSession(g *Gateway, s session.Session) *clientSession {
-	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:8], calls: map[jsonrpc.ID]context.CancelCauseFunc{},
+	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:8], subs: map[string]bool{}, calls: map[jsonrpc.ID]context.CancelCauseFunc{},
 		links: map[string]*upstream.Link{}, asks: map[jsonrpc.ID]chan jsonrpc.Message{}}
 	cs.ctx, cs.cancel = context.WithCancelCause(context.Background())
+	for _, uri := range s.Subscriptions {
+		cs.subs[uri] = true
+	}
 	return cs
 }
 
@@ -67,9 +71,12 @@ func (cs *clientSession) Close(why session.Reason) {
 	cs.cancel(endedError{why})
 	cs.g.forget(cs)
 	cs.mu.Lock()
-	links := cs.links
-	cs.links = nil
+	links, subs := cs.links, cs.subs
+	cs.links, cs.subs = nil, nil
 	cs.mu.Unlock()
+	if why != session.Shutdown {
+		cs.g.unsubscribe(cs, subs)
+	}
 	for _, l := range links {
 		cs.g.running.Go(func() { l.Close(why != session.Shutdown) })
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -199,4 +200,27 @@ func TestSessionIsolationGivesEachClientItsOwn(t *testing.T) {
 	if n := r.pool.Server("own").Status().Connections; n != 4 {
 		t.Errorf("there are %d processes for 3 sessions and the hub", n)
 	}
+}
+
+func TestAnEndedSessionLeavesNoSubscriptionBehind(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	ann, bob, watcher := r.connect(), r.connect(), r.connect()
+	const params = `{"uri":"test://one/one"}`
+	for _, c := range []*peer{ann, bob} {
+		if m := c.call("1", "resources/subscribe", params).answer(t); string(m.Result) != `{}` {
+			t.Fatalf("subscribe: %s", m.Error)
+		}
+	}
+	end := func(c *peer) {
+		t.Helper()
+		if p := c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusNoContent {
+			t.Fatalf("DELETE: %d", p.status)
+		}
+	}
+	end(ann)
+	if got := watcher.state("one").Subscriptions; len(got) != 1 {
+		t.Errorf("ann's end took bob's subscription along: %q", got)
+	}
+	end(bob)
+	until(t, "the server has no subscription", func() bool { return len(watcher.state("one").Subscriptions) == 0 })
 }

@@ -169,6 +169,13 @@ func (g *Gateway) subscribing(ctx context.Context, cs *clientSession, x *exchang
 			return response, err
 		}
 	}
+	cs.mu.Lock()
+	if ends {
+		delete(cs.subs, uri)
+	} else if cs.subs != nil { // nil: the session has ended meanwhile
+		cs.subs[uri] = true
+	}
+	cs.mu.Unlock()
 	err := g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) {
 		s.Subscriptions = slices.DeleteFunc(s.Subscriptions, func(have string) bool { return have == uri })
 		if !ends {

@@ -138,3 +138,31 @@ func (g *Gateway) tell(server *upstream.Server, sessions []session.Session) {
 		say(upstream.Request{Method: "logging/setLevel", Params: levelParams(logLevels[lowest])})
 	}
 }
+
+// unsubscribe gives up, in the background, what an ended session was the last to
+// want of shared servers. At isolated ones its whole connection ends.
+func (g *Gateway) unsubscribe(cs *clientSession, uris map[string]bool) {
+	wanted := map[string]*upstream.Server{}
+	for uri := range uris {
+		server := g.cfg.Pool.Server(g.serverOf(uri))
+		if server != nil && !server.Isolated() && server.Status().State == upstream.Up && !g.wantedElsewhere(cs, uri) {
+			wanted[uri] = server
+		}
+	}
+	if len(wanted) == 0 {
+		return
+	}
+	g.running.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), unsubscribeTimeout)
+		defer cancel()
+		for uri, server := range wanted {
+			_, err := server.Link(upstream.LinkConfig{}).Call(ctx, upstream.Request{Method: "resources/unsubscribe", Params: uriParams(uri)})
+			if err != nil {
+				g.log.DebugContext(ctx, "a server was not told that nobody is subscribed any more", "upstream", server.Name(), "err", err)
+			}
+		}
+	})
+}
+
+// unsubscribeTimeout bounds what only tidies up.
+const unsubscribeTimeout = 5 * time.Second

@@ -172,7 +172,7 @@ func (w *httpWire) do(ctx context.Context, method string, body []byte, resume st
 	if err != nil {
 		return nil, withoutURL(err)
 	}
-	if response.StatusCode == http.StatusNotFound && session != "" {
+	if response.StatusCode == http.StatusNotFound && session != "" && !(method == http.MethodPost && isUnknownMethod(response)) {
 		discard(response)
 		if method != http.MethodGet { // there are servers that have no GET at all
 			w.lose(ErrSessionGone)
@@ -180,6 +180,23 @@ func (w *httpWire) do(ctx context.Context, method string, body []byte, resume st
 		return nil, ErrSessionGone
 	}
 	return response, nil
+}
+
+// isUnknownMethod recognizes a 404 that is not about the session: some servers
+// answer a method that they do not know so, with a JSON-RPC error. The body can
+// still be read afterwards.
+func isUnknownMethod(response *http.Response) bool {
+	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); kind != typeJSON {
+		return false
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	_ = response.Body.Close()
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	if err != nil {
+		return false
+	}
+	m, err := jsonrpc.Parse(body)
+	return err == nil && m.Error != nil && m.ID != jsonrpc.Null && jsonrpc.ParseError(m.Error).Code == jsonrpc.CodeMethodNotFound
 }
 
 // withoutURL drops the URL from the error of an HTTP client: it may well have a
