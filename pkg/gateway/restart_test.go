@@ -90,9 +90,11 @@ func TestASharedServerThatWasRestartedIsToldAgain(t *testing.T) {
 	c := r.connect()
 	c.call("1", "logging/setLevel", `{"level":"warning"}`)
 	c.call("1", "resources/subscribe", `{"uri":"test://one/one"}`)
+	since := r.pool.Server("one").Status().Since
 	c.call("1", "tools/call", `{"name":"one__die"}`)
 	until(t, "the server is up again and knows what it knew", func() bool {
-		if r.pool.Server("one").Status().State != upstream.Up {
+		// Its end is noticed a moment after the call's.
+		if now := r.pool.Server("one").Status(); now.State != upstream.Up || now.Since.Equal(since) {
 			return false
 		}
 		s := c.state("one")
