@@ -14,6 +14,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -43,22 +44,10 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 		g.initialize(w, r, m)
 		return
 	}
-	token, ok := sessionToken(w, r, m.ID)
+	cs, lease, ok := g.enter(w, r, m.ID)
 	if !ok {
 		return
 	}
-	lease, err := g.cfg.Sessions.Acquire(r.Context(), token, g.principal(r))
-	if err != nil {
-		refuseSession(w, m.ID, err)
-		return
-	}
-	live, err := lease.Live(r.Context())
-	if err != nil {
-		lease.Release()
-		refuseSession(w, m.ID, err)
-		return
-	}
-	cs := live.(*clientSession) //nolint:forcetypeassert // Open makes no other
 	if m.Kind() == jsonrpc.Request {
 		g.request(w, r, cs, lease, m)
 		return
@@ -168,6 +157,37 @@ func sessionToken(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) (string
 	return token, token != ""
 }
 
+// acquire leases the session that the request belongs to, and answers the
+// request itself where it cannot be had.
+func (g *Gateway) acquire(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) (*session.Lease, bool) {
+	token, ok := sessionToken(w, r, id)
+	if !ok {
+		return nil, false
+	}
+	lease, err := g.cfg.Sessions.Acquire(r.Context(), token, g.principal(r))
+	if err != nil {
+		refuseSession(w, id, err)
+		return nil, false
+	}
+	return lease, true
+}
+
+// enter is acquire with the live half of the session. The caller releases the
+// lease.
+func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) (*clientSession, *session.Lease, bool) {
+	lease, ok := g.acquire(w, r, id)
+	if !ok {
+		return nil, nil, false
+	}
+	live, err := lease.Live(r.Context())
+	if err != nil {
+		lease.Release()
+		refuseSession(w, id, err)
+		return nil, nil, false
+	}
+	return live.(*clientSession), lease, true //nolint:forcetypeassert // Open makes no other
+}
+
 func (g *Gateway) principal(r *http.Request) string {
 	if g.cfg.Principal == nil {
 		return ""
@@ -180,13 +200,8 @@ func (g *Gateway) delete(w http.ResponseWriter, r *http.Request) {
 	if !checkHeaders(w, r, "") {
 		return
 	}
-	token, ok := sessionToken(w, r, "")
+	lease, ok := g.acquire(w, r, "")
 	if !ok {
-		return
-	}
-	lease, err := g.cfg.Sessions.Acquire(r.Context(), token, g.principal(r))
-	if err != nil {
-		refuseSession(w, "", err)
 		return
 	}
 	id := lease.Session().ID

@@ -28,22 +28,11 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 	if !checkHeaders(w, r, "") {
 		return
 	}
-	token, ok := sessionToken(w, r, "")
+	cs, lease, ok := g.enter(w, r, "")
 	if !ok {
 		return
 	}
-	lease, err := g.cfg.Sessions.Acquire(r.Context(), token, g.principal(r))
-	if err != nil {
-		refuseSession(w, "", err)
-		return
-	}
 	defer lease.Release()
-	live, err := lease.Live(r.Context())
-	if err != nil {
-		refuseSession(w, "", err)
-		return
-	}
-	cs := live.(*clientSession) //nolint:forcetypeassert // Open makes no other
 	s := &stream{out: newQueue(&cs.queued)}
 	if !cs.attach(s) {
 		w.Header().Set("Retry-After", "5")

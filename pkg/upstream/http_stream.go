@@ -1,0 +1,139 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// stream reads events until the response to c comes. A stream that ends before
+// is resumed if the server gave its events ids, see specification 2025-11-25,
+// basic/transports, resumability.
+func (w *httpWire) stream(ctx context.Context, c *call, response *http.Response) (jsonrpc.Message, error) {
+	cursor := cursor{retry: time.Second}
+	m, err := w.events(response, &cursor, c)
+	for attempt := 0; err != nil; attempt++ {
+		if ctx.Err() != nil {
+			return m, context.Cause(ctx)
+		}
+		if cursor.last == "" || attempt == maxResumptions || errors.Is(err, ErrProtocol) {
+			return m, fmt.Errorf("%w: its stream ended early: %w", ErrLost, err)
+		}
+		if err := pause(ctx, cursor.retry); err != nil {
+			return m, err
+		}
+		before := cursor.last
+		again, derr := w.do(ctx, http.MethodGet, nil, cursor.last) //nolint:bodyclose // resumed closes it
+		if derr != nil {
+			if err = derr; errors.Is(derr, ErrSessionGone) {
+				return m, fmt.Errorf("%w: %w", ErrLost, derr)
+			}
+			continue
+		}
+		if m, err = w.resumed(again, &cursor, c); cursor.last != before {
+			attempt = 0
+		}
+	}
+	return m, nil
+}
+
+func (w *httpWire) resumed(response *http.Response, cursor *cursor, c *call) (jsonrpc.Message, error) {
+	defer func() { _ = response.Body.Close() }()
+	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode != http.StatusOK || kind != typeEvents {
+		return jsonrpc.Message{}, fmt.Errorf("HTTP status %s", status(response))
+	}
+	return w.events(response, cursor, c)
+}
+
+// cursor is the position in a stream.
+type cursor struct {
+	last  string // id of the last event
+	retry time.Duration
+}
+
+// events reads a stream until the response to c comes or the stream ends,
+// which is an error. Without c it only ends.
+func (w *httpWire) events(response *http.Response, cursor *cursor, c *call) (jsonrpc.Message, error) {
+	events := newEventReader(response.Body, w.spec.maxMessage())
+	for {
+		ev, err := events.next()
+		if err != nil {
+			return jsonrpc.Message{}, err
+		}
+		if ev.id != "" {
+			cursor.last = ev.id
+		}
+		if ev.retry > 0 {
+			cursor.retry = min(max(ev.retry, minRetry), time.Minute)
+		}
+		if len(ev.data) == 0 || (ev.name != "" && ev.name != "message") {
+			continue
+		}
+		m, err := jsonrpc.Parse(ev.data)
+		switch {
+		case err != nil:
+			w.log.Warn("the server sent an event that is no message", "bytes", len(ev.data), "err", err)
+		case m.Kind() != jsonrpc.Response:
+			w.conn.receive(c, m)
+		case c != nil && m.ID == c.id:
+			return m, nil
+		default:
+			w.tel.unmatched("response")
+		}
+	}
+}
+
+// listen keeps the stream open on which the server sends what belongs to no
+// call, if it offers one.
+func (w *httpWire) listen() {
+	w.background(func() {
+		ctx := w.conn.quit
+		cursor := cursor{retry: time.Second}
+		for wait := time.Duration(0); ; wait = min(max(cursor.retry, 2*wait), time.Minute) {
+			if pause(ctx, wait+rand.N(wait/4+1)) != nil { //nolint:gosec // jitter
+				return
+			}
+			response, err := w.do(ctx, http.MethodGet, nil, cursor.last)
+			if errors.Is(err, ErrSessionGone) {
+				// If it is, the server says so to a request that it must know, too.
+				_, _ = w.conn.Call(ctx, Request{Method: string(mcp.MethodPing)})
+				return
+			}
+			if err != nil {
+				continue
+			}
+			kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+			if response.StatusCode != http.StatusOK || kind != typeEvents {
+				discard(response)
+				if !isPassing(response.StatusCode) {
+					return // it offers none
+				}
+				continue
+			}
+			wait = 0
+			_, err = w.events(response, &cursor, nil)
+			_ = response.Body.Close()
+			w.log.Debug("the server's stream ended", "err", err)
+		}
+	})
+}
+
+// isPassing reports whether a later attempt may have more success. Servers that
+// have not noticed the end of a stream yet say that there is a conflict.
+func isPassing(status int) bool {
+	switch status {
+	case http.StatusNotImplemented:
+		return false
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return status >= 500
+}
