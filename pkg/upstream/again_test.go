@@ -94,7 +94,7 @@ func TestAResumedSessionUsesNoIdsOfTheProcessBefore(t *testing.T) {
 	tool(t, first, "echo", `{"key":"before"}`)
 	bound := first.Bound()
 	first.Close(false)
-	c, err := e.open(t.Context(), &recorder{}, hub, bound)
+	c, err := e.openFor(t.Context(), &recorder{}, hub, bound)
 	if err != nil {
 		t.Fatal(err)
 	}

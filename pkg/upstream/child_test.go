@@ -28,7 +28,7 @@ func childSpec(t testing.TB, mode string, env ...string) Spec {
 		t.Fatal(err)
 	}
 	env = append([]string{"CHILD_MODE=" + mode, "GORACE=atexit_sleep_ms=0"}, env...) // the race detector's exit takes a second
-	return Spec{Name: "child", Command: exe, Env: env,
+	return Spec{Name: "child", Command: exe, Env: env, Era: Legacy,
 		ConnectTimeout: patience, CallTimeout: patience}
 }
 

@@ -53,9 +53,15 @@ type Conn struct {
 	stop  context.CancelFunc
 	init  Initialized
 	close sync.Once
+	who   Identity // on whose behalf, where a request does not say
+	feed  *feed    // of a modern server
+	many  bool     // serves several clients
+	tools *toolParams
 
+	isModern atomic.Bool // spoken to in a modern version
 	mu    sync.Mutex
 	last  int64 // the id last given
+	level string // that requests of a modern connection ask for
 	calls map[jsonrpc.ID]*call
 
 	abandoned map[jsonrpc.ID]time.Time               // calls given up that the server may still be at, and until when that is to be feared
@@ -71,6 +77,9 @@ type call struct {
 	sink  Sink            // nil: the connection's
 	token json.RawMessage // the caller's progress token, nil if there is none
 	reply chan jsonrpc.Message
+
+	header http.Header            // of a modern request by HTTP
+	acked  chan<- json.RawMessage // of a stream of changes: gets what the server agreed to; it is no call
 }
 
 // What a server can keep the hub busy with at one time.
@@ -85,6 +94,7 @@ type dialer struct {
 	tel    *telemetry
 	client *http.Client  // of a server reached by HTTP
 	conns  *atomic.Int64 // connections there are, those in the making included
+	tools  *toolParams   // mirrored arguments of the server's tools
 }
 
 func (d dialer) count(delta int64) {
@@ -92,42 +102,74 @@ func (d dialer) count(delta int64) {
 	d.tel.sessions.WithLabelValues(d.spec.Name).Add(float64(delta))
 }
 
-// dial connects to the server. With resume it goes on with a session that the
-// server gave earlier, without initialize; otherwise it initializes with who.
-// The Conn takes sink for what belongs to no call.
-func (d dialer) dial(ctx context.Context, sink Sink, who Identity, resume Bound) (*Conn, error) {
-	spec := d.spec
-	ctx, cancel := context.WithTimeoutCause(ctx, spec.connectTimeout(), errConnectTimeout)
+// dial connects to the server.
+func (d dialer) dial(ctx context.Context, p plan) (*Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d.spec.connectTimeout(), errConnectTimeout)
 	defer cancel()
-	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: sink, calls: map[jsonrpc.ID]*call{},
-		abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
+	c, err := d.attempt(ctx, p)
+	if errors.Is(err, errProbed) {
+		p.era = Legacy
+		return d.attempt(ctx, p)
+	}
+	if d.spec.URL != "" && !d.spec.SSE && p.era != Modern && refusesPOST(err) {
+		d.spec.SSE, p.era = true, Legacy
+		if c, serr := d.attempt(ctx, p); serr == nil {
+			return c, nil
+		} // otherwise the first refusal says more
+	}
+	return c, err
+}
+
+// refusesPOST reports whether err is how a server of the HTTP+SSE transport
+// answers initialize, specification 2025-11-25, basic/transports, backward
+// compatibility.
+func refusesPOST(err error) bool {
+	refused, ok := errors.AsType[statusError](err)
+	return ok && (refused.code == http.StatusBadRequest || refused.code == http.StatusNotFound || refused.code == http.StatusMethodNotAllowed)
+}
+
+// attempt makes one connection.
+func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
+	spec := d.spec
+	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(),
+		calls: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
+	if c.sink == nil {
+		c.sink = nobody{}
+	}
 	d.count(+1)
 	c.lost = func() { d.count(-1) }
 	// What the connection does on its own is no part of the trace of whoever needed it first.
 	c.quit, c.stop = context.WithCancel(context.Background()) //nolint:contextcheck // see above
-	if spec.URL != "" {
-		c.wire = newHTTPWire(d, c, resume.SessionID)
-	} else {
-		w, err := startStdio(spec, c)
-		if err != nil {
-			c.stop()
-			c.lost()
-			return nil, serverError(spec.Name, fmt.Errorf("%w: %w", ErrDown, err))
-		}
-		c.wire = w
-		w.run() // not earlier: what it reads may need an answer over c.wire
+	if err := d.open(ctx, c, p); err != nil {
+		c.stop()
+		c.lost()
+		return nil, serverError(spec.Name, fmt.Errorf("%w: %w", ErrDown, err))
 	}
-	if resume.SessionID != "" && spec.URL != "" && supported(resume.ProtocolVersion) {
-		// The server has seen the ids of an earlier process; they must not come again.
-		c.last = time.Now().UnixMilli() << 10
-		c.init.ProtocolVersion = resume.ProtocolVersion
-		c.wire.negotiated(resume.ProtocolVersion)
-	} else if err := c.initialize(ctx, who); err != nil {
+	if err := c.negotiate(ctx, p); err != nil {
 		c.Close(true)
 		return nil, err
 	}
-	c.wire.listen()
+	if c.modern() {
+		c.start(new(int), 1, c.follow)
+	} else {
+		c.wire.listen()
+	}
 	return c, nil
+}
+
+// open makes the wire of c.
+func (d dialer) open(ctx context.Context, c *Conn, p plan) error {
+	if d.spec.URL != "" {
+		c.wire = newHTTPWire(d, c, p.resume.SessionID)
+		return nil
+	}
+	w, err := startStdio(d.spec, c)
+	if err != nil {
+		return err
+	}
+	c.wire = w
+	w.run() // not earlier: what it reads may need an answer over c.wire
+	return nil
 }
 
 var errConnectTimeout = errors.New("did not become ready in time")
@@ -143,7 +185,7 @@ func (c *Conn) initialize(ctx context.Context, who Identity) error {
 	if err != nil {
 		return err
 	}
-	response, err := c.Call(ctx, Request{Method: string(mcp.MethodInitialize), Params: params})
+	response, err := c.call(ctx, Request{Method: string(mcp.MethodInitialize), Params: params})
 	if err != nil {
 		return err
 	}
@@ -183,6 +225,9 @@ func (c *Conn) Initialized() Initialized { return c.init }
 
 // Bound returns the server's session behind the connection.
 func (c *Conn) Bound() Bound {
+	if c.modern() {
+		return Bound{} // there is none
+	}
 	return Bound{SessionID: c.wire.bound(), ProtocolVersion: c.init.ProtocolVersion}
 }
 
@@ -205,8 +250,11 @@ func (c *Conn) Close(end bool) {
 	})
 }
 
-// Notify sends a notification.
+// Notify sends a notification. What a modern server has no use for is not sent.
 func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage) error {
+	if c.modern() && !c.takes(method) {
+		return nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, notifyTimeout, ErrTimeout)
 	defer cancel()
 	m := jsonrpc.Message{Method: method, Params: c.tel.inject(ctx, params)}
@@ -231,18 +279,37 @@ type Request struct {
 	Params json.RawMessage // with the names that the server knows
 	Target string          // the tool or prompt, for spans and metrics
 	Sink   Sink            // takes what the server sends for this call; nil: the connection's
+
+	// Modern: the caller speaks a modern version. Its request goes to a modern
+	// server as it is, and the answer is not translated for a legacy client.
+	Modern bool
+	Header http.Header // Mcp-Param-* headers of the caller that the hub does not know
+
+	identity *Identity // of the caller, where several share the connection
+	stamped  bool      // gets the _meta of a modern request from the hub
 }
 
 // Call sends a request and returns the server's response with its raw result
 // or error. An error means that there is none; see the errors of this package.
 // If ctx ends first the server is told that the request is cancelled.
 func (c *Conn) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
+	if c.modern() && !req.Modern {
+		return c.translate(ctx, req)
+	}
+	return c.call(ctx, req)
+}
+
+// call sends one request and returns the response to it.
+func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 	defer cancel()
-	cl := c.begin(req.Sink)
+	cl := c.begin(&call{sink: req.Sink})
 	defer c.end(cl)
 	ctx, op := c.tel.startCall(ctx, c, cl.id, req)
-	params, err := c.mapToken(cl, c.tel.inject(ctx, req.Params))
+	params, err := c.prepare(ctx, cl, req)
+	if err == nil && (req.stamped || c.modern()) {
+		cl.header, err = c.mirror(req, params)
+	}
 	if err != nil {
 		op.end(jsonrpc.Message{}, err)
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
@@ -257,6 +324,9 @@ func (c *Conn) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 			err = c.abandon(ctx, cl.id, req.Method)
 		}
 		err = serverError(c.spec.Name, err)
+	}
+	if err == nil && req.Method == string(mcp.MethodToolsList) && c.mirrors() {
+		response = c.withoutPoison(ctx, response)
 	}
 	op.end(response, err)
 	return response, err
@@ -277,6 +347,12 @@ func (c *Conn) abandon(ctx context.Context, id jsonrpc.ID, method string) error 
 		c.abandoned[id] = time.Now().Add(c.spec.callTimeout())
 	}
 	c.mu.Unlock()
+	c.cancelled(ctx, id, cause)
+	return cause
+}
+
+// cancelled has the server told that nobody waits for id any more.
+func (c *Conn) cancelled(ctx context.Context, id jsonrpc.ID, cause error) {
 	params := fmt.Appendf(nil, `{"requestId":%s,"reason":%s}`, id, jsonrpc.String(reasonText(cause)))
 	c.start(&c.cancellations, math.MaxInt, func(context.Context) {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), cancelTimeout, ErrTimeout)
@@ -285,7 +361,6 @@ func (c *Conn) abandon(ctx context.Context, id jsonrpc.ID, method string) error 
 			c.log.DebugContext(ctx, "the server was not told of a cancellation", "err", err)
 		}
 	})
-	return cause
 }
 
 func reasonText(cause error) string {
@@ -295,11 +370,11 @@ func reasonText(cause error) string {
 	return "cancelled by the client"
 }
 
-func (c *Conn) begin(sink Sink) *call {
+func (c *Conn) begin(cl *call) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last++
-	cl := &call{id: jsonrpc.ID(strconv.FormatInt(c.last, 10)), sink: sink, reply: make(chan jsonrpc.Message, 1)}
+	cl.id, cl.reply = jsonrpc.ID(strconv.FormatInt(c.last, 10)), make(chan jsonrpc.Message, 1)
 	c.calls[cl.id] = cl
 	return cl
 }
@@ -308,30 +383,6 @@ func (c *Conn) end(cl *call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.calls, cl.id)
-}
-
-// mapToken replaces the caller's progress token by the call's id, which is
-// unique on this connection.
-func (c *Conn) mapToken(cl *call, params json.RawMessage) (json.RawMessage, error) {
-	if len(params) == 0 || params[0] != '{' { // a list, which methods that are not MCP's may have
-		return params, nil
-	}
-	fields, err := jsonrpc.Fields(params, "_meta")
-	if err != nil || fields[0] == nil {
-		return params, err
-	}
-	meta, err := jsonrpc.Fields(fields[0], "progressToken")
-	if err != nil || meta[0] == nil {
-		return params, err
-	}
-	own, err := jsonrpc.Rewrite(fields[0], jsonrpc.Edit{Name: "progressToken", Value: json.RawMessage(cl.id)})
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	cl.token = append(json.RawMessage(nil), meta[0]...)
-	c.mu.Unlock()
-	return jsonrpc.Rewrite(params, jsonrpc.Edit{Name: "_meta", Value: own})
 }
 
 // Server names the server at the other end.

@@ -86,7 +86,10 @@ func TestRealServersAreUnderstood(t *testing.T) {
 	}
 	t.Run("stdio", func(t *testing.T) {
 		t.Parallel()
-		check(t, childSpec(t, "mcp-go"))
+		spec := childSpec(t, "mcp-go")
+		check(t, spec)
+		spec.Era = AnyEra
+		check(t, spec)
 	})
 	t.Run("http", func(t *testing.T) {
 		t.Parallel()
@@ -100,6 +103,8 @@ func TestRealServersAreUnderstood(t *testing.T) {
 		}))
 		t.Cleanup(srv.Close)
 		spec := Spec{Name: "real", URL: srv.URL, ConnectTimeout: patience}
+		check(t, spec)
+		spec.Era = Legacy
 		check(t, spec)
 		e := newEnv(t, spec)
 		c := e.connect(t, nil)
@@ -127,7 +132,7 @@ func TestAnswersToInitializeThatAreRefused(t *testing.T) {
 			t.Parallel()
 			h := newHTTPScript(t, func(h *httpScript) { h.initialize = test.result })
 			e := newEnv(t, h.spec())
-			c, err := e.open(t.Context(), &recorder{}, hub, Bound{})
+			c, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
 			switch {
 			case test.want == "" && err != nil:
 				t.Error(err)
@@ -156,7 +161,7 @@ func TestAnErrorFromInitializeIsPassedOnShortened(t *testing.T) {
 			return `"error":{"code":-32000,"message":"licence expired ` + strings.Repeat("!", 1<<20) + `"}`
 		}
 	})
-	_, err := newEnv(t, h.spec()).open(t.Context(), &recorder{}, hub, Bound{})
+	_, err := newEnv(t, h.spec()).openFor(t.Context(), &recorder{}, hub, Bound{})
 	if err == nil || !strings.Contains(err.Error(), `server "web" refused initialize: licence expired !!!`) || len(err.Error()) > 500 {
 		t.Errorf("error %.600q", err)
 	}
@@ -169,7 +174,7 @@ func TestInitializeThatHangsIsGivenUpWithoutCancelling(t *testing.T) {
 	spec := childSpec(t, "silent", "CHILD_LOG="+log)
 	spec.ConnectTimeout = 2 * time.Second
 	e := newEnv(t, spec)
-	_, err := e.open(t.Context(), &recorder{}, hub, Bound{})
+	_, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
 	if !errors.Is(err, errConnectTimeout) || !strings.Contains(err.Error(), `server "child" did not become ready in time`) {
 		t.Errorf("error %v", err)
 	}

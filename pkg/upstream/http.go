@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -128,7 +129,7 @@ func (w *httpWire) close(end bool) {
 func (w *httpWire) delete() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	response, err := w.do(ctx, http.MethodDelete, nil, "")
+	response, err := w.do(ctx, http.MethodDelete, nil, "", nil)
 	if err != nil {
 		w.log.Debug("the server's session could not be ended", "err", err)
 		return
@@ -137,7 +138,7 @@ func (w *httpWire) delete() {
 }
 
 // do sends one HTTP request with everything that each of them carries.
-func (w *httpWire) do(ctx context.Context, method string, body []byte, resume string) (*http.Response, error) {
+func (w *httpWire) do(ctx context.Context, method string, body []byte, resume string, extra http.Header) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, w.spec.URL, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -165,6 +166,7 @@ func (w *httpWire) do(ctx context.Context, method string, body []byte, resume st
 	if version != "" {
 		request.Header.Set(headerVersion, version)
 	}
+	maps.Copy(request.Header, extra)
 	response, err := w.client.Do(request)
 	if err != nil {
 		return nil, withoutURL(err)
@@ -232,12 +234,14 @@ func isUndispatched(err error) bool {
 
 // status is the HTTP status of a response in the words of the standard, not in
 // those of the server.
-func status(response *http.Response) string {
-	return strings.TrimSpace(fmt.Sprintf("%d %s", response.StatusCode, http.StatusText(response.StatusCode)))
+func status(response *http.Response) string { return statusText(response.StatusCode) }
+
+func statusText(code int) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 }
 
 func (w *httpWire) send(ctx context.Context, message []byte) error {
-	response, err := w.do(ctx, http.MethodPost, message, "")
+	response, err := w.do(ctx, http.MethodPost, message, "", nil)
 	if err != nil {
 		return transportError(ctx, err)
 	}
@@ -256,7 +260,7 @@ func (w *httpWire) call(ctx context.Context, c *call, message []byte) (jsonrpc.M
 	// so that the TCP connection can be used again.
 	rctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
-	response, err := w.do(rctx, http.MethodPost, message, "")
+	response, err := w.do(rctx, http.MethodPost, message, "", c.header)
 	if err != nil {
 		cancel()
 		return jsonrpc.Message{}, transportError(ctx, err)
@@ -300,7 +304,17 @@ func (w *httpWire) answer(ctx context.Context, c *call, response *http.Response)
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return jsonrpc.Message{}, fmt.Errorf("%w: it refuses the hub with HTTP status %s; check the headers configured for it", ErrProtocol, status(response))
 	}
-	return jsonrpc.Message{}, fmt.Errorf("%w: HTTP status %s, content type %.40q", ErrProtocol, status(response), kind)
+	return jsonrpc.Message{}, fmt.Errorf("%w: %w", ErrProtocol, statusError{response.StatusCode, kind})
+}
+
+// statusError is an answer that is no JSON-RPC.
+type statusError struct {
+	code int
+	kind string // its media type
+}
+
+func (e statusError) Error() string {
+	return fmt.Sprintf("HTTP status %s, content type %.40q", statusText(e.code), e.kind)
 }
 
 // deniesSession recognizes servers that answer an unknown session with 400 and

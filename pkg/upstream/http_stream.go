@@ -14,8 +14,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// stream reads events until the response to c comes. A stream that ends before
-// is resumed if the server gave its events ids, see specification 2025-11-25,
+// stream reads events until the response to c comes. A legacy stream that ends
+// before is resumed if the server gave its events ids, see specification 2025-11-25,
 // basic/transports, resumability.
 func (w *httpWire) stream(ctx context.Context, c *call, response *http.Response) (jsonrpc.Message, error) {
 	cursor := cursor{retry: time.Second}
@@ -24,14 +24,14 @@ func (w *httpWire) stream(ctx context.Context, c *call, response *http.Response)
 		if ctx.Err() != nil {
 			return m, context.Cause(ctx)
 		}
-		if cursor.last == "" || attempt == maxResumptions || errors.Is(err, ErrProtocol) {
+		if cursor.last == "" || c.header != nil || attempt == maxResumptions || errors.Is(err, ErrProtocol) {
 			return m, fmt.Errorf("%w: its stream ended early: %w", ErrLost, err)
 		}
 		if err := pause(ctx, cursor.retry); err != nil {
 			return m, err
 		}
 		before := cursor.last
-		again, derr := w.do(ctx, http.MethodGet, nil, cursor.last) //nolint:bodyclose // resumed closes it
+		again, derr := w.do(ctx, http.MethodGet, nil, cursor.last, nil) //nolint:bodyclose // resumed closes it
 		if derr != nil {
 			if err = derr; errors.Is(derr, ErrSessionGone) {
 				return m, fmt.Errorf("%w: %w", ErrLost, derr)
@@ -101,7 +101,7 @@ func (w *httpWire) listen() {
 			if pause(ctx, wait+rand.N(wait/4+1)) != nil { //nolint:gosec // jitter
 				return
 			}
-			response, err := w.do(ctx, http.MethodGet, nil, cursor.last)
+			response, err := w.do(ctx, http.MethodGet, nil, cursor.last, nil)
 			if errors.Is(err, ErrSessionGone) {
 				// If it is, the server says so to a request that it must know, too.
 				_, _ = w.conn.Call(ctx, Request{Method: string(mcp.MethodPing)})

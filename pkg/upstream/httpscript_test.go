@@ -54,7 +54,7 @@ func newHTTPScript(t testing.TB, configure ...func(*httpScript)) *httpScript {
 }
 
 func (h *httpScript) spec() Spec {
-	return Spec{Name: "web", URL: h.URL, ConnectTimeout: patience, CallTimeout: patience}
+	return Spec{Name: "web", URL: h.URL, Era: Legacy, ConnectTimeout: patience, CallTimeout: patience}
 }
 
 func (h *httpScript) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -16,6 +16,10 @@ type Inventory struct {
 	Prompts     []json.RawMessage
 	Resources   []json.RawMessage
 	Templates   []json.RawMessage
+
+	// Changed are the methods of the notifications by which the server said
+	// that lists had changed; none when it was connected to.
+	Changed []string
 }
 
 // Limits of what one server may list. Besides, a list may not be longer than a

@@ -16,6 +16,8 @@ type LinkConfig struct {
 	Sink     Sink     // takes what belongs to no call
 	Identity Identity // of the client
 	Resume   Bound    // the session that the server gave this client earlier
+	Modern   bool     // the client speaks a modern version
+	Many     bool     // the Link is used for several clients
 	// OnBound is called with the server's session before the first call goes
 	// out over it; if it fails, so does the call.
 	OnBound func(ctx context.Context, server string, b Bound) error
@@ -55,12 +57,21 @@ type flight struct {
 func (s *Server) Link(cfg LinkConfig) *Link { return &Link{server: s, cfg: cfg, resume: cfg.Resume} }
 
 // Isolated reports whether the Link has a connection of its own.
-func (l *Link) Isolated() bool { return l.server.spec.isolation() == PerSession }
+func (l *Link) Isolated() bool { return l.server.spec.isolation() == PerSession && !l.stateless() }
+
+// stateless reports whether every request stands alone, so that a modern client
+// needs no connection of its own.
+func (l *Link) stateless() bool {
+	return l.cfg.Modern && l.cfg.Sink == nil && l.server.spec.URL != "" && l.server.Modern()
+}
 
 // Call sends a request to the server. If the server has forgotten the session
 // it is initialized again, once, and the request sent again: it was not
 // dispatched.
 func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
+	if !l.Isolated() {
+		req.identity = &l.cfg.Identity
+	}
 	for attempt := 0; ; attempt++ {
 		c, err := l.connection(ctx)
 		var response jsonrpc.Message
@@ -168,7 +179,7 @@ func (l *Link) connect(ctx context.Context, f *flight) {
 	l.mu.Lock()
 	resume := l.resume
 	l.mu.Unlock()
-	c, err := l.server.open(ctx, l.cfg.Sink, l.cfg.Identity, resume)
+	c, err := l.open(ctx, resume)
 	if err == nil {
 		if err = l.introduce(ctx, c, resume); err != nil {
 			c.Close(true)
@@ -196,6 +207,17 @@ func (l *Link) connect(ctx context.Context, f *flight) {
 	}
 	f.err, f.aborted = err, ctx.Err() != nil
 	close(f.over)
+}
+
+// open makes a connection in the era that suits the client.
+func (l *Link) open(ctx context.Context, resume Bound) (*Conn, error) {
+	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Many, resume: resume}
+	c, err := l.server.open(ctx, l.server.planFor(p, l.cfg.Modern))
+	if err == nil && l.server.keepsNoSession(c) {
+		c.Close(true)
+		c, err = l.server.open(ctx, l.server.planFor(p, l.cfg.Modern))
+	}
+	return c, err
 }
 
 // introduce makes a new connection known before it is used.

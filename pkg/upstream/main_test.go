@@ -193,13 +193,18 @@ func newEnv(t testing.TB, spec Spec, configure ...func(*Config)) env {
 	return e
 }
 
+// openFor makes a connection in the era of the spec.
+func (e env) openFor(ctx context.Context, sink Sink, who Identity, resume Bound) (*Conn, error) {
+	return e.open(ctx, plan{sink: sink, who: who, resume: resume, era: e.spec.Era, many: e.spec.isolation() == Shared})
+}
+
 // connect makes a connection and closes it with the test.
 func (e env) connect(t testing.TB, sink Sink) *Conn {
 	t.Helper()
 	if sink == nil {
 		sink = &recorder{}
 	}
-	c, err := e.open(t.Context(), sink, hub, Bound{})
+	c, err := e.openFor(t.Context(), sink, hub, Bound{})
 	if err != nil {
 		t.Fatal(err)
 	}

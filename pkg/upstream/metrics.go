@@ -42,7 +42,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		connected: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_connects_total",
 			Help: "Attempts to connect to the server."}, []string{"mcphub_backend", "outcome"}),
 	}
-	for _, reason := range []string{"progress", "response", "overload"} {
+	for _, reason := range []string{"progress", "response", "overload", "question"} {
 		x.strays.WithLabelValues(reason)
 	}
 	return x

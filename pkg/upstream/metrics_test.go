@@ -39,6 +39,7 @@ mcphub_requests_in_flight{hop="backend"} 0
 # TYPE mcphub_unmatched_responses_total counter
 mcphub_unmatched_responses_total{reason="overload"} 0
 mcphub_unmatched_responses_total{reason="progress"} 0
+mcphub_unmatched_responses_total{reason="question"} 0
 mcphub_unmatched_responses_total{reason="response"} 0
 `
 	if err := testutil.GatherAndCompare(e.reg, strings.NewReader(want), "mcphub_backend_connects_total", "mcphub_backend_restarts_total",

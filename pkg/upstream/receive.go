@@ -14,6 +14,17 @@ import (
 // It does not block.
 func (c *Conn) receive(related *call, m jsonrpc.Message) {
 	c.tel.messages.Add(In, m)
+	if c.modern() {
+		if m.Kind() == jsonrpc.Request { // which must not be, specification 2026-07-28, basic/utilities/mrtr
+			c.tel.unmatched("question")
+			return
+		}
+		if m.Method == methodAcknowledged {
+			c.acknowledged(related, m)
+			return
+		}
+		m = withoutSubscription(m)
+	}
 	switch {
 	case m.Method == "notifications/progress":
 		c.progress(m)
@@ -36,15 +47,28 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 func (c *Conn) sinkFor(related *call, method string) Sink {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if isNews(method) && (related == nil || c.spec.isolation() == Shared) {
+	if isNews(method) && (related == nil || c.many) {
 		return c.sink
 	}
-	if related == nil && len(c.calls) == 1 && (c.spec.isolation() == PerSession || !c.haunted(time.Now())) {
-		for _, cl := range c.calls {
-			related = cl
-		}
+	if related == nil && (!c.many || !c.haunted(time.Now())) {
+		related = c.onlyCall()
 	}
 	return c.sinkOf(related)
+}
+
+// onlyCall is the call under way, if there is exactly one. The caller holds mu.
+func (c *Conn) onlyCall() *call {
+	var only *call
+	for _, cl := range c.calls {
+		if cl.acked != nil {
+			continue // a stream of changes
+		}
+		if only != nil {
+			return nil
+		}
+		only = cl
+	}
+	return only
 }
 
 // haunted reports whether the server may still be at work for a call that was

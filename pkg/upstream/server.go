@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,7 +51,7 @@ type Server struct {
 	log    *slog.Logger
 	cfg    Config
 	wake   chan struct{} // somebody found the server unreachable
-	change chan struct{} // the server says that a list changed
+	change chan []string // what the server says has changed: methods of notifications
 
 	mu        sync.Mutex
 	state     State
@@ -59,6 +60,9 @@ type Server struct {
 	next      time.Time
 	control   *Conn
 	inventory Inventory
+	era       Era  // that the server was last connected in
+	sse       bool // over the HTTP+SSE transport of 2024-11-05
+	stateless bool // speaks legacy versions too, but keeps no sessions
 	settled   chan struct{} // closed when the attempt that calls wait for is over
 }
 
@@ -80,8 +84,8 @@ const (
 
 func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
 	s := &Server{cfg: cfg, log: tel.log.With("upstream", spec.Name), state: Starting, since: time.Now(),
-		wake: make(chan struct{}, 1), change: make(chan struct{}, 1), settled: make(chan struct{})}
-	s.dialer = dialer{spec: spec, tel: tel, conns: new(atomic.Int64)}
+		wake: make(chan struct{}, 1), change: make(chan []string, 1), settled: make(chan struct{})}
+	s.dialer = dialer{spec: spec, tel: tel, conns: new(atomic.Int64), tools: new(toolParams)}
 	if spec.URL != "" {
 		s.client = newHTTPClient()
 	}
@@ -122,18 +126,20 @@ func (s *Server) run(ctx context.Context) {
 
 // connected connects, lists, and watches until the connection is lost.
 func (s *Server) connected(ctx context.Context) error {
-	c, err := s.open(ctx, controlSink{s}, s.cfg.Identity, Bound{})
+	c, err := s.open(ctx, plan{sink: controlSink{s}, who: s.cfg.Identity, many: s.spec.isolation() == Shared, era: s.eraToTry()})
 	if err != nil {
+		s.forgetEra()
 		return err
 	}
 	defer c.Close(true)
 	lctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), errConnectTimeout)
+	c.hears(lctx) // before the lists are read, so that no change is missed
 	inv, err := list(lctx, c)
 	cancel()
 	if err != nil {
 		return err
 	}
-	s.setUp(c, inv)
+	s.setUp(c, inv, nil)
 	s.log.InfoContext(ctx, "server is up", "transport", s.spec.Transport(), "protocol", inv.Initialized.ProtocolVersion,
 		"tools", len(inv.Tools), "prompts", len(inv.Prompts), "resources", len(inv.Resources), "templates", len(inv.Templates))
 	return s.watch(ctx, c)
@@ -152,11 +158,11 @@ func (s *Server) watch(ctx context.Context, c *Conn) error {
 			s.renew(c)
 			s.restarted(c.Err())
 			return serverError(s.spec.Name, fmt.Errorf("%w: %w", ErrDown, c.Err()))
-		case <-s.change:
+		case methods := <-s.change:
 			if pause(ctx, changePause) != nil {
 				return nil
 			}
-			s.relist(ctx, c)
+			s.relist(ctx, c, methods)
 			continue
 		case <-tick.C:
 		case <-s.wake:
@@ -200,8 +206,13 @@ func (s *Server) ping(ctx context.Context, c *Conn) error {
 	return err
 }
 
-// relist reads the lists again after the server said that one has changed.
-func (s *Server) relist(ctx context.Context, c *Conn) {
+// relist reads the lists again after the server said which have changed.
+func (s *Server) relist(ctx context.Context, c *Conn, changed []string) {
+	select { // what was said meanwhile is read now, too
+	case more := <-s.change:
+		changed = append(changed, more...)
+	default:
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), errConnectTimeout)
 	defer cancel()
 	inv, err := list(ctx, c)
@@ -209,15 +220,21 @@ func (s *Server) relist(ctx context.Context, c *Conn) {
 		s.log.WarnContext(ctx, "the server's lists could not be read again", "err", err)
 		return
 	}
-	s.setUp(c, inv)
+	s.setUp(c, inv, changed)
 }
 
-func (s *Server) setUp(c *Conn, inv Inventory) {
+func (s *Server) setUp(c *Conn, inv Inventory, changed []string) {
+	s.tools.learn(inv.Tools)
+	inv.Changed = changed
 	s.mu.Lock()
 	if s.state != Up {
 		s.state, s.since, s.failure, s.next = Up, time.Now(), nil, time.Time{}
 	}
 	s.control, s.inventory = c, inv
+	s.era, s.sse = Legacy, c.spec.SSE
+	if c.modern() {
+		s.era = Modern
+	}
 	s.mu.Unlock()
 	s.tel.up.WithLabelValues(s.spec.Name).Set(1)
 	s.tel.tools.WithLabelValues(s.spec.Name).Set(float64(len(inv.Tools)))
@@ -306,14 +323,72 @@ func (s *Server) suspect() {
 }
 
 // open makes a connection and counts the attempt.
-func (s *Server) open(ctx context.Context, sink Sink, who Identity, resume Bound) (*Conn, error) {
-	c, err := s.dial(ctx, sink, who, resume)
+func (s *Server) open(ctx context.Context, p plan) (*Conn, error) {
+	d := s.dialer
+	s.mu.Lock()
+	d.spec.SSE = d.spec.SSE || s.sse
+	s.mu.Unlock()
+	if d.spec.SSE {
+		p.era = Legacy
+	}
+	c, err := d.dial(ctx, p)
 	if err != nil {
 		s.tel.connected.WithLabelValues(s.spec.Name, "error").Inc()
 		return nil, err
 	}
 	s.tel.connected.WithLabelValues(s.spec.Name, "ok").Inc()
 	return c, nil
+}
+
+// eraToTry is the era that the server's own connection is made in. A server
+// reached by HTTP is asked each time, which costs a round trip; a command stays
+// what it was found to be.
+func (s *Server) eraToTry() Era {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.spec.Era != AnyEra || s.spec.URL != "" {
+		return s.spec.Era
+	}
+	return s.era
+}
+
+// forgetEra has it found out again, after a connection could not be made.
+func (s *Server) forgetEra() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.era, s.sse, s.stateless = AnyEra, false, false
+}
+
+// Modern reports whether the server is spoken to in a modern version.
+func (s *Server) Modern() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.era == Modern
+}
+
+// planFor completes the plan of a client's own connection. A server that speaks
+// both eras is spoken to in that of the client, unless it keeps no sessions in
+// the legacy one: then the modern one can do more.
+func (s *Server) planFor(p plan, modernClient bool) plan {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.era = Legacy
+	known := s.inventory.Initialized
+	if s.era == Modern && (modernClient || !known.dual || s.stateless || s.spec.Era == Modern) {
+		p.era, p.known = Modern, &known
+	}
+	return p
+}
+
+// keepsNoSession notes that c, a legacy connection to a server that is modern as
+// well, has no session. It reports whether the modern era is the better choice.
+func (s *Server) keepsNoSession(c *Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.era == Modern && !c.modern() && s.spec.URL != "" && s.spec.Era == AnyEra && c.Bound().SessionID == "" {
+		s.stateless = true
+	}
+	return s.stateless && !c.modern()
 }
 
 // Status returns what is known of the server now.
@@ -338,6 +413,22 @@ func (s *Server) Initialized() (Initialized, bool) {
 	return s.inventory.Initialized, s.inventory.Initialized.ProtocolVersion != ""
 }
 
+// changed has the lists read again soon.
+func (s *Server) changed(method string) {
+	methods := []string{method}
+	for {
+		select {
+		case s.change <- methods:
+			return
+		case more := <-s.change:
+			if !slices.Contains(more, method) {
+				more = append(more, method)
+			}
+			methods = more
+		}
+	}
+}
+
 // controlSink takes what the server sends on its own connection, which may be
 // the shared one.
 type controlSink struct{ s *Server }
@@ -345,10 +436,7 @@ type controlSink struct{ s *Server }
 func (k controlSink) Notify(m jsonrpc.Message) {
 	switch m.Method {
 	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
-		select {
-		case k.s.change <- struct{}{}:
-		default:
-		}
+		k.s.changed(m.Method)
 	default:
 		if k.s.cfg.OnNotification != nil && k.s.spec.isolation() == Shared {
 			k.s.cfg.OnNotification(k.s.spec.Name, m)

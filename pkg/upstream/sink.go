@@ -17,3 +17,12 @@ type Sink interface {
 	// of the answer. It ends when ctx does.
 	Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error)
 }
+
+// nobody is the Sink of a connection that belongs to nobody.
+type nobody struct{}
+
+func (nobody) Notify(jsonrpc.Message) {}
+
+func (nobody) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is nobody to answer %s", MethodLabel(m.Method))
+}

@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
 )
 
 // Isolation says who shares a connection to a server.
@@ -36,6 +38,8 @@ type Spec struct {
 	URL       string
 	Headers   map[string]string
 	Isolation Isolation
+	Era       Era  // AnyEra: found out
+	SSE       bool // the URL is of the HTTP+SSE transport of 2024-11-05
 
 	ConnectTimeout time.Duration // start, initialize and list; default 30s
 	CallTimeout    time.Duration // longest wait for one answer; default 15m
@@ -77,7 +81,12 @@ type Initialized struct {
 	Capabilities    json.RawMessage `json:"capabilities"`
 	ServerInfo      json.RawMessage `json:"serverInfo"`
 	Instructions    string          `json:"instructions"`
+
+	dual bool // a modern server that speaks legacy versions, too
 }
+
+// Modern reports whether the server is spoken to in a modern version.
+func (i Initialized) Modern() bool { return mcp.IsModernProtocol(i.ProtocolVersion) }
 
 // Bound is the upstream session behind a Link: what has to be kept to go on
 // with it after a restart.

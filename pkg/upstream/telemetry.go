@@ -182,36 +182,6 @@ func BoundErrorType(kind string) string {
 	return Other
 }
 
-// inject puts the span of ctx into the _meta of params, see SEP-414.
-func (t *telemetry) inject(ctx context.Context, params json.RawMessage) json.RawMessage {
-	if t.propagator == nil || !trace.SpanContextFromContext(ctx).IsValid() {
-		return params
-	}
-	fields, err := jsonrpc.Fields(params, "_meta")
-	if err != nil {
-		return params
-	}
-	carrier := propagation.MapCarrier{}
-	t.propagator.Inject(ctx, carrier)
-	edits := make([]jsonrpc.Edit, 0, 3)
-	for _, key := range []string{"traceparent", "tracestate", "baggage"} {
-		e := jsonrpc.Edit{Name: key} // nil: what the caller sent there must not go further
-		if v := carrier.Get(key); v != "" {
-			e.Value = jsonrpc.String(v)
-		}
-		edits = append(edits, e)
-	}
-	meta, err := jsonrpc.Rewrite(fields[0], edits...)
-	if err != nil {
-		return params
-	}
-	out, err := jsonrpc.Rewrite(params, jsonrpc.Edit{Name: "_meta", Value: meta})
-	if err != nil {
-		return params
-	}
-	return out
-}
-
 func (t *telemetry) injectHeader(ctx context.Context, h http.Header) {
 	if t.propagator != nil {
 		t.propagator.Inject(ctx, propagation.HeaderCarrier(h))

@@ -1,0 +1,158 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// Era is a family of protocol versions, specification 2026-07-28, basic/versioning.
+type Era string
+
+// The eras.
+const (
+	AnyEra Era = ""       // to be found out
+	Legacy Era = "legacy" // up to 2025-11-25: a handshake, sessions, questions of servers
+	Modern Era = "modern" // from 2026-07-28: every request stands alone
+)
+
+// ModernVersion is the protocol version that the hub speaks with modern peers.
+const ModernVersion = mcp.LATEST_PROTOCOL_VERSION
+
+// The error codes of specification 2026-07-28 that say that a peer is modern.
+const (
+	CodeHeaderMismatch     = -32020
+	CodeMissingCapability  = -32021
+	CodeUnsupportedVersion = -32022
+)
+
+// probeTimeout is how long a server may take to say which era it speaks. Some
+// legacy servers do not answer what they do not know.
+const probeTimeout = 5 * time.Second
+
+// plan is how a connection is to be made.
+type plan struct {
+	sink   Sink     // takes what belongs to no call
+	many   bool     // it will serve several clients
+	who    Identity // on whose behalf
+	resume Bound    // a legacy session to go on with
+	era    Era
+	known  *Initialized // what a modern server said before; it need not be asked again
+}
+
+// errProbed is why a connection cannot go on: the server ended when it was
+// asked for its era.
+var errProbed = errors.New("ended when it was asked which protocol versions it speaks")
+
+// negotiate agrees with the server on a protocol version.
+func (c *Conn) negotiate(ctx context.Context, p plan) error {
+	c.who = p.who
+	switch {
+	case p.era == Modern && p.known != nil:
+		c.become(*p.known)
+		return nil
+	case p.resume.SessionID != "" && c.spec.URL != "" && supported(p.resume.ProtocolVersion):
+		// The server has seen the ids of an earlier process; they must not come again.
+		c.last = time.Now().UnixMilli() << 10
+		c.init.ProtocolVersion = p.resume.ProtocolVersion
+		c.wire.negotiated(p.resume.ProtocolVersion)
+		return nil
+	case p.era != Legacy:
+		known, err := c.discover(ctx)
+		if err != nil {
+			return err
+		}
+		if known != nil {
+			c.become(*known)
+			return nil
+		}
+		if p.era == Modern {
+			return serverError(c.spec.Name, fmt.Errorf("does not speak protocol version %s, which is what era: modern asks for", ModernVersion))
+		}
+	}
+	return c.initialize(ctx, p.who)
+}
+
+// become makes c a connection to a modern server.
+func (c *Conn) become(known Initialized) {
+	c.init = known
+	c.isModern.Store(true)
+	c.wire.negotiated(known.ProtocolVersion)
+}
+
+// modern reports whether the server is spoken to in a modern version.
+func (c *Conn) modern() bool { return c.isModern.Load() }
+
+// discover asks the server which versions it speaks. It returns nil if it is to
+// be spoken to as a legacy server: whatever is no sign of a modern one means
+// that, specification 2026-07-28, basic/versioning, backward compatibility.
+func (c *Conn) discover(ctx context.Context) (*Initialized, error) {
+	for range 2 { // a server may want the version that it named
+		response, err := c.probe(ctx)
+		switch {
+		case ctx.Err() != nil || errors.Is(err, ErrDown):
+			return nil, err
+		case errors.Is(err, ErrLost) && c.spec.URL == "":
+			return nil, fmt.Errorf("%w: %w", errProbed, err)
+		case err != nil:
+			return nil, nil //nolint:nilnil // see above
+		}
+		if response.Error == nil {
+			return readDiscovery(response.Result), nil
+		}
+		switch e := jsonrpc.ParseError(response.Error); e.Code {
+		case CodeUnsupportedVersion:
+			if !offersModern(e.Data) {
+				return nil, nil //nolint:nilnil // see above
+			}
+		case CodeHeaderMismatch, CodeMissingCapability:
+			return &Initialized{ProtocolVersion: ModernVersion, Capabilities: json.RawMessage(`{}`)}, nil
+		default:
+			return nil, nil //nolint:nilnil // see above
+		}
+	}
+	return nil, serverError(c.spec.Name, fmt.Errorf("%w: it refuses the protocol version %s that it says it speaks", ErrProtocol, ModernVersion))
+}
+
+func (c *Conn) probe(ctx context.Context) (jsonrpc.Message, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, min(probeTimeout, c.spec.connectTimeout()/2), ErrTimeout)
+	defer cancel()
+	return c.call(ctx, Request{Method: methodDiscover, stamped: true})
+}
+
+const methodDiscover = "server/discover"
+
+func offersModern(data json.RawMessage) bool {
+	var d struct {
+		Supported []string `json:"supported"`
+	}
+	return json.Unmarshal(data, &d) == nil && slices.Contains(d.Supported, ModernVersion)
+}
+
+// readDiscovery reads the result of server/discover, which may also come from
+// a server that speaks legacy versions only: then it returns nil.
+func readDiscovery(result json.RawMessage) *Initialized {
+	var d struct {
+		SupportedVersions []string        `json:"supportedVersions"`
+		Capabilities      json.RawMessage `json:"capabilities"`
+		Instructions      string          `json:"instructions"`
+		Meta              struct {
+			ServerInfo json.RawMessage `json:"io.modelcontextprotocol/serverInfo"`
+		} `json:"_meta"`
+	}
+	if json.Unmarshal(result, &d) != nil || !slices.Contains(d.SupportedVersions, ModernVersion) {
+		return nil
+	}
+	if len(d.Capabilities) == 0 || d.Capabilities[0] != '{' {
+		d.Capabilities = json.RawMessage(`{}`)
+	}
+	return &Initialized{ProtocolVersion: ModernVersion, Capabilities: d.Capabilities, ServerInfo: d.Meta.ServerInfo,
+		Instructions: d.Instructions, dual: slices.ContainsFunc(d.SupportedVersions, supported)}
+}

@@ -1,0 +1,220 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// A connection to a modern server behaves towards legacy callers as one to a
+// legacy server does: what is gone from the modern protocol is done here in the
+// way that took its place.
+
+// logLevels are those of RFC 5424 that logging/setLevel takes.
+var logLevels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
+
+// translate carries out a request of a legacy caller.
+func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, error) {
+	switch req.Method {
+	case "ping":
+		response, err := c.call(ctx, Request{Method: methodDiscover, stamped: true, identity: req.identity})
+		if err == nil && response.Error == nil {
+			response.Result = json.RawMessage(`{}`)
+		}
+		return response, err
+	case string(mcp.MethodSetLogLevel):
+		return c.setLevel(req)
+	case "resources/subscribe", "resources/unsubscribe":
+		return c.subscribe(ctx, req)
+	}
+	req.stamped = true
+	response, err := c.rounds(ctx, req)
+	if err != nil {
+		return response, err
+	}
+	return toLegacy(req.Method, response), nil
+}
+
+// setLevel keeps the level that requests carry from now on.
+func (c *Conn) setLevel(req Request) (jsonrpc.Message, error) {
+	has, err := jsonrpc.Fields(c.init.Capabilities, "logging")
+	if err != nil || has[0] == nil {
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "the server has no log messages")
+	}
+	level, _ := jsonrpc.StringField(req.Params, "level")
+	if !slices.Contains(logLevels, level) {
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32q", level)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.level = level
+	return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
+}
+
+func (c *Conn) logLevel() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.level
+}
+
+// The pauses before a request is sent again that the server put off.
+const (
+	firstPutOff = 100 * time.Millisecond
+	maxPutOff   = 5 * time.Second
+)
+
+// rounds sends a request, has the caller answer what the server asks for, and
+// sends it again with the answers, as often as the server wants and the time of
+// a call lasts, specification 2026-07-28, basic/utilities/mrtr.
+func (c *Conn) rounds(ctx context.Context, req Request) (jsonrpc.Message, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
+	defer cancel()
+	original := req.Params
+	for putOff := firstPutOff; ; {
+		response, err := c.call(ctx, req)
+		if err != nil || response.Error != nil {
+			return response, err
+		}
+		wanted, err := readWanted(response.Result)
+		if err != nil {
+			return jsonrpc.Message{}, serverError(c.spec.Name, fmt.Errorf("%w: %w", ErrProtocol, err))
+		}
+		if wanted == nil {
+			return response, nil
+		}
+		answers, err := c.gather(ctx, req.Sink, wanted.questions)
+		if err != nil {
+			return jsonrpc.Message{}, err
+		}
+		if len(wanted.questions) == 0 {
+			if err := pause(ctx, putOff+rand.N(putOff)); err != nil { //nolint:gosec // jitter
+				return jsonrpc.Message{}, serverError(c.spec.Name, err)
+			}
+			putOff = min(2*putOff, maxPutOff)
+		}
+		if req.Params, err = jsonrpc.Rewrite(original, jsonrpc.Edit{Name: "inputResponses", Value: answers},
+			jsonrpc.Edit{Name: "requestState", Value: wanted.state}); err != nil {
+			return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
+		}
+	}
+}
+
+// wanted is what a server wants to know before it goes on with a request.
+type wanted struct {
+	questions map[string]question
+	state     json.RawMessage // nil: there is none, and none must be sent
+}
+
+type question struct {
+	Method string          `json:"method"`
+	Params json.RawMessage `json:"params"`
+}
+
+// readWanted returns nil if result is complete. No resultType means that, too.
+func readWanted(result json.RawMessage) (*wanted, error) {
+	fields, err := jsonrpc.Fields(result, "resultType", "inputRequests", "requestState")
+	if err != nil {
+		return nil, errors.New("its result is no object")
+	}
+	switch string(fields[0]) {
+	case "", `"complete"`:
+		return nil, nil //nolint:nilnil // see above
+	case `"input_required"`:
+	default:
+		return nil, fmt.Errorf("unknown resultType %.40s", fields[0])
+	}
+	w := &wanted{state: fields[2]}
+	if fields[1] != nil && json.Unmarshal(fields[1], &w.questions) != nil {
+		return nil, errors.New("its inputRequests are no object of requests")
+	}
+	if len(w.questions) == 0 && w.state == nil {
+		return nil, errors.New("it requires input and does not say which")
+	}
+	if len(w.questions) > maxQuestions {
+		return nil, fmt.Errorf("it asks more than %d questions at once", maxQuestions)
+	}
+	return w, nil
+}
+
+// gather has sink answer the questions, all at the same time.
+func (c *Conn) gather(ctx context.Context, sink Sink, questions map[string]question) (json.RawMessage, error) {
+	if len(questions) == 0 {
+		return nil, nil
+	}
+	if sink == nil {
+		return nil, serverError(c.spec.Name, fmt.Errorf("%w: it asks for input where there is nobody to ask", ErrProtocol))
+	}
+	results := make([]json.RawMessage, 0, len(questions))
+	keys := make([]string, 0, len(questions))
+	for key := range questions {
+		keys, results = append(keys, key), append(results, nil)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for i, key := range keys {
+		q := questions[key]
+		group.Go(func() error {
+			result, err := sink.Ask(ctx, jsonrpc.Message{ID: "0", Method: q.Method, Params: q.Params})
+			results[i] = result
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		e := jsonrpc.AsError(err)
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the server needs an answer of the client, and there is none: %s", e.Message)
+	}
+	edits := make([]jsonrpc.Edit, len(keys))
+	for i, key := range keys {
+		edits[i] = jsonrpc.Edit{Name: key, Value: results[i]}
+	}
+	return jsonrpc.Rewrite(nil, edits...)
+}
+
+// toLegacy takes out of a response what legacy clients do not know.
+func toLegacy(method string, response jsonrpc.Message) jsonrpc.Message {
+	if response.Error != nil {
+		if method == string(mcp.MethodResourcesRead) {
+			response.Error = resourceNotFound(response.Error)
+		}
+		return response
+	}
+	if result, err := jsonrpc.Rewrite(response.Result, jsonrpc.Edit{Name: "resultType"}, jsonrpc.Edit{Name: "ttlMs"},
+		jsonrpc.Edit{Name: "cacheScope"}); err == nil {
+		response.Result = result
+	}
+	return response
+}
+
+// resourceNotFound gives the error the code that it had up to 2025-11-25
+// (SEP-2164).
+func resourceNotFound(raw json.RawMessage) json.RawMessage {
+	e := jsonrpc.ParseError(raw)
+	if uri, ok := jsonrpc.StringField(e.Data, "uri"); !ok || uri == "" || e.Code != jsonrpc.CodeInvalidParams {
+		return raw
+	}
+	out, err := jsonrpc.Rewrite(raw, jsonrpc.Edit{Name: "code", Value: json.RawMessage("-32002")})
+	if err != nil {
+		return raw
+	}
+	return out
+}
+
+// takes reports whether a modern server has a use for a notification. By HTTP
+// a request is cancelled by closing its stream.
+func (c *Conn) takes(method string) bool {
+	switch method {
+	case "notifications/initialized", "notifications/roots/list_changed":
+		return false
+	case "notifications/cancelled":
+		return c.spec.URL == ""
+	}
+	return true
+}

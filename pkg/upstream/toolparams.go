@@ -1,0 +1,139 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// toolParams knows the arguments of a server's tools that are mirrored in
+// headers, specification 2026-07-28, basic/transports, x-mcp-header. It may be
+// used concurrently.
+type toolParams struct {
+	byTool atomic.Pointer[map[string][]ParamHeader]
+}
+
+func (t *toolParams) of(tool string) []ParamHeader {
+	if m := t.byTool.Load(); m != nil {
+		return (*m)[tool]
+	}
+	return nil
+}
+
+// learn takes over what the listed tools say.
+func (t *toolParams) learn(tools []json.RawMessage) {
+	byTool := map[string][]ParamHeader{}
+	for _, tool := range tools {
+		name, headers, err := paramsOf(tool)
+		if err == nil && len(headers) > 0 {
+			byTool[name] = headers
+		}
+	}
+	t.byTool.Store(&byTool)
+}
+
+// paramsOf reads one tool of a list.
+func paramsOf(tool json.RawMessage) (name string, headers []ParamHeader, err error) {
+	fields, err := jsonrpc.Fields(tool, "name", "inputSchema")
+	if err != nil {
+		return "", nil, nil //nolint:nilerr // not what is looked for here
+	}
+	_ = json.Unmarshal(fields[0], &name)
+	headers, err = ParamHeaders(fields[1])
+	return name, headers, err
+}
+
+// ToolParams returns the arguments of a tool of the server that a modern client
+// has to mirror in headers.
+func (s *Server) ToolParams(tool string) []ParamHeader { return s.tools.of(tool) }
+
+// mirrors reports whether requests of c carry headers that mirror their body.
+func (c *Conn) mirrors() bool { return c.modern() && c.spec.URL != "" }
+
+// mirror makes the headers of a modern request by HTTP, specification
+// 2026-07-28, basic/transports, standard request headers.
+func (c *Conn) mirror(req Request, params json.RawMessage) (http.Header, error) {
+	if c.spec.URL == "" {
+		return nil, nil
+	}
+	h := http.Header{headerVersion: {ModernVersion}, headerMethod: {req.Method}}
+	if member := namedBy(req.Method); member != "" {
+		if name, ok := jsonrpc.StringField(params, member); ok {
+			h.Set(headerName, EncodeHeader(name))
+		}
+	}
+	for name, values := range req.Header {
+		if strings.HasPrefix(name, headerParam) {
+			h[name] = values
+		}
+	}
+	if req.Method != "tools/call" {
+		return h, nil
+	}
+	fields, err := jsonrpc.Fields(params, "name", "arguments")
+	if err != nil {
+		return nil, err
+	}
+	var tool string
+	_ = json.Unmarshal(fields[0], &tool)
+	known := c.tools.of(tool)
+	for _, p := range known { // the body decides
+		h.Del(headerParam + p.Name)
+	}
+	values, err := ParamValues(known, fields[1])
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range values {
+		h.Set(name, value)
+	}
+	return h, nil
+}
+
+// namedBy is the member of params whose value Mcp-Name mirrors.
+func namedBy(method string) string {
+	switch method {
+	case "tools/call", "prompts/get":
+		return "name"
+	case "resources/read":
+		return "uri"
+	case "tasks/get", "tasks/update", "tasks/cancel":
+		return "taskId"
+	}
+	return ""
+}
+
+// withoutPoison leaves tools out of a list that a client must not use: their
+// annotations for headers are invalid.
+func (c *Conn) withoutPoison(ctx context.Context, response jsonrpc.Message) jsonrpc.Message {
+	fields, err := jsonrpc.Fields(response.Result, "tools")
+	var tools []json.RawMessage
+	if err != nil || json.Unmarshal(fields[0], &tools) != nil {
+		return response
+	}
+	kept := make([]json.RawMessage, 0, len(tools))
+	for _, tool := range tools {
+		name, _, err := paramsOf(tool)
+		if err != nil {
+			c.log.WarnContext(ctx, "a tool is left out: its x-mcp-header annotations are invalid", "tool", name, "err", err)
+			continue
+		}
+		kept = append(kept, tool)
+	}
+	if len(kept) == len(tools) {
+		return response
+	}
+	list, err := json.Marshal(kept)
+	if err != nil {
+		return response
+	}
+	if result, err := jsonrpc.Rewrite(response.Result, jsonrpc.Edit{Name: "tools", Value: list}); err == nil {
+		response.Result = result
+	}
+	return response
+}
+
