@@ -59,10 +59,10 @@ type Conn struct {
 	tools *toolParams
 
 	isModern atomic.Bool // spoken to in a modern version
-	mu    sync.Mutex
-	last  int64 // the id last given
-	level string // that requests of a modern connection ask for
-	calls map[jsonrpc.ID]*call
+	mu       sync.Mutex
+	last     int64  // the id last given
+	level    string // that requests of a modern connection ask for
+	calls    map[jsonrpc.ID]*call
 
 	abandoned map[jsonrpc.ID]time.Time               // calls given up that the server may still be at, and until when that is to be feared
 	asked     map[jsonrpc.ID]context.CancelCauseFunc // questions of the server that wait for an answer

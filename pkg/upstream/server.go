@@ -60,9 +60,9 @@ type Server struct {
 	next      time.Time
 	control   *Conn
 	inventory Inventory
-	era       Era  // that the server was last connected in
-	sse       bool // over the HTTP+SSE transport of 2024-11-05
-	stateless bool // speaks legacy versions too, but keeps no sessions
+	era       Era           // that the server was last connected in
+	sse       bool          // over the HTTP+SSE transport of 2024-11-05
+	stateless bool          // speaks legacy versions too, but keeps no sessions
 	settled   chan struct{} // closed when the attempt that calls wait for is over
 }
 
