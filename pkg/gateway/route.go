@@ -3,14 +3,11 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -18,18 +15,19 @@ import (
 // server/resources, error handling.
 const codeResourceNotFound = -32002
 
-// route answers a request or forwards it to the server it concerns. The
-// response's id is still to be set. An error is a refusal of the hub, or says
-// why there is no answer.
-func (g *Gateway) route(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message) (jsonrpc.Message, error) {
-	switch m.Method {
-	case "ping":
-		return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
-	case "logging/setLevel":
-		return g.setLevel(ctx, cs, x, m)
-	}
+// caller is who a request is forwarded for: a session of the legacy protocol, or
+// a modern request, which stands alone.
+type caller interface {
+	// forward sends req to server and returns its response.
+	forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error)
+}
+
+// dispatch answers a request from the catalog or has c forward it to the server
+// it concerns. The response's id is still to be set. An error is a refusal of
+// the hub, or says why there is no answer.
+func (g *Gateway) dispatch(ctx context.Context, c caller, m jsonrpc.Message) (jsonrpc.Message, error) {
 	if g.only != nil {
-		return g.subscribing(ctx, cs, x, g.only, upstream.Request{Method: m.Method, Params: m.Params, Target: g.target(m)})
+		return c.forward(ctx, g.only, upstream.Request{Method: m.Method, Params: m.Params, Target: g.target(m)})
 	}
 	switch m.Method {
 	case "tools/list":
@@ -41,15 +39,15 @@ func (g *Gateway) route(ctx context.Context, cs *clientSession, x *exchange, m j
 	case "resources/templates/list":
 		return g.list(ctx, catalog.Templates, m)
 	case "tools/call":
-		return g.named(ctx, cs, x, m, "tool", g.cfg.Catalog.Snapshot().Tool)
+		return g.named(ctx, c, m, "tool", g.cfg.Catalog.Snapshot().Tool)
 	case "prompts/get":
-		return g.named(ctx, cs, x, m, "prompt", g.cfg.Catalog.Snapshot().Prompt)
+		return g.named(ctx, c, m, "prompt", g.cfg.Catalog.Snapshot().Prompt)
 	case "resources/read", "resources/subscribe", "resources/unsubscribe":
-		return g.resource(ctx, cs, x, m)
+		return g.resource(ctx, c, m)
 	case "completion/complete":
-		return g.completion(ctx, cs, x, m)
+		return g.completion(ctx, c, m)
 	}
-	return g.unknown(ctx, cs, x, m)
+	return g.unknown(ctx, c, m)
 }
 
 // list answers with the merged list, which is one page.
@@ -66,7 +64,7 @@ func (g *Gateway) list(ctx context.Context, k catalog.Kind, m jsonrpc.Message) (
 }
 
 // named forwards a request that names a tool or a prompt.
-func (g *Gateway) named(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message, what string,
+func (g *Gateway) named(ctx context.Context, c caller, m jsonrpc.Message, what string,
 	find func(string) (catalog.Target, bool),
 ) (jsonrpc.Message, error) {
 	fields, err := jsonrpc.Fields(m.Params, "name")
@@ -81,7 +79,7 @@ func (g *Gateway) named(ctx context.Context, cs *clientSession, x *exchange, m j
 	if !ok {
 		g.settled(ctx) // it may be a tool of a server that is still being started
 		if target, ok = g.lookup(m.Method, name); !ok {
-			return g.unlisted(ctx, cs, x, what, name)
+			return g.unlisted(ctx, c, what, name)
 		}
 	}
 	params := m.Params
@@ -90,20 +88,20 @@ func (g *Gateway) named(ctx context.Context, cs *clientSession, x *exchange, m j
 			return jsonrpc.Message{}, invalidParams(err)
 		}
 	}
-	return g.forward(ctx, cs, x, g.cfg.Pool.Server(target.Server),
+	return c.forward(ctx, g.cfg.Pool.Server(target.Server),
 		upstream.Request{Method: m.Method, Params: params, Target: target.Name})
 }
 
 // unlisted answers for a name that no server has listed. If it can be told whose
 // it is, that server may be down, and says so.
-func (g *Gateway) unlisted(ctx context.Context, cs *clientSession, x *exchange, what, name string) (jsonrpc.Message, error) {
+func (g *Gateway) unlisted(ctx context.Context, c caller, what, name string) (jsonrpc.Message, error) {
 	var down []string
 	for _, server := range g.cfg.Pool.Servers() {
 		if server.Status().State == upstream.Up {
 			continue
 		}
 		if strings.HasPrefix(name, server.Name()+"__") {
-			if _, err := g.forward(ctx, cs, x, server, upstream.Request{Method: "ping"}); err != nil {
+			if _, err := c.forward(ctx, server, upstream.Request{Method: "ping"}); err != nil {
 				return jsonrpc.Message{}, err
 			}
 		}
@@ -124,7 +122,7 @@ func (g *Gateway) lookup(method, name string) (catalog.Target, bool) {
 }
 
 // resource forwards a request about a resource to the server that has it.
-func (g *Gateway) resource(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message) (jsonrpc.Message, error) {
+func (g *Gateway) resource(ctx context.Context, c caller, m jsonrpc.Message) (jsonrpc.Message, error) {
 	uri, ok := jsonrpc.StringField(m.Params, "uri")
 	if !ok {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%s needs the uri of a resource", m.Method)
@@ -138,7 +136,7 @@ func (g *Gateway) resource(ctx context.Context, cs *clientSession, x *exchange, 
 		data, _ := json.Marshal(map[string]string{"uri": uri})
 		return jsonrpc.Message{}, &jsonrpc.Error{Code: codeResourceNotFound, Message: "resource not found", Data: data}
 	}
-	return g.subscribing(ctx, cs, x, server, upstream.Request{Method: m.Method, Params: m.Params})
+	return c.forward(ctx, server, upstream.Request{Method: m.Method, Params: m.Params})
 }
 
 // serverOf names the server that has the resource uri, or a template for it. A
@@ -151,46 +149,9 @@ func (g *Gateway) serverOf(uri string) string {
 	return target.Server
 }
 
-// subscribing forwards a request and keeps the subscription that it makes or
-// ends, if the server accepts that.
-func (g *Gateway) subscribing(ctx context.Context, cs *clientSession, x *exchange, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
-	uri, ok := jsonrpc.StringField(req.Params, "uri")
-	ends := req.Method == "resources/unsubscribe"
-	if !ok || (req.Method != "resources/subscribe" && !ends) {
-		return g.forward(ctx, cs, x, server, req)
-	}
-	if !ends && !cs.mayHave(uri) {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the session has too many subscriptions: their URIs may take %d bytes together", maxSubscriptions)
-	}
-	response := jsonrpc.Message{Result: json.RawMessage(`{}`)}
-	if !ends || server.Isolated() || !g.wantedElsewhere(cs, uri) {
-		var err error
-		if response, err = g.forward(ctx, cs, x, server, req); err != nil || response.Error != nil {
-			return response, err
-		}
-	}
-	cs.mu.Lock()
-	if ends {
-		delete(cs.subs, uri)
-	} else if cs.subs != nil { // nil: the session has ended meanwhile
-		cs.subs[uri] = true
-	}
-	cs.mu.Unlock()
-	err := g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) {
-		s.Subscriptions = slices.DeleteFunc(s.Subscriptions, func(have string) bool { return have == uri })
-		if !ends {
-			s.Subscriptions = append(s.Subscriptions, uri)
-		}
-	})
-	if err != nil {
-		g.log.DebugContext(ctx, "a subscription was not kept", "session", cs.id, "err", err)
-	}
-	return response, nil
-}
-
 // completion forwards completion/complete to the server whose prompt or
 // template is to be completed.
-func (g *Gateway) completion(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message) (jsonrpc.Message, error) {
+func (g *Gateway) completion(ctx context.Context, c caller, m jsonrpc.Message) (jsonrpc.Message, error) {
 	fields, err := jsonrpc.Fields(m.Params, "ref")
 	if err != nil {
 		return jsonrpc.Message{}, invalidParams(err)
@@ -228,77 +189,17 @@ func (g *Gateway) completion(ctx context.Context, cs *clientSession, x *exchange
 			return jsonrpc.Message{}, invalidParams(err)
 		}
 	}
-	return g.forward(ctx, cs, x, g.cfg.Pool.Server(target.Server), upstream.Request{Method: m.Method, Params: params})
+	return c.forward(ctx, g.cfg.Pool.Server(target.Server), upstream.Request{Method: m.Method, Params: params})
 }
 
 // unknown forwards a method that the hub does not know, if it is clear to whom.
-func (g *Gateway) unknown(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message) (jsonrpc.Message, error) {
+func (g *Gateway) unknown(ctx context.Context, c caller, m jsonrpc.Message) (jsonrpc.Message, error) {
 	servers := g.cfg.Pool.Servers()
 	if len(servers) != 1 {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound,
 			"the hub does not know the method %.64q and cannot tell which of its %d servers it is for", m.Method, len(servers))
 	}
-	return g.forward(ctx, cs, x, servers[0], upstream.Request{Method: m.Method, Params: m.Params})
-}
-
-// setLevel keeps the client's log level and tells the servers it uses. Servers
-// it comes to use later are told then.
-func (g *Gateway) setLevel(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message) (jsonrpc.Message, error) {
-	level, _ := jsonrpc.StringField(m.Params, "level")
-	if !slices.Contains(logLevels, level) {
-		if g.only != nil {
-			return g.forward(ctx, cs, x, g.only, upstream.Request{Method: m.Method, Params: m.Params})
-		}
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32q", level)
-	}
-	if err := g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { s.LogLevel = level }); err != nil {
-		return jsonrpc.Message{}, err
-	}
-	if g.only != nil {
-		return g.tellLevel(ctx, cs, x, g.only, m, level)
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
-	defer cancel()
-	var telling sync.WaitGroup // one server that is slow does not keep the others waiting
-	for _, server := range g.cfg.Pool.Servers() {
-		init, _ := server.Initialized()
-		has, err := jsonrpc.Fields(init.Capabilities, "logging")
-		if err != nil || has[0] == nil || (server.Isolated() && !cs.uses(server.Name())) {
-			continue
-		}
-		telling.Go(func() {
-			if _, err := g.tellLevel(ctx, cs, x, server, m, level); err != nil {
-				g.log.DebugContext(ctx, "a server was not told the log level", "session", cs.id, "err", err)
-			}
-		})
-	}
-	telling.Wait()
-	return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
-}
-
-// tellLevel asks a server for the log messages that the session wants.
-func (g *Gateway) tellLevel(ctx context.Context, cs *clientSession, x *exchange, server *upstream.Server, m jsonrpc.Message, level string) (jsonrpc.Message, error) {
-	params := m.Params
-	if common := g.levelFor(server, cs, level); common != level {
-		params = levelParams(common)
-	}
-	return g.forward(ctx, cs, x, server, upstream.Request{Method: m.Method, Params: params})
-}
-
-// forward sends a request over the session's link to server.
-func (g *Gateway) forward(ctx context.Context, cs *clientSession, x *exchange, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
-	if server == nil {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInternal, "the server is not configured any more")
-	}
-	link, err := cs.link(server)
-	if err != nil {
-		return jsonrpc.Message{}, err
-	}
-	req.Sink = x
-	if !server.Isolated() {
-		req.Sink = shared{x}
-	}
-	return link.Call(ctx, req)
+	return c.forward(ctx, servers[0], upstream.Request{Method: m.Method, Params: m.Params})
 }
 
 // target is the tool or prompt that m names, for spans and metrics.
