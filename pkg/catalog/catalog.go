@@ -49,6 +49,7 @@ func (k Kind) renamed() bool { return k == Tools || k == Prompts }
 // resources/templates/list.
 type Inventory struct {
 	Tools, Prompts, Resources, Templates []json.RawMessage
+	Hints                                [4]Hint // by Kind
 }
 
 // Items returns the items of kind k.
@@ -67,8 +68,11 @@ type Catalog struct {
 	offers map[string]offer
 }
 
-// An offer is an Inventory that has been read, indexed by Kind.
-type offer [4][]entry
+// An offer is an Inventory that has been read; both fields are indexed by Kind.
+type offer struct {
+	entries [4][]entry
+	hints   [4]Hint
+}
 
 // New returns an empty catalog. Where two servers claim the same name, the one
 // that comes first in servers wins.
@@ -93,9 +97,9 @@ func (c *Catalog) Snapshot() *Snapshot { return c.snapshot.Load() }
 // for one server take effect in the order in which they get the lock, so a
 // caller that needs an order makes them one after the other.
 func (c *Catalog) Replace(server string, inv Inventory) []Kind {
-	var o offer // read before taking the lock, so that servers do not wait for each other
+	o := offer{hints: inv.Hints} // read before taking the lock, so that servers do not wait for each other
 	for _, k := range Kinds() {
-		o[k] = readAll(k, inv.Items(k))
+		o.entries[k] = readAll(k, inv.Items(k))
 	}
 
 	c.mu.Lock()

@@ -65,7 +65,7 @@ func exposer(k Kind, naming Naming, order []string, offers map[string]offer) exp
 func contested(k Kind, order []string, offers map[string]offer) map[string]bool {
 	owner, contested := make(map[string]string), make(map[string]bool)
 	for _, server := range order {
-		for _, e := range offers[server][k] {
+		for _, e := range offers[server].entries[k] {
 			if e.fault != "" {
 				continue
 			}

@@ -45,6 +45,7 @@ type merged struct {
 	items []Item
 	index map[string]int // Exposed -> index in items
 	list  json.RawMessage
+	hint  Hint
 	spans []span // of the items in list, while it is being built
 }
 
@@ -125,11 +126,12 @@ func merge(naming Naming, order []string, offers map[string]offer) *Snapshot {
 
 // merge fills in what s has of kind k.
 func (s *Snapshot) merge(k Kind, naming Naming, order []string, offers map[string]offer) {
-	m := merged{index: make(map[string]int), list: fmt.Appendf(nil, `{"%s":[`, k)}
+	m := merged{index: make(map[string]int), list: fmt.Appendf(nil, `{"%s":[`, k), hint: mergeHints(k, offers)}
 	expose := exposer(k, naming, order, offers)
 	for _, server := range order {
-		for i := range offers[server][k] {
-			e := &offers[server][k][i]
+		entries := offers[server].entries[k]
+		for i := range entries {
+			e := &entries[i]
 			listed, problem := m.add(server, i, e, expose)
 			if problem != "" {
 				s.problems = append(s.problems, Problem{server, k, e.name, problem})

@@ -7,7 +7,6 @@
 package jsonrpc
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,14 +52,14 @@ func (m Message) Kind() Kind {
 	}
 }
 
-// ErrBatch is reported by Parse for an array of messages.
+// ErrBatch is reported by Parse for an array of messages; see ParseBatch.
 var ErrBatch = &Error{Code: CodeInvalidRequest, Message: "batches of messages are not supported; send one message"}
 
 // Parse reads one message. The error is always an *Error: CodeParse where data
 // is not JSON, CodeInvalidRequest where it is JSON but no message. The returned
 // Message has the id, if there is a usable one, also when Parse fails.
 func Parse(data []byte) (Message, error) {
-	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '[' {
+	if IsBatch(data) {
 		if !json.Valid(data) {
 			return Message{}, &Error{Code: CodeParse, Message: "the message is not valid JSON"}
 		}
