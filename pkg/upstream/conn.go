@@ -23,8 +23,8 @@ type wire interface {
 	// call sends a request and returns the response to it. Whatever else the
 	// server sends meanwhile goes to Conn.receive.
 	call(ctx context.Context, c *call, message []byte) (jsonrpc.Message, error)
-	// send sends a notification or a response.
-	send(ctx context.Context, message []byte) error
+	// send sends a notification or a response; header goes with it by HTTP.
+	send(ctx context.Context, message []byte, header http.Header) error
 	// negotiated is called once, with what initialize settled, before any
 	// other call; listen asks for messages that belong to no call.
 	negotiated(version string)
@@ -259,7 +259,7 @@ func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage
 	defer cancel()
 	m := jsonrpc.Message{Method: method, Params: c.tel.inject(ctx, params)}
 	c.tel.messages.Add(Out, m)
-	if err := c.wire.send(ctx, m.Encode()); err != nil {
+	if err := c.wire.send(ctx, m.Encode(), c.standard(method)); err != nil {
 		return serverError(c.spec.Name, err)
 	}
 	return nil
@@ -308,7 +308,7 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	ctx, op := c.tel.startCall(ctx, c, cl.id, req)
 	params, err := c.prepare(ctx, cl, req)
 	if err == nil && (req.stamped || c.modern()) {
-		cl.header, err = c.mirror(req, params)
+		cl.header, err = c.mirror(ctx, req, params)
 	}
 	if err != nil {
 		op.end(jsonrpc.Message{}, err)

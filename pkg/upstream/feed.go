@@ -252,7 +252,7 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 	if err != nil {
 		return err
 	}
-	if cl.header, err = c.mirror(req, params); err != nil {
+	if cl.header, err = c.mirror(ctx, req, params); err != nil {
 		return err
 	}
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}

@@ -240,8 +240,8 @@ func statusText(code int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 }
 
-func (w *httpWire) send(ctx context.Context, message []byte) error {
-	response, err := w.do(ctx, http.MethodPost, message, "", nil)
+func (w *httpWire) send(ctx context.Context, message []byte, header http.Header) error {
+	response, err := w.do(ctx, http.MethodPost, message, "", header)
 	if err != nil {
 		return transportError(ctx, err)
 	}

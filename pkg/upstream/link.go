@@ -62,7 +62,7 @@ func (l *Link) Isolated() bool { return l.server.spec.isolation() == PerSession 
 // stateless reports whether every request stands alone, so that a modern client
 // needs no connection of its own.
 func (l *Link) stateless() bool {
-	return l.cfg.Modern && l.cfg.Sink == nil && l.server.spec.URL != "" && l.server.Modern()
+	return l.cfg.Modern && l.cfg.Sink == nil && l.server.Stateless()
 }
 
 // Call sends a request to the server. If the server has forgotten the session
@@ -90,8 +90,16 @@ func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 }
 
 // Notify sends a notification to the server if the Link has a connection of
-// its own; one that everybody shares is not for one client to speak on.
+// its own, or if requests stand alone there; one that everybody shares is not
+// for one client to speak on.
 func (l *Link) Notify(ctx context.Context, method string, params json.RawMessage) error {
+	if l.stateless() {
+		c, err := l.server.ready(ctx)
+		if err != nil {
+			return err
+		}
+		return c.Notify(ctx, method, params)
+	}
 	l.mu.Lock()
 	c := l.conn
 	l.mu.Unlock()

@@ -190,7 +190,7 @@ func (c *Conn) respond(id jsonrpc.ID, result json.RawMessage, err error) {
 	ctx, cancel := context.WithTimeoutCause(c.quit, notifyTimeout, ErrTimeout)
 	defer cancel()
 	c.tel.messages.Add(Out, m)
-	if err := c.wire.send(ctx, m.Encode()); err != nil && c.quit.Err() == nil {
+	if err := c.wire.send(ctx, m.Encode(), nil); err != nil && c.quit.Err() == nil {
 		c.log.Warn("an answer did not reach the server", "err", err)
 	}
 }

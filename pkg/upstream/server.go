@@ -356,7 +356,7 @@ func (s *Server) eraToTry() Era {
 func (s *Server) forgetEra() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.era, s.sse, s.stateless = AnyEra, false, false
+	s.era, s.sse, s.sessionless = AnyEra, false, false
 }
 
 // Modern reports whether the server is spoken to in a modern version.
@@ -366,6 +366,10 @@ func (s *Server) Modern() bool {
 	return s.era == Modern
 }
 
+// Stateless reports whether every request to the server stands alone, so that
+// modern clients need no connection of their own.
+func (s *Server) Stateless() bool { return s.spec.URL != "" && s.Modern() }
+
 // planFor completes the plan of a client's own connection. A server that speaks
 // both eras is spoken to in that of the client, unless it keeps no sessions in
 // the legacy one: then the modern one can do more.
@@ -374,7 +378,7 @@ func (s *Server) planFor(p plan, modernClient bool) plan {
 	defer s.mu.Unlock()
 	p.era = Legacy
 	known := s.inventory.Initialized
-	if s.era == Modern && (modernClient || !known.dual || s.stateless || s.spec.Era == Modern) {
+	if s.era == Modern && (modernClient || !known.dual || s.sessionless || s.spec.Era == Modern) {
 		p.era, p.known = Modern, &known
 	}
 	return p
@@ -386,9 +390,9 @@ func (s *Server) keepsNoSession(c *Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.era == Modern && !c.modern() && s.spec.URL != "" && s.spec.Era == AnyEra && c.Bound().SessionID == "" {
-		s.stateless = true
+		s.sessionless = true
 	}
-	return s.stateless && !c.modern()
+	return s.sessionless && !c.modern()
 }
 
 // Status returns what is known of the server now.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -96,7 +97,7 @@ func (w *stdioWire) close(bool) {
 }
 
 func (w *stdioWire) call(ctx context.Context, c *call, message []byte) (jsonrpc.Message, error) {
-	if err := w.send(ctx, message); err != nil {
+	if err := w.send(ctx, message, nil); err != nil {
 		return jsonrpc.Message{}, err
 	}
 	select {
@@ -114,7 +115,7 @@ func (w *stdioWire) call(ctx context.Context, c *call, message []byte) (jsonrpc.
 	}
 }
 
-func (w *stdioWire) send(ctx context.Context, message []byte) error {
+func (w *stdioWire) send(ctx context.Context, message []byte, _ http.Header) error {
 	select {
 	case <-w.lost:
 		return fmt.Errorf("%w: %w", ErrDown, w.why)

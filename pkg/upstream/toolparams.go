@@ -56,12 +56,15 @@ func (c *Conn) mirrors() bool { return c.modern() && c.spec.URL != "" }
 
 // mirror makes the headers of a modern request by HTTP, specification
 // 2026-07-28, basic/transports, standard request headers.
-func (c *Conn) mirror(req Request, params json.RawMessage) (http.Header, error) {
+func (c *Conn) mirror(ctx context.Context, req Request, params json.RawMessage) (http.Header, error) {
 	if c.spec.URL == "" {
 		return nil, nil
 	}
-	h := http.Header{headerVersion: {ModernVersion}, headerMethod: {req.Method}}
-	if member := namedBy(req.Method); member != "" {
+	h := c.standard(req.Method)
+	if h == nil { // the era is being found out
+		h = http.Header{headerVersion: {ModernVersion}, headerMethod: {req.Method}}
+	}
+	if member := NamedBy(req.Method); member != "" {
 		if name, ok := jsonrpc.StringField(params, member); ok {
 			h.Set(headerName, EncodeHeader(name))
 		}
@@ -85,8 +88,8 @@ func (c *Conn) mirror(req Request, params json.RawMessage) (http.Header, error) 
 		h.Del(headerParam + p.Name)
 	}
 	values, err := ParamValues(known, fields[1])
-	if err != nil {
-		return nil, err
+	if err != nil { // for the server to judge
+		c.log.DebugContext(ctx, "an argument of a tool cannot be mirrored in a header", "tool", tool, "err", err)
 	}
 	for name, value := range values {
 		h.Set(name, value)
@@ -94,8 +97,18 @@ func (c *Conn) mirror(req Request, params json.RawMessage) (http.Header, error) 
 	return h, nil
 }
 
-// namedBy is the member of params whose value Mcp-Name mirrors.
-func namedBy(method string) string {
+// standard are the headers that every modern message by HTTP has; nil on other
+// connections.
+func (c *Conn) standard(method string) http.Header {
+	if !c.mirrors() {
+		return nil
+	}
+	return http.Header{headerVersion: {ModernVersion}, headerMethod: {method}}
+}
+
+// NamedBy is the member of params whose value Mcp-Name mirrors in requests of
+// method; empty if there is none.
+func NamedBy(method string) string {
 	switch method {
 	case "tools/call", "prompts/get":
 		return "name"
