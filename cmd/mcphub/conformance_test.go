@@ -21,7 +21,7 @@ type serverRun struct {
 func (r serverRun) through(t *testing.T) (through, alone outcome) {
 	t.Helper()
 	suite := installedSuite(t, r.suite)
-	var expected baseline
+	var expected []string
 	path := ""
 	if r.expected != "" {
 		expected, path = readBaseline(t, r.expected)
@@ -31,7 +31,7 @@ func (r serverRun) through(t *testing.T) (through, alone outcome) {
 	alone, _ = suite.server(t, url, "", r.args...)
 	through, verdict := suite.server(t, hub.url(), path, r.args...)
 	through.logBeside(t, alone)
-	through.judge(t, expected.Server)
+	through.judge(t, expected)
 	if verdict != nil {
 		t.Errorf("the suite's own verdict: %v", verdict)
 	}
