@@ -1,45 +1,74 @@
 package main
 
-import (
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
-	"strings"
-	"testing"
-	"time"
-)
+import "testing"
 
-// summary is the line of the suite for one scenario.
-var summary = regexp.MustCompile(`(?m)^[✓✗] (\S+): (\d+) passed, (\d+) failed`)
+// The official suite runs through the hub in front of go-sdk's server, and
+// against that server alone for comparison. make conformance installs the
+// suites and says where they are. Legacy are the revisions with sessions, up to
+// 2025-11-25; modern is 2026-07-28.
 
-// TestConformance runs the official suite through the hub. make conformance
-// installs it and says where it is.
-func TestConformance(t *testing.T) {
-	node, suite := os.Getenv("MCPHUB_NODE"), os.Getenv("MCPHUB_CONFORMANCE")
-	if node == "" || suite == "" {
-		t.Skip("the conformance suite is not installed; run make conformance")
+// serverRun is one run of a server suite.
+type serverRun struct {
+	suite     string                  // the variable that says where it is
+	args      []string                // which scenarios
+	fixture   func(*testing.T) string // starts the server behind the hub
+	expected  string                  // which baseline, or "": nothing may fail
+	scenarios int                     // how many there are
+}
+
+// through runs the suite through the hub, fails the test for what fails against
+// expectation, and returns what came of it, and of the run without the hub.
+func (r serverRun) through(t *testing.T) (through, alone outcome) {
+	t.Helper()
+	suite := installedSuite(t, r.suite)
+	var expected []string
+	path := ""
+	if r.expected != "" {
+		expected, path = readBaseline(t, r.expected)
 	}
-	hub := startHub(t, bareConfig(everything(t)), t.TempDir())
-	port := hub.listen[strings.LastIndex(hub.listen, ":"):]
-	expected, err := filepath.Abs(filepath.Join("testdata", "conformance-expected-failures.yaml"))
-	if err != nil {
-		t.Fatal(err)
+	url := r.fixture(t)
+	hub := startHub(t, bareConfig(url), t.TempDir())
+	alone, _ = suite.server(t, url, "", r.args...)
+	through, verdict := suite.server(t, hub.url(), path, r.args...)
+	through.logBeside(t, alone)
+	through.judge(t, expected)
+	if verdict != nil {
+		t.Errorf("the suite's own verdict: %v", verdict)
 	}
-	// The scenario for DNS rebinding wants a URL with the name localhost.
-	cmd := exec.CommandContext(t.Context(), node, suite, "server", "--url", "http://localhost"+port+"/mcp", "--suite", "active",
-		"--expected-failures", expected, "-o", t.TempDir())
-	cmd.Dir = t.TempDir()
-	cmd.WaitDelay = 5 * time.Second
-	out, err := cmd.CombinedOutput()
-	scenarios := summary.FindAllStringSubmatch(string(out), -1)
-	for _, s := range scenarios {
-		t.Logf("%-36s %s passed, %s failed", s[1], s[2], s[3])
+	if len(through) != r.scenarios {
+		t.Errorf("%d scenarios ran, want %d", len(through), r.scenarios)
 	}
-	if err != nil {
-		t.Errorf("the suite failed: %v\n%s", err, out)
+	return through, alone
+}
+
+func TestConformanceLegacyReleased(t *testing.T) {
+	serverRun{suite: releasedSuite, args: []string{"--suite", "active"}, fixture: everything, scenarios: 30}.through(t)
+}
+
+func TestConformanceLegacyRequirements(t *testing.T) {
+	serverRun{suite: nextSuite, args: []string{"--requirements", "2025-11-25"}, fixture: everything, scenarios: 33}.through(t)
+}
+
+func TestConformanceModernRequirements(t *testing.T) {
+	serverRun{
+		suite: nextSuite, args: []string{"--requirements", "2026-07-28"}, fixture: statelessEverything,
+		expected: "modern", scenarios: 50,
+	}.through(t)
+}
+
+func TestConformanceLegacyClientsOfAModernServer(t *testing.T) {
+	through, alone := serverRun{
+		suite: nextSuite, args: []string{"--requirements", "2025-11-25"}, fixture: statelessEverything,
+		expected: "legacy-to-modern", scenarios: 33,
+	}.through(t)
+	if through.passed() < alone.passed() {
+		t.Errorf("%d checks pass through the hub, %d without it", through.passed(), alone.passed())
 	}
-	if len(scenarios) != 30 {
-		t.Errorf("%d scenarios ran, want 30\n%s", len(scenarios), out)
-	}
+}
+
+func TestConformanceModernClientsOfALegacyServer(t *testing.T) {
+	serverRun{
+		suite: nextSuite, args: []string{"--requirements", "2026-07-28"}, fixture: everything,
+		expected: "modern-to-legacy", scenarios: 50,
+	}.through(t)
 }

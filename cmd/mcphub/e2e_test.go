@@ -310,23 +310,6 @@ func TestShutdownEndsInTimeWithAHungCallAndAReaderThatNeverReads(t *testing.T) {
 	}
 }
 
-// everything starts go-sdk's conformance server: a server that is not ours.
-func everything(t *testing.T) (url string) {
-	t.Helper()
-	address := freeAddress(t)
-	start(t, built(t, "everything-server", "github.com/modelcontextprotocol/go-sdk/conformance/everything-server"),
-		"-http="+address, "-stateless=false")
-	eventually(t, "everything-server listens", func() bool {
-		status, _ := get(t, "http://"+address+"/mcp")
-		return status != 0
-	})
-	return "http://" + address + "/mcp"
-}
-
-func bareConfig(url string) string {
-	return "naming: bare\nmcpServers: {everything: {url: \"" + url + "\"}}\n"
-}
-
 func TestSomebodyElsesServerAnswersThroughTheHubByteForByte(t *testing.T) {
 	url := everything(t)
 	hub := startHub(t, bareConfig(url), t.TempDir())

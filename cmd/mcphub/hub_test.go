@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -44,6 +45,9 @@ var builds = struct {
 }{paths: map[string]string{}}
 
 func TestMain(m *testing.M) {
+	if os.Getenv(driverVariable) != "" {
+		os.Exit(driver(os.Args[1:]))
+	}
 	dir, err := os.MkdirTemp("", "mcphub-e2e-")
 	if err != nil {
 		panic(err)
@@ -155,12 +159,19 @@ func startHubAt(t *testing.T, listen, side, config, dataDir string, args ...stri
 	return h
 }
 
-// freeAddress returns a loopback address that nobody listens on, below the
-// ports that outgoing connections get.
+// ports counts through the ports below those that outgoing connections get,
+// so that no port is given out twice while nobody listens on it yet.
+var ports = func() *atomic.Uint32 {
+	var n atomic.Uint32
+	n.Store(rand.Uint32N(12000))
+	return &n
+}()
+
+// freeAddress returns a loopback address that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(12000)))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+ports.Add(1)%12000))
 		if err == nil {
 			defer l.Close()
 			return l.Addr().String()
