@@ -53,17 +53,17 @@ type Server struct {
 	wake   chan struct{} // somebody found the server unreachable
 	change chan []string // what the server says has changed: methods of notifications
 
-	mu        sync.Mutex
-	state     State
-	since     time.Time
-	failure   error
-	next      time.Time
-	control   *Conn
-	inventory Inventory
-	era       Era           // that the server was last connected in
-	sse       bool          // over the HTTP+SSE transport of 2024-11-05
-	stateless bool          // speaks legacy versions too, but keeps no sessions
-	settled   chan struct{} // closed when the attempt that calls wait for is over
+	mu          sync.Mutex
+	state       State
+	since       time.Time
+	failure     error
+	next        time.Time
+	control     *Conn
+	inventory   Inventory
+	era         Era           // that the server was last connected in
+	sse         bool          // over the HTTP+SSE transport of 2024-11-05
+	sessionless bool          // speaks legacy versions too, but keeps no sessions
+	settled     chan struct{} // closed when the attempt that calls wait for is over
 }
 
 // Name returns the configured name.
