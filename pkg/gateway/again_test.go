@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,52 +43,6 @@ func TestAnUpdateOfAPartOfAResourceReachesItsSubscriber(t *testing.T) {
 		if m := hears.message(); string(m.Params) != `{"uri":"`+want+`"}` {
 			t.Errorf("heard %s, want %s", m.Params, want)
 		}
-	}
-}
-
-func TestAQueueIsBoundedByItsMessages(t *testing.T) {
-	var queued atomic.Int64
-	q := newQueue(&queued)
-	for i := range streamQueue {
-		if !q.push([]byte("m")) {
-			t.Fatalf("message %d does not fit", i)
-		}
-	}
-	if q.push([]byte("m")) || q.len() != streamQueue || queued.Load() != streamQueue {
-		t.Errorf("%d messages of %d bytes are queued", q.len(), queued.Load())
-	}
-	if n := len(q.take()); n != streamQueue || q.len() != 0 || queued.Load() != 0 || !q.push([]byte("m")) {
-		t.Errorf("%d messages were taken, %d of %d bytes are left", n, q.len(), queued.Load())
-	}
-}
-
-func TestTheQueuesOfASessionAreBoundedByTheirBytesTogether(t *testing.T) {
-	var queued atomic.Int64
-	one, two := newQueue(&queued), newQueue(&queued)
-	large := make([]byte, 2*maxQueued)
-	if !one.push(large) || !two.push(large) {
-		t.Error("a single large message does not fit")
-	}
-	for _, q := range []*queue{one, two} {
-		select {
-		case <-q.ready:
-		default:
-			t.Error("the reader is not told")
-		}
-		if q.push([]byte("m")) {
-			t.Error("a message fits although there are too many bytes")
-		}
-	}
-	if n := len(one.take()); n != 1 || queued.Load() != int64(len(large)) {
-		t.Errorf("%d messages were taken, %d bytes are left", n, queued.Load())
-	}
-	if len(two.take()) != 1 || len(two.take()) != 0 || queued.Load() != 0 {
-		t.Errorf("%d bytes are left", queued.Load())
-	}
-	half := large[:maxQueued/2]
-	first, second := one.push(half), one.push(half)
-	if !first || !second || one.push([]byte("m")) {
-		t.Error("what fits exactly does not fit, or more does")
 	}
 }
 

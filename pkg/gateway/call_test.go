@@ -269,7 +269,7 @@ func TestChildrenGetNothingOfTheHubsEnvironment(t *testing.T) {
 }
 
 func TestALongAnswerArrivesWhole(t *testing.T) {
-	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, untraced: true})
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, untraced: true, gateway: func(c *Config) { c.Patience = patience }})
 	c := r.connect()
 	text := strings.Repeat("0123456789", 100_000)
 	response := c.do(t.Context(), http.MethodPost, request("1", "tools/call", `{"name":"one__echo","arguments":{"text":"`+text+`"}}`), "Mcp-Session-Id: "+c.token)

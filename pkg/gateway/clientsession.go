@@ -22,7 +22,7 @@ type clientSession struct {
 	g      *Gateway
 	id     string
 	opened session.Session // as it was when this half was opened
-	prefix string          // of the ids of questions, unique across restarts
+	prefix string          // of the ids of questions and events, unique across restarts
 	ctx    context.Context //nolint:containedctx // ends with the session
 	cancel context.CancelCauseFunc
 
@@ -30,11 +30,10 @@ type clientSession struct {
 	subs    map[string]bool // subscribed URIs, as in the record, which is gone when the session ends
 	calls   map[jsonrpc.ID]context.CancelCauseFunc
 	links   map[string]*upstream.Link
-	streams []*stream
+	streams *streamLog // made when first needed
 	asks    map[jsonrpc.ID]chan jsonrpc.Message
 	asked   int64
 
-	queued       atomic.Int64 // bytes that wait for the client to read
 	listening    bool
 	rootsAsked   bool
 	askingRoots  bool
@@ -56,7 +55,7 @@ func (e endedError) Error() string {
 }
 
 func newClientSession(g *Gateway, s session.Session) *clientSession {
-	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:8], subs: map[string]bool{}, calls: map[jsonrpc.ID]context.CancelCauseFunc{},
+	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:epochLength], subs: map[string]bool{}, calls: map[jsonrpc.ID]context.CancelCauseFunc{},
 		links: map[string]*upstream.Link{}, asks: map[jsonrpc.ID]chan jsonrpc.Message{}}
 	cs.ctx, cs.cancel = context.WithCancelCause(context.Background())
 	for _, uri := range s.Subscriptions {
@@ -71,9 +70,12 @@ func (cs *clientSession) Close(why session.Reason) {
 	cs.cancel(endedError{why})
 	cs.g.forget(cs)
 	cs.mu.Lock()
-	links, subs := cs.links, cs.subs
+	links, subs, streams := cs.links, cs.subs, cs.streams
 	cs.links, cs.subs = nil, nil
 	cs.mu.Unlock()
+	if streams != nil {
+		streams.close()
+	}
 	if why != session.Shutdown {
 		cs.g.unsubscribe(cs, subs)
 	}
@@ -299,29 +301,37 @@ func isListChanged(method string) bool {
 
 // Ask takes a question that a connection of this session asked outside of a call.
 func (cs *clientSession) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
-	return cs.ask(ctx, m, cs.send)
+	return cs.ask(ctx, m, cs.question)
 }
 
 // push sends a notification that belongs to no request.
 func (cs *clientSession) push(m jsonrpc.Message) {
-	if reason := cs.send(m); reason != "" {
+	if reason := cs.send(m, orKept); reason != "" {
 		cs.g.tel.dropped(reason)
 	}
 }
 
-// send puts m on the newest GET stream, on that one alone, and says why if it
-// cannot.
-func (cs *clientSession) send(m jsonrpc.Message) (reason string) {
+// question sends a question that belongs to no request. It does not wait for a
+// client that is not there.
+func (cs *clientSession) question(m jsonrpc.Message) (reason string) { return cs.send(m, readNow) }
+
+// send puts m on a GET stream, and says why if it cannot.
+func (cs *clientSession) send(m jsonrpc.Message, until reading) (reason string) {
+	if reason = cs.log().send(m.Encode(), until); reason == "" {
+		cs.g.tel.messages.Add(upstream.Out, m)
+	}
+	return reason
+}
+
+// log returns what owns the session's streams.
+func (cs *clientSession) log() *streamLog {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if len(cs.streams) == 0 {
-		return "no_stream"
+	if cs.streams == nil {
+		cs.streams = newStreamLog(cs.g.cfg, cs.g.tel, cs.prefix, cs.opened.ProtocolVersion)
+		cs.streams.closed = cs.ctx.Err() != nil
 	}
-	if !cs.streams[len(cs.streams)-1].out.push(m.Encode()) {
-		return "slow_reader"
-	}
-	cs.g.tel.messages.Add(upstream.Out, m)
-	return ""
+	return cs.streams
 }
 
 // ask sends a question of a server to the client, under an id of the hub's, and
@@ -368,24 +378,6 @@ func (cs *clientSession) answered(m jsonrpc.Message) bool {
 	delete(cs.asks, m.ID) // the first answer counts
 	reply <- m            // has room for it
 	return true
-}
-
-func (cs *clientSession) attach(s *stream) bool {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	if len(cs.streams) >= maxStreams {
-		return false
-	}
-	cs.streams = append(cs.streams, s)
-	return true
-}
-
-func (cs *clientSession) detach(s *stream) {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	if i := slices.Index(cs.streams, s); i >= 0 {
-		cs.streams = slices.Delete(cs.streams, i, i+1)
-	}
 }
 
 // mayHave reports whether there is room for a subscription to uri in the

@@ -14,13 +14,13 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	c.post(pingBody)
-	x := newExchange(t.Context(), r.gateway, c.live(), "1")
+	x := newExchange(t.Context(), r.gateway, c.live(), c.live().log().post(1, "1"))
 	x.Notify(jsonMessage("notifications/tools/list_changed", `{}`))
-	if x.out.len() != 0 {
+	if len(x.out.answers()) != 0 {
 		t.Error("a change of a list, which the hub tells itself, is on the stream")
 	}
 	x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
-	if x.out.len() != 1 {
+	if len(x.out.answers()) != 1 {
 		t.Error("a log message is not on the stream")
 	}
 	for range 2 * streamQueue {
@@ -37,12 +37,12 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x = newExchange(t.Context(), r.gateway, c.live(), "2")
+	x = newExchange(t.Context(), r.gateway, c.live(), c.live().log().post(1, "2"))
 	x.finish(jsonMessage("", ""))
-	x.serve(httptest.NewRecorder(), request)
+	r.gateway.respond(httptest.NewRecorder(), request, x.out, false)
 	before := r.dropped("no_stream")
 	x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
-	if got := r.dropped("no_stream"); got != before+1 || x.out.len() != 0 {
+	if got := r.dropped("no_stream"); got != before+1 || len(x.out.answers()) != 0 {
 		t.Errorf("a message that nobody reads is kept")
 	}
 	if _, err := x.Ask(t.Context(), jsonMessage("roots/list", `{}`)); err == nil || !strings.Contains(err.Error(), "it has no stream open") {

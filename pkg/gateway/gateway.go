@@ -2,7 +2,7 @@
 //
 //	POST ── guard ── session ── route ──┬─ answered here: initialize, ping, merged lists
 //	                                    └─ forwarded over the session's Link to a server
-//	GET  ── guard ── session ── stream of what belongs to no request
+//	GET  ── guard ── session ── stream of what belongs to no request, or one that was lost
 //
 // What is forwarded stays the bytes it was: names and progress tokens are the
 // only things rewritten.
@@ -43,6 +43,11 @@ type Config struct {
 	Heartbeat       time.Duration              // pause between comments on a silent stream; default 15s
 	Principal       func(*http.Request) string // who asks; default: anonymous
 
+	Patience     time.Duration // wait for an answer before the response becomes a stream; default 100ms
+	ResumeEvents int           // kept of one session for a client that lost its connection; default 1024
+	ResumeBytes  int64         // of them, besides what waits for a client that is there; default 1 MiB
+	ResumeWindow time.Duration // since an event was written or its stream lost; default 5m
+
 	Logger         *slog.Logger                  // default: discard
 	TracerProvider trace.TracerProvider          // default: no-op
 	Propagator     propagation.TextMapPropagator // nil: tracing is off
@@ -52,6 +57,11 @@ type Config struct {
 func (c Config) maxRequestBytes() int64   { return cmp.Or(c.MaxRequestBytes, 4<<20) }
 func (c Config) maxInFlight() int         { return cmp.Or(c.MaxInFlight, 256) }
 func (c Config) heartbeat() time.Duration { return cmp.Or(c.Heartbeat, 15*time.Second) }
+
+func (c Config) patience() time.Duration     { return cmp.Or(c.Patience, 100*time.Millisecond) }
+func (c Config) resumeEvents() int           { return cmp.Or(c.ResumeEvents, 1024) }
+func (c Config) resumeBytes() int64          { return cmp.Or(c.ResumeBytes, 1<<20) }
+func (c Config) resumeWindow() time.Duration { return cmp.Or(c.ResumeWindow, 5*time.Minute) }
 
 // Gateway serves the MCP endpoint. Make one with New and serve it; Drain and
 // Wait end it.

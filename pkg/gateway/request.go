@@ -20,13 +20,9 @@ var errClientCancelled = errors.New("cancelled by the client")
 // the HTTP request: a client that loses its connection has not cancelled,
 // specification 2025-11-25, basic/transports.
 func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSession, lease *session.Lease, m jsonrpc.Message) {
-	ctx, op := g.tel.startServe(r, cs.id, lease.Session().ProtocolVersion, m)
-	ctx, cancel := cs.callContext(ctx)
-	x := newExchange(ctx, g, cs, m.ID)
-	if e := cs.begin(m.ID, cancel, g.cfg.maxInFlight()); e != nil {
-		cancel(nil)
+	out := cs.log().post(1, m.ID)
+	if e := g.start(r, cs, m, out, lease.Release); e != nil {
 		lease.Release()
-		op.end(ctx, jsonrpc.NewError(m.ID, e), nil)
 		status := http.StatusBadRequest
 		if e.Code == jsonrpc.CodeInternal {
 			status = http.StatusServiceUnavailable
@@ -35,8 +31,23 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 		g.tel.messages.Add(upstream.Out, refuse(w, status, m.ID, e))
 		return
 	}
+	g.respond(w, r, out, false)
+}
+
+// start starts the call of a request, whose answer goes to out. release is
+// called when it has ended, unless start refuses it.
+func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, out *stream, release func()) *jsonrpc.Error {
+	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
+	ctx, cancel := cs.callContext(ctx)
+	if e := cs.begin(m.ID, cancel, g.cfg.maxInFlight()); e != nil {
+		cancel(nil)
+		op.end(ctx, jsonrpc.NewError(m.ID, e), nil)
+		return e
+	}
+	out.belongs(op.span)
+	x := newExchange(ctx, g, cs, out)
 	g.running.Go(func() {
-		defer lease.Release()
+		defer release()
 		response, err := g.routeOrRecover(ctx, cs, x, m)
 		cs.end(m.ID)
 		cause := context.Cause(ctx)
@@ -59,7 +70,7 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 		g.tel.messages.Add(upstream.Out, response)
 		x.finish(response)
 	})
-	x.serve(w, r)
+	return nil
 }
 
 // routeOrRecover is route, but a panic costs its own request only, as net/http

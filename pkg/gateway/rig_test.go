@@ -231,6 +231,8 @@ type reply struct {
 	header   http.Header
 	body     string
 	events   []jsonrpc.Message // if it was a stream
+	ids      []string          // of the events
+	primed   string            // the id of the event that began it
 	comments []string
 }
 
@@ -253,15 +255,31 @@ func (r *rig) read(response *http.Response) reply {
 		for block := range strings.SplitSeq(p.body, "\n\n") {
 			if comment, ok := strings.CutPrefix(block, ": "); ok {
 				p.comments = append(p.comments, comment)
+			} else if id := primes(block); id != "" {
+				p.primed = id
 			} else if block != "" {
-				p.events = append(p.events, parseEvent(r.t, block))
+				m, id := parseEvent(r.t, block)
+				p.events, p.ids = append(p.events, m), append(p.ids, id)
 			}
 		}
 	}
 	return p
 }
 
-func parseEvent(t *testing.T, block string) jsonrpc.Message {
+// primes returns the id of an event without a message.
+func primes(block string) string {
+	id, ok := strings.CutSuffix(strings.TrimSpace(block), "\nretry: 1000\ndata:")
+	if id, ok2 := strings.CutPrefix(id, "id: "); ok && ok2 {
+		return id
+	}
+	return ""
+}
+
+func parseEvent(t *testing.T, block string) (jsonrpc.Message, string) {
+	id := ""
+	if rest, ok := strings.CutPrefix(block, "id: "); ok {
+		id, block, _ = strings.Cut(rest, "\n")
+	}
 	data, ok := strings.CutPrefix(block, "event: message\ndata: ")
 	if !ok {
 		t.Errorf("not an event: %q", block)
@@ -270,7 +288,7 @@ func parseEvent(t *testing.T, block string) jsonrpc.Message {
 	if err != nil {
 		t.Errorf("event %q: %v", data, err)
 	}
-	return m
+	return m, id
 }
 
 // answer is the JSON-RPC response in p.
@@ -376,12 +394,15 @@ func (c *peer) state(server string) childState {
 type event struct {
 	jsonrpc.Message
 	comment string
+	id      string
 }
 
 // reader reads a stream while it is open.
 type reader struct {
 	t      *testing.T
-	events chan event // closed at the end of the stream
+	events chan event  // closed at the end of the stream
+	primed chan string // the id of the event that began it
+	last   string      // id of the last event that was taken
 	cancel context.CancelFunc
 }
 
@@ -393,7 +414,7 @@ func (c *peer) open(method, body string, headers ...string) *reader {
 	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" {
 		c.t.Errorf("not a stream: %d %s", response.StatusCode, response.Header.Get("Content-Type"))
 	}
-	s := &reader{t: c.t, events: make(chan event, 1024), cancel: cancel}
+	s := &reader{t: c.t, events: make(chan event, 1024), primed: make(chan string, 1), cancel: cancel}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -411,8 +432,13 @@ func (c *peer) open(method, body string, headers ...string) *reader {
 			}
 			if comment, ok := strings.CutPrefix(block, ": "); ok {
 				s.events <- event{comment: strings.TrimSpace(comment)}
+			} else if retry, ok := strings.CutPrefix(block, "retry: "); ok {
+				s.events <- event{comment: "retry " + strings.TrimSpace(retry)}
+			} else if id := primes(block); id != "" {
+				s.primed <- id
 			} else {
-				s.events <- event{Message: parseEvent(c.t, strings.TrimSpace(block))}
+				m, id := parseEvent(c.t, strings.TrimSpace(block))
+				s.events <- event{Message: m, id: id}
 			}
 			block = ""
 		}
@@ -455,6 +481,7 @@ func (s *reader) message() jsonrpc.Message {
 			s.t.Fatal("the stream has ended")
 		}
 		if e.comment == "" {
+			s.last = cmp.Or(e.id, s.last)
 			return e.Message
 		}
 	}

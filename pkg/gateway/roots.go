@@ -24,12 +24,13 @@ func (cs *clientSession) learnRoots(again bool) {
 	if err != nil || declared[0] == nil {
 		return
 	}
+	listening := cs.log().listening()
 	cs.mu.Lock()
 	needless := (cs.rootsAsked && !again) || cs.askingRoots
 	if cs.askingRoots && (again || !cs.rootsAsked) { // the question under way may be too early, or have no stream
 		cs.rootsStale = true
 	}
-	cs.rootsAsked = len(cs.streams) > 0          // otherwise the next stream brings the question
+	cs.rootsAsked = listening                    // otherwise the next stream brings the question
 	cs.askingRoots = cs.askingRoots || !needless // one question at a time, however often they change
 	cs.mu.Unlock()
 	if needless {
@@ -39,7 +40,7 @@ func (cs *clientSession) learnRoots(again bool) {
 		ctx, cancel := context.WithTimeout(cs.ctx, rootsTimeout)
 		defer cancel()
 		defer cs.rootsLearned()
-		result, err := cs.ask(ctx, jsonrpc.Message{Method: "roots/list"}, cs.send)
+		result, err := cs.ask(ctx, jsonrpc.Message{Method: "roots/list"}, cs.question)
 		if err == nil {
 			err = cs.keepRoots(ctx, result)
 		}

@@ -1,105 +1,345 @@
 package gateway
 
 import (
-	"context"
-	"errors"
-	"net/http"
+	"slices"
+	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/session"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// maxStreams bounds the GET streams that one session may hold at once.
-const maxStreams = 8
-
-// stream is a GET stream of a session.
-type stream struct {
-	out *queue
-}
-
-// get opens a stream for what the servers send that belongs to no request.
-func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
-	if !accepts(r, typeEvents) {
-		refuse(w, http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Accept must list text/event-stream"))
-		return
-	}
-	if !checkHeaders(w, r, "") {
-		return
-	}
-	cs, lease, ok := g.enter(w, r, "")
-	if !ok {
-		return
-	}
-	defer lease.Release()
-	s := &stream{out: newQueue(&cs.queued)}
-	if !cs.attach(s) {
-		w.Header().Set("Retry-After", "5")
-		refuse(w, http.StatusServiceUnavailable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the session has %d streams already", maxStreams))
-		return
-	}
-	defer s.out.take() // what nobody reads any more
-	defer cs.detach(s)
-	g.cfg.Sessions.Note(cs.id, session.EventStreamOpened, "get_sse")
-	cs.learnRoots(false)
-	cs.listen()
-	why := g.feed(w, r, cs, s)
-	g.tel.closed.WithLabelValues("get_sse", why).Inc()
-	g.cfg.Sessions.Note(cs.id, session.EventStreamClosed, "get_sse: "+why)
-}
-
-// Why a stream ended, for its event and metric.
+// The kinds of streams, as metrics name them.
 const (
-	closedByClient  = "client"      // it went away
-	closedSession   = "session"     // its session has ended
-	closedShutdown  = "shutdown"    // the hub stops
-	closedUnwritten = "write_error" // a write failed or took too long
-	closedHalfOpen  = "half_open"   // pings that the client used to answer are not answered any more
+	streamGet  = "get_sse"
+	streamPost = "post_sse"
 )
 
-// feed writes what comes until the client, the session or the hub goes away,
-// and says which.
-func (g *Gateway) feed(w http.ResponseWriter, r *http.Request, cs *clientSession, s *stream) string {
-	events := g.startEvents(w, "get_sse")
-	defer events.end()
-	if !events.comment("stream of session " + cs.id) { // the headers go out with the first bytes
-		return closedUnwritten
+// stream is a sequence of messages to a client that outlives the connection it
+// is written to. It has one reader at most, and remembers what that has written.
+// The stream of a POST ends with the last of its answers. All of it is guarded
+// by the log's mutex, and all methods but add and the ones after it take that.
+type stream struct {
+	log      *streamLog
+	kind     string
+	requests []jsonrpc.ID // whose answers it brings
+	name     string       // of its event ids; "": it has none
+
+	entries []*entry // those that were written come first
+	old     int      // how many were written
+	oldSize int64    // bytes that were written
+	newSize int64    // bytes that wait
+	last    int64    // sequence number of the newest message
+	lost    int64    // sequence number of the newest answer that is not kept any more
+	pending int      // answers that are still to come
+	said    bool     // there is something besides answers
+	heard   bool     // there is an answer
+	known   bool     // the client may know one of its event ids
+	gone    bool     // nobody will ever read it
+	reader  *outlet  // nil: the client has lost it
+	touched time.Time
+	span    trace.Span // of the call that it belongs to
+}
+
+// outlet is the connection that a stream is written to.
+type outlet struct {
+	wake      chan struct{} // there is something to do
+	displaced chan struct{} // closed: another one reads now
+}
+
+func newOutlet() *outlet {
+	return &outlet{wake: make(chan struct{}, 1), displaced: make(chan struct{})}
+}
+
+// reading says whether a message may wait for a client that is not there.
+type reading bool
+
+const (
+	readNow reading = true
+	orKept  reading = false
+)
+
+// push adds a message that is no answer, and says why if it cannot.
+func (s *stream) push(data []byte, until reading) (reason string) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.add(data, until)
+}
+
+// answer adds an answer, for which there is always room; nil if there is none.
+func (s *stream) answer(data []byte) {
+	l := s.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.pending--
+	if s.touched = time.Now(); s.pending == 0 {
+		s.span = nil
 	}
-	probe := &prober{cs: cs}
-	defer probe.stop()
-	beat := time.NewTicker(g.cfg.heartbeat())
-	defer beat.Stop()
-	for {
-		ok := true
-		select {
-		case <-s.out.ready:
-			for _, m := range s.out.take() {
-				if ok = events.message(m); !ok {
-					break
-				}
-			}
-		case <-beat.C:
-			ping, alive := probe.beat()
-			if !alive {
-				return closedHalfOpen
-			}
-			if ok = events.comment("keep-alive"); ok && ping != nil {
-				g.tel.messages.Add(upstream.Out, *ping)
-				ok = events.message(ping.Encode())
-			}
-		case <-cs.ctx.Done():
-			if errors.Is(context.Cause(cs.ctx), endedError{session.Shutdown}) {
-				return closedShutdown
-			}
-			return closedSession
-		case <-g.draining:
-			return closedShutdown
-		case <-r.Context().Done():
-			return closedByClient
+	if s.gone {
+		return
+	}
+	if data != nil {
+		s.heard = true
+		s.append(data, true)
+	}
+	if s.reader == nil && s.finished() && len(s.entries) == 0 {
+		s.drop()
+	} else if s.reader == nil {
+		l.trim(s)
+	}
+	s.wakeUp()
+	l.settle()
+}
+
+// begin notes that the stream is written as events, and returns the id of the
+// event that comes before all messages; "" if there is to be none.
+func (s *stream) begin() string {
+	l := s.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.register(s)
+	if s.name == "" || !l.primes {
+		return ""
+	}
+	s.known = true
+	return s.name + ".0"
+}
+
+// progress reports what there is to be written: something besides answers, all
+// answers.
+func (s *stream) progress() (said, finished bool) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.said, s.finished()
+}
+
+// answers returns the messages there are.
+func (s *stream) answers() [][]byte {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	all := make([][]byte, len(s.entries))
+	for i, e := range s.entries {
+		all[i] = e.data
+	}
+	return all
+}
+
+// next returns the next message that rd is to write and the id of its event;
+// nil if there is none now, and then why the reading ends, if it does.
+func (s *stream) next(rd *outlet) (e *entry, id, why string) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	switch {
+	case s.reader != rd:
+		return nil, "", closedDisplaced
+	case s.old < len(s.entries):
+		e = s.entries[s.old]
+		if s.name != "" {
+			s.known = true
+			id = s.name + "." + strconv.FormatInt(e.seq, 10)
 		}
-		if !ok {
-			return closedUnwritten
+		return e, id, ""
+	case s.finished() && s.heard:
+		return nil, "", closedAnswered
+	case s.finished():
+		return nil, "", closedCancelled
+	}
+	return nil, "", ""
+}
+
+// wrote notes that rd has written e, which next returned.
+func (s *stream) wrote(rd *outlet, e *entry) {
+	l := s.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.reader != rd {
+		return
+	}
+	if s.name == "" || l.closed || int64(len(e.data)) > l.bytes { // it does not push out all else
+		s.remove(s.old)
+	} else {
+		s.leave()
+		s.old++
+		s.newSize -= int64(len(e.data))
+		s.oldSize += int64(len(e.data))
+		e.at = time.Now()
+		e.old = l.written.PushBack(e)
+		s.join()
+		l.shed(0, 0)
+	}
+	l.settle()
+}
+
+// detach takes rd from the stream. What is not read may be read by the next
+// one, if there can be one.
+func (s *stream) detach(rd *outlet) {
+	l := s.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.reader != rd {
+		return
+	}
+	s.leave()
+	s.reader = nil
+	s.touched = time.Now()
+	s.join()
+	if s.name == "" || !s.known || l.closed || (s.finished() && len(s.entries) == 0) {
+		s.drop()
+		l.settle()
+		return
+	}
+	l.trim(s)
+	for l.over(0, 0) && len(s.entries) > 0 && !s.entries[0].answer { // a reader so slow that it left more than is kept
+		s.remove(0)
+		l.tel.dropped("slow_reader")
+	}
+	if s.kind == streamGet {
+		l.lose()
+	}
+	l.settle()
+}
+
+// belongs notes the span of the call that the stream belongs to.
+func (s *stream) belongs(span trace.Span) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	s.span = span
+}
+
+// add is push with the mutex held, as is what follows.
+func (s *stream) add(data []byte, until reading) (reason string) {
+	l, size := s.log, int64(len(data))
+	switch {
+	case s.gone || s.finished() || (s.reader == nil && until == readNow):
+		return "no_stream"
+	case s.reader != nil:
+		if waiting := len(s.entries) - s.old; waiting > 0 && (waiting >= streamQueue || l.queued+size > maxQueued) {
+			return "slow_reader"
 		}
+	default:
+		l.shed(1, size)
+		l.settle()
+		if l.over(1, size) {
+			return "slow_reader"
+		}
+	}
+	s.said = true
+	s.touched = time.Now()
+	s.append(data, false)
+	s.wakeUp()
+	l.settle()
+	return ""
+}
+
+func (s *stream) append(data []byte, answer bool) {
+	s.leave()
+	s.last++
+	s.newSize += int64(len(data))
+	s.entries = append(s.entries, &entry{s: s, seq: s.last, data: data, answer: answer})
+	s.join()
+}
+
+// remove forgets the message with that index.
+func (s *stream) remove(i int) {
+	s.leave()
+	e := s.entries[i]
+	if e.answer {
+		s.lost = e.seq
+	}
+	if i < s.old {
+		s.old--
+		s.oldSize -= int64(len(e.data))
+		s.log.written.Remove(e.old)
+	} else {
+		s.newSize -= int64(len(e.data))
+	}
+	if i == 0 { // the common case costs nothing
+		s.entries[0] = nil
+		s.entries = s.entries[1:]
+	} else {
+		s.entries = slices.Delete(s.entries, i, i+1)
+	}
+	if len(s.entries) == 0 {
+		s.entries = nil
+	}
+	s.join()
+}
+
+// seek gives the stream a new reader that gets what came after seq.
+func (s *stream) seek(seq int64) {
+	s.leave()
+	s.reader = newOutlet()
+	s.old, s.oldSize, s.newSize = 0, 0, 0
+	for _, e := range s.entries {
+		size := int64(len(e.data))
+		if e.seq > seq {
+			if e.old != nil {
+				s.log.written.Remove(e.old)
+				e.old = nil
+			}
+			s.newSize += size
+			continue
+		}
+		if e.old == nil {
+			e.at = time.Now()
+			e.old = s.log.written.PushBack(e)
+		}
+		s.old++
+		s.oldSize += size
+	}
+	s.join()
+}
+
+// drop forgets the stream.
+func (s *stream) drop() {
+	l := s.log
+	if s.kind == streamGet && s.name != "" && !l.closed {
+		for range len(s.entries) - s.old {
+			l.tel.dropped("no_stream")
+		}
+	}
+	s.leave()
+	for _, e := range s.entries[:s.old] {
+		l.written.Remove(e.old)
+	}
+	s.entries, s.old, s.oldSize, s.newSize = nil, 0, 0, 0
+	s.gone = true
+	delete(l.named, s.name)
+	if i := slices.Index(l.gets, s); i >= 0 {
+		l.gets = slices.Delete(l.gets, i, i+1)
 	}
 }
+
+// leave takes what the stream holds out of the log's sums, and join puts it in.
+func (s *stream) leave() { s.count(-1) }
+func (s *stream) join()  { s.count(1) }
+
+func (s *stream) count(sign int) {
+	l, by := s.log, int64(sign)
+	l.kept += by * s.oldSize
+	l.keptN += sign * s.old
+	if s.reader != nil {
+		l.queued += by * s.newSize
+		return
+	}
+	l.kept += by * s.newSize
+	l.keptN += sign * (len(s.entries) - s.old)
+}
+
+func (s *stream) wakeUp() {
+	if s.reader == nil {
+		return
+	}
+	select {
+	case s.reader.wake <- struct{}{}:
+	default:
+	}
+}
+
+// finished reports whether the last answer is there.
+func (s *stream) finished() bool { return s.kind == streamPost && s.pending == 0 }
+
+// perishable reports whether the stream is kept for a client that may not come
+// back. What a call is still to answer is not: the call is bounded.
+func (s *stream) perishable() bool { return s.reader == nil && (s.kind == streamGet || s.pending == 0) }

@@ -32,6 +32,8 @@ type telemetry struct {
 	streams  *prometheus.GaugeVec     // by stream
 	drops    *prometheus.CounterVec   // by reason
 	closed   *prometheus.CounterVec   // streams, by stream and reason
+	resumed  *prometheus.CounterVec   // by stream and outcome
+	logBytes prometheus.Gauge         // kept on streams
 	messages *upstream.Messages
 	lookup   func(method, name string) bool
 }
@@ -52,6 +54,10 @@ func newTelemetry(cfg Config) *telemetry {
 			[]string{"stream"}),
 		closed: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_streams_closed_total",
 			Help: "Event streams to clients that ended, by reason."}, []string{"stream", "reason"}),
+		resumed: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_streams_resumed_total",
+			Help: "Requests of clients to go on with a stream after a Last-Event-ID, by what became of them."}, []string{"stream", "outcome"}),
+		logBytes: f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_stream_log_bytes",
+			Help: "Messages kept for clients that may come back for them."}),
 		drops: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_notifications_dropped_total",
 			Help: "Notifications that reached no client."}, []string{"reason"}),
 		lookup: func(method, name string) bool {
@@ -63,11 +69,20 @@ func newTelemetry(cfg Config) *telemetry {
 			return ok
 		},
 	}
-	for _, s := range []string{"get_sse", "post_sse"} {
+	for _, s := range []string{streamGet, streamPost} {
 		t.streams.WithLabelValues(s)
+		for _, r := range []string{closedByClient, closedUnwritten, closedDisplaced} {
+			t.closed.WithLabelValues(s, r)
+		}
+		for _, became := range []resumed{resumeReplayed, resumeUnknown, resumeRefused} {
+			t.resumed.WithLabelValues(s, string(became))
+		}
 	}
-	for _, r := range []string{closedByClient, closedSession, closedShutdown, closedUnwritten, closedHalfOpen} {
-		t.closed.WithLabelValues("get_sse", r)
+	for _, r := range []string{closedSession, closedShutdown, closedHalfOpen} {
+		t.closed.WithLabelValues(streamGet, r)
+	}
+	for _, r := range []string{closedAnswered, closedCancelled} {
+		t.closed.WithLabelValues(streamPost, r)
 	}
 	for _, r := range []string{"no_stream", "slow_reader", "ambiguous", "unsupported"} {
 		t.drops.WithLabelValues(r)
