@@ -72,10 +72,11 @@ func (s *eventStream) write(b []byte) bool {
 }
 
 // writeJSON answers with one object, or a list of them.
-func writeJSON(w http.ResponseWriter, body []byte) {
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", typeJSON)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout + time.Duration(len(body))*time.Microsecond))
+	w.WriteHeader(status)
 	_, _ = w.Write(body) //nolint:gosec // JSON, and said to be
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 }

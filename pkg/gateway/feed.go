@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -43,7 +44,7 @@ func (g *Gateway) respond(w http.ResponseWriter, r *http.Request, s *stream, lis
 			break
 		}
 		if finished {
-			g.finishAtOnce(w, s.answers(), list)
+			g.finishAtOnce(w, s, list)
 			return
 		}
 		select {
@@ -61,16 +62,17 @@ func (g *Gateway) respond(w http.ResponseWriter, r *http.Request, s *stream, lis
 }
 
 // finishAtOnce writes answers before which nothing was said.
-func (g *Gateway) finishAtOnce(w http.ResponseWriter, answers [][]byte, list bool) {
+func (g *Gateway) finishAtOnce(w http.ResponseWriter, s *stream, list bool) {
+	answers := s.answers()
 	switch {
 	case len(answers) == 0:
 		events := g.startEvents(w, streamPost)
 		events.comment("cancelled")
 		events.end(closedCancelled)
 	case list:
-		writeJSON(w, append(append([]byte{'['}, bytes.Join(answers, []byte{','})...), ']'))
+		writeJSON(w, http.StatusOK, append(append([]byte{'['}, bytes.Join(answers, []byte{','})...), ']'))
 	default:
-		writeJSON(w, answers[0])
+		writeJSON(w, cmp.Or(s.status, http.StatusOK), answers[0])
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,6 +39,9 @@ type Config struct {
 	Transparent bool
 	Version     string // of the hub, for initialize
 
+	PageSize int                     // items of one page of a merged list; default 1000
+	Bridge   map[string]BridgePolicy // by server; default: BridgePrincipal
+
 	MaxRequestBytes int64                      // body of one request; default 4 MiB
 	MaxInFlight     int                        // requests of one session at once; default 256
 	Heartbeat       time.Duration              // pause between comments on a silent stream; default 15s
@@ -55,6 +59,7 @@ type Config struct {
 }
 
 func (c Config) maxRequestBytes() int64   { return cmp.Or(c.MaxRequestBytes, 4<<20) }
+func (c Config) pageSize() int            { return cmp.Or(c.PageSize, 1000) }
 func (c Config) maxInFlight() int         { return cmp.Or(c.MaxInFlight, 256) }
 func (c Config) heartbeat() time.Duration { return cmp.Or(c.Heartbeat, 15*time.Second) }
 
@@ -77,12 +82,21 @@ type Gateway struct {
 	mu      sync.Mutex
 	open    map[*clientSession]bool
 	upSince map[string]time.Time // of the connection to a shared server
+	subs    map[*subscription]bool
+	level   string // the most talkative that a modern client has asked of shared servers
+
+	bridges     *bridges
+	parked      *parked
+	modernCalls atomic.Int64 // under way
 }
 
 // New makes a Gateway. It starts nothing.
 func New(cfg Config) *Gateway {
 	g := &Gateway{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg),
 		draining: make(chan struct{}), open: map[*clientSession]bool{}, upSince: map[string]time.Time{}}
+	g.subs = map[*subscription]bool{}
+	g.parked = newParked()
+	g.bridges = &bridges{g: g, open: map[bridgeKey]*bridge{}}
 	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
 		g.only = servers[0]
 	}
@@ -138,9 +152,6 @@ func (g *Gateway) ListChanged(kinds []catalog.Kind) {
 	if again := g.reconnected(); len(again) > 0 {
 		g.resume(again, g.openStored())
 	}
-	if g.only != nil && g.only.Isolated() {
-		return // each client hears it from its own connection to the server
-	}
 	methods := map[string]bool{}
 	for _, k := range kinds {
 		switch k {
@@ -151,6 +162,14 @@ func (g *Gateway) ListChanged(kinds []catalog.Kind) {
 		default:
 			methods["notifications/resources/list_changed"] = true
 		}
+	}
+	for _, s := range g.subscriptions() {
+		for method := range methods {
+			s.Notify(jsonrpc.Message{Method: method})
+		}
+	}
+	if g.only != nil && g.only.Isolated() {
+		return // each session hears it from its own connection to the server
 	}
 	for _, cs := range g.openSessions() {
 		for method := range methods {
@@ -173,11 +192,20 @@ func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
 			cs.push(m)
 		}
 	}
+	for _, s := range g.subscriptions() {
+		s.Notify(m)
+	}
 }
 
 // Drain closes the streams that would stay open for ever. Requests under way
 // go on.
-func (g *Gateway) Drain() { g.drain.Do(func() { close(g.draining) }) }
+func (g *Gateway) Drain() {
+	g.drain.Do(func() {
+		close(g.draining)
+		g.parked.stop() // nobody will come back to them here
+		g.bridges.close()
+	})
+}
 
 // Wait waits until every call and every ended session has been seen off.
 func (g *Gateway) Wait(ctx context.Context) error { return g.running.wait(ctx) }

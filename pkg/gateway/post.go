@@ -37,6 +37,10 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if isModern(r, m) {
+		g.modern(w, r, m)
+		return
+	}
 	if !checkHeaders(w, r, m.ID) {
 		return
 	}

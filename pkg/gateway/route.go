@@ -50,17 +50,22 @@ func (g *Gateway) dispatch(ctx context.Context, c caller, m jsonrpc.Message) (js
 	return g.unknown(ctx, c, m)
 }
 
-// list answers with the merged list, which is one page.
+// list answers with a page of the merged list.
 func (g *Gateway) list(ctx context.Context, k catalog.Kind, m jsonrpc.Message) (jsonrpc.Message, error) {
 	fields, err := jsonrpc.Fields(m.Params, "cursor")
 	if err != nil {
 		return jsonrpc.Message{}, invalidParams(err)
 	}
-	if fields[0] != nil && string(fields[0]) != "null" {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid cursor: the hub's lists have one page")
+	var cursor string
+	if fields[0] != nil && json.Unmarshal(fields[0], &cursor) != nil {
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid cursor: it is no text")
 	}
 	g.settled(ctx)
-	return jsonrpc.Message{Result: g.cfg.Catalog.Snapshot().List(k)}, nil
+	page, err := g.cfg.Catalog.Snapshot().Page(k, cursor, g.cfg.pageSize())
+	if err != nil {
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%v", err)
+	}
+	return jsonrpc.Message{Result: page}, nil
 }
 
 // named forwards a request that names a tool or a prompt.

@@ -45,9 +45,12 @@ func (g *Gateway) levelFor(server *upstream.Server, cs *clientSession, level str
 	if server.Isolated() {
 		return level
 	}
-	lowest := slices.Index(logLevels, level)
+	lowest, own := slices.Index(logLevels, level), ""
+	if cs != nil {
+		own = cs.id
+	}
 	for _, s := range g.openStored() {
-		if i := slices.Index(logLevels, s.LogLevel); i >= 0 && s.ID != cs.id {
+		if i := slices.Index(logLevels, s.LogLevel); i >= 0 && (own == "" || s.ID != own) {
 			lowest = min(lowest, i)
 		}
 	}
@@ -56,15 +59,36 @@ func (g *Gateway) levelFor(server *upstream.Server, cs *clientSession, level str
 
 // wantedElsewhere reports whether another client shares the subscription of cs
 // to uri. A session that is not open yet subscribes again when it opens.
-func (g *Gateway) wantedElsewhere(cs *clientSession, uri string) bool {
+func (g *Gateway) wantedElsewhere(cs *clientSession, uri string) bool { return g.wantedBesides(cs.id, uri) }
+
+// wantedBesides is wantedElsewhere for the session with that id, or for none.
+func (g *Gateway) wantedBesides(id, uri string) bool {
 	return slices.ContainsFunc(g.openStored(), func(s session.Session) bool {
-		return s.ID != cs.id && slices.Contains(s.Subscriptions, uri)
+		return (id == "" || s.ID != id) && slices.Contains(s.Subscriptions, uri)
 	})
 }
 
-// openStored returns the records of the sessions that are open.
+// wantLevel notes a log level that a modern client asks of shared servers, and
+// reports whether it is more talkative than what was asked before.
+func (g *Gateway) wantLevel(level string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.level != "" && slices.Index(logLevels, g.level) <= slices.Index(logLevels, level) {
+		return false
+	}
+	g.level = level
+	return true
+}
+
+// openStored returns the records of the sessions that are open, and what modern
+// clients want of shared servers in the same form.
 func (g *Gateway) openStored() []session.Session {
-	var all []session.Session
+	g.mu.Lock()
+	all := []session.Session{{LogLevel: g.level}}
+	for s := range g.subs {
+		all = append(all, session.Session{Subscriptions: s.uris})
+	}
+	g.mu.Unlock()
 	for _, cs := range g.openSessions() {
 		if s, err := g.cfg.Sessions.Get(cs.ctx, cs.id); err == nil {
 			all = append(all, s)

@@ -24,6 +24,7 @@ type stream struct {
 	log      *streamLog
 	kind     string
 	requests []jsonrpc.ID // whose answers it brings
+	status   int          // of HTTP, if the answer is all there is; 0: 200. Set before the answer
 	name     string       // of its event ids; "": it has none
 
 	entries []*entry // those that were written come first

@@ -201,6 +201,11 @@ var callerFaults = map[int]bool{-32700: true, -32600: true, -32601: true, -32602
 // end finishes the span and records the duration. err is a refusal of the hub
 // or the reason why there is no response.
 func (o *operation) end(ctx context.Context, response jsonrpc.Message, err error) {
+	o.endFor(ctx, context.Cause(ctx), response, err)
+}
+
+// endFor is end for a call that has a context of its own, which ended for cause.
+func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Message, err error) {
 	if o.request {
 		o.tel.inFlight.Dec()
 	}
@@ -209,7 +214,7 @@ func (o *operation) end(ctx context.Context, response jsonrpc.Message, err error
 		response, err = jsonrpc.NewError("", refusal), nil
 	}
 	kind := upstream.ErrorType(response, err)
-	if errors.Is(context.Cause(ctx), errClientCancelled) {
+	if errors.Is(cause, errClientCancelled) {
 		kind = "cancelled"
 	}
 	if code, cerr := strconv.Atoi(kind); cerr == nil {

@@ -1,0 +1,363 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// The modern protocol, specification 2026-07-28: no handshake and no session.
+// Every request says what it needs, its answer is all there is, and a client
+// that goes away has cancelled it.
+
+// isModern reports whether a message belongs to the modern era. Versions are
+// dates, which compare as texts. A client that names no version in the header
+// but one in _meta is modern, too, and will be told what it forgot.
+func isModern(r *http.Request, m jsonrpc.Message) bool {
+	if version := r.Header.Get(headerVersion); version != "" {
+		return version >= upstream.ModernVersion
+	}
+	if r.Header.Get(headerSession) != "" || m.Kind() != jsonrpc.Request {
+		return false
+	}
+	meta, err := jsonrpc.Fields(m.Params, "_meta")
+	if err != nil {
+		return false
+	}
+	version, err := jsonrpc.Fields(meta[0], mcp.MetaKeyProtocolVersion)
+	return err == nil && version[0] != nil
+}
+
+// modern answers a message of a modern client.
+func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
+	if m.Kind() == jsonrpc.Response {
+		refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "servers ask nothing in this protocol version, so there is nothing to answer"))
+		return
+	}
+	if m.Kind() == jsonrpc.Notification {
+		g.modernNotification(w, r, m)
+		return
+	}
+	ctx, op := g.tel.startServe(r, "", upstream.ModernVersion, m)
+	fail := func(e *jsonrpc.Error) {
+		op.end(ctx, jsonrpc.NewError(m.ID, e), nil)
+		g.tel.messages.Add(upstream.Out, refuse(w, modernStatus(e.Code), m.ID, e))
+	}
+	about, e := g.readModern(r, m)
+	if e != nil {
+		fail(e)
+		return
+	}
+	work := g.cfg.Sessions.Derive(ctx, about.session(r))
+	defer work.Release()
+	switch m.Method {
+	case "server/discover":
+		g.settled(ctx)
+		response := jsonrpc.NewResult(m.ID, g.discovery())
+		op.end(ctx, response, nil)
+		g.tel.messages.Add(upstream.Out, response)
+		writeJSON(w, http.StatusOK, response.Encode())
+	case "subscriptions/listen":
+		g.subscription(ctx, w, r, m, about, op, fail)
+	default:
+		g.modernRequest(ctx, w, r, m, about, op, fail)
+	}
+}
+
+// modernNotification takes a notification: there is none that a client has to
+// send by HTTP. A transparent hub passes on what it does not know.
+func (g *Gateway) modernNotification(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
+	ctx, op := g.tel.startServe(r, "", upstream.ModernVersion, m)
+	if g.only != nil && upstream.MethodLabel(m.Method) == upstream.Other {
+		if err := g.only.Link(upstream.LinkConfig{Modern: true}).Notify(ctx, m.Method, m.Params); err != nil {
+			g.log.DebugContext(ctx, "a notification of the client was not forwarded", "err", err)
+		}
+	} else {
+		g.tel.dropped("unsupported")
+	}
+	op.end(ctx, jsonrpc.Message{}, nil)
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// aboutClient is what a modern request says of its sender.
+type aboutClient struct {
+	identity  upstream.Identity
+	name      string
+	version   string
+	logLevel  string
+	principal string
+	cwd       string
+	ip        string
+	params    http.Header // its Mcp-Param headers
+}
+
+// gone are the methods that the modern protocol took away. Other servers of the
+// hub may know them, modern clients do not.
+var gone = []string{"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe",
+	"tasks/list", "tasks/result", "sampling/createMessage", "elicitation/create", "roots/list"}
+
+// readModern reads and checks what every modern request has to say, specification
+// 2026-07-28, basic, _meta, and basic/transports, standard request headers.
+func (g *Gateway) readModern(r *http.Request, m jsonrpc.Message) (aboutClient, *jsonrpc.Error) {
+	for _, name := range []string{headerVersion, "Mcp-Method", "Mcp-Name"} {
+		if len(r.Header.Values(name)) > 1 {
+			return aboutClient{}, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "there is more than one %s header", name)
+		}
+	}
+	about, version, e := g.readMeta(r, m)
+	if e != nil {
+		return about, e
+	}
+	switch header := r.Header.Get(headerVersion); {
+	case header == "":
+		return about, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "the MCP-Protocol-Version header is missing")
+	case header != version:
+		return about, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "the MCP-Protocol-Version header and the protocolVersion in _meta differ")
+	case version != upstream.ModernVersion:
+		return about, unsupportedVersion(version)
+	}
+	name, named := g.nameOf(m)
+	if err := upstream.CheckStandard(r.Header, m.Method, name, named); err != nil {
+		return about, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "%v", err)
+	}
+	if slices.Contains(gone, m.Method) {
+		return about, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is no method %s in protocol version %s", m.Method, version)
+	}
+	if m.Method == "tools/call" {
+		if err := g.checkParams(r, m, name); err != nil {
+			return about, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "%v", err)
+		}
+	}
+	return about, nil
+}
+
+// readMeta reads _meta.
+func (g *Gateway) readMeta(r *http.Request, m jsonrpc.Message) (about aboutClient, version string, e *jsonrpc.Error) {
+	missing := func(what string) *jsonrpc.Error {
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "params._meta needs %q", what)
+	}
+	params, err := jsonrpc.Fields(m.Params, "_meta")
+	if err != nil {
+		return about, "", jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
+	}
+	meta, err := jsonrpc.Fields(params[0], mcp.MetaKeyProtocolVersion, mcp.MetaKeyClientCapabilities, mcp.MetaKeyClientInfo, mcp.MetaKeyLogLevel)
+	if err != nil {
+		return about, "", jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params._meta: %v", err)
+	}
+	if json.Unmarshal(meta[0], &version) != nil || version == "" {
+		return about, "", missing(mcp.MetaKeyProtocolVersion)
+	}
+	if len(meta[1]) == 0 || meta[1][0] != '{' {
+		return about, version, missing(mcp.MetaKeyClientCapabilities)
+	}
+	if len(meta[1])+len(meta[2]) > maxCapabilities {
+		return about, version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "what a client says of itself may take %d bytes", maxCapabilities)
+	}
+	about.identity = upstream.Identity{ClientInfo: meta[2], Capabilities: meta[1]}
+	about.name, _ = jsonrpc.StringField(meta[2], "name")
+	about.version, _ = jsonrpc.StringField(meta[2], "version")
+	if meta[3] != nil {
+		if json.Unmarshal(meta[3], &about.logLevel) != nil || !slices.Contains(logLevels, about.logLevel) {
+			return about, version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32s", meta[3])
+		}
+	}
+	about.principal = g.principal(r)
+	about.params = paramHeaders(r.Header)
+	about.cwd = clipPath(header(r, "X-Mcp-Cwd", "X-Cwd"))
+	if about.ip, _, err = net.SplitHostPort(r.RemoteAddr); err != nil {
+		about.ip = r.RemoteAddr
+	}
+	return about, version, nil
+}
+
+// paramHeaders are the headers that mirror arguments of tools. The hub passes on
+// what it does not know, as intermediaries have to.
+func paramHeaders(h http.Header) http.Header {
+	var params http.Header
+	for name, values := range h {
+		if strings.HasPrefix(name, "Mcp-Param-") {
+			if params == nil {
+				params = http.Header{}
+			}
+			params[name] = values
+		}
+	}
+	return params
+}
+
+// session is what people see of the client: its work session.
+func (a aboutClient) session(r *http.Request) session.Session {
+	return session.Session{
+		ClientName: clip(cmp.Or(a.name, header(r, "X-Mcp-Client-Id", "X-Client-Id"))), ClientVersion: clip(a.version),
+		ProtocolVersion: upstream.ModernVersion, Principal: a.principal, Cwd: a.cwd,
+		Project: clip(header(r, "X-Mcp-Project", "X-Project")), UserAgent: clip(r.UserAgent()), IP: a.ip,
+	}
+}
+
+// nameOf is what Mcp-Name has to mirror.
+func (g *Gateway) nameOf(m jsonrpc.Message) (name string, named bool) {
+	member := upstream.NamedBy(m.Method)
+	if member == "" {
+		return "", false
+	}
+	name, ok := jsonrpc.StringField(m.Params, member)
+	return name, ok // a request without a name is refused for that
+}
+
+// checkParams compares the mirrored arguments of a tool with their headers.
+func (g *Gateway) checkParams(r *http.Request, m jsonrpc.Message, name string) error {
+	target, ok := g.lookup(m.Method, name)
+	if !ok {
+		return nil
+	}
+	server := g.cfg.Pool.Server(target.Server)
+	if server == nil {
+		return nil
+	}
+	known := server.ToolParams(target.Name)
+	if len(known) == 0 {
+		return nil
+	}
+	fields, err := jsonrpc.Fields(m.Params, "arguments")
+	if err != nil {
+		return err
+	}
+	return upstream.CheckParams(r.Header, known, fields[0])
+}
+
+func unsupportedVersion(version string) *jsonrpc.Error {
+	supported := supportedVersions()
+	data, _ := json.Marshal(map[string]any{"supported": supported, "requested": clipTo(version, 32)})
+	return &jsonrpc.Error{Code: upstream.CodeUnsupportedVersion, Data: data,
+		Message: "unsupported protocol version; use one of: " + strings.Join(supported, ", ")}
+}
+
+// supportedVersions are those of both eras.
+func supportedVersions() []string { return append([]string{upstream.ModernVersion}, legacyVersions()...) }
+
+// modernStatus is the HTTP status of an error that comes before any stream,
+// specification 2026-07-28, basic/transports, error handling.
+func modernStatus(code int) int {
+	switch code {
+	case jsonrpc.CodeMethodNotFound:
+		return http.StatusNotFound
+	case upstream.CodeHeaderMismatch, upstream.CodeMissingCapability, upstream.CodeUnsupportedVersion,
+		jsonrpc.CodeParse, jsonrpc.CodeInvalidRequest, jsonrpc.CodeInvalidParams:
+		return http.StatusBadRequest
+	}
+	return http.StatusOK
+}
+
+// discovery is the result of server/discover.
+func (g *Gateway) discovery() json.RawMessage {
+	capabilities := g.capabilities()
+	if out, err := jsonrpc.Rewrite(capabilities, jsonrpc.Edit{Name: "tasks"}); err == nil {
+		capabilities = out
+	}
+	result := struct {
+		ResultType        string                     `json:"resultType"`
+		SupportedVersions []string                   `json:"supportedVersions"`
+		Capabilities      json.RawMessage            `json:"capabilities"`
+		Instructions      string                     `json:"instructions,omitempty"`
+		Meta              map[string]json.RawMessage `json:"_meta"`
+		TTL               int64                      `json:"ttlMs"`
+		CacheScope        string                     `json:"cacheScope"`
+	}{"complete", supportedVersions(), capabilities, g.instructions(),
+		map[string]json.RawMessage{mcp.MetaKeyServerInfo: g.serverInfo()}, 0, scopePrivate}
+	b, err := json.Marshal(result)
+	if err != nil { // a server's capabilities that are no JSON do not get this far
+		panic(err)
+	}
+	return b
+}
+
+// modernRequest answers a request that goes to a server, or to the catalog.
+func (g *Gateway) modernRequest(ctx context.Context, w http.ResponseWriter, r *http.Request, m jsonrpc.Message, about aboutClient,
+	op *operation, fail func(*jsonrpc.Error),
+) {
+	if g.modernCalls.Add(1) > int64(g.cfg.maxInFlight())*modernShare {
+		g.modernCalls.Add(-1)
+		w.Header().Set("Retry-After", "1")
+		op.end(ctx, jsonrpc.Message{}, errBusy)
+		g.tel.messages.Add(upstream.Out, refuse(w, http.StatusServiceUnavailable, m.ID, errBusy))
+		return
+	}
+	defer g.modernCalls.Add(-1)
+	log := newStreamLog(g.cfg, g.tel, "", upstream.ModernVersion)
+	now := &round{id: m.ID, token: progressToken(m), out: log.post(1, m.ID), op: op, ctx: ctx}
+	c, e := g.converse(ctx, m, about, now)
+	if e != nil {
+		fail(e)
+		return
+	}
+	g.respond(w, r, now.out, false)
+	c.abandoned(now)
+}
+
+// modernShare is how many times the requests of one session all modern clients
+// together may have under way.
+const modernShare = 16
+
+var errBusy = jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub has too many requests under way; try again later")
+
+// converse starts the conversation that a request begins, or goes on with the
+// one that it belongs to.
+func (g *Gateway) converse(ctx context.Context, m jsonrpc.Message, about aboutClient, now *round) (*conversation, *jsonrpc.Error) {
+	fields, err := jsonrpc.Fields(m.Params, "requestState", "inputResponses")
+	if err != nil {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
+	}
+	var sealed string
+	if fields[0] != nil && json.Unmarshal(fields[0], &sealed) != nil {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "requestState must be a text")
+	}
+	if fields[0] != nil && !g.keepsState(m) {
+		c, rounds, err := g.parked.find(sealed, about.principal, digestOf(m))
+		if err != nil {
+			return nil, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%v", err)
+		}
+		return c, c.resume(now, rounds, fields[1])
+	}
+	c := g.newConversation(ctx, about, m)
+	c.round = now
+	g.running.Go(func() { c.run(m) })
+	return c, nil
+}
+
+// keepsState reports whether the server that m is for gave its requestState: a
+// modern one asks for itself, for a legacy one the hub does.
+func (g *Gateway) keepsState(m jsonrpc.Message) bool {
+	server := g.only
+	if server == nil {
+		name, _ := g.nameOf(m)
+		if target, ok := g.lookup(m.Method, name); ok && m.Method != "resources/read" {
+			server = g.cfg.Pool.Server(target.Server)
+		} else {
+			server = g.cfg.Pool.Server(g.serverOf(name))
+		}
+	}
+	return server == nil || server.Modern()
+}
+
+// progressToken is the token that the request wants its progress under.
+func progressToken(m jsonrpc.Message) json.RawMessage {
+	params, err := jsonrpc.Fields(m.Params, "_meta")
+	if err != nil {
+		return nil
+	}
+	meta, err := jsonrpc.Fields(params[0], "progressToken")
+	if err != nil {
+		return nil
+	}
+	return meta[0]
+}

@@ -1,0 +1,38 @@
+package gateway
+
+import (
+	"encoding/json"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// answerable says why a client with these capabilities must not be asked what a
+// server wants to know, and returns nil if it may. Over a shared connection
+// servers are told more than a single client can do.
+func answerable(capabilities json.RawMessage, m jsonrpc.Message) error {
+	needs, ok := questions[m.Method]
+	if !ok {
+		return nil
+	}
+	has, err := jsonrpc.Fields(capabilities, needs)
+	if err != nil || has[0] == nil {
+		return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "the client does not support %s: it has not declared the capability %q",
+			upstream.MethodLabel(m.Method), needs)
+	}
+	mode, _ := jsonrpc.StringField(m.Params, "mode")
+	if m.Method != "elicitation/create" || mode != "url" {
+		return nil
+	}
+	if url, err := jsonrpc.Fields(has[0], "url"); err != nil || url[0] == nil {
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the client does not support elicitation by URL")
+	}
+	return nil
+}
+
+// questions are the requests of servers that need a capability of the client.
+var questions = map[string]string{
+	"sampling/createMessage": "sampling",
+	"elicitation/create":     "elicitation",
+	"roots/list":             "roots",
+}

@@ -1,0 +1,298 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+const (
+	streamSubscription = "subscription" // the kind of stream, for metrics
+
+	maxListeners      = 1024 // streams of changes at once, of all clients
+	maxListenURIs     = 1000 // of one stream
+	subscriptionQueue = 256  // messages that wait to be written to one stream
+)
+
+// subscription is a stream on which a modern client hears what changed,
+// specification 2026-07-28, basic/utilities/subscriptions. It is the
+// upstream.Sink of the connections that it needs.
+type subscription struct {
+	g     *Gateway
+	id    jsonrpc.ID
+	kinds map[string]bool // methods of the list_changed notifications it wants
+	uris  []string        // of the resources it wants
+	out   chan []byte
+
+	links map[*upstream.Server]*upstream.Link // used by one goroutine
+}
+
+// changeFilter is what a client wants to hear, and what it will.
+type changeFilter struct {
+	Tools     bool     `json:"toolsListChanged,omitempty"`
+	Prompts   bool     `json:"promptsListChanged,omitempty"`
+	Resources bool     `json:"resourcesListChanged,omitempty"`
+	URIs      []string `json:"resourceSubscriptions,omitempty"`
+}
+
+// subscription serves subscriptions/listen until the client goes away.
+func (g *Gateway) subscription(ctx context.Context, w http.ResponseWriter, r *http.Request, m jsonrpc.Message, about aboutClient,
+	op *operation, fail func(*jsonrpc.Error),
+) {
+	params, err := jsonrpc.Fields(m.Params, "notifications")
+	var filter changeFilter
+	if err != nil || params[0] == nil || json.Unmarshal(params[0], &filter) != nil || len(filter.URIs) > maxListenURIs {
+		fail(jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "subscriptions/listen needs notifications, an object that says what to listen to, with up to %d resources", maxListenURIs))
+		return
+	}
+	g.settled(ctx) // before that nobody can say what there is to hear of
+	s := &subscription{g: g, id: m.ID, out: make(chan []byte, subscriptionQueue), links: map[*upstream.Server]*upstream.Link{}}
+	filter = s.honour(filter)
+	if !g.addSubscription(s) {
+		w.Header().Set("Retry-After", "30")
+		op.end(ctx, jsonrpc.NewError(m.ID, errBusy), nil)
+		g.tel.messages.Add(upstream.Out, refuse(w, http.StatusServiceUnavailable, m.ID, errBusy))
+		return
+	}
+	defer s.close()
+	s.subscribe(ctx, about, &filter)
+	s.say(jsonrpc.Message{Method: "notifications/subscriptions/acknowledged", Params: s.acknowledgement(filter)})
+	op.end(ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // a span is not to last as long as a stream
+	g.tel.inFlight.Inc()
+	defer g.tel.inFlight.Dec()
+	events := g.startEvents(w, streamSubscription)
+	events.end(s.feed(r, events))
+}
+
+// honour returns the part of the filter that somebody will speak of, and notes it.
+func (s *subscription) honour(filter changeFilter) changeFilter {
+	capabilities, err := jsonrpc.Fields(s.g.capabilities(), "tools", "prompts", "resources")
+	if err != nil {
+		return changeFilter{}
+	}
+	s.kinds = map[string]bool{}
+	for i, kind := range []struct {
+		wanted *bool
+		method string
+	}{
+		{&filter.Tools, "notifications/tools/list_changed"},
+		{&filter.Prompts, "notifications/prompts/list_changed"},
+		{&filter.Resources, "notifications/resources/list_changed"},
+	} {
+		has, err := jsonrpc.Fields(capabilities[i], "listChanged")
+		if err != nil || string(has[0]) != "true" {
+			*kind.wanted = false
+		}
+		s.kinds[kind.method] = *kind.wanted
+	}
+	slices.Sort(filter.URIs)
+	filter.URIs = slices.Compact(filter.URIs)
+	return filter
+}
+
+// subscribe has the servers tell of the resources, and leaves those in the
+// filter that they will tell of.
+func (s *subscription) subscribe(ctx context.Context, about aboutClient, filter *changeFilter) {
+	var mu sync.Mutex
+	var honoured []string
+	var asking sync.WaitGroup
+	ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
+	defer cancel()
+	slots := make(chan struct{}, 16) // requests at once
+	for _, uri := range filter.URIs {
+		server := s.g.cfg.Pool.Server(s.g.serverOf(uri))
+		if server == nil {
+			continue
+		}
+		link := s.link(server, about)
+		slots <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-slots }()
+			response, err := link.Call(ctx, upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)})
+			if err != nil || response.Error != nil {
+				s.g.log.DebugContext(ctx, "a server does not tell of a resource", "upstream", server.Name(), "err", err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			honoured = append(honoured, uri)
+		})
+	}
+	asking.Wait()
+	slices.Sort(honoured)
+	filter.URIs = honoured
+	s.g.mu.Lock()
+	s.uris = honoured
+	s.g.mu.Unlock()
+}
+
+// link is the subscription's way to a server: a connection of its own, where
+// clients have some.
+func (s *subscription) link(server *upstream.Server, about aboutClient) *upstream.Link {
+	if l := s.links[server]; l != nil {
+		return l
+	}
+	l := server.Link(upstream.LinkConfig{Sink: s, Identity: about.identity, Modern: true, OnReady: s.again})
+	s.links[server] = l
+	return l
+}
+
+// again subscribes anew after a connection was lost.
+func (s *subscription) again(ctx context.Context, c *upstream.Conn) error {
+	s.g.mu.Lock()
+	uris := s.uris
+	s.g.mu.Unlock()
+	for _, uri := range uris {
+		if s.g.serverOf(uri) != c.Server() {
+			continue
+		}
+		if _, err := c.Call(ctx, upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Notify takes what a server, or the hub, has to say.
+func (s *subscription) Notify(m jsonrpc.Message) {
+	if !s.wants(m) {
+		return
+	}
+	meta, err := jsonrpc.Fields(m.Params, "_meta")
+	if err != nil {
+		return
+	}
+	tagged, err := jsonrpc.Rewrite(meta[0], jsonrpc.Edit{Name: mcp.MetaKeySubscriptionID, Value: json.RawMessage(s.id)})
+	if err != nil {
+		return
+	}
+	if m.Params, err = jsonrpc.Rewrite(m.Params, jsonrpc.Edit{Name: "_meta", Value: tagged}); err == nil {
+		s.say(m)
+	}
+}
+
+func (s *subscription) wants(m jsonrpc.Message) bool {
+	if s.kinds[m.Method] {
+		return true
+	}
+	if m.Method != "notifications/resources/updated" {
+		return false
+	}
+	uri, ok := jsonrpc.StringField(m.Params, "uri")
+	s.g.mu.Lock()
+	defer s.g.mu.Unlock()
+	return ok && slices.ContainsFunc(s.uris, func(have string) bool { return covers(have, uri) })
+}
+
+// covers reports whether a subscription to one resource is to hear of another:
+// a server may name a part of it, specification 2025-11-25, schema,
+// ResourceUpdatedNotification.
+func covers(have, uri string) bool {
+	return have == uri || strings.HasPrefix(uri, strings.TrimSuffix(have, "/")+"/")
+}
+
+// Ask refuses: there is no call that a question could belong to.
+func (s *subscription) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no request is under way that %s could belong to", upstream.MethodLabel(m.Method))
+}
+
+// say puts a message on the stream.
+func (s *subscription) say(m jsonrpc.Message) {
+	select {
+	case s.out <- m.Encode():
+		s.g.tel.messages.Add(upstream.Out, m)
+	default:
+		s.g.tel.dropped("slow_reader")
+	}
+}
+
+func (s *subscription) acknowledgement(filter changeFilter) json.RawMessage {
+	agreed, err := json.Marshal(filter)
+	if err != nil { // texts and booleans are JSON
+		panic(err)
+	}
+	params := append(append(json.RawMessage(`{"_meta":`), s.meta()...), `,"notifications":`...)
+	return append(append(params, agreed...), '}')
+}
+
+func (s *subscription) meta() json.RawMessage {
+	return append(append(append(json.RawMessage(`{`), jsonrpc.String(mcp.MetaKeySubscriptionID)...), ':'), append([]byte(s.id), '}')...)
+}
+
+// feed writes what comes until the client or the hub goes away, and says which.
+func (s *subscription) feed(r *http.Request, events *eventStream) string {
+	beat := time.NewTicker(s.g.cfg.heartbeat())
+	defer beat.Stop()
+	for {
+		ok := true
+		select {
+		case m := <-s.out:
+			ok = events.message("", m)
+		case <-beat.C:
+			ok = events.comment("keep-alive")
+		case <-s.g.draining:
+			last := jsonrpc.NewResult(s.id, append(append(json.RawMessage(`{"resultType":"complete","_meta":`), s.meta()...), '}'))
+			s.g.tel.messages.Add(upstream.Out, last)
+			events.message("", last.Encode())
+			return closedShutdown
+		case <-r.Context().Done():
+			return closedByClient
+		}
+		if !ok {
+			return closedUnwritten
+		}
+	}
+}
+
+// close ends what the servers have been asked for, in the background.
+func (s *subscription) close() {
+	g := s.g
+	g.mu.Lock()
+	delete(g.subs, s)
+	uris := s.uris
+	g.mu.Unlock()
+	for server, link := range s.links {
+		if link.Isolated() {
+			g.running.Go(func() { link.Close(true) })
+			continue
+		}
+		g.running.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), unsubscribeTimeout)
+			defer cancel()
+			for _, uri := range uris {
+				if g.serverOf(uri) == server.Name() && !g.wantedBesides("", uri) && server.Status().State == upstream.Up {
+					_, _ = link.Call(ctx, upstream.Request{Method: "resources/unsubscribe", Params: uriParams(uri)}) // it only tidies up
+				}
+			}
+		})
+	}
+}
+
+func (g *Gateway) addSubscription(s *subscription) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.subs) >= maxListeners {
+		return false
+	}
+	g.subs[s] = true
+	return true
+}
+
+func (g *Gateway) subscriptions() []*subscription {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]*subscription, 0, len(g.subs))
+	for s := range g.subs {
+		all = append(all, s)
+	}
+	return all
+}
