@@ -148,6 +148,22 @@ func TestNothingOfADerivedSessionIsWritten(t *testing.T) {
 	})
 }
 
+func TestTheEndOfADerivedSessionWritesNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newFaulty()
+		m := session.New(store, session.Config{})
+		worked(m, named("probe"))
+		time.Sleep(20 * time.Minute)
+		s, _ := create(t, m)
+		rename(t, m, s.ID, "renamed")
+		time.Sleep(10 * time.Minute)
+		cleanup(t, m, 1)
+		if got := store.applied(); len(got) != 1 {
+			t.Errorf("written were %v; want the creation alone", got)
+		}
+	})
+}
+
 func TestDeriveDoesNotWaitForTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
