@@ -163,7 +163,7 @@ func TestRunbooksUseOnlyMetricsThatExist(t *testing.T) {
 	}
 	promql := regexp.MustCompile("(?ms)^ *```promql\n(.*?)^ *```$")
 	// In prose and in patterns for grep, the beginning of a name will do.
-	mention := regexp.MustCompile(`\b(?:[a-z]+:)?mcp(?:hub|_server|_client)_[a-z_:]+`)
+	mention := regexp.MustCompile(`\b(?:[a-z_]+:)?mcp(?:hub|_server|_client)_[a-z_:]+`)
 	for name, text := range readRunbooks(t) {
 		queries := promql.FindAllStringSubmatch(text, -1)
 		if len(queries) == 0 {

@@ -136,13 +136,13 @@ func checkLedger(t *testing.T, hub *hubProcess, l *ledger, round int) {
 		status, _ := c.post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)
 		return status
 	}
-	eventually(t, "all sessions are loaded", func() bool { return hub.metric(`mcphub_sessions_restoring{kind="downstream"}`) == "0" })
+	eventually(t, "all sessions are loaded", func() bool { return hub.metric(`mcphub_sessions_restoring{kind="protocol"}`) == "0" })
 	files, err := filepath.Glob(filepath.Join(hub.dataDir, "sessions", "*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	records := len(slices.DeleteFunc(slices.Clone(files), func(f string) bool { return filepath.Base(f) == "index.json" }))
-	if n := hub.metric(`mcphub_sessions_restored_total{kind="downstream",transport="streamable_http"}`); n != strconv.Itoa(records) {
+	if n := hub.metric(`mcphub_sessions_restored_total{kind="protocol",transport="streamable_http"}`); n != strconv.Itoa(records) {
 		t.Errorf("round %d: %s sessions restored of %d records", round, n, records)
 	}
 	for token, name := range l.alive {

@@ -101,10 +101,10 @@ func TestASessionGoesOnAfterKill9WithoutANewInitialize(t *testing.T) {
 	hub.kill()
 	hub = startHubAt(t, hub.listen, hub.side, demoConfig, dataDir)
 	echo(t, c, "after")
-	if created := hub.metric(`mcphub_sessions_created_total{kind="downstream",transport="streamable_http"}`); created != "0" {
+	if created := hub.metric(`mcphub_sessions_created_total{kind="protocol",transport="streamable_http"}`); created != "0" {
 		t.Errorf("%s sessions were created after the restart", created)
 	}
-	if active := hub.metric(`mcphub_sessions_active{kind="downstream",transport="streamable_http"}`); active != "1" {
+	if active := hub.metric(`mcphub_sessions_active{kind="protocol",transport="streamable_http"}`); active != "1" {
 		t.Errorf("%s sessions are active after the restart", active)
 	}
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
 func newSessionsCommand() *cobra.Command {
@@ -43,13 +46,14 @@ func newSessionsList(c *adminClient) *cobra.Command {
 		Short: "List the sessions",
 		Example: `  mcphub sessions list
   mcphub sessions list --client claude --idle-longer-than 10m
-  mcphub sessions list --overdue --json`,
+  mcphub sessions list --overdue --json
+  mcphub sessions list --kind derived`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
 				return err
 			}
-			sessions, restoring, err := c.sessions(cmd.Context())
+			sessions, restoring, err := c.sessions(cmd.Context(), f.kind)
 			if err != nil {
 				return err
 			}
@@ -94,8 +98,9 @@ func newSessionsKill(c *adminClient) *cobra.Command {
 		Use:   "kill [<sessionId> ...]",
 		Short: "End sessions, by id or by filter",
 		Long: `kill ends sessions: their streams are closed, their calls cancelled, and what
-they hold at the servers is given up. Their clients have to initialize again. It
-asks before it does so; --yes answers for you.`,
+they hold at the servers is given up. Their clients have to initialize again; a
+derived session steers nothing and is made again by the next request. kill asks
+before it does so; --yes answers for you.`,
 		Example: `  mcphub sessions kill 23o4x7vdoh7jjsxyl3lz
   mcphub sessions kill --overdue --yes
   mcphub sessions kill --client inspector --idle-longer-than 1h`,
@@ -108,7 +113,7 @@ asks before it does so; --yes answers for you.`,
 			}
 			ids := args
 			if len(args) == 0 {
-				sessions, _, err := c.sessions(cmd.Context())
+				sessions, _, err := c.sessions(cmd.Context(), f.kind)
 				if err != nil {
 					return err
 				}
@@ -178,12 +183,14 @@ func sessionPath(id string) string { return "/api/v1/sessions/" + url.PathEscape
 
 // sessionFilter chooses sessions.
 type sessionFilter struct {
+	kind    string
 	client  string
 	idle    time.Duration
 	overdue bool
 }
 
 func (f *sessionFilter) bind(flags *pflag.FlagSet) {
+	flags.StringVar(&f.kind, "kind", "", "sessions of one `kind`: protocol, or derived from requests without a session")
 	flags.StringVar(&f.client, "client", "", "sessions of clients whose name contains `text`")
 	flags.DurationVar(&f.idle, "idle-longer-than", 0, "sessions with nothing in flight for `duration`, such as 10m")
 	flags.BoolVar(&f.overdue, "overdue", false, "sessions that should have ended by now")
@@ -194,6 +201,11 @@ func (f *sessionFilter) check() error {
 	if f.idle < 0 {
 		return usageError{errors.New("--idle-longer-than must be a positive duration, such as 10m")}
 	}
+	if f.kind != "" {
+		if err := new(session.Kind).UnmarshalText([]byte(f.kind)); err != nil {
+			return usageError{fmt.Errorf("--kind: %w", err)}
+		}
+	}
 	return nil
 }
 
@@ -203,6 +215,7 @@ func (f *sessionFilter) apply(all []sessionRow, now time.Time) []sessionRow {
 	out := []sessionRow{}
 	for _, s := range all {
 		switch {
+		case f.kind != "" && s.kind() != f.kind: // again, or a hub that knows no kinds would have all of them killed
 		case f.client != "" && !strings.Contains(strings.ToLower(s.ClientName), strings.ToLower(f.client)):
 		case f.idle > 0 && (s.InFlight > 0 || now.Sub(time.UnixMilli(s.LastAccessedAt)) <= f.idle):
 		case f.overdue && (s.ExpiresAt == 0 || !now.After(time.UnixMilli(s.ExpiresAt))):
@@ -216,6 +229,7 @@ func (f *sessionFilter) apply(all []sessionRow, now time.Time) []sessionRow {
 // sessionRow is a session as the API describes it.
 type sessionRow struct {
 	SessionID       string                     `json:"sessionId"`
+	Kind            string                     `json:"kind"`
 	State           string                     `json:"state"`
 	ClientName      string                     `json:"clientName"`
 	ClientVersion   string                     `json:"clientVersion"`
@@ -248,6 +262,9 @@ func (s *sessionRow) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// kind is the kind of the session, also where the hub knows only one.
+func (s sessionRow) kind() string { return cmp.Or(s.Kind, session.Protocol.String()) }
+
 func raw(sessions []sessionRow) []json.RawMessage {
 	out := make([]json.RawMessage, len(sessions))
 	for i, s := range sessions {
@@ -258,10 +275,10 @@ func raw(sessions []sessionRow) []json.RawMessage {
 
 func printSessions(w io.Writer, sessions []sessionRow, restoring int) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "SESSION\tCLIENT\tPROTOCOL\tSTATE\tAGE\tIDLE\tEXPIRES IN\tIN FLIGHT\tREQUESTS")
+	fmt.Fprintln(t, "SESSION\tKIND\tCLIENT\tPROTOCOL\tSTATE\tAGE\tIDLE\tEXPIRES IN\tIN FLIGHT\tREQUESTS")
 	for _, s := range sessions {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", s.SessionID, plainText(s.ClientName+" "+s.ClientVersion), plainText(s.ProtocolVersion),
-			s.State, since(s.CreatedAt), since(s.LastAccessedAt), s.expires(), s.InFlight, s.Requests)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", s.SessionID, s.kind(), plainText(s.ClientName+" "+s.ClientVersion),
+			plainText(s.ProtocolVersion), s.State, since(s.CreatedAt), since(s.LastAccessedAt), s.expires(), s.InFlight, s.Requests)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -282,7 +299,7 @@ func (s sessionRow) expires() string {
 func (s sessionRow) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
-		{"session", s.SessionID}, {"state", s.State}, {"client", s.ClientName + " " + s.ClientVersion}, {"protocol", s.ProtocolVersion},
+		{"session", s.SessionID}, {"kind", s.kind()}, {"state", s.State}, {"client", s.ClientName + " " + s.ClientVersion}, {"protocol", s.ProtocolVersion},
 		{"user agent", s.UserAgent}, {"address", s.IP}, {"cwd", s.Cwd}, {"project", s.Project},
 		{"created", stamp(s.CreatedAt)}, {"last activity", stamp(s.LastAccessedAt)}, {"expires in", s.expires()},
 		{"in flight", strconv.Itoa(s.InFlight)}, {"requests", strconv.FormatInt(s.Requests, 10)}, {"dirty", strconv.FormatBool(s.Dirty)},
@@ -337,15 +354,15 @@ func (c *adminClient) base() string {
 	return strings.TrimSuffix(address, "/")
 }
 
-// sessions reads the whole list, page by page.
-func (c *adminClient) sessions(ctx context.Context) (all []sessionRow, restoring int, err error) {
+// sessions reads the whole list, page by page, or what it has of one kind.
+func (c *adminClient) sessions(ctx context.Context, kind string) (all []sessionRow, restoring int, err error) {
 	for after := ""; ; {
 		var page struct {
 			Sessions  []sessionRow `json:"sessions"`
 			Restoring int          `json:"restoring"`
 			Next      string       `json:"next"`
 		}
-		if err := c.get(ctx, "/api/v1/sessions?limit=5000&after="+url.QueryEscape(after), &page); err != nil {
+		if err := c.get(ctx, "/api/v1/sessions?limit=5000&kind="+url.QueryEscape(kind)+"&after="+url.QueryEscape(after), &page); err != nil {
 			return nil, 0, err
 		}
 		all, restoring = append(all, page.Sessions...), page.Restoring

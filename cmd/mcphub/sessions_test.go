@@ -80,7 +80,7 @@ func TestSessionsAreListedShownFilteredAndKilled(t *testing.T) {
 	if status, out, _ := sessions("kill", "--client", "raw", "--yes", "--json"); status != 0 || !strings.Contains(out, `"ended":true`) || !strings.Contains(out, id(two)) {
 		t.Errorf("kill by filter: %d %s", status, out)
 	}
-	if n := hub.metric(`mcphub_sessions_closed_total{reason="admin"}`); n != "2" {
+	if n := hub.metric(`mcphub_sessions_closed_total{kind="protocol",reason="admin"}`); n != "2" {
 		t.Errorf("%s sessions were ended by an administrator", n)
 	}
 

@@ -73,7 +73,7 @@ func TestASessionIsShownWithoutWhatOpensIt(t *testing.T) {
 		Upstreams: map[string]session.Upstream{"z": {SessionID: "upstream-canary"}, "a": {SessionID: "upstream-canary"}}})
 	var one map[string]any
 	p := r.get("/api/v1/sessions/"+s.ID, &one)
-	want := map[string]any{"sessionId": s.ID, "state": "initializing", "clientName": "probe", "clientVersion": "1", "protocolVersion": "2025-11-25",
+	want := map[string]any{"sessionId": s.ID, "kind": "protocol", "state": "initializing", "clientName": "probe", "clientVersion": "1", "protocolVersion": "2025-11-25",
 		"principal": "ann", "capabilities": map[string]any{"roots": map[string]any{}}, "userAgent": "agent", "ip": "127.0.0.1", "cwd": "/w", "project": "p",
 		"logLevel": "info", "subscriptions": []any{"a://b"}, "upstreams": []any{"a", "z"}, "metadata": map[string]any{"k": 1.0},
 		"createdAt": float64(s.CreatedAt), "lastAccessedAt": float64(s.LastAccessedAt), "inFlight": 0.0, "requests": 0.0, "dirty": false,

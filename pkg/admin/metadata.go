@@ -37,6 +37,8 @@ func (a *api) patchMetadata(w http.ResponseWriter, r *http.Request) {
 	switch err := a.cfg.Sessions.UpdateMetadata(r.Context(), id, patch); {
 	case errors.Is(err, session.ErrMetadata):
 		a.answer(r.Context(), w, http.StatusUnprocessableEntity, problem{err.Error()})
+	case errors.Is(err, session.ErrDerived):
+		a.answer(r.Context(), w, http.StatusConflict, problem{err.Error()})
 	case err != nil:
 		a.sessionProblem(w, r, err)
 	default:

@@ -27,8 +27,17 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 // maxRows bounds the sessions on the page; the API has all.
 const maxRows = 200
 
+// rows returns the sessions for the page. Derived ones, of which strangers make
+// as many as they like, come last and only if there is room for them.
+func (a *api) rows() (rows []session.Info, count, restoring int) {
+	rows, count, restoring = a.cfg.Sessions.List("", maxRows, session.Protocol)
+	derived, more, _ := a.cfg.Sessions.List("", maxRows, session.Derived)
+	rows = append(rows, derived...)
+	return rows[:min(len(rows), maxRows)], count + more, restoring
+}
+
 func (a *api) page(w http.ResponseWriter, r *http.Request) {
-	rows, count, restoring := a.cfg.Sessions.List("", maxRows)
+	rows, count, restoring := a.rows()
 	data := struct {
 		Version, Endpoint string
 		Sessions          []session.Info

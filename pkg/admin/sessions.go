@@ -16,6 +16,7 @@ import (
 // opens it, and what is known while it runs. Times are ms since 1970.
 type sessionView struct {
 	SessionID       string                     `json:"sessionId"`
+	Kind            session.Kind               `json:"kind"`
 	State           session.State              `json:"state"`
 	ClientName      string                     `json:"clientName,omitempty"`
 	ClientVersion   string                     `json:"clientVersion,omitempty"`
@@ -39,7 +40,7 @@ type sessionView struct {
 }
 
 func view(i session.Info) sessionView {
-	v := sessionView{SessionID: i.ID, State: i.State, ClientName: i.ClientName, ClientVersion: i.ClientVersion,
+	v := sessionView{SessionID: i.ID, Kind: i.Kind, State: i.State, ClientName: i.ClientName, ClientVersion: i.ClientVersion,
 		ProtocolVersion: i.ProtocolVersion, Capabilities: i.Capabilities, Cwd: i.Cwd, Project: i.Project,
 		UserAgent: i.UserAgent, IP: i.IP, Principal: i.Principal, CreatedAt: i.CreatedAt, LastAccessedAt: i.LastAccessedAt,
 		InFlight: i.InFlight, Requests: i.Requests, Dirty: i.Dirty, LogLevel: i.LogLevel, Subscriptions: i.Subscriptions,
@@ -52,7 +53,8 @@ func view(i session.Info) sessionView {
 }
 
 // sessions lists the sessions in the order of their ids: all of them, or with
-// ?limit= that many after the one named by ?after=, and next to go on from.
+// ?limit= that many after the one named by ?after=, and next to go on from;
+// with ?kind= those of one kind.
 func (a *api) sessions(w http.ResponseWriter, r *http.Request) {
 	limit := 0
 	if text := r.URL.Query().Get("limit"); text != "" {
@@ -62,7 +64,16 @@ func (a *api) sessions(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	page, count, restoring := a.cfg.Sessions.List(r.URL.Query().Get("after"), limit)
+	var kinds []session.Kind
+	if text := r.URL.Query().Get("kind"); text != "" {
+		var kind session.Kind
+		if err := kind.UnmarshalText([]byte(text)); err != nil {
+			a.answer(r.Context(), w, http.StatusBadRequest, problem{err.Error()})
+			return
+		}
+		kinds = append(kinds, kind)
+	}
+	page, count, restoring := a.cfg.Sessions.List(r.URL.Query().Get("after"), limit, kinds...)
 	views := make([]sessionView, 0, len(page))
 	for _, i := range page {
 		views = append(views, view(i))

@@ -182,3 +182,35 @@ func BenchmarkFlushOneDirtyOf100k(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkDeriveRelease(b *testing.B) {
+	for _, others := range []int{0, 10_000} {
+		b.Run(fmt.Sprint(others, " others"), func(b *testing.B) {
+			m := session.New(new(persist.Memory), session.Config{MaxDerived: others + 1})
+			for i := range others {
+				worked(m, realistic(i+1))
+			}
+			ctx, s := b.Context(), realistic(0)
+			worked(m, s)
+			b.ReportAllocs()
+			for b.Loop() {
+				m.Derive(ctx, s).Release()
+			}
+		})
+	}
+}
+
+// BenchmarkDeriveEvicting is a hub at its limit to which strangers come.
+func BenchmarkDeriveEvicting(b *testing.B) {
+	m := session.New(new(persist.Memory), session.Config{})
+	n := 0
+	for range 10_000 {
+		n++
+		worked(m, realistic(n))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		n++
+		worked(m, realistic(n))
+	}
+}

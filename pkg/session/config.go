@@ -23,6 +23,7 @@ type Config struct {
 	MaxSessions          int     // stored ones that are not loaded yet included; 0: no limit
 	MaxSessionsPerClient int     // 0: no limit
 	AtLimit              AtLimit // default Refuse
+	MaxDerived           int     // derived sessions, which count for none of the above; default 10,000, negative: there are none
 
 	// Open starts the live half of a session when it is first needed; nil:
 	// sessions have none. It is called once per session at a time, without any
@@ -54,6 +55,7 @@ func (c Config) cleanupInterval() time.Duration { return cmp.Or(c.CleanupInterva
 func (c Config) flushInterval() time.Duration   { return cmp.Or(c.FlushInterval, 5*time.Second) }
 func (c Config) touchThrottle() time.Duration   { return cmp.Or(c.TouchThrottle, 100*time.Millisecond) }
 func (c Config) maxLifetime() time.Duration     { return cmp.Or(c.MaxLifetime, 24*time.Hour) }
+func (c Config) maxDerived() int                { return cmp.Or(c.MaxDerived, 10_000) }
 func (c Config) writeTimeout() time.Duration    { return cmp.Or(c.WriteTimeout, 10*time.Second) }
 
 func (c Config) logger() *slog.Logger { return cmp.Or(c.Logger, slog.New(slog.DiscardHandler)) }

@@ -35,7 +35,7 @@ const (
 
 const (
 	maxEvents = 32  // kept per session
-	maxEnded  = 256 // ended sessions whose events are kept
+	maxEnded  = 256 // ended sessions of a kind whose events are kept
 	maxDetail = 256 // bytes; client names and errors come from outside
 )
 
@@ -45,7 +45,7 @@ type events struct {
 	mu       sync.Mutex
 	seq      int64
 	bySess   map[string][]Event
-	ended    []string // oldest first
+	ended    map[Kind][]string // oldest first; strangers decide how many derived sessions end
 	watchers map[*Watch]bool
 }
 
@@ -120,9 +120,6 @@ func (m *Manager) note(id string, what EventType, detail string) {
 		kept = slices.Delete(kept, 0, 1)
 	}
 	x.bySess[id] = append(kept, ev)
-	if what == EventEnded {
-		x.forgetLater(id)
-	}
 	for w := range x.watchers {
 		select {
 		case w.send <- ev:
@@ -133,12 +130,18 @@ func (m *Manager) note(id string, what EventType, detail string) {
 	}
 }
 
-// forgetLater keeps the events of an ended session until maxEnded others have
-// ended. The caller holds mu.
-func (x *events) forgetLater(id string) {
-	if len(x.ended) == maxEnded {
-		delete(x.bySess, x.ended[0])
-		x.ended = slices.Delete(x.ended, 0, 1)
+// forgetLater keeps the events of an ended session until maxEnded others of its
+// kind have ended.
+func (x *events) forgetLater(kind Kind, id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended == nil {
+		x.ended = map[Kind][]string{}
 	}
-	x.ended = append(x.ended, id)
+	ended := x.ended[kind]
+	if len(ended) == maxEnded {
+		delete(x.bySess, ended[0])
+		ended = slices.Delete(ended, 0, 1)
+	}
+	x.ended[kind] = append(ended, id)
 }

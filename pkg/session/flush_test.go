@@ -87,7 +87,7 @@ func TestAFailedWriteIsTriedAgainWithoutAFurtherMark(t *testing.T) {
 		})
 		rename(t, m, s.ID, "renamed")
 		time.Sleep(time.Minute)
-		if age := metric(t, reg, "mcphub_session_oldest_dirty_age_seconds", "downstream"); age != 60 {
+		if age := metric(t, reg, "mcphub_session_oldest_dirty_age_seconds", "protocol"); age != 60 {
 			t.Errorf("the oldest dirty age is %v after 60 s of failures", age)
 		}
 		synctest.Wait()
@@ -108,7 +108,7 @@ func TestAFailedWriteIsTriedAgainWithoutAFurtherMark(t *testing.T) {
 		if got := stored(t, store, s.ID).ClientName; got != "renamed" {
 			t.Errorf("after the store has recovered it holds %q", got)
 		}
-		if dirty := metric(t, reg, "mcphub_sessions_dirty", "downstream"); dirty != 0 {
+		if dirty := metric(t, reg, "mcphub_sessions_dirty", "protocol"); dirty != 0 {
 			t.Errorf("%v sessions are dirty after the store has recovered", dirty)
 		}
 	})
@@ -124,14 +124,14 @@ func TestAWriteThatHangsShows(t *testing.T) {
 		defer release()
 		rename(t, m, s.ID, "renamed")
 		time.Sleep(time.Minute)
-		if dirty := metric(t, reg, "mcphub_sessions_dirty", "downstream"); dirty != 1 {
+		if dirty := metric(t, reg, "mcphub_sessions_dirty", "protocol"); dirty != 1 {
 			t.Errorf("%v sessions are dirty; want 1", dirty)
 		}
 		rename(t, m, s.ID, "renamed again")
-		if age := metric(t, reg, "mcphub_session_oldest_dirty_age_seconds", "downstream"); age != 60 {
+		if age := metric(t, reg, "mcphub_session_oldest_dirty_age_seconds", "protocol"); age != 60 {
 			t.Errorf("the oldest dirty age is %v s; want 60", age)
 		}
-		if dirty := metric(t, reg, "mcphub_sessions_dirty", "downstream"); dirty != 1 {
+		if dirty := metric(t, reg, "mcphub_sessions_dirty", "protocol"); dirty != 1 {
 			t.Errorf("%v sessions are dirty; want the same one", dirty)
 		}
 		if i, _ := m.Info(t.Context(), s.ID); !i.Dirty {
@@ -181,7 +181,7 @@ func TestARecordThatCannotBeWrittenDoesNotHoldUpTheOthers(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if dirty := metric(t, reg, "mcphub_sessions_dirty", "downstream"); dirty != 1 {
+				if dirty := metric(t, reg, "mcphub_sessions_dirty", "protocol"); dirty != 1 {
 					t.Errorf("%v sessions are dirty; want the bad one", dirty)
 				}
 				end(t, m, bad.ID) // what the runbook tells to do

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ func TestNoSessionIsLostOrCountedTwice(t *testing.T) {
 			"refused":  {IdleTimeout: 3 * time.Millisecond, MaxSessions: 60, MaxSessionsPerClient: 8},
 			"evicted":  {IdleTimeout: time.Hour, MaxSessions: 60, MaxSessionsPerClient: 8, AtLimit: session.Evict},
 			"all this": {IdleTimeout: 5 * time.Millisecond, MaxLifetime: 10 * time.Millisecond, MaxSessions: 60, AtLimit: session.Evict},
+			"few":      {IdleTimeout: 3 * time.Millisecond, MaxDerived: 5},
 		} {
 			t.Run(fmt.Sprintf("%s, %d of 10 batches fail", name, failing), func(t *testing.T) { obey(t, cfg, failing) })
 		}
@@ -97,7 +99,18 @@ func step(t *testing.T, m *session.Manager, r *rand.Rand, known *sync.Map) {
 	if len(token) > 20 {
 		id = token[:20]
 	}
-	switch r.IntN(10) {
+	switch r.IntN(12) {
+	case 10, 11:
+		w := m.Derive(ctx, session.Session{ClientName: fmt.Sprint("probe", r.IntN(16))})
+		switch r.IntN(8) {
+		case 0:
+			_, _ = m.End(ctx, w.ID(), session.Admin)
+		case 1:
+			m.Touch(w.ID())
+			m.Note(w.ID(), session.EventStreamOpened, "")
+		}
+		w.Release()
+		w.Release()
 	case 0, 1, 2:
 		if _, token, err := m.Create(ctx, session.Session{ClientName: fmt.Sprint("probe", r.IntN(8))}); err == nil {
 			known.Store(slot, token)
@@ -124,26 +137,34 @@ func step(t *testing.T, m *session.Manager, r *rand.Rand, known *sync.Map) {
 	}
 }
 
-// law fails the test unless created + restored - closed - active is 0.
+// law fails the test unless created + restored - closed - active is 0 for each
+// kind of session.
 func law(t *testing.T, reg prometheus.Gatherer) {
 	families, err := reg.Gather()
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	sum := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			sum[f.GetName()] += value(m)
+	for _, kind := range session.Kinds() {
+		sum := map[string]float64{}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if slices.Contains(labelValues(m), kind.String()) {
+					sum[f.GetName()] += value(m)
+				}
+			}
 		}
-	}
-	drift := sum["mcphub_sessions_created_total"] + sum["mcphub_sessions_restored_total"] -
-		sum["mcphub_sessions_closed_total"] - sum["mcphub_sessions_active"]
-	if drift != 0 {
-		t.Errorf("%v sessions are unaccounted for", drift)
-	}
-	if active := sum["mcphub_sessions_active"]; sum["mcphub_sessions_overdue"] > active || sum["mcphub_sessions_idle"] > active {
-		t.Errorf("more sessions are overdue or idle than there are: %v", sum)
+		drift := sum["mcphub_sessions_created_total"] + sum["mcphub_sessions_restored_total"] -
+			sum["mcphub_sessions_closed_total"] - sum["mcphub_sessions_active"]
+		if drift != 0 {
+			t.Errorf("%v %s sessions are unaccounted for", drift, kind)
+		}
+		if active := sum["mcphub_sessions_active"]; sum["mcphub_sessions_overdue"] > active || sum["mcphub_sessions_idle"] > active {
+			t.Errorf("more %s sessions are overdue or idle than there are: %v", kind, sum)
+		}
+		if kind == session.Derived && sum["mcphub_sessions_dirty"]+sum["mcphub_sessions_restored_total"] > 0 {
+			t.Errorf("derived sessions are stored: %v", sum)
+		}
 	}
 }
 
@@ -166,8 +187,8 @@ func finish(t *testing.T, m *session.Manager, store *faulty, reg prometheus.Gath
 		t.Errorf("after all have ended %v are live and %v stored", ids(m), left)
 	}
 	for name, labels := range map[string][]string{
-		"mcphub_sessions_active": {"downstream", "streamable_http"}, "mcphub_sessions_dirty": {"downstream"},
-		"mcphub_sessions_restoring": {"downstream"},
+		"mcphub_sessions_active": {"protocol", "streamable_http"}, "mcphub_sessions_dirty": {"protocol"},
+		"mcphub_sessions_restoring": {"protocol"},
 	} {
 		if got := metric(t, reg, name, labels...); got != 0 {
 			t.Errorf("after all have ended %s = %v", name, got)

@@ -33,7 +33,7 @@ func (m *Manager) Acquire(ctx context.Context, token, principal string) (*Lease,
 	now := time.Now()
 	m.mu.Lock()
 	switch {
-	case e.ended != "":
+	case e.ended != "" || e.kind == Derived: // nothing opens a derived session, least of all its bare id
 		m.mu.Unlock()
 		m.metrics.refused("unknown")
 		return nil, ErrNotFound

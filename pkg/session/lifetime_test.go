@@ -41,7 +41,7 @@ func TestABusySessionEndsTwentyFourHoursAfterItsCreation(t *testing.T) {
 		if m.Has(t.Context(), s.ID) || record(t, store, s.ID) != "" {
 			t.Error("the session is still there")
 		}
-		if got := metric(t, reg, "mcphub_sessions_closed_total", "max_lifetime"); got != 1 {
+		if got := metric(t, reg, "mcphub_sessions_closed_total", "protocol", "max_lifetime"); got != 1 {
 			t.Errorf("%v sessions ended by their lifetime", got)
 		}
 		if got := metric(t, reg, "mcphub_session_cleanup_lag_seconds", "max_lifetime"); got != 1 {
@@ -177,7 +177,7 @@ func TestASessionInUsePastItsLifetimeIsOverdue(t *testing.T) {
 		_, token := create(t, m)
 		l := acquire(t, m, token)
 		defer l.Release()
-		overdue := func() float64 { return metric(t, reg, "mcphub_sessions_overdue", "downstream") }
+		overdue := func() float64 { return metric(t, reg, "mcphub_sessions_overdue", "protocol") }
 		time.Sleep(24*time.Hour + 2*time.Minute) // two sweeps may pass
 		if got := overdue(); got != 0 {
 			t.Errorf("%v sessions are overdue after two sweeps' time", got)

@@ -28,8 +28,9 @@ func (e *LimitError) Error() string {
 }
 
 const (
-	scopeGlobal = "global"
-	scopeClient = "client"
+	scopeGlobal  = "global"
+	scopeClient  = "client"
+	scopeDerived = "derived"
 )
 
 // client names whoever shares Config.MaxSessionsPerClient: the principal, or
@@ -43,13 +44,21 @@ func (s Session) client() string {
 
 // put adds a live entry. The caller holds mu.
 func (m *Manager) put(e *entry) {
-	m.live[e.s.ID] = e
+	m.live[e.id] = e
+	if e.kind == Derived {
+		m.derived.add(e)
+		return
+	}
 	m.clients[e.client]++
 }
 
 // drop takes a live entry away. The caller holds mu.
 func (m *Manager) drop(e *entry) {
-	delete(m.live, e.s.ID)
+	delete(m.live, e.id)
+	if e.kind == Derived {
+		m.derived.remove(e)
+		return
+	}
 	if m.restoring {
 		m.dropped[e.s.ID] = true
 	}
@@ -65,7 +74,7 @@ func (m *Manager) admit(client string) (evicted *entry, err error) {
 	candidates := func(e *entry) bool { return e.client == client }
 	switch {
 	case limit.Limit > 0 && m.clients[client] >= limit.Limit:
-	case m.cfg.MaxSessions > 0 && len(m.live)+len(m.pending) >= m.cfg.MaxSessions:
+	case m.cfg.MaxSessions > 0 && len(m.live)-len(m.derived.by)+len(m.pending) >= m.cfg.MaxSessions:
 		limit.Scope, limit.Limit = scopeGlobal, m.cfg.MaxSessions
 		candidates = func(*entry) bool { return true }
 	default:
@@ -82,12 +91,12 @@ func (m *Manager) admit(client string) (evicted *entry, err error) {
 	return nil, limit
 }
 
-// idlest returns the candidate that nobody uses and that was silent longest,
+// idlest returns the candidate, no derived session, that nobody uses and that was silent longest,
 // or nil. The caller holds mu.
 func (m *Manager) idlest(candidate func(*entry) bool) *entry {
 	var idlest *entry
 	for _, e := range m.live {
-		if e.published && e.inUse == 0 && candidate(e) && (idlest == nil || e.s.LastAccessedAt < idlest.s.LastAccessedAt) {
+		if e.kind == Protocol && e.published && e.inUse == 0 && candidate(e) && (idlest == nil || e.s.LastAccessedAt < idlest.s.LastAccessedAt) {
 			idlest = e
 		}
 	}

@@ -55,7 +55,7 @@ func TestASessionBeyondTheLimitIsRefusedAndNothingIsWritten(t *testing.T) {
 	if got := limited(t, reg, "global", "refused"); got != 5 {
 		t.Errorf("%v refusals were counted", got)
 	}
-	if got := metric(t, reg, "mcphub_sessions_created_total", "downstream", "streamable_http"); got != 3 {
+	if got := metric(t, reg, "mcphub_sessions_created_total", "protocol", "streamable_http"); got != 3 {
 		t.Errorf("%v creations were counted", got)
 	}
 	law(t, reg)
@@ -184,7 +184,7 @@ func TestTheIdlestSessionIsEvictedForTheNext(t *testing.T) {
 		if got := limited(t, reg, "global", "evicted"); got != 3 {
 			t.Errorf("%v evictions were counted", got)
 		}
-		if got := metric(t, reg, "mcphub_sessions_closed_total", "evicted"); got != 3 {
+		if got := metric(t, reg, "mcphub_sessions_closed_total", "protocol", "evicted"); got != 3 {
 			t.Errorf("%v sessions ended as evicted", got)
 		}
 		law(t, reg)

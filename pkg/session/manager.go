@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -44,7 +43,8 @@ type Manager struct {
 	pending map[string]bool      // stored, not loaded yet
 	dropped map[string]bool      // no longer live since Restore began to read the names
 	clients map[string]int       // live entries by client
-	counts  counts
+	counts  map[Kind]*counts
+	derived derived
 
 	restoring bool // Restore has begun and not succeeded yet
 	restored  bool // Restore has succeeded
@@ -57,20 +57,33 @@ type Manager struct {
 	opening flights       // sessions whose live half is being opened right now
 }
 
-// entry is a live session. Its fields are guarded by Manager.mu.
+// entry is a live session. Its fields are guarded by Manager.mu, but for id and
+// kind, which never change.
 type entry struct {
+	id        string
+	kind      Kind
 	s         Session
-	client    string // whose limit it counts for
+	client    string // whose limit it counts for; empty: derived
 	failing   bool   // its last write failed, and an event says so
 	published bool   // false while Create waits for the store
 	stored    int64  // LastAccessedAt of the stored copy, ms
-	inUse     int    // leases
-	uses      int64  // leases there ever were
+	inUse     int    // leases, requests of a derived session
+	uses      int64  // leases there ever were, requests of a derived session
 	live      Live
 	ended     Reason // not empty once the session has ended
+
+	before, after *entry // in the list of derived sessions that nobody uses
 }
 
-// counts are the totals of the conservation law
+func newEntry(s Session) *entry {
+	e := &entry{id: s.ID, kind: s.Kind, s: s}
+	if e.kind == Protocol {
+		e.client = s.client()
+	}
+	return e
+}
+
+// counts are the totals of the conservation law of one kind,
 // created + restored - closed - active == 0.
 type counts struct {
 	created, restored int64
@@ -90,12 +103,16 @@ func New(store persist.Store, cfg Config) *Manager {
 		pending: map[string]bool{},
 		dropped: map[string]bool{},
 		clients: map[string]int{},
-		counts:  counts{closed: map[Reason]int64{}},
+		counts:  map[Kind]*counts{},
+		derived: derived{by: map[workKey]*entry{}},
 		writing: make(chan struct{}, 1),
 		marked:  make(chan struct{}, 1),
 	}
-	for _, r := range Reasons() {
-		m.counts.closed[r] = 0
+	for _, kind := range Kinds() {
+		m.counts[kind] = &counts{closed: map[Reason]int64{}}
+		for _, r := range Reasons() {
+			m.counts[kind].closed[r] = 0
+		}
 	}
 	m.metrics = newMetrics(cfg, m)
 	return m
@@ -111,14 +128,14 @@ func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error
 	defer span.End()
 	start := time.Now()
 	id, verifier := newToken()
-	s.ID, s.TokenHash, s.State = id, hashVerifier(verifier), Initializing
+	s.Kind, s.ID, s.TokenHash, s.State = Protocol, id, hashVerifier(verifier), Initializing
 	s.CreatedAt, s.LastAccessedAt = start.UnixMilli(), start.UnixMilli()
-	span.SetAttributes(sessionID(id))
+	span.SetAttributes(traceID(Protocol, id))
 
 	if ctx.Err() != nil { // nobody is evicted for a client that has gone
 		return Session{}, "", failed(span, context.Cause(ctx))
 	}
-	e := &entry{s: s, client: s.client()}
+	e := newEntry(s)
 	m.mu.Lock()
 	evicted, err := m.admit(e.client)
 	if err == nil {
@@ -142,7 +159,7 @@ func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error
 		}
 	} else {
 		e.published = true
-		m.counts.created++
+		m.counts[Protocol].created++
 		m.note(id, EventCreated, s.ClientName)
 	}
 	m.mu.Unlock()
@@ -175,80 +192,10 @@ func (m *Manager) Has(ctx context.Context, id string) bool {
 	return err == nil
 }
 
-// Info is a session with what is known of it only while it runs.
-type Info struct {
-	Session
-	ExpiresAt time.Time // if nothing happens until then; the zero Time if it does not
-	InFlight  int       // requests and streams that hold it
-	Requests  int64     // requests and streams it ever had in this process
-	Dirty     bool      // its stored copy is stale
-}
-
-// All returns every loaded session, ordered by id, and how many stored ones
-// are still to be loaded.
-func (m *Manager) All() (sessions []Info, restoring int) {
-	sessions, _, restoring = m.List("", 0)
-	return sessions, restoring
-}
-
-// copied is how many sessions are copied with the lock held: requests wait.
-const copied = 500
-
-// List returns up to limit loaded sessions whose ids come after the given one,
-// ordered by id; without a limit, 0, all of them. It also returns how many
-// loaded ones there are and how many stored ones are still to be loaded.
-func (m *Manager) List(after string, limit int) (page []Info, count, restoring int) {
-	m.mu.Lock()
-	entries := make([]*entry, 0, len(m.live))
-	for _, e := range m.live {
-		if e.published {
-			entries = append(entries, e)
-		}
-	}
-	count, restoring = len(entries), len(m.pending)
-	m.mu.Unlock()
-	// An entry's id never changes.
-	entries = slices.DeleteFunc(entries, func(e *entry) bool { return e.s.ID <= after })
-	slices.SortFunc(entries, func(a, b *entry) int { return strings.Compare(a.s.ID, b.s.ID) })
-	if limit > 0 {
-		entries = entries[:min(len(entries), limit)]
-	}
-	page = make([]Info, 0, len(entries))
-	for some := range slices.Chunk(entries, copied) {
-		m.mu.Lock()
-		for _, e := range some {
-			if e.ended == "" {
-				page = append(page, m.info(e))
-			}
-		}
-		m.mu.Unlock()
-	}
-	return page, count, restoring
-}
-
-// Info returns the session id as All would.
-func (m *Manager) Info(ctx context.Context, id string) (Info, error) {
-	e, err := m.lookup(ctx, id)
-	if err != nil {
-		return Info{}, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e.ended != "" {
-		return Info{}, ErrNotFound
-	}
-	return m.info(e), nil
-}
-
-func (m *Manager) info(e *entry) Info {
-	i := Info{Session: e.s, InFlight: e.inUse, Requests: e.uses, Dirty: m.isDirty(e.s.ID)}
-	i.ExpiresAt, _ = m.deadline(e)
-	return i
-}
-
 // Update changes the session id through fn, which gets a copy that it may
-// change in place except for ID, token and principal. The change is written
-// with the next flush. fn is called with a lock held and must not block.
+// change in place except for ID, kind, token and principal. The change is
+// written with the next flush. fn is called with a lock held and must not block.
+// A derived session is not changed: ErrDerived.
 func (m *Manager) Update(ctx context.Context, id string, fn func(*Session)) error {
 	e, err := m.lookup(ctx, id)
 	if err != nil {
@@ -274,9 +221,12 @@ func (m *Manager) change(e *entry, fn func(*Session)) error {
 	if e.ended != "" {
 		return ErrNotFound
 	}
+	if e.kind == Derived {
+		return ErrDerived
+	}
 	s := e.s.clone()
 	fn(&s)
-	s.ID, s.TokenHash, s.Principal = e.s.ID, e.s.TokenHash, e.s.Principal
+	s.ID, s.Kind, s.TokenHash, s.Principal = e.id, e.kind, e.s.TokenHash, e.s.Principal
 	if e.s.State == Initializing && s.State == Ready {
 		m.note(s.ID, EventInitialised, "")
 	}
@@ -292,6 +242,10 @@ func (m *Manager) Touch(id string) {
 	defer m.mu.Unlock()
 	if e := m.live[id]; e != nil && e.published {
 		m.touch(e, time.Now())
+		if e.kind == Derived && e.inUse == 0 {
+			m.derived.unlist(e)
+			m.derived.rest(e)
+		}
 	}
 }
 
@@ -302,7 +256,7 @@ func (m *Manager) touch(e *entry, now time.Time) {
 		return
 	}
 	e.s.LastAccessedAt = ms
-	if ms-e.stored >= m.cfg.touchStored().Milliseconds() {
+	if e.kind == Protocol && ms-e.stored >= m.cfg.touchStored().Milliseconds() {
 		m.mark(e.s.ID)
 	}
 }
@@ -338,7 +292,7 @@ func (m *Manager) End(ctx context.Context, id string, why Reason) (bool, error) 
 	} else if err != nil {
 		return false, err
 	}
-	ctx, span := m.tracer.Start(ctx, "mcphub.session.delete", trace.WithAttributes(sessionID(id),
+	ctx, span := m.tracer.Start(ctx, "mcphub.session.delete", trace.WithAttributes(traceID(e.kind, e.id),
 		attribute.String("mcphub.session.end_reason", string(why))))
 	defer span.End()
 	m.mu.Lock()
@@ -348,6 +302,9 @@ func (m *Manager) End(ctx context.Context, id string, why Reason) (bool, error) 
 		return false, nil
 	}
 	m.closeEnded(ctx, e)
+	if e.kind == Derived {
+		return true, nil // there is no record of it
+	}
 	if err := m.commit(context.WithoutCancel(ctx), id); err != nil {
 		return true, failed(span, err)
 	}
@@ -362,9 +319,12 @@ func (m *Manager) end(e *entry, why Reason) bool {
 	}
 	e.ended = why
 	m.drop(e)
-	m.counts.closed[why]++
-	m.note(e.s.ID, EventEnded, string(why))
-	m.mark(e.s.ID) // until the store has confirmed, a flush will remove it
+	m.counts[e.kind].closed[why]++
+	m.note(e.id, EventEnded, string(why))
+	m.events.forgetLater(e.kind, e.id)
+	if e.kind == Protocol {
+		m.mark(e.id) // until the store has confirmed, a flush will remove it
+	}
 	return true
 }
 
@@ -380,7 +340,11 @@ func (m *Manager) closeEnded(ctx context.Context, e *entry) {
 	}
 	age := time.Since(time.UnixMilli(s.CreatedAt))
 	m.metrics.sessionEnded(s, why, age, uses)
-	m.log.InfoContext(ctx, "session ended", "session", s.ID, "reason", string(why), "client", s.ClientName,
+	level := slog.LevelInfo
+	if s.Kind == Derived {
+		level = slog.LevelDebug
+	}
+	m.log.Log(ctx, level, "session ended", "session", s.ID, "kind", s.Kind.String(), "reason", string(why), "client", s.ClientName,
 		"age", age.Round(time.Millisecond).String(), "requests", uses)
 }
 
@@ -415,7 +379,13 @@ func (m *Manager) entries(want func(*entry) bool) []*entry {
 	})
 }
 
-func sessionID(id string) attribute.KeyValue { return attribute.String("mcp.session.id", id) }
+// traceID names a session in spans. A derived one is no session of MCP.
+func traceID(kind Kind, id string) attribute.KeyValue {
+	if kind == Derived {
+		return attribute.String("mcphub.session.id", id)
+	}
+	return attribute.String("mcp.session.id", id)
+}
 
 // failed records err on span and returns it.
 func failed(span trace.Span, err error) error {

@@ -8,7 +8,6 @@ import (
 )
 
 const (
-	kind         = "downstream"      // label kind: sessions of clients
 	transport    = "streamable_http" // label transport
 	otherVersion = "_OTHER"          // label mcp_protocol_version: none that we know
 )
@@ -21,7 +20,7 @@ type metrics struct {
 	flushBytes             prometheus.Counter
 	cleanupLag             *prometheus.HistogramVec // s, deadline to removal, by reason
 	duration               *prometheus.HistogramVec // s, life of a session, by protocol version
-	operations             prometheus.Histogram     // requests and streams of a session
+	operations             *prometheus.HistogramVec // requests and streams of a session, by kind
 	limited                *prometheus.CounterVec   // by scope and action
 	eventsLost             prometheus.Counter
 	quarantined            *prometheus.CounterVec // by reason
@@ -67,8 +66,8 @@ func newMetrics(cfg Config, m *Manager) *metrics {
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_server_session_duration_seconds",
 			Help:    "Life of a client session, from its creation to its end.",
 			Buckets: []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400}}, []string{"error_type", "mcp_protocol_version"}),
-		operations: f.NewHistogram(prometheus.HistogramOpts{Name: "mcphub_session_operations",
-			Help: "Requests and streams of a session in this process, at its end; 0: never used.", Buckets: []float64{0, 1, 2, 5, 10, 50, 100, 1000, 10000}}),
+		operations: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcphub_session_operations",
+			Help: "Requests and streams of a session in this process, at its end; 0: never used.", Buckets: []float64{0, 1, 2, 5, 10, 50, 100, 1000, 10000}}, []string{"kind"}),
 		quarantined: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_sessions_quarantined_total",
 			Help: "Stored sessions that were not loaded: damaged ones are set aside, those of a newer schema left alone."}, []string{"reason"}),
 		refusals: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_sessions_refused_total",
@@ -95,6 +94,8 @@ func newMetrics(cfg Config, m *Manager) *metrics {
 		Help: "Configured limit of sessions; 0: there is none."}).Set(float64(cfg.MaxSessions))
 	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_sessions_per_client_limit",
 		Help: "Configured limit of sessions of one client; 0: there is none."}).Set(float64(cfg.MaxSessionsPerClient))
+	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_sessions_derived_limit",
+		Help: "Configured limit of derived sessions."}).Set(float64(cfg.maxDerived()))
 	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_session_max_lifetime_seconds",
 		Help: "Configured longest life of a session; 0: there is none."}).Set(max(0, cfg.maxLifetime().Seconds()))
 	x.start()
@@ -124,7 +125,7 @@ func (x *metrics) start() {
 	for _, r := range []Reason{IdleTimeout, MaxLifetime} {
 		x.cleanupLag.WithLabelValues(string(r))
 	}
-	for _, scope := range []string{scopeGlobal, scopeClient} {
+	for _, scope := range []string{scopeGlobal, scopeClient, scopeDerived} {
 		for _, action := range []string{"refused", "evicted"} {
 			x.limited.WithLabelValues(scope, action)
 		}
@@ -133,6 +134,9 @@ func (x *metrics) start() {
 		x.duration.WithLabelValues("", version)
 	}
 	x.duration.WithLabelValues("", otherVersion)
+	for _, kind := range Kinds() {
+		x.operations.WithLabelValues(kind.String())
+	}
 }
 
 func (x *metrics) refused(reason string) { x.refusals.WithLabelValues(reason).Inc() }
@@ -159,6 +163,10 @@ func (x *metrics) cleanedUp(why Reason, lag time.Duration) {
 }
 
 func (x *metrics) sessionEnded(s Session, why Reason, age time.Duration, uses int64) {
+	x.operations.WithLabelValues(s.Kind.String()).Observe(float64(uses))
+	if s.Kind == Derived {
+		return // the conventions for MCP mean sessions of the protocol
+	}
 	version, errorType := s.ProtocolVersion, ""
 	if !x.versions[version] {
 		version = otherVersion
@@ -168,11 +176,10 @@ func (x *metrics) sessionEnded(s Session, why Reason, age time.Duration, uses in
 		errorType = string(why)
 	}
 	x.duration.WithLabelValues(errorType, version).Observe(age.Seconds())
-	x.operations.Observe(float64(uses))
 }
 
 // collector exports the session family from one snapshot, so that created +
-// restored - closed - active is 0 in every scrape.
+// restored - closed - active is 0 for each kind in every scrape.
 type collector struct{ m *Manager }
 
 var (
@@ -186,7 +193,7 @@ var (
 	descDirtyAge = desc("mcphub_session_oldest_dirty_age_seconds", "Longest time a change has been waiting to be written.", "kind")
 	descCreated  = desc("mcphub_sessions_created_total", "Sessions created.", "kind", "transport")
 	descRestored = desc("mcphub_sessions_restored_total", "Sessions loaded from the store.", "kind", "transport")
-	descClosed   = desc("mcphub_sessions_closed_total", "Sessions ended, by reason.", "reason")
+	descClosed   = desc("mcphub_sessions_closed_total", "Sessions ended, by reason.", "kind", "reason")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -201,24 +208,26 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	s := c.m.snapshot(time.Now())
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	counter := func(d *prometheus.Desc, v int64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	gauge(descActive, float64(s.active), kind, transport)
-	gauge(descDirty, float64(s.dirty), kind)
-	gauge(descIdle, float64(s.idle), kind)
-	gauge(descOverdue, float64(s.overdue), kind)
-	gauge(descPending, float64(s.pending), kind)
-	gauge(descAge, s.oldest.Seconds(), kind)
-	gauge(descIdleAge, s.oldestIdle.Seconds(), kind)
-	gauge(descDirtyAge, s.oldestDirty.Seconds(), kind)
-	counter(descCreated, s.counts.created, kind, transport)
-	counter(descRestored, s.counts.restored, kind, transport)
-	for r, n := range s.counts.closed {
-		counter(descClosed, n, string(r))
+	for k, s := range c.m.snapshot(time.Now()) {
+		kind := k.String()
+		gauge(descActive, float64(s.active), kind, transport)
+		gauge(descDirty, float64(s.dirty), kind)
+		gauge(descIdle, float64(s.idle), kind)
+		gauge(descOverdue, float64(s.overdue), kind)
+		gauge(descPending, float64(s.pending), kind)
+		gauge(descAge, s.oldest.Seconds(), kind)
+		gauge(descIdleAge, s.oldestIdle.Seconds(), kind)
+		gauge(descDirtyAge, s.oldestDirty.Seconds(), kind)
+		counter(descCreated, s.counts.created, kind, transport)
+		counter(descRestored, s.counts.restored, kind, transport)
+		for r, n := range s.counts.closed {
+			counter(descClosed, n, kind, string(r))
+		}
 	}
 }

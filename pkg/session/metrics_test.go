@@ -37,26 +37,29 @@ func TestEverySeriesExistsInAFreshRegistry(t *testing.T) {
 		`mcphub_session_loop_runs_total{cleanup,error}`, `mcphub_session_loop_runs_total{cleanup,ok}`,
 		`mcphub_session_loop_runs_total{flush,error}`, `mcphub_session_loop_runs_total{flush,ok}`,
 		`mcphub_session_max_lifetime_seconds{}`,
-		`mcphub_session_oldest_age_seconds{downstream}`, `mcphub_session_oldest_dirty_age_seconds{downstream}`,
-		`mcphub_session_oldest_idle_seconds{downstream}`,
-		`mcphub_session_operations{}`,
-		`mcphub_sessions_active{downstream,streamable_http}`,
-		`mcphub_sessions_closed_total{admin}`, `mcphub_sessions_closed_total{backend_lost}`,
-		`mcphub_sessions_closed_total{client_delete}`, `mcphub_sessions_closed_total{disconnect}`,
-		`mcphub_sessions_closed_total{evicted}`, `mcphub_sessions_closed_total{idle_timeout}`,
-		`mcphub_sessions_closed_total{init_failed}`, `mcphub_sessions_closed_total{max_lifetime}`,
-		`mcphub_sessions_closed_total{shutdown}`,
-		`mcphub_sessions_created_total{downstream,streamable_http}`,
-		`mcphub_sessions_dirty{downstream}`, `mcphub_sessions_idle{downstream}`, `mcphub_sessions_overdue{downstream}`,
-		`mcphub_sessions_limit{}`, `mcphub_sessions_per_client_limit{}`,
+		`mcphub_session_operations{derived}`, `mcphub_session_operations{protocol}`,
+		`mcphub_sessions_limit{}`, `mcphub_sessions_per_client_limit{}`, `mcphub_sessions_derived_limit{}`,
 		`mcphub_sessions_limited_total{evicted,client}`, `mcphub_sessions_limited_total{evicted,global}`,
 		`mcphub_sessions_limited_total{refused,client}`, `mcphub_sessions_limited_total{refused,global}`,
+		`mcphub_sessions_limited_total{evicted,derived}`, `mcphub_sessions_limited_total{refused,derived}`,
 		`mcphub_sessions_quarantined_total{damaged}`, `mcphub_sessions_quarantined_total{newer_schema}`,
 		`mcphub_sessions_refused_total{expired}`, `mcphub_sessions_refused_total{malformed}`,
 		`mcphub_sessions_refused_total{principal}`, `mcphub_sessions_refused_total{unknown}`,
 		`mcphub_sessions_refused_total{verifier}`,
-		`mcphub_sessions_restored_total{downstream,streamable_http}`,
-		`mcphub_sessions_restoring{downstream}`,
+	}
+	for _, kind := range []string{"protocol", "derived"} {
+		for _, name := range []string{"mcphub_session_oldest_age_seconds", "mcphub_session_oldest_dirty_age_seconds",
+			"mcphub_session_oldest_idle_seconds", "mcphub_sessions_dirty", "mcphub_sessions_idle", "mcphub_sessions_overdue",
+			"mcphub_sessions_restoring"} {
+			want = append(want, fmt.Sprintf("%s{%s}", name, kind))
+		}
+		for _, name := range []string{"mcphub_sessions_active", "mcphub_sessions_created_total", "mcphub_sessions_restored_total"} {
+			want = append(want, fmt.Sprintf("%s{%s,streamable_http}", name, kind))
+		}
+		for _, reason := range []string{"admin", "backend_lost", "client_delete", "disconnect", "evicted", "idle_timeout",
+			"init_failed", "max_lifetime", "shutdown"} {
+			want = append(want, fmt.Sprintf("mcphub_sessions_closed_total{%s,%s}", kind, reason))
+		}
 	}
 	families, err := reg.Gather()
 	check(t, err)
@@ -87,11 +90,12 @@ func TestThresholdsAreMetrics(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	session.New(new(persist.Memory), session.Config{
 		Registerer: reg, IdleTimeout: time.Hour, FlushInterval: time.Second, CleanupInterval: 10 * time.Second,
-		MaxLifetime: 2 * time.Hour, MaxSessions: 1000, MaxSessionsPerClient: 10,
+		MaxLifetime: 2 * time.Hour, MaxSessions: 1000, MaxSessionsPerClient: 10, MaxDerived: 100,
 	})
 	for name, want := range map[string]float64{
 		"mcphub_session_idle_timeout_seconds": 3600, "mcphub_session_flush_interval_seconds": 1,
 		"mcphub_session_max_lifetime_seconds": 7200, "mcphub_sessions_limit": 1000, "mcphub_sessions_per_client_limit": 10,
+		"mcphub_sessions_derived_limit":              100,
 		"mcphub_session_loop_interval_seconds flush": 1, "mcphub_session_loop_interval_seconds cleanup": 10,
 	} {
 		name, label, labelled := strings.Cut(name, " ")
@@ -113,7 +117,7 @@ func TestTheSnapshotFollowsTheSessions(t *testing.T) {
 		time.Sleep(16 * time.Minute)
 		expect := func(name string, want float64) {
 			t.Helper()
-			if got := metric(t, reg, name, "downstream"); got != want {
+			if got := metric(t, reg, name, "protocol"); got != want {
 				t.Errorf("%s = %v; want %v", name, got, want)
 			}
 		}
@@ -185,7 +189,7 @@ func TestAnEndedSessionIsObserved(t *testing.T) {
 			t.Errorf("version %q, reason %s: %v observed", tt.version, tt.why, got)
 		}
 	}
-	if got := metric(t, reg, "mcphub_session_operations"); got != 3 {
+	if got := metric(t, reg, "mcphub_session_operations", "protocol"); got != 3 {
 		t.Errorf("the requests of %v sessions were observed", got)
 	}
 }

@@ -21,11 +21,11 @@ func TestKnownMembersAreThoseOfTheStruct(t *testing.T) {
 	}
 }
 
-// fields yields the exported fields.
+// fields yields the exported fields that are stored.
 func fields(of reflect.Type) func(func(reflect.StructField) bool) {
 	return func(yield func(reflect.StructField) bool) {
 		for f := range of.Fields() {
-			if f.IsExported() && !yield(f) {
+			if f.IsExported() && f.Tag.Get("json") != "-" && !yield(f) {
 				return
 			}
 		}

@@ -50,7 +50,7 @@ func TestRestoreReadsNamesAndRunTheBodies(t *testing.T) {
 		if _, restoring := m.All(); restoring != n || store.reads() != 0 {
 			t.Errorf("after Restore %d sessions are to be loaded and %d were read", restoring, store.reads())
 		}
-		if got := metric(t, reg, "mcphub_sessions_restoring", "downstream"); got != n {
+		if got := metric(t, reg, "mcphub_sessions_restoring", "protocol"); got != n {
 			t.Errorf("mcphub_sessions_restoring is %v", got)
 		}
 		acquire(t, m, "s7").Release()
@@ -339,7 +339,7 @@ func TestRestoringTwiceAddsNothing(t *testing.T) {
 	if _, restoring := m.All(); restoring != 0 || len(ids(m)) != 1 {
 		t.Errorf("there are %v and %d to load", ids(m), restoring)
 	}
-	if got := metric(t, reg, "mcphub_sessions_restored_total", "downstream", "streamable_http"); got != 1 {
+	if got := metric(t, reg, "mcphub_sessions_restored_total", "protocol", "streamable_http"); got != 1 {
 		t.Errorf("%v sessions were counted as restored", got)
 	}
 }
@@ -432,7 +432,7 @@ func TestASessionThatExpiredWhileTheHubWasDownEndsWithTheFirstSweep(t *testing.T
 		if got := ids(m); len(got) != 1 || got[0] != "young" || len(keys(t, store)) != 1 {
 			t.Errorf("the sessions are %v, stored %v; want the young one", got, keys(t, store))
 		}
-		if got := metric(t, reg, "mcphub_sessions_closed_total", "idle_timeout"); got != 2 {
+		if got := metric(t, reg, "mcphub_sessions_closed_total", "protocol", "idle_timeout"); got != 2 {
 			t.Errorf("%v sessions ended as idle", got)
 		}
 		if got := metric(t, reg, "mcphub_sessions_refused_total", "expired"); got != 1 {

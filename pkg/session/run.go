@@ -27,7 +27,8 @@ func (m *Manager) Run(ctx context.Context) error {
 }
 
 // Close closes the live half of every session and writes what is left to
-// write. The sessions live on in the store. Call it after Run has returned.
+// write. The sessions live on in the store; derived ones end. Call it after Run
+// has returned.
 //
 // A request that is still being served may hold a lease, but gets no live half
 // any more.
@@ -35,6 +36,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Lock()
 	m.closed = true
 	m.mu.Unlock()
+	m.endDerived(ctx, Shutdown)
 	for _, e := range m.entries(func(e *entry) bool { return e.live != nil }) {
 		m.mu.Lock()
 		live := e.live
@@ -142,7 +144,7 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 	}
 	span.SetAttributes(attribute.Int("mcphub.session.count", len(ended)))
 	var err error
-	if len(ended) > 0 {
+	if slices.ContainsFunc(ended, func(e *entry) bool { return e.kind == Protocol }) {
 		if err = m.Flush(ctx); !m.anyDirty(ended) {
 			err = nil // it was another session that could not be written
 		}
@@ -287,8 +289,10 @@ func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(m.pending, id)
-		m.put(&entry{s: s, client: s.client(), published: true, stored: s.LastAccessedAt})
-		m.counts.restored++
+		e := newEntry(s)
+		e.published, e.stored = true, s.LastAccessedAt
+		m.put(e)
+		m.counts[Protocol].restored++
 		m.note(id, EventRestored, "")
 		return nil
 	})

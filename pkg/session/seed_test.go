@@ -127,7 +127,7 @@ func TestEveryUseMovesTheOneClock(t *testing.T) {
 				check(t, err)
 				if i.LastAccessedAt != now.UnixMilli() || !i.ExpiresAt.Equal(now.Add(30*time.Minute)) ||
 					stored(t, store, s.ID).LastAccessedAt != now.UnixMilli() ||
-					metric(t, reg, "mcphub_session_oldest_idle_seconds", "downstream") != 0 {
+					metric(t, reg, "mcphub_session_oldest_idle_seconds", "protocol") != 0 {
 					t.Errorf("used at %v: %+v, stored %d", now, i, stored(t, store, s.ID).LastAccessedAt)
 				}
 			})
@@ -182,7 +182,7 @@ func TestCleanupWaitsForWhatItClosesAndCountsItOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if got := metric(t, reg, "mcphub_sessions_closed_total", "idle_timeout"); total != n || got != n {
+		if got := metric(t, reg, "mcphub_sessions_closed_total", "protocol", "idle_timeout"); total != n || got != n {
 			t.Errorf("%d sessions were swept, %v counted; want %d", total, got, n)
 		}
 		o.expect(t, n, slices.Repeat([]session.Reason{session.IdleTimeout}, n)...)
@@ -208,7 +208,7 @@ func TestAnEndedSessionIsNowhere(t *testing.T) {
 		t.Errorf("after End %v are live and %v stored", ids(m), keys(t, store))
 	}
 	for name, labels := range map[string][]string{
-		"mcphub_sessions_active": {"downstream", "streamable_http"}, "mcphub_sessions_dirty": {"downstream"},
+		"mcphub_sessions_active": {"protocol", "streamable_http"}, "mcphub_sessions_dirty": {"protocol"},
 	} {
 		if got := metric(t, reg, name, labels...); got != 0 {
 			t.Errorf("after End %s = %v", name, got)

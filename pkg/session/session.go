@@ -7,6 +7,7 @@
 // A session is created, ended and bound to a principal durably: the call
 // returns after the change is on stable storage. Everything else is written
 // within Config.FlushInterval of the first change, many sessions in one batch.
+// A derived session, of requests that belong to none, is in memory only.
 // The package knows neither MCP nor HTTP.
 package session
 
@@ -60,6 +61,7 @@ func Reasons() []Reason {
 // value; its maps and slices are shared and must not be changed except inside
 // Manager.Update.
 type Session struct {
+	Kind            Kind                       `json:"-"`         // only one kind is stored
 	ID              string                     `json:"sessionId"` // public: names files, logs, spans
 	ClientName      string                     `json:"clientName,omitempty"`
 	ClientVersion   string                     `json:"clientVersion,omitempty"`
