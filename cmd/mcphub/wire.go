@@ -48,8 +48,8 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 	h.pool = upstream.NewPool(specs, upstream.Config{
 		Identity: hubIdentity(),
 		OnInventory: func(server string, inv upstream.Inventory) {
-			changed := all.Replace(server, catalog.Inventory{Tools: inv.Tools, Prompts: inv.Prompts, Resources: inv.Resources, Templates: inv.Templates})
-			h.gateway.ListChanged(changed)
+			changed := all.Replace(server, offerOf(inv))
+			h.gateway.ListChanged(append(changed, announced(inv)...))
 			for _, p := range all.Snapshot().Problems() {
 				if p.Server == server {
 					tel.Logger().Warn("catalog: "+p.Text, "upstream", server, "kind", p.Kind.String(), "name", p.Name)
@@ -86,6 +86,8 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		Version:         buildVersion(),
 		MaxRequestBytes: cfg.Limits.MaxRequestBytes,
 		MaxInFlight:     cfg.Limits.MaxInFlight,
+		PageSize:        cfg.Limits.PageSize,
+		Bridge:          bridgesOf(cfg),
 		Logger:          tel.Logger(),
 		TracerProvider:  tel.TracerProvider(),
 		Propagator:      propagator,
@@ -117,7 +119,51 @@ func (h *hub) side(endpoint string) http.Handler {
 // hubIdentity is what the hub says of itself on connections of its own.
 func hubIdentity() upstream.Identity {
 	info, _ := json.Marshal(map[string]string{"name": "mcphub", "version": buildVersion()})
-	return upstream.Identity{ClientInfo: info, Capabilities: json.RawMessage(`{}`)}
+	// Over a shared connection the hub asks the client whose call it is, if that
+	// one can answer.
+	return upstream.Identity{ClientInfo: info, Capabilities: json.RawMessage(`{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}`)}
+}
+
+// offerOf is what a server offers, for the catalog.
+func offerOf(inv upstream.Inventory) catalog.Inventory {
+	return catalog.Inventory{Tools: inv.Tools, Prompts: inv.Prompts, Resources: inv.Resources, Templates: inv.Templates,
+		Hints: [4]catalog.Hint{
+			catalog.Tools: catalog.Hint(inv.Hints.Tools), catalog.Prompts: catalog.Hint(inv.Hints.Prompts),
+			catalog.Resources: catalog.Hint(inv.Hints.Resources), catalog.Templates: catalog.Hint(inv.Hints.Templates),
+		}}
+}
+
+// announced are the lists that a server says have changed. Clients are told so
+// even if nothing in them has: the server may know better.
+func announced(inv upstream.Inventory) []catalog.Kind {
+	var kinds []catalog.Kind
+	for _, method := range inv.Changed {
+		switch method {
+		case "notifications/tools/list_changed":
+			kinds = append(kinds, catalog.Tools)
+		case "notifications/prompts/list_changed":
+			kinds = append(kinds, catalog.Prompts)
+		case "notifications/resources/list_changed":
+			kinds = append(kinds, catalog.Resources)
+		}
+	}
+	return kinds
+}
+
+func bridgesOf(cfg config.Config) map[string]gateway.BridgePolicy {
+	policies := map[string]gateway.BridgePolicy{}
+	for _, s := range cfg.Servers {
+		policies[s.Name] = gateway.BridgePolicy(s.Bridge)
+	}
+	return policies
+}
+
+// eraOf translates the configured era.
+func eraOf(era string) upstream.Era {
+	if era == "auto" {
+		return upstream.AnyEra
+	}
+	return upstream.Era(era)
 }
 
 // specsOf translates the configured servers.
@@ -129,7 +175,7 @@ func specsOf(cfg config.Config) (specs []upstream.Spec, names []string, err erro
 		spec := upstream.Spec{
 			Name: s.Name, Command: s.Command, Args: s.Args, Dir: s.Cwd, URL: s.URL, Headers: map[string]string{},
 			Isolation: upstream.Isolation(s.Isolation), ConnectTimeout: s.ConnectTimeout, CallTimeout: s.CallTimeout,
-			MaxMessage: cfg.Limits.MaxMessageBytes,
+			MaxMessage: cfg.Limits.MaxMessageBytes, Era: eraOf(s.Era),
 		}
 		for name, value := range s.Headers {
 			spec.Headers[name] = value.Reveal()

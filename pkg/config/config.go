@@ -61,6 +61,7 @@ type Limits struct {
 	MaxRequestBytes int64    // body of one client request
 	MaxMessageBytes int64    // one message of an upstream
 	MaxInFlight     int      // requests of one session under way at once
+	PageSize        int      // items of one page of a merged list
 	ShutdownTimeout Duration // whole of a shutdown
 }
 
@@ -73,6 +74,8 @@ type Server struct {
 	Cwd            string // ~/ stands for the home directory
 	URL            string
 	Headers        map[string]Secret
+	Era            string   // auto, legacy or modern; empty: auto
+	Bridge         string   // principal, request or shared; empty: principal
 	Isolation      string   // session or shared; default session for a URL, shared for a Command
 	ConnectTimeout Duration // start, initialize and the first lists; default 30s
 	CallTimeout    Duration // longest wait for one answer; default 15m
@@ -102,6 +105,7 @@ func Default() Config {
 			MaxRequestBytes: 4 << 20,
 			MaxMessageBytes: 64 << 20,
 			MaxInFlight:     256,
+			PageSize:        1000,
 			ShutdownTimeout: 10 * time.Second,
 		},
 		Naming: "prefix",
@@ -136,6 +140,7 @@ func (c *Config) fill() {
 	c.Limits.MaxRequestBytes = cmp.Or(c.Limits.MaxRequestBytes, d.Limits.MaxRequestBytes)
 	c.Limits.MaxMessageBytes = cmp.Or(c.Limits.MaxMessageBytes, d.Limits.MaxMessageBytes)
 	c.Limits.MaxInFlight = cmp.Or(c.Limits.MaxInFlight, d.Limits.MaxInFlight)
+	c.Limits.PageSize = cmp.Or(c.Limits.PageSize, d.Limits.PageSize)
 	c.Limits.ShutdownTimeout = cmp.Or(c.Limits.ShutdownTimeout, d.Limits.ShutdownTimeout)
 	c.Naming = cmp.Or(c.Naming, d.Naming)
 	for i := range c.Servers {
@@ -149,6 +154,8 @@ func (s *Server) fill() {
 		isolation = "session"
 	}
 	s.Isolation = cmp.Or(s.Isolation, isolation)
+	s.Era = cmp.Or(s.Era, "auto")
+	s.Bridge = cmp.Or(s.Bridge, "principal")
 	s.ConnectTimeout = cmp.Or(s.ConnectTimeout, 30*time.Second)
 	s.CallTimeout = cmp.Or(s.CallTimeout, 15*time.Minute)
 }

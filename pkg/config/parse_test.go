@@ -38,7 +38,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 		DataDir:  "~/.mcp-hub-lite",
 		Log:      Log{"info", "auto"},
 		Sessions: Sessions{30 * time.Minute, time.Minute, 5 * time.Second, 100 * time.Millisecond, 24 * time.Hour, 0, 0, "refuse"},
-		Limits:   Limits{4 << 20, 64 << 20, 256, 10 * time.Second},
+		Limits:   Limits{4 << 20, 64 << 20, 256, 1000, 10 * time.Second},
 		Naming:   "prefix",
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {
@@ -87,7 +87,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		DataDir:        "/var/lib/mcphub",
 		Log:            Log{"trace", "json"},
 		Sessions:       Sessions{90 * time.Minute, 2 * time.Second, time.Second, time.Millisecond, Unlimited, 5, 2, "evict"},
-		Limits:         Limits{1 << 30, 512 << 10, 1, time.Minute},
+		Limits:         Limits{1 << 30, 512 << 10, 1, 1000, time.Minute},
 		AllowedHosts:   []string{"hub.example.org", "[::1]", "10.0.0.1"},
 		AllowedOrigins: []string{"https://x.org", "http://localhost:3000", "vscode-webview://abc"},
 		Naming:         "conflict",
@@ -95,11 +95,11 @@ func TestEveryKeyIsRead(t *testing.T) {
 			{
 				Name: "zeta", Command: "npx", Args: []string{"-y", "thing", "canary-token", yaml, "${TOKEN} $$"},
 				Env: map[string]Secret{"TOKEN": "canary-token", "EMPTY": "", "PRICE": "5$ or $5", "FALLBACK": "a:b", "UNSET": "x", "VOID": ""},
-				Cwd: "/tmp", Isolation: "session", ConnectTimeout: time.Second, CallTimeout: 2 * time.Second, Disabled: true, Type: "stdio",
+				Cwd: "/tmp", Era: "auto", Bridge: "principal", Isolation: "session", ConnectTimeout: time.Second, CallTimeout: 2 * time.Second, Disabled: true, Type: "stdio",
 			},
 			{
 				Name: "alpha", URL: "http://127.0.0.1:9000/mcp?a=b", Headers: map[string]Secret{"Authorization": "Bearer canary-token"},
-				Isolation: "shared", ConnectTimeout: 30 * time.Second, CallTimeout: 15 * time.Minute, Disabled: true, Type: "streamable-http",
+				Era: "auto", Bridge: "principal", Isolation: "shared", ConnectTimeout: 30 * time.Second, CallTimeout: 15 * time.Minute, Disabled: true, Type: "streamable-http",
 			},
 		},
 	}
@@ -121,7 +121,7 @@ func TestVariableCannotChangeTheStructure(t *testing.T) {
 
 func TestVariablesMayHoldNumbersAndSizes(t *testing.T) {
 	c := mustParse(t, "limits: {maxInFlight: '${NUMBER}', maxRequestBytes: '${NUMBER}MiB', shutdownTimeout: '${NUMBER}s'}")
-	if want := (Limits{12 << 20, 64 << 20, 12, 12 * time.Second}); c.Limits != want {
+	if want := (Limits{12 << 20, 64 << 20, 12, 1000, 12 * time.Second}); c.Limits != want {
 		t.Errorf("%+v", c.Limits)
 	}
 }

@@ -16,6 +16,8 @@ const (
 	aNaming     = "prefix, bare or conflict"
 	aURL        = "an http or https URL such as http://127.0.0.1:9000/mcp"
 	anIsolation = "session or shared"
+	anEra       = "auto, legacy or modern"
+	aBridge     = "principal, request or shared"
 	aType       = "stdio, http or streamable-http"
 	anAtLimit   = "refuse or evict"
 	aBound      = "a duration such as 24h, or 0 for none"

@@ -64,6 +64,7 @@ func (c *Config) checkNumbers(fs *findings) {
 	fs.value("limits.maxRequestBytes", positive(c.Limits.MaxRequestBytes, aSize))
 	fs.value("limits.maxMessageBytes", positive(c.Limits.MaxMessageBytes, aSize))
 	fs.value("limits.maxInFlight", positive(c.Limits.MaxInFlight, aCount))
+	fs.value("limits.pageSize", positive(c.Limits.PageSize, aCount))
 	fs.value("limits.shutdownTimeout", positive(c.Limits.ShutdownTimeout, aDuration))
 }
 

@@ -25,6 +25,8 @@ func (s *Server) check(at string, fs *findings) {
 		s.checkEndpoint(at, fs)
 	}
 	fs.value(join(at, "isolation"), oneOf(s.Isolation, anIsolation, "session", "shared"))
+	fs.value(join(at, "era"), oneOf(s.Era, anEra, "auto", "legacy", "modern"))
+	fs.value(join(at, "bridge"), oneOf(s.Bridge, aBridge, "principal", "request", "shared"))
 	fs.value(join(at, "connectTimeout"), positive(s.ConnectTimeout, aDuration))
 	fs.value(join(at, "callTimeout"), positive(s.CallTimeout, aDuration))
 	fs.value(join(at, "type"), s.checkType())

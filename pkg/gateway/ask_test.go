@@ -153,7 +153,7 @@ func TestAQuestionThatNobodyReadsIsRefusedInWords(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{one}})
 	c := r.connect()
 	c.post(pingBody)
-	if _, err := c.live().Ask(t.Context(), jsonMessage("elicitation/create", `{}`)); err == nil || !strings.Contains(err.Error(), "the client cannot be asked: it has no stream open") {
+	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "the client cannot be asked: it has no stream open") {
 		t.Errorf("the refusal is %v", err)
 	}
 	if n := c.asks(); n != 0 {
@@ -164,10 +164,10 @@ func TestAQuestionThatNobodyReadsIsRefusedInWords(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		_, err := c.live().Ask(ctx, jsonMessage("roots/list", `{}`))
+		_, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`))
 		done <- err
 	}()
-	if m := s.message(); m.Method != "roots/list" {
+	if m := s.message(); m.Method != "custom/ask" {
 		t.Errorf("asked %s", m.Encode())
 	}
 	cancel()
@@ -184,12 +184,12 @@ func TestQuestionsWaitInBoundedNumber(t *testing.T) {
 	done := make(chan error, maxAsks)
 	for range maxAsks {
 		go func() {
-			_, err := c.live().Ask(ctx, jsonMessage("roots/list", `{}`))
+			_, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`))
 			done <- err
 		}()
 		s.message()
 	}
-	if _, err := c.live().Ask(ctx, jsonMessage("roots/list", `{}`)); err == nil || !strings.Contains(err.Error(), "too many questions") {
+	if _, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "too many questions") {
 		t.Errorf("a question too many: %v", err)
 	}
 	cancel()

@@ -301,6 +301,9 @@ func isListChanged(method string) bool {
 
 // Ask takes a question that a connection of this session asked outside of a call.
 func (cs *clientSession) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	if err := answerable(cs.opened.Capabilities, m); err != nil {
+		return nil, err
+	}
 	return cs.ask(ctx, m, cs.question)
 }
 

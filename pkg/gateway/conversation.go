@@ -24,7 +24,7 @@ type conversation struct {
 	g      *Gateway
 	about  aboutClient
 	method string
-	digest []byte // of what every request of the conversation has in common
+	digest []byte          // of what every request of the conversation has in common
 	ctx    context.Context //nolint:containedctx // ends with the call
 	cancel context.CancelCauseFunc
 

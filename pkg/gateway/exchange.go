@@ -37,6 +37,9 @@ func (x *exchange) Notify(m jsonrpc.Message) {
 // client has lost that one it is asked on another, and if it has no other the
 // question waits for it to come back.
 func (x *exchange) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	if err := answerable(x.cs.opened.Capabilities, m); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(x.call, func() { cancel(context.Cause(x.call)) })

@@ -29,7 +29,7 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	if got := r.dropped("slow_reader"); got != streamQueue+1 {
 		t.Errorf("%v messages were dropped", got)
 	}
-	if _, err := x.Ask(t.Context(), jsonMessage("roots/list", `{}`)); err == nil || !strings.Contains(err.Error(), "it does not read its stream") {
+	if _, err := x.Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it does not read its stream") {
 		t.Errorf("asked for: %v", err)
 	}
 
@@ -45,7 +45,7 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	if got := r.dropped("no_stream"); got != before+1 || len(x.out.answers()) != 0 {
 		t.Errorf("a message that nobody reads is kept")
 	}
-	if _, err := x.Ask(t.Context(), jsonMessage("roots/list", `{}`)); err == nil || !strings.Contains(err.Error(), "it has no stream open") {
+	if _, err := x.Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it has no stream open") {
 		t.Errorf("asked for: %v", err)
 	}
 }

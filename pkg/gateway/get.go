@@ -17,6 +17,9 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Accept must list text/event-stream"))
 		return
 	}
+	if refuseModern(w, r) {
+		return
+	}
 	if !checkHeaders(w, r, "") {
 		return
 	}

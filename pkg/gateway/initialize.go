@@ -52,7 +52,7 @@ func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.M
 	g.endPrevious(ctx, r)
 	w.Header().Set(headerSession, token)
 	g.tel.messages.Add(upstream.Out, response)
-	writeJSON(w, response.Encode())
+	writeJSON(w, http.StatusOK, response.Encode())
 }
 
 // newSession reads what the client says of itself. Names are compared exactly,

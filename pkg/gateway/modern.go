@@ -114,11 +114,15 @@ func (g *Gateway) readModern(r *http.Request, m jsonrpc.Message) (aboutClient, *
 			return aboutClient{}, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "there is more than one %s header", name)
 		}
 	}
+	header := r.Header.Get(headerVersion)
 	about, version, e := g.readMeta(r, m)
+	if e != nil && version == "" && header != "" && header != upstream.ModernVersion {
+		e = unsupportedVersion(header) // whose rules are not known
+	}
 	if e != nil {
 		return about, e
 	}
-	switch header := r.Header.Get(headerVersion); {
+	switch {
 	case header == "":
 		return about, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "the MCP-Protocol-Version header is missing")
 	case header != version:
@@ -243,7 +247,9 @@ func unsupportedVersion(version string) *jsonrpc.Error {
 }
 
 // supportedVersions are those of both eras.
-func supportedVersions() []string { return append([]string{upstream.ModernVersion}, legacyVersions()...) }
+func supportedVersions() []string {
+	return append([]string{upstream.ModernVersion}, legacyVersions()...)
+}
 
 // modernStatus is the HTTP status of an error that comes before any stream,
 // specification 2026-07-28, basic/transports, error handling.

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
@@ -23,10 +22,6 @@ const (
 	headerVersion = "Mcp-Protocol-Version"
 	typeJSON      = "application/json"
 	typeEvents    = "text/event-stream"
-
-	// codeUnsupportedVersion is the error code of specification 2026-07-28 for
-	// a protocol version that the server does not speak.
-	codeUnsupportedVersion = -32022
 
 	bodyTimeout = 30 * time.Second // for a client to send its request
 )
@@ -131,13 +126,20 @@ func checkHeaders(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) bool {
 	if version == "" || slices.Contains(legacy, version) {
 		return true
 	}
-	if len(version) > 32 {
-		version = version[:32]
-	}
-	data, _ := json.Marshal(map[string]any{"supported": legacy, "requested": version})
-	refuse(w, http.StatusBadRequest, id, &jsonrpc.Error{Code: codeUnsupportedVersion, Data: data,
-		Message: "unsupported protocol version; use one of: " + strings.Join(legacy, ", ")})
+	refuse(w, http.StatusBadRequest, id, unsupportedVersion(version))
 	return false
+}
+
+// refuseModern refuses a GET or DELETE of a modern client: there is neither a
+// session nor a stream of its own in that protocol.
+func refuseModern(w http.ResponseWriter, r *http.Request) bool {
+	version := r.Header.Get(headerVersion)
+	if version < upstream.ModernVersion {
+		return false
+	}
+	w.Header().Set("Allow", "POST")
+	refuse(w, http.StatusMethodNotAllowed, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "protocol version %.32q has no %s", version, r.Method))
+	return true
 }
 
 // legacyVersions are the versions with a handshake and sessions.
@@ -201,6 +203,9 @@ func (g *Gateway) principal(r *http.Request) string {
 
 // delete ends the client's session.
 func (g *Gateway) delete(w http.ResponseWriter, r *http.Request) {
+	if refuseModern(w, r) {
+		return
+	}
 	if !checkHeaders(w, r, "") {
 		return
 	}

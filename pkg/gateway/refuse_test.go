@@ -39,7 +39,8 @@ func TestARefusedRequestCreatesNothing(t *testing.T) {
 		{"a null id", "POST", `{"jsonrpc":"2.0","id":null,"method":"ping"}`, nil, 400, -32600, "null"},
 		{"params that are none", "POST", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":"x"}`, nil, 400, -32600, "1"},
 		{"a batch", "POST", `[` + initializeBody + `]`, nil, 400, -32600, "null"},
-		{"a version from the future", "POST", initializeBody, []string{"Mcp-Protocol-Version: 2026-07-28"}, 400, -32022, "0"},
+		{"a version from the future", "POST", initializeBody, []string{"Mcp-Protocol-Version: 2099-01-01"}, 400, -32022, "0"},
+		{"a modern version without _meta", "POST", initializeBody, []string{"Mcp-Protocol-Version: 2026-07-28"}, 400, -32602, "0"},
 		{"a version of the past", "POST", initializeBody, []string{"Mcp-Protocol-Version: 2023-01-01"}, 400, -32022, "0"},
 		{"two versions", "POST", initializeBody, []string{"Mcp-Protocol-Version: 2025-11-25", "Mcp-Protocol-Version: 2025-06-18"}, 400, -32600, "0"},
 		{"no session", "POST", pingBody, nil, 400, -32600, "7"},
@@ -51,10 +52,10 @@ func TestARefusedRequestCreatesNothing(t *testing.T) {
 		{"GET without session", "GET", "", nil, 400, -32600, "null"},
 		{"GET with two sessions", "GET", "", []string{"Mcp-Session-Id: a", "Mcp-Session-Id: b"}, 400, -32600, "null"},
 		{"GET that accepts no stream", "GET", "", []string{"Accept: application/json"}, 406, -32600, "null"},
-		{"GET in a modern version", "GET", "", []string{"Mcp-Protocol-Version: 2026-07-28"}, 400, -32022, "null"},
+		{"GET in a modern version", "GET", "", []string{"Mcp-Protocol-Version: 2026-07-28"}, 405, -32600, "null"},
 		{"DELETE without session", "DELETE", "", nil, 400, -32600, "null"},
 		{"DELETE with two sessions", "DELETE", "", []string{"Mcp-Session-Id: a", "Mcp-Session-Id: b"}, 400, -32600, "null"},
-		{"DELETE in a modern version", "DELETE", "", []string{"Mcp-Protocol-Version: 2026-07-28"}, 400, -32022, "null"},
+		{"DELETE in a modern version", "DELETE", "", []string{"Mcp-Protocol-Version: 2026-07-28"}, 405, -32600, "null"},
 		{"PUT", "PUT", initializeBody, nil, 405, -32600, "null"},
 		{"PATCH", "PATCH", initializeBody, nil, 405, -32600, "null"},
 		{"OPTIONS", "OPTIONS", "", nil, 405, -32600, "null"},
@@ -78,10 +79,10 @@ func TestARefusedRequestCreatesNothing(t *testing.T) {
 			if p.header.Get("Mcp-Session-Id") != "" {
 				t.Error("a session was given")
 			}
-			if allow := p.header.Get("Allow"); (c.status == 405) != (allow == "GET, POST, DELETE") {
+			if allow := p.header.Get("Allow"); (c.status == 405) != (allow == "GET, POST, DELETE" || allow == "POST") {
 				t.Errorf("Allow: %q", allow)
 			}
-			if c.code == -32022 && !strings.Contains(p.body, `"supported":["2025-11-25","2025-06-18","2025-03-26","2024-11-05"]`) {
+			if c.code == -32022 && !strings.Contains(p.body, `"supported":["2026-07-28","2025-11-25","2025-06-18","2025-03-26","2024-11-05"]`) {
 				t.Errorf("does not say which versions are supported: %s", p.body)
 			}
 		})

@@ -59,7 +59,9 @@ func (g *Gateway) levelFor(server *upstream.Server, cs *clientSession, level str
 
 // wantedElsewhere reports whether another client shares the subscription of cs
 // to uri. A session that is not open yet subscribes again when it opens.
-func (g *Gateway) wantedElsewhere(cs *clientSession, uri string) bool { return g.wantedBesides(cs.id, uri) }
+func (g *Gateway) wantedElsewhere(cs *clientSession, uri string) bool {
+	return g.wantedBesides(cs.id, uri)
+}
 
 // wantedBesides is wantedElsewhere for the session with that id, or for none.
 func (g *Gateway) wantedBesides(id, uri string) bool {

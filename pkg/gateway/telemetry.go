@@ -69,7 +69,7 @@ func newTelemetry(cfg Config) *telemetry {
 			return ok
 		},
 	}
-	for _, s := range []string{streamGet, streamPost} {
+	for _, s := range []string{streamGet, streamPost, streamSubscription} {
 		t.streams.WithLabelValues(s)
 		for _, r := range []string{closedByClient, closedUnwritten, closedDisplaced} {
 			t.closed.WithLabelValues(s, r)
