@@ -105,9 +105,17 @@ func (d dialer) dial(ctx context.Context, sink Sink, who Identity, resume Bound)
 	c.lost = func() { d.count(-1) }
 	// What the connection does on its own is no part of the trace of whoever needed it first.
 	c.quit, c.stop = context.WithCancel(context.Background()) //nolint:contextcheck // see above
-	if spec.URL != "" {
+	switch {
+	case spec.URL != "" && spec.SSE:
+		w := newSSEWire(d, c)
+		c.wire = w
+		if err := w.open(ctx); err != nil {
+			c.Close(true)
+			return nil, serverError(spec.Name, err)
+		}
+	case spec.URL != "":
 		c.wire = newHTTPWire(d, c, resume.SessionID)
-	} else {
+	default:
 		w, err := startStdio(spec, c)
 		if err != nil {
 			c.stop()
@@ -117,7 +125,7 @@ func (d dialer) dial(ctx context.Context, sink Sink, who Identity, resume Bound)
 		c.wire = w
 		w.run() // not earlier: what it reads may need an answer over c.wire
 	}
-	if resume.SessionID != "" && spec.URL != "" && supported(resume.ProtocolVersion) {
+	if resume.SessionID != "" && spec.URL != "" && !spec.SSE && supported(resume.ProtocolVersion) {
 		// The server has seen the ids of an earlier process; they must not come again.
 		c.last = time.Now().UnixMilli() << 10
 		c.init.ProtocolVersion = resume.ProtocolVersion

@@ -236,6 +236,11 @@ func status(response *http.Response) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", response.StatusCode, http.StatusText(response.StatusCode)))
 }
 
+// refusesHub is the error of a response with status 401 or 403.
+func refusesHub(response *http.Response) error {
+	return fmt.Errorf("%w: it refuses the hub with HTTP status %s; check the headers configured for it", ErrProtocol, status(response))
+}
+
 func (w *httpWire) send(ctx context.Context, message []byte) error {
 	response, err := w.do(ctx, http.MethodPost, message, "")
 	if err != nil {
@@ -298,7 +303,7 @@ func (w *httpWire) answer(ctx context.Context, c *call, response *http.Response)
 	}
 	switch response.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return jsonrpc.Message{}, fmt.Errorf("%w: it refuses the hub with HTTP status %s; check the headers configured for it", ErrProtocol, status(response))
+		return jsonrpc.Message{}, refusesHub(response)
 	}
 	return jsonrpc.Message{}, fmt.Errorf("%w: HTTP status %s, content type %.40q", ErrProtocol, status(response), kind)
 }
