@@ -16,7 +16,7 @@ const (
 	aNaming     = "prefix, bare or conflict"
 	aURL        = "an http or https URL such as http://127.0.0.1:9000/mcp"
 	anIsolation = "session or shared"
-	aType       = "stdio, http or streamable-http"
+	aType       = "stdio, http, streamable-http or sse"
 	anAtLimit   = "refuse or evict"
 	aBound      = "a duration such as 24h, or 0 for none"
 	aCountOr0   = "a whole number, or 0 for no limit"
