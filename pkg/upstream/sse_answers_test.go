@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -87,7 +88,9 @@ func TestAPOSTThatIsRefusedFailsItsCallOnly(t *testing.T) {
 		"403": {object(403, "secret"), ErrProtocol, "it refuses the hub with HTTP status 403 Forbidden; check the headers"},
 		"400": {object(400, "secret"), ErrProtocol, "HTTP status 400 Bad Request"},
 		"400 that repeats the client's words": {func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
-			http.Error(w, "no method "+m.Method+string(m.Params), http.StatusBadRequest)
+			var params map[string]string
+			_ = json.Unmarshal(m.Params, &params)
+			http.Error(w, "no method "+m.Method+" of "+params["of"], http.StatusBadRequest)
 		}, ErrProtocol, "HTTP status 400 Bad Request"},
 		"404 about the method": {object(404, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no such session"}}`), ErrProtocol, "HTTP status 404 Not Found"},
 		"500":                  {object(500, "secret"), ErrProtocol, "HTTP status 500 Internal Server Error"},
