@@ -173,7 +173,7 @@ func specsOf(cfg config.Config) (specs []upstream.Spec, names []string, err erro
 			continue
 		}
 		spec := upstream.Spec{
-			Name: s.Name, Command: s.Command, Args: s.Args, Dir: s.Cwd, URL: s.URL, Headers: map[string]string{},
+			Name: s.Name, Command: s.Command, Args: s.Args, Dir: s.Cwd, URL: s.URL, SSE: s.Type == "sse", Headers: map[string]string{},
 			Isolation: upstream.Isolation(s.Isolation), ConnectTimeout: s.ConnectTimeout, CallTimeout: s.CallTimeout,
 			MaxMessage: cfg.Limits.MaxMessageBytes, Era: eraOf(s.Era),
 		}

@@ -80,7 +80,7 @@ type Server struct {
 	ConnectTimeout Duration // start, initialize and the first lists; default 30s
 	CallTimeout    Duration // longest wait for one answer; default 15m
 	Disabled       bool
-	Type           string // as MCP clients write it: stdio, http, streamable-http; may be empty
+	Type           string // as MCP clients write it: stdio, http, streamable-http, sse; may be empty
 }
 
 // Unlimited is the Duration that the file writes as 0 where it means no bound.

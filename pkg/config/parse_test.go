@@ -108,6 +108,15 @@ func TestEveryKeyIsRead(t *testing.T) {
 	}
 }
 
+func TestEachTypeOfAnEndpointIsRead(t *testing.T) {
+	for _, kind := range []string{"http", "streamable-http", "sse"} {
+		got := mustParse(t, "mcpServers: {a: {url: 'http://h/', type: '"+kind+"'}}")
+		if len(got.Servers) != 1 || got.Servers[0].Type != kind {
+			t.Errorf("%q is read as %+v", kind, got.Servers)
+		}
+	}
+}
+
 func TestVariableCannotChangeTheStructure(t *testing.T) {
 	for _, text := range []string{"dataDir: ${YAML}", "dataDir: '${YAML}'", "dataDir: >-\n  ${YAML}\n", `{"dataDir":"${YAML}"}`} {
 		yaml, _ := environment("YAML")

@@ -18,7 +18,7 @@ const (
 	anIsolation = "session or shared"
 	anEra       = "auto, legacy or modern"
 	aBridge     = "principal, request or shared"
-	aType       = "stdio, http or streamable-http"
+	aType       = "stdio, http, streamable-http or sse"
 	anAtLimit   = "refuse or evict"
 	aBound      = "a duration such as 24h, or 0 for none"
 	aCountOr0   = "a whole number, or 0 for no limit"

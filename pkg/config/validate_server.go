@@ -62,14 +62,12 @@ func (s *Server) checkType() string {
 	case "":
 	case "stdio":
 		if s.Command == "" && s.URL != "" {
-			return "stdio does not fit a url; expected http or streamable-http"
+			return "stdio does not fit a url; expected http, streamable-http or sse"
 		}
-	case "http", "streamable-http":
+	case "http", "streamable-http", "sse":
 		if s.URL == "" && s.Command != "" {
 			return "an HTTP type does not fit a command; expected stdio"
 		}
-	case "sse":
-		return "the sse transport is not supported yet; expected " + aType
 	default:
 		return "unknown type; expected " + aType
 	}

@@ -1,6 +1,11 @@
 package upstream
 
-import "testing"
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+)
 
 // BenchmarkStdioCall is one call of a tool over a pipe to a child and back.
 func BenchmarkStdioCall(b *testing.B) {
@@ -11,5 +16,24 @@ func BenchmarkStdioCall(b *testing.B) {
 		if _, err := c.Call(b.Context(), req); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkEventReader is one event of a stream.
+func BenchmarkEventReader(b *testing.B) {
+	for _, size := range []int{200, 4 << 10, 1 << 20} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			stream := []byte("event: message\nid: 17\ndata: " + strings.Repeat("x", size) + "\n\n")
+			source := bytes.NewReader(nil)
+			r := newEventReader(source, 64<<20)
+			b.SetBytes(int64(len(stream)))
+			b.ReportAllocs()
+			for b.Loop() {
+				source.Reset(stream)
+				if ev, err := r.next(); err != nil || len(ev.data) != size {
+					b.Fatal(len(ev.data), err)
+				}
+			}
+		})
 	}
 }

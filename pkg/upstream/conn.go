@@ -106,6 +106,9 @@ func (d dialer) count(delta int64) {
 func (d dialer) dial(ctx context.Context, p plan) (*Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.spec.connectTimeout(), errConnectTimeout)
 	defer cancel()
+	if d.spec.SSE {
+		p.era = Legacy // the transport is older than the others
+	}
 	c, err := d.attempt(ctx, p)
 	if errors.Is(err, errProbed) {
 		p.era = Legacy
@@ -141,9 +144,13 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	// What the connection does on its own is no part of the trace of whoever needed it first.
 	c.quit, c.stop = context.WithCancel(context.Background()) //nolint:contextcheck // see above
 	if err := d.open(ctx, c, p); err != nil {
-		c.stop()
-		c.lost()
-		return nil, serverError(spec.Name, fmt.Errorf("%w: %w", ErrDown, err))
+		if c.wire != nil {
+			c.Close(true)
+		} else {
+			c.stop()
+			c.lost()
+		}
+		return nil, serverError(spec.Name, err)
 	}
 	if err := c.negotiate(ctx, p); err != nil {
 		c.Close(true)
@@ -159,13 +166,18 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 
 // open makes the wire of c.
 func (d dialer) open(ctx context.Context, c *Conn, p plan) error {
-	if d.spec.URL != "" {
+	switch {
+	case d.spec.URL != "" && d.spec.SSE:
+		w := newSSEWire(d, c)
+		c.wire = w
+		return w.open(ctx)
+	case d.spec.URL != "":
 		c.wire = newHTTPWire(d, c, p.resume.SessionID)
 		return nil
 	}
 	w, err := startStdio(d.spec, c)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrDown, err)
 	}
 	c.wire = w
 	w.run() // not earlier: what it reads may need an answer over c.wire

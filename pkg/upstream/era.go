@@ -58,7 +58,7 @@ func (c *Conn) negotiate(ctx context.Context, p plan) error {
 	case p.era == Modern && p.known != nil:
 		c.become(*p.known)
 		return nil
-	case p.resume.SessionID != "" && c.spec.URL != "" && supported(p.resume.ProtocolVersion):
+	case p.resume.SessionID != "" && c.spec.URL != "" && !c.spec.SSE && supported(p.resume.ProtocolVersion):
 		// The server has seen the ids of an earlier process; they must not come again.
 		c.last = time.Now().UnixMilli() << 10
 		c.init.ProtocolVersion = p.resume.ProtocolVersion

@@ -30,6 +30,10 @@ func both(t *testing.T, test func(t *testing.T, spec Spec)) {
 		t.Parallel()
 		test(t, newHTTPScript(t, func(h *httpScript) { h.events = true }).spec())
 	})
+	t.Run("sse", func(t *testing.T) {
+		t.Parallel()
+		test(t, newSSEScript(t).spec())
+	})
 }
 
 func TestHandshakeIntroducesTheClientAndKeepsTheAnswer(t *testing.T) {

@@ -240,6 +240,11 @@ func statusText(code int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
 }
 
+// refusesHub is the error of a response with status 401 or 403.
+func refusesHub(response *http.Response) error {
+	return fmt.Errorf("%w: it refuses the hub with HTTP status %s; check the headers configured for it", ErrProtocol, status(response))
+}
+
 func (w *httpWire) send(ctx context.Context, message []byte, header http.Header) error {
 	response, err := w.do(ctx, http.MethodPost, message, "", header)
 	if err != nil {
@@ -302,7 +307,7 @@ func (w *httpWire) answer(ctx context.Context, c *call, response *http.Response)
 	}
 	switch response.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return jsonrpc.Message{}, fmt.Errorf("%w: it refuses the hub with HTTP status %s; check the headers configured for it", ErrProtocol, status(response))
+		return jsonrpc.Message{}, refusesHub(response)
 	}
 	return jsonrpc.Message{}, fmt.Errorf("%w: %w", ErrProtocol, statusError{response.StatusCode, kind})
 }

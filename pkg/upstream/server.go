@@ -328,9 +328,6 @@ func (s *Server) open(ctx context.Context, p plan) (*Conn, error) {
 	s.mu.Lock()
 	d.spec.SSE = d.spec.SSE || s.sse
 	s.mu.Unlock()
-	if d.spec.SSE {
-		p.era = Legacy
-	}
 	c, err := d.dial(ctx, p)
 	if err != nil {
 		s.tel.connected.WithLabelValues(s.spec.Name, "error").Inc()
@@ -399,7 +396,9 @@ func (s *Server) keepsNoSession(c *Conn) bool {
 func (s *Server) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{Name: s.spec.Name, Transport: s.spec.Transport(), Isolation: s.spec.isolation(), State: s.state,
+	spec := s.spec
+	spec.SSE = spec.SSE || s.sse
+	st := Status{Name: s.spec.Name, Transport: spec.Transport(), Isolation: s.spec.isolation(), State: s.state,
 		Since: s.since, NextAttempt: s.next, ProtocolVersion: s.inventory.Initialized.ProtocolVersion,
 		ServerInfo: s.inventory.Initialized.ServerInfo, Connections: int(s.conns.Load()), Tools: len(s.inventory.Tools),
 		Prompts: len(s.inventory.Prompts), Resources: len(s.inventory.Resources), Templates: len(s.inventory.Templates)}

@@ -4,9 +4,10 @@
 //	                 └─ Link, one per client session ── the shared Conn, or one of its own
 //
 // A Conn is one initialized JSON-RPC connection: a child process that speaks
-// over stdin and stdout, or a session over Streamable HTTP. It gives every
-// request an id and a progress token of its own, so that what several clients
-// do over one Conn cannot get mixed up, and passes on raw bytes.
+// over stdin and stdout, or a session over Streamable HTTP or over HTTP+SSE,
+// which was before it. It gives every request an id and a progress token of its
+// own, so that what several clients do over one Conn cannot get mixed up, and
+// passes on raw bytes.
 package upstream
 
 import (
@@ -36,10 +37,10 @@ type Spec struct {
 	Env       []string // the whole environment of the child, KEY=VALUE
 	Dir       string
 	URL       string
+	SSE       bool // URL is the stream of HTTP+SSE, the transport of 2024-11-05, not Streamable HTTP
 	Headers   map[string]string
 	Isolation Isolation
-	Era       Era  // AnyEra: found out
-	SSE       bool // the URL is of the HTTP+SSE transport of 2024-11-05
+	Era       Era // AnyEra: found out
 
 	ConnectTimeout time.Duration // start, initialize and list; default 30s
 	CallTimeout    time.Duration // longest wait for one answer; default 15m
@@ -53,12 +54,15 @@ func (s Spec) callTimeout() time.Duration    { return cmp.Or(s.CallTimeout, 15*t
 func (s Spec) maxMessage() int64             { return cmp.Or(s.MaxMessage, 64<<20) }
 func (s Spec) writeTimeout() time.Duration   { return cmp.Or(s.patience, 10*time.Second) }
 
-// Transport names how the server is reached: stdio or http.
+// Transport names how the server is reached: stdio, http or sse.
 func (s Spec) Transport() string {
-	if s.URL != "" {
-		return "http"
+	switch {
+	case s.URL == "":
+		return "stdio"
+	case s.SSE:
+		return "sse"
 	}
-	return "stdio"
+	return "http"
 }
 
 func (s Spec) isolation() Isolation {

@@ -22,6 +22,8 @@ type event struct {
 type eventReader struct {
 	r     *bufio.Reader
 	limit int64 // bytes of one event
+	begun bool  // the first line was read
+	cr    bool  // the last line ended with a CR; an LF that follows belongs to it
 }
 
 func newEventReader(r io.Reader, limit int64) *eventReader {
@@ -29,18 +31,19 @@ func newEventReader(r io.Reader, limit int64) *eventReader {
 }
 
 // next returns the next event that says anything: one with data, an id or a
-// retry time. An event that the end of the stream cuts off is dropped.
+// retry time, as soon as its last byte is there. An event that the end of the
+// stream cuts off is dropped.
 func (e *eventReader) next() (event, error) {
 	var ev event
 	var size int64
 	said, data := false, false
 	for {
-		line, err := readLine(e.r, e.limit)
+		line, fresh, err := e.line()
 		if err != nil {
 			return event{}, err
 		}
 		if size += int64(len(line)); size > e.limit {
-			return event{}, fmt.Errorf("%w: %w: more than %d bytes", ErrProtocol, errTooLong, e.limit)
+			return event{}, e.tooLong()
 		}
 		if len(line) == 0 {
 			if said {
@@ -53,10 +56,14 @@ func (e *eventReader) next() (event, error) {
 		value = bytes.TrimPrefix(value, []byte(" "))
 		switch string(field) {
 		case "data":
-			if data {
-				ev.data = append(ev.data, '\n')
+			switch {
+			case data:
+				ev.data = append(append(ev.data, '\n'), value...)
+			case fresh: // most events have one line of data, and some a long one
+				ev.data = value
+			default:
+				ev.data = append(ev.data, value...)
 			}
-			ev.data = append(ev.data, value...)
 			said, data = true, true
 		case "event":
 			ev.name = string(value)
@@ -70,4 +77,80 @@ func (e *eventReader) next() (event, error) {
 			}
 		}
 	}
+}
+
+// line returns the next line without its end, which is LF, CR LF or CR, and
+// without the byte order mark that the first may begin with. It holds until the
+// next call, or for ever if it is fresh.
+func (e *eventReader) line() (line []byte, fresh bool, err error) {
+	for {
+		part, err := e.part()
+		if err != nil {
+			return nil, false, err
+		}
+		n := lineEnd(part)
+		whole := n >= 0
+		if !whole {
+			n = len(part)
+		}
+		if int64(len(line)+n) > e.limit {
+			return nil, false, e.tooLong()
+		}
+		if whole && !fresh {
+			line = part[:n]
+		} else {
+			line, fresh = append(line, part[:n]...), true
+		}
+		if whole {
+			e.cr = part[n] == '\r'
+			_, _ = e.r.Discard(n + 1) // they are there
+			return e.unmarked(line), fresh, nil
+		}
+		_, _ = e.r.Discard(n)
+	}
+}
+
+// searched bounds how far the end of a line is searched at one time, so that a
+// stream of short lines is not gone through once for each.
+const searched = 2 << 10 // bytes
+
+// part returns some of the bytes that have arrived, at least one, and waits for
+// no more than that. They are not taken yet.
+func (e *eventReader) part() ([]byte, error) {
+	for {
+		if _, err := e.r.Peek(1); err != nil {
+			return nil, err
+		}
+		part, _ := e.r.Peek(min(e.r.Buffered(), searched))
+		rest := e.cr && part[0] == '\n'
+		if e.cr = false; !rest {
+			return part, nil
+		}
+		_, _ = e.r.Discard(1)
+	}
+}
+
+// lineEnd is the index of the first CR or LF, or -1.
+func lineEnd(b []byte) int {
+	lf := bytes.IndexByte(b, '\n')
+	if lf >= 0 {
+		b = b[:lf]
+	}
+	if cr := bytes.IndexByte(b, '\r'); cr >= 0 {
+		return cr
+	}
+	return lf
+}
+
+// unmarked drops the byte order mark from the first line of a stream.
+func (e *eventReader) unmarked(line []byte) []byte {
+	if e.begun {
+		return line
+	}
+	e.begun = true
+	return bytes.TrimPrefix(line, []byte("\ufeff"))
+}
+
+func (e *eventReader) tooLong() error {
+	return fmt.Errorf("%w: %w: more than %d bytes", ErrProtocol, errTooLong, e.limit)
 }

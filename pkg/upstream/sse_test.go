@@ -43,6 +43,22 @@ func TestEventsAreReadAsTheStandardSays(t *testing.T) {
 		"a name ends with its event":  {"event: other\n\ndata: a\n\n", []event{{data: []byte("a")}}},
 		"a colon in the data":         {"data: {\"a\":1}\n\n", []event{{data: []byte(`{"a":1}`)}}},
 		"the last id and retry count": {"id: 1\nid: 2\nretry: 1\nretry: 2\n\n", []event{{id: "2", retry: 2 * time.Millisecond}}},
+		"CR":                          {"data: a\r\rdata: b\rdata: c\r\r", []event{{data: []byte("a")}, {data: []byte("b\nc")}}},
+		"all ends mixed":              {"data: a\r\ndata: b\rdata: c\n\r\ndata: d\n\rdata: e\r\n\n", []event{{data: []byte("a\nb\nc")}, {data: []byte("d")}, {data: []byte("e")}}},
+		"LF CR is two ends":           {"data: a\n\rdata: b\n\r", []event{{data: []byte("a")}, {data: []byte("b")}}},
+		"CR CR LF is two ends":        {"data: a\r\r\ndata: b\r\r\n", []event{{data: []byte("a")}, {data: []byte("b")}}},
+		"a byte order mark":           {"\ufeffdata: a\n\ndata: b\n\n", []event{{data: []byte("a")}, {data: []byte("b")}}},
+		"a second byte order mark":    {"\ufeff\ufeffdata: a\n\ndata: b\n\n", []event{{data: []byte("b")}}},
+		"a late byte order mark":      {"data: a\n\n\ufeffdata: b\n\n", []event{{data: []byte("a")}}},
+		"a mark and nothing else":     {"\ufeff\r\rdata: a\r\r", []event{{data: []byte("a")}}},
+		"a byte order mark in data":   {"data: \ufeffa\n\n", []event{{data: []byte("\ufeffa")}}},
+		"comments between lines":      {"data: a\n: c\n:data: d\ndata: b\n\n", []event{{data: []byte("a\nb")}}},
+		"data without a colon":        {"data\n\ndata\ndata\n\n", []event{{}, {data: []byte("\n")}}},
+		"names are compared exactly":  {"Data: a\n data: b\ndata : c\ndata: d\n\n", []event{{data: []byte("d")}}},
+		"one space goes":              {"data:  a\ndata:\tb\n\n", []event{{data: []byte(" a\n\tb")}}},
+		"an id without a colon":       {"id: 1\nid\n\n", []event{{}}},
+		"bytes that are no UTF-8":     {"data: \xff\xfe\n\n", []event{{data: []byte("\xff\xfe")}}},
+		"an event cut off at its end": {"data: a\n\ndata: b\n: c", []event{{data: []byte("a")}}},
 	} {
 		got, err := readEvents([]byte(test.stream), 1<<20)
 		if !errors.Is(err, io.EOF) || !slices.EqualFunc(got, test.want, sameEvent) {
@@ -93,15 +109,61 @@ func TestAFailingStreamFailsWithItsOwnError(t *testing.T) {
 	}
 }
 
-// naiveEvents is the standard's algorithm on a whole stream, with the two
-// liberties that eventReader takes: lines end with LF, and every CR before it
-// goes too; an event is one that says anything, data or not.
+// A CR ends a line though an LF may still come: an event is not held back until
+// the server says more.
+func TestAnEventIsThereWithItsLastByte(t *testing.T) {
+	t.Parallel()
+	for _, stream := range []string{"data: a\n\n", "data: a\r\n\r", "data: a\r\r", "\ufeffdata: a\n\r", "id\n\n", "data: a\r\n\n"} {
+		never := iotest.ErrReader(errors.New("it asks for more than there is"))
+		r := newEventReader(io.MultiReader(strings.NewReader(stream), never), 1000)
+		if _, err := r.next(); err != nil {
+			t.Errorf("%q: %v", stream, err)
+		}
+	}
+}
+
+func TestLinesOfAnyLengthAreReadWhole(t *testing.T) {
+	t.Parallel()
+	for n := range 3 * 16 << 10 { // around all sizes of the buffer and of what is searched at a time
+		if n%searched > 20 && n%searched < searched-20 {
+			continue
+		}
+		data := strings.Repeat("x", n)
+		for _, end := range []string{"\n", "\r", "\r\n"} {
+			got, err := readEvents([]byte("data: "+data+end+"data: y"+end+end), 1<<20)
+			if !errors.Is(err, io.EOF) || len(got) != 1 || string(got[0].data) != data+"\ny" {
+				t.Fatalf("%d bytes and %q: %d events, %v", n, end, len(got), err)
+			}
+		}
+	}
+}
+
+// What the reader hands out must not change when it goes on.
+func TestEventsHaveMemoryOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	var stream strings.Builder
+	for n := range 200 {
+		fmt.Fprintf(&stream, "data: %s\n\n", strings.Repeat(string(rune('a'+n%26)), 1+n*n))
+	}
+	got, _ := readEvents([]byte(stream.String()), 1<<20)
+	if len(got) != 200 {
+		t.Fatalf("%d events", len(got))
+	}
+	for n, ev := range got {
+		if want := strings.Repeat(string(rune('a'+n%26)), 1+n*n); string(ev.data) != want {
+			t.Errorf("event %d changed", n)
+		}
+	}
+}
+
+// naiveEvents is the standard's algorithm on a whole stream, with the liberty
+// that eventReader takes: an event is one that says anything, data or not.
 func naiveEvents(stream string) []event {
 	var events []event
-	lines := strings.Split(stream, "\n")
+	stream = strings.TrimPrefix(stream, "\ufeff")
+	lines := strings.Split(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(stream), "\n")
 	var block []string
 	for _, line := range lines[:len(lines)-1] { // the last one has no end
-		line = strings.TrimRight(line, "\r")
 		if line != "" {
 			block = append(block, line)
 			continue
@@ -137,7 +199,7 @@ func naiveEvents(stream string) []event {
 func FuzzEventReader(f *testing.F) {
 	for _, seed := range []string{
 		"", "\n", "data: a\n\n", "data\n\n", "data:\r\n\r\n", ":c\n\nid:1\nretry:10\nevent:x\ndata:a\ndata:b\n\n",
-		"event: x\n\ndata: y\n\n", "id: a\x00\n\n", "retry: 99999999999999999999\n\n", "\xef\xbb\xbfdata: a\n\n", "data: a\rdata: b\n\n", "data: a",
+		"event: x\n\ndata: y\n\n", "id: a\x00\n\n", "retry: 99999999999999999999\n\n", "\xef\xbb\xbfdata: a\n\n", "data: a\rdata: b\n\n", "data: a", "data: a\r\rdata: b\r\n\r\n", "data: a\n\r\r\ndata\r\r", "\xef\xbb\xbf\xef\xbb\xbfid\n\r",
 	} {
 		f.Add([]byte(seed), uint8(100))
 	}
@@ -160,10 +222,14 @@ func FuzzEventReader(f *testing.F) {
 		if want := naiveEvents(string(stream)); !errors.Is(err, io.EOF) || !slices.EqualFunc(got, want, sameEvent) {
 			t.Errorf("%q gives\n%v, %v, want\n%v", stream, got, err, want)
 		}
-		byByte := newEventReader(iotest.OneByteReader(bytes.NewReader(stream)), 1<<20)
-		for _, want := range got {
+		source := bytes.NewReader(stream)
+		byByte := newEventReader(iotest.OneByteReader(source), 1<<20)
+		for n, want := range got {
 			if ev, err := byByte.next(); err != nil || !sameEvent(ev, want) {
 				t.Errorf("read byte by byte: %v, %v, want %v", ev, err, want)
+			}
+			if taken := len(stream) - source.Len(); len(naiveEvents(string(stream[:taken-1]))) > n {
+				t.Errorf("%q: event %d was held back until byte %d", stream, n, taken)
 			}
 		}
 	})

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"context"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
+)
+
+func TestAServerOfTheTransportBeforeIsReachedByItsType(t *testing.T) {
+	s := server.NewMCPServer("old", "1.0")
+	s.AddTool(mcp.NewTool("echo", mcp.WithString("text")), func(_ context.Context, r mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		return mcp.NewToolResultText(r.GetString("text", "")), nil
+	})
+	old := httptest.NewServer(server.NewSSEServer(s))
+	t.Cleanup(old.Close)
+	t.Cleanup(old.CloseClientConnections) // streams have no end of their own
+	hub := startHub(t, `mcpServers: {demo: {url: "`+old.URL+`/sse", type: sse}}`, t.TempDir())
+	echo(t, newClient(t, hub.url()), "hello")
+	if _, upstreams := get(t, "http://"+hub.side+"/api/v1/upstreams"); !strings.Contains(upstreams, `"transport": "sse"`) {
+		t.Errorf("the upstreams are %s", upstreams)
+	}
+}
