@@ -22,10 +22,6 @@ INDEX := node_modules/@modelcontextprotocol/conformance/dist/index.js
 SUITE      := $(TOOLS)/conformance-$(SUITE_VERSION)/$(INDEX)
 NEXT_SUITE := $(TOOLS)/conformance-$(NEXT_SUITE_VERSION)/$(INDEX)
 
-# The conformance tests whose names match are not run: those that need the hub
-# to speak 2026-07-28. Empty, all are run.
-CONFORMANCE_SKIP ?= ^TestConformanceModern
-
 .DEFAULT_GOAL := help
 .PHONY: help run build test check fmt vet lint race rules conformance soak bench fuzz clean
 
@@ -59,7 +55,7 @@ rules: ## check the Prometheus rules with promtool
 
 conformance: $(NODE) $(SUITE) $(NEXT_SUITE) ## run the official MCP conformance suites through the hub
 	MCPHUB_NODE=$(NODE) MCPHUB_CONFORMANCE=$(SUITE) MCPHUB_CONFORMANCE_NEXT=$(NEXT_SUITE) \
-	  $(GO) test -count=1 -v -timeout 15m -run '^TestConformance' -skip '$(CONFORMANCE_SKIP)' ./cmd/mcphub
+	  $(GO) test -count=1 -v -timeout 15m -run '^TestConformance' ./cmd/mcphub
 
 soak: ## kill the hub a hundred times under load and count what is lost
 	MCPHUB_SOAK_ROUNDS=100 $(GO) test -count=1 -v -timeout 30m -run 'LostByKill9' ./cmd/mcphub

@@ -335,13 +335,23 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 		if ctx.Err() != nil {
 			err = c.abandon(ctx, cl.id, req.Method)
 		}
-		err = serverError(c.spec.Name, err)
+		err = serverError(c.spec.Name, unknownMethod(req.Method, err))
 	}
 	if err == nil && req.Method == string(mcp.MethodToolsList) && c.mirrors() {
 		response = c.withoutPoison(ctx, response)
 	}
 	op.end(response, err)
 	return response, err
+}
+
+// unknownMethod recognizes how some servers refuse a method that they do not
+// know: with an HTTP status alone.
+func unknownMethod(method string, err error) error {
+	refused, ok := errors.AsType[statusError](err)
+	if !ok || MethodLabel(method) != Other || refused.code/100 != 4 {
+		return err
+	}
+	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "does not know the method %.64q: it answered with HTTP status %s", method, statusText(refused.code))
 }
 
 // abandon says why nobody waits for id any more, and has the server told. The
