@@ -121,7 +121,7 @@ func (l *streamLog) send(data []byte, until reading) (reason string) {
 
 // register gives s event ids, if it may have them.
 func (l *streamLog) register(s *stream) {
-	if l.epoch == "" || l.closed || s.name != "" {
+	if l.epoch == "" || l.closed || s.name != "" || (s.kind == streamPost && len(s.requests) == 0) {
 		return
 	}
 	l.made++
