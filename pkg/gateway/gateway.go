@@ -58,10 +58,11 @@ func (c Config) maxRequestBytes() int64   { return cmp.Or(c.MaxRequestBytes, 4<<
 func (c Config) maxInFlight() int         { return cmp.Or(c.MaxInFlight, 256) }
 func (c Config) heartbeat() time.Duration { return cmp.Or(c.Heartbeat, 15*time.Second) }
 
-func (c Config) patience() time.Duration     { return cmp.Or(c.Patience, 100*time.Millisecond) }
-func (c Config) resumeEvents() int           { return cmp.Or(c.ResumeEvents, 1024) }
-func (c Config) resumeBytes() int64          { return cmp.Or(c.ResumeBytes, 1<<20) }
-func (c Config) resumeWindow() time.Duration { return cmp.Or(c.ResumeWindow, 5*time.Minute) }
+func (c Config) patience() time.Duration { return cmp.Or(c.Patience, 100*time.Millisecond) }
+
+func (c Config) retention(tel *telemetry) *retention {
+	return &retention{tel: tel, events: cmp.Or(c.ResumeEvents, 1024), bytes: cmp.Or(c.ResumeBytes, 1<<20), window: cmp.Or(c.ResumeWindow, 5*time.Minute)}
+}
 
 // Gateway serves the MCP endpoint. Make one with New and serve it; Drain and
 // Wait end it.
@@ -69,6 +70,7 @@ type Gateway struct {
 	cfg      Config
 	log      *slog.Logger
 	tel      *telemetry
+	keep     *retention
 	only     *upstream.Server // the server of a transparent hub
 	draining chan struct{}
 	drain    sync.Once
@@ -83,6 +85,7 @@ type Gateway struct {
 func New(cfg Config) *Gateway {
 	g := &Gateway{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg),
 		draining: make(chan struct{}), open: map[*clientSession]bool{}, upSince: map[string]time.Time{}}
+	g.keep = cfg.retention(g.tel)
 	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
 		g.only = servers[0]
 	}

@@ -172,8 +172,8 @@ func (g *Gateway) subscribing(ctx context.Context, cs *clientSession, x *exchang
 	cs.mu.Lock()
 	if ends {
 		delete(cs.subs, uri)
-	} else if cs.subs != nil { // nil: the session has ended meanwhile
-		cs.subs[uri] = true
+	} else if !cs.ended {
+		put(&cs.subs, uri, true)
 	}
 	cs.mu.Unlock()
 	err := g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) {
