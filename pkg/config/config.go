@@ -26,6 +26,7 @@ type Config struct {
 	Log            Log
 	Sessions       Sessions
 	Limits         Limits
+	Streams        Streams
 	AllowedHosts   []string // accepted in the Host header besides loopback and Listen
 	AllowedOrigins []string // accepted in the Origin header besides the same origin
 	Naming         string   // prefix, bare or conflict
@@ -63,6 +64,15 @@ type Limits struct {
 	MaxInFlight     int      // requests of one session under way at once
 	PageSize        int      // items of one page of a merged list
 	ShutdownTimeout Duration // whole of a shutdown
+}
+
+// Streams say when the answer to a request becomes a stream, and what is kept
+// of a session for a client that lost its connection.
+type Streams struct {
+	Patience     Duration // wait for an answer before a stream begins
+	ResumeEvents int      // messages
+	ResumeBytes  int64    // of them together
+	ResumeWindow Duration // keep a message this long
 }
 
 // Server is one upstream: a child process (Command) or an HTTP endpoint (URL).
@@ -108,6 +118,12 @@ func Default() Config {
 			PageSize:        1000,
 			ShutdownTimeout: 10 * time.Second,
 		},
+		Streams: Streams{
+			Patience:     100 * time.Millisecond,
+			ResumeEvents: 1024,
+			ResumeBytes:  1 << 20,
+			ResumeWindow: 5 * time.Minute,
+		},
 		Naming: "prefix",
 	}
 }
@@ -142,6 +158,10 @@ func (c *Config) fill() {
 	c.Limits.MaxInFlight = cmp.Or(c.Limits.MaxInFlight, d.Limits.MaxInFlight)
 	c.Limits.PageSize = cmp.Or(c.Limits.PageSize, d.Limits.PageSize)
 	c.Limits.ShutdownTimeout = cmp.Or(c.Limits.ShutdownTimeout, d.Limits.ShutdownTimeout)
+	c.Streams.Patience = cmp.Or(c.Streams.Patience, d.Streams.Patience)
+	c.Streams.ResumeEvents = cmp.Or(c.Streams.ResumeEvents, d.Streams.ResumeEvents)
+	c.Streams.ResumeBytes = cmp.Or(c.Streams.ResumeBytes, d.Streams.ResumeBytes)
+	c.Streams.ResumeWindow = cmp.Or(c.Streams.ResumeWindow, d.Streams.ResumeWindow)
 	c.Naming = cmp.Or(c.Naming, d.Naming)
 	for i := range c.Servers {
 		c.Servers[i].fill()

@@ -47,6 +47,12 @@ func (c *Config) schema() schema {
 			"pageSize":        count(&c.Limits.PageSize),
 			"shutdownTimeout": duration(&c.Limits.ShutdownTimeout),
 		}),
+		"streams": object(schema{
+			"patience":     duration(&c.Streams.Patience),
+			"resumeEvents": count(&c.Streams.ResumeEvents),
+			"resumeBytes":  size(&c.Streams.ResumeBytes),
+			"resumeWindow": duration(&c.Streams.ResumeWindow),
+		}),
 		"allowedHosts":   texts(&c.AllowedHosts),
 		"allowedOrigins": texts(&c.AllowedOrigins),
 		"naming":         text(&c.Naming, aNaming),

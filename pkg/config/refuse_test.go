@@ -60,6 +60,8 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"size overflow":     {"limits: {maxMessageBytes: 99999999999GiB}\n", "limits.maxMessageBytes: is not a size"},
 		"huge number":       {"limits: {maxMessageBytes: 18446744073709551615}\n", "limits.maxMessageBytes: is not a size"},
 		"fraction":          {"limits: {maxInFlight: 1.5}\n", "f:1:23: limits.maxInFlight: is a fraction; expected a whole number of at least 1"},
+		"zero patience":     {"streams: {patience: 0s}\n", "f:1:21: streams.patience: is not positive; expected a duration"},
+		"zero kept":         {"streams: {resumeEvents: 0}\n", "streams.resumeEvents: is not in range; expected a whole number"},
 		"zero count":        {"limits: {maxInFlight: 0}\n", "f:1:23: limits.maxInFlight: is not in range; expected a whole number"},
 		"huge count":        {"limits: {maxInFlight: 99999999999}\n", "f:1:23: limits.maxInFlight: is not in range"},
 		"text for count":    {"limits: {maxInFlight: '5'}\n", "f:1:23: limits.maxInFlight: is a string; expected a whole number"},

@@ -66,6 +66,10 @@ func (c *Config) checkNumbers(fs *findings) {
 	fs.value("limits.maxInFlight", positive(c.Limits.MaxInFlight, aCount))
 	fs.value("limits.pageSize", positive(c.Limits.PageSize, aCount))
 	fs.value("limits.shutdownTimeout", positive(c.Limits.ShutdownTimeout, aDuration))
+	fs.value("streams.patience", positive(c.Streams.Patience, aDuration))
+	fs.value("streams.resumeEvents", positive(c.Streams.ResumeEvents, aCount))
+	fs.value("streams.resumeBytes", positive(c.Streams.ResumeBytes, aSize))
+	fs.value("streams.resumeWindow", positive(c.Streams.ResumeWindow, aDuration))
 }
 
 // checkHome refuses a ~ that nobody replaced: it would become a directory of

@@ -26,7 +26,8 @@ type clientSession struct {
 	ctx    context.Context //nolint:containedctx // ends with the session
 	cancel context.CancelCauseFunc
 
-	mu      sync.Mutex
+	mu      sync.Mutex // the maps are made when first needed: most sessions are idle
+	ended   bool
 	subs    map[string]bool // subscribed URIs, as in the record, which is gone when the session ends
 	calls   map[jsonrpc.ID]context.CancelCauseFunc
 	links   map[string]*upstream.Link
@@ -55,13 +56,20 @@ func (e endedError) Error() string {
 }
 
 func newClientSession(g *Gateway, s session.Session) *clientSession {
-	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:epochLength], subs: map[string]bool{}, calls: map[jsonrpc.ID]context.CancelCauseFunc{},
-		links: map[string]*upstream.Link{}, asks: map[jsonrpc.ID]chan jsonrpc.Message{}}
+	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:epochLength]}
 	cs.ctx, cs.cancel = context.WithCancelCause(context.Background())
 	for _, uri := range s.Subscriptions {
-		cs.subs[uri] = true
+		put(&cs.subs, uri, true)
 	}
 	return cs
+}
+
+// put puts a value into a map that may still have to be made.
+func put[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[k] = v
 }
 
 // Close cancels everything that runs for the session. Its connections are
@@ -71,7 +79,7 @@ func (cs *clientSession) Close(why session.Reason) {
 	cs.g.forget(cs)
 	cs.mu.Lock()
 	links, subs, streams := cs.links, cs.subs, cs.streams
-	cs.links, cs.subs = nil, nil
+	cs.links, cs.subs, cs.ended = nil, nil, true
 	cs.mu.Unlock()
 	if streams != nil {
 		streams.close()
@@ -105,7 +113,7 @@ func (cs *clientSession) begin(id jsonrpc.ID, cancel context.CancelCauseFunc, li
 	if len(cs.calls) >= limit {
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "the session has %d requests under way already", limit)
 	}
-	cs.calls[id] = cancel
+	put(&cs.calls, id, cancel)
 	return nil
 }
 
@@ -120,7 +128,7 @@ func (cs *clientSession) link(server *upstream.Server) (*upstream.Link, error) {
 	name := server.Name()
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if cs.links == nil {
+	if cs.ended {
 		return nil, context.Cause(cs.ctx)
 	}
 	l := cs.links[name]
@@ -138,7 +146,7 @@ func (cs *clientSession) link(server *upstream.Server) (*upstream.Link, error) {
 			OnBound:  cs.bound,
 			OnReady:  cs.ready,
 		})
-		cs.links[name] = l
+		put(&cs.links, name, l)
 	}
 	return l, nil
 }
@@ -331,8 +339,8 @@ func (cs *clientSession) log() *streamLog {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.streams == nil {
-		cs.streams = newStreamLog(cs.g.cfg, cs.g.tel, cs.prefix, cs.opened.ProtocolVersion)
-		cs.streams.closed = cs.ctx.Err() != nil
+		cs.streams = newStreamLog(cs.g.keep, cs.prefix, cs.opened.ProtocolVersion)
+		cs.streams.closed = cs.ended
 	}
 	return cs.streams
 }

@@ -63,10 +63,11 @@ func (c Config) pageSize() int            { return cmp.Or(c.PageSize, 1000) }
 func (c Config) maxInFlight() int         { return cmp.Or(c.MaxInFlight, 256) }
 func (c Config) heartbeat() time.Duration { return cmp.Or(c.Heartbeat, 15*time.Second) }
 
-func (c Config) patience() time.Duration     { return cmp.Or(c.Patience, 100*time.Millisecond) }
-func (c Config) resumeEvents() int           { return cmp.Or(c.ResumeEvents, 1024) }
-func (c Config) resumeBytes() int64          { return cmp.Or(c.ResumeBytes, 1<<20) }
-func (c Config) resumeWindow() time.Duration { return cmp.Or(c.ResumeWindow, 5*time.Minute) }
+func (c Config) patience() time.Duration { return cmp.Or(c.Patience, 100*time.Millisecond) }
+
+func (c Config) retention(tel *telemetry) *retention {
+	return &retention{tel: tel, events: cmp.Or(c.ResumeEvents, 1024), bytes: cmp.Or(c.ResumeBytes, 1<<20), window: cmp.Or(c.ResumeWindow, 5*time.Minute)}
+}
 
 // Gateway serves the MCP endpoint. Make one with New and serve it; Drain and
 // Wait end it.
@@ -74,6 +75,7 @@ type Gateway struct {
 	cfg      Config
 	log      *slog.Logger
 	tel      *telemetry
+	keep     *retention
 	only     *upstream.Server // the server of a transparent hub
 	draining chan struct{}
 	drain    sync.Once
@@ -97,6 +99,7 @@ func New(cfg Config) *Gateway {
 	g.subs = map[*subscription]bool{}
 	g.parked = newParked()
 	g.bridges = &bridges{g: g, open: map[bridgeKey]*bridge{}}
+	g.keep = cfg.retention(g.tel)
 	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
 		g.only = servers[0]
 	}

@@ -79,8 +79,8 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 	cs.mu.Lock()
 	if ends {
 		delete(cs.subs, uri)
-	} else if cs.subs != nil { // nil: the session has ended meanwhile
-		cs.subs[uri] = true
+	} else if !cs.ended {
+		put(&cs.subs, uri, true)
 	}
 	cs.mu.Unlock()
 	err := g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) {

@@ -299,7 +299,7 @@ func (g *Gateway) modernRequest(ctx context.Context, w http.ResponseWriter, r *h
 		return
 	}
 	defer g.modernCalls.Add(-1)
-	log := newStreamLog(g.cfg, g.tel, "", upstream.ModernVersion)
+	log := newStreamLog(g.keep, "", upstream.ModernVersion)
 	now := &round{id: m.ID, token: progressToken(m), out: log.post(1, m.ID), op: op, ctx: ctx}
 	c, e := g.converse(ctx, m, about, now)
 	if e != nil {

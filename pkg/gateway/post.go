@@ -26,10 +26,19 @@ const (
 	bodyTimeout = 30 * time.Second // for a client to send its request
 )
 
-// post takes one message of a client.
+// post takes one message of a client, or several.
 func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
-	m, ok := g.readMessage(w, r)
+	body, ok := g.readBody(w, r)
 	if !ok {
+		return
+	}
+	if jsonrpc.IsBatch(body) {
+		g.batch(w, r, body)
+		return
+	}
+	m, err := jsonrpc.Parse(body)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, m.ID, jsonrpc.AsError(err))
 		return
 	}
 	if isModern(r, m) {
@@ -52,32 +61,37 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer lease.Release()
-	if m.Kind() == jsonrpc.Response {
-		g.tel.messages.Add(upstream.In, m)
-		if !cs.answered(m) {
-			refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "no question with this id waits for an answer"))
-			return
-		}
-	} else {
-		ctx, op := g.tel.startServe(r, cs.id, lease.Session().ProtocolVersion, m)
-		cs.notified(ctx, m)
-		op.end(ctx, jsonrpc.Message{}, nil)
+	if !g.take(r, cs, m) {
+		refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "no question with this id waits for an answer"))
+		return
 	}
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// readMessage reads and parses the body, and answers the request itself where
-// that fails.
-func (g *Gateway) readMessage(w http.ResponseWriter, r *http.Request) (jsonrpc.Message, bool) {
-	fail := func(status int, id jsonrpc.ID, e *jsonrpc.Error) (jsonrpc.Message, bool) {
-		refuse(w, status, id, e)
-		return jsonrpc.Message{}, false
+// take takes a message that wants no answer. It reports false for an answer to
+// no question.
+func (g *Gateway) take(r *http.Request, cs *clientSession, m jsonrpc.Message) bool {
+	if m.Kind() == jsonrpc.Response {
+		g.tel.messages.Add(upstream.In, m)
+		return cs.answered(m)
+	}
+	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
+	cs.notified(ctx, m)
+	op.end(ctx, jsonrpc.Message{}, nil)
+	return true
+}
+
+// readBody reads the body, and answers the request itself where that fails.
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	fail := func(status int, e *jsonrpc.Error) ([]byte, bool) {
+		refuse(w, status, "", e)
+		return nil, false
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != typeJSON {
-		return fail(http.StatusUnsupportedMediaType, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Content-Type must be application/json"))
+		return fail(http.StatusUnsupportedMediaType, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Content-Type must be application/json"))
 	}
 	if !accepts(r, typeJSON) || !accepts(r, typeEvents) {
-		return fail(http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
+		return fail(http.StatusNotAcceptable, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
 			"Accept must list both application/json and text/event-stream"))
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
@@ -86,15 +100,11 @@ func (g *Gateway) readMessage(w http.ResponseWriter, r *http.Request) (jsonrpc.M
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	}
 	if tooLong, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return fail(http.StatusRequestEntityTooLarge, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the message is longer than %d bytes", tooLong.Limit))
+		return fail(http.StatusRequestEntityTooLarge, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the message is longer than %d bytes", tooLong.Limit))
 	} else if err != nil {
-		return fail(http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeParse, "the message could not be read"))
+		return fail(http.StatusBadRequest, jsonrpc.Errorf(jsonrpc.CodeParse, "the message could not be read"))
 	}
-	m, err := jsonrpc.Parse(body)
-	if err != nil {
-		return fail(http.StatusBadRequest, m.ID, jsonrpc.AsError(err))
-	}
-	return m, true
+	return body, true
 }
 
 // accepts reports whether the client takes the media type.

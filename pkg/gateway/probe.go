@@ -69,7 +69,7 @@ func (cs *clientSession) expect() (jsonrpc.ID, chan jsonrpc.Message) {
 	cs.asked++
 	id := jsonrpc.ID(fmt.Sprintf(`"hub-%s-%d"`, cs.prefix, cs.asked))
 	reply := make(chan jsonrpc.Message, 1)
-	cs.asks[id] = reply
+	put(&cs.asks, id, reply)
 	return id, reply
 }
 

@@ -21,7 +21,7 @@ const (
 	childCapabilities = `{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true,"listChanged":true},"logging":{},"completions":{},"tasks":{"list":{}},"experimental":{"x/y":{"n":1.50}}}`
 	childTools        = `[{"name":"echo","title":"\u00e9 <&>","inputSchema":{"type":"object","x-weird":[1.50,1e2,{"b":1,"a":2}]},"_meta":{"z":0,"a":[ ]}},` +
 		`{"inputSchema":{"type":"object"},"name":"weird"},{"name":"fail","inputSchema":{}},{"name":"work","inputSchema":{}},{"name":"hang","inputSchema":{}},` +
-		`{"name":"ask","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"update","inputSchema":{}},{"name":"die","inputSchema":{}}]`
+		`{"name":"ask","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"update","inputSchema":{}},{"name":"die","inputSchema":{}},{"name":"gated","inputSchema":{}},{"name":"gate","inputSchema":{}}]`
 	childPrompts   = `[{"name":"greet","arguments":[{"name":"who"}]}]`
 	childResources = `[{"uri":"test://%s/one","name":"one"},{"uri":"test://both","name":"both"}]`
 	childTemplates = `[{"uriTemplate":"test://%s/item/{id}","name":"item"}]`
@@ -37,6 +37,7 @@ type child struct {
 	out     io.Writer
 	cancels map[jsonrpc.ID]chan struct{}
 	answers map[jsonrpc.ID]chan jsonrpc.Message
+	gate    chan struct{}
 	asked   int
 	grown   bool
 	state   childState
@@ -53,7 +54,7 @@ type childState struct {
 }
 
 func serveStdio(name string, in io.Reader, out io.Writer) {
-	c := &child{name: name, out: out, cancels: map[jsonrpc.ID]chan struct{}{}, answers: map[jsonrpc.ID]chan jsonrpc.Message{},
+	c := &child{name: name, out: out, cancels: map[jsonrpc.ID]chan struct{}{}, answers: map[jsonrpc.ID]chan jsonrpc.Message{}, gate: make(chan struct{}),
 		state: childState{Seen: map[string]int{}, Env: os.Environ()}}
 	r := bufio.NewReader(in)
 	for {
@@ -184,6 +185,22 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 			}
 		}
 		return result(`{"content":[],"of":%s}`, fields[0])
+	case "gated": // like work, but takes each step when it is told
+		steps := 2
+		_ = json.Unmarshal(args[1], &steps)
+		for i := range steps {
+			<-c.gate
+			c.send(jsonrpc.Message{Method: "notifications/progress", Params: fmt.Appendf(nil, `{"progressToken":%s,"progress":%d}`, token[0], i+1)})
+		}
+		<-c.gate
+		return result(`{"content":[],"of":%s}`, fields[0])
+	case "gate": // tells it
+		steps := 1
+		_ = json.Unmarshal(args[1], &steps)
+		for range steps {
+			c.gate <- struct{}{}
+		}
+		return result(`{"content":[]}`)
 	case "hang":
 		c.mu.Lock()
 		c.state.Hanging++

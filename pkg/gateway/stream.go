@@ -164,8 +164,7 @@ func (s *stream) wrote(rd *outlet, e *entry) {
 		s.old++
 		s.newSize -= int64(len(e.data))
 		s.oldSize += int64(len(e.data))
-		e.at = time.Now()
-		e.old = l.written.PushBack(e)
+		l.written.add(e)
 		s.join()
 		l.shed(0, 0)
 	}
@@ -251,7 +250,7 @@ func (s *stream) remove(i int) {
 	if i < s.old {
 		s.old--
 		s.oldSize -= int64(len(e.data))
-		s.log.written.Remove(e.old)
+		s.log.written.remove(e)
 	} else {
 		s.newSize -= int64(len(e.data))
 	}
@@ -275,16 +274,14 @@ func (s *stream) seek(seq int64) {
 	for _, e := range s.entries {
 		size := int64(len(e.data))
 		if e.seq > seq {
-			if e.old != nil {
-				s.log.written.Remove(e.old)
-				e.old = nil
+			if e.old {
+				s.log.written.remove(e)
 			}
 			s.newSize += size
 			continue
 		}
-		if e.old == nil {
-			e.at = time.Now()
-			e.old = s.log.written.PushBack(e)
+		if !e.old {
+			s.log.written.add(e)
 		}
 		s.old++
 		s.oldSize += size
@@ -302,7 +299,7 @@ func (s *stream) drop() {
 	}
 	s.leave()
 	for _, e := range s.entries[:s.old] {
-		l.written.Remove(e.old)
+		l.written.remove(e)
 	}
 	s.entries, s.old, s.oldSize, s.newSize = nil, 0, 0, 0
 	s.gone = true

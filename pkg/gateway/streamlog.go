@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"container/list"
 	"slices"
 	"sync"
 	"time"
@@ -25,12 +24,9 @@ const maxStreams = 8
 // after a Last-Event-ID, specification 2025-11-25, basic/transports,
 // resumability. A log without epoch gives no event ids and keeps nothing.
 type streamLog struct {
-	tel    *telemetry
-	epoch  string        // random, of epochLength bytes
-	primes bool          // streams begin with an event without a message
-	events int           // that may be kept
-	bytes  int64         // that may be kept
-	window time.Duration // how long
+	*retention
+	epoch  string // random, of epochLength bytes
+	primes bool   // streams begin with an event without a message
 
 	mu      sync.Mutex
 	queued  int64 // bytes
@@ -40,9 +36,17 @@ type streamLog struct {
 	made    uint64
 	named   map[string]*stream // with event ids, by name
 	gets    []*stream          // GET streams, those the client has lost included; the newest is the last
-	written list.List          // of *entry: written, in that order
+	written chain              // in the order of writing
 	timer   *time.Timer        // forgets; nil: there is nothing to forget
 	closed  bool
+}
+
+// retention says what the logs of all sessions keep, and where it is counted.
+type retention struct {
+	tel    *telemetry
+	events int           // of one session
+	bytes  int64         // of one session
+	window time.Duration // since an event was written or its stream was lost
 }
 
 // epochLength is the length of the random part of ids, in characters.
@@ -54,15 +58,45 @@ type entry struct {
 	seq    int64
 	data   []byte
 	answer bool
-	at     time.Time     // of writing
-	old    *list.Element // where it is in streamLog.written
+	old    bool      // it was written
+	at     time.Time // when
+
+	before, after *entry // in streamLog.written
+}
+
+// chain links entries of many streams.
+type chain struct{ first, last *entry }
+
+func (c *chain) add(e *entry) {
+	e.old, e.at = true, time.Now()
+	e.before, e.after = c.last, nil
+	if c.last == nil {
+		c.first = e
+	} else {
+		c.last.after = e
+	}
+	c.last = e
+}
+
+func (c *chain) remove(e *entry) {
+	if e.before == nil {
+		c.first = e.after
+	} else {
+		e.before.after = e.after
+	}
+	if e.after == nil {
+		c.last = e.before
+	} else {
+		e.after.before = e.before
+	}
+	e.old, e.before, e.after = false, nil, nil
 }
 
 // newStreamLog makes a log. version is that of the protocol which the client
 // speaks.
-func newStreamLog(cfg Config, tel *telemetry, epoch, version string) *streamLog {
-	return &streamLog{tel: tel, epoch: epoch, primes: version >= "2025-11-25", // clients of older ones take an event without a message for a broken one
-		events: cfg.resumeEvents(), bytes: cfg.resumeBytes(), window: cfg.resumeWindow()}
+func newStreamLog(r *retention, epoch, version string) *streamLog {
+	// Clients of older versions take an event without a message for a broken one.
+	return &streamLog{retention: r, epoch: epoch, primes: version >= "2025-11-25"}
 }
 
 // post makes the stream for the answers to some requests of one POST.
@@ -121,7 +155,7 @@ func (l *streamLog) send(data []byte, until reading) (reason string) {
 
 // register gives s event ids, if it may have them.
 func (l *streamLog) register(s *stream) {
-	if l.epoch == "" || l.closed || s.name != "" {
+	if l.epoch == "" || l.closed || s.name != "" || (s.kind == streamPost && len(s.requests) == 0) {
 		return
 	}
 	l.made++
@@ -179,8 +213,8 @@ func (l *streamLog) over(events int, bytes int64) bool {
 
 // shed forgets what was written, the oldest first, until there is room.
 func (l *streamLog) shed(events int, bytes int64) {
-	for l.over(events, bytes) && l.written.Len() > 0 {
-		l.forget(l.written.Front().Value.(*entry)) //nolint:forcetypeassert // there is nothing else in it
+	for l.over(events, bytes) && l.written.first != nil {
+		l.forget(l.written.first)
 	}
 }
 
@@ -217,11 +251,7 @@ func (l *streamLog) forget(e *entry) {
 
 // purge forgets what is older than the window.
 func (l *streamLog) purge(now time.Time) {
-	for f := l.written.Front(); f != nil; f = l.written.Front() {
-		e := f.Value.(*entry) //nolint:forcetypeassert // there is nothing else in it
-		if now.Sub(e.at) < l.window {
-			break
-		}
+	for e := l.written.first; e != nil && now.Sub(e.at) >= l.window; e = l.written.first {
 		l.forget(e)
 	}
 	for _, s := range l.named {
@@ -251,8 +281,8 @@ func (l *streamLog) settle() {
 		return
 	}
 	var oldest time.Time
-	if f := l.written.Front(); f != nil {
-		oldest = f.Value.(*entry).at //nolint:forcetypeassert // there is nothing else in it
+	if e := l.written.first; e != nil {
+		oldest = e.at
 	}
 	for _, s := range l.named {
 		if s.perishable() && (oldest.IsZero() || s.touched.Before(oldest)) {
@@ -274,8 +304,8 @@ func (l *streamLog) close() {
 		l.timer.Stop()
 		l.timer = nil
 	}
-	for l.written.Len() > 0 {
-		l.forget(l.written.Front().Value.(*entry)) //nolint:forcetypeassert // there is nothing else in it
+	for l.written.first != nil {
+		l.forget(l.written.first)
 	}
 	for _, s := range l.named {
 		if s.reader == nil {

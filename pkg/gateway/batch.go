@@ -1,0 +1,135 @@
+package gateway
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// batchVersion is the only version of the protocol that has batches.
+const batchVersion = "2025-03-26"
+
+// element is one message of a batch, or why it is refused.
+type element struct {
+	jsonrpc.Message
+	refusal *jsonrpc.Error
+}
+
+// batch takes several messages at once, specification 2025-03-26, basic, batching.
+func (g *Gateway) batch(w http.ResponseWriter, r *http.Request, body []byte) {
+	if r.Header.Get(headerVersion) >= upstream.ModernVersion {
+		refuse(w, http.StatusBadRequest, "", jsonrpc.ErrBatch)
+		return
+	}
+	if !checkHeaders(w, r, "") {
+		return
+	}
+	cs, lease, ok := g.enter(w, r, "")
+	if !ok {
+		return
+	}
+	all, err := jsonrpc.ParseBatch(body)
+	if cs.opened.ProtocolVersion != batchVersion {
+		_, err = jsonrpc.Parse(body)
+	}
+	if err != nil {
+		lease.Release()
+		refuse(w, http.StatusBadRequest, "", jsonrpc.AsError(err))
+		return
+	}
+	elements := parseElements(all)
+	requests, answers := expected(elements)
+	out := cs.log().post(answers, requests...)
+	g.startAll(r, cs, lease, elements, out)
+	if answers == 0 {
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
+	g.respond(w, r, out, true)
+}
+
+// parseElements parses the messages of a batch. Refused are those that are
+// none, initialize, and requests with the same id: whose answer is whose could
+// not be told.
+func parseElements(all []json.RawMessage) []element {
+	elements := make([]element, len(all))
+	count := map[jsonrpc.ID]int{}
+	for i, raw := range all {
+		m, err := jsonrpc.Parse(raw)
+		if err != nil {
+			elements[i].refusal = jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "%s", jsonrpc.AsError(err).Message)
+			continue
+		}
+		elements[i].Message = m
+		if m.Kind() == jsonrpc.Request {
+			count[m.ID]++
+		}
+	}
+	for i := range elements {
+		switch e := &elements[i]; {
+		case e.refusal != nil || e.Kind() != jsonrpc.Request:
+		case e.Method == string(mcp.MethodInitialize):
+			e.refusal = jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "initialize cannot be part of a batch; send it alone")
+		case count[e.ID] > 1:
+			e.refusal = jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the batch has more than one request with this id")
+		}
+	}
+	return elements
+}
+
+// expected returns the ids of the requests of a batch, and how many answers it
+// gets: one for each request, and one for each message that is none.
+func expected(elements []element) (requests []jsonrpc.ID, answers int) {
+	for _, e := range elements {
+		if e.ID != "" && e.Kind() == jsonrpc.Request {
+			requests = append(requests, e.ID)
+		}
+		if e.refusal != nil || e.Kind() == jsonrpc.Request {
+			answers++
+		}
+	}
+	return requests, answers
+}
+
+// startAll takes the messages of a batch in their order. It releases the lease
+// when the last call has ended.
+func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Lease, elements []element, out *stream) {
+	var under atomic.Int64 // calls under way, and this
+	release := func() {
+		if under.Add(-1) == 0 {
+			lease.Release()
+		}
+	}
+	under.Add(1)
+	defer release()
+	for _, e := range elements {
+		request := e.Kind() == jsonrpc.Request
+		switch {
+		case e.refusal != nil && request:
+			g.tel.messages.Add(upstream.In, e.Message)
+			g.refuseElement(out, e.ID, e.refusal)
+		case e.refusal != nil:
+			out.answer(jsonrpc.NewError("", e.refusal).Encode())
+		case !request:
+			g.take(r, cs, e.Message)
+		default:
+			under.Add(1)
+			if refusal := g.start(r, cs, e.Message, out, release); refusal != nil {
+				release()
+				g.refuseElement(out, e.ID, refusal)
+			}
+		}
+	}
+}
+
+func (g *Gateway) refuseElement(out *stream, id jsonrpc.ID, refusal *jsonrpc.Error) {
+	m := jsonrpc.NewError(id, refusal)
+	g.tel.messages.Add(upstream.Out, m)
+	out.answer(m.Encode())
+}

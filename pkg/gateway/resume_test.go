@@ -1,0 +1,508 @@
+package gateway
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// gated begins a call of so many steps, each of which the test has to ask for.
+func (c *peer) gated(id string, steps int) *reader {
+	c.t.Helper()
+	return c.open(http.MethodPost, request(id, "tools/call",
+		fmt.Sprintf(`{"name":"one__gated","arguments":{"steps":%d},"_meta":{"progressToken":%s}}`, steps, id)))
+}
+
+// steps lets the gated call take that many.
+func (c *peer) steps(n int) { c.tool("one__gate", fmt.Sprintf(`{"steps":%d}`, n)) }
+
+// progresses expects these steps of the call on the stream.
+func (s *reader) progresses(token string, from, to int) {
+	s.t.Helper()
+	for i := from; i <= to; i++ {
+		if m, want := s.message(), fmt.Sprintf(`{"progressToken":%s,"progress":%d}`, token, i); string(m.Params) != want {
+			s.t.Errorf("the stream says %s, want %s", m.Encode(), want)
+		}
+	}
+}
+
+// answered expects the answer, and the end of the stream.
+func (s *reader) answered(id string) {
+	s.t.Helper()
+	if m := s.message(); string(m.ID) != id || m.Result == nil {
+		s.t.Errorf("the answer is %s", m.Encode())
+	}
+	s.ended()
+}
+
+func TestABrokenStreamGoesOnWhereItWasLost(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connect()
+	s := c.gated("1", 6)
+	begun := s.beginning()
+	c.steps(2)
+	s.progresses("1", 1, 2)
+	c.lose(s, "post_sse")
+	c.steps(2) // while nobody reads
+	again := c.resume(s.last)
+	again.progresses("1", 3, 4)
+	c.steps(1) // while somebody does
+	again.progresses("1", 5, 5)
+	c.lose(again, "post_sse")
+	c.steps(2) // the last and the answer
+	last := c.resume(again.last)
+	last.progresses("1", 6, 6)
+	last.answered("1")
+
+	// All of it can still be had, from any event on.
+	whole := c.resume(begun)
+	whole.progresses("1", 1, 6)
+	whole.answered("1")
+	rest := c.resume(begun[:len(begun)-1] + "4")
+	rest.progresses("1", 5, 6)
+	rest.answered("1")
+	c.resume(rest.last[:len(rest.last)-1] + "7").ended()
+
+	if got := r.metric("mcphub_streams_resumed_total", "stream", "post_sse", "outcome", "replayed"); got != 5 {
+		t.Errorf("%v streams were resumed", got)
+	}
+	until(t, "the reasons are counted", func() bool {
+		return r.metric("mcphub_streams_closed_total", "stream", "post_sse", "reason", "client")+
+			r.metric("mcphub_streams_closed_total", "stream", "post_sse", "reason", "answered") == 6
+	})
+	if got := r.metric("mcphub_stream_log_bytes"); got < 300 {
+		t.Errorf("%v bytes are kept", got)
+	}
+	if happened := c.happened(); !slices.Contains(happened, "stream_opened post_sse resumed") || !slices.Contains(happened, "stream_closed post_sse: answered") {
+		t.Errorf("noted was %q", happened)
+	}
+	span := ""
+	for _, ended := range r.spans.Ended() {
+		for _, e := range ended.Events() {
+			span += ended.Name() + " " + e.Name + ";"
+		}
+	}
+	if want := "tools/call one__gated mcphub.stream.resumed;"; !strings.HasPrefix(span, want) { // the later ones came when the call had ended
+		t.Errorf("the spans have the events %q", span)
+	}
+	r.conserved(0)
+	c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token)
+	if got := r.metric("mcphub_stream_log_bytes"); got != 0 {
+		t.Errorf("%v bytes are kept for a session that has ended", got)
+	}
+}
+
+func TestAnEventIDOfAnotherSessionOpensNothing(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	mine, theirs := r.connect(), r.connect()
+	s := mine.gated("5", 1)
+	begun := s.beginning()
+	mine.steps(1)
+	s.progresses("5", 1, 1)
+	for _, id := range []string{begun, s.last} {
+		stolen := theirs.resume(id)
+		if m := stolen.message(); string(m.ID) != "5" || !strings.Contains(string(m.Error), "the outcome of the request is not known") {
+			t.Errorf("another session gets %s", m.Encode())
+		}
+		stolen.ended()
+	}
+	mine.steps(1)
+	s.answered("5") // and it was not displaced
+	if got := r.metric("mcphub_streams_resumed_total", "stream", "post_sse", "outcome", "unknown"); got != 2 {
+		t.Errorf("%v ids were unknown", got)
+	}
+}
+
+func TestANewReaderDisplacesTheOlder(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connect()
+	s := c.gated("1", 2)
+	begun := s.beginning()
+	c.steps(1)
+	s.progresses("1", 1, 1)
+	again := c.resume(begun)
+	s.ended()
+	again.progresses("1", 1, 1)
+	c.steps(2)
+	again.progresses("1", 2, 2)
+	again.answered("1")
+	until(t, "the reason is counted", func() bool {
+		return r.metric("mcphub_streams_closed_total", "stream", "post_sse", "reason", "displaced") == 1
+	})
+}
+
+func TestABadLastEventIDIsRefused(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connect()
+	s := c.gated("1", 1)
+	begun := s.beginning()
+	ahead := begun[:len(begun)-1] + "1"
+	for _, headers := range [][]string{{"Last-Event-ID: x"}, {"Last-Event-ID: " + begun + "x"}, {"Last-Event-ID: " + strings.Repeat("1", 5000)},
+		{"Last-Event-ID: " + begun, "Last-Event-ID: " + begun}, {"Last-Event-ID: " + ahead}} {
+		p := c.send(http.MethodGet, "", append([]string{"Mcp-Session-Id: " + c.token}, headers...)...)
+		if e := p.failed(t); p.status != http.StatusBadRequest || e.Code != -32600 || !strings.Contains(e.Message, "Last-Event-ID") {
+			t.Errorf("%.50q: %d %s", headers, p.status, p.body)
+		}
+	}
+	if got := r.metric("mcphub_streams_resumed_total", "outcome", "refused"); got != 5 {
+		t.Errorf("%v refusals were counted", got)
+	}
+	c.steps(2)
+	s.progresses("1", 1, 1)
+	s.answered("1")
+}
+
+func TestAQuestionWaitsForAClientThatComesBack(t *testing.T) {
+	one := stdio(t, "one")
+	one.Isolation = upstream.PerSession
+	r := start(t, setup{specs: []upstream.Spec{one}})
+	c := r.connect()
+	c.tool("one__state", `{}`) // the connection is there
+	s := c.gated("1", 1)
+	begun := s.beginning()
+	c.lose(s, "post_sse")
+	cs := c.live()
+	cs.mu.Lock()
+	out := cs.streams.named[strings.TrimSuffix(begun, ".0")]
+	cs.mu.Unlock()
+	x := newExchange(t.Context(), r.gateway, cs, out)
+	answers := make(chan string, 1)
+	ask := func() {
+		answer, err := x.Ask(t.Context(), jsonMessage("elicitation/create", `{}`))
+		answers <- fmt.Sprint(string(answer), err)
+	}
+	go ask()
+	until(t, "the question waits", func() bool { return c.asks() == 1 && len(out.answers()) == 1 })
+	s = c.resume(begun)
+	m := s.message()
+	if status := c.answers(m, `"result":{"a":1}`); m.Method != "elicitation/create" || status != http.StatusAccepted {
+		t.Errorf("asked %s, answered %d", m.Encode(), status)
+	}
+	if got := <-answers; got != `{"a":1}<nil>` {
+		t.Errorf("the answer is %s", got)
+	}
+	// A stream that is there comes before one that may come back.
+	c.lose(s, "post_sse")
+	listening := c.listen()
+	go ask()
+	c.answers(listening.message(), `"result":{"b":2}`)
+	if got := <-answers; got != `{"b":2}<nil>` {
+		t.Errorf("the answer is %s", got)
+	}
+	c.steps(2)
+}
+
+func TestAListenerHearsWhatItMissed(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connect()
+	other := c.listen()
+	s := c.listen()
+	begun := s.beginning()
+	c.lose(other, "get_sse")
+	hear := func(s *reader, want string) {
+		t.Helper()
+		if m := s.message(); m.Method != want {
+			t.Errorf("heard %s, want %s", m.Encode(), want)
+		}
+	}
+	r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
+	hear(s, "notifications/tools/list_changed")
+	c.lose(s, "get_sse")
+	r.gateway.ListChanged([]catalog.Kind{catalog.Prompts})
+	r.gateway.ListChanged([]catalog.Kind{catalog.Resources})
+	if got := r.dropped("no_stream"); got != 0 {
+		t.Errorf("%v notifications were dropped", got)
+	}
+	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it has no stream open") {
+		t.Errorf("a question of no call: %v", err) // would wait for somebody who may never come
+	}
+	again := c.resume(s.last)
+	hear(again, "notifications/prompts/list_changed")
+	hear(again, "notifications/resources/list_changed")
+	r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
+	hear(again, "notifications/tools/list_changed")
+	if len(again.events) != 0 {
+		t.Error("something was heard twice")
+	}
+	// A client that has forgotten where it was begins anew.
+	unknown := "ABCDEFGH" + begun[epochLength:]
+	if e, _ := c.resume(unknown).any(); e.comment != "stream of session "+c.id {
+		t.Errorf("an unknown stream begins with %+v", e)
+	}
+}
+
+func TestOnlySoManyLostListenersAreRemembered(t *testing.T) {
+	r := start(t, setup{})
+	c := r.connect()
+	for range 3 * maxStreams {
+		s := c.listen()
+		s.beginning()
+		c.lose(s, "get_sse")
+	}
+	until(t, "the last is detached", func() bool { return !c.live().log().listening() })
+	l := c.live().log()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.gets) != maxStreams || len(l.named) != maxStreams {
+		t.Errorf("%d streams are remembered", len(l.gets))
+	}
+}
+
+func TestARestartLeavesNoRequestWithoutAnAnswer(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sessions")
+	open := func() *rig {
+		store, err := persist.OpenDir(dir, persist.DirConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return start(t, setup{store: store, specs: []upstream.Spec{stdio(t, "one")}})
+	}
+	r := open()
+	c := r.connect()
+	s := c.gated(`"a.b\u00e9"`, 1)
+	begun := s.beginning()
+	c.lose(s, "post_sse")
+	r.stop()
+
+	r = open()
+	c = &peer{rig: r, token: c.token, id: c.id}
+	again := c.resume(begun)
+	m := again.message()
+	if want := `{"code":-32603,"message":"the outcome of the request is not known: the hub was restarted, or what it kept is gone"}`; string(m.Error) != want || string(m.ID) != `"a.b\u00e9"` {
+		t.Errorf("the answer is %s", m.Encode())
+	}
+	again.ended()
+	next := c.gated("1", 0)
+	if strings.HasPrefix(next.beginning(), begun[:epochLength]) {
+		t.Error("the ids of events may come again")
+	}
+	c.steps(1)
+	next.answered("1")
+}
+
+func TestWhatWasLostForTooLongIsForgotten(t *testing.T) {
+	never := upstream.Spec{Name: "never", Command: "never"} // lists wait for it
+	inBubble(t, setup{specs: []upstream.Spec{never}}, func(t *testing.T, r *rig, _ *pipes) {
+		c := r.connect()
+		s := c.open(http.MethodPost, request("1", "tools/list", `{}`))
+		begun := s.beginning()
+		s.cancel()
+		time.Sleep(5*time.Minute + 4*time.Second) // the answer came after five seconds
+		synctest.Wait()
+		again := c.resume(begun)
+		again.answered("1")
+		time.Sleep(5*time.Minute + time.Second)
+		synctest.Wait()
+		if got := r.metric("mcphub_stream_log_bytes"); got != 0 {
+			t.Errorf("%v bytes are kept", got)
+		}
+		again = c.resume(begun)
+		if m := again.message(); !strings.Contains(string(m.Error), "not known") {
+			t.Errorf("the answer is %s", m.Encode())
+		}
+		again.ended()
+	})
+}
+
+func TestOlderClientsGetIDsButNoEmptyEvents(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	for _, version := range []string{"2025-06-18", "2025-03-26", "2024-11-05"} {
+		c := r.connectWith(strings.Replace(initializeBody, "2025-11-25", version, 1))
+		s := c.gated("1", 2)
+		if e, _ := s.any(); e.comment != "keep-alive" {
+			t.Errorf("%s: the stream begins with %+v", version, e)
+		}
+		c.steps(1)
+		s.progresses("1", 1, 1)
+		c.lose(s, "post_sse")
+		c.steps(2)
+		again := c.resume(s.last)
+		again.progresses("1", 2, 2)
+		again.answered("1")
+		listening := c.listen()
+		r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
+		if listening.message(); listening.last == "" {
+			t.Errorf("%s: an event has no id", version)
+		}
+		if len(s.primed)+len(again.primed)+len(listening.primed) > 0 {
+			t.Errorf("%s: there is an event without a message", version)
+		}
+		// Without an id nobody can come back, and nothing waits for them.
+		deaf := c.listen()
+		c.lose(listening, "get_sse")
+		c.lose(deaf, "get_sse")
+		until(t, "only the one that knows an id is remembered", func() bool {
+			l := c.live().log()
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return len(l.gets) == 1
+		})
+	}
+}
+
+func TestALongRequestIDMakesNoEventIDs(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connect()
+	id := `"` + strings.Repeat("x", maxEventRequests) + `"`
+	p := c.call(id, "tools/call", `{"name":"one__work","arguments":{"steps":2},"_meta":{"progressToken":1}}`)
+	if len(p.events) != 3 || p.primed != "" || strings.Join(p.ids, "") != "" || string(p.answer(t).ID) != id {
+		t.Errorf("answered with %q", p.body)
+	}
+}
+
+func TestDeleteAnswersACallThatWaitsForTheClient(t *testing.T) {
+	web := newWeb(t)
+	r := start(t, setup{specs: []upstream.Spec{web.spec("web"), stdio(t, "one")}})
+	c := r.connect()
+	first := c.open(http.MethodPost, request("1", "tools/call", `{"name":"web__elicit"}`))
+	begun := first.beginning()
+	first.message()
+	resumed := c.resume(begun)
+	resumed.message()
+	second := c.open(http.MethodPost, request("2", "tools/call", `{"name":"web__elicit"}`))
+	second.message()
+	lost := c.gated("3", 1)
+	lost.beginning()
+	c.lose(lost, "post_sse")
+	listening := c.listen()
+	began := time.Now()
+	if p := c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusNoContent {
+		t.Errorf("DELETE: %d", p.status)
+	}
+	for _, s := range []*reader{resumed, second} {
+		if m := s.message(); !strings.Contains(string(m.Encode()), "the session has ended: client_delete") { // the server may say it first
+			t.Errorf("the call was answered with %s", m.Encode())
+		}
+		s.ended()
+	}
+	listening.ended()
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if got := r.metric("mcphub_stream_log_bytes"); got != 0 {
+		t.Errorf("%v bytes are kept", got)
+	}
+}
+
+func TestAHubThatDrainsSaysWhenToComeBack(t *testing.T) {
+	r := start(t, setup{})
+	for version, want := range map[string]bool{"2025-11-25": true, "2025-06-18": false} {
+		s := r.connectWith(strings.Replace(initializeBody, "2025-11-25", version, 1)).listen()
+		defer func() {
+			last := ""
+			for e := range s.events {
+				last = e.comment
+			}
+			if (last == "retry 1000") != want {
+				t.Errorf("%s: the stream ends with %q", version, last)
+			}
+		}()
+	}
+	r.gateway.Drain()
+}
+
+// Sessions with many calls at once lose their connections at random and come
+// back. Each stream brings all of its events once, in order, and no other's.
+func TestStreamsThatBreakNeverMix(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}, untraced: true})
+	var wg sync.WaitGroup
+	resumes := make(chan int, 256)
+	for session := range 3 {
+		c := r.connect()
+		for call := range 8 {
+			wg.Go(func() {
+				total := 0
+				for round := range 12 {
+					total += c.broken(call*100+round, session, []string{"one", "two"}[round%2])
+				}
+				resumes <- total
+			})
+		}
+	}
+	wg.Wait()
+	close(resumes)
+	total := 0
+	for n := range resumes {
+		total += n
+	}
+	if total < 100 {
+		t.Errorf("only %d streams broke", total)
+	}
+	r.conserved(0)
+}
+
+// broken makes a call over connections that break, and returns how many did.
+func (c *peer) broken(id, session int, server string) (resumes int) {
+	const steps = 25
+	token := fmt.Sprintf(`"%d of %d"`, id, session)
+	s := c.open(http.MethodPost, request(fmt.Sprint(id), "tools/call",
+		fmt.Sprintf(`{"name":"%s__work","arguments":{"steps":%d,"session":%d},"_meta":{"progressToken":%s}}`, server, steps, session, token)))
+	defer func() { s.cancel() }()
+	for i := 1; i <= steps+1; i++ {
+		m := s.message()
+		want := fmt.Sprintf(`{"progressToken":%s,"progress":%d,"of":{"steps":%d,"session":%d}}`, token, i, steps, session)
+		switch {
+		case i > steps && (string(m.ID) != fmt.Sprint(id) || m.Result == nil):
+			c.t.Errorf("the answer to %d of %d is %s", id, session, m.Encode())
+			return resumes
+		case i <= steps && string(m.Params) != want:
+			c.t.Errorf("%d of %d: heard %s, want %s", id, session, m.Params, want)
+			return resumes
+		}
+		if i <= steps && rand.N(8) == 0 {
+			last := s.last
+			if rand.N(2) == 0 { // otherwise the new connection displaces the old one
+				s.cancel()
+			}
+			old := s
+			s = c.resume(last)
+			old.cancel()
+			resumes++
+		}
+	}
+	s.ended()
+	return resumes
+}
+
+func TestASlowReaderAloneLosesMessages(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c, other := r.connect(), r.connect()
+	s := c.gated("1", 1)
+	begun := s.beginning()
+	c.lose(s, "post_sse")
+	cs := c.live()
+	l := cs.log()
+	l.mu.Lock()
+	lost := l.named[strings.TrimSuffix(begun, ".0")]
+	l.mu.Unlock()
+	x := newExchange(t.Context(), r.gateway, cs, lost)
+	for range 2 * 1024 {
+		x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
+	}
+	if got := r.dropped("slow_reader"); got != 1024 {
+		t.Errorf("%v messages were dropped, want what is beyond the bound", got)
+	}
+	c.workOne(2, 3, `{"steps":3}`) // another call of the same session
+	other.workOne(2, 3, `{"steps":3}`)
+	c.steps(2) // the progress does not fit, the answer does
+	again := c.resume(begun)
+	for range 1024 {
+		again.message()
+	}
+	again.answered("1")
+	if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.State != session.Ready {
+		t.Errorf("the session is %+v: %v", info, err)
+	}
+}
