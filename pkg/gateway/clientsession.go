@@ -35,6 +35,8 @@ type clientSession struct {
 	asks    map[jsonrpc.ID]chan jsonrpc.Message
 	asked   int64
 
+	taskOwners map[string]string // servers by the ids of the tasks they keep for the client
+
 	listening    bool
 	rootsAsked   bool
 	askingRoots  bool

@@ -37,6 +37,9 @@ func (g *Gateway) toModern(method string, m jsonrpc.Message) jsonrpc.Message {
 			edits = append(edits, jsonrpc.Edit{Name: "_meta", Value: meta})
 		}
 	}
+	if method == "tools/list" {
+		m.Result = upstream.WithoutTaskSupport(m.Result)
+	}
 	if kind, cached := cacheable[method]; cached {
 		hint := g.hint(kind)
 		if fields[1] == nil {

@@ -191,6 +191,9 @@ func (g *Gateway) capabilities() json.RawMessage {
 			subscribe = true
 		}
 	}
+	if tasks := g.taskCapability(); tasks != nil {
+		caps["tasks"] = tasks
+	}
 	caps["resources"] = json.RawMessage(`{"subscribe":` + strconv.FormatBool(subscribe) + `,"listChanged":true}`)
 	b, _ := json.Marshal(caps)
 	return b
@@ -199,7 +202,7 @@ func (g *Gateway) capabilities() json.RawMessage {
 // transparentCapabilities passes on what the only server said. Tasks are left
 // out where all clients share a connection: the server could not tell theirs apart.
 func (g *Gateway) transparentCapabilities(init upstream.Initialized) json.RawMessage {
-	if !g.only.Isolated() {
+	if !keepsTasks(g.only) {
 		if caps, err := jsonrpc.Rewrite(init.Capabilities, jsonrpc.Edit{Name: "tasks"}); err == nil {
 			return caps
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -26,6 +27,9 @@ func (g *Gateway) route(ctx context.Context, cs *clientSession, x *exchange, m j
 		return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
 	case "logging/setLevel":
 		return c.setLevel(ctx, m)
+	}
+	if g.only == nil && strings.HasPrefix(m.Method, "tasks/") {
+		return c.tasks(ctx, m)
 	}
 	return g.dispatch(ctx, c, m)
 }
@@ -50,7 +54,19 @@ func (c legacyCall) call(ctx context.Context, server *upstream.Server, req upstr
 	if !server.Isolated() {
 		req.Sink = shared{c.x}
 	}
-	return link.Call(ctx, req)
+	if !asksForTask(req) {
+		return link.Call(ctx, req)
+	}
+	if !keepsTasks(server) { // and has said so; then the call is one like others
+		if req.Params, err = jsonrpc.Rewrite(req.Params, jsonrpc.Edit{Name: "task"}); err != nil {
+			return jsonrpc.Message{}, invalidParams(err)
+		}
+	}
+	response, err := link.Call(ctx, req)
+	if err == nil {
+		c.learnTask(server, response)
+	}
+	return response, err
 }
 
 func errUnconfigured() error {

@@ -340,6 +340,9 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	if err == nil && req.Method == string(mcp.MethodToolsList) && c.mirrors() {
 		response = c.withoutPoison(ctx, response)
 	}
+	if err == nil && req.Method == string(mcp.MethodToolsList) && c.many {
+		response.Result = WithoutTaskSupport(response.Result)
+	}
 	op.end(response, err)
 	return response, err
 }

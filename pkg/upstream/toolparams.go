@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -140,10 +141,7 @@ func (c *Conn) withoutPoison(ctx context.Context, response jsonrpc.Message) json
 	if len(kept) == len(tools) {
 		return response
 	}
-	list, err := json.Marshal(kept)
-	if err != nil {
-		return response
-	}
+	list := append(append([]byte{'['}, bytes.Join(rawBytes(kept), []byte{','})...), ']') // json.Marshal would compact them
 	if result, err := jsonrpc.Rewrite(response.Result, jsonrpc.Edit{Name: "tools", Value: list}); err == nil {
 		response.Result = result
 	}
