@@ -58,7 +58,7 @@ func (g *Gateway) respond(w http.ResponseWriter, r *http.Request, s *stream, lis
 		}
 	}
 	f := &feed{g: g, s: s, rd: rd, events: g.startEvents(w, streamPost), beat: beat}
-	f.events.end(f.begin(r, silent))
+	f.end(f.begin(r, silent))
 }
 
 // finishAtOnce writes answers before which nothing was said.
@@ -152,6 +152,12 @@ func (f *feed) flush() string {
 		f.s.wrote(f.rd, e)
 	}
 	return ""
+}
+
+// end lets go of the stream and then of the connection.
+func (f *feed) end(why string) {
+	f.s.detach(f.rd)
+	f.events.end(why)
 }
 
 // keepAlive keeps the connection from looking dead, and finds out whether it is.

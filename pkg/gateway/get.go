@@ -112,7 +112,7 @@ func (g *Gateway) follow(w http.ResponseWriter, cs *clientSession, s *stream, rd
 	if f.events.comment(hello) { // the headers go out with the first bytes
 		why = run(f)
 	}
-	f.events.end(why)
+	f.end(why)
 	g.cfg.Sessions.Note(cs.id, session.EventStreamClosed, s.kind+": "+why)
 }
 

@@ -460,33 +460,6 @@ func (c *peer) listen() *reader {
 	return s
 }
 
-// beginning returns the id of the event that begins the stream.
-func (s *reader) beginning() string {
-	s.t.Helper()
-	select {
-	case id := <-s.primed:
-		return id
-	case <-time.After(patience):
-		s.t.Fatal("no event without a message came on the stream")
-		return ""
-	}
-}
-
-// lose breaks the connection of the stream, and waits until the hub has
-// noticed.
-func (c *peer) lose(s *reader, stream string) {
-	c.t.Helper()
-	active := c.metric("mcphub_streams_active", "stream", stream)
-	s.cancel()
-	until(c.t, "the hub has noticed", func() bool { return c.metric("mcphub_streams_active", "stream", stream) < active })
-}
-
-// resume goes on with the stream after the event with that id.
-func (c *peer) resume(id string) *reader {
-	c.t.Helper()
-	return c.open(http.MethodGet, "", "Last-Event-ID: "+id)
-}
-
 // any returns the next thing on the stream.
 func (s *reader) any() (event, bool) {
 	s.t.Helper()

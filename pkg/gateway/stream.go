@@ -189,11 +189,12 @@ func (s *stream) detach(rd *outlet) {
 		l.settle()
 		return
 	}
-	l.trim(s)
+	l.shed(0, 0)
 	for l.over(0, 0) && len(s.entries) > 0 && !s.entries[0].answer { // a reader so slow that it left more than is kept
 		s.remove(0)
 		l.tel.dropped("slow_reader")
 	}
+	l.trim(s)
 	if s.kind == streamGet {
 		l.lose()
 	}
