@@ -271,11 +271,29 @@ func (cs *clientSession) notified(ctx context.Context, m jsonrpc.Message) {
 		if m.Method == "notifications/roots/list_changed" {
 			cs.learnRoots(true)
 		}
+		if cs.g.only != nil && upstream.MethodLabel(m.Method) == upstream.Other {
+			cs.connect(ctx, cs.g.only)
+		}
 		cs.eachLink(func(l *upstream.Link) {
+			if cs.g.only == nil && !l.Isolated() {
+				return // it cannot be told for which of the servers it is
+			}
 			if err := l.Notify(ctx, m.Method, m.Params); err != nil {
 				cs.g.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", err)
 			}
 		})
+	}
+}
+
+// connect makes the session's connection to a server, so that there is something
+// to send a notification over.
+func (cs *clientSession) connect(ctx context.Context, server *upstream.Server) {
+	link, err := cs.link(server)
+	if err == nil {
+		err = link.Connect(ctx)
+	}
+	if err != nil {
+		cs.g.log.DebugContext(ctx, "a notification has nowhere to go", "session", cs.id, "upstream", server.Name(), "err", err)
 	}
 }
 

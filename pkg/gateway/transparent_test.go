@@ -77,3 +77,19 @@ func TestATransparentHubWithoutItsServerSaysSo(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatTheHubDoesNotKnowOfPassesATransparentOne(t *testing.T) {
+	for _, isolation := range []upstream.Isolation{upstream.Shared, upstream.PerSession} {
+		t.Run(string(isolation), func(t *testing.T) {
+			web := newWeb(t)
+			spec := web.spec("web")
+			spec.Isolation = isolation
+			r := start(t, setup{specs: []upstream.Spec{spec}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
+			c := r.connect()
+			if p := c.post(`{"jsonrpc":"2.0","method":"custom/note","params":{"x": 1}}`); p.status != 202 {
+				t.Fatalf("answered %d %s", p.status, p.body)
+			}
+			until(t, "the server has the notification", func() bool { return len(web.seen("POST", "custom/note")) == 1 })
+		})
+	}
+}

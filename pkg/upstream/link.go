@@ -90,10 +90,10 @@ func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 }
 
 // Notify sends a notification to the server if the Link has a connection of
-// its own, or if requests stand alone there; one that everybody shares is not
-// for one client to speak on.
+// its own, or if requests stand alone there. On one that everybody shares one
+// client cannot speak for all, so only what is no part of MCP goes there.
 func (l *Link) Notify(ctx context.Context, method string, params json.RawMessage) error {
-	if l.stateless() {
+	if l.stateless() || (!l.Isolated() && MethodLabel(method) == Other) {
 		c, err := l.server.ready(ctx)
 		if err != nil {
 			return err
