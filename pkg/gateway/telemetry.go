@@ -196,7 +196,8 @@ func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Mess
 
 // callerFaults are the codes that are no error of the server, semantic
 // conventions for MCP, error.type on SERVER spans.
-var callerFaults = map[int]bool{-32700: true, -32600: true, -32601: true, -32602: true, -32002: true}
+var callerFaults = map[int]bool{-32700: true, -32600: true, -32601: true, -32602: true, -32002: true,
+	-32020: true, -32021: true, -32022: true}
 
 // end finishes the span and records the duration. err is a refusal of the hub
 // or the reason why there is no response.
