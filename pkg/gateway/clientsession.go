@@ -367,13 +367,15 @@ func (cs *clientSession) log() *streamLog {
 
 // ask sends a question of a server to the client, under an id of the hub's, and
 // waits for the answer.
-func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(jsonrpc.Message) string) (json.RawMessage, error) {
+func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(jsonrpc.Message) string) (result json.RawMessage, err error) {
 	id, reply := cs.expect()
 	if reply == nil {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many questions wait for the client's answer")
 	}
 	defer cs.unexpect(id)
 	m.ID = id
+	ctx, span := cs.g.tel.startAsk(ctx, cs, &m)
+	defer func() { cs.g.tel.endAsk(span, err) }()
 	if reason := send(m); reason != "" {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", unreachable[reason])
 	}

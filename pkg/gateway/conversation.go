@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -37,6 +38,8 @@ type conversation struct {
 	quiet   *time.Timer // collects the questions that come together
 	expiry  *time.Timer // of a parked conversation
 	final   *outcome    // what the call came to while it was parked
+
+	spent atomic.Int64 // ns, of the call
 }
 
 // round is one HTTP request of a conversation.
@@ -117,6 +120,9 @@ func (c *conversation) tell() {
 	}
 	response = c.g.toModern(c.method, response)
 	response.ID = r.id
+	if c.rounds == 0 { // otherwise it waited for the client, too
+		r.op.spent.Store(c.spent.Load())
+	}
 	r.op.endFor(r.ctx, cause, response, out.err)
 	if errors.Is(cause, errClientCancelled) {
 		r.out.answer(nil)
@@ -153,7 +159,7 @@ func (c *conversation) forward(ctx context.Context, server *upstream.Server, req
 	if err := b.raiseLevel(ctx, server, c.about.logLevel); err != nil {
 		c.g.log.DebugContext(ctx, "a server was not told the log level", "upstream", server.Name(), "err", err)
 	}
-	req.Modern, req.Header, req.Sink = true, c.about.params, c
+	req.Modern, req.Header, req.Sink, req.Spent = true, c.about.params, c, &c.spent
 	return b.link.Call(ctx, req)
 }
 
@@ -186,6 +192,7 @@ func (c *conversation) Notify(m jsonrpc.Message) {
 		return
 	}
 	c.g.tel.messages.Add(upstream.Out, m)
+	c.round.op.said(m.Method)
 }
 
 // wantsLog reports whether the request asked for log messages like m,

@@ -16,6 +16,7 @@ type exchange struct {
 	cs   *clientSession
 	call context.Context //nolint:containedctx // ends with the call
 	out  *stream
+	op   *operation // nil: not measured
 }
 
 func newExchange(call context.Context, g *Gateway, cs *clientSession, out *stream) *exchange {
@@ -30,6 +31,8 @@ func (x *exchange) Notify(m jsonrpc.Message) {
 	}
 	if reason := x.put(m, orKept); reason != "" {
 		x.g.tel.dropped(reason)
+	} else if x.op != nil {
+		x.op.said(m.Method)
 	}
 }
 

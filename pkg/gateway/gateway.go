@@ -55,6 +55,8 @@ type Config struct {
 	Logger         *slog.Logger                  // default: discard
 	TracerProvider trace.TracerProvider          // default: no-op
 	Propagator     propagation.TextMapPropagator // nil: tracing is off
+	TraceParent    TraceParent                   // default: ParentRemote
+	Baggage        []string                      // keys of baggage that go on to servers; default: none
 	Registerer     prometheus.Registerer         // default: metrics are not exported
 }
 

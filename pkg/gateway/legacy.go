@@ -51,6 +51,9 @@ func (c legacyCall) call(ctx context.Context, server *upstream.Server, req upstr
 		return jsonrpc.Message{}, err
 	}
 	req.Sink = c.x
+	if c.x.op != nil {
+		req.Spent = &c.x.op.spent
+	}
 	if !server.Isolated() {
 		req.Sink = shared{c.x}
 	}

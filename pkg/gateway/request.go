@@ -46,6 +46,7 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 	}
 	out.belongs(op.span)
 	x := newExchange(ctx, g, cs, out)
+	x.op = op
 	g.running.Go(func() {
 		defer release()
 		response, err := g.routeOrRecover(ctx, cs, x, m)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -19,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -26,6 +28,8 @@ import (
 type telemetry struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
+	parent     TraceParent
+	baggage    []string // members that go further
 
 	duration *prometheus.HistogramVec // s, one operation
 	inFlight prometheus.Gauge         // requests
@@ -34,6 +38,8 @@ type telemetry struct {
 	closed   *prometheus.CounterVec   // streams, by stream and reason
 	resumed  *prometheus.CounterVec   // by stream and outcome
 	logBytes prometheus.Gauge         // kept on streams
+	outcomes *prometheus.CounterVec   // requests, by method and fault
+	overhead *prometheus.HistogramVec // s, by method
 	messages *upstream.Messages
 	lookup   func(method, name string) bool
 }
@@ -46,6 +52,7 @@ func newTelemetry(cfg Config) *telemetry {
 	f := promauto.With(cfg.Registerer)
 	t := &telemetry{
 		tracer: tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway"), propagator: cfg.Propagator,
+		parent: cfg.TraceParent, baggage: cfg.Baggage,
 		duration: upstream.NewOperationHistogram(cfg.Registerer, "mcp_server_operation_duration_seconds",
 			"Time from receiving a message of a client to the answer."),
 		inFlight: upstream.NewInFlight(cfg.Registerer, "downstream"),
@@ -58,6 +65,11 @@ func newTelemetry(cfg Config) *telemetry {
 			Help: "Requests of clients to go on with a stream after a Last-Event-ID, by what became of them."}, []string{"stream", "outcome"}),
 		logBytes: f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_stream_log_bytes",
 			Help: "Messages kept for clients that may come back for them."}),
+		outcomes: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_operations_total",
+			Help: "Requests of clients, by whose doing it is how they ended."}, []string{"mcp_method_name", "fault"}),
+		overhead: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcphub_proxy_overhead_seconds",
+			Help:    "Part of the time of a forwarded request that went by in the hub.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1}}, []string{"mcp_method_name"}),
 		drops: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_notifications_dropped_total",
 			Help: "Notifications that reached no client."}, []string{"reason"}),
 		lookup: func(method, name string) bool {
@@ -68,6 +80,11 @@ func newTelemetry(cfg Config) *telemetry {
 			}
 			return ok
 		},
+	}
+	for _, method := range upstream.Requests() {
+		for _, fault := range upstream.Faults() {
+			t.outcomes.WithLabelValues(method, string(fault))
+		}
 	}
 	for _, s := range []string{streamGet, streamPost, streamSubscription} {
 		t.streams.WithLabelValues(s)
@@ -99,6 +116,7 @@ type operation struct {
 	start                 time.Time
 	method, tool, version string
 	request               bool
+	spent                 atomic.Int64 // ns, that the request waited for others than the hub
 }
 
 // startServe begins the SERVER span of a message. Its parent is the context in
@@ -121,14 +139,15 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	if op.request {
 		t.inFlight.Inc()
 	}
+	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 	if t.propagator != nil {
-		ctx = t.extract(ctx, r, m)
+		ctx, options = t.extract(ctx, r, m, options)
 	}
 	name := op.method
 	if target != "" {
 		name += " " + target
 	}
-	ctx, op.span = t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer)) //nolint:spancheck // ended by operation.end
+	ctx, op.span = t.tracer.Start(ctx, name, options...) //nolint:spancheck // ended by operation.end
 	if op.span.IsRecording() {
 		op.span.SetAttributes(serveAttributes(r, version, target, m)...)
 		op.session(sessionID)
@@ -176,29 +195,6 @@ func (o *operation) session(id string) {
 	}
 }
 
-// extract finds the remote parent of a message.
-func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Message) context.Context {
-	carrier := propagation.MapCarrier{}
-	if meta, err := jsonrpc.Fields(m.Params, "_meta"); err == nil && meta[0] != nil {
-		for _, key := range []string{"traceparent", "tracestate", "baggage"} {
-			if v, ok := jsonrpc.StringField(meta[0], key); ok {
-				carrier.Set(key, v)
-			}
-		}
-	}
-	if carrier["traceparent"] != "" {
-		if remote := t.propagator.Extract(ctx, carrier); trace.SpanContextFromContext(remote).IsValid() {
-			return remote
-		}
-	}
-	return t.propagator.Extract(ctx, propagation.HeaderCarrier(r.Header))
-}
-
-// callerFaults are the codes that are no error of the server, semantic
-// conventions for MCP, error.type on SERVER spans.
-var callerFaults = map[int]bool{-32700: true, -32600: true, -32601: true, -32602: true, -32002: true,
-	-32020: true, -32021: true, -32022: true}
-
 // end finishes the span and records the duration. err is a refusal of the hub
 // or the reason why there is no response.
 func (o *operation) end(ctx context.Context, response jsonrpc.Message, err error) {
@@ -210,8 +206,8 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	if o.request {
 		o.tel.inFlight.Dec()
 	}
-	refusal, refused := errors.AsType[*jsonrpc.Error](err)
-	if refused {
+	fault := faultOf(response, err, cause)
+	if refusal, refused := errors.AsType[*jsonrpc.Error](err); refused {
 		response, err = jsonrpc.NewError("", refusal), nil
 	}
 	kind := upstream.ErrorType(response, err)
@@ -220,9 +216,12 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	}
 	if code, cerr := strconv.Atoi(kind); cerr == nil {
 		o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
-		if callerFaults[code] {
+		if upstream.IsCallerFault(code) {
 			kind = ""
 		}
+	}
+	if o.span.IsRecording() {
+		o.span.SetAttributes(attribute.String("mcphub.fault", string(fault)))
 	}
 	if kind != "" && o.span.IsRecording() {
 		text := kind
@@ -235,5 +234,53 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 		o.span.SetStatus(codes.Error, text)
 	}
 	o.span.End()
-	upstream.Observe(ctx, o.tel.duration.WithLabelValues(o.method, o.tool, upstream.BoundErrorType(kind), "tcp", o.version), time.Since(o.start))
+	took := time.Since(o.start)
+	upstream.Observe(ctx, o.tel.duration.WithLabelValues(o.method, o.tool, upstream.BoundErrorType(kind), "tcp", o.version), took)
+	if !o.request {
+		return
+	}
+	o.tel.outcomes.WithLabelValues(o.method, string(fault)).Inc()
+	if spent := o.spent.Load(); spent > 0 {
+		o.tel.overhead.WithLabelValues(o.method).Observe((took - time.Duration(spent)).Seconds())
+	}
+}
+
+// said notes a notification that goes to the client before the answer.
+func (o *operation) said(method string) {
+	if o.span.IsRecording() {
+		o.span.AddEvent("mcp.notification", trace.WithAttributes(semconv.McpMethodNameKey.String(upstream.MethodLabel(method))))
+	}
+}
+
+// faultOf says whose doing the outcome of a request is.
+func faultOf(response jsonrpc.Message, err, cause error) upstream.Fault {
+	ended, isEnd := errors.AsType[endedError](cause)
+	switch {
+	case errors.Is(cause, errClientCancelled), isEnd && ended.reason == session.ClientDelete:
+		return upstream.FaultClient
+	case isEnd:
+		return upstream.FaultHub
+	}
+	return upstream.FaultOf(response, err)
+}
+
+// startAsk begins the CLIENT span of a question to a client, and puts it into
+// the question.
+func (t *telemetry) startAsk(ctx context.Context, cs *clientSession, m *jsonrpc.Message) (context.Context, trace.Span) {
+	ctx, span := t.tracer.Start(ctx, upstream.MethodLabel(m.Method), trace.WithSpanKind(trace.SpanKindClient))
+	if span.IsRecording() {
+		span.SetAttributes(semconv.McpMethodNameKey.String(clip(m.Method)), semconv.JSONRPCRequestID(string(m.ID)), semconv.NetworkTransportTCP,
+			semconv.McpSessionID(cs.id), semconv.McpProtocolVersion(cs.opened.ProtocolVersion))
+	}
+	m.Params = upstream.InjectMeta(ctx, t.propagator, m.Params)
+	return ctx, span
+}
+
+func (t *telemetry) endAsk(span trace.Span, err error) {
+	if err != nil && span.IsRecording() {
+		e := jsonrpc.AsError(err)
+		span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(e.Code)), semconv.RPCResponseStatusCode(strconv.Itoa(e.Code)))
+		span.SetStatus(codes.Error, clip(e.Message))
+	}
+	span.End()
 }

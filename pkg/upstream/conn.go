@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -78,6 +79,7 @@ type call struct {
 	token json.RawMessage // the caller's progress token, nil if there is none
 	reply chan jsonrpc.Message
 
+	span   trace.SpanContext      // of the call
 	header http.Header            // of a modern request by HTTP
 	acked  chan<- json.RawMessage // of a stream of changes: gets what the server agreed to; it is no call
 }
@@ -269,12 +271,15 @@ func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, notifyTimeout, ErrTimeout)
 	defer cancel()
+	ctx, span := c.tel.startNotify(ctx, c, method)
 	m := jsonrpc.Message{Method: method, Params: c.tel.inject(ctx, params)}
 	c.tel.messages.Add(Out, m)
-	if err := c.wire.send(ctx, m.Encode(), c.standard(method)); err != nil {
-		return serverError(c.spec.Name, err)
+	err := c.wire.send(ctx, m.Encode(), c.standard(method))
+	if err != nil {
+		err = serverError(c.spec.Name, err)
 	}
-	return nil
+	endSpan(span, ErrorType(jsonrpc.Message{}, err), err)
+	return err
 }
 
 const (
@@ -297,6 +302,11 @@ type Request struct {
 	Modern bool
 	Header http.Header // Mcp-Param-* headers of the caller that the hub does not know
 
+	// Spent, if set, grows by the time that the call waits for others than the
+	// hub, in ns.
+	Spent *atomic.Int64
+
+	attempt  int       // at the same request; the first is 0
 	identity *Identity // of the caller, where several share the connection
 	stamped  bool      // gets the _meta of a modern request from the hub
 }
@@ -318,6 +328,9 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	cl := c.begin(&call{sink: req.Sink})
 	defer c.end(cl)
 	ctx, op := c.tel.startCall(ctx, c, cl.id, req)
+	c.mu.Lock()
+	cl.span = op.span.SpanContext()
+	c.mu.Unlock()
 	params, err := c.prepare(ctx, cl, req)
 	if err == nil && (req.stamped || c.modern()) {
 		cl.header, err = c.mirror(ctx, req, params)
@@ -328,7 +341,9 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	}
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
 	c.tel.messages.Add(Out, m)
+	sent := time.Now()
 	response, err := c.wire.call(ctx, cl, m.Encode())
+	req.spend(sent)
 	if err == nil {
 		c.tel.messages.Add(In, response)
 	} else {
@@ -345,6 +360,13 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	}
 	op.end(response, err)
 	return response, err
+}
+
+// spend notes the time since then.
+func (r Request) spend(since time.Time) {
+	if r.Spent != nil {
+		r.Spent.Add(int64(time.Since(since)))
+	}
 }
 
 // unknownMethod recognizes how some servers refuse a method that they do not

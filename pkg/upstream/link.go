@@ -76,6 +76,7 @@ func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 		c, err := l.connection(ctx)
 		var response jsonrpc.Message
 		if err == nil {
+			req.attempt = attempt
 			response, err = c.Call(ctx, req)
 		}
 		if c != nil && attempt == 0 && errors.Is(err, ErrSessionGone) && !errors.Is(err, ErrLost) {

@@ -27,7 +27,7 @@ func (c *Conn) prepare(ctx context.Context, cl *call, req Request) (json.RawMess
 		return nil, err
 	}
 	edits := make([]jsonrpc.Edit, 0, 8)
-	edits = c.tel.traceEdits(ctx, edits)
+	edits = traceEdits(ctx, c.tel.propagator, edits)
 	if token := meta[0]; token != nil {
 		c.mu.Lock()
 		cl.token = append(json.RawMessage(nil), token...)
@@ -107,12 +107,12 @@ func withoutTasks(extensions json.RawMessage) json.RawMessage {
 
 // traceEdits puts the span of ctx into _meta, see SEP-414. What the caller sent
 // there does not go further.
-func (t *telemetry) traceEdits(ctx context.Context, edits []jsonrpc.Edit) []jsonrpc.Edit {
-	if t.propagator == nil || !trace.SpanContextFromContext(ctx).IsValid() {
+func traceEdits(ctx context.Context, p propagation.TextMapPropagator, edits []jsonrpc.Edit) []jsonrpc.Edit {
+	if p == nil || !trace.SpanContextFromContext(ctx).IsValid() {
 		return edits
 	}
 	carrier := propagation.MapCarrier{}
-	t.propagator.Inject(ctx, carrier)
+	p.Inject(ctx, carrier)
 	for _, key := range []string{"traceparent", "tracestate", "baggage"} {
 		e := jsonrpc.Edit{Name: key}
 		if v := carrier.Get(key); v != "" {
@@ -126,7 +126,13 @@ func (t *telemetry) traceEdits(ctx context.Context, edits []jsonrpc.Edit) []json
 // inject puts the span of ctx into the _meta of params. Params that are no
 // object stay as they are.
 func (t *telemetry) inject(ctx context.Context, params json.RawMessage) json.RawMessage {
-	edits := t.traceEdits(ctx, nil)
+	return InjectMeta(ctx, t.propagator, params)
+}
+
+// InjectMeta returns params with the span of ctx in their _meta, see SEP-414;
+// as they are where there is no span, or p is nil.
+func InjectMeta(ctx context.Context, p propagation.TextMapPropagator, params json.RawMessage) json.RawMessage {
+	edits := traceEdits(ctx, p, nil)
 	if len(edits) == 0 {
 		return params
 	}

@@ -27,6 +27,14 @@ var methods = func() map[string]bool {
 	return known
 }()
 
+// Requests returns the methods that clients call, and Other, for label sets that
+// exist from the start.
+func Requests() []string {
+	return []string{"initialize", "ping", "server/discover", "subscriptions/listen", "tools/list", "tools/call", "prompts/list", "prompts/get",
+		"resources/list", "resources/templates/list", "resources/read", "resources/subscribe", "resources/unsubscribe",
+		"completion/complete", "logging/setLevel", "tasks/get", "tasks/list", "tasks/result", "tasks/cancel", "tasks/update", Other}
+}
+
 // MethodLabel returns method if it is a method of MCP, and Other if not:
 // strangers choose methods, and a label must not grow with what they choose.
 func MethodLabel(method string) string {

@@ -20,6 +20,7 @@ type metrics struct {
 	restarts  *prometheus.CounterVec // by server and reason
 	tools     *prometheus.GaugeVec   // by server
 	connected *prometheus.CounterVec // attempts to connect, by server and outcome
+	outcomes  *prometheus.CounterVec // of calls, by server and fault
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -42,6 +43,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		connected: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_connects_total",
 			Help: "Attempts to connect to the server."}, []string{"mcphub_backend", "outcome"}),
 	}
+	x.outcomes = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total",
+		Help: "Calls to the server, by whose doing it is how they ended."}, []string{"mcphub_backend", "fault"})
 	for _, reason := range []string{"progress", "response", "overload", "question"} {
 		x.strays.WithLabelValues(reason)
 	}
@@ -55,6 +58,9 @@ func (x *metrics) addServer(name string) {
 	x.tools.WithLabelValues(name)
 	for _, reason := range []string{"exited", "session_gone", "unreachable"} {
 		x.restarts.WithLabelValues(name, reason)
+	}
+	for _, fault := range Faults() {
+		x.outcomes.WithLabelValues(name, string(fault))
 	}
 	for _, outcome := range []string{"ok", "error"} {
 		x.connected.WithLabelValues(name, outcome)

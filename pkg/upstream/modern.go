@@ -91,7 +91,9 @@ func (c *Conn) rounds(ctx context.Context, req Request) (jsonrpc.Message, error)
 		if wanted == nil {
 			return response, nil
 		}
+		asked := time.Now()
 		answers, err := c.gather(ctx, req.Sink, wanted.questions)
+		req.spend(asked)
 		if err != nil {
 			return jsonrpc.Message{}, err
 		}

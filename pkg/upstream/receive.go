@@ -5,7 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -33,7 +36,8 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 	case m.Method == "ping" && m.Kind() == jsonrpc.Request:
 		c.answer(m.ID, json.RawMessage(`{}`), nil)
 	case m.Kind() == jsonrpc.Request:
-		c.ask(c.sinkFor(related, m.Method), m)
+		sink, of := c.concerns(related, m.Method)
+		c.ask(sink, of, m)
 	default:
 		c.sinkFor(related, m.Method).Notify(m)
 	}
@@ -45,15 +49,24 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 // still be at work for a client that has given its call up: what a shared one
 // says then is not given to another.
 func (c *Conn) sinkFor(related *call, method string) Sink {
+	sink, _ := c.concerns(related, method)
+	return sink
+}
+
+// concerns is sinkFor with the span of the call, if there is one.
+func (c *Conn) concerns(related *call, method string) (Sink, trace.SpanContext) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if isNews(method) && (related == nil || c.many) {
-		return c.sink
+		return c.sink, trace.SpanContext{}
 	}
 	if related == nil && (!c.many || !c.haunted(time.Now())) {
 		related = c.onlyCall()
 	}
-	return c.sinkOf(related)
+	if related == nil {
+		return c.sink, trace.SpanContext{}
+	}
+	return c.sinkOf(related), related.span
 }
 
 // onlyCall is the call under way, if there is exactly one. The caller holds mu.
@@ -128,7 +141,7 @@ func (c *Conn) progress(m jsonrpc.Message) {
 }
 
 // ask has sink answer a request of the server. Too many at once are refused.
-func (c *Conn) ask(sink Sink, m jsonrpc.Message) {
+func (c *Conn) ask(sink Sink, of trace.SpanContext, m jsonrpc.Message) {
 	m.Params = bytes.Clone(m.Params)
 	ctx, withdraw := context.WithCancelCause(c.quit)
 	c.mu.Lock()
@@ -143,7 +156,9 @@ func (c *Conn) ask(sink Sink, m jsonrpc.Message) {
 	started := c.start(&c.questions, maxQuestions, func(context.Context) {
 		ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 		defer cancel()
+		ctx, span := c.tel.startAsk(ctx, c, of, m)
 		result, err := sink.Ask(ctx, m)
+		endSpan(span, askError(err), err)
 		defer forget()
 		if !errors.Is(context.Cause(ctx), errWithdrawn) { // which wants no response
 			c.respond(m.ID, result, err)
@@ -153,6 +168,14 @@ func (c *Conn) ask(sink Sink, m jsonrpc.Message) {
 		forget()
 		c.answer(m.ID, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub is waiting for too many answers of clients"))
 	}
+}
+
+// askError is the error.type of a question that got no answer.
+func askError(err error) string {
+	if err == nil {
+		return ""
+	}
+	return strconv.Itoa(jsonrpc.AsError(err).Code)
 }
 
 // errWithdrawn is the cause of a question that the server does not want answered

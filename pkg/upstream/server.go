@@ -126,23 +126,34 @@ func (s *Server) run(ctx context.Context) {
 
 // connected connects, lists, and watches until the connection is lost.
 func (s *Server) connected(ctx context.Context) error {
-	c, err := s.open(ctx, plan{sink: controlSink{s}, who: s.cfg.Identity, many: s.spec.isolation() == Shared, era: s.eraToTry()})
+	c, inv, err := s.connect(ctx)
 	if err != nil {
-		s.forgetEra()
 		return err
 	}
 	defer c.Close(true)
-	lctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), errConnectTimeout)
-	c.hears(lctx) // before the lists are read, so that no change is missed
-	inv, err := list(lctx, c)
-	cancel()
-	if err != nil {
-		return err
-	}
 	s.setUp(c, inv, nil)
 	s.log.InfoContext(ctx, "server is up", "transport", s.spec.Transport(), "protocol", inv.Initialized.ProtocolVersion,
 		"tools", len(inv.Tools), "prompts", len(inv.Prompts), "resources", len(inv.Resources), "templates", len(inv.Templates))
 	return s.watch(ctx, c)
+}
+
+// connect makes the server's own connection and reads what it offers.
+func (s *Server) connect(ctx context.Context) (c *Conn, inv Inventory, err error) {
+	ctx, span := s.tel.startUpkeep(ctx, "mcphub.upstream.connect", s.spec.Name)
+	defer func() { endSpan(span, ErrorType(jsonrpc.Message{}, err), err) }()
+	c, err = s.open(ctx, plan{sink: controlSink{s}, who: s.cfg.Identity, many: s.spec.isolation() == Shared, era: s.eraToTry()})
+	if err != nil {
+		s.forgetEra()
+		return nil, inv, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), errConnectTimeout)
+	defer cancel()
+	c.hears(ctx) // before the lists are read, so that no change is missed
+	if inv, err = list(ctx, c); err != nil {
+		c.Close(true)
+		return nil, inv, err
+	}
+	return c, inv, nil
 }
 
 // watch returns when the connection is lost, and why.
@@ -213,9 +224,11 @@ func (s *Server) relist(ctx context.Context, c *Conn, changed []string) {
 		changed = append(changed, more...)
 	default:
 	}
+	ctx, span := s.tel.startUpkeep(ctx, "mcphub.upstream.list", s.spec.Name)
 	ctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), errConnectTimeout)
 	defer cancel()
 	inv, err := list(ctx, c)
+	endSpan(span, ErrorType(jsonrpc.Message{}, err), err)
 	if err != nil {
 		s.log.WarnContext(ctx, "the server's lists could not be read again", "err", err)
 		return

@@ -68,6 +68,9 @@ func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req R
 		if v := c.init.ProtocolVersion; v != "" {
 			span.SetAttributes(semconv.McpProtocolVersion(v))
 		}
+		if req.attempt > 0 {
+			span.SetAttributes(attribute.Int("mcphub.attempt", req.attempt))
+		}
 	}
 	t.inFlight.Inc()
 	return ctx, operation{tel: t, ctx: ctx, span: span, start: time.Now(), conn: c, request: req}
@@ -75,7 +78,11 @@ func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req R
 
 func (o operation) end(response jsonrpc.Message, err error) {
 	o.tel.inFlight.Dec()
-	kind := ErrorType(response, err)
+	kind, fault := ErrorType(response, err), FaultOf(response, err)
+	o.tel.outcomes.WithLabelValues(o.conn.spec.Name, string(fault)).Inc()
+	if o.span.IsRecording() {
+		o.span.SetAttributes(attribute.String("mcphub.fault", string(fault)))
+	}
 	if kind != "" && o.span.IsRecording() {
 		o.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
 		text := kind
@@ -96,6 +103,70 @@ func (o operation) end(response jsonrpc.Message, err error) {
 	}
 	Observe(o.ctx, o.tel.duration.WithLabelValues(MethodLabel(o.request.Method), tool, BoundErrorType(kind),
 		networkTransport(o.conn.spec), o.conn.init.ProtocolVersion, o.conn.spec.Name), time.Since(o.start))
+}
+
+// startUpkeep begins the INTERNAL span of what the hub does on its own with a
+// server. It belongs to no client's trace.
+func (t *telemetry) startUpkeep(ctx context.Context, name, server string) (context.Context, trace.Span) {
+	return t.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithAttributes(attribute.String("mcphub.backend", server)))
+}
+
+// startNotify begins the CLIENT span of a notification.
+func (t *telemetry) startNotify(ctx context.Context, c *Conn, method string) (context.Context, trace.Span) {
+	ctx, span := t.tracer.Start(ctx, MethodLabel(method), trace.WithSpanKind(trace.SpanKindClient))
+	if span.IsRecording() {
+		span.SetAttributes(semconv.McpMethodNameKey.String(method), attribute.String("mcphub.backend", c.spec.Name))
+		span.SetAttributes(peerAttributes(c.spec)...)
+	}
+	return ctx, span
+}
+
+// startAsk begins the SERVER span of a request that a server sends. Its parent
+// is what the server says, or the call that it belongs to.
+func (t *telemetry) startAsk(ctx context.Context, c *Conn, of trace.SpanContext, m jsonrpc.Message) (context.Context, trace.Span) {
+	if of.IsValid() {
+		ctx = trace.ContextWithSpanContext(ctx, of)
+	}
+	if t.propagator != nil {
+		ctx = ExtractMeta(ctx, t.propagator, m.Params)
+	}
+	ctx, span := t.tracer.Start(ctx, MethodLabel(m.Method), trace.WithSpanKind(trace.SpanKindServer))
+	if span.IsRecording() {
+		span.SetAttributes(semconv.McpMethodNameKey.String(m.Method), semconv.JSONRPCRequestID(string(m.ID)),
+			attribute.String("mcphub.backend", c.spec.Name))
+	}
+	return ctx, span
+}
+
+// ExtractMeta returns ctx with the trace context of params._meta, if there is a
+// valid one (SEP-414).
+func ExtractMeta(ctx context.Context, p propagation.TextMapPropagator, params json.RawMessage) context.Context {
+	fields, err := jsonrpc.Fields(params, "_meta")
+	if err != nil || fields[0] == nil {
+		return ctx
+	}
+	carrier := propagation.MapCarrier{}
+	for _, key := range []string{"traceparent", "tracestate", "baggage"} {
+		if v, ok := jsonrpc.StringField(fields[0], key); ok {
+			carrier.Set(key, v)
+		}
+	}
+	if carrier["traceparent"] == "" {
+		return ctx
+	}
+	if remote := p.Extract(ctx, carrier); trace.SpanContextFromContext(remote).IsRemote() {
+		return remote
+	}
+	return ctx
+}
+
+// endSpan ends a span that is no operation. kind is empty for a success.
+func endSpan(span trace.Span, kind string, err error) {
+	if kind != "" && span.IsRecording() {
+		span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+		span.SetStatus(codes.Error, err.Error())
+	}
+	span.End()
 }
 
 func targetAttributes(req Request) []attribute.KeyValue {

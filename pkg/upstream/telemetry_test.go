@@ -231,7 +231,10 @@ func TestCancellingIsPartOfTheTraceOfItsCall(t *testing.T) {
 	cancel()
 	_ = wait(t, "the call returns", done)
 	eventually(t, "the server is told", func() bool { return h.dispatched("notifications/cancelled") == 1 })
-	sc := span(t, spans, "tools/call hold").SpanContext()
+	sc := span(t, spans, "notifications/cancelled").SpanContext()
+	if parent := span(t, spans, "notifications/cancelled").Parent(); parent.SpanID() != span(t, spans, "tools/call hold").SpanContext().SpanID() {
+		t.Errorf("the parent is %v", parent)
+	}
 	if body := h.sent("POST", "notifications/cancelled")[0].body; !strings.Contains(body, sc.TraceID().String()+"-"+sc.SpanID().String()) {
 		t.Errorf("the cancellation is sent as %s", body)
 	}

@@ -1,0 +1,61 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// TraceParent says what becomes of the trace context that a client sends.
+type TraceParent string
+
+// What can become of it.
+const (
+	ParentRemote TraceParent = "remote" // the client's span is the parent; the default
+	ParentLink   TraceParent = "link"   // the hub begins a trace, which links to the client's span
+	ParentIgnore TraceParent = "ignore"
+)
+
+// extract finds the remote parent of a message: that of params._meta, which is
+// the client's, else that of the HTTP headers, which may be of something in
+// between. If both are there, the span links to the latter. What is no valid
+// W3C context counts as none.
+func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Message, options []trace.SpanStartOption) (context.Context, []trace.SpanStartOption) {
+	if t.parent == ParentIgnore {
+		return ctx, options
+	}
+	header := t.propagator.Extract(ctx, propagation.HeaderCarrier(r.Header))
+	meta := upstream.ExtractMeta(ctx, t.propagator, m.Params)
+	from, ambient := trace.SpanContextFromContext(meta), trace.SpanContextFromContext(header)
+	parent := meta
+	switch {
+	case !from.IsValid():
+		parent = header
+	case ambient.IsValid() && ambient.SpanID() != from.SpanID():
+		options = append(options, trace.WithLinks(trace.Link{SpanContext: ambient}))
+	}
+	if t.parent == ParentLink {
+		if sc := trace.SpanContextFromContext(parent); sc.IsValid() {
+			options = append(options, trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: sc}))
+		}
+	}
+	return baggage.ContextWithBaggage(parent, t.allowed(baggage.FromContext(parent))), options
+}
+
+// allowed are the members of baggage that may go on to servers: it can carry
+// what is theirs to know as little as ours.
+func (t *telemetry) allowed(all baggage.Baggage) baggage.Baggage {
+	for _, member := range all.Members() {
+		if !slices.Contains(t.baggage, member.Key()) {
+			all = all.DeleteMember(member.Key())
+		}
+	}
+	return all
+}
