@@ -59,10 +59,10 @@ type Conn struct {
 	tools *toolParams
 
 	isModern atomic.Bool // spoken to in a modern version
-	mu    sync.Mutex
-	last  int64 // the id last given
-	level string // that requests of a modern connection ask for
-	calls map[jsonrpc.ID]*call
+	mu       sync.Mutex
+	last     int64  // the id last given
+	level    string // that requests of a modern connection ask for
+	calls    map[jsonrpc.ID]*call
 
 	abandoned map[jsonrpc.ID]time.Time               // calls given up that the server may still be at, and until when that is to be feared
 	asked     map[jsonrpc.ID]context.CancelCauseFunc // questions of the server that wait for an answer
@@ -107,7 +107,7 @@ func (d dialer) dial(ctx context.Context, p plan) (*Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.spec.connectTimeout(), errConnectTimeout)
 	defer cancel()
 	c, err := d.attempt(ctx, p)
-	if errors.Is(err, errProbed) {
+	if errors.Is(err, errProbed) && p.era != Modern {
 		p.era = Legacy
 		return d.attempt(ctx, p)
 	}
@@ -339,8 +339,8 @@ func (c *Conn) abandon(ctx context.Context, id jsonrpc.ID, method string) error 
 	if !errors.Is(cause, ErrTimeout) && !errors.Is(cause, errConnectTimeout) {
 		cause = fmt.Errorf("%w: %w", ErrCancelled, cause)
 	}
-	if method == string(mcp.MethodInitialize) { // must not be cancelled, specification 2025-11-25, basic/utilities/cancellation
-		return cause
+	if method == string(mcp.MethodInitialize) || (method == methodDiscover && !c.modern()) {
+		return cause // must not be cancelled, specification 2025-11-25, basic/utilities/cancellation, or may not be known
 	}
 	c.mu.Lock()
 	if len(c.abandoned) < maxAbandoned { // enough to know that there are some

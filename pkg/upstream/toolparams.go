@@ -136,4 +136,3 @@ func (c *Conn) withoutPoison(ctx context.Context, response jsonrpc.Message) json
 	}
 	return response
 }
-
