@@ -44,6 +44,9 @@ func childMain(mode string) {
 	case "mcp-go":
 		_ = server.NewStdioServer(newMCPServer()).Listen(context.Background(), os.Stdin, os.Stdout)
 		return
+	case "mcp-go modern", "go-sdk":
+		modernChild(mode)
+		return
 	case "ignores stdin":
 		defer forever()
 	case "ignores everything":
