@@ -57,7 +57,7 @@ func childMain(mode string) {
 	case "noise":
 		fmt.Print("Welcome to the server!\n\n{\"half\":\n\xff\xfe\n[1,2]\n{\"jsonrpc\":\"1.0\",\"id\":1,\"result\":{}}\r\n")
 	}
-	c := child{script: newScript(), log: os.Getenv("CHILD_LOG"), silent: mode == "silent", gate: os.Getenv("CHILD_GATE")}
+	c := child{mode: mode, script: newScript(), log: os.Getenv("CHILD_LOG"), silent: mode == "silent", gate: os.Getenv("CHILD_GATE")}
 	if init := os.Getenv("CHILD_INIT"); init != "" {
 		c.initialize = init
 	}
@@ -70,6 +70,7 @@ func forever() { <-time.After(time.Minute) }
 // child speaks the script over stdio.
 type child struct {
 	*script
+	mode   string
 	log    string // a file that gets what the child reads
 	gate   string // a file that has to be there before initialize is answered
 	silent bool   // about initialize
@@ -96,6 +97,7 @@ func (c *child) serve() {
 			fmt.Fprintln(os.Stderr, "not a message:", err)
 		case m.Kind() != jsonrpc.Request:
 			c.take(m)
+		case c.odd(c.mode, m):
 		case m.Method == "tools/call" && strings.Contains(string(m.Params), `"name":"deaf"`):
 			forever() // reads nothing any more
 		default:

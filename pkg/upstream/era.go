@@ -178,7 +178,7 @@ func (c *Conn) otherEra(response jsonrpc.Message, err error) bool {
 		return refused.code == http.StatusBadRequest || refused.code == http.StatusNotFound || refused.code == http.StatusMethodNotAllowed
 	}
 	if err != nil || response.Error == nil {
-		return false
+		return errors.Is(err, errEra)
 	}
 	switch code := jsonrpc.ParseError(response.Error).Code; {
 	case code == CodeUnsupportedVersion:

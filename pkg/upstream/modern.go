@@ -28,6 +28,9 @@ func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, err
 	case "ping":
 		response, err := c.call(ctx, Request{Method: methodDiscover, stamped: true, identity: req.identity})
 		if err == nil && response.Error == nil {
+			if readDiscovery(response.Result) == nil {
+				return jsonrpc.Message{}, serverError(c.spec.Name, errEra)
+			}
 			response.Result = json.RawMessage(`{}`)
 		}
 		return response, err

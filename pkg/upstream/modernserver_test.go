@@ -190,8 +190,13 @@ func (x *tap) spec() Spec {
 	return Spec{Name: "web", URL: x.URL, ConnectTimeout: patience, CallTimeout: patience}
 }
 
-func sdkHandler(e ended, stateless bool) http.Handler {
+func sdkHandler(t testing.TB, e ended, stateless bool) http.Handler {
 	s := newSDKServer(e)
+	t.Cleanup(func() {
+		for session := range s.Sessions() { // those that nobody ended
+			_ = session.Close()
+		}
+	})
 	return sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s }, &sdk.StreamableHTTPOptions{Stateless: stateless})
 }
 
@@ -211,7 +216,7 @@ func modernChild(mode string) {
 func everyModern(t *testing.T, test func(t *testing.T, spec Spec)) {
 	t.Helper()
 	for name, make := range map[string]func(t *testing.T) Spec{
-		"go-sdk http":  func(t *testing.T) Spec { return newTap(t, sdkHandler(newEnded(), true)).spec() },
+		"go-sdk http":  func(t *testing.T) Spec { return newTap(t, sdkHandler(t, newEnded(), true)).spec() },
 		"mcp-go http":  func(t *testing.T) Spec { return newTap(t, mcpGoHandler(newEnded())).spec() },
 		"go-sdk stdio": func(t *testing.T) Spec { return anyChild(t, "go-sdk") },
 		"mcp-go stdio": func(t *testing.T) Spec { return anyChild(t, "mcp-go modern") },
