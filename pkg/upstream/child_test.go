@@ -61,6 +61,9 @@ func childMain(mode string) {
 	if init := os.Getenv("CHILD_INIT"); init != "" {
 		c.initialize = init
 	}
+	if mode == "modern" {
+		c.lists["server/discover"] = func(json.RawMessage) string { return discovery(allChange, ModernVersion) }
+	}
 	c.serve()
 }
 

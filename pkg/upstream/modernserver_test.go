@@ -197,7 +197,7 @@ func sdkHandler(t testing.TB, e ended, stateless bool) http.Handler {
 			_ = session.Close()
 		}
 	})
-	return sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s }, &sdk.StreamableHTTPOptions{Stateless: stateless})
+	return sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s }, &sdk.StreamableHTTPOptions{Stateless: stateless, PropagateRequestCancellation: true})
 }
 
 func mcpGoHandler(e ended) http.Handler { return server.NewStreamableHTTPServer(newMCPGoServer(e)) }
