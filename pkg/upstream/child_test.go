@@ -61,8 +61,19 @@ func childMain(mode string) {
 	if init := os.Getenv("CHILD_INIT"); init != "" {
 		c.initialize = init
 	}
-	if mode == "modern" {
+	if mode == "modern" || mode == "asks modern" {
 		c.lists["server/discover"] = func(json.RawMessage) string { return discovery(allChange, ModernVersion) }
+	}
+	if tool := os.Getenv("CHILD_TOOL"); tool != "" {
+		c.tools = append(c.tools, tool)
+	}
+	if mode == "asks modern" {
+		c.lists["tools/call"] = func(params json.RawMessage) string {
+			if !strings.Contains(string(params), `"inputResponses"`) {
+				return `"result":` + wants(`"q":{"method":"elicitation/create"}`, "")
+			}
+			return `"result":{"params":` + string(params) + `}`
+		}
 	}
 	c.serve()
 }

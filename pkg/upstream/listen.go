@@ -30,6 +30,7 @@ const (
 type watching struct {
 	cancel context.CancelFunc
 	since  time.Time
+	gap    bool // the stream before it had ended already
 	acked  chan json.RawMessage
 	done   chan error
 }
@@ -43,8 +44,8 @@ func (c *Conn) follow(ctx context.Context) {
 	for wait := firstListen; ; {
 		var err error
 		if now, err = c.relisten(ctx, now); err == nil {
-			if broken && now != nil {
-				broken = false
+			if now != nil && (broken || now.gap) {
+				broken, now.gap = false, false
 				c.missed()
 			}
 			select {
@@ -82,6 +83,7 @@ func (c *Conn) relisten(ctx context.Context, now *watching) (*watching, error) {
 		c.feed.settle(wish, nil, nil)
 		return nil, nil
 	}
+	gap := now.ended()
 	if c.spec.URL == "" { // there are SDKs that keep one subscription for a pipe, and the end of an old one ends the new
 		now.end()
 		now = nil
@@ -90,6 +92,7 @@ func (c *Conn) relisten(ctx context.Context, now *watching) (*watching, error) {
 	agreed, err := next.agreed(ctx)
 	c.feed.settle(wish, agreed, err)
 	if err == nil {
+		next.gap = gap || now.ended()
 		now.stop() // only now: nothing is missed in between
 		return next, nil
 	}
@@ -304,6 +307,8 @@ func (l *watching) over() <-chan error {
 	}
 	return l.done
 }
+
+func (l *watching) ended() bool { return l != nil && len(l.done) > 0 }
 
 // end stops the stream and waits for its end, which comes soon.
 func (l *watching) end() {

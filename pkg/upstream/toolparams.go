@@ -1,9 +1,11 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -115,7 +117,7 @@ func (c *Conn) withoutPoison(ctx context.Context, response jsonrpc.Message) json
 	if err != nil || json.Unmarshal(fields[0], &tools) != nil {
 		return response
 	}
-	kept := make([]json.RawMessage, 0, len(tools))
+	kept := make([][]byte, 0, len(tools))
 	for _, tool := range tools {
 		name, _, err := paramsOf(tool)
 		if err != nil {
@@ -127,10 +129,7 @@ func (c *Conn) withoutPoison(ctx context.Context, response jsonrpc.Message) json
 	if len(kept) == len(tools) {
 		return response
 	}
-	list, err := json.Marshal(kept)
-	if err != nil {
-		return response
-	}
+	list := slices.Concat([]byte("["), bytes.Join(kept, []byte(",")), []byte("]")) // every byte of the others stays
 	if result, err := jsonrpc.Rewrite(response.Result, jsonrpc.Edit{Name: "tools", Value: list}); err == nil {
 		response.Result = result
 	}
