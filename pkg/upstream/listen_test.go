@@ -47,7 +47,7 @@ func TestSubscriptionsOfOneConnectionAreOneStreamThatIsReplacedWithoutAGap(t *te
 				s.streams.Unlock()
 				s.tell("notifications/resources/updated", "a:")
 				n++
-				time.Sleep(time.Millisecond)
+				_ = pause(t.Context(), time.Millisecond)
 			}
 		}
 	}()
@@ -133,7 +133,7 @@ func TestStreamsThatEndAtOnceAreOpenedWithPauses(t *testing.T) {
 	s := newModernScript(t, changing)
 	var mu sync.Mutex
 	var at []time.Time
-	s.on["subscriptions/listen"] = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
+	s.on["subscriptions/listen"] = func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 		mu.Lock()
 		at = append(at, time.Now())
 		mu.Unlock()

@@ -149,7 +149,7 @@ func TestCancellingAModernCallByHTTPClosesItsStreamAndSaysNothing(t *testing.T) 
 			c := newEnv(t, x.spec()).connect(t, nil)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := goCall(ctx, c, toolCall("slow", ""))
-			eventually(t, "the call arrives", func() bool { return len(x.sent(`"slow"`)) == 1 })
+			wait(t, "the call arrives", e.began)
 			cancel()
 			if err := wait(t, "the call returns", done); !errors.Is(err, ErrCancelled) {
 				t.Errorf("error %v", err)

@@ -23,12 +23,13 @@ import (
 // twice), grow (adds a tool), touch (changes res://a) and slow (waits until it is
 // cancelled).
 
-// ended counts the calls of slow that were cancelled.
-type ended struct{ n chan struct{} }
+// ended counts the calls of slow that began, and those that were cancelled.
+type ended struct{ began, n chan struct{} }
 
-func newEnded() ended { return ended{make(chan struct{}, 64)} }
+func newEnded() ended { return ended{make(chan struct{}, 64), make(chan struct{}, 64)} }
 
 func (e ended) wait(ctx context.Context) error {
+	e.began <- struct{}{}
 	<-ctx.Done()
 	e.n <- struct{}{}
 	return ctx.Err()
@@ -126,7 +127,7 @@ func newMCPGoServer(e ended) *server.MCPServer {
 		s.AddTool(mcp.NewTool("grown"), nil)
 		return mcp.NewToolResultText("grown"), nil
 	})
-	s.AddTool(mcp.NewTool("touch"), func(ctx context.Context, _ mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+	s.AddTool(mcp.NewTool("touch"), func(_ context.Context, _ mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		s.SendNotificationToAllClients("notifications/resources/updated", map[string]any{"uri": "res://a"})
 		return mcp.NewToolResultText("touched"), nil
 	})
