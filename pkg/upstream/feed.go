@@ -122,7 +122,7 @@ func (c *Conn) subscribe(ctx context.Context, req Request) (jsonrpc.Message, err
 	switch {
 	case err == nil && agreed:
 		return done, nil
-	case ctx.Err() != nil: // others may wait for the same resource, so it stays
+	case c.quit.Err() != nil || ctx.Err() != nil: // others may wait for the same resource, so it stays
 		return jsonrpc.Message{}, c.ended(ctx)
 	case added:
 		_, _, _ = c.feed.set(uri, false)

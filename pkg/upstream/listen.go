@@ -314,7 +314,7 @@ func (l *watching) ended() bool { return l != nil && len(l.done) > 0 }
 func (l *watching) end() {
 	if l != nil {
 		l.cancel()
-		_ = <-l.done
+		<-l.done //nolint:errcheck // it ends as it was told to
 	}
 }
 
