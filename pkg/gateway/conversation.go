@@ -81,6 +81,11 @@ func (g *Gateway) newConversation(ctx context.Context, about aboutClient, m json
 // run makes the call and sees that its outcome is told.
 func (c *conversation) run(m jsonrpc.Message) {
 	response, err := c.dispatchOrRecover(m)
+	c.finish(response, err)
+}
+
+// finish is called with what the call came to.
+func (c *conversation) finish(response jsonrpc.Message, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.final = &outcome{response, err}
