@@ -106,7 +106,9 @@ func build(t *testing.T, s setup) *rig {
 	uc.Identity = upstream.Identity{ClientInfo: json.RawMessage(`{"name":"mcphub","version":"test"}`), Capabilities: json.RawMessage(`{}`)}
 	uc.OnInventory = func(server string, inv upstream.Inventory) {
 		r.gateway.ListChanged(r.catalog.Replace(server, catalog.Inventory{Tools: inv.Tools, Prompts: inv.Prompts,
-			Resources: inv.Resources, Templates: inv.Templates}))
+			Resources: inv.Resources, Templates: inv.Templates, Hints: [4]catalog.Hint{
+				catalog.Tools: catalog.Hint(inv.Hints.Tools), catalog.Prompts: catalog.Hint(inv.Hints.Prompts),
+				catalog.Resources: catalog.Hint(inv.Hints.Resources), catalog.Templates: catalog.Hint(inv.Hints.Templates)}}))
 	}
 	uc.OnNotification = func(server string, m jsonrpc.Message) { r.gateway.ServerNotification(server, m) }
 	r.pool = upstream.NewPool(s.specs, uc)

@@ -219,9 +219,10 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 	case "asks":
 		return c.asks(fields[0])
 	case "log":
-		for _, level := range []string{"debug", "info"} {
-			c.send(jsonMessage("notifications/message", `{"level":"`+level+`","data":{"n":1.50}}`))
+		if string(args[4]) == "2" {
+			c.send(jsonMessage("notifications/message", `{"level":"debug","data":{"n":1.50}}`))
 		}
+		c.send(jsonMessage("notifications/message", `{"level":"info","data":{"n":1.50}}`))
 		return result(`{"content":[]}`)
 	case "flood":
 		n := 0
