@@ -136,6 +136,12 @@ func (c *child) answer(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Messa
 		return result(`{"server":%q,"params":%s}`, c.name, m.Params)
 	case "resources/subscribe", "resources/unsubscribe":
 		uri, _ := jsonrpc.StringField(m.Params, "uri")
+		if strings.HasSuffix(uri, "/refused") {
+			return failure(`{"code":-32602,"message":"not this one"}`)
+		}
+		if strings.HasSuffix(uri, "/now") && m.Method == "resources/subscribe" { // it changes at once
+			c.send(jsonMessage("notifications/resources/updated", `{"uri":"`+uri+`","n":1.50}`))
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.state.Subscriptions = slices.DeleteFunc(c.state.Subscriptions, func(s string) bool { return s == uri })
