@@ -185,7 +185,7 @@ func (br *bridge) raiseLevel(ctx context.Context, server *upstream.Server, level
 	init, _ := server.Initialized()
 	has, err := jsonrpc.Fields(init.Capabilities, "logging")
 	if err != nil || has[0] == nil {
-		return nil //nolint:nilerr // a server without readable capabilities is asked for nothing
+		return nil // a server without readable capabilities is asked for nothing
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
 	defer cancel()

@@ -19,17 +19,16 @@ import (
 
 // play is a call that does what it is told, and the client of it.
 type play struct {
-	s        staged
-	fail     func(format string, args ...any)
-	id       int
-	orders   chan string
-	over     chan struct{}
-	open     <-chan *httptest.ResponseRecorder // the request that waits
-	leave    context.CancelFunc                // it
-	state    string                            // to come back with; "": none
-	keys     []string                          // of what the client was asked
-	finished bool
-	lost     *int // requests that were taken back
+	s      staged
+	fail   func(format string, args ...any)
+	id     int
+	orders chan string
+	over   chan struct{}
+	open   <-chan *httptest.ResponseRecorder // the request that waits
+	leave  context.CancelFunc                // it
+	state  string                            // to come back with; "": none
+	keys   []string                          // of what the client was asked
+	lost   *int                              // requests that were taken back
 }
 
 func (p *play) begin() {

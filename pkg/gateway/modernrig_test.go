@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -227,9 +228,9 @@ func (s *stub) last(method string) stubVisit {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := len(s.visits) - 1; i >= 0; i-- {
-		if s.visits[i].Method == method {
-			return s.visits[i]
+	for _, v := range slices.Backward(s.visits) {
+		if v.Method == method {
+			return v
 		}
 	}
 	s.t.Fatalf("no %s came", method)

@@ -105,7 +105,7 @@ func (p *parked) seal(c *conversation) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sealed := p.aead.Seal(nil, nil, plain, []byte(p.process))
+	sealed := p.aead.Seal(nil, nil, plain, []byte(p.process)) //nolint:gosec // it makes a random nonce itself
 	return statePrefix + p.process + "." + base64.RawURLEncoding.EncodeToString(sealed), nil
 }
 

@@ -412,7 +412,11 @@ type reader struct {
 func (c *peer) open(method, body string, headers ...string) *reader {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(c.t.Context())
-	response := c.do(ctx, method, body, append([]string{"Mcp-Session-Id: " + c.token}, headers...)...)
+	headers = append([]string{"Mcp-Session-Id: " + c.token}, headers...)
+	if c.user != "" {
+		headers = append(headers, c.user)
+	}
+	response := c.do(ctx, method, body, headers...)
 	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" {
 		c.t.Errorf("not a stream: %d %s", response.StatusCode, response.Header.Get("Content-Type"))
 	}
