@@ -154,6 +154,19 @@ func TestANewSessionWithAServerHearsOfTheLogLevelAgain(t *testing.T) {
 	}
 }
 
+// count is how many sessions are open.
+func (b *bridges) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.open)
+}
+
+func (b *bridges) has(br *bridge) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.open[br.key] == br
+}
+
 // clientNumber is a client that shares its sessions with no other.
 func clientNumber(n int) aboutClient {
 	return aboutClient{principal: fmt.Sprint(n), identity: upstream.Identity{Capabilities: []byte(`{}`)}}
@@ -176,7 +189,7 @@ func TestBridgesAreClosedWhenIdleAndBoundedInNumber(t *testing.T) {
 		}
 		first.leave()
 		time.Sleep(2 * bridgeIdle)
-		if len(b.open) != 1 {
+		if b.count() != 1 {
 			t.Error("a session was closed while it was used")
 		}
 		first.leave()
@@ -186,12 +199,12 @@ func TestBridgesAreClosedWhenIdleAndBoundedInNumber(t *testing.T) {
 		}
 		first.leave()
 		time.Sleep(bridgeIdle - time.Second)
-		if len(b.open) != 1 {
+		if b.count() != 1 {
 			t.Error("its use did not count")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if len(b.open) != 0 {
+		if b.count() != 0 {
 			t.Error("an idle session stays open")
 		}
 		kept := make([]*bridge, maxBridges)
@@ -205,23 +218,23 @@ func TestBridgesAreClosedWhenIdleAndBoundedInNumber(t *testing.T) {
 		time.Sleep(time.Second)
 		kept[3].leave()
 		enter(-1) // takes the place of the one that is idle longest
-		if len(b.open) != maxBridges || b.open[kept[7].key] != nil || b.open[kept[3].key] == nil {
-			t.Errorf("%d are open", len(b.open))
+		if b.count() != maxBridges || b.has(kept[7]) || !b.has(kept[3]) {
+			t.Errorf("%d are open", b.count())
 		}
 		r.gateway.Drain()
-		if len(b.open) != maxBridges-1 {
-			t.Errorf("%d are open while they are used, after the idle one was closed", len(b.open))
+		if b.count() != maxBridges-1 {
+			t.Errorf("%d are open while they are used, after the idle one was closed", b.count())
 		}
 		if _, err := b.enter(server, clientNumber(-2)); err == nil || !strings.Contains(err.Error(), "restarted") {
 			t.Errorf("a new session while the hub stops: %v", err)
 		}
 		for _, br := range kept {
-			if b.open[br.key] != nil {
+			if b.has(br) {
 				br.leave()
 			}
 		}
-		if len(b.open) != 1 {
-			t.Errorf("%d are open after the last request", len(b.open))
+		if b.count() != 1 {
+			t.Errorf("%d are open after the last request", b.count())
 		}
 	})
 }
