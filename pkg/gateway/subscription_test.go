@@ -162,7 +162,7 @@ func TestASlowReaderIsBoundedAlone(t *testing.T) {
 	slow := c.do(ctx, http.MethodPost, c.body("1", "subscriptions/listen", params), c.mirrored("subscriptions/listen", params)...)
 	defer func() { _ = slow.Body.Close() }()
 	good, _ := c.listens("2", filter)
-	m := jsonMessage(updated, `{"uri":"test://one/one","x":"`+strings.Repeat("x", 128<<10)+`"}`)
+	m := jsonMessage(updated, `{"uri":"test://one/one","x":"`+strings.Repeat("x", 32<<10)+`"}`)
 	for n := 0; r.dropped("slow_reader") == 0; n++ {
 		if n == 2000 {
 			t.Fatal("nothing is dropped")
