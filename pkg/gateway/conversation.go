@@ -81,14 +81,22 @@ func (g *Gateway) newConversation(ctx context.Context, about aboutClient, m json
 // run makes the call and sees that its outcome is told.
 func (c *conversation) run(m jsonrpc.Message) {
 	response, err := c.dispatchOrRecover(m)
+	c.finish(response, err)
+}
+
+// finish is called with what the call came to.
+func (c *conversation) finish(response jsonrpc.Message, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.final = &outcome{response, err}
 	if c.quiet != nil {
 		c.quiet.Stop()
 	}
-	if c.round != nil {
+	switch {
+	case c.round != nil:
 		c.tell()
+	case c.ctx.Err() != nil: // nobody will come back for it
+		c.g.parked.remove(c)
 	}
 }
 
@@ -133,10 +141,30 @@ func (c *conversation) tell() {
 // that is not answered by then is cancelled: that is what closing means.
 func (c *conversation) abandoned(r *round) {
 	c.mu.Lock()
-	mine := c.round == r
-	c.mu.Unlock()
-	if mine {
+	defer c.mu.Unlock()
+	if c.round == r {
 		c.cancel(errClientCancelled)
+	}
+}
+
+// expire ends a conversation that has been parked since that round.
+func (c *conversation) expire(round int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.round == nil && c.rounds == round {
+		c.end(errParkExpired)
+	}
+}
+
+// end ends a parked conversation, whose client will not come back. The caller
+// holds mu.
+func (c *conversation) end(cause error) {
+	if c.expiry != nil { // nil: it was answered at this moment, and never parked
+		c.expiry.Stop()
+	}
+	c.cancel(cause)
+	if c.final != nil { // otherwise the call is still to hear of it
+		c.g.parked.remove(c)
 	}
 }
 
@@ -270,6 +298,10 @@ func (c *conversation) park() {
 	if r == nil || c.final != nil || len(c.waiting) == 0 {
 		return
 	}
+	if c.g.parked.stopped() {
+		c.cancel(errStopping)
+		return
+	}
 	c.rounds++
 	state, err := c.g.parked.seal(c)
 	if err != nil {
@@ -278,7 +310,8 @@ func (c *conversation) park() {
 	}
 	response := jsonrpc.NewResult(r.id, c.inputRequired(state))
 	c.round = nil
-	c.expiry = time.AfterFunc(parkTimeout, func() { c.cancel(errParkExpired) })
+	round := c.rounds
+	c.expiry = time.AfterFunc(parkTimeout, func() { c.expire(round) })
 	r.op.end(r.ctx, response, nil)
 	c.g.tel.messages.Add(upstream.Out, response)
 	r.out.answer(response.Encode())
@@ -312,7 +345,10 @@ func (c *conversation) inputRequired(state string) json.RawMessage {
 func (c *conversation) resume(r *round, rounds int, answers json.RawMessage) *jsonrpc.Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.round != nil || rounds != c.rounds || c.ctx.Err() != nil && c.final == nil {
+	if c.round == nil && rounds == c.rounds && c.ctx.Err() != nil {
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%v", errStateExpired)
+	}
+	if c.round != nil || rounds != c.rounds {
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "requestState was used already: each may be sent back once")
 	}
 	given, err := c.given(answers)
