@@ -289,12 +289,16 @@ func (c *conversation) park() {
 func (c *conversation) inputRequired(state string) json.RawMessage {
 	type input struct {
 		Method string          `json:"method"`
-		Params json.RawMessage `json:"params,omitempty"`
+		Params json.RawMessage `json:"params"`
 	}
 	wanted := map[string]input{}
 	for key, a := range c.waiting {
 		a.shown = true
-		wanted[key] = input{a.question.Method, a.question.Params}
+		params := a.question.Params
+		if params == nil { // of roots/list; go-sdk's client cannot read a question without params
+			params = json.RawMessage(`{}`)
+		}
+		wanted[key] = input{a.question.Method, params}
 	}
 	b, err := json.Marshal(struct {
 		ResultType    string           `json:"resultType"`
