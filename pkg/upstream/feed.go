@@ -19,10 +19,11 @@ const (
 	methodListen       = "subscriptions/listen"
 	methodAcknowledged = "notifications/subscriptions/acknowledged"
 
-	ackTimeout   = 10 * time.Second // for a server to say what it agreed to
-	firstListen  = 500 * time.Millisecond
-	maxListen    = 30 * time.Second
-	maxWatchURIs = 10_000 // of one connection
+	ackTimeout     = 10 * time.Second // for a server to say what it agreed to
+	firstListen    = 500 * time.Millisecond
+	goodbyeTimeout = time.Second // for a server to say that a cancelled stream has ended
+	maxListen      = 30 * time.Second
+	maxWatchURIs   = 10_000 // of one connection
 )
 
 // feed is what a modern server is to tell changes of. It may be used
@@ -155,34 +156,23 @@ type watching struct {
 // until the connection ends, specification 2026-07-28, basic/utilities/subscriptions.
 func (c *Conn) follow(ctx context.Context) {
 	var now *watching
+	var told int // the wish that now is for
 	defer func() { now.stop() }()
 	wait := firstListen
 	for {
-		wish, uris := c.feed.current()
-		filter := c.filter(uris)
-		if filter == nil {
-			now.stop()
-			now = nil
-			c.feed.settle(wish, nil, nil)
-		} else {
-			next := c.listen(ctx, filter)
-			agreed, err := next.agreed(ctx)
-			c.feed.settle(wish, agreed, err)
-			now.stop() // only now: nothing is missed in between
-			now = next
-			if err != nil {
-				now.stop()
-				now = nil
-				c.log.DebugContext(ctx, "the server does not tell of changes", "err", err)
-			} else {
-				wait = firstListen
-			}
+		if wish, uris := c.feed.current(); now == nil || wish != told {
+			var err error
+			now, err = c.relisten(ctx, now, wish, c.filter(uris))
+			told = wish
 			if _, refused := errors.AsType[*jsonrpc.Error](err); err != nil && !refused {
 				if pause(ctx, wait+rand.N(wait)) != nil { //nolint:gosec // jitter
 					return
 				}
 				wait = min(2*wait, maxListen)
 				continue
+			}
+			if now != nil {
+				wait = firstListen
 			}
 		}
 		select {
@@ -201,6 +191,33 @@ func (c *Conn) follow(ctx context.Context) {
 			wait = min(2*wait, maxListen)
 		}
 	}
+}
+
+// relisten has the server tell what filter says in place of what it tells on
+// now. It returns the new stream, or nil if there is none. The new stream is
+// there before the old one is given up, so that nothing is missed in between.
+// Over stdio it is the other way round: servers of go-sdk 1.8 and mcp-go 1.2
+// keep one filter per connection, and the end of the old stream would be the end
+// of what the new one asked for.
+func (c *Conn) relisten(ctx context.Context, now *watching, wish int, filter json.RawMessage) (*watching, error) {
+	if filter == nil || c.spec.URL == "" {
+		c.giveUp(now)
+		now = nil
+	}
+	if filter == nil {
+		c.feed.settle(wish, nil, nil)
+		return nil, nil //nolint:nilnil // see above
+	}
+	next := c.listen(ctx, filter)
+	agreed, err := next.agreed(ctx)
+	now.stop()
+	c.feed.settle(wish, agreed, err)
+	if err != nil {
+		next.stop()
+		c.log.DebugContext(ctx, "the server does not tell of changes", "err", err)
+		return nil, err
+	}
+	return next, nil
 }
 
 // filter is what c wants to know, or nil if that is nothing.
@@ -263,6 +280,7 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 	if err != nil {
 		if ctx.Err() != nil {
 			c.cancelled(ctx, cl.id, context.Cause(ctx))
+			c.goodbye(cl)
 		}
 		return err
 	}
@@ -271,6 +289,23 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 		return refusal(response.Error)
 	}
 	return errors.New("the server ended the stream")
+}
+
+// goodbye waits for a server over stdio to say that a cancelled stream has
+// ended. It need not say so.
+func (c *Conn) goodbye(cl *call) {
+	if c.spec.URL != "" {
+		return
+	}
+	timer := time.NewTimer(goodbyeTimeout)
+	defer timer.Stop()
+	select {
+	case response := <-cl.reply:
+		c.tel.messages.Add(In, response)
+	case <-timer.C:
+	case <-c.quit.Done():
+	case <-c.Done():
+	}
 }
 
 // acknowledged takes what the server agreed to tell.
@@ -352,6 +387,14 @@ func (l *watching) over() <-chan error {
 func (l *watching) stop() {
 	if l != nil {
 		l.cancel()
+	}
+}
+
+// giveUp ends a stream. Over stdio it has ended when giveUp returns.
+func (c *Conn) giveUp(l *watching) {
+	l.stop()
+	if l != nil && c.spec.URL == "" {
+		c.log.Debug("a stream of changes was given up", "err", <-l.done)
 	}
 }
 
