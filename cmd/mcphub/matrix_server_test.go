@@ -210,8 +210,16 @@ func notFound(_ context.Context, r *mcp.ReadResourceRequest) (*mcp.ReadResourceR
 	return nil, e
 }
 
-func complete(_ context.Context, r *mcp.CompleteRequest) (*mcp.CompleteResult, error) {
+func complete(ctx context.Context, r *mcp.CompleteRequest) (*mcp.CompleteResult, error) {
 	ref, argument := r.Params.Ref, r.Params.Argument
+	if argument.Value == "ask" {
+		answers, err := inRequests(ctx, r.Session, mcp.InputRequestMap{"x": elicit("who?")})
+		values := []string{fmt.Sprint(err)}
+		if err == nil {
+			values = inOrder(answers)
+		}
+		return &mcp.CompleteResult{Completion: mcp.CompletionResultDetails{Values: values}}, nil
+	}
 	return &mcp.CompleteResult{Completion: mcp.CompletionResultDetails{
 		Values: []string{argument.Value + "da", ref.Name + ref.URI}, Total: 17, HasMore: true,
 	}}, nil

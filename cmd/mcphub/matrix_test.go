@@ -189,6 +189,27 @@ func TestAQuestionOfASharedServerWithTwoCallsUnderWayIsRefused(t *testing.T) {
 	}
 }
 
+// Modern clients can be asked in answer to three methods, and completion is
+// none of them, specification 2026-07-28, basic/utilities/mrtr.
+func TestAModernClientIsNotAskedWhereItCannotAnswer(t *testing.T) {
+	upstreams := slices.DeleteFunc(matrixUpstreams(), func(u matrixUpstream) bool { return u.name != "http" })
+	hub := matrixHub(t, "prefix", upstreams)
+	for revision, want := range map[string]string{
+		legacyRevision: "accept <ann_of_http_legacy to who?>", modernRevision: "cannot be asked elicitation/create during completion/complete",
+	} {
+		l := newLeg(t, hub, upstreams[0], revision, false)
+		result, err := l.a.Complete(t.Context(), &mcp.CompleteParams{
+			Ref: &mcp.CompleteReference{Type: "ref/prompt", Name: l.tool("greet")}, Argument: mcp.CompleteParamsArgument{Name: "who", Value: "ask"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(result.Completion.Values, " "); !strings.Contains(got, want) {
+			t.Errorf("a %s client got %q", era(revision), got)
+		}
+	}
+}
+
 // updateVariable makes the test write the table into the documentation.
 const updateVariable = "MCPHUB_UPDATE_DOCS"
 
