@@ -226,6 +226,10 @@ func (c *conversation) wantsLog(m jsonrpc.Message) bool {
 	return !ok || slices.Index(logLevels, level) >= slices.Index(logLevels, c.about.logLevel)
 }
 
+// asks are the methods whose results may ask the client, specification
+// 2026-07-28, basic/utilities/mrtr.
+var asks = []string{"tools/call", "prompts/get", "resources/read"}
+
 // Ask has the client answer a question of a legacy server, by way of a result
 // that says what is wanted and a request that brings it.
 func (c *conversation) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
@@ -234,6 +238,10 @@ func (c *conversation) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMess
 	}
 	if m.Method == "ping" || questions[m.Method] == "" {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "clients of protocol version %s cannot be asked %s", upstream.ModernVersion, upstream.MethodLabel(m.Method))
+	}
+	if !slices.Contains(asks, c.method) {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "clients of protocol version %s cannot be asked %s during %s",
+			upstream.ModernVersion, m.Method, upstream.MethodLabel(c.method))
 	}
 	a := &asking{question: m, reply: make(chan json.RawMessage, 1)}
 	key, err := c.ask(a)
@@ -322,12 +330,16 @@ func (c *conversation) park() {
 func (c *conversation) inputRequired(state string) json.RawMessage {
 	type input struct {
 		Method string          `json:"method"`
-		Params json.RawMessage `json:"params,omitempty"`
+		Params json.RawMessage `json:"params"`
 	}
 	wanted := map[string]input{}
 	for key, a := range c.waiting {
 		a.shown = true
-		wanted[key] = input{a.question.Method, a.question.Params}
+		params := a.question.Params
+		if params == nil { // of roots/list; go-sdk's client cannot read a question without params
+			params = json.RawMessage(`{}`)
+		}
+		wanted[key] = input{a.question.Method, params}
 	}
 	b, err := json.Marshal(struct {
 		ResultType    string           `json:"resultType"`
