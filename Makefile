@@ -23,10 +23,10 @@ SUITE      := $(TOOLS)/conformance-$(SUITE_VERSION)/$(INDEX)
 NEXT_SUITE := $(TOOLS)/conformance-$(NEXT_SUITE_VERSION)/$(INDEX)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint race rules conformance soak bench fuzz clean
+.PHONY: help run build test check fmt vet lint race rules conformance docs soak bench fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## build and start the hub with the example configuration
 	@exec bin/mcphub serve --config examples/mcphub.yaml --listen $(ADDRESS) --admin-listen $(ADMIN) --data-dir $(DATA_DIR) --banner always
@@ -56,6 +56,9 @@ rules: ## check the Prometheus rules with promtool
 conformance: $(NODE) $(SUITE) $(NEXT_SUITE) ## run the official MCP conformance suites through the hub
 	MCPHUB_NODE=$(NODE) MCPHUB_CONFORMANCE=$(SUITE) MCPHUB_CONFORMANCE_NEXT=$(NEXT_SUITE) \
 	  $(GO) test -count=1 -v -timeout 15m -run '^TestConformance' ./cmd/mcphub
+
+docs: ## write docs/metrics.md and deploy/metrics.txt
+	$(GO) test -count=1 -run TestTheMetricsDocument ./cmd/mcphub -update
 
 soak: ## kill the hub a hundred times under load and count what is lost
 	MCPHUB_SOAK_ROUNDS=100 $(GO) test -count=1 -v -timeout 30m -run 'LostByKill9' ./cmd/mcphub
