@@ -97,7 +97,7 @@ func (p *prometheus) api(data any, path string, params ...string) {
 	}
 }
 
-// point is a sample: a time and a value, which is text.
+// point is a promSample: a time and a value, which is text.
 type point [2]any
 
 func (p point) time() float64 { at, _ := p[0].(float64); return at }
@@ -111,15 +111,15 @@ func (p point) value() float64 {
 	return v
 }
 
-// sample is one series of a result.
-type sample struct {
+// promSample is one series of a result.
+type promSample struct {
 	Metric    map[string]string
 	Value     point
 	Values    []point // of a range
 	Histogram [2]any  // of a native histogram; its time is null otherwise
 }
 
-func (s sample) native() (count string, ok bool) {
+func (s promSample) native() (count string, ok bool) {
 	h, ok := s.Histogram[1].(map[string]any)
 	if !ok {
 		return "", false
@@ -128,9 +128,9 @@ func (s sample) native() (count string, ok bool) {
 	return count, ok
 }
 
-func (p *prometheus) query(expr string) []sample {
+func (p *prometheus) query(expr string) []promSample {
 	p.t.Helper()
-	var data struct{ Result []sample }
+	var data struct{ Result []promSample }
 	p.api(&data, "query", "query", expr)
 	return data.Result
 }

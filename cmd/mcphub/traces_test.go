@@ -11,7 +11,7 @@ import (
 
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/sdk/resource"
+	sdkresource "go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -106,7 +106,7 @@ func (j *jaeger) tracer() trace.Tracer {
 	if err != nil {
 		j.t.Fatal(err)
 	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(exporter), sdktrace.WithResource(resource.Default()))
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(exporter), sdktrace.WithResource(sdkresource.Default()))
 	j.t.Cleanup(func() { _ = provider.Shutdown(context.Background()) })
 	return provider.Tracer("e2e")
 }

@@ -61,6 +61,7 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 	}
 	work := g.cfg.Sessions.Derive(ctx, about.session(r))
 	defer work.Release()
+	ctx = session.WithID(ctx, work.ID()) // for the log
 	switch m.Method {
 	case "server/discover":
 		g.settled(ctx)

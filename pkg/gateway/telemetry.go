@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -120,6 +121,9 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	}
 	if op.request {
 		t.inFlight.Inc()
+	}
+	if sessionID != "" {
+		ctx = session.WithID(ctx, sessionID) // for the log
 	}
 	if t.propagator != nil {
 		ctx = t.extract(ctx, r, m)
