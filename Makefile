@@ -11,6 +11,10 @@ TOOLS := $(CURDIR)/.cache/tools
 LINT_VERSION := v2.15.0
 NODE_VERSION := 24.21.0
 
+# What the end-to-end tests of the telemetry read it with.
+PROMETHEUS_VERSION := v0.315.0
+JAEGER_VERSION     := v1.76.0
+
 # The conformance suite: the release, and the version that knows 2026-07-28.
 SUITE_VERSION      := 0.1.16
 NEXT_SUITE_VERSION := 0.2.0-alpha.12
@@ -19,14 +23,18 @@ LINT  := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 NODE  := $(TOOLS)/node/bin/node
 INDEX := node_modules/@modelcontextprotocol/conformance/dist/index.js
 
+PROMETHEUS := $(TOOLS)/prometheus-$(PROMETHEUS_VERSION)
+PROMTOOL   := $(TOOLS)/promtool-$(PROMETHEUS_VERSION)
+JAEGER     := $(TOOLS)/jaeger-$(JAEGER_VERSION)
+
 SUITE      := $(TOOLS)/conformance-$(SUITE_VERSION)/$(INDEX)
 NEXT_SUITE := $(TOOLS)/conformance-$(NEXT_SUITE_VERSION)/$(INDEX)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint race rules conformance soak bench fuzz clean
+.PHONY: help run build test check fmt vet lint race rules conformance e2e e2e-traces docs soak bench fuzz clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## build and start the hub with the example configuration
 	@exec bin/mcphub serve --config examples/mcphub.yaml --listen $(ADDRESS) --admin-listen $(ADMIN) --data-dir $(DATA_DIR) --banner always
@@ -57,6 +65,17 @@ conformance: $(NODE) $(SUITE) $(NEXT_SUITE) ## run the official MCP conformance 
 	MCPHUB_NODE=$(NODE) MCPHUB_CONFORMANCE=$(SUITE) MCPHUB_CONFORMANCE_NEXT=$(NEXT_SUITE) \
 	  $(GO) test -count=1 -v -timeout 15m -run '^TestConformance' ./cmd/mcphub
 
+e2e: $(PROMETHEUS) $(PROMTOOL) ## a real Prometheus scrapes the hub; compiles it on first use, which takes minutes
+	MCPHUB_PROMETHEUS=$(PROMETHEUS) MCPHUB_PROMTOOL=$(PROMTOOL) \
+	  $(GO) test -count=1 -v -timeout 5m -run '^TestPrometheus|AlertsUntilItCan$$' ./cmd/mcphub
+
+e2e-traces: $(JAEGER) ## a real Jaeger receives the spans of two hubs; compiles it on first use, which takes minutes
+	MCPHUB_JAEGER=$(JAEGER) \
+	  $(GO) test -count=1 -v -timeout 5m -run '^TestOneTrace' ./cmd/mcphub
+
+docs: ## write docs/metrics.md and deploy/metrics.txt
+	$(GO) test -count=1 -run TestTheMetricsDocument ./cmd/mcphub -update
+
 soak: ## kill the hub a hundred times under load and count what is lost
 	MCPHUB_SOAK_ROUNDS=100 $(GO) test -count=1 -v -timeout 30m -run 'LostByKill9' ./cmd/mcphub
 
@@ -78,6 +97,23 @@ $(LINT):
 	@mkdir -p $(TOOLS)
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	mv $(TOOLS)/golangci-lint $@
+
+# Prometheus and Jaeger compile for minutes the first time. Replacements in their
+# modules keep go install from them, so they are built where they were downloaded.
+define compile # module@version, package, flags
+	@mkdir -p $(TOOLS)
+	cd "$$($(GO) mod download -json $(1) | sed -n 's/^\t"Dir": "\(.*\)",*$$/\1/p')" && \
+	  GOWORK=off CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' $(3) -o $@ $(2)
+endef
+
+$(PROMETHEUS):
+	$(call compile,github.com/prometheus/prometheus@$(PROMETHEUS_VERSION),./cmd/prometheus,-tags remove_all_sd)
+
+$(PROMTOOL):
+	$(call compile,github.com/prometheus/prometheus@$(PROMETHEUS_VERSION),./cmd/promtool,-tags remove_all_sd)
+
+$(JAEGER):
+	$(call compile,github.com/jaegertracing/jaeger@$(JAEGER_VERSION),./cmd/all-in-one)
 
 # The suite needs Node.js 22 or later: the one of the system if it is, or one of its own.
 $(NODE):

@@ -396,39 +396,3 @@ func TestAnHTTPServersSessionGoesOnAfterKill9(t *testing.T) {
 		t.Errorf("the server's session was %s and is %s", before, after)
 	}
 }
-
-func TestTheDocumentedMetricsAreThoseTheHubHas(t *testing.T) {
-	hub := startHub(t, demoConfig, t.TempDir())
-	c := connect(t, hub.url())
-	c.request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`)
-	if response, err := c.do(t.Context(), http.MethodDelete, ""); err != nil || response.StatusCode != http.StatusNoContent {
-		t.Fatalf("DELETE: %v %v", response, err)
-	}
-	has := map[string]bool{}
-	_, body := get(t, "http://"+hub.side+"/metrics")
-	for line := range strings.Lines(body) {
-		if fields := strings.Fields(line); len(fields) > 2 && fields[1] == "TYPE" {
-			has[fields[2]] = true
-		}
-	}
-	listed, err := os.ReadFile(filepath.Join("..", "..", "deploy", "metrics.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	documented := map[string]bool{}
-	for line := range strings.Lines(string(listed)) {
-		name := strings.TrimSpace(line)
-		if name == "" || strings.HasPrefix(name, "#") {
-			continue
-		}
-		documented[name] = true
-		if !has[name] {
-			t.Errorf("deploy/metrics.txt lists %s, which the hub does not have", name)
-		}
-	}
-	for name := range has {
-		if strings.HasPrefix(name, "mcp") && !documented[name] {
-			t.Errorf("the hub has %s, which deploy/metrics.txt does not list", name)
-		}
-	}
-}

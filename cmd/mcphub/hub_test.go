@@ -48,6 +48,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(driverVariable) != "" {
 		os.Exit(driver(os.Args[1:]))
 	}
+	if about := os.Getenv(matrixVariable); about != "" {
+		os.Exit(serveMatrix(context.Background(), about))
+	}
 	dir, err := os.MkdirTemp("", "mcphub-e2e-")
 	if err != nil {
 		panic(err)

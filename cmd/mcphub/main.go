@@ -74,7 +74,7 @@ traces.`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServeCommand(), newSessionsCommand(), newConfigCommand(), newDemoCommand(buildVersion()), newVersionCommand())
+	root.AddCommand(newServeCommand(), newSessionsCommand(), newLogLevelCommand(), newConfigCommand(), newDemoCommand(buildVersion()), newVersionCommand())
 	return root
 }
 

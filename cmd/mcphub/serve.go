@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/telemetry"
 )
 
@@ -29,6 +30,7 @@ requests, lets those under way finish, writes its sessions and ends; a second
 signal ends it at once.`,
 		Example: `  mcphub serve --config mcphub.yaml
   MCPHUB_LISTEN=127.0.0.1:8000 mcphub serve --log-level debug
+  MCPHUB_LOG=session=debug,upstream=warn mcphub serve
   SESSION_DEBUG=1 mcphub serve`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -54,11 +56,12 @@ func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer
 	if err != nil {
 		return usageError{err}
 	}
-	tel, err := telemetry.Start(ctx, telemetry.Config{Version: buildVersion(), LogLevel: level, LogFormat: cfg.Log.Format,
-		SessionDebug: os.Getenv("SESSION_DEBUG"), Stderr: stderr})
+	tel, err := telemetry.Start(ctx, telemetry.Config{Version: buildVersion(), LogLevel: level, LogLevels: cfg.Log.Levels,
+		LogFormat: cfg.Log.Format, SessionDebug: os.Getenv("SESSION_DEBUG"), SessionOf: session.IDFrom, Stderr: stderr})
 	if err != nil {
 		return usageError{err}
 	}
+	slog.SetDefault(tel.LoggerFor("mcp")) // mcp-go has no other logger; log.Print ends there as well
 	l, err := listen(ctx, cfg.Listen, cfg.Admin.Listen)
 	if err != nil { // before anything is written
 		return errors.Join(err, tel.Shutdown(ctx))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -33,7 +34,7 @@ func newSessionsCommand() *cobra.Command {
 the dot; nobody can use the session with it.`,
 	}
 	var c adminClient
-	cmd.PersistentFlags().StringVar(&c.address, "admin", "", "`address` of the hub's admin listener (env MCPHUB_ADMIN_LISTEN; default 127.0.0.1:7789)")
+	c.bind(cmd.PersistentFlags())
 	cmd.AddCommand(newSessionsList(&c), newSessionsShow(&c), newSessionsEvents(&c), newSessionsKill(&c), newSessionsExport(), newSessionsImport())
 	return cmd
 }
@@ -340,6 +341,10 @@ func printJSON(w io.Writer, v any) error {
 // adminClient speaks with the admin API of a running hub.
 type adminClient struct{ address string }
 
+func (c *adminClient) bind(flags *pflag.FlagSet) {
+	flags.StringVar(&c.address, "admin", "", "`address` of the hub's admin listener (env MCPHUB_ADMIN_LISTEN; default 127.0.0.1:7789)")
+}
+
 func (c *adminClient) base() string {
 	address := c.address
 	if address == "" {
@@ -378,11 +383,27 @@ func (c *adminClient) get(ctx context.Context, path string, v any) error {
 
 // do sends one request and decodes the answer into v, if there is one to take.
 func (c *adminClient) do(ctx context.Context, method, path string, v any) error {
+	return c.send(ctx, method, path, nil, v)
+}
+
+// send is do with a body, unless it is nil.
+func (c *adminClient) send(ctx context.Context, method, path string, body map[string]string, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, c.base()+path, nil)
+	var content io.Reader = http.NoBody
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(data)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.base()+path, content)
 	if err != nil {
 		return usageError{fmt.Errorf("%s is no address of a hub: %w", c.base(), err)}
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {

@@ -37,7 +37,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		return nil, err
 	}
 	h := &hub{cfg: cfg, tel: tel}
-	if h.store, err = persist.OpenDir(filepath.Join(cfg.DataDir, "sessions"), persist.DirConfig{Logger: tel.Logger()}); err != nil {
+	if h.store, err = persist.OpenDir(filepath.Join(cfg.DataDir, "sessions"), persist.DirConfig{Logger: tel.LoggerFor("persist")}); err != nil {
 		return nil, err
 	}
 	propagator := tel.Propagator()
@@ -52,12 +52,12 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 			h.gateway.ListChanged(append(changed, announced(inv)...))
 			for _, p := range all.Snapshot().Problems() {
 				if p.Server == server {
-					tel.Logger().Warn("catalog: "+p.Text, "upstream", server, "kind", p.Kind.String(), "name", p.Name)
+					tel.LoggerFor("catalog").Warn("a name cannot be offered as it is", "upstream", server, "kind", p.Kind.String(), "name", p.Name, "problem", p.Text)
 				}
 			}
 		},
 		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
-		Logger:         tel.Logger(),
+		Logger:         tel.LoggerFor("upstream"),
 		TracerProvider: tel.TracerProvider(),
 		Propagator:     propagator,
 		Registerer:     tel.Registry(),
@@ -74,7 +74,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		AtLimit:              session.AtLimit(cfg.Sessions.AtLimit),
 
 		Open:           func(ctx context.Context, s session.Session) (session.Live, error) { return h.gateway.Open(ctx, s) },
-		Logger:         tel.SessionLogger(),
+		Logger:         tel.LoggerFor("session"),
 		TracerProvider: tel.TracerProvider(),
 		Registerer:     tel.Registry(),
 	})
@@ -92,7 +92,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		ResumeEvents:    cfg.Streams.ResumeEvents,
 		ResumeBytes:     cfg.Streams.ResumeBytes,
 		ResumeWindow:    cfg.Streams.ResumeWindow,
-		Logger:          tel.Logger(),
+		Logger:          tel.LoggerFor("gateway"),
 		TracerProvider:  tel.TracerProvider(),
 		Propagator:      propagator,
 		Registerer:      tel.Registry(),
@@ -116,8 +116,20 @@ func (h *hub) side(endpoint string) http.Handler {
 		Endpoint: endpoint,
 		Version:  buildVersion(),
 		Ready:    h.ready.err,
-		Logger:   h.tel.Logger(),
+		Logger:   h.tel.LoggerFor("admin"),
+
+		LogLevels:    h.logLevels,
+		SetLogLevels: h.tel.Levels().Set,
 	}), h.cfg.AllowedHosts, h.cfg.AllowedOrigins)
+}
+
+// logLevels is what the admin API says of the log levels.
+func (h *hub) logLevels() []admin.LogLevel {
+	var list []admin.LogLevel
+	for _, l := range h.tel.Levels().List() {
+		list = append(list, admin.LogLevel(l))
+	}
+	return list
 }
 
 // hubIdentity is what the hub says of itself on connections of its own.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -23,6 +24,12 @@ type Config struct {
 	Version  string
 	Ready    func() error // nil, or why the hub takes no requests; nil func: always ready
 	Logger   *slog.Logger // default: discard
+
+	// LogLevels lists the log levels, SetLogLevels changes some of them, by
+	// subsystem, until they are changed again or, if d is not 0, for as long; it
+	// changes all or none. Without these functions the API has no log levels.
+	LogLevels    func() []LogLevel
+	SetLogLevels func(ctx context.Context, levels map[string]string, d time.Duration) error
 }
 
 // New returns the handler of the admin listener. It has no access control of
@@ -42,6 +49,10 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("GET /api/v1/events", a.events)
 	mux.HandleFunc("GET /api/v1/upstreams", a.upstreams)
 	mux.HandleFunc("GET /api/v1/upstreams/{name}", a.upstream)
+	if cfg.LogLevels != nil && cfg.SetLogLevels != nil {
+		mux.HandleFunc("GET /api/v1/log-levels", a.logLevels)
+		mux.HandleFunc("PUT /api/v1/log-levels", a.setLogLevels)
+	}
 	mux.HandleFunc("GET /api/", a.nowhere)
 	if cfg.Metrics != nil {
 		mux.Handle("GET /metrics", cfg.Metrics)

@@ -183,7 +183,7 @@ func TestServersAreShownWithoutHowTheyAreReached(t *testing.T) {
 	}
 	up, down := all.Upstreams[0], all.Upstreams[1]
 	if up.Name != "up" || up.Transport != "http" || up.Isolation != "session" || up.State != "up" || up.Tools != 1 || up.Connections != 1 ||
-		up.Error != "" || up.NextAttempt != nil || up.ServerInfo.Name != payload || up.ProtocolVersion != "2025-11-25" {
+		up.Error != "" || up.NextAttempt != nil || up.ServerInfo.Name != payload || up.ProtocolVersion != "2026-07-28" {
 		t.Errorf("shown is %+v", up)
 	}
 	if down.Name != "down" || down.Transport != "stdio" || down.Isolation != "shared" || down.State != "down" || !strings.Contains(down.Error, "could not be started") || down.NextAttempt == nil {

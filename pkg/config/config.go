@@ -40,8 +40,9 @@ type Admin struct {
 
 // Log says what is logged, and how.
 type Log struct {
-	Level  string // trace, debug, info, warn or error
-	Format string // auto, tint or json
+	Level  string            // trace, debug, info, warn or error
+	Levels map[string]string // of subsystems, instead of Level
+	Format string            // auto, tint or json
 }
 
 // Sessions are the times in the life of a client session.

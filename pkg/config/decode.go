@@ -27,6 +27,7 @@ func (c *Config) schema() schema {
 		"dataDir": text(&c.DataDir, "a directory"),
 		"log": object(schema{
 			"level":  text(&c.Log.Level, aLevel),
+			"levels": logLevels(&c.Log.Levels),
 			"format": text(&c.Log.Format, aFormat),
 		}),
 		"sessions": object(schema{

@@ -109,7 +109,7 @@ func TestDocumentNamesEveryFlagAndVariable(t *testing.T) {
 	text := readText(t, document)
 	for _, name := range []string{
 		"--config", "--listen", "--admin-listen", "--data-dir", "--log-level", "--log-format", "SESSION_DEBUG",
-		"MCPHUB_LISTEN", "MCPHUB_ADMIN_LISTEN", "MCPHUB_DATA_DIR", "MCPHUB_LOG_LEVEL", "MCPHUB_LOG_FORMAT",
+		"MCPHUB_LISTEN", "MCPHUB_ADMIN_LISTEN", "MCPHUB_DATA_DIR", "MCPHUB_LOG_LEVEL", "MCPHUB_LOG", "MCPHUB_LOG_FORMAT",
 	} {
 		if !strings.Contains(text, "`"+name+"`") {
 			t.Errorf("%s is not in the document", name)

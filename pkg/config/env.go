@@ -3,8 +3,8 @@ package config
 import "errors"
 
 // ApplyEnv lets the environment override the file: MCPHUB_LISTEN,
-// MCPHUB_ADMIN_LISTEN, MCPHUB_DATA_DIR, MCPHUB_LOG_LEVEL and
-// MCPHUB_LOG_FORMAT. A variable that is empty overrides nothing. A leading ~/
+// MCPHUB_ADMIN_LISTEN, MCPHUB_DATA_DIR, MCPHUB_LOG_LEVEL,
+// MCPHUB_LOG (levels of subsystems) and MCPHUB_LOG_FORMAT. A variable that is empty overrides nothing. A leading ~/
 // of the directories is replaced as well.
 func (c *Config) ApplyEnv(lookup func(name string) (value string, ok bool)) error {
 	var errs []error
@@ -28,6 +28,9 @@ func (c *Config) ApplyEnv(lookup func(name string) (value string, ok bool)) erro
 			continue
 		}
 		*v.to = value
+	}
+	if value, _ := lookup(logVariable); value != "" {
+		errs = append(errs, c.Log.applyLog(value))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -11,11 +12,13 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 	env := map[string]string{
 		"MCPHUB_LISTEN": "127.0.0.1:1", "MCPHUB_ADMIN_LISTEN": "127.0.0.1:2", "MCPHUB_DATA_DIR": "~/d",
 		"MCPHUB_LOG_LEVEL": "warn", "MCPHUB_LOG_FORMAT": "tint",
+		"MCPHUB_LOG": "session=debug, upstream=error",
 	}
 	if err := c.ApplyEnv(func(name string) (string, bool) { v, ok := env[name]; return v, ok }); err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != "127.0.0.1:1" || c.Admin.Listen != "127.0.0.1:2" || c.DataDir != "/home/someone/d" || c.Log != (Log{"warn", "tint"}) {
+	if c.Listen != "127.0.0.1:1" || c.Admin.Listen != "127.0.0.1:2" || c.DataDir != "/home/someone/d" ||
+		!reflect.DeepEqual(c.Log, Log{"warn", map[string]string{"gateway": "warn", "session": "debug", "upstream": "error"}, "tint"}) {
 		t.Errorf("%+v", c)
 	}
 	if c.Naming != "conflict" || len(c.Servers) != 2 {
@@ -44,6 +47,7 @@ func TestWrongEnvironmentIsRefusedByName(t *testing.T) {
 		"MCPHUB_ADMIN_LISTEN: is not an address",
 		"MCPHUB_LOG_LEVEL: unknown value; expected trace, debug, info, warn or error",
 		"MCPHUB_LOG_FORMAT: unknown value; expected auto, tint or json",
+		"MCPHUB_LOG, entry 1: is not of the form SUBSYSTEM=LEVEL; expected such as session=debug",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%v", want, err)
@@ -92,6 +96,37 @@ func TestValidateNamesTheServer(t *testing.T) {
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%v", want, err)
+		}
+	}
+}
+
+func TestWrongLogLevelsAreRefusedWithTheirPlaceAndWhatIsValid(t *testing.T) {
+	for text, want := range map[string]string{
+		"session=debug,sesion=info": "MCPHUB_LOG, entry 2: unknown subsystem; did you mean session?",
+		"canary=info":               "MCPHUB_LOG, entry 1: unknown subsystem; expected one of admin, catalog, gateway, mcp, persist, session, telemetry, upstream",
+		"default=info":              "MCPHUB_LOG, entry 1: unknown subsystem",
+		"session=canary":            "MCPHUB_LOG, entry 1: unknown value; expected trace, debug, info, warn or error",
+		"session=":                  "MCPHUB_LOG, entry 1: unknown value",
+		"session=info,":             "MCPHUB_LOG, entry 2: is not of the form SUBSYSTEM=LEVEL",
+	} {
+		c := Default()
+		err := c.ApplyEnv(func(name string) (string, bool) { return text, name == "MCPHUB_LOG" })
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+		if c.Log.Levels != nil {
+			t.Errorf("%s set %v", text, c.Log.Levels)
+		}
+	}
+}
+
+func TestValidateChecksLevelsThatWereSetInCode(t *testing.T) {
+	c := Default()
+	c.Log.Levels = map[string]string{"session": "loud", "sesion": "info"}
+	err := c.Validate()
+	for _, want := range []string{"log.levels.session: unknown value", "log.levels.sesion: unknown subsystem; did you mean session?"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
 		}
 	}
 }

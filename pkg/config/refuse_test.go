@@ -86,6 +86,8 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"wildcard":        {"listen: 0.0.0.0:80\nadmin: {listen: 'localhost:80'}\n", "f:2:17: admin.listen: listen and admin.listen are the same"},
 		"naming":          {"naming: suffix\n", "f:1:9: naming: unknown value; expected prefix, bare or conflict"},
 		"level":           {"log: {level: INFO}\n", "f:1:14: log.level: unknown value; expected trace, debug, info, warn or error"},
+		"levels":          {"log:\n  levels: {session: loud}\n", "f:2:21: log.levels.session: unknown value; expected trace, debug, info, warn or error"},
+		"subsystem":       {"log:\n  levels: {sesion: info}\n", "f:2:12: log.levels.sesion: unknown key; did you mean session?"},
 		"format":          {"log: {format: text}\n", "f:1:15: log.format: unknown value; expected auto, tint or json"},
 		"home of others":  {"dataDir: ~bob/x\n", "f:1:10: dataDir: the home directory of another user is not looked up"},
 		"host with port":  {"allowedHosts: [a, 'b:80']\n", "f:1:19: allowedHosts[1]: is not a host name; expected one such as hub.example.org"},

@@ -28,8 +28,7 @@ func (c *Config) check() findings {
 		fs.value(at, "listen and admin.listen are the same; expected two addresses")
 	}
 	fs.value("dataDir", checkDir(c.DataDir))
-	fs.value("log.level", checkLevel(c.Log.Level))
-	fs.value("log.format", checkFormat(c.Log.Format))
+	c.Log.check(&fs)
 	fs.value("naming", oneOf(c.Naming, aNaming, "prefix", "bare", "conflict"))
 	c.checkNumbers(&fs)
 	for i, host := range c.AllowedHosts {

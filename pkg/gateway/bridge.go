@@ -56,8 +56,9 @@ type bridge struct {
 	idle  *time.Timer // closes it; nil while it is used
 	since time.Time   // of idle
 
-	mu    sync.Mutex
-	level string // that the server was told
+	raising chan struct{} // held by the request that tells the server a level
+	mu      sync.Mutex
+	level   string // that the server was told
 }
 
 // enter returns the bridge to server for a request of the client. The caller
@@ -79,11 +80,15 @@ func (b *bridges) enter(server *upstream.Server, about aboutClient) (*bridge, er
 		}
 		return found, nil
 	}
-	if b.closed || (len(b.open) >= maxBridges && !b.evict()) {
+	if b.closed {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub is being restarted; try again later")
+	}
+	if len(b.open) >= maxBridges && !b.evict() {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many sessions with servers are open for clients without one; try again later")
 	}
-	link := server.Link(upstream.LinkConfig{Sink: stray{b.g, server.Name()}, Identity: about.identity, Modern: true, Many: policy == BridgeShared})
-	made := &bridge{all: b, key: key, link: link, own: true, users: 1}
+	made := &bridge{all: b, key: key, own: true, users: 1, raising: make(chan struct{}, 1)}
+	made.link = server.Link(upstream.LinkConfig{Sink: stray{b.g, server.Name()}, Identity: about.identity, Modern: true,
+		Many: policy == BridgeShared, OnReady: made.ready})
 	if policy == BridgeRequest {
 		made.key.client = rand.Text()
 	}
@@ -180,23 +185,57 @@ func (br *bridge) raiseLevel(ctx context.Context, server *upstream.Server, level
 	init, _ := server.Initialized()
 	has, err := jsonrpc.Fields(init.Capabilities, "logging")
 	if err != nil || has[0] == nil {
-		return nil //nolint:nilerr // a server without readable capabilities is asked for nothing
+		return nil // a server without readable capabilities is asked for nothing
 	}
-	if !br.own {
-		if !br.all.g.wantLevel(level) {
-			return nil
-		}
-		level = br.all.g.levelFor(server, nil, level)
+	ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
+	defer cancel()
+	if br.own {
+		return br.raise(ctx, level)
+	}
+	g := br.all.g
+	if !g.wantLevel(server.Name(), level) {
+		return nil
+	}
+	_, err = br.link.Call(ctx, upstream.Request{Method: "logging/setLevel", Params: levelParams(g.levelFor(server, nil, level))})
+	if err != nil {
+		g.forgetLevel(server.Name())
+	}
+	return err
+}
+
+// raise is raiseLevel over a connection of the bridge's own.
+func (br *bridge) raise(ctx context.Context, level string) error {
+	select {
+	case br.raising <- struct{}{}:
+		defer func() { <-br.raising }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if told := br.told(); told != "" && slices.Index(logLevels, told) <= slices.Index(logLevels, level) {
+		return nil
+	}
+	if _, err := br.link.Call(ctx, upstream.Request{Method: "logging/setLevel", Params: levelParams(level)}); err != nil {
+		return err
 	}
 	br.mu.Lock()
 	defer br.mu.Unlock()
-	if br.level != "" && slices.Index(logLevels, br.level) <= slices.Index(logLevels, level) {
+	br.level = level
+	return nil
+}
+
+func (br *bridge) told() string {
+	br.mu.Lock()
+	defer br.mu.Unlock()
+	return br.level
+}
+
+// ready tells a new session with the server what the one before was told.
+func (br *bridge) ready(ctx context.Context, c *upstream.Conn) error {
+	level := br.told()
+	if level == "" {
 		return nil
 	}
-	_, err = br.link.Call(ctx, upstream.Request{Method: "logging/setLevel", Params: levelParams(level)})
-	if err == nil {
-		br.level = level
-	}
+	_, err := c.Call(ctx, upstream.Request{Method: "logging/setLevel", Params: levelParams(level)})
 	return err
 }
 

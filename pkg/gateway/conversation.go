@@ -84,14 +84,22 @@ func (g *Gateway) newConversation(ctx context.Context, about aboutClient, m json
 // run makes the call and sees that its outcome is told.
 func (c *conversation) run(m jsonrpc.Message) {
 	response, err := c.dispatchOrRecover(m)
+	c.finish(response, err)
+}
+
+// finish is called with what the call came to.
+func (c *conversation) finish(response jsonrpc.Message, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.final = &outcome{response, err}
 	if c.quiet != nil {
 		c.quiet.Stop()
 	}
-	if c.round != nil {
+	switch {
+	case c.round != nil:
 		c.tell()
+	case c.ctx.Err() != nil: // nobody will come back for it
+		c.g.parked.remove(c)
 	}
 }
 
@@ -139,10 +147,30 @@ func (c *conversation) tell() {
 // that is not answered by then is cancelled: that is what closing means.
 func (c *conversation) abandoned(r *round) {
 	c.mu.Lock()
-	mine := c.round == r
-	c.mu.Unlock()
-	if mine {
+	defer c.mu.Unlock()
+	if c.round == r {
 		c.cancel(errClientCancelled)
+	}
+}
+
+// expire ends a conversation that has been parked since that round.
+func (c *conversation) expire(round int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.round == nil && c.rounds == round {
+		c.end(errParkExpired)
+	}
+}
+
+// end ends a parked conversation, whose client will not come back. The caller
+// holds mu.
+func (c *conversation) end(cause error) {
+	if c.expiry != nil { // nil: it was answered at this moment, and never parked
+		c.expiry.Stop()
+	}
+	c.cancel(cause)
+	if c.final != nil { // otherwise the call is still to hear of it
+		c.g.parked.remove(c)
 	}
 }
 
@@ -205,6 +233,10 @@ func (c *conversation) wantsLog(m jsonrpc.Message) bool {
 	return !ok || slices.Index(logLevels, level) >= slices.Index(logLevels, c.about.logLevel)
 }
 
+// asks are the methods whose results may ask the client, specification
+// 2026-07-28, basic/utilities/mrtr.
+var asks = []string{"tools/call", "prompts/get", "resources/read"}
+
 // Ask has the client answer a question of a legacy server, by way of a result
 // that says what is wanted and a request that brings it.
 func (c *conversation) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
@@ -213,6 +245,10 @@ func (c *conversation) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMess
 	}
 	if m.Method == "ping" || questions[m.Method] == "" {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "clients of protocol version %s cannot be asked %s", upstream.ModernVersion, upstream.MethodLabel(m.Method))
+	}
+	if !slices.Contains(asks, c.method) {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "clients of protocol version %s cannot be asked %s during %s",
+			upstream.ModernVersion, m.Method, upstream.MethodLabel(c.method))
 	}
 	a := &asking{question: m, reply: make(chan json.RawMessage, 1)}
 	key, err := c.ask(a)
@@ -277,6 +313,10 @@ func (c *conversation) park() {
 	if r == nil || c.final != nil || len(c.waiting) == 0 {
 		return
 	}
+	if c.g.parked.stopped() {
+		c.cancel(errStopping)
+		return
+	}
 	c.rounds++
 	state, err := c.g.parked.seal(c)
 	if err != nil {
@@ -285,7 +325,8 @@ func (c *conversation) park() {
 	}
 	response := jsonrpc.NewResult(r.id, c.inputRequired(state))
 	c.round = nil
-	c.expiry = time.AfterFunc(parkTimeout, func() { c.cancel(errParkExpired) })
+	round := c.rounds
+	c.expiry = time.AfterFunc(parkTimeout, func() { c.expire(round) })
 	r.op.end(r.ctx, response, nil)
 	c.g.tel.messages.Add(upstream.Out, response)
 	r.out.answer(response.Encode())
@@ -296,12 +337,16 @@ func (c *conversation) park() {
 func (c *conversation) inputRequired(state string) json.RawMessage {
 	type input struct {
 		Method string          `json:"method"`
-		Params json.RawMessage `json:"params,omitempty"`
+		Params json.RawMessage `json:"params"`
 	}
 	wanted := map[string]input{}
 	for key, a := range c.waiting {
 		a.shown = true
-		wanted[key] = input{a.question.Method, a.question.Params}
+		params := a.question.Params
+		if params == nil { // of roots/list; go-sdk's client cannot read a question without params
+			params = json.RawMessage(`{}`)
+		}
+		wanted[key] = input{a.question.Method, params}
 	}
 	b, err := json.Marshal(struct {
 		ResultType    string           `json:"resultType"`
@@ -319,7 +364,10 @@ func (c *conversation) inputRequired(state string) json.RawMessage {
 func (c *conversation) resume(r *round, rounds int, answers json.RawMessage) *jsonrpc.Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.round != nil || rounds != c.rounds || c.ctx.Err() != nil && c.final == nil {
+	if c.round == nil && rounds == c.rounds && c.ctx.Err() != nil {
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%v", errStateExpired)
+	}
+	if c.round != nil || rounds != c.rounds {
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "requestState was used already: each may be sent back once")
 	}
 	given, err := c.given(answers)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"sync/atomic"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -16,7 +17,8 @@ type exchange struct {
 	cs   *clientSession
 	call context.Context //nolint:containedctx // ends with the call
 	out  *stream
-	op   *operation // nil: not measured
+	op   *operation  // nil: not measured
+	cut  atomic.Bool // a question was given up because the session ended
 }
 
 func newExchange(call context.Context, g *Gateway, cs *clientSession, out *stream) *exchange {
@@ -31,7 +33,7 @@ func (x *exchange) Notify(m jsonrpc.Message) {
 	}
 	if reason := x.put(m, orKept); reason != "" {
 		x.g.tel.dropped(reason)
-	} else if x.op != nil {
+	} else {
 		x.op.said(m.Method)
 	}
 }
@@ -47,13 +49,17 @@ func (x *exchange) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage,
 	defer cancel(nil)
 	stop := context.AfterFunc(x.call, func() { cancel(context.Cause(x.call)) })
 	defer stop()
-	return x.cs.ask(ctx, m, func(m jsonrpc.Message) string {
+	result, err := x.cs.ask(ctx, m, func(m jsonrpc.Message) string {
 		reason := x.put(m, readNow)
 		if reason == "" || x.cs.send(m, readNow) == "" {
 			return ""
 		}
 		return x.put(m, orKept)
 	})
+	if err != nil && x.cs.ctx.Err() != nil {
+		x.cut.Store(true)
+	}
+	return result, err
 }
 
 // put puts m on the stream and says why if it cannot.

@@ -87,7 +87,7 @@ type Gateway struct {
 	open    map[*clientSession]bool
 	upSince map[string]time.Time // of the connection to a shared server
 	subs    map[*subscription]bool
-	level   string // the most talkative that a modern client has asked of shared servers
+	levels  map[string]string // the most talkative that modern clients have asked of a shared server
 
 	bridges     *bridges
 	parked      *parked
@@ -98,7 +98,7 @@ type Gateway struct {
 func New(cfg Config) *Gateway {
 	g := &Gateway{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg),
 		draining: make(chan struct{}), open: map[*clientSession]bool{}, upSince: map[string]time.Time{}}
-	g.subs = map[*subscription]bool{}
+	g.subs, g.levels = map[*subscription]bool{}, map[string]string{}
 	g.parked = newParked()
 	g.bridges = &bridges{g: g, open: map[bridgeKey]*bridge{}}
 	g.keep = cfg.retention(g.tel)
@@ -154,8 +154,8 @@ func (g *Gateway) openSessions() []*clientSession {
 // is to be called whenever a server was listed, with no kinds if none has
 // changed.
 func (g *Gateway) ListChanged(kinds []catalog.Kind) {
-	if again := g.reconnected(); len(again) > 0 {
-		g.resume(again, g.openStored())
+	for _, server := range g.reconnected() {
+		g.resume([]*upstream.Server{server}, g.openStored(server.Name()))
 	}
 	methods := map[string]bool{}
 	for _, k := range kinds {
@@ -169,6 +169,7 @@ func (g *Gateway) ListChanged(kinds []catalog.Kind) {
 		}
 	}
 	for _, s := range g.subscriptions() {
+		s.wakeUp() // its own connections may have to be made again, too
 		for method := range methods {
 			s.Notify(jsonrpc.Message{Method: method})
 		}

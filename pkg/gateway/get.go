@@ -13,11 +13,11 @@ const headerLastEvent = "Last-Event-Id"
 // get opens a stream for what the servers send that belongs to no request, or
 // goes on with one that the client has lost.
 func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
-	if !accepts(r, typeEvents) {
-		refuse(w, http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Accept must list text/event-stream"))
+	if refuseModern(w, r) {
 		return
 	}
-	if refuseModern(w, r) {
+	if !accepts(r, typeEvents) {
+		refuse(w, http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Accept must list text/event-stream"))
 		return
 	}
 	if !checkHeaders(w, r, "") {

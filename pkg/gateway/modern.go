@@ -41,6 +41,7 @@ func isModern(r *http.Request, m jsonrpc.Message) bool {
 // modern answers a message of a modern client.
 func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 	if m.Kind() == jsonrpc.Response {
+		g.tel.messages.Add(upstream.In, m)
 		refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "servers ask nothing in this protocol version, so there is nothing to answer"))
 		return
 	}
@@ -60,6 +61,7 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 	}
 	work := g.cfg.Sessions.Derive(ctx, about.session(r))
 	defer work.Release()
+	ctx = session.WithID(ctx, work.ID()) // for the log
 	switch m.Method {
 	case "server/discover":
 		g.settled(ctx)
@@ -116,7 +118,7 @@ func (g *Gateway) readModern(r *http.Request, m jsonrpc.Message) (aboutClient, *
 	}
 	header := r.Header.Get(headerVersion)
 	about, version, e := g.readMeta(r, m)
-	if e != nil && version == "" && header != "" && header != upstream.ModernVersion {
+	if e != nil && (version == "" || version == header) && header != "" && header != upstream.ModernVersion {
 		e = unsupportedVersion(header) // whose rules are not known
 	}
 	if e != nil {
@@ -167,9 +169,12 @@ func (g *Gateway) readMeta(r *http.Request, m jsonrpc.Message) (about aboutClien
 	if len(meta[1])+len(meta[2]) > maxCapabilities {
 		return about, version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "what a client says of itself may take %d bytes", maxCapabilities)
 	}
-	about.identity = upstream.Identity{ClientInfo: meta[2], Capabilities: meta[1]}
+	if len(meta[2]) > 0 && meta[2][0] != '{' {
+		return about, version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "params._meta: %q is no object", mcp.MetaKeyClientInfo)
+	}
 	about.name, _ = jsonrpc.StringField(meta[2], "name")
 	about.version, _ = jsonrpc.StringField(meta[2], "version")
+	about.identity = upstream.Identity{ClientInfo: introduction(meta[2]), Capabilities: meta[1]}
 	if meta[3] != nil {
 		if json.Unmarshal(meta[3], &about.logLevel) != nil || !slices.Contains(logLevels, about.logLevel) {
 			return about, version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32s", meta[3])
@@ -182,6 +187,18 @@ func (g *Gateway) readMeta(r *http.Request, m jsonrpc.Message) (about aboutClien
 		about.ip = r.RemoteAddr
 	}
 	return about, version, nil
+}
+
+// introduction is what a legacy server is told of the client, which has to have
+// a name and a version there.
+func introduction(info json.RawMessage) json.RawMessage {
+	name, named := jsonrpc.StringField(info, "name")
+	version, versioned := jsonrpc.StringField(info, "version")
+	if named && versioned {
+		return info
+	}
+	b, _ := json.Marshal(map[string]string{"name": cmp.Or(name, "unknown"), "version": version})
+	return b
 }
 
 // paramHeaders are the headers that mirror arguments of tools. The hub passes on

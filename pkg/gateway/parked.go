@@ -25,8 +25,9 @@ type parked struct {
 	process string // random; tells states of other processes from forged ones
 	aead    cipher.AEAD
 
-	mu   sync.Mutex
-	open map[string]*conversation
+	mu     sync.Mutex
+	open   map[string]*conversation
+	closed bool // nobody will come back
 }
 
 // statePrefix begins every requestState of a hub.
@@ -64,9 +65,11 @@ func (p *parked) remove(c *conversation) {
 	delete(p.open, c.id)
 }
 
-// stop cancels every conversation that waits for its client.
+// stop cancels every conversation that waits for its client, and has none wait
+// from now on.
 func (p *parked) stop() {
 	p.mu.Lock()
+	p.closed = true
 	all := make([]*conversation, 0, len(p.open))
 	for _, c := range p.open {
 		all = append(all, c)
@@ -74,12 +77,17 @@ func (p *parked) stop() {
 	p.mu.Unlock()
 	for _, c := range all {
 		c.mu.Lock()
-		waits := c.round == nil
-		c.mu.Unlock()
-		if waits {
-			c.cancel(errStopping)
+		if c.round == nil {
+			c.end(errStopping)
 		}
+		c.mu.Unlock()
 	}
+}
+
+func (p *parked) stopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
 }
 
 // state is what a requestState holds.
@@ -97,7 +105,7 @@ func (p *parked) seal(c *conversation) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sealed := p.aead.Seal(nil, nil, plain, []byte(p.process))
+	sealed := p.aead.Seal(nil, nil, plain, []byte(p.process)) //nolint:gosec // it makes a random nonce itself
 	return statePrefix + p.process + "." + base64.RawURLEncoding.EncodeToString(sealed), nil
 }
 
@@ -118,7 +126,7 @@ func (p *parked) find(sealed, principal string, digest []byte) (*conversation, i
 	case process != p.process:
 		return nil, 0, errStateForeign
 	}
-	box, err := base64.RawURLEncoding.DecodeString(rest)
+	box, err := base64.RawURLEncoding.Strict().DecodeString(rest)
 	if err != nil {
 		return nil, 0, errStateForged
 	}

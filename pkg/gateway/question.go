@@ -20,12 +20,18 @@ func answerable(capabilities json.RawMessage, m jsonrpc.Message) error {
 		return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "the client does not support %s: it has not declared the capability %q",
 			upstream.MethodLabel(m.Method), needs)
 	}
-	mode, _ := jsonrpc.StringField(m.Params, "mode")
-	if m.Method != "elicitation/create" || mode != "url" {
+	if m.Method != "elicitation/create" {
 		return nil
 	}
-	if url, err := jsonrpc.Fields(has[0], "url"); err != nil || url[0] == nil {
+	modes, err := jsonrpc.Fields(has[0], "url", "form")
+	if err != nil {
+		return nil //nolint:nilerr // no object, which says nothing of modes
+	}
+	switch mode, _ := jsonrpc.StringField(m.Params, "mode"); {
+	case mode == "url" && modes[0] == nil:
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the client does not support elicitation by URL")
+	case mode != "url" && modes[0] != nil && modes[1] == nil: // neither of them means forms
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the client does not support elicitation by forms")
 	}
 	return nil
 }

@@ -51,6 +51,9 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 		defer release()
 		response, err := g.routeOrRecover(ctx, cs, x, m)
 		cs.end(m.ID)
+		if x.cut.Load() { // what the server makes of that is no answer to the request
+			response, err = jsonrpc.Message{}, context.Cause(cs.ctx)
+		}
 		cause := context.Cause(ctx)
 		if cs.ctx.Err() != nil && !errors.Is(cause, errClientCancelled) {
 			cause = context.Cause(cs.ctx) // ctx hears of it a moment later than the connections do

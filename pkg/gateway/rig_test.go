@@ -106,7 +106,9 @@ func build(t *testing.T, s setup) *rig {
 	uc.Identity = upstream.Identity{ClientInfo: json.RawMessage(`{"name":"mcphub","version":"test"}`), Capabilities: json.RawMessage(`{}`)}
 	uc.OnInventory = func(server string, inv upstream.Inventory) {
 		r.gateway.ListChanged(r.catalog.Replace(server, catalog.Inventory{Tools: inv.Tools, Prompts: inv.Prompts,
-			Resources: inv.Resources, Templates: inv.Templates}))
+			Resources: inv.Resources, Templates: inv.Templates, Hints: [4]catalog.Hint{
+				catalog.Tools: catalog.Hint(inv.Hints.Tools), catalog.Prompts: catalog.Hint(inv.Hints.Prompts),
+				catalog.Resources: catalog.Hint(inv.Hints.Resources), catalog.Templates: catalog.Hint(inv.Hints.Templates)}}))
 	}
 	uc.OnNotification = func(server string, m jsonrpc.Message) { r.gateway.ServerNotification(server, m) }
 	r.pool = upstream.NewPool(s.specs, uc)
@@ -410,7 +412,11 @@ type reader struct {
 func (c *peer) open(method, body string, headers ...string) *reader {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(c.t.Context())
-	response := c.do(ctx, method, body, append([]string{"Mcp-Session-Id: " + c.token}, headers...)...)
+	headers = append([]string{"Mcp-Session-Id: " + c.token}, headers...)
+	if c.user != "" {
+		headers = append(headers, c.user)
+	}
+	response := c.do(ctx, method, body, headers...)
 	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "text/event-stream" {
 		c.t.Errorf("not a stream: %d %s", response.StatusCode, response.Header.Get("Content-Type"))
 	}

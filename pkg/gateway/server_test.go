@@ -21,7 +21,7 @@ const (
 	childCapabilities = `{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true,"listChanged":true},"logging":{},"completions":{},"tasks":{"list":{}},"experimental":{"x/y":{"n":1.50}}}`
 	childTools        = `[{"name":"echo","title":"\u00e9 <&>","inputSchema":{"type":"object","x-weird":[1.50,1e2,{"b":1,"a":2}]},"_meta":{"z":0,"a":[ ]}},` +
 		`{"inputSchema":{"type":"object"},"name":"weird"},{"name":"fail","inputSchema":{}},{"name":"work","inputSchema":{}},{"name":"hang","inputSchema":{}},` +
-		`{"name":"ask","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"update","inputSchema":{}},{"name":"die","inputSchema":{}},{"name":"gated","inputSchema":{}},{"name":"gate","inputSchema":{}}]`
+		`{"name":"ask","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"update","inputSchema":{}},{"name":"die","inputSchema":{}},{"name":"gated","inputSchema":{}},{"name":"gate","inputSchema":{}},{"name":"asks","inputSchema":{}}]`
 	childPrompts   = `[{"name":"greet","arguments":[{"name":"who"}]}]`
 	childResources = `[{"uri":"test://%s/one","name":"one"},{"uri":"test://both","name":"both"}]`
 	childTemplates = `[{"uriTemplate":"test://%s/item/{id}","name":"item"}]`
@@ -136,6 +136,12 @@ func (c *child) answer(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Messa
 		return result(`{"server":%q,"params":%s}`, c.name, m.Params)
 	case "resources/subscribe", "resources/unsubscribe":
 		uri, _ := jsonrpc.StringField(m.Params, "uri")
+		if strings.HasSuffix(uri, "/refused") {
+			return failure(`{"code":-32602,"message":"not this one"}`)
+		}
+		if strings.HasSuffix(uri, "/now") && m.Method == "resources/subscribe" { // it changes at once
+			c.send(jsonMessage("notifications/resources/updated", `{"uri":"`+uri+`","n":1.50}`))
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.state.Subscriptions = slices.DeleteFunc(c.state.Subscriptions, func(s string) bool { return s == uri })
@@ -216,8 +222,13 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		return jsonrpc.Message{}
 	case "ask":
 		return c.ask(args[2], args[3])
+	case "asks":
+		return c.asks(fields[0])
 	case "log":
-		c.send(jsonrpc.Message{Method: "notifications/message", Params: json.RawMessage(`{"level":"info","data":{"n":1.50}}`)})
+		if string(args[4]) == "2" {
+			c.send(jsonMessage("notifications/message", `{"level":"debug","data":{"n":1.50}}`))
+		}
+		c.send(jsonMessage("notifications/message", `{"level":"info","data":{"n":1.50}}`))
 		return result(`{"content":[]}`)
 	case "flood":
 		n := 0
@@ -245,6 +256,32 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		os.Exit(3) //nolint:gocritic // a crash runs no defers
 	}
 	return failure(`{"code":-32602,"message":"no such tool here"}`)
+}
+
+// asks asks questions in rounds, those of a round at once. With leave it does not
+// wait for the answers of the last round, but until it is told to end.
+func (c *child) asks(arguments json.RawMessage) jsonrpc.Message {
+	var args struct {
+		Rounds [][]json.RawMessage `json:"rounds"`
+		Leave  bool                `json:"leave"`
+	}
+	_ = json.Unmarshal(arguments, &args)
+	var rounds [][]json.RawMessage
+	for n, questions := range args.Rounds {
+		answers := make([]json.RawMessage, len(questions))
+		var asking sync.WaitGroup
+		for i, params := range questions {
+			asking.Go(func() { answers[i] = c.ask(json.RawMessage(`"elicitation/create"`), params).Result })
+		}
+		if args.Leave && n == len(args.Rounds)-1 {
+			<-c.gate
+			return result(`{"content":[],"left":true}`)
+		}
+		asking.Wait()
+		rounds = append(rounds, answers)
+	}
+	b, _ := json.Marshal(rounds)
+	return result(`{"content":[],"rounds":%s}`, b)
 }
 
 func (c *child) ask(method, params json.RawMessage) jsonrpc.Message {

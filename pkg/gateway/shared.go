@@ -49,7 +49,7 @@ func (g *Gateway) levelFor(server *upstream.Server, cs *clientSession, level str
 	if cs != nil {
 		own = cs.id
 	}
-	for _, s := range g.openStored() {
+	for _, s := range g.openStored(server.Name()) {
 		if i := slices.Index(logLevels, s.LogLevel); i >= 0 && (own == "" || s.ID != own) {
 			lowest = min(lowest, i)
 		}
@@ -65,28 +65,35 @@ func (g *Gateway) wantedElsewhere(cs *clientSession, uri string) bool {
 
 // wantedBesides is wantedElsewhere for the session with that id, or for none.
 func (g *Gateway) wantedBesides(id, uri string) bool {
-	return slices.ContainsFunc(g.openStored(), func(s session.Session) bool {
+	return slices.ContainsFunc(g.openStored(""), func(s session.Session) bool {
 		return (id == "" || s.ID != id) && slices.Contains(s.Subscriptions, uri)
 	})
 }
 
-// wantLevel notes a log level that a modern client asks of shared servers, and
+// wantLevel notes a log level that a modern client asks of a shared server, and
 // reports whether it is more talkative than what was asked before.
-func (g *Gateway) wantLevel(level string) bool {
+func (g *Gateway) wantLevel(server, level string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.level != "" && slices.Index(logLevels, g.level) <= slices.Index(logLevels, level) {
+	if have := g.levels[server]; have != "" && slices.Index(logLevels, have) <= slices.Index(logLevels, level) {
 		return false
 	}
-	g.level = level
+	g.levels[server] = level
 	return true
 }
 
-// openStored returns the records of the sessions that are open, and what modern
-// clients want of shared servers in the same form.
-func (g *Gateway) openStored() []session.Session {
+// forgetLevel has the next request tell a server its level that could not be told.
+func (g *Gateway) forgetLevel(server string) {
 	g.mu.Lock()
-	all := []session.Session{{LogLevel: g.level}}
+	defer g.mu.Unlock()
+	delete(g.levels, server)
+}
+
+// openStored returns the records of the sessions that are open, and what modern
+// clients want of a shared server in the same form.
+func (g *Gateway) openStored(server string) []session.Session {
+	g.mu.Lock()
+	all := []session.Session{{LogLevel: g.levels[server]}}
 	for s := range g.subs {
 		all = append(all, session.Session{Subscriptions: s.uris})
 	}
@@ -147,7 +154,7 @@ func (g *Gateway) tell(server *upstream.Server, sessions []session.Session) {
 		return
 	}
 	lowest, told := len(logLevels), map[string]bool{}
-	for _, s := range append(g.openStored(), sessions...) { // the most talkative of all, not of these
+	for _, s := range append(g.openStored(server.Name()), sessions...) { // the most talkative of all, not of these
 		if i := slices.Index(logLevels, s.LogLevel); i >= 0 {
 			lowest = min(lowest, i)
 		}

@@ -3,10 +3,12 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -24,16 +26,20 @@ const (
 )
 
 // subscription is a stream on which a modern client hears what changed,
-// specification 2026-07-28, basic/utilities/subscriptions. It is the
-// upstream.Sink of the connections that it needs.
+// specification 2026-07-28, basic/utilities/subscriptions.
 type subscription struct {
 	g     *Gateway
 	id    jsonrpc.ID
 	kinds map[string]bool // methods of the list_changed notifications it wants
-	uris  []string        // of the resources it wants
 	out   chan []byte
+	wake  chan struct{} // its connections may have been lost
 
-	links map[*upstream.Server]*upstream.Link // used by one goroutine
+	// Guarded by Gateway.mu.
+	uris   []string // of the resources it wants and may get
+	agreed []string // those of them that servers have agreed to; nil: not known yet
+
+	links     map[*upstream.Server]*upstream.Link // used by one goroutine
+	repairing atomic.Bool
 }
 
 // changeFilter is what a client wants to hear, and what it will.
@@ -55,7 +61,8 @@ func (g *Gateway) subscription(ctx context.Context, w http.ResponseWriter, r *ht
 		return
 	}
 	g.settled(ctx) // before that nobody can say what there is to hear of
-	s := &subscription{g: g, id: m.ID, out: make(chan []byte, subscriptionQueue), links: map[*upstream.Server]*upstream.Link{}}
+	s := &subscription{g: g, id: m.ID, out: make(chan []byte, subscriptionQueue), wake: make(chan struct{}, 1),
+		links: map[*upstream.Server]*upstream.Link{}}
 	filter = s.honour(filter)
 	if !g.addSubscription(s) {
 		w.Header().Set("Retry-After", "30")
@@ -65,12 +72,11 @@ func (g *Gateway) subscription(ctx context.Context, w http.ResponseWriter, r *ht
 	}
 	defer s.close()
 	s.subscribe(ctx, about, &filter)
-	s.say(jsonrpc.Message{Method: "notifications/subscriptions/acknowledged", Params: s.acknowledgement(filter)})
 	op.end(ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // a span is not to last as long as a stream
 	g.tel.inFlight.Inc()
 	defer g.tel.inFlight.Dec()
 	events := g.startEvents(w, streamSubscription)
-	events.end(s.feed(r, events))
+	events.end(s.feed(r, events, jsonrpc.Message{Method: "notifications/subscriptions/acknowledged", Params: s.acknowledgement(filter)}))
 }
 
 // honour returns the part of the filter that somebody will speak of, and notes it.
@@ -100,10 +106,11 @@ func (s *subscription) honour(filter changeFilter) changeFilter {
 }
 
 // subscribe has the servers tell of the resources, and leaves those in the
-// filter that they will tell of.
+// filter that they will tell of. What they tell at once is not missed.
 func (s *subscription) subscribe(ctx context.Context, about aboutClient, filter *changeFilter) {
-	var mu sync.Mutex
-	var honoured []string
+	s.g.mu.Lock()
+	s.uris = slices.Clone(filter.URIs)
+	s.g.mu.Unlock()
 	var asking sync.WaitGroup
 	ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
 	defer cancel()
@@ -111,6 +118,7 @@ func (s *subscription) subscribe(ctx context.Context, about aboutClient, filter 
 	for _, uri := range filter.URIs {
 		server := s.g.cfg.Pool.Server(s.g.serverOf(uri))
 		if server == nil {
+			s.giveUp(uri)
 			continue
 		}
 		link := s.link(server, about)
@@ -119,20 +127,23 @@ func (s *subscription) subscribe(ctx context.Context, about aboutClient, filter 
 			defer func() { <-slots }()
 			response, err := link.Call(ctx, upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)})
 			if err != nil || response.Error != nil {
+				s.giveUp(uri)
 				s.g.log.DebugContext(ctx, "a server does not tell of a resource", "upstream", server.Name(), "err", err)
-				return
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			honoured = append(honoured, uri)
 		})
 	}
 	asking.Wait()
-	slices.Sort(honoured)
-	filter.URIs = honoured
 	s.g.mu.Lock()
-	s.uris = honoured
-	s.g.mu.Unlock()
+	defer s.g.mu.Unlock()
+	s.agreed, filter.URIs = s.uris, s.uris
+}
+
+// giveUp takes a resource out that no server will tell of.
+func (s *subscription) giveUp(uri string) {
+	s.g.mu.Lock()
+	defer s.g.mu.Unlock()
+	// A new list: others may read the one that was.
+	s.uris = slices.DeleteFunc(slices.Clone(s.uris), func(have string) bool { return have == uri })
 }
 
 // link is the subscription's way to a server: a connection of its own, where
@@ -141,21 +152,54 @@ func (s *subscription) link(server *upstream.Server, about aboutClient) *upstrea
 	if l := s.links[server]; l != nil {
 		return l
 	}
-	l := server.Link(upstream.LinkConfig{Sink: s, Identity: about.identity, Modern: true, OnReady: s.again})
+	l := server.Link(upstream.LinkConfig{Sink: updates{s}, Identity: about.identity, Modern: true, OnReady: s.again})
 	s.links[server] = l
 	return l
+}
+
+// wakeUp has the connections looked after.
+func (s *subscription) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// repair makes connections of the subscription's own again that were lost, in the
+// background: there are no calls over them that would.
+func (s *subscription) repair(ctx context.Context) {
+	var own []*upstream.Link
+	for _, l := range s.links {
+		if l.Isolated() {
+			own = append(own, l)
+		}
+	}
+	if len(own) == 0 || !s.repairing.CompareAndSwap(false, true) {
+		return
+	}
+	s.g.running.Go(func() {
+		defer s.repairing.Store(false)
+		ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
+		defer cancel()
+		for _, l := range own {
+			if err := l.Connect(ctx); err != nil {
+				s.g.log.DebugContext(ctx, "the connection of a subscription is not back yet", "err", err)
+			}
+		}
+	})
 }
 
 // again subscribes anew after a connection was lost.
 func (s *subscription) again(ctx context.Context, c *upstream.Conn) error {
 	s.g.mu.Lock()
-	uris := s.uris
+	uris := s.agreed
 	s.g.mu.Unlock()
 	for _, uri := range uris {
 		if s.g.serverOf(uri) != c.Server() {
 			continue
 		}
-		if _, err := c.Call(ctx, upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)}); err != nil {
+		_, err := c.Call(ctx, upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)})
+		if _, refused := errors.AsType[*jsonrpc.Error](err); err != nil && !refused { // the others are worth the connection
 			return err
 		}
 	}
@@ -200,8 +244,18 @@ func covers(have, uri string) bool {
 	return have == uri || strings.HasPrefix(uri, strings.TrimSuffix(have, "/")+"/")
 }
 
+// updates is the upstream.Sink of a subscription's own connections. Of lists the
+// hub's own connection tells, when the hub has read them.
+type updates struct{ s *subscription }
+
+func (u updates) Notify(m jsonrpc.Message) {
+	if !isListChanged(m.Method) {
+		u.s.Notify(m)
+	}
+}
+
 // Ask refuses: there is no call that a question could belong to.
-func (s *subscription) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+func (u updates) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
 	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no request is under way that %s could belong to", upstream.MethodLabel(m.Method))
 }
 
@@ -228,8 +282,13 @@ func (s *subscription) meta() json.RawMessage {
 	return append(append(append(json.RawMessage(`{`), jsonrpc.String(mcp.MetaKeySubscriptionID)...), ':'), append([]byte(s.id), '}')...)
 }
 
-// feed writes what comes until the client or the hub goes away, and says which.
-func (s *subscription) feed(r *http.Request, events *eventStream) string {
+// feed writes the acknowledgement, and what comes until the client or the hub
+// goes away. It says which.
+func (s *subscription) feed(r *http.Request, events *eventStream, first jsonrpc.Message) string {
+	s.g.tel.messages.Add(upstream.Out, first)
+	if !events.message("", first.Encode()) {
+		return closedUnwritten
+	}
 	beat := time.NewTicker(s.g.cfg.heartbeat())
 	defer beat.Stop()
 	for {
@@ -239,6 +298,9 @@ func (s *subscription) feed(r *http.Request, events *eventStream) string {
 			ok = events.message("", m)
 		case <-beat.C:
 			ok = events.comment("keep-alive")
+			s.repair(r.Context())
+		case <-s.wake:
+			s.repair(r.Context())
 		case <-s.g.draining:
 			last := jsonrpc.NewResult(s.id, append(append(json.RawMessage(`{"resultType":"complete","_meta":`), s.meta()...), '}'))
 			s.g.tel.messages.Add(upstream.Out, last)

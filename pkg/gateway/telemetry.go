@@ -140,6 +140,9 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 		t.inFlight.Inc()
 	}
 	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
+	if sessionID != "" {
+		ctx = session.WithID(ctx, sessionID) // for the log
+	}
 	if t.propagator != nil {
 		ctx, options = t.extract(ctx, r, m, options)
 	}
@@ -245,9 +248,10 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	}
 }
 
-// said notes a notification that goes to the client before the answer.
+// said notes a notification that goes to the client before the answer; for no
+// operation it does nothing.
 func (o *operation) said(method string) {
-	if o.span.IsRecording() {
+	if o != nil && o.span.IsRecording() {
 		o.span.AddEvent("mcp.notification", trace.WithAttributes(semconv.McpMethodNameKey.String(upstream.MethodLabel(method))))
 	}
 }

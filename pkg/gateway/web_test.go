@@ -28,7 +28,8 @@ type web struct {
 
 	mu      sync.Mutex
 	visits  []visit
-	counter map[string]int // by session
+	counter map[string]int  // by session
+	gone    map[string]bool // sessions that were forgotten
 }
 
 type visit struct {
@@ -37,7 +38,7 @@ type visit struct {
 }
 
 func newWeb(t *testing.T) *web {
-	w := &web{t: t, counter: map[string]int{}}
+	w := &web{t: t, counter: map[string]int{}, gone: map[string]bool{}}
 	w.mcp = server.NewMCPServer("web", "1", server.WithToolCapabilities(true), server.WithLogging(),
 		server.WithElicitation(), server.WithResourceCapabilities(true, true), server.WithInstructions("Web."))
 	w.mcp.EnableSampling()
@@ -58,7 +59,12 @@ func newWeb(t *testing.T) *web {
 		m, _ := jsonrpc.Parse(body)
 		w.mu.Lock()
 		w.visits = append(w.visits, visit{r.Method, r.Header.Get("Mcp-Session-Id"), m.Method, r.Header.Get("Traceparent"), m.Params})
+		gone := w.gone[r.Header.Get("Mcp-Session-Id")]
 		w.mu.Unlock()
+		if gone && r.Method == http.MethodGet { // which mcp-go takes from anybody
+			http.Error(rw, "no such session", http.StatusNotFound)
+			return
+		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		inner.ServeHTTP(rw, r)
 	}))
@@ -120,6 +126,9 @@ func (w *web) forget(session string) {
 	}
 	_ = response.Body.Close()
 	http.DefaultClient.CloseIdleConnections()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone[session] = true
 }
 
 // seen returns what was asked, matching verb and method where they are not empty.

@@ -138,12 +138,13 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 		return nil
 	}
 	start, count := time.Now(), len(b.changes)+len(sessions)
-	// The batch serves many callers: it neither ends with one of them nor hangs below one's span.
+	// The batch serves many callers: it neither ends with one of them, nor hangs
+	// below one's span, nor belongs to one's session.
 	timeout := m.cfg.writeTimeout()
 	if deadline, ok := ctx.Deadline(); ok && all { // a shutdown has a budget
 		timeout = min(timeout, time.Until(deadline))
 	}
-	ctx = trace.ContextWithSpanContext(context.WithoutCancel(ctx), trace.SpanContext{})
+	ctx = WithID(trace.ContextWithSpanContext(context.WithoutCancel(ctx), trace.SpanContext{}), "")
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	ctx, span := m.tracer.Start(ctx, "mcphub.session.flush", trace.WithNewRoot(), trace.WithAttributes(

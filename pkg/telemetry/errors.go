@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
 const (
@@ -131,15 +130,6 @@ func (e *exportError) Unwrap() error { return e.err }
 func reported(err error) bool {
 	_, ok := errors.AsType[*exportError](err)
 	return ok
-}
-
-type spanExporter struct {
-	sdktrace.SpanExporter
-	guard guard
-}
-
-func (e spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	return e.guard.run(ctx, func(ctx context.Context) error { return e.SpanExporter.ExportSpans(ctx, spans) })
 }
 
 type metricExporter struct {

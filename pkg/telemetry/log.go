@@ -1,15 +1,11 @@
 package telemetry
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 
 	"github.com/lmittmann/tint"
-	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/trace"
 )
 
 // LevelTrace is below DEBUG.
@@ -49,6 +45,9 @@ func levelIndex(l slog.Level) int {
 	}
 	return i
 }
+
+// levelName is the name of the highest level that l reaches.
+func levelName(l slog.Level) string { return levels[levelIndex(l)].name }
 
 // newFormat returns the handler that writes records. It has no level: the
 // handlers above it decide.
@@ -109,72 +108,4 @@ func isLevel(a slog.Attr, l slog.Level) bool {
 	}
 	got, ok := a.Value.Any().(slog.Level)
 	return ok && got == l
-}
-
-// handler lets records of its level and above through, counts them, and adds the
-// ids of the span that the context is in.
-type handler struct {
-	level   slog.Level
-	records []prometheus.Counter // by index in levels
-
-	// The ids belong at the top, which a handler with open groups cannot reach
-	// any more. So we keep root, the handler before its first group, and scope,
-	// which makes next out of root: after each change next == scope(root).
-	next  slog.Handler
-	root  slog.Handler
-	scope []func(slog.Handler) slog.Handler
-}
-
-func newHandler(format slog.Handler, level slog.Level, records []prometheus.Counter) *handler {
-	return &handler{level: level, records: records, next: format, root: format}
-}
-
-func (h *handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
-
-func (h *handler) Handle(ctx context.Context, r slog.Record) error {
-	h.records[levelIndex(r.Level)].Inc()
-	span := trace.SpanContextFromContext(ctx)
-	if !span.IsValid() {
-		return h.next.Handle(ctx, r)
-	}
-	traceID := slog.String("trace_id", span.TraceID().String())
-	spanID := slog.String("span_id", span.SpanID().String())
-	if len(h.scope) == 0 {
-		r = r.Clone()
-		r.AddAttrs(traceID, spanID)
-		return h.next.Handle(ctx, r)
-	}
-	next := h.root.WithAttrs([]slog.Attr{traceID, spanID})
-	for _, open := range h.scope {
-		next = open(next)
-	}
-	return next.Handle(ctx, r)
-}
-
-func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	if len(attrs) == 0 {
-		return h
-	}
-	add := func(next slog.Handler) slog.Handler { return next.WithAttrs(attrs) }
-	if len(h.scope) > 0 {
-		return h.with(add)
-	}
-	h2 := *h
-	h2.root = add(h.root)
-	h2.next = h2.root
-	return &h2
-}
-
-func (h *handler) WithGroup(name string) slog.Handler {
-	if name == "" {
-		return h
-	}
-	return h.with(func(next slog.Handler) slog.Handler { return next.WithGroup(name) })
-}
-
-func (h *handler) with(open func(slog.Handler) slog.Handler) *handler {
-	h2 := *h
-	h2.next = open(h.next)
-	h2.scope = append(slices.Clip(h.scope), open)
-	return &h2
 }

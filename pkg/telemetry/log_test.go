@@ -88,7 +88,7 @@ func TestAutoIsJSONWithoutATerminal(t *testing.T) {
 func TestRecordsBelowTheLevelAreNeitherWrittenNorCounted(t *testing.T) {
 	tel, stderr := start(t, Config{LogLevel: slog.LevelWarn})
 	logAll(tel.Logger())
-	logAll(tel.SessionLogger())
+	logAll(tel.LoggerFor("session"))
 	if got := stderr.records(t); len(got) != 4 {
 		t.Errorf("log: %s", stderr)
 	}
@@ -182,7 +182,7 @@ func TestLoggersFromOneGroupDoNotMix(t *testing.T) {
 
 func TestDisabledLevelsAllocateNothing(t *testing.T) {
 	tel, _ := start(t, Config{})
-	for name, l := range map[string]*slog.Logger{"logger": tel.Logger(), "session": tel.SessionLogger()} {
+	for name, l := range map[string]*slog.Logger{"logger": tel.Logger(), "session": tel.LoggerFor("session")} {
 		allocs := testing.AllocsPerRun(100, func() {
 			if l.Enabled(t.Context(), slog.LevelDebug) {
 				t.Error("DEBUG is on")
@@ -200,7 +200,7 @@ func BenchmarkSessionLoggerDisabled(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l, ctx := tel.SessionLogger(), b.Context()
+	l, ctx := tel.LoggerFor("session"), b.Context()
 	b.ReportAllocs()
 	for b.Loop() {
 		if l.Enabled(ctx, slog.LevelDebug) {

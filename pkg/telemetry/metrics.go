@@ -26,12 +26,15 @@ import (
 const (
 	signalTraces  = "traces"
 	signalMetrics = "metrics"
+	signalLogs    = "logs"
 	signalOther   = "other"
 )
 
 type metrics struct {
 	logRecords   []prometheus.Counter   // by index in levels
+	suppressed   *prometheus.CounterVec // log records, by subsystem
 	exportErrors *prometheus.CounterVec // by signal
+	dropped      *prometheus.CounterVec // spans and log records, by signal and reason
 }
 
 func newMetrics(registry *prometheus.Registry) metrics {
@@ -43,14 +46,31 @@ func newMetrics(registry *prometheus.Registry) metrics {
 		Name: "mcphub_telemetry_export_errors_total",
 		Help: "Failed exports and other errors of the telemetry itself, by signal.",
 	}, []string{"signal"})
-	registry.MustRegister(records, errs)
+	suppressed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mcphub_log_records_suppressed_total",
+		Help: "Log records not written because there were too many of their kind, by subsystem.",
+	}, []string{"subsystem"})
+	dropped := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mcphub_telemetry_dropped_total",
+		Help: "Spans and log records that were to be exported and were not, by signal and reason.",
+	}, []string{"signal", "reason"})
+	registry.MustRegister(records, suppressed, errs, dropped)
 
-	m := metrics{exportErrors: errs}
+	m := metrics{suppressed: suppressed, exportErrors: errs, dropped: dropped}
 	for _, l := range levels {
 		m.logRecords = append(m.logRecords, records.WithLabelValues(l.name))
 	}
-	for _, signal := range []string{signalTraces, signalMetrics, signalOther} {
-		errs.WithLabelValues(signal) // a series that is missing cannot alert
+	// A series that is missing cannot alert.
+	for _, signal := range []string{signalTraces, signalMetrics, signalLogs, signalOther} {
+		errs.WithLabelValues(signal)
+	}
+	for _, signal := range []string{signalTraces, signalLogs} { // metrics that fail to leave leave with the next export
+		for _, reason := range reasons {
+			dropped.WithLabelValues(signal, reason)
+		}
+	}
+	for _, name := range append([]string{""}, subsystems[:]...) {
+		suppressed.WithLabelValues(labelOf(name))
 	}
 	return m
 }

@@ -29,7 +29,7 @@ func TestSessionDebugSetsTheLevelOfTheSessionCode(t *testing.T) {
 	} {
 		t.Run(value, func(t *testing.T) {
 			tel, stderr := start(t, Config{SessionDebug: value})
-			logAll(tel.SessionLogger())
+			logAll(tel.LoggerFor("session"))
 			if got := messages(t, stderr); !slices.Equal(got, want) {
 				t.Errorf("session code logs %v, want %v", got, want)
 			}
@@ -43,7 +43,7 @@ func TestSessionDebugSetsTheLevelOfTheSessionCode(t *testing.T) {
 func TestSessionDebugNeverMakesTheSessionCodeQuieter(t *testing.T) {
 	for _, value := range []string{"", "1", "2", "id:abc"} {
 		tel, stderr := start(t, Config{SessionDebug: value, LogLevel: LevelTrace})
-		logAll(tel.SessionLogger())
+		logAll(tel.LoggerFor("session"))
 		if got := messages(t, stderr); len(got) != len(levels) {
 			t.Errorf("%q: %v", value, got)
 		}
@@ -68,7 +68,7 @@ func TestSessionDebugCanBeForSomeSessions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tel, stderr := start(t, Config{SessionDebug: "id:abc,xyz.thesecretverifier"})
-			test.log(tel.SessionLogger())
+			test.log(tel.LoggerFor("session"))
 			if got := messages(t, stderr); !slices.Equal(got, test.want) {
 				t.Errorf("logged %v, want %v", got, test.want)
 			}

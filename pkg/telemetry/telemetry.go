@@ -44,24 +44,32 @@ const (
 // OTEL_* environment variables; exporters read theirs from the process
 // environment, whatever Lookup answers.
 type Config struct {
-	Version      string     // the program's version; default "unknown"
-	LogLevel     slog.Level // default INFO
-	LogFormat    string     // auto, tint or json; default auto
-	SessionDebug string     // the value of SESSION_DEBUG; default off
-	Stderr       io.Writer  // default os.Stderr
+	Version  string     // the program's version; default "unknown"
+	LogLevel slog.Level // of what has no level of its own; default INFO
+	// LogLevels are the levels of some subsystems, by name.
+	LogLevels    map[string]string
+	LogFormat    string    // auto, tint or json; default auto
+	SessionDebug string    // the value of SESSION_DEBUG; default off
+	Stderr       io.Writer // default os.Stderr
 
-	Lookup func(string) (string, bool) // the environment; default os.LookupEnv
+	Lookup    func(string) (string, bool)  // the environment; default os.LookupEnv
+	SessionOf func(context.Context) string // public id of the session that a context belongs to, "" for none; default none
 }
 
 // Telemetry is the running telemetry of one process.
 type Telemetry struct {
-	logger        *slog.Logger
-	sessionLogger *slog.Logger
-	registry      *prometheus.Registry
-	handler       http.Handler
-	tracer        trace.TracerProvider
-	tracing       bool
+	loggers    map[string]*slog.Logger // by subsystem, "" for none
+	levels     *Levels
+	limit      *limiter
+	registry   *prometheus.Registry
+	metrics    metrics
+	handler    http.Handler
+	tracer     trace.TracerProvider
+	tracing    bool
+	bridge     slog.Handler // exports log records; nil: nothing does
+	propagator propagation.TextMapPropagator
 
+	queues   []*queue
 	stops    []func(context.Context) error // one per export pipeline
 	abandon  context.CancelFunc            // cancels the exports in flight
 	stopOnce sync.Once
@@ -81,33 +89,66 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
-
-	registry := newRegistry(cfg.Version)
-	m := newMetrics(registry)
-	t := &Telemetry{
-		logger:        slog.New(newHandler(format, cfg.LogLevel, m.logRecords)),
-		sessionLogger: slog.New(debug.handler(format, cfg.LogLevel, m.logRecords)).With("subsystem", "session"),
-		registry:      registry,
-		tracer:        noop.NewTracerProvider(),
+	t := &Telemetry{registry: newRegistry(cfg.Version), tracer: noop.NewTracerProvider()}
+	if t.levels, err = newLevels(cfg.LogLevel, cfg.LogLevels, debug); err != nil {
+		return nil, err
 	}
-	t.handler = newMetricsHandler(registry, t.logger)
+	if t.propagator, err = newPropagator(env); err != nil {
+		return nil, err
+	}
+	t.metrics = newMetrics(t.registry)
 
-	errs := newReporter(t.logger, m.exportErrors)
+	var out slog.Handler = newStamp(format, cfg.SessionOf, true)
+	t.limit = newLimiter(out, t.metrics)
+	// What goes wrong with exports goes to stderr alone: exported as well, it
+	// would be the next to go wrong.
+	errs := newReporter(slog.New(t.gate(out, "telemetry", cfg, nil)), t.metrics.exportErrors)
 	otel.SetErrorHandler(errs)
-	if strings.EqualFold(env.get("OTEL_SDK_DISABLED"), "true") { // the SDK itself does not look
-		return t, nil
+	if !strings.EqualFold(env.get("OTEL_SDK_DISABLED"), "true") { // the SDK itself does not look
+		if err := t.startExports(ctx, cfg.Version, env, stderr, errs); err != nil {
+			return nil, errors.Join(err, t.Shutdown(ctx))
+		}
 	}
-	if err := t.startExports(ctx, cfg.Version, env, stderr, errs); err != nil {
-		return nil, errors.Join(err, t.Shutdown(ctx))
+	if t.bridge != nil { // which takes the ids of the span from the context itself
+		out = both{out, newStamp(t.bridge, cfg.SessionOf, false)}
+		t.limit.out = out
 	}
+	t.makeLoggers(out, cfg, debug)
+	t.handler = newMetricsHandler(t.registry, t.loggers["telemetry"])
 	return t, nil
+}
+
+// makeLoggers makes a logger for each subsystem, which write to out.
+func (t *Telemetry) makeLoggers(out slog.Handler, cfg Config, debug sessionDebug) {
+	t.loggers = map[string]*slog.Logger{"": slog.New(t.gate(out, "", cfg, nil))}
+	for _, name := range subsystems {
+		var chosen map[string]bool
+		if name == "session" {
+			chosen = debug.ids
+		}
+		t.loggers[name] = slog.New(t.gate(out, name, cfg, chosen))
+	}
+	always := *t.gate(out, "telemetry", cfg, nil)
+	always.level = LevelTrace
+	t.levels.log = slog.New(&always)
+}
+
+// gate returns what stands before out for one subsystem, "" for none.
+func (t *Telemetry) gate(out slog.Handler, subsystem string, cfg Config, chosen map[string]bool) *gate {
+	if subsystem != "" {
+		out = out.WithAttrs([]slog.Attr{slog.String(subsystemKey, subsystem)})
+	}
+	return &gate{
+		subsystem: subsystem, level: t.levels.of(subsystem), chosen: chosen, sessionOf: cfg.SessionOf,
+		limit: t.limit, records: t.metrics.logRecords, next: out,
+	}
 }
 
 // startExports builds the pipelines that the environment asks for: without one
 // there is no SDK, no goroutine and no cost.
 func (t *Telemetry) startExports(ctx context.Context, version string, env environ, stderr io.Writer, errs *reporter) error {
-	traces, metrics := tracesWanted(env), metricsWanted(env)
-	if !traces && !metrics {
+	traces, metrics, logs := tracesWanted(env), metricsWanted(env), logsWanted(env)
+	if !traces && !metrics && !logs {
 		return nil
 	}
 	life, abandon := context.WithCancel(context.Background()) // not ctx: exports outlive Start
@@ -118,7 +159,11 @@ func (t *Telemetry) startExports(ctx context.Context, version string, env enviro
 		if err != nil {
 			return err
 		}
-		provider := newTracerProvider(spanExporter{exporter, guard{signalTraces, life, errs}}, res)
+		q, err := t.queue(signalTraces, "OTEL_BSP_MAX_QUEUE_SIZE", env)
+		if err != nil {
+			return errors.Join(err, exporter.Shutdown(ctx))
+		}
+		provider := newTracerProvider(exporter, guard{signalTraces, life, errs}, q, res)
 		t.tracer, t.tracing = provider, true
 		t.stops = append(t.stops, provider.Shutdown)
 	}
@@ -130,14 +175,45 @@ func (t *Telemetry) startExports(ctx context.Context, version string, env enviro
 		provider := newMeterProvider(metricExporter{exporter, guard{signalMetrics, life, errs}}, res, t.registry)
 		t.stops = append(t.stops, provider.Shutdown)
 	}
+	if logs {
+		exporter, err := newLogExporter(ctx, env, stderr)
+		if err != nil {
+			return err
+		}
+		q, err := t.queue(signalLogs, "OTEL_BLRP_MAX_QUEUE_SIZE", env)
+		if err != nil {
+			return errors.Join(err, exporter.Shutdown(ctx))
+		}
+		provider := newLoggerProvider(exporter, guard{signalLogs, life, errs}, q, res)
+		t.bridge = newBridge(provider)
+		t.stops = append(t.stops, provider.Shutdown)
+	}
 	return nil
 }
 
-// Logger returns the logger of everything but the session code.
-func (t *Telemetry) Logger() *slog.Logger { return t.logger }
+func (t *Telemetry) queue(signal, variable string, env environ) (*queue, error) {
+	q, err := newQueue(signal, variable, env, t.metrics.dropped)
+	if err == nil {
+		t.queues = append(t.queues, q)
+	}
+	return q, err
+}
 
-// SessionLogger returns the logger of the session code; SESSION_DEBUG sets its level.
-func (t *Telemetry) SessionLogger() *slog.Logger { return t.sessionLogger }
+// Logger returns the logger of what belongs to no subsystem.
+func (t *Telemetry) Logger() *slog.Logger { return t.loggers[""] }
+
+// LoggerFor returns the logger of one of [Subsystems]; it panics for any other
+// name. [Telemetry.Levels] sets its level, SESSION_DEBUG that of session too.
+func (t *Telemetry) LoggerFor(subsystem string) *slog.Logger {
+	l := t.loggers[subsystem]
+	if l == nil || subsystem == "" {
+		panic(fmt.Sprintf("telemetry: no subsystem is called %q", subsystem))
+	}
+	return l
+}
+
+// Levels returns the levels of the loggers.
+func (t *Telemetry) Levels() *Levels { return t.levels }
 
 // Registry returns where metrics are registered. It is not the global one.
 func (t *Telemetry) Registry() *prometheus.Registry { return t.registry }
@@ -151,11 +227,10 @@ func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracer }
 // TracingEnabled reports whether spans are exported.
 func (t *Telemetry) TracingEnabled() bool { return t.tracing }
 
-// Propagator carries W3C trace context and baggage, with tracing off as well:
-// a hub without traces does not cut the traces of its neighbours.
-func (t *Telemetry) Propagator() propagation.TextMapPropagator {
-	return propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
-}
+// Propagator carries W3C trace context and baggage, or what OTEL_PROPAGATORS
+// says, with tracing off as well: a hub without traces does not cut the traces
+// of its neighbours.
+func (t *Telemetry) Propagator() propagation.TextMapPropagator { return t.propagator }
 
 // Shutdown exports what is left and stops. It takes as long as ctx allows, and
 // 3 s at most, whatever the exporters do. It returns an error if it had to give
@@ -167,6 +242,8 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 }
 
 func (t *Telemetry) shutdown(ctx context.Context) error {
+	t.levels.close()
+	t.limit.close()
 	if t.abandon == nil {
 		return nil
 	}
@@ -187,6 +264,9 @@ func (t *Telemetry) shutdown(ctx context.Context) error {
 	select {
 	case <-stopped: //nolint:errcheck // given up already
 	case <-time.After(abandonGrace): // an exporter that heeds no context
+	}
+	for _, q := range t.queues {
+		q.giveUp()
 	}
 	return fmt.Errorf("telemetry: flush not finished: %w", ctx.Err())
 }

@@ -181,7 +181,7 @@ func TestOffMeansNoSDKAndNoGoroutine(t *testing.T) {
 		"nothing set":    {},
 		"none":           {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
 		"set to nothing": {"OTEL_TRACES_EXPORTER": "", "OTEL_EXPORTER_OTLP_ENDPOINT": ""},
-		"SDK disabled":   {"OTEL_SDK_DISABLED": "TRUE", "OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp"},
+		"SDK disabled":   {"OTEL_SDK_DISABLED": "TRUE", "OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"},
 		"pull":           {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "prometheus"},
 		"only the port":  {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_TRACES_SAMPLER": "always_on"},
 	} {
@@ -370,6 +370,9 @@ func TestStartRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		{cfg: Config{SessionDebug: "loud"}, want: "SESSION_DEBUG"},
 		{env: "OTEL_TRACES_EXPORTER", val: "zipkin", want: "OTEL_TRACES_EXPORTER"},
 		{env: "OTEL_METRICS_EXPORTER", val: "statsd", want: "OTEL_METRICS_EXPORTER"},
+		{env: "OTEL_LOGS_EXPORTER", val: "syslog", want: "OTEL_LOGS_EXPORTER"},
+		{env: "OTEL_PROPAGATORS", val: "tracecontext,b3", want: "OTEL_PROPAGATORS"},
+		{env: "OTEL_BSP_MAX_QUEUE_SIZE", val: "-1", want: "OTEL_BSP_MAX_QUEUE_SIZE"},
 		{env: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", val: "smoke", want: "invalid OTLP protocol"},
 		{env: "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", val: "smoke", want: "OTEL_EXPORTER_OTLP_PROTOCOL"},
 	} {

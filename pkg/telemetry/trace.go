@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
@@ -39,8 +41,27 @@ func newSpanExporter(ctx context.Context, env environ, stderr io.Writer) (sdktra
 
 // newTracerProvider leaves the sampler to the SDK: OTEL_TRACES_SAMPLER, or the
 // parent's decision and, without a parent, every trace.
-func newTracerProvider(exporter sdktrace.SpanExporter, res *resource.Resource) *sdktrace.TracerProvider {
-	return sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res))
+func newTracerProvider(exporter sdktrace.SpanExporter, g guard, q *queue, res *resource.Resource) *sdktrace.TracerProvider {
+	batch := sdktrace.NewBatchSpanProcessor(spanExporter{exporter, g, q}, sdktrace.WithMaxQueueSize(int(q.size)))
+	return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spanProcessor{batch, q}), sdktrace.WithResource(res))
+}
+
+// newPropagator carries W3C trace context and baggage, or what OTEL_PROPAGATORS
+// names of both.
+func newPropagator(env environ) (propagation.TextMapPropagator, error) {
+	var all []propagation.TextMapPropagator
+	for name := range strings.SplitSeq(cmp.Or(env.get("OTEL_PROPAGATORS"), "tracecontext,baggage"), ",") {
+		switch strings.TrimSpace(name) {
+		case "tracecontext":
+			all = append(all, propagation.TraceContext{})
+		case "baggage":
+			all = append(all, propagation.Baggage{})
+		case "none":
+		default:
+			return nil, fmt.Errorf("OTEL_PROPAGATORS=%q: want tracecontext, baggage, both with a comma, or none", env.get("OTEL_PROPAGATORS"))
+		}
+	}
+	return propagation.NewCompositeTextMapPropagator(all...), nil
 }
 
 // newResource describes this process, but not its command line, which may hold

@@ -56,7 +56,7 @@ func TestSamplerFollowsTheParentByDefault(t *testing.T) {
 func resourceOf(t *testing.T) map[string]string {
 	tel, _ := start(t, Config{})
 	attrs := make(map[string]string)
-	for _, kv := range newResource(t.Context(), "1.2.3", newReporter(tel.logger, nil)).Attributes() {
+	for _, kv := range newResource(t.Context(), "1.2.3", newReporter(tel.Logger(), nil)).Attributes() {
 		attrs[string(kv.Key)] = kv.Value.String()
 	}
 	return attrs

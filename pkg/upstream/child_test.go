@@ -44,6 +44,9 @@ func childMain(mode string) {
 	case "mcp-go":
 		_ = server.NewStdioServer(newMCPServer()).Listen(context.Background(), os.Stdin, os.Stdout)
 		return
+	case "mcp-go modern", "go-sdk":
+		modernChild(mode)
+		return
 	case "ignores stdin":
 		defer forever()
 	case "ignores everything":
@@ -54,9 +57,23 @@ func childMain(mode string) {
 	case "noise":
 		fmt.Print("Welcome to the server!\n\n{\"half\":\n\xff\xfe\n[1,2]\n{\"jsonrpc\":\"1.0\",\"id\":1,\"result\":{}}\r\n")
 	}
-	c := child{script: newScript(), log: os.Getenv("CHILD_LOG"), silent: mode == "silent", gate: os.Getenv("CHILD_GATE")}
+	c := child{mode: mode, script: newScript(), log: os.Getenv("CHILD_LOG"), silent: mode == "silent", gate: os.Getenv("CHILD_GATE")}
 	if init := os.Getenv("CHILD_INIT"); init != "" {
 		c.initialize = init
+	}
+	if mode == "modern" || mode == "asks modern" {
+		c.lists["server/discover"] = func(json.RawMessage) string { return discovery(allChange, ModernVersion) }
+	}
+	if tool := os.Getenv("CHILD_TOOL"); tool != "" {
+		c.tools = append(c.tools, tool)
+	}
+	if mode == "asks modern" {
+		c.lists["tools/call"] = func(params json.RawMessage) string {
+			if !strings.Contains(string(params), `"inputResponses"`) {
+				return `"result":` + wants(`"q":{"method":"elicitation/create"}`, "")
+			}
+			return `"result":{"params":` + string(params) + `}`
+		}
 	}
 	c.serve()
 }
@@ -67,6 +84,7 @@ func forever() { <-time.After(time.Minute) }
 // child speaks the script over stdio.
 type child struct {
 	*script
+	mode   string
 	log    string // a file that gets what the child reads
 	gate   string // a file that has to be there before initialize is answered
 	silent bool   // about initialize
@@ -93,6 +111,7 @@ func (c *child) serve() {
 			fmt.Fprintln(os.Stderr, "not a message:", err)
 		case m.Kind() != jsonrpc.Request:
 			c.take(m)
+		case c.odd(c.mode, m):
 		case m.Method == "tools/call" && strings.Contains(string(m.Params), `"name":"deaf"`):
 			forever() // reads nothing any more
 		default:

@@ -112,7 +112,7 @@ func (d dialer) dial(ctx context.Context, p plan) (*Conn, error) {
 		p.era = Legacy // the transport is older than the others
 	}
 	c, err := d.attempt(ctx, p)
-	if errors.Is(err, errProbed) {
+	if errors.Is(err, errProbed) && p.era != Modern {
 		p.era = Legacy
 		return d.attempt(ctx, p)
 	}
@@ -386,8 +386,8 @@ func (c *Conn) abandon(ctx context.Context, id jsonrpc.ID, method string) error 
 	if !errors.Is(cause, ErrTimeout) && !errors.Is(cause, errConnectTimeout) {
 		cause = fmt.Errorf("%w: %w", ErrCancelled, cause)
 	}
-	if method == string(mcp.MethodInitialize) { // must not be cancelled, specification 2025-11-25, basic/utilities/cancellation
-		return cause
+	if method == string(mcp.MethodInitialize) || (method == methodDiscover && !c.modern()) {
+		return cause // must not be cancelled, specification 2025-11-25, basic/utilities/cancellation, or may not be known
 	}
 	c.mu.Lock()
 	if len(c.abandoned) < maxAbandoned { // enough to know that there are some

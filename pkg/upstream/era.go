@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -33,10 +34,6 @@ const (
 	CodeUnsupportedVersion = -32022
 )
 
-// probeTimeout is how long a server may take to say which era it speaks. Some
-// legacy servers do not answer what they do not know.
-const probeTimeout = 5 * time.Second
-
 // plan is how a connection is to be made.
 type plan struct {
 	sink   Sink     // takes what belongs to no call
@@ -47,9 +44,13 @@ type plan struct {
 	known  *Initialized // what a modern server said before; it need not be asked again
 }
 
-// errProbed is why a connection cannot go on: the server ended when it was
-// asked for its era.
+// errProbed is why a connection cannot go on: the server ended when, or soon
+// after, it was asked for its era.
 var errProbed = errors.New("ended when it was asked which protocol versions it speaks")
+
+// errEra is why a connection is of no use any more: the server answers as one
+// of the other era does. Maybe it is another program by now.
+var errEra = errors.New("does not speak the protocol version any more that it spoke before")
 
 // negotiate agrees with the server on a protocol version.
 func (c *Conn) negotiate(ctx context.Context, p plan) error {
@@ -65,7 +66,7 @@ func (c *Conn) negotiate(ctx context.Context, p plan) error {
 		c.wire.negotiated(p.resume.ProtocolVersion)
 		return nil
 	case p.era != Legacy:
-		known, err := c.discover(ctx)
+		known, why, err := c.discover(ctx)
 		if err != nil {
 			return err
 		}
@@ -74,8 +75,13 @@ func (c *Conn) negotiate(ctx context.Context, p plan) error {
 			return nil
 		}
 		if p.era == Modern {
-			return serverError(c.spec.Name, fmt.Errorf("does not speak protocol version %s, which is what era: modern asks for", ModernVersion))
+			return serverError(c.spec.Name, fmt.Errorf("does not speak protocol version %s, which is what era: modern asks for: %w", ModernVersion, why))
 		}
+		err = c.initialize(ctx, p.who)
+		if c.spec.URL == "" && ctx.Err() == nil && (errors.Is(err, ErrLost) || errors.Is(err, ErrDown)) {
+			err = fmt.Errorf("%w: %w", errProbed, err) // some answer first and end then
+		}
+		return err
 	}
 	return c.initialize(ctx, p.who)
 }
@@ -90,39 +96,43 @@ func (c *Conn) become(known Initialized) {
 // modern reports whether the server is spoken to in a modern version.
 func (c *Conn) modern() bool { return c.isModern.Load() }
 
-// discover asks the server which versions it speaks. It returns nil if it is to
-// be spoken to as a legacy server: whatever is no sign of a modern one means
-// that, specification 2026-07-28, basic/versioning, backward compatibility.
-func (c *Conn) discover(ctx context.Context) (*Initialized, error) {
+// discover asks the server which versions it speaks. If it is to be spoken to
+// as a legacy server, it returns no result but why: whatever is no sign of a
+// modern one means that, specification 2026-07-28, basic/versioning, backward
+// compatibility.
+func (c *Conn) discover(ctx context.Context) (known *Initialized, why, err error) {
 	for range 2 { // a server may want the version that it named
 		response, err := c.probe(ctx)
 		switch {
 		case ctx.Err() != nil || errors.Is(err, ErrDown):
-			return nil, err
+			return nil, nil, err
 		case errors.Is(err, ErrLost) && c.spec.URL == "":
-			return nil, fmt.Errorf("%w: %w", errProbed, err)
+			return nil, nil, fmt.Errorf("%w: %w", errProbed, err)
 		case err != nil:
-			return nil, nil //nolint:nilnil // see above
+			return nil, err, nil
 		}
 		if response.Error == nil {
-			return readDiscovery(response.Result), nil
+			if known := readDiscovery(response.Result); known != nil {
+				return known, nil, nil
+			}
+			return nil, errors.New("it names other versions"), nil
 		}
 		switch e := jsonrpc.ParseError(response.Error); e.Code {
 		case CodeUnsupportedVersion:
 			if !offersModern(e.Data) {
-				return nil, nil //nolint:nilnil // see above
+				return nil, refusal(response.Error), nil
 			}
-		case CodeHeaderMismatch, CodeMissingCapability:
-			return &Initialized{ProtocolVersion: ModernVersion, Capabilities: json.RawMessage(`{}`)}, nil
+		case CodeHeaderMismatch, CodeMissingCapability: // it is modern, and nothing is known of it
+			return nil, nil, serverError(c.spec.Name, fmt.Errorf("refused %s: %w", methodDiscover, refusal(response.Error)))
 		default:
-			return nil, nil //nolint:nilnil // see above
+			return nil, refusal(response.Error), nil
 		}
 	}
-	return nil, serverError(c.spec.Name, fmt.Errorf("%w: it refuses the protocol version %s that it says it speaks", ErrProtocol, ModernVersion))
+	return nil, nil, serverError(c.spec.Name, fmt.Errorf("%w: it refuses the protocol version %s that it says it speaks", ErrProtocol, ModernVersion))
 }
 
 func (c *Conn) probe(ctx context.Context) (jsonrpc.Message, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, min(probeTimeout, c.spec.connectTimeout()/2), ErrTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, min(c.spec.probeTimeout(), c.spec.connectTimeout()/2), ErrTimeout)
 	defer cancel()
 	return c.call(ctx, Request{Method: methodDiscover, stamped: true})
 }
@@ -155,4 +165,27 @@ func readDiscovery(result json.RawMessage) *Initialized {
 	}
 	return &Initialized{ProtocolVersion: ModernVersion, Capabilities: d.Capabilities, ServerInfo: d.Meta.ServerInfo,
 		Instructions: d.Instructions, dual: slices.ContainsFunc(d.SupportedVersions, supported)}
+}
+
+// otherEra reports whether response is how a server of the other era answers a
+// request of c: by an error that only modern servers have, or one to no request
+// at all, as legacy servers answer what belongs to no session.
+func (c *Conn) otherEra(response jsonrpc.Message, err error) bool {
+	if c.spec.URL == "" {
+		return false // a process stays what it is
+	}
+	if refused, ok := errors.AsType[statusError](err); ok && c.modern() {
+		return refused.code == http.StatusBadRequest || refused.code == http.StatusNotFound || refused.code == http.StatusMethodNotAllowed
+	}
+	if err != nil || response.Error == nil {
+		return errors.Is(err, errEra)
+	}
+	switch code := jsonrpc.ParseError(response.Error).Code; {
+	case code == CodeUnsupportedVersion:
+		return true
+	case c.modern():
+		return response.ID == jsonrpc.Null
+	default:
+		return code == CodeHeaderMismatch
+	}
 }

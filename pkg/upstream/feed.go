@@ -4,26 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
-	"time"
-
-	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-const (
-	methodListen       = "subscriptions/listen"
-	methodAcknowledged = "notifications/subscriptions/acknowledged"
-
-	ackTimeout   = 10 * time.Second // for a server to say what it agreed to
-	firstListen  = 500 * time.Millisecond
-	maxListen    = 30 * time.Second
-	maxWatchURIs = 10_000 // of one connection
-)
+// maxWatchURIs bounds the subscriptions of one connection.
+const maxWatchURIs = 10_000
 
 // feed is what a modern server is to tell changes of. It may be used
 // concurrently.
@@ -43,15 +31,16 @@ func newFeed() *feed {
 	return &feed{wake: make(chan struct{}, 1), wish: 1, moved: make(chan struct{})}
 }
 
-// set adds or removes uri and returns the wish to wait for.
-func (f *feed) set(uri string, on bool) (int, error) {
+// set adds or removes uri. It returns the wish to wait for, and whether it
+// changed anything.
+func (f *feed) set(uri string, on bool) (int, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.uris[uri] == on && f.settled == f.wish {
-		return f.wish, nil
+	if f.uris[uri] == on {
+		return f.wish, false, nil
 	}
 	if on && len(f.uris) >= maxWatchURIs {
-		return 0, jsonrpc.Errorf(jsonrpc.CodeInternal, "there are %d subscriptions at this server already", maxWatchURIs)
+		return 0, false, jsonrpc.Errorf(jsonrpc.CodeInternal, "there are %d subscriptions at this server already", maxWatchURIs)
 	}
 	if f.uris == nil {
 		f.uris = map[string]bool{}
@@ -65,7 +54,7 @@ func (f *feed) set(uri string, on bool) (int, error) {
 	case f.wake <- struct{}{}:
 	default:
 	}
-	return f.wish, nil
+	return f.wish, true, nil
 }
 
 // current returns the wish and the URIs it is about.
@@ -119,7 +108,7 @@ func (c *Conn) subscribe(ctx context.Context, req Request) (jsonrpc.Message, err
 	}
 	on := req.Method == "resources/subscribe"
 	done := jsonrpc.Message{Result: json.RawMessage(`{}`)}
-	wish, err := c.feed.set(uri, on)
+	wish, added, err := c.feed.set(uri, on)
 	if err != nil {
 		return jsonrpc.Message{}, err
 	}
@@ -128,13 +117,16 @@ func (c *Conn) subscribe(ctx context.Context, req Request) (jsonrpc.Message, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 	defer cancel()
-	stop := context.AfterFunc(c.quit, cancel)
-	defer stop()
+	defer context.AfterFunc(c.quit, cancel)()
 	agreed, err := c.feed.wait(ctx, wish, uri)
-	if err == nil && agreed {
+	switch {
+	case err == nil && agreed:
 		return done, nil
+	case c.quit.Err() != nil || ctx.Err() != nil: // others may wait for the same resource, so it stays
+		return jsonrpc.Message{}, c.ended(ctx)
+	case added:
+		_, _, _ = c.feed.set(uri, false)
 	}
-	_, _ = c.feed.set(uri, false)
 	if refused, ok := errors.AsType[*jsonrpc.Error](err); ok {
 		return jsonrpc.Message{}, refused
 	}
@@ -142,217 +134,6 @@ func (c *Conn) subscribe(ctx context.Context, req Request) (jsonrpc.Message, err
 		return jsonrpc.Message{}, serverError(c.spec.Name, err)
 	}
 	return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the server does not tell of updates of this resource")
-}
-
-// stream is one subscriptions/listen under way.
-type watching struct {
-	cancel context.CancelFunc
-	acked  chan json.RawMessage
-	done   chan error
-}
-
-// follow keeps a stream open on which the server tells what c wants to know,
-// until the connection ends, specification 2026-07-28, basic/utilities/subscriptions.
-func (c *Conn) follow(ctx context.Context) {
-	var now *watching
-	defer func() { now.stop() }()
-	wait := firstListen
-	for {
-		wish, uris := c.feed.current()
-		filter := c.filter(uris)
-		if filter == nil {
-			now.stop()
-			now = nil
-			c.feed.settle(wish, nil, nil)
-		} else {
-			next := c.listen(ctx, filter)
-			agreed, err := next.agreed(ctx)
-			c.feed.settle(wish, agreed, err)
-			now.stop() // only now: nothing is missed in between
-			now = next
-			if err != nil {
-				now.stop()
-				now = nil
-				c.log.DebugContext(ctx, "the server does not tell of changes", "err", err)
-			} else {
-				wait = firstListen
-			}
-			if _, refused := errors.AsType[*jsonrpc.Error](err); err != nil && !refused {
-				if pause(ctx, wait+rand.N(wait)) != nil { //nolint:gosec // jitter
-					return
-				}
-				wait = min(2*wait, maxListen)
-				continue
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-c.Done():
-			return
-		case <-c.feed.wake:
-		case err := <-now.over():
-			now.stop()
-			now = nil
-			c.log.DebugContext(ctx, "the server's stream of changes ended", "err", err)
-			if pause(ctx, wait+rand.N(wait)) != nil { //nolint:gosec // jitter
-				return
-			}
-			wait = min(2*wait, maxListen)
-		}
-	}
-}
-
-// filter is what c wants to know, or nil if that is nothing.
-func (c *Conn) filter(uris []string) json.RawMessage {
-	caps, err := jsonrpc.Fields(c.init.Capabilities, "tools", "prompts", "resources")
-	if err != nil {
-		return nil
-	}
-	edits := make([]jsonrpc.Edit, 0, 4)
-	for i, name := range []string{"toolsListChanged", "promptsListChanged", "resourcesListChanged"} {
-		if has, err := jsonrpc.Fields(caps[i], "listChanged"); err == nil && string(has[0]) == "true" {
-			edits = append(edits, jsonrpc.Edit{Name: name, Value: json.RawMessage("true")})
-		}
-	}
-	if len(uris) > 0 {
-		list, err := json.Marshal(uris)
-		if err != nil {
-			return nil
-		}
-		edits = append(edits, jsonrpc.Edit{Name: "resourceSubscriptions", Value: list})
-	}
-	if len(edits) == 0 {
-		return nil
-	}
-	filter, err := jsonrpc.Rewrite(nil, edits...)
-	if err != nil {
-		return nil
-	}
-	return filter
-}
-
-// listen starts a stream of changes.
-func (c *Conn) listen(ctx context.Context, filter json.RawMessage) *watching {
-	ctx, cancel := context.WithCancel(ctx)
-	l := &watching{cancel: cancel, acked: make(chan json.RawMessage, 1), done: make(chan error, 1)}
-	if !c.start(new(int), 1, func(context.Context) { l.done <- c.streamChanges(ctx, filter, l.acked) }) {
-		l.done <- errClosed
-	}
-	return l
-}
-
-// streamChanges sends subscriptions/listen and returns when the stream ends. It
-// is no operation that could be measured: it lasts as long as the connection.
-func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked chan<- json.RawMessage) error {
-	cl := c.begin(&call{acked: acked})
-	defer c.end(cl)
-	req := Request{Method: methodListen, stamped: true, Params: append(append(json.RawMessage(`{"notifications":`), filter...), '}')}
-	params, err := c.prepare(ctx, cl, req)
-	if err != nil {
-		return err
-	}
-	if cl.header, err = c.mirror(ctx, req, params); err != nil {
-		return err
-	}
-	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
-	c.tel.messages.Add(Out, m)
-	c.tel.inFlight.Inc()
-	defer c.tel.inFlight.Dec()
-	response, err := c.wire.call(ctx, cl, m.Encode())
-	if err != nil {
-		if ctx.Err() != nil {
-			c.cancelled(ctx, cl.id, context.Cause(ctx))
-		}
-		return err
-	}
-	c.tel.messages.Add(In, response)
-	if response.Error != nil {
-		return refusal(response.Error)
-	}
-	return errors.New("the server ended the stream")
-}
-
-// acknowledged takes what the server agreed to tell.
-func (c *Conn) acknowledged(related *call, m jsonrpc.Message) {
-	fields, err := jsonrpc.Fields(m.Params, "notifications", "_meta")
-	if err != nil {
-		return
-	}
-	if related == nil {
-		id, err := jsonrpc.Fields(fields[1], mcp.MetaKeySubscriptionID)
-		if err != nil {
-			return
-		}
-		c.mu.Lock()
-		related = c.calls[jsonrpc.ID(id[0])]
-		c.mu.Unlock()
-	}
-	if related == nil || related.acked == nil {
-		c.tel.unmatched("response")
-		return
-	}
-	select {
-	case related.acked <- slices.Clone(fields[0]):
-	default:
-	}
-}
-
-// withoutSubscription takes the id of the hub's own subscription out of what
-// goes further.
-func withoutSubscription(m jsonrpc.Message) jsonrpc.Message {
-	if !isNews(m.Method) {
-		return m
-	}
-	fields, err := jsonrpc.Fields(m.Params, "_meta")
-	if err != nil || fields[0] == nil {
-		return m
-	}
-	meta, err := jsonrpc.Rewrite(fields[0], jsonrpc.Edit{Name: mcp.MetaKeySubscriptionID})
-	if err != nil {
-		return m
-	}
-	if string(meta) == "{}" {
-		meta = nil
-	}
-	if params, err := jsonrpc.Rewrite(m.Params, jsonrpc.Edit{Name: "_meta", Value: meta}); err == nil {
-		m.Params = params
-	}
-	return m
-}
-
-// agreed waits for the server to say what it agrees to.
-func (l *watching) agreed(ctx context.Context) ([]string, error) {
-	timer := time.NewTimer(ackTimeout)
-	defer timer.Stop()
-	select {
-	case raw := <-l.acked:
-		var filter struct {
-			URIs []string `json:"resourceSubscriptions"`
-		}
-		_ = json.Unmarshal(raw, &filter) // what cannot be read was not agreed to
-		return filter.URIs, nil
-	case err := <-l.done:
-		return nil, err
-	case <-timer.C:
-		return nil, fmt.Errorf("%s: %w", methodListen, ErrTimeout)
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// over is when the stream ends; never for no stream.
-func (l *watching) over() <-chan error {
-	if l == nil {
-		return nil
-	}
-	return l.done
-}
-
-func (l *watching) stop() {
-	if l != nil {
-		l.cancel()
-	}
 }
 
 // hears waits until the server tells of changes of its lists, or does not, for

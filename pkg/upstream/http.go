@@ -287,7 +287,7 @@ func (w *httpWire) call(ctx context.Context, c *call, message []byte) (jsonrpc.M
 func (w *httpWire) answer(ctx context.Context, c *call, response *http.Response) (jsonrpc.Message, error) {
 	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	ok := response.StatusCode == http.StatusOK
-	if ok {
+	if ok && c.header == nil { // modern requests have no session
 		if err := w.adopt(response.Header.Get(headerSession)); err != nil {
 			return jsonrpc.Message{}, err
 		}

@@ -69,9 +69,7 @@ func (l *Link) stateless() bool {
 // it is initialized again, once, and the request sent again: it was not
 // dispatched.
 func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
-	if !l.Isolated() {
-		req.identity = &l.cfg.Identity
-	}
+	req.identity = &l.cfg.Identity
 	for attempt := 0; ; attempt++ {
 		c, err := l.connection(ctx)
 		var response jsonrpc.Message
@@ -83,7 +81,9 @@ func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 			l.drop(ctx, c)
 			continue
 		}
-		if errors.Is(err, ErrDown) || errors.Is(err, ErrLost) {
+		if c != nil && c.otherEra(response, err) {
+			l.outdated(ctx, c)
+		} else if errors.Is(err, ErrDown) || errors.Is(err, ErrLost) {
 			l.server.suspect()
 		}
 		return response, err
@@ -269,6 +269,22 @@ func (l *Link) drop(ctx context.Context, c *Conn) {
 	if mine {
 		l.server.log.InfoContext(ctx, "the server forgot a session; initializing again")
 		l.server.restarted(c.Err())
+		c.Close(false)
+	}
+}
+
+// outdated gives up a connection to a server that speaks another era by now, as
+// soon as the server's own connection says so, too.
+func (l *Link) outdated(ctx context.Context, c *Conn) {
+	l.server.suspect()
+	l.mu.Lock()
+	mine := l.conn == c
+	if mine {
+		l.conn, l.resume = nil, Bound{}
+	}
+	l.mu.Unlock()
+	if mine {
+		l.server.log.InfoContext(ctx, "a connection is of an era that the server does not speak; connecting again")
 		c.Close(false)
 	}
 }

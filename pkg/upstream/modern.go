@@ -28,6 +28,9 @@ func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, err
 	case "ping":
 		response, err := c.call(ctx, Request{Method: methodDiscover, stamped: true, identity: req.identity})
 		if err == nil && response.Error == nil {
+			if readDiscovery(response.Result) == nil {
+				return jsonrpc.Message{}, serverError(c.spec.Name, errEra)
+			}
 			response.Result = json.RawMessage(`{}`)
 		}
 		return response, err
@@ -78,6 +81,7 @@ const (
 func (c *Conn) rounds(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 	defer cancel()
+	defer context.AfterFunc(c.quit, cancel)()
 	original := req.Params
 	for putOff := firstPutOff; ; {
 		response, err := c.call(ctx, req)
@@ -99,7 +103,7 @@ func (c *Conn) rounds(ctx context.Context, req Request) (jsonrpc.Message, error)
 		}
 		if len(wanted.questions) == 0 {
 			if err := pause(ctx, putOff+rand.N(putOff)); err != nil { //nolint:gosec // jitter
-				return jsonrpc.Message{}, serverError(c.spec.Name, err)
+				return jsonrpc.Message{}, c.ended(ctx)
 			}
 			putOff = min(2*putOff, maxPutOff)
 		}
@@ -135,6 +139,9 @@ func readWanted(result json.RawMessage) (*wanted, error) {
 		return nil, fmt.Errorf("unknown resultType %.40s", fields[0])
 	}
 	w := &wanted{state: fields[2]}
+	if string(w.state) == "null" {
+		w.state = nil
+	}
 	if fields[1] != nil && json.Unmarshal(fields[1], &w.questions) != nil {
 		return nil, errors.New("its inputRequests are no object of requests")
 	}
@@ -153,23 +160,26 @@ func (c *Conn) gather(ctx context.Context, sink Sink, questions map[string]quest
 		return nil, nil
 	}
 	if sink == nil {
-		return nil, serverError(c.spec.Name, fmt.Errorf("%w: it asks for input where there is nobody to ask", ErrProtocol))
+		sink = c.sink
 	}
 	results := make([]json.RawMessage, 0, len(questions))
 	keys := make([]string, 0, len(questions))
 	for key := range questions {
 		keys, results = append(keys, key), append(results, nil)
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, gctx := errgroup.WithContext(ctx)
 	for i, key := range keys {
 		q := questions[key]
 		group.Go(func() error {
-			result, err := sink.Ask(ctx, jsonrpc.Message{ID: "0", Method: q.Method, Params: q.Params})
+			result, err := sink.Ask(gctx, jsonrpc.Message{ID: "0", Method: q.Method, Params: q.Params})
 			results[i] = result
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
+		if ctx.Err() != nil {
+			return nil, c.ended(ctx)
+		}
 		e := jsonrpc.AsError(err)
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the server needs an answer of the client, and there is none: %s", e.Message)
 	}
@@ -178,6 +188,18 @@ func (c *Conn) gather(ctx context.Context, sink Sink, questions map[string]quest
 		edits[i] = jsonrpc.Edit{Name: key, Value: results[i]}
 	}
 	return jsonrpc.Rewrite(nil, edits...)
+}
+
+// ended says why nobody waits any more for what took several requests.
+func (c *Conn) ended(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	switch {
+	case c.quit.Err() != nil:
+		cause = fmt.Errorf("%w: %w", ErrLost, errClosed)
+	case !errors.Is(cause, ErrTimeout) && !errors.Is(cause, errConnectTimeout):
+		cause = fmt.Errorf("%w: %w", ErrCancelled, cause)
+	}
+	return serverError(c.spec.Name, cause)
 }
 
 // toLegacy takes out of a response what legacy clients do not know.

@@ -187,7 +187,7 @@ func (s *Server) watch(ctx context.Context, c *Conn) error {
 		if pings++; err == nil {
 			pings = 0
 		}
-		if errors.Is(err, ErrDown) || errors.Is(err, ErrSessionGone) || pings >= maxPings {
+		if errors.Is(err, ErrDown) || errors.Is(err, ErrSessionGone) || errors.Is(err, errEra) || pings >= maxPings {
 			s.renew(c)
 			s.restarted(err)
 			return err
@@ -210,9 +210,12 @@ func (s *Server) restarted(err error) {
 func (s *Server) ping(ctx context.Context, c *Conn) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, pingTimeout, ErrTimeout)
 	defer cancel()
-	_, err := c.Call(ctx, Request{Method: "ping"})
+	response, err := c.Call(ctx, Request{Method: "ping"})
 	if ctx.Err() != nil && !errors.Is(err, ErrTimeout) {
 		return nil // the hub is stopping
+	}
+	if c.otherEra(response, err) {
+		return serverError(s.spec.Name, errEra)
 	}
 	return err
 }
@@ -242,6 +245,9 @@ func (s *Server) setUp(c *Conn, inv Inventory, changed []string) {
 	s.mu.Lock()
 	if s.state != Up {
 		s.state, s.since, s.failure, s.next = Up, time.Now(), nil, time.Time{}
+	}
+	if s.control != c {
+		s.sessionless = false // to be seen again
 	}
 	s.control, s.inventory = c, inv
 	s.era, s.sse = Legacy, c.spec.SSE
@@ -351,15 +357,15 @@ func (s *Server) open(ctx context.Context, p plan) (*Conn, error) {
 }
 
 // eraToTry is the era that the server's own connection is made in. A server
-// reached by HTTP is asked each time, which costs a round trip; a command stays
-// what it was found to be.
+// reached by HTTP is asked each time, which costs a round trip; so is a modern
+// command, whose answer is needed anyway. A legacy one is not disturbed again.
 func (s *Server) eraToTry() Era {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.spec.Era != AnyEra || s.spec.URL != "" {
-		return s.spec.Era
+	if s.spec.Era == AnyEra && s.spec.URL == "" && s.era == Legacy {
+		return Legacy
 	}
-	return s.era
+	return s.spec.Era
 }
 
 // forgetEra has it found out again, after a connection could not be made.
@@ -402,7 +408,7 @@ func (s *Server) keepsNoSession(c *Conn) bool {
 	if s.era == Modern && !c.modern() && s.spec.URL != "" && s.spec.Era == AnyEra && c.Bound().SessionID == "" {
 		s.sessionless = true
 	}
-	return s.sessionless && !c.modern()
+	return s.era == Modern && s.sessionless && !c.modern()
 }
 
 // Status returns what is known of the server now.

@@ -46,13 +46,17 @@ type Spec struct {
 	CallTimeout    time.Duration // longest wait for one answer; default 15m
 	MaxMessage     int64         // bytes of one message; default 64 MiB
 
-	patience time.Duration // with a child that reads nothing; default 10s
+	patience      time.Duration // with a child that reads nothing; default 10s
+	probePatience time.Duration // for a server to say which era it speaks; default 5s
 }
 
 func (s Spec) connectTimeout() time.Duration { return cmp.Or(s.ConnectTimeout, 30*time.Second) }
 func (s Spec) callTimeout() time.Duration    { return cmp.Or(s.CallTimeout, 15*time.Minute) }
 func (s Spec) maxMessage() int64             { return cmp.Or(s.MaxMessage, 64<<20) }
-func (s Spec) writeTimeout() time.Duration   { return cmp.Or(s.patience, 10*time.Second) }
+
+// probeTimeout is short: some legacy servers do not answer what they do not know.
+func (s Spec) probeTimeout() time.Duration { return cmp.Or(s.probePatience, 5*time.Second) }
+func (s Spec) writeTimeout() time.Duration { return cmp.Or(s.patience, 10*time.Second) }
 
 // Transport names how the server is reached: stdio, http or sse.
 func (s Spec) Transport() string {

@@ -129,7 +129,7 @@ func (c *Conn) withoutPoison(ctx context.Context, response jsonrpc.Message) json
 	if err != nil || json.Unmarshal(fields[0], &tools) != nil {
 		return response
 	}
-	kept := make([]json.RawMessage, 0, len(tools))
+	kept := make([][]byte, 0, len(tools))
 	for _, tool := range tools {
 		name, _, err := paramsOf(tool)
 		if err != nil {
@@ -141,7 +141,7 @@ func (c *Conn) withoutPoison(ctx context.Context, response jsonrpc.Message) json
 	if len(kept) == len(tools) {
 		return response
 	}
-	list := append(append([]byte{'['}, bytes.Join(rawBytes(kept), []byte{','})...), ']') // json.Marshal would compact them
+	list := append(append([]byte{'['}, bytes.Join(kept, []byte{','})...), ']') // json.Marshal would compact them
 	if result, err := jsonrpc.Rewrite(response.Result, jsonrpc.Edit{Name: "tools", Value: list}); err == nil {
 		response.Result = result
 	}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/mcphub-go/mcphub/pkg/config"
+	"github.com/mcphub-go/mcphub/pkg/telemetry"
+)
+
+var update = flag.Bool("update", false, "write docs/metrics.md and deploy/metrics.txt instead of comparing them")
+
+// openLabels are the labels whose values depend on what the hub serves. All
+// values of all others are there from the start.
+var openLabels = map[string]string{
+	"mcp_method_name":      "the methods of MCP, else `_OTHER`",
+	"gen_ai_tool_name":     "the tools that the hub offers, else `_OTHER`; empty for other methods",
+	"error_type":           "what failed; empty for a success",
+	"network_transport":    "`tcp`, or `pipe` to a child process",
+	"mcp_protocol_version": "the versions of MCP, else `_OTHER`",
+	"mcphub_backend":       "the configured servers",
+	"version":              "of mcphub",
+	"revision":             "the commit it was built from",
+	"goversion":            "the Go version it was built with",
+}
+
+// make docs writes what this test compares.
+func TestTheMetricsDocumentIsThatOfARunningHub(t *testing.T) {
+	before, after := metricsOfAHub(t)
+	var names []string
+	for name, family := range after {
+		names = append(names, name)
+		if strings.TrimSpace(family.GetHelp()) == "" {
+			t.Errorf("%s has no help", name)
+		}
+		if old := before[name]; old != nil {
+			checkClosedLabels(t, old, family)
+		}
+	}
+	slices.Sort(names)
+	compareFile(t, filepath.Join("..", "..", "deploy", "metrics.txt"), strings.Join(names, "\n")+"\n")
+	compareFile(t, filepath.Join("..", "..", "docs", "metrics.md"), metricsDocument(names, before, after))
+}
+
+// compareFile compares a generated file with what it should be, or writes it.
+func compareFile(t *testing.T, file, want string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v; make docs writes it", err)
+	}
+	if string(got) == want {
+		return
+	}
+	is := strings.Split(string(got), "\n")
+	for i, line := range strings.Split(want, "\n") {
+		if i >= len(is) || is[i] != line {
+			t.Fatalf("%s is out of date, run make docs; line %d should be\n%s", file, i+1, line)
+		}
+	}
+	t.Fatalf("%s is out of date, run make docs: it goes on after its end", file)
+}
+
+type families map[string]*dto.MetricFamily
+
+// metricsOfAHub runs a hub in this process and returns the metrics of its own,
+// as they are before its first client and after its first session.
+func metricsOfAHub(t *testing.T) (before, after families) {
+	t.Helper()
+	tel, err := telemetry.Start(t.Context(), telemetry.Config{Stderr: &lockedBuffer{},
+		Lookup: func(string) (string, bool) { return "", false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := config.Default()
+	cfg.DataDir = t.TempDir()
+	cfg.Servers = []config.Server{{Name: "demo", Command: built(t, "mcphub", "."), Args: []string{"demo-server"}}}
+	if err := cfg.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	h, err := wire(cfg, tel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gather := func() families {
+		t.Helper()
+		all, err := tel.Registry().Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := families{}
+		for _, family := range all {
+			if strings.HasPrefix(family.GetName(), "mcp") {
+				own[family.GetName()] = family
+			}
+		}
+		return own
+	}
+	before = gather()
+
+	l, err := listen(t.Context(), "127.0.0.1:0", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.run(ctx, l) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	useHub(t, l.mcp.Addr())
+	return before, gather()
+}
+
+// useHub makes each metric that needs a client appear.
+func useHub(t *testing.T, address net.Addr) {
+	t.Helper()
+	c := connect(t, "http://"+address.String()+"/mcp")
+	if a := c.request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`); a.Result == nil {
+		t.Fatalf("%s", a.Error)
+	}
+	response, err := c.do(t.Context(), http.MethodDelete, "")
+	if err != nil || response.StatusCode != http.StatusNoContent {
+		t.Fatalf("DELETE: %v %v", response, err)
+	}
+	_ = response.Body.Close()
+}
+
+// labelValues are the values of each label of a family, sorted.
+func labelValues(family *dto.MetricFamily) map[string][]string {
+	values := map[string][]string{}
+	for _, m := range family.GetMetric() {
+		for _, pair := range m.GetLabel() {
+			if !slices.Contains(values[pair.GetName()], pair.GetValue()) {
+				values[pair.GetName()] = append(values[pair.GetName()], pair.GetValue())
+			}
+		}
+	}
+	for _, v := range values {
+		slices.Sort(v)
+	}
+	return values
+}
+
+// checkClosedLabels reports label values that appear with use only: a series
+// that is missing cannot alert.
+func checkClosedLabels(t *testing.T, before, after *dto.MetricFamily) {
+	t.Helper()
+	was := labelValues(before)
+	for label, values := range labelValues(after) {
+		if _, open := openLabels[label]; open {
+			continue
+		}
+		for _, v := range values {
+			if !slices.Contains(was[label], v) {
+				t.Errorf("%s{%s=%q} is not there from the start", before.GetName(), label, v)
+			}
+		}
+	}
+}
+
+func metricsDocument(names []string, before, after families) string {
+	var b bytes.Buffer
+	b.WriteString(`# Metrics
+
+Made by ` + "`make docs`" + ` from a running hub; a test compares it. [telemetry.md](telemetry.md) says how to read them. Every series whose labels have
+only the values given here is there from the start. The ` + "`go_` and `process_`" + ` metrics of the Go client library come on top.
+`)
+	for _, name := range names {
+		family := after[name]
+		if old := before[name]; old != nil {
+			family = old
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n- %s\n", name, strings.TrimSpace(family.GetHelp()), describeType(family))
+		writeLabels(&b, family)
+	}
+	return b.String()
+}
+
+// describeType says what is counted and how: type, unit, buckets.
+func describeType(family *dto.MetricFamily) string {
+	text := strings.ToLower(family.GetType().String())
+	name := strings.TrimSuffix(family.GetName(), "_total")
+	switch {
+	case strings.HasSuffix(name, "_timestamp_seconds"):
+		text += ", seconds since 1970"
+	case strings.HasSuffix(name, "_seconds"):
+		text += ", seconds"
+	case strings.HasSuffix(name, "_bytes"):
+		text += ", bytes"
+	}
+	h := family.GetMetric()[0].GetHistogram()
+	if h == nil {
+		return text
+	}
+	var bounds []string
+	for _, bucket := range h.GetBucket() {
+		if !math.IsInf(bucket.GetUpperBound(), 1) {
+			bounds = append(bounds, fmt.Sprint(bucket.GetUpperBound()))
+		}
+	}
+	text += "; buckets up to " + strings.Join(bounds, ", ")
+	if h.Schema != nil {
+		text += fmt.Sprintf("; native too, schema %d: each bucket %.1f %% wider than the one below", h.GetSchema(),
+			100*(math.Exp2(math.Exp2(-float64(h.GetSchema())))-1))
+	}
+	return text
+}
+
+// writeLabels lists the labels. Where two of them do not go together in all ways,
+// it says which values of the longer go with each of the shorter.
+func writeLabels(b *bytes.Buffer, family *dto.MetricFamily) {
+	values := labelValues(family)
+	var closed []string
+	for _, label := range slices.Sorted(maps.Keys(values)) {
+		if words, open := openLabels[label]; open {
+			fmt.Fprintf(b, "- `%s`: %s\n", label, words)
+			continue
+		}
+		closed = append(closed, label)
+	}
+	if len(closed) != 2 || len(values) != 2 || len(family.GetMetric()) == len(values[closed[0]])*len(values[closed[1]]) {
+		for _, label := range closed {
+			fmt.Fprintf(b, "- `%s`: %s\n", label, inCode(values[label]))
+		}
+		return
+	}
+	slices.SortFunc(closed, func(x, y string) int { return len(values[x]) - len(values[y]) })
+	for _, v := range values[closed[0]] {
+		part := slices.DeleteFunc(slices.Clone(family.GetMetric()), func(m *dto.Metric) bool {
+			return !slices.ContainsFunc(m.GetLabel(), func(pair *dto.LabelPair) bool { return pair.GetName() == closed[0] && pair.GetValue() == v })
+		})
+		fmt.Fprintf(b, "- `%s` = `%s` with `%s`: %s\n", closed[0], v, closed[1], inCode(labelValues(&dto.MetricFamily{Metric: part})[closed[1]]))
+	}
+}
+
+func inCode(values []string) string {
+	quoted := make([]string, len(values))
+	for i, v := range values {
+		quoted[i] = "`" + v + "`"
+	}
+	return strings.Join(quoted, ", ")
+}

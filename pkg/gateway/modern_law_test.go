@@ -1,0 +1,130 @@
+package gateway
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// mix is what clients of both eras do at random, and how much of it has no
+// answer.
+type mix struct {
+	*rig
+	taken   atomic.Int64 // requests that were taken back by their clients
+	listens atomic.Int64 // streams of changes that were closed
+	left    atomic.Int64 // calls that nobody came back for
+}
+
+func (x *mix) legacy(c *peer, what, n int) {
+	id := fmt.Sprint(n)
+	switch what {
+	case 0:
+		c.call(id, "tools/call", `{"name":"one__echo"}`)
+	case 1:
+		c.call(id, "tools/call", `{"name":"two__fail","arguments":{"error":{"code":1,"message":"m"}}}`)
+	case 2:
+		c.cancelOne(n, fmt.Sprintf(`{"n":%d}`, n))
+		x.taken.Add(1)
+	case 3:
+		c.call(id, "tools/list", `{}`)
+	case 4:
+		c.call(id, "no/such", `{}`)
+	default:
+		s := c.open(http.MethodPost, request(id, "tools/call", `{"name":"two__ask","arguments":{"method":"elicitation/create","params":{}}}`))
+		c.answers(s.message(), `"result":{}`)
+		s.message()
+		s.cancel()
+	}
+}
+
+func (x *mix) modernly(c *modernClient, what, n int) {
+	id := fmt.Sprint(n)
+	const arguments = `{"rounds":[[{}]]}`
+	asks := func() required {
+		return c.ask(id, "tools/call", `{"name":"two__asks","arguments":`+arguments+`}`).wanted(c.t)
+	}
+	switch what {
+	case 0:
+		c.run(id, "one__echo", `{}`)
+	case 1:
+		c.run(id, "two__fail", `{"error":{"code":1,"message":"m"}}`)
+	case 2:
+		s := c.with(`,"progressToken":1`).stream(id, "tools/call", fmt.Sprintf(`{"name":"one__hang","arguments":{"m":%d}}`, n))
+		s.message()
+		s.cancel()
+		x.taken.Add(1)
+	case 3:
+		c.ask(id, "server/discover", `{}`)
+	case 4:
+		c.ask(id, "ping", `{}`)
+	case 5:
+		s, _ := c.listens(id, `{"toolsListChanged":true,"resourceSubscriptions":["test://one/one","test://two/one"]}`)
+		s.cancel()
+		x.listens.Add(1)
+	case 6:
+		q := asks()
+		c.ask(id, "tools/call", `{"name":"two__asks","arguments":`+arguments+`,"requestState":"`+q.RequestState+`","inputResponses":{"`+first(q)+`":{}}}`)
+	case 7:
+		asks()
+		x.left.Add(1)
+	default:
+		c.run(id, "nobody__x", `{}`)
+	}
+}
+
+func first(q required) string {
+	for key := range q.InputRequests {
+		return key
+	}
+	return ""
+}
+
+func TestMessagesAreConservedWhateverClientsOfBothErasDo(t *testing.T) {
+	const clients, rounds = 6, 25
+	one, two := stdio(t, "one"), stdio(t, "two")
+	two.Isolation = upstream.PerSession
+	users := func(c *Config) {
+		c.Principal = func(r *http.Request) string { return r.Header.Get("X-User") }
+		c.Bridge = map[string]BridgePolicy{"two": BridgeRequest} // one call at a time: whose question it is can be told
+	}
+	r := start(t, setup{specs: []upstream.Spec{one, two}, gateway: users})
+	x := &mix{rig: r}
+	var wg sync.WaitGroup
+	for n := range clients {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(1, uint64(n)))
+			user := fmt.Sprintf("X-User: %d", n)
+			old, c := r.connect(user), r.modern(canElicit, user)
+			for i := range rounds {
+				if random.IntN(2) == 0 {
+					x.legacy(old, random.IntN(6), 1000*(n+1)+i)
+				} else {
+					x.modernly(c, random.IntN(9), 1000*(n+1)+i)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	r.gateway.Drain()
+	until(t, "nothing is under way behind the hub", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend") == 0 })
+	r.conserved(float64(x.taken.Load() + x.listens.Load()))
+	count := func(direction, kind string) float64 {
+		return r.metric("mcphub_messages_total", "hop", "backend", "direction", direction, "kind", kind)
+	}
+	out, in := count("out", "request"), count("in", "response")+count("in", "error")
+	if lost := float64(x.taken.Load() + x.left.Load()); out != in+lost {
+		t.Errorf("servers were sent %v requests, answered %v, and %v were given up", out, in, lost)
+	}
+	if n := r.gateway.modernCalls.Load(); n != 0 {
+		t.Errorf("%d modern requests are counted as under way", n)
+	}
+	for _, stream := range []string{"post_sse", "subscription"} {
+		until(t, "no stream is open", func() bool { return r.metric("mcphub_streams_active", "stream", stream) == 0 })
+	}
+	until(t, "all spans have ended", func() bool { return len(r.spans.Started()) == len(r.spans.Ended()) })
+}

@@ -1,0 +1,43 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"go.opentelemetry.io/contrib/bridges/otelslog"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel/exporters/stdout/stdoutlog"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
+	"go.opentelemetry.io/otel/sdk/resource"
+)
+
+// logsWanted reports whether the environment asks for log records to be
+// exported. An endpoint alone does not: most collectors get the log of a process
+// from its stderr, and would have every record twice.
+func logsWanted(env environ) bool {
+	kind := env.get("OTEL_LOGS_EXPORTER")
+	return kind != "" && kind != "none"
+}
+
+func newLogExporter(ctx context.Context, env environ, stderr io.Writer) (sdklog.Exporter, error) {
+	if env.get("OTEL_LOGS_EXPORTER") == "console" { // autoexport would write to stdout
+		return stdoutlog.New(stdoutlog.WithWriter(stderr))
+	}
+	exporter, err := autoexport.NewLogExporter(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("log exporter (OTEL_LOGS_EXPORTER, OTEL_EXPORTER_OTLP_*): %w", err)
+	}
+	return exporter, nil
+}
+
+func newLoggerProvider(exporter sdklog.Exporter, g guard, q *queue, res *resource.Resource) *sdklog.LoggerProvider {
+	batch := sdklog.NewBatchProcessor(logExporter{exporter, g, q}, sdklog.WithMaxQueueSize(int(q.size)))
+	return sdklog.NewLoggerProvider(sdklog.WithProcessor(logProcessor{batch, q}), sdklog.WithResource(res))
+}
+
+// newBridge returns the handler that passes records on to provider.
+func newBridge(provider *sdklog.LoggerProvider) slog.Handler {
+	return otelslog.NewHandler("github.com/mcphub-go/mcphub", otelslog.WithLoggerProvider(provider))
+}

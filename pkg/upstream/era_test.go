@@ -1,0 +1,313 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+func TestTheEraOfAnHTTPServerIsFoundOut(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		handler http.Handler
+		modern  bool
+		version string
+	}{
+		"go-sdk stateless":        {sdkHandler(t, newEnded(), true), true, ModernVersion},
+		"go-sdk with sessions":    {sdkHandler(t, newEnded(), false), false, "2025-11-25"},
+		"mcp-go, both eras":       {mcpGoHandler(newEnded()), true, ModernVersion},
+		"legacy, unknown session": {newHTTPScript(t), false, "2025-11-25"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := newTap(t, test.handler)
+			e := newEnv(t, x.spec())
+			c := e.connect(t, nil)
+			if c.modern() != test.modern || c.Initialized().ProtocolVersion != test.version {
+				t.Errorf("it is known as %+v", c.Initialized())
+			}
+			if m, err := c.Call(t.Context(), Request{Method: "tools/list"}); err != nil || m.Error != nil {
+				t.Errorf("tools/list: %s, %v", m.Error, err)
+			}
+			if n := len(x.sent("server/discover")); n != 1 {
+				t.Errorf("it was asked %d times", n)
+			}
+			if n := len(x.sent(`"initialize"`)); (n == 0) != test.modern {
+				t.Errorf("it was initialized %d times", n)
+			}
+			if r := x.sent("initialize"); !test.modern && r[0].header.Get(headerSession) != "" {
+				t.Error("initialize was sent in a session")
+			}
+		})
+	}
+}
+
+// Whatever is no sign of a modern server means that it is a legacy one.
+func TestAnswersToTheProbeDecide(t *testing.T) {
+	t.Parallel()
+	const modern, legacy, failure = "modern", "legacy", "failure"
+	plain := func(status int) func(http.ResponseWriter, *http.Request, jsonrpc.Message) {
+		return func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) { http.Error(w, "Bad Request", status) }
+	}
+	refusal := func(status int, e string) func(http.ResponseWriter, *http.Request, jsonrpc.Message) {
+		return object(status, `{"jsonrpc":"2.0","id":$ID,"error":`+e+`}`)
+	}
+	for name, test := range map[string]struct {
+		answer func(http.ResponseWriter, *http.Request, jsonrpc.Message)
+		era    string
+	}{
+		"modern":                     {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, ModernVersion)+`}`), modern},
+		"both":                       {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, "2025-11-25", ModernVersion)+`}`), modern},
+		"without capabilities":       {object(200, `{"jsonrpc":"2.0","id":$ID,"result":{"supportedVersions":["2026-07-28"]}}`), modern},
+		"legacy versions only":       {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, "2025-11-25")+`}`), legacy},
+		"a result of something else": {object(200, `{"jsonrpc":"2.0","id":$ID,"result":{}}`), legacy},
+		"versions that are none":     {object(200, `{"jsonrpc":"2.0","id":$ID,"result":{"supportedVersions":"2026-07-28"}}`), legacy},
+		"-32022, legacy versions":    {refusal(400, `{"code":-32022,"message":"no","data":{"supported":["2025-11-25"],"requested":"2026-07-28"}}`), legacy},
+		"-32022 without data":        {refusal(400, `{"code":-32022,"message":"no"}`), legacy},
+		"-32022, our own version":    {refusal(400, `{"code":-32022,"message":"no","data":{"supported":["2026-07-28"]}}`), failure},
+		"-32020":                     {refusal(400, `{"code":-32020,"message":"a proxy has eaten a header"}`), failure},
+		"-32021":                     {refusal(400, `{"code":-32021,"message":"sampling, please"}`), failure},
+		"-32601":                     {refusal(200, `{"code":-32601,"message":"no such method"}`), legacy},
+		"-32000 to no request":       {object(400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Server not initialized"}}`), legacy},
+		"-32602 with 400":            {refusal(400, `{"code":-32602,"message":"what?"}`), legacy},
+		"400 in plain text":          {plain(400), legacy},
+		"404":                        {plain(404), legacy},
+		"405":                        {plain(405), legacy},
+		"500":                        {plain(500), legacy},
+		"200 in HTML":                {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) { _, _ = w.Write([]byte("<html>")) }, legacy},
+		"nothing":                    {func(http.ResponseWriter, *http.Request, jsonrpc.Message) { panic(http.ErrAbortHandler) }, legacy},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newModernScript(t)
+			s.on["server/discover"] = test.answer
+			s.on["initialize"] = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
+				reply(w, m, `"result":`+scriptInitialize)
+			}
+			e := newEnv(t, s.spec())
+			c, err := e.openFor(t.Context(), nil, hub, Bound{})
+			if err == nil {
+				defer c.Close(true)
+			}
+			switch {
+			case (err != nil) != (test.era == failure):
+				t.Fatalf("error %v", err)
+			case err == nil && c.modern() != (test.era == modern):
+				t.Errorf("modern: %v", c.modern())
+			case (len(s.calls("initialize")) > 0) != (test.era == legacy):
+				t.Error("initialize was sent, or was not")
+			}
+			if err != nil && !strings.Contains(err.Error(), `server "web"`) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestAServerThatHangsOnTheProbeIsALegacyOne(t *testing.T) {
+	t.Parallel()
+	h := newHTTPScript(t, hangs(`"method":"server/discover"`))
+	spec := h.spec()
+	spec.Era, spec.probePatience = AnyEra, 200*time.Millisecond
+	within(t, 5*time.Second, "connecting", func() {
+		if c := newEnv(t, spec).connect(t, nil); c.modern() {
+			t.Error("it counts as modern")
+		}
+	})
+	if n := len(h.sent("POST", "notifications/cancelled")); n != 0 {
+		t.Errorf("a server that is not initialized was sent %d cancellations", n)
+	}
+}
+
+func TestACommandThatIgnoresTheProbeIsALegacyOne(t *testing.T) {
+	t.Parallel()
+	log := t.TempDir() + "/log"
+	spec := anyChild(t, "ignores probes", "CHILD_LOG="+log)
+	spec.probePatience = 200 * time.Millisecond
+	sink := &recorder{}
+	spec.Isolation = Shared
+	var c *Conn
+	within(t, 10*time.Second, "connecting", func() { c = newEnv(t, spec).connect(t, nil) })
+	if c.modern() {
+		t.Error("it counts as modern")
+	}
+	if s := readFile(log); strings.Contains(s, "cancelled") {
+		t.Errorf("the child was sent %s", s)
+	}
+	// Nothing is feared of a probe that was given up: the question is the call's.
+	req := toolCall("ask", `{"text":"roots/list"}`)
+	req.Sink = sink
+	if _, err := c.Call(t.Context(), req); err != nil || len(sink.questions()) != 1 {
+		t.Errorf("the caller was asked %v, %v", sink.questions(), err)
+	}
+}
+
+func TestACommandThatEndsOnTheProbeIsStartedAgainAsALegacyOne(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"ends on probes", "answers probes and ends"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			log := t.TempDir() + "/log"
+			r := run(t, []Spec{anyChild(t, mode, "CHILD_LOG="+log)}).settled(t)
+			st := r.Server("child").Status()
+			if st.State != Up || st.ProtocolVersion != "2025-11-25" || st.Connections != 1 {
+				t.Fatalf("Status() = %+v", st)
+			}
+			// A legacy command is not disturbed by a probe again.
+			if _, err := r.link(t, "child", LinkConfig{}).Call(t.Context(), toolCall("crash", "")); !errors.Is(err, ErrLost) {
+				t.Fatalf("error %v", err)
+			}
+			eventually(t, "it is up again", func() bool {
+				return strings.Count(readFile(log), `"initialize"`) == 2 && r.Server("child").Status().State == Up
+			})
+			if n := strings.Count(readFile(log), `"server/discover"`); n != 1 {
+				t.Errorf("it was probed %d times", n)
+			}
+		})
+	}
+}
+
+func TestAForcedEraIsNotFoundOut(t *testing.T) {
+	t.Parallel()
+	t.Run("legacy", func(t *testing.T) {
+		t.Parallel()
+		x := newTap(t, mcpGoHandler(newEnded()))
+		spec := x.spec()
+		spec.Era = Legacy
+		if c := newEnv(t, spec).connect(t, nil); c.modern() || len(x.sent("server/discover")) != 0 {
+			t.Error("it was asked for its era")
+		}
+	})
+	for name, spec := range map[string]func(t *testing.T) Spec{
+		"modern, http":  func(t *testing.T) Spec { return newHTTPScript(t).spec() },
+		"modern, stdio": func(t *testing.T) Spec { return childSpec(t, "script") },
+		"modern, ends":  func(t *testing.T) Spec { return childSpec(t, "ends on probes") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			spec := spec(t)
+			spec.Era = Modern
+			_, err := newEnv(t, spec).openFor(t.Context(), nil, hub, Bound{})
+			if err == nil || !(strings.Contains(err.Error(), "does not speak protocol version 2026-07-28, which is what era: modern asks for: ") || errors.Is(err, errProbed)) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestAForcedModernEraSaysWhyItIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newModernScript(t)
+	s.on["server/discover"] = func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
+		http.Error(w, "", http.StatusUnauthorized)
+	}
+	spec := s.spec()
+	spec.Era = Modern
+	_, err := newEnv(t, spec).openFor(t.Context(), nil, hub, Bound{})
+	if err == nil || !strings.Contains(err.Error(), "check the headers configured for it") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A session that comes with the answer to a probe belongs to nothing.
+func TestAProbeGivesNoSession(t *testing.T) {
+	t.Parallel()
+	s := newModernScript(t)
+	s.on["server/discover"] = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
+		w.Header().Set(headerSession, "stray")
+		reply(w, m, s.discovery)
+	}
+	c := newEnv(t, s.spec()).connect(t, nil)
+	tool(t, c, "echo", "")
+	c.Close(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.requests {
+		if r.header.Get(headerSession) != "" || r.method != http.MethodPost {
+			t.Errorf("%s %v %s", r.method, r.header, r.body)
+		}
+	}
+}
+
+// Each change costs calls that fail with a clear error, and then they work again.
+func TestAServerThatChangesItsEraIsFoundOutAgain(t *testing.T) {
+	t.Parallel()
+	modern := newModernScript(t)
+	modern.on["initialize"] = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
+		w.WriteHeader(http.StatusBadRequest)
+		reply(w, m, `"error":{"code":-32022,"message":"modern only","data":{"supported":["2026-07-28"]}}`)
+	}
+	strict := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // as the specification asks
+		if r.Header.Get(headerVersion) != ModernVersion {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(`{"jsonrpc":"2.0","id":null,"error":{"code":-32022,"message":"modern only","data":{"supported":["2026-07-28"]}}}`))
+			return
+		}
+		modern.ServeHTTP(w, r)
+	})
+	for name, legacy := range map[string]http.Handler{"go-sdk": sdkHandler(t, newEnded(), false), "script": newHTTPScript(t)} {
+		for _, isolation := range []Isolation{Shared, PerSession} {
+			t.Run(name+" "+string(isolation), func(t *testing.T) {
+				t.Parallel()
+				x := newTap(t, strict)
+				spec := x.spec()
+				spec.Isolation = isolation
+				r := run(t, []Spec{spec}).settled(t)
+				l := r.link(t, "web", LinkConfig{})
+				for _, next := range []struct {
+					handler http.Handler
+					modern  bool
+				}{{legacy, false}, {strict, true}, {legacy, false}} {
+					tools := func() bool {
+						m, err := l.Call(t.Context(), Request{Method: "tools/list"})
+						if err != nil && !strings.Contains(err.Error(), `server "web" `) {
+							t.Errorf("error %v", err)
+						}
+						return err == nil && m.Error == nil
+					}
+					eventually(t, "calls work", tools)
+					x.replace(next.handler)
+					eventually(t, "the new era is found out", func() bool {
+						return tools() && r.Server("web").Modern() == next.modern && r.Server("web").Status().State == Up
+					})
+				}
+			})
+		}
+	}
+}
+
+func TestCallersWhoGiveUpDuringTheProbeAreNotLegacy(t *testing.T) {
+	t.Parallel()
+	h := newHTTPScript(t, hangs(`"method":"server/discover"`))
+	spec := h.spec()
+	spec.Era = AnyEra
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := newEnv(t, spec).openFor(ctx, nil, hub, Bound{}); err == nil || len(h.sent("POST", "initialize")) != 0 {
+		t.Errorf("error %v", err)
+	}
+}
+
+// odd is a child that is not prepared for a probe.
+func (c *child) odd(mode string, m jsonrpc.Message) bool {
+	if m.Method != "server/discover" {
+		return false
+	}
+	switch mode {
+	case "ignores probes":
+		return true
+	case "ends on probes":
+		os.Exit(1)
+	case "answers probes and ends":
+		c.write(`{"jsonrpc":"2.0","id":` + string(m.ID) + `,"error":{"code":-32600,"message":"expected initialize"}}`)
+		os.Exit(1)
+	}
+	return false
+}
