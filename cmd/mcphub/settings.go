@@ -15,7 +15,7 @@ import (
 
 // settings are the flags that override the configuration file.
 type settings struct {
-	file, listen, adminListen, dataDir, logLevel, logFormat string
+	file, listen, adminListen, dataDir, logLevel, logFormat, traceParent string
 }
 
 func (s *settings) bindFile(flags *pflag.FlagSet) {
@@ -29,6 +29,7 @@ func (s *settings) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&s.dataDir, "data-dir", "", "`directory` that holds sessions/ (env MCPHUB_DATA_DIR; default ~/.mcp-hub-lite)")
 	flags.StringVar(&s.logLevel, "log-level", "", "trace, debug, info, warn or error (env MCPHUB_LOG_LEVEL; default info)")
 	flags.StringVar(&s.logFormat, "log-format", "", "auto, tint or json (env MCPHUB_LOG_FORMAT; default auto)")
+	flags.StringVar(&s.traceParent, "trace-parent", "", "remote, link or ignore: what becomes of the trace context of clients (env MCPHUB_TRACE_PARENT; default remote)")
 }
 
 // load returns the configuration that file, environment and flags make, and
@@ -52,7 +53,7 @@ func (s *settings) load(lookup func(string) (string, bool)) (config.Config, stri
 		to   *string
 	}{
 		{s.listen, &cfg.Listen}, {s.adminListen, &cfg.Admin.Listen}, {s.dataDir, &cfg.DataDir},
-		{s.logLevel, &cfg.Log.Level}, {s.logFormat, &cfg.Log.Format},
+		{s.logLevel, &cfg.Log.Level}, {s.logFormat, &cfg.Log.Format}, {s.traceParent, &cfg.Tracing.Parent},
 	} {
 		if o.flag != "" {
 			*o.to = o.flag

@@ -88,6 +88,8 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		MaxInFlight:     cfg.Limits.MaxInFlight,
 		PageSize:        cfg.Limits.PageSize,
 		Bridge:          bridgesOf(cfg),
+		TraceParent:     gateway.TraceParent(cfg.Tracing.Parent),
+		Baggage:         cfg.Tracing.Baggage,
 		Patience:        cfg.Streams.Patience,
 		ResumeEvents:    cfg.Streams.ResumeEvents,
 		ResumeBytes:     cfg.Streams.ResumeBytes,

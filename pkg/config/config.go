@@ -24,6 +24,7 @@ type Config struct {
 	Admin          Admin
 	DataDir        string // where the sessions are kept; ~/ stands for the home directory
 	Log            Log
+	Tracing        Tracing
 	Sessions       Sessions
 	Limits         Limits
 	Streams        Streams
@@ -43,6 +44,12 @@ type Log struct {
 	Level  string            // trace, debug, info, warn or error
 	Levels map[string]string // of subsystems, instead of Level
 	Format string            // auto, tint or json
+}
+
+// Tracing says what becomes of the trace context that clients send.
+type Tracing struct {
+	Parent  string   // remote, link or ignore
+	Baggage []string // keys of baggage that servers get
 }
 
 // Sessions are the times in the life of a client session.
@@ -104,6 +111,7 @@ func Default() Config {
 		Admin:   Admin{Listen: "127.0.0.1:7789"},
 		DataDir: "~/.mcp-hub-lite",
 		Log:     Log{Level: "info", Format: "auto"},
+		Tracing: Tracing{Parent: "remote"},
 		Sessions: Sessions{
 			IdleTimeout:     30 * time.Minute,
 			CleanupInterval: time.Minute,
@@ -148,6 +156,7 @@ func (c *Config) fill() {
 	c.DataDir = cmp.Or(c.DataDir, d.DataDir)
 	c.Log.Level = cmp.Or(c.Log.Level, d.Log.Level)
 	c.Log.Format = cmp.Or(c.Log.Format, d.Log.Format)
+	c.Tracing.Parent = cmp.Or(c.Tracing.Parent, d.Tracing.Parent)
 	c.Sessions.IdleTimeout = cmp.Or(c.Sessions.IdleTimeout, d.Sessions.IdleTimeout)
 	c.Sessions.CleanupInterval = cmp.Or(c.Sessions.CleanupInterval, d.Sessions.CleanupInterval)
 	c.Sessions.FlushInterval = cmp.Or(c.Sessions.FlushInterval, d.Sessions.FlushInterval)

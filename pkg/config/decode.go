@@ -30,6 +30,10 @@ func (c *Config) schema() schema {
 			"levels": logLevels(&c.Log.Levels),
 			"format": text(&c.Log.Format, aFormat),
 		}),
+		"tracing": object(schema{
+			"parent":  text(&c.Tracing.Parent, aParent),
+			"baggage": texts(&c.Tracing.Baggage),
+		}),
 		"sessions": object(schema{
 			"idleTimeout":     duration(&c.Sessions.IdleTimeout),
 			"cleanupInterval": duration(&c.Sessions.CleanupInterval),

@@ -95,6 +95,9 @@ func TestDefaultsOfTheDocumentAreTheDefaults(t *testing.T) {
 		if len(got.AllowedOrigins) == 0 {
 			got.AllowedOrigins = nil
 		}
+		if len(got.Tracing.Baggage) == 0 {
+			got.Tracing.Baggage = nil
+		}
 		if !reflect.DeepEqual(got, Default()) {
 			t.Errorf("%s is not the default", text)
 		}
@@ -110,6 +113,7 @@ func TestDocumentNamesEveryFlagAndVariable(t *testing.T) {
 	for _, name := range []string{
 		"--config", "--listen", "--admin-listen", "--data-dir", "--log-level", "--log-format", "SESSION_DEBUG",
 		"MCPHUB_LISTEN", "MCPHUB_ADMIN_LISTEN", "MCPHUB_DATA_DIR", "MCPHUB_LOG_LEVEL", "MCPHUB_LOG", "MCPHUB_LOG_FORMAT",
+		"--trace-parent", "MCPHUB_TRACE_PARENT",
 	} {
 		if !strings.Contains(text, "`"+name+"`") {
 			t.Errorf("%s is not in the document", name)

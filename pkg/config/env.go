@@ -4,7 +4,7 @@ import "errors"
 
 // ApplyEnv lets the environment override the file: MCPHUB_LISTEN,
 // MCPHUB_ADMIN_LISTEN, MCPHUB_DATA_DIR, MCPHUB_LOG_LEVEL,
-// MCPHUB_LOG (levels of subsystems) and MCPHUB_LOG_FORMAT. A variable that is empty overrides nothing. A leading ~/
+// MCPHUB_LOG (levels of subsystems), MCPHUB_LOG_FORMAT and MCPHUB_TRACE_PARENT. A variable that is empty overrides nothing. A leading ~/
 // of the directories is replaced as well.
 func (c *Config) ApplyEnv(lookup func(name string) (value string, ok bool)) error {
 	var errs []error
@@ -18,6 +18,7 @@ func (c *Config) ApplyEnv(lookup func(name string) (value string, ok bool)) erro
 		{"MCPHUB_DATA_DIR", &c.DataDir, checkDir},
 		{"MCPHUB_LOG_LEVEL", &c.Log.Level, checkLevel},
 		{"MCPHUB_LOG_FORMAT", &c.Log.Format, checkFormat},
+		{"MCPHUB_TRACE_PARENT", &c.Tracing.Parent, func(v string) string { return oneOf(v, aParent, "remote", "link", "ignore") }},
 	} {
 		value, ok := lookup(v.name)
 		if !ok || value == "" {

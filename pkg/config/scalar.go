@@ -16,6 +16,7 @@ const (
 	aNaming     = "prefix, bare or conflict"
 	aURL        = "an http or https URL such as http://127.0.0.1:9000/mcp"
 	anIsolation = "session or shared"
+	aParent     = "remote, link or ignore"
 	anEra       = "auto, legacy or modern"
 	aBridge     = "principal, request or shared"
 	aType       = "stdio, http, streamable-http or sse"

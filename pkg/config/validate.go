@@ -29,6 +29,7 @@ func (c *Config) check() findings {
 	}
 	fs.value("dataDir", checkDir(c.DataDir))
 	c.Log.check(&fs)
+	fs.value("tracing.parent", oneOf(c.Tracing.Parent, aParent, "remote", "link", "ignore"))
 	fs.value("naming", oneOf(c.Naming, aNaming, "prefix", "bare", "conflict"))
 	c.checkNumbers(&fs)
 	for i, host := range c.AllowedHosts {

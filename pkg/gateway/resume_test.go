@@ -114,7 +114,9 @@ func TestABrokenStreamGoesOnWhereItWasLost(t *testing.T) {
 	span := ""
 	for _, ended := range r.spans.Ended() {
 		for _, e := range ended.Events() {
-			span += ended.Name() + " " + e.Name + ";"
+			if e.Name != "mcp.notification" {
+				span += ended.Name() + " " + e.Name + ";"
+			}
 		}
 	}
 	if want := "tools/call one__gated mcphub.stream.resumed;"; !strings.HasPrefix(span, want) { // the later ones came when the call had ended
