@@ -27,7 +27,7 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 	}
 	switch {
 	case m.Method == "notifications/progress":
-		c.progress(m)
+		c.progress(related, m)
 	case m.Method == "notifications/cancelled":
 		c.withdrawn(m)
 	case m.Method == "ping" && m.Kind() == jsonrpc.Request:
@@ -102,8 +102,8 @@ func isNews(method string) bool {
 }
 
 // progress gives the caller its own token back. Progress for a call that is
-// over, or that asked for none, is dropped.
-func (c *Conn) progress(m jsonrpc.Message) {
+// over and became no task, or that asked for none, is dropped.
+func (c *Conn) progress(related *call, m jsonrpc.Message) {
 	fields, err := jsonrpc.Fields(m.Params, "progressToken")
 	if err != nil || fields[0] == nil {
 		c.tel.unmatched("progress")
@@ -114,6 +114,8 @@ func (c *Conn) progress(m jsonrpc.Message) {
 	var token json.RawMessage
 	if cl != nil {
 		token = cl.token
+	} else {
+		cl, token = related, c.taskTokenOf(jsonrpc.ID(fields[0]))
 	}
 	c.mu.Unlock()
 	if token == nil {
