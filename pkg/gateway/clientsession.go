@@ -37,6 +37,8 @@ type clientSession struct {
 
 	taskOwners map[string]string // servers by the ids of the tasks they keep for the client
 
+	elicited elicited // by shared servers
+
 	listening    bool
 	rootsAsked   bool
 	askingRoots  bool

@@ -51,21 +51,22 @@ func (c legacyCall) call(ctx context.Context, server *upstream.Server, req upstr
 	}
 	req.Sink = c.x
 	if !server.Isolated() {
-		req.Sink = shared{c.x}
+		req.Sink = shared{c.x, server.Name()}
 	}
-	if !asksForTask(req) {
-		return link.Call(ctx, req)
-	}
-	if !keepsTasks(server) {
-		if req, err = withoutTask(req); err != nil {
-			return jsonrpc.Message{}, err
+	if asksForTask(req) {
+		if req.Task = keepsTasks(server); !req.Task {
+			if req, err = withoutTask(req); err != nil {
+				return jsonrpc.Message{}, err
+			}
 		}
-		return link.Call(ctx, req)
 	}
-	req.Task = true
 	response, err := link.Call(ctx, req)
-	if err == nil {
+	switch {
+	case err != nil:
+	case req.Task:
 		c.learnTask(server, response)
+	case !server.Isolated():
+		c.cs.elicited.add(server.Name(), needsPages(response)...)
 	}
 	return response, err
 }

@@ -159,6 +159,10 @@ func (k *keeper) answer(r *http.Request, session string, s *kept, m jsonrpc.Mess
 }
 
 func (k *keeper) call(session string, s *kept, m jsonrpc.Message) string {
+	if strings.Contains(string(m.Params), `"login"`) {
+		s.streams <- `{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":"` + session + `"}}`
+		return `"error":` + fmt.Sprintf(loginFirst, session, session)
+	}
 	fields, _ := jsonrpc.Fields(m.Params, "task", "_meta")
 	if fields[0] == nil {
 		return `"result":{"content":[],"params":` + string(m.Params) + `}`

@@ -43,11 +43,12 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 // or the only call there is, or nobody in particular. News of a shared server
 // are for everybody, even while only one has a call under way. And a server may
 // still be at work for a client that has given its call up: what a shared one
-// says then is not given to another.
+// says then is not given to another. The end of an elicitation concerns whoever
+// was given its id, which is nobody's call.
 func (c *Conn) sinkFor(related *call, method string) Sink {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if isNews(method) && (related == nil || c.many) {
+	if (isNews(method) && (related == nil || c.many)) || (method == methodElicitationComplete && c.many) {
 		return c.sink
 	}
 	if related == nil && (!c.many || !c.haunted(time.Now())) {
@@ -89,6 +90,10 @@ func (c *Conn) sinkOf(cl *call) Sink {
 	}
 	return c.sink
 }
+
+// methodElicitationComplete says that the user has done what a page was for,
+// specification 2025-11-25, client/elicitation.
+const methodElicitationComplete = "notifications/elicitation/complete"
 
 // isNews reports whether method says that something of the server changed,
 // which no call is needed for.
