@@ -20,12 +20,16 @@ func answerable(capabilities json.RawMessage, m jsonrpc.Message) error {
 		return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "the client does not support %s: it has not declared the capability %q",
 			upstream.MethodLabel(m.Method), needs)
 	}
-	mode, _ := jsonrpc.StringField(m.Params, "mode")
-	if m.Method != "elicitation/create" || mode != "url" {
+	if m.Method != "elicitation/create" {
 		return nil
 	}
-	if url, err := jsonrpc.Fields(has[0], "url"); err != nil || url[0] == nil {
+	mode, _ := jsonrpc.StringField(m.Params, "mode")
+	byURL := upstream.Declares(has[0], "url")
+	switch {
+	case mode == "url" && !byURL:
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the client does not support elicitation by URL")
+	case mode != "url" && byURL && !upstream.Declares(has[0], "form"): // with neither it means forms
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the client does not support elicitation by form")
 	}
 	return nil
 }

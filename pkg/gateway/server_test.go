@@ -51,6 +51,7 @@ type childState struct {
 	Hanging       int               `json:"hanging"`
 	Seen          map[string]int    `json:"seen"` // by method
 	Env           []string          `json:"env"`
+	Progress      []json.RawMessage `json:"progress"` // of answers to its questions
 }
 
 func serveStdio(name string, in io.Reader, out io.Writer) {
@@ -81,6 +82,9 @@ func (c *child) take(m jsonrpc.Message) {
 	cancelled := make(chan struct{})
 	if m.Kind() == jsonrpc.Request {
 		c.cancels[m.ID] = cancelled
+	}
+	if m.Method == "notifications/progress" {
+		c.state.Progress = append(c.state.Progress, m.Params)
 	}
 	if m.Method == "notifications/cancelled" {
 		id, _ := jsonrpc.Fields(m.Params, "requestId")

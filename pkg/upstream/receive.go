@@ -150,7 +150,7 @@ func (c *Conn) ask(sink Sink, m jsonrpc.Message) {
 	started := c.start(&c.questions, maxQuestions, func(context.Context) {
 		ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 		defer cancel()
-		result, err := sink.Ask(ctx, m)
+		result, err := sink.Ask(c.reported(ctx), m)
 		defer forget()
 		if !errors.Is(context.Cause(ctx), errWithdrawn) { // which wants no response
 			c.respond(m.ID, result, err)
