@@ -35,7 +35,11 @@ type clientSession struct {
 	asks    map[jsonrpc.ID]chan jsonrpc.Message
 	asked   int64
 
+	progress map[jsonrpc.ID]questionProgress // of those of asks whose server wants to hear of it
+
 	taskOwners map[string]string // servers by the ids of the tasks they keep for the client
+
+	elicited elicited // by shared servers
 
 	listening    bool
 	rootsAsked   bool
@@ -266,7 +270,7 @@ func (cs *clientSession) notified(ctx context.Context, m jsonrpc.Message) {
 	case "notifications/cancelled":
 		cs.cancelled(m)
 	case "notifications/progress":
-		cs.g.tel.dropped("unsupported") // questions of servers go out without a progress token
+		cs.progressed(ctx, m)
 	default: // roots/list_changed and what the hub does not know
 		if m.Method == "notifications/roots/list_changed" {
 			cs.learnRoots(true)
@@ -374,6 +378,7 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(j
 	}
 	defer cs.unexpect(id)
 	m.ID = id
+	m = cs.withToken(ctx, m)
 	ctx, span := cs.g.tel.startAsk(ctx, cs, &m)
 	defer func() { cs.g.tel.endAsk(span, err) }()
 	if reason := send(m); reason != "" {

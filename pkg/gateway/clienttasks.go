@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -28,49 +30,72 @@ func keepsTasks(server *upstream.Server) bool {
 	return err == nil && has[0] != nil
 }
 
+// listsTasks reports whether server has a list of the tasks that it keeps.
+func listsTasks(server *upstream.Server) bool {
+	init, _ := server.Initialized()
+	return keepsTasks(server) && upstream.Declares(init.Capabilities, "tasks", "list")
+}
+
 // taskCapability is what the servers with tasks can do together; nil if there
 // are none.
 func (g *Gateway) taskCapability() json.RawMessage {
-	var edits []jsonrpc.Edit
+	var lists, cancels, calls bool
 	for _, server := range g.cfg.Pool.Servers() {
 		if !keepsTasks(server) {
 			continue
 		}
 		init, _ := server.Initialized()
-		tasks, _ := jsonrpc.Fields(init.Capabilities, "tasks") // was read before
-		parts, err := jsonrpc.Fields(tasks[0], "list", "cancel", "requests")
-		if err != nil {
-			continue
-		}
-		for i, name := range []string{"list", "cancel", "requests"} {
-			if parts[i] != nil {
-				edits = append(edits, jsonrpc.Edit{Name: name, Value: parts[i]})
-			}
+		lists = lists || upstream.Declares(init.Capabilities, "tasks", "list")
+		cancels = cancels || upstream.Declares(init.Capabilities, "tasks", "cancel")
+		calls = calls || upstream.Declares(init.Capabilities, "tasks", "requests", "tools", "call")
+	}
+	var parts []string
+	for _, part := range []struct {
+		has  bool
+		text string
+	}{{lists, `"list":{}`}, {cancels, `"cancel":{}`}, {calls, `"requests":{"tools":{"call":{}}}`}} {
+		if part.has {
+			parts = append(parts, part.text)
 		}
 	}
-	if edits == nil {
+	if parts == nil {
 		return nil
 	}
-	var all json.RawMessage
-	for _, e := range edits {
-		if out, err := jsonrpc.Rewrite(all, e); err == nil {
-			all = out
+	return json.RawMessage("{" + strings.Join(parts, ",") + "}")
+}
+
+// taskServers are the servers at which the session may have tasks. One that it
+// uses and that was not connected to yet may be one of them.
+func (c legacyCall) taskServers() []*upstream.Server {
+	var all []*upstream.Server
+	for _, server := range c.g.cfg.Pool.Servers() {
+		_, known := server.Initialized()
+		if keepsTasks(server) || (!known && server.Isolated() && c.cs.uses(server.Name())) {
+			all = append(all, server)
 		}
 	}
 	return all
 }
 
-// tasks answers a request about tasks of a hub with several servers.
+func isTaskMethod(method string) bool { return strings.HasPrefix(method, "tasks/") }
+
+func errNoTasks() error {
+	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no server behind this hub offers tasks to its clients")
+}
+
+// tasks answers a request about tasks.
 func (c legacyCall) tasks(ctx context.Context, m jsonrpc.Message) (jsonrpc.Message, error) {
-	var candidates []*upstream.Server
-	for _, server := range c.g.cfg.Pool.Servers() {
-		if keepsTasks(server) {
-			candidates = append(candidates, server)
+	c.g.settled(ctx)
+	if only := c.g.only; only != nil {
+		if _, known := only.Initialized(); known && !keepsTasks(only) {
+			return jsonrpc.Message{}, errNoTasks()
 		}
+		return c.call(ctx, only, upstream.Request{Method: m.Method, Params: m.Params})
 	}
+	candidates := c.taskServers()
 	switch {
 	case len(candidates) == 0:
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no server behind this hub offers tasks to its clients")
+		return jsonrpc.Message{}, errNoTasks()
 	case len(candidates) == 1:
 		return c.call(ctx, candidates[0], upstream.Request{Method: m.Method, Params: m.Params})
 	case m.Method == "tasks/list":
@@ -80,36 +105,42 @@ func (c legacyCall) tasks(ctx context.Context, m jsonrpc.Message) (jsonrpc.Messa
 	if !ok {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%.64s needs a taskId", m.Method)
 	}
-	server := c.ownerOf(ctx, id, candidates)
-	if server == nil {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "no server knows the task")
+	server, err := c.ownerOf(ctx, id, candidates)
+	if err != nil {
+		return jsonrpc.Message{}, err
 	}
 	return c.call(ctx, server, upstream.Request{Method: m.Method, Params: m.Params})
 }
 
 // ownerOf finds the server that has a task: the one that made it, or, after a
-// restart, the one among those in use that knows it.
-func (c legacyCall) ownerOf(ctx context.Context, id string, candidates []*upstream.Server) *upstream.Server {
+// restart, the one among those in use that knows it. If none does, and one of
+// them cannot be asked, the error says that: the task may be there.
+func (c legacyCall) ownerOf(ctx context.Context, id string, candidates []*upstream.Server) (*upstream.Server, error) {
 	c.cs.mu.Lock()
 	owner := c.cs.taskOwners[id]
 	c.cs.mu.Unlock()
 	params, err := jsonrpc.Rewrite(nil, jsonrpc.Edit{Name: "taskId", Value: jsonrpc.String(id)})
 	if err != nil {
-		return nil
+		return nil, invalidParams(err)
 	}
+	var unasked error
 	for _, server := range candidates {
 		if owner == server.Name() {
-			return server
+			return server, nil
 		}
 		if owner != "" || !c.cs.uses(server.Name()) {
 			continue
 		}
-		if response, err := c.call(ctx, server, upstream.Request{Method: "tasks/get", Params: params}); err == nil && response.Error == nil {
+		response, err := c.call(ctx, server, upstream.Request{Method: "tasks/get", Params: params})
+		switch {
+		case err != nil:
+			unasked = cmp.Or(unasked, err)
+		case response.Error == nil:
 			c.own(id, server)
-			return server
+			return server, nil
 		}
 	}
-	return nil
+	return nil, cmp.Or(unasked, error(jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "no server knows the task")))
 }
 
 // own remembers the server of a task.
@@ -132,63 +163,81 @@ func (c legacyCall) learnTask(server *upstream.Server, response jsonrpc.Message)
 	}
 }
 
-// listTasks lists the tasks of all servers in use, one after the other. The
-// cursor names the server that it belongs to.
+// listTasks lists the tasks of all servers in use that have a list, one server
+// after the other. The cursor names the server that it belongs to. A server that
+// cannot be asked now is left out: its tasks cannot be had now either.
 func (c legacyCall) listTasks(ctx context.Context, candidates []*upstream.Server, m jsonrpc.Message) (jsonrpc.Message, error) {
 	at, cursor, err := readTaskCursor(m.Params)
 	if err != nil {
 		return jsonrpc.Message{}, err
 	}
-	for i, server := range candidates {
-		if (at != "" && server.Name() != at) || (at == "" && !c.cs.uses(server.Name())) {
-			continue
-		}
-		response, err := c.call(ctx, server, upstream.Request{Method: m.Method, Params: cursorParams(cursor)})
-		if err != nil || response.Error != nil {
-			return response, err
-		}
-		next, _ := jsonrpc.StringField(response.Result, "nextCursor")
-		edit := jsonrpc.Edit{Name: "nextCursor"}
-		if next != "" {
-			edit.Value = taskCursor(server.Name(), next)
-		} else if rest := c.nextInUse(candidates[i+1:]); rest != "" {
-			edit.Value = taskCursor(rest, "")
-		}
-		if response.Result, err = jsonrpc.Rewrite(response.Result, edit); err != nil {
-			return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q answered tasks/list with something else", server.Name())
-		}
-		return response, nil
-	}
+	candidates = slices.DeleteFunc(candidates, func(s *upstream.Server) bool { return !listsTasks(s) || !c.cs.uses(s.Name()) })
 	if at != "" {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid cursor; ask for the list again from its start")
+		first := slices.IndexFunc(candidates, func(s *upstream.Server) bool { return s.Name() == at })
+		if first < 0 {
+			return jsonrpc.Message{}, errTaskCursor()
+		}
+		candidates = candidates[first:]
+	}
+	for i, server := range candidates {
+		response, err := c.call(ctx, server, upstream.Request{Method: m.Method, Params: cursorParams(cursor)})
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return response, err
+		case err != nil:
+			c.g.log.DebugContext(ctx, "the tasks of a server are not listed", "session", c.cs.id, "upstream", server.Name(), "err", err)
+			cursor = ""
+			continue
+		case response.Error != nil:
+			return response, nil
+		}
+		return nextTaskPage(server, response, candidates[i+1:])
 	}
 	return jsonrpc.Message{Result: json.RawMessage(`{"tasks":[]}`)}, nil
 }
 
-func (c legacyCall) nextInUse(servers []*upstream.Server) string {
-	for _, server := range servers {
-		if c.cs.uses(server.Name()) {
-			return server.Name()
-		}
+// nextTaskPage gives a page of the tasks of server the cursor to the next one,
+// which may be the first of the next server.
+func nextTaskPage(server *upstream.Server, page jsonrpc.Message, rest []*upstream.Server) (jsonrpc.Message, error) {
+	edit := jsonrpc.Edit{Name: "nextCursor"}
+	if next, _ := jsonrpc.StringField(page.Result, "nextCursor"); next != "" {
+		edit.Value = taskCursor(server.Name(), next)
+	} else if len(rest) > 0 {
+		edit.Value = taskCursor(rest[0].Name(), "")
 	}
-	return ""
+	result, err := jsonrpc.Rewrite(page.Result, edit)
+	if err != nil {
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q answered tasks/list with something else", server.Name())
+	}
+	page.Result = result
+	return page, nil
 }
 
 func taskCursor(server, cursor string) json.RawMessage {
 	return jsonrpc.String(base64.RawURLEncoding.EncodeToString([]byte(server + "\x00" + cursor)))
 }
 
+// readTaskCursor returns the server that a cursor names and the cursor that it
+// gave. No cursor means the start.
 func readTaskCursor(params json.RawMessage) (server, cursor string, err error) {
-	text, ok := jsonrpc.StringField(params, "cursor")
-	if !ok {
+	fields, err := jsonrpc.Fields(params, "cursor")
+	if err != nil {
+		return "", "", invalidParams(err)
+	}
+	if fields[0] == nil || string(fields[0]) == "null" {
 		return "", "", nil
 	}
+	text, ok := jsonrpc.StringField(params, "cursor")
 	raw, err := base64.RawURLEncoding.DecodeString(text)
-	server, cursor, ok = strings.Cut(string(raw), "\x00")
-	if err != nil || !ok || server == "" {
-		return "", "", jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid cursor; ask for the list again from its start")
+	server, cursor, cut := strings.Cut(string(raw), "\x00")
+	if !ok || err != nil || !cut || server == "" {
+		return "", "", errTaskCursor()
 	}
 	return server, cursor, nil
+}
+
+func errTaskCursor() error {
+	return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid cursor; ask for the list again from its start")
 }
 
 func cursorParams(cursor string) json.RawMessage {
@@ -198,11 +247,23 @@ func cursorParams(cursor string) json.RawMessage {
 	return append(append(json.RawMessage(`{"cursor":`), jsonrpc.String(cursor)...), '}')
 }
 
-// asksForTask reports whether a call of a tool is to become a task.
+// asksForTask reports whether a call of a tool is to become a task. A name may
+// be written with escapes.
 func asksForTask(req upstream.Request) bool {
-	if req.Method != "tools/call" || !bytes.Contains(req.Params, []byte(`"task"`)) {
+	if req.Method != "tools/call" || !(bytes.Contains(req.Params, []byte(`"task"`)) || bytes.Contains(req.Params, []byte(`\u00`))) {
 		return false
 	}
 	fields, err := jsonrpc.Fields(req.Params, "task")
 	return err == nil && fields[0] != nil
+}
+
+// withoutTask makes the call of a tool one like others. That is what a server
+// does that has no tasks.
+func withoutTask(req upstream.Request) (upstream.Request, error) {
+	params, err := jsonrpc.Rewrite(req.Params, jsonrpc.Edit{Name: "task"})
+	if err != nil {
+		return req, invalidParams(err)
+	}
+	req.Params = params
+	return req, nil
 }

@@ -187,6 +187,11 @@ func (c *conversation) forward(ctx context.Context, server *upstream.Server, req
 	if err := b.raiseLevel(ctx, server, c.about.logLevel); err != nil {
 		c.g.log.DebugContext(ctx, "a server was not told the log level", "upstream", server.Name(), "err", err)
 	}
+	if !server.Modern() && asksForTask(req) { // which a modern client does not mean, whatever it says
+		if req, err = withoutTask(req); err != nil {
+			return jsonrpc.Message{}, err
+		}
+	}
 	req.Modern, req.Header, req.Sink, req.Spent = true, c.about.params, c, &c.spent
 	return b.link.Call(ctx, req)
 }

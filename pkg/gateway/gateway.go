@@ -185,8 +185,12 @@ func (g *Gateway) ListChanged(kinds []catalog.Kind) {
 }
 
 // ServerNotification takes what a shared connection sent that belongs to no
-// call. Only an update of a resource has recipients that can be told.
+// call. Only an update of a resource and the end of an elicitation have
+// recipients that can be told.
 func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
+	if g.elicitationCompleted(server, m) {
+		return
+	}
 	uri, ok := jsonrpc.StringField(m.Params, "uri")
 	if m.Method != "notifications/resources/updated" || !ok {
 		g.tel.dropped("ambiguous")

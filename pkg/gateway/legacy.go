@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -28,7 +27,7 @@ func (g *Gateway) route(ctx context.Context, cs *clientSession, x *exchange, m j
 	case "logging/setLevel":
 		return c.setLevel(ctx, m)
 	}
-	if g.only == nil && strings.HasPrefix(m.Method, "tasks/") {
+	if isTaskMethod(m.Method) {
 		return c.tasks(ctx, m)
 	}
 	return g.dispatch(ctx, c, m)
@@ -55,19 +54,22 @@ func (c legacyCall) call(ctx context.Context, server *upstream.Server, req upstr
 		req.Spent = &c.x.op.spent
 	}
 	if !server.Isolated() {
-		req.Sink = shared{c.x}
+		req.Sink = shared{c.x, server.Name()}
 	}
-	if !asksForTask(req) {
-		return link.Call(ctx, req)
-	}
-	if !keepsTasks(server) { // and has said so; then the call is one like others
-		if req.Params, err = jsonrpc.Rewrite(req.Params, jsonrpc.Edit{Name: "task"}); err != nil {
-			return jsonrpc.Message{}, invalidParams(err)
+	if asksForTask(req) {
+		if req.Task = keepsTasks(server); !req.Task {
+			if req, err = withoutTask(req); err != nil {
+				return jsonrpc.Message{}, err
+			}
 		}
 	}
 	response, err := link.Call(ctx, req)
-	if err == nil {
+	switch {
+	case err != nil:
+	case req.Task:
 		c.learnTask(server, response)
+	case !server.Isolated():
+		c.cs.elicited.add(server.Name(), needsPages(response)...)
 	}
 	return response, err
 }

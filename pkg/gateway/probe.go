@@ -77,4 +77,5 @@ func (cs *clientSession) unexpect(id jsonrpc.ID) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	delete(cs.asks, id)
+	delete(cs.progress, id)
 }

@@ -23,14 +23,12 @@ func answerable(capabilities json.RawMessage, m jsonrpc.Message) error {
 	if m.Method != "elicitation/create" {
 		return nil
 	}
-	modes, err := jsonrpc.Fields(has[0], "url", "form")
-	if err != nil {
-		return nil //nolint:nilerr // no object, which says nothing of modes
-	}
-	switch mode, _ := jsonrpc.StringField(m.Params, "mode"); {
-	case mode == "url" && modes[0] == nil:
+	mode, _ := jsonrpc.StringField(m.Params, "mode")
+	byURL := upstream.Declares(has[0], "url")
+	switch {
+	case mode == "url" && !byURL:
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the client does not support elicitation by URL")
-	case mode != "url" && modes[0] != nil && modes[1] == nil: // neither of them means forms
+	case mode != "url" && byURL && !upstream.Declares(has[0], "form"): // with neither it means forms
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the client does not support elicitation by forms")
 	}
 	return nil

@@ -21,7 +21,7 @@ const (
 	childCapabilities = `{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true,"listChanged":true},"logging":{},"completions":{},"tasks":{"list":{}},"experimental":{"x/y":{"n":1.50}}}`
 	childTools        = `[{"name":"echo","title":"\u00e9 <&>","inputSchema":{"type":"object","x-weird":[1.50,1e2,{"b":1,"a":2}]},"_meta":{"z":0,"a":[ ]}},` +
 		`{"inputSchema":{"type":"object"},"name":"weird"},{"name":"fail","inputSchema":{}},{"name":"work","inputSchema":{}},{"name":"hang","inputSchema":{}},` +
-		`{"name":"ask","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"update","inputSchema":{}},{"name":"die","inputSchema":{}},{"name":"gated","inputSchema":{}},{"name":"gate","inputSchema":{}},{"name":"asks","inputSchema":{}}]`
+		`{"name":"ask","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"update","inputSchema":{}},{"name":"die","inputSchema":{}},{"name":"gated","inputSchema":{}},{"name":"gate","inputSchema":{}},{"name":"asks","inputSchema":{}},{"name":"say","inputSchema":{}},{"name":"sayLater","inputSchema":{}}]`
 	childPrompts   = `[{"name":"greet","arguments":[{"name":"who"}]}]`
 	childResources = `[{"uri":"test://%s/one","name":"one"},{"uri":"test://both","name":"both"}]`
 	childTemplates = `[{"uriTemplate":"test://%s/item/{id}","name":"item"}]`
@@ -51,6 +51,7 @@ type childState struct {
 	Hanging       int               `json:"hanging"`
 	Seen          map[string]int    `json:"seen"` // by method
 	Env           []string          `json:"env"`
+	Progress      []json.RawMessage `json:"progress"` // of answers to its questions
 }
 
 func serveStdio(name string, in io.Reader, out io.Writer) {
@@ -81,6 +82,9 @@ func (c *child) take(m jsonrpc.Message) {
 	cancelled := make(chan struct{})
 	if m.Kind() == jsonrpc.Request {
 		c.cancels[m.ID] = cancelled
+	}
+	if m.Method == "notifications/progress" {
+		c.state.Progress = append(c.state.Progress, m.Params)
 	}
 	if m.Method == "notifications/cancelled" {
 		id, _ := jsonrpc.Fields(m.Params, "requestId")
@@ -240,6 +244,16 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		return result(`{"content":[]}`)
 	case "update":
 		c.send(jsonMessage("notifications/resources/updated", `{"uri":"test://`+c.name+`/one"}`))
+		return result(`{"content":[]}`)
+	case "say", "sayLater": // something, during the call or after it
+		var method string
+		_ = json.Unmarshal(args[2], &method)
+		said := jsonrpc.Message{Method: method, Params: args[3]}
+		if tool == "say" {
+			c.send(said)
+		} else {
+			time.AfterFunc(20*time.Millisecond, func() { c.send(said) })
+		}
 		return result(`{"content":[]}`)
 	case "state":
 		c.mu.Lock()

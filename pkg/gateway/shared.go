@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -22,13 +23,24 @@ var logLevels = []string{"debug", "info", "notice", "warning", "error", "critica
 const resumeTimeout = 30 * time.Second
 
 // shared is the Sink of a call over a shared connection.
-type shared struct{ *exchange }
+type shared struct {
+	*exchange
+	server string
+}
 
 // Notify takes a notification of the server.
 func (s shared) Notify(m jsonrpc.Message) {
 	if m.Method != "notifications/message" || s.cs.wantsLog(m) {
 		s.exchange.Notify(m)
 	}
+}
+
+// Ask takes a question of the server.
+func (s shared) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	if id := asksForPage(m); id != "" && answerable(s.cs.opened.Capabilities, m) == nil {
+		s.cs.elicited.add(s.server, id)
+	}
+	return s.exchange.Ask(ctx, m)
 }
 
 // wantsLog reports whether the client asked for log messages like m. One that

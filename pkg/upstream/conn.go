@@ -68,6 +68,8 @@ type Conn struct {
 	abandoned map[jsonrpc.ID]time.Time               // calls given up that the server may still be at, and until when that is to be feared
 	asked     map[jsonrpc.ID]context.CancelCauseFunc // questions of the server that wait for an answer
 
+	taskTokens []taskToken // of calls that have become tasks, the oldest first
+
 	// Goroutines that ask a client, that only send an answer, that send a cancellation.
 	questions, answers, cancellations int
 }
@@ -296,6 +298,7 @@ type Request struct {
 	Params json.RawMessage // with the names that the server knows
 	Target string          // the tool or prompt, for spans and metrics
 	Sink   Sink            // takes what the server sends for this call; nil: the connection's
+	Task   bool            // may be answered with a task, whose progress then goes to the connection's Sink
 
 	// Modern: the caller speaks a modern version. Its request goes to a modern
 	// server as it is, and the answer is not translated for a legacy client.
@@ -354,6 +357,9 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	}
 	if err == nil && req.Method == string(mcp.MethodToolsList) && c.mirrors() {
 		response = c.withoutPoison(ctx, response)
+	}
+	if err == nil && req.Task {
+		c.keepTaskToken(cl, response)
 	}
 	if err == nil && req.Method == string(mcp.MethodToolsList) && c.many {
 		response.Result = WithoutTaskSupport(response.Result)

@@ -72,6 +72,11 @@ func list(ctx context.Context, c *Conn) (Inventory, error) {
 		}
 		*l.into, *l.hint = items, hint
 	}
+	if !Declares(inv.Initialized.Capabilities, "tasks", "requests", "tools", "call") {
+		for i, tool := range inv.Tools { // next to the tools of others, whose servers declare it
+			inv.Tools[i] = withoutTaskSupport(tool)
+		}
+	}
 	return inv, nil
 }
 

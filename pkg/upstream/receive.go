@@ -30,7 +30,7 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 	}
 	switch {
 	case m.Method == "notifications/progress":
-		c.progress(m)
+		c.progress(related, m)
 	case m.Method == "notifications/cancelled":
 		c.withdrawn(m)
 	case m.Method == "ping" && m.Kind() == jsonrpc.Request:
@@ -47,7 +47,8 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 // or the only call there is, or nobody in particular. News of a shared server
 // are for everybody, even while only one has a call under way. And a server may
 // still be at work for a client that has given its call up: what a shared one
-// says then is not given to another.
+// says then is not given to another. The end of an elicitation concerns whoever
+// was given its id, which is nobody's call.
 func (c *Conn) sinkFor(related *call, method string) Sink {
 	sink, _ := c.concerns(related, method)
 	return sink
@@ -57,7 +58,7 @@ func (c *Conn) sinkFor(related *call, method string) Sink {
 func (c *Conn) concerns(related *call, method string) (Sink, trace.SpanContext) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if isNews(method) && (related == nil || c.many) {
+	if (isNews(method) && (related == nil || c.many)) || (method == methodElicitationComplete && c.many) {
 		return c.sink, trace.SpanContext{}
 	}
 	if related == nil && (!c.many || !c.haunted(time.Now())) {
@@ -103,6 +104,10 @@ func (c *Conn) sinkOf(cl *call) Sink {
 	return c.sink
 }
 
+// methodElicitationComplete says that the user has done what a page was for,
+// specification 2025-11-25, client/elicitation.
+const methodElicitationComplete = "notifications/elicitation/complete"
+
 // isNews reports whether method says that something of the server changed,
 // which no call is needed for.
 func isNews(method string) bool {
@@ -115,8 +120,8 @@ func isNews(method string) bool {
 }
 
 // progress gives the caller its own token back. Progress for a call that is
-// over, or that asked for none, is dropped.
-func (c *Conn) progress(m jsonrpc.Message) {
+// over and became no task, or that asked for none, is dropped.
+func (c *Conn) progress(related *call, m jsonrpc.Message) {
 	fields, err := jsonrpc.Fields(m.Params, "progressToken")
 	if err != nil || fields[0] == nil {
 		c.tel.unmatched("progress")
@@ -127,6 +132,8 @@ func (c *Conn) progress(m jsonrpc.Message) {
 	var token json.RawMessage
 	if cl != nil {
 		token = cl.token
+	} else {
+		cl, token = related, c.taskTokenOf(jsonrpc.ID(fields[0]))
 	}
 	c.mu.Unlock()
 	if token == nil {
@@ -157,7 +164,7 @@ func (c *Conn) ask(sink Sink, of trace.SpanContext, m jsonrpc.Message) {
 		ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 		defer cancel()
 		ctx, span := c.tel.startAsk(ctx, c, of, m)
-		result, err := sink.Ask(ctx, m)
+		result, err := sink.Ask(c.reported(ctx), m)
 		endSpan(span, askError(err), err)
 		defer forget()
 		if !errors.Is(context.Cause(ctx), errWithdrawn) { // which wants no response

@@ -14,7 +14,8 @@ type Sink interface {
 	// the Sink after the call.
 	Notify(m jsonrpc.Message)
 	// Ask answers a request of the server. An error becomes the JSON-RPC error
-	// of the answer. It ends when ctx does.
+	// of the answer. It ends when ctx does. ReporterOf(ctx) tells the server
+	// how the answer comes along.
 	Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -231,6 +232,9 @@ func TestCancellingIsPartOfTheTraceOfItsCall(t *testing.T) {
 	cancel()
 	_ = wait(t, "the call returns", done)
 	eventually(t, "the server is told", func() bool { return h.dispatched("notifications/cancelled") == 1 })
+	eventually(t, "the notification has its span", func() bool {
+		return slices.ContainsFunc(spans.Ended(), func(s sdktrace.ReadOnlySpan) bool { return s.Name() == "notifications/cancelled" })
+	})
 	sc := span(t, spans, "notifications/cancelled").SpanContext()
 	if parent := span(t, spans, "notifications/cancelled").Parent(); parent.SpanID() != span(t, spans, "tools/call hold").SpanContext().SpanID() {
 		t.Errorf("the parent is %v", parent)

@@ -1,0 +1,367 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// offered is the capability "tasks" that a client is told of.
+func (r *rig) offered() string {
+	r.t.Helper()
+	var init struct {
+		Capabilities struct{ Tasks json.RawMessage }
+	}
+	if err := json.Unmarshal(r.send(http.MethodPost, initializeBody).answer(r.t).Result, &init); err != nil {
+		r.t.Fatal(err)
+	}
+	return string(init.Capabilities.Tasks)
+}
+
+// task calls a tool as a task and returns the id of the task.
+func (c *peer) task(tool string) string {
+	c.t.Helper()
+	m := c.call("1", "tools/call", `{"name":"`+tool+`","task":{"ttl":1.50},"_meta":{"progressToken":"mine"}}`).answer(c.t)
+	fields, err := jsonrpc.Fields(m.Result, "task", "of")
+	id, ok := jsonrpc.StringField(fields[0], "taskId")
+	if err != nil || !ok || string(fields[1]) != `{"ttl":1.50}` {
+		c.t.Fatalf("%s became no task: %s", tool, m.Encode())
+	}
+	return id
+}
+
+// modernly sends a request of the modern protocol. members go before _meta in its
+// params.
+func (r *rig) modernly(method, members string, headers ...string) reply {
+	r.t.Helper()
+	if members != "" {
+		members += ","
+	}
+	return r.send(http.MethodPost, request("1", method, `{`+members+`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28",`+
+		`"io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"new","version":"1"}}}`),
+		append([]string{"Mcp-Protocol-Version: 2026-07-28", "Mcp-Method: " + method}, headers...)...)
+}
+
+// about asks something about a task.
+func (c *peer) about(method, id string) jsonrpc.Message {
+	c.t.Helper()
+	return c.call("7", method, `{"taskId":"`+id+`"}`).answer(c.t)
+}
+
+func working(id string) string { return `{"taskId":"` + id + `","status":"working","ttl":1e3}` }
+
+func TestTasksAreOfferedWhereServersKeepThemForEachClient(t *testing.T) {
+	shared := newKeeper(t, "all", allTasks).spec()
+	shared.Isolation = upstream.Shared
+	for name, x := range map[string]struct {
+		specs []upstream.Spec
+		want  string
+	}{
+		"all": {[]upstream.Spec{newKeeper(t, "a", allTasks).spec(), stdio(t, "one")}, allTasks},
+		"each its part": {[]upstream.Spec{newKeeper(t, "a", `{"requests":{"tools":{"call":{}}}}`).spec(), newKeeper(t, "b", `{"cancel":{},"requests":{}}`).spec(),
+			newKeeper(t, "c", `{"list":{},"requests":{"tools":{}}}`).spec()}, allTasks},
+		"one part":         {[]upstream.Spec{newKeeper(t, "a", `{"requests":{"tools":{"call":{}}}}`).spec(), stdio(t, "one")}, `{"requests":{"tools":{"call":{}}}}`},
+		"shared":           {[]upstream.Spec{shared, stdio(t, "one")}, ""},
+		"none declares it": {[]upstream.Spec{newKeeper(t, "a", "").spec(), stdio(t, "one")}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, setup{specs: x.specs})
+			if got := r.offered(); got != x.want {
+				t.Errorf("offered %s, want %s", got, x.want)
+			}
+			p := r.modernly("server/discover", "")
+			if !strings.Contains(p.body, `"capabilities"`) || strings.Contains(p.body, `"tasks"`) {
+				t.Errorf("a modern client is told %s", p.body)
+			}
+			if x.want != "" {
+				return
+			}
+			if e := r.connect().call("1", "tasks/list", `{}`).failed(t); e.Code != jsonrpc.CodeMethodNotFound {
+				t.Errorf("tasks/list where there are none: %v", e)
+			}
+		})
+	}
+}
+
+func TestToolsSayThatTheyCanBeTasksOnlyWhereTheyCan(t *testing.T) {
+	const stripped = `{"name":"%s__slow","inputSchema":{"n":1.50}}`
+	const whole = `{"name":"%s__slow","execution":{"taskSupport":"optional"},"inputSchema":{"n":1.50}}`
+	shared := newKeeper(t, "all", allTasks).spec()
+	shared.Isolation = upstream.Shared
+	r := start(t, setup{specs: []upstream.Spec{newKeeper(t, "a", allTasks).spec(), shared, newKeeper(t, "none", "").spec()}})
+	legacy := string(r.connect().call("1", "tools/list", `{}`).answer(t).Result)
+	for server, want := range map[string]string{"a": whole, "all": stripped, "none": stripped} {
+		if tool := fmt.Sprintf(want, server); !strings.Contains(legacy, tool) {
+			t.Errorf("the list has no %s:\n%s", tool, legacy)
+		}
+	}
+	if p := r.modernly("tools/list", ""); strings.Contains(p.body, "taskSupport") || strings.Count(p.body, `"inputSchema":{"n":1.50}`) != 3 {
+		t.Errorf("a modern client is told %s", p.body)
+	}
+}
+
+func TestACallBecomesATaskOnlyWhereItCan(t *testing.T) {
+	shared := newKeeper(t, "all", allTasks).spec()
+	shared.Isolation = upstream.Shared
+	r := start(t, setup{specs: []upstream.Spec{newKeeper(t, "a", allTasks).spec(), shared, newKeeper(t, "none", "").spec(), stdio(t, "one")}, untraced: true})
+	c := r.connect()
+	c.task("a__slow")
+	for tool, want := range map[string]string{
+		"all__slow":  `{"content":[],"params":{"name":"slow", "x":1.50}}`,
+		"none__slow": `{"content":[],"params":{"name":"slow", "x":1.50}}`,
+		"one__echo":  `{"content":[],"server":"one","params":{"name":"echo", "x":1.50}}`,
+	} {
+		for _, member := range []string{`"task"`, `"t\u0061sk"`} { // the same to whoever reads it
+			m := c.call("1", "tools/call", `{"name":"`+tool+`",`+member+`:{"ttl":5}, "x":1.50}`).answer(t)
+			if string(m.Result) != want {
+				t.Errorf("%s with %s: %s %s", tool, member, m.Result, m.Error)
+			}
+		}
+	}
+	for _, tool := range []string{"a__slow", "all__slow"} {
+		p := r.modernly("tools/call", `"name":"`+tool+`","task":{}`, "Mcp-Name: "+tool)
+		if !strings.Contains(p.body, `"content":[]`) || strings.Contains(p.body, "taskId") {
+			t.Errorf("a modern client called %s and got %s", tool, p.body)
+		}
+	}
+}
+
+func TestATaskIsFoundAtTheServerThatMadeIt(t *testing.T) {
+	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
+	dir := filepath.Join(t.TempDir(), "sessions")
+	open := func() *rig {
+		store, err := persist.OpenDir(dir, persist.DirConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return start(t, setup{store: store, specs: []upstream.Spec{a.spec(), b.spec(), stdio(t, "one")}, untraced: true})
+	}
+	r := open()
+	c, other := r.connect(), r.connect()
+	tasks := map[*keeper]string{b: c.task("b__slow"), a: c.task("a__slow")}
+	theirs := other.task("b__slow")
+	look := func(when string) {
+		t.Helper()
+		for k, id := range tasks {
+			if m := c.about("tasks/get", id); string(m.Result) != working(id) {
+				t.Errorf("%s, the task of %s: %s %s", when, k.name, m.Result, m.Error)
+			}
+			if e := jsonrpc.ParseError(other.about("tasks/get", id).Error); e == nil || e.Code != jsonrpc.CodeInvalidParams {
+				t.Errorf("%s, another client asked for the task of %s and got %v", when, k.name, e)
+			}
+		}
+		if m := other.about("tasks/get", theirs); string(m.Result) != working(theirs) {
+			t.Errorf("%s, the task of another client: %s %s", when, m.Result, m.Error)
+		}
+	}
+	look("before the restart")
+	r.stop()
+	r = open()
+	c, other = &peer{rig: r, token: c.token, id: c.id}, &peer{rig: r, token: other.token, id: other.id}
+	look("after the restart")
+
+	for k, id := range tasks {
+		if m := c.about("tasks/cancel", id); string(m.Result) != `{"taskId":"`+id+`","status":"cancelled"}` {
+			t.Errorf("cancelling the task of %s: %s %s", k.name, m.Result, m.Error)
+		}
+		m := c.about("tasks/result", id)
+		if want := `{"content":[ ],"n":1.50,"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"` + id + `"}}}`; string(m.Result) != want {
+			t.Errorf("the result of the task of %s: %s %s", k.name, m.Result, m.Error)
+		}
+		if n := len(k.saw("tasks/cancel")); n != 1 {
+			t.Errorf("%s saw %d cancellations", k.name, n)
+		}
+	}
+	for _, params := range []string{`{}`, `{"taskId":7}`, `{"taskId":"nobody's"}`, `[]`} {
+		if e := c.call("1", "tasks/get", params).failed(t); e.Code != jsonrpc.CodeInvalidParams {
+			t.Errorf("tasks/get %s: %v", params, e)
+		}
+	}
+}
+
+// list reads the list of tasks from a cursor on.
+func (c *peer) list(cursor string) (ids []string) {
+	c.t.Helper()
+	params := `{}`
+	for range 20 {
+		if cursor != "" {
+			params = `{"cursor":"` + cursor + `"}`
+		}
+		var page struct {
+			Tasks      []struct{ TaskID string }
+			NextCursor string
+		}
+		m := c.call("1", "tasks/list", params).answer(c.t)
+		if err := json.Unmarshal(m.Result, &page); err != nil {
+			c.t.Fatalf("tasks/list: %s", m.Encode())
+		}
+		for _, task := range page.Tasks {
+			ids = append(ids, task.TaskID)
+		}
+		if cursor = page.NextCursor; cursor == "" {
+			return ids
+		}
+	}
+	c.t.Fatal("the list has no end")
+	return nil
+}
+
+func TestTheTasksOfAllServersAreOneList(t *testing.T) {
+	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
+	r := start(t, setup{specs: []upstream.Spec{a.spec(), newKeeper(t, "mute", `{"requests":{"tools":{"call":{}}}}`).spec(), b.spec(), stdio(t, "one")}})
+	c, other := r.connect(), r.connect()
+	if got := c.list(""); len(got) != 0 {
+		t.Errorf("before there are any: %q", got)
+	}
+	other.task("a__slow")
+	c.task("mute__slow") // whose server lists none
+	want := []string{c.task("a__slow"), c.task("a__slow"), c.task("b__slow"), c.task("b__slow")}
+	if got := c.list(""); !slices.Equal(got, want) {
+		t.Errorf("listed %q, want %q", got, want)
+	}
+	foreign := strings.Trim(string(taskCursor("a", "7")), `"`)
+	for _, cursor := range []string{`"?"`, `"AAAA"`, `7`, `{}`, `"` + foreign + `"`, string(taskCursor("no", "0")), string(taskCursor("one", "0")), string(taskCursor("", "0"))} {
+		if e := c.call("1", "tasks/list", `{"cursor":`+cursor+`}`).failed(t); e.Code != jsonrpc.CodeInvalidParams {
+			t.Errorf("cursor %s: %v", cursor, e)
+		}
+	}
+	if !slices.Equal(c.list(""), want) {
+		t.Error("the list has changed")
+	}
+	a.http.CloseClientConnections()
+	a.http.Close()
+	until(t, "the server is found to be gone", func() bool {
+		c.call("1", "tools/call", `{"name":"a__plain"}`)
+		return r.pool.Server("a").Status().State == upstream.Down
+	})
+	if got := c.list(""); !slices.Equal(got, want[2:]) {
+		t.Errorf("while a server is down, listed %q, want those of the other, %q", got, want[2:])
+	}
+	if e := jsonrpc.ParseError(c.about("tasks/get", want[0]).Error); e == nil || !strings.Contains(e.Message, `server "a" is down`) {
+		t.Errorf("a task of a server that is down: %v", e)
+	}
+}
+
+func TestATaskIsNotDeniedWhileItsServerIsNotThereYet(t *testing.T) {
+	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
+	store := &keptStore{Store: &persist.Memory{}}
+	r := start(t, setup{store: store, specs: []upstream.Spec{a.spec(), b.spec()}})
+	c := r.connect()
+	id := c.task("a__slow")
+	c.task("b__slow")
+	r.stop()
+
+	a.slow = make(chan struct{})
+	r = build(t, setup{store: store, specs: []upstream.Spec{a.spec(), b.spec()}})
+	if err := r.sessions.Restore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	r.client = &http.Client{Transport: &http.Transport{}}
+	r.server = httptest.NewServer(Guard(r.gateway, nil, nil))
+	r.url = r.server.URL
+	t.Cleanup(r.stop)
+	c = &peer{rig: r, token: c.token, id: c.id}
+	got := make(chan jsonrpc.Message, 1)
+	go func() { got <- c.about("tasks/get", id) }()
+	until(t, "the request is under way", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "downstream") == 1 })
+	close(a.slow)
+	if m := <-got; string(m.Result) != working(id) {
+		t.Errorf("while the servers are being started: %s %s", m.Result, m.Error)
+	}
+	r.stop()
+
+	a.http.CloseClientConnections()
+	a.http.Close()
+	r = start(t, setup{store: store, specs: []upstream.Spec{a.spec(), b.spec()}})
+	c = &peer{rig: r, token: c.token, id: c.id}
+	if e := jsonrpc.ParseError(c.about("tasks/get", id).Error); e == nil || !strings.Contains(e.Message, `server "a" is down`) {
+		t.Errorf("a task of a server that could not be started: %v", e)
+	}
+}
+
+// keptStore outlives the hub that uses it.
+type keptStore struct{ persist.Store }
+
+func (*keptStore) Close() error { return nil }
+
+func TestWaitingForATaskCanBeGivenUp(t *testing.T) {
+	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
+	r := start(t, setup{specs: []upstream.Spec{a.spec(), b.spec()}})
+	c := r.connect()
+	id := c.task("b__slow")
+	s := c.open(http.MethodPost, request("5", "tasks/result", `{"taskId":"`+id+`"}`))
+	c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}`)
+	if e, ok := s.any(); !ok || e.comment != "cancelled" {
+		t.Errorf("the cancelled request got %s", e.Encode())
+	}
+	until(t, "the server is told", func() bool { return len(b.saw("notifications/cancelled")) == 1 })
+	if m := c.about("tasks/get", id); string(m.Result) != working(id) {
+		t.Errorf("the task did not survive that nobody waits for it: %s %s", m.Result, m.Error)
+	}
+}
+
+func TestNewsOfATaskReachItsClient(t *testing.T) {
+	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
+	r := start(t, setup{specs: []upstream.Spec{a.spec(), b.spec()}, untraced: true})
+	c, other := r.connect(), r.connect()
+	hears, others := c.listen(), other.listen()
+	id := c.task("b__slow")
+	other.task("b__slow")
+	waits := c.open(http.MethodPost, request("5", "tasks/result", `{"taskId":"`+id+`"}`))
+	c.about("tasks/cancel", id)
+	seen := map[string]int{}
+	for m := waits.message(); m.Result == nil; m = waits.message() { // the server leaves open which stream it is to be
+		seen[m.Method+string(m.Params)]++
+	}
+	status, progress := `notifications/tasks/status{"taskId":"`+id+`","status":"cancelled"}`, `notifications/progress{"progressToken":"mine","progress":1.50}`
+	for seen[status]+seen[progress] < 2 {
+		m := hears.message()
+		seen[m.Method+string(m.Params)]++
+	}
+	if len(seen) != 2 {
+		t.Errorf("heard %v", seen)
+	}
+	if len(others.events) != 0 {
+		t.Errorf("another client hears %+v", <-others.events)
+	}
+}
+
+func TestATransparentHubLeavesTasksAsTheyAre(t *testing.T) {
+	a := newKeeper(t, "a", allTasks)
+	r := start(t, setup{specs: []upstream.Spec{a.spec()}, naming: catalog.Bare, untraced: true, gateway: func(c *Config) { c.Transparent = true }})
+	if got := r.offered(); got != allTasks {
+		t.Errorf("offered %s", got)
+	}
+	c, other := r.connect(), r.connect()
+	if m := c.call("1", "tools/list", `{}`).answer(t); string(m.Result) != `{"tools":`+taskTools+`}` {
+		t.Errorf("tools/list: %s", m.Result)
+	}
+	id := c.task("slow")
+	c.task("slow")
+	if m := c.about("tasks/get", id); string(m.Result) != working(id) {
+		t.Errorf("tasks/get: %s %s", m.Result, m.Error)
+	}
+	if m := other.about("tasks/get", id); `"error":`+string(m.Error) != noTask {
+		t.Errorf("another client: %s", m.Encode())
+	}
+	if m := c.call("1", "tasks/list", `{"cursor":"0"}`).answer(t); string(m.Result) != `{"tasks":[{"taskId":"`+id+`","ttl":1e3}],"nextCursor":"1"}` {
+		t.Errorf("tasks/list: %s %s", m.Result, m.Error)
+	}
+	shared := a.spec()
+	shared.Isolation = upstream.Shared
+	r = start(t, setup{specs: []upstream.Spec{shared}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
+	if e := r.connect().call("1", "tasks/list", `{}`).failed(t); r.offered() != "" || e.Code != jsonrpc.CodeMethodNotFound || len(a.saw("tasks/list")) != 1 {
+		t.Errorf("tasks of everybody can be listed: %v", e)
+	}
+}
