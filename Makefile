@@ -31,7 +31,7 @@ SUITE      := $(TOOLS)/conformance-$(SUITE_VERSION)/$(INDEX)
 NEXT_SUITE := $(TOOLS)/conformance-$(NEXT_SUITE_VERSION)/$(INDEX)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint race rules conformance e2e e2e-traces docs soak bench fuzz clean
+.PHONY: help run build test check fmt vet lint race rules conformance e2e e2e-traces docs soak isolation bench fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ docs: ## write docs/metrics.md and deploy/metrics.txt
 
 soak: ## kill the hub a hundred times under load and count what is lost
 	MCPHUB_SOAK_ROUNDS=100 $(GO) test -count=1 -v -timeout 30m -run 'LostByKill9' ./cmd/mcphub
+
+isolation: ## 100,000 calls of 64 clients, none of which may get what is another's
+	MCPHUB_ISOLATION_CALLS=100000 $(GO) test -race -count=1 -v -timeout 30m -run 'NothingOfOneCall' ./pkg/gateway
 
 bench: ## benchmarks of the hot paths
 	$(GO) test -run '^$$' -bench . -benchmem ./pkg/...

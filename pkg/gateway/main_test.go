@@ -7,12 +7,17 @@ import (
 	"go.uber.org/goleak"
 )
 
-// childVariable makes the test binary a server that speaks over stdio.
+// childVariable makes the test binary a server that speaks over stdio, a
+// parrot or a child.
 const childVariable = "MCPHUB_TEST_SERVER"
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(childVariable); name != "" {
-		serveStdio(name, os.Stdin, os.Stdout)
+		if name == parrotName {
+			serveParrot(os.Stdin, os.Stdout)
+		} else {
+			serveStdio(name, os.Stdin, os.Stdout)
+		}
 		return
 	}
 	goleak.VerifyTestMain(m)

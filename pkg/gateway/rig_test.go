@@ -37,6 +37,7 @@ type setup struct {
 	specs    []upstream.Spec
 	naming   catalog.Naming
 	untraced bool          // leave _meta alone, so that bytes can be compared
+	quiet    bool          // log nothing, for tests with very many requests
 	store    persist.Store // default: in memory
 	gateway  func(*Config)
 	sessions func(*session.Config)
@@ -91,6 +92,9 @@ func build(t *testing.T, s setup) *rig {
 		s.naming = catalog.Prefix
 	}
 	log := slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if s.quiet {
+		log = slog.New(slog.DiscardHandler)
+	}
 	tracing := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans))
 	propagator := propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 	uc := upstream.Config{Logger: log, TracerProvider: tracing, Propagator: propagator, Registerer: r.registry}

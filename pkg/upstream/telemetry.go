@@ -108,7 +108,7 @@ func (o operation) end(response jsonrpc.Message, err error) {
 // startUpkeep begins the INTERNAL span of what the hub does on its own with a
 // server. It belongs to no client's trace.
 func (t *telemetry) startUpkeep(ctx context.Context, name, server string) (context.Context, trace.Span) {
-	return t.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithAttributes(attribute.String("mcphub.backend", server)))
+	return t.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithAttributes(attribute.String("mcphub.backend", server))) //nolint:spancheck // ended by the caller
 }
 
 // startNotify begins the CLIENT span of a notification.

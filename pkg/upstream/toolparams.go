@@ -147,11 +147,3 @@ func (c *Conn) withoutPoison(ctx context.Context, response jsonrpc.Message) json
 	}
 	return response
 }
-
-func rawBytes(list []json.RawMessage) [][]byte {
-	out := make([][]byte, len(list))
-	for i, raw := range list {
-		out[i] = raw
-	}
-	return out
-}
