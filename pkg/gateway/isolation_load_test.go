@@ -126,7 +126,11 @@ func (a *audit) check(r *rig) {
 	slices.Sort(seen)
 	slices.Sort(a.cancelled)
 	if !slices.Equal(seen, a.cancelled) {
-		a.complain("%d calls were cancelled, the servers heard of %d, which are not these", len(a.cancelled), len(seen))
+		only := func(these, those []string) []string {
+			return slices.DeleteFunc(slices.Clone(these), func(s string) bool { return slices.Contains(those, s) })
+		}
+		a.complain("%d calls were cancelled, the servers heard of %d, which are not these: of clients alone are %q, of servers alone %q",
+			len(a.cancelled), len(seen), only(a.cancelled, seen), only(seen, a.cancelled))
 	}
 }
 

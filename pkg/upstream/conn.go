@@ -286,7 +286,7 @@ func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage
 
 const (
 	notifyTimeout = 10 * time.Second
-	cancelTimeout = 2 * time.Second // Close waits for it
+	cancelTimeout = 2 * time.Second // for a cancellation when the connection is being closed, which waits for it
 )
 
 // maxAbandoned bounds the calls given up that are remembered.
@@ -408,8 +408,9 @@ func (c *Conn) abandon(ctx context.Context, id jsonrpc.ID, method string) error 
 func (c *Conn) cancelled(ctx context.Context, id jsonrpc.ID, cause error) {
 	params := fmt.Appendf(nil, `{"requestId":%s,"reason":%s}`, id, jsonrpc.String(reasonText(cause)))
 	c.start(&c.cancellations, math.MaxInt, func(context.Context) {
-		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), cancelTimeout, ErrTimeout)
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), notifyTimeout, ErrTimeout)
 		defer cancel()
+		defer context.AfterFunc(c.quit, func() { time.AfterFunc(cancelTimeout, cancel) })()
 		if err := c.Notify(ctx, "notifications/cancelled", params); err != nil {
 			c.log.DebugContext(ctx, "the server was not told of a cancellation", "err", err)
 		}
