@@ -85,7 +85,7 @@ func serveParrot(in io.Reader, out io.Writer) {
 }
 
 // parrotOverHTTP serves a parrot over Streamable HTTP.
-func parrotOverHTTP(t *testing.T, modern bool) (url string) {
+func parrotOverHTTP(t testing.TB, modern bool) (url string) {
 	p := newParrot(modern)
 	server := httptest.NewServer(p)
 	t.Cleanup(func() {

@@ -316,7 +316,7 @@ func (c *child) ask(method, params json.RawMessage) jsonrpc.Message {
 }
 
 // stdio is a child server of that name.
-func stdio(t *testing.T, name string) upstream.Spec {
+func stdio(t testing.TB, name string) upstream.Spec {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {

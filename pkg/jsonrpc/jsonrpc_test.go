@@ -3,8 +3,10 @@ package jsonrpc
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestParseTellsRequestsNotificationsAndResponsesApart(t *testing.T) {
@@ -154,23 +156,54 @@ func FuzzParse(f *testing.F) {
 			string(again.Result) != string(m.Result) || string(again.Error) != string(m.Error) {
 			t.Fatalf("%q became %q: %v", data, m.Encode(), err)
 		}
+		// Another reader sees the same members, and there are no two for it to choose from.
+		var members map[string]json.RawMessage
+		var method string
+		if err := json.Unmarshal(data, &members); err != nil || members["method"] != nil && json.Unmarshal(members["method"], &method) != nil {
+			t.Fatalf("%q is no JSON to others: %v", data, err)
+		}
+		if string(members["id"]) != string(m.ID) || method != m.Method || string(members["params"]) != string(m.Params) ||
+			string(members["result"]) != string(m.Result) || string(members["error"]) != string(m.Error) {
+			t.Fatalf("%q is read as %+v", data, m)
+		}
 	})
 }
 
+// FuzzRewrite edits two members and looks with another reader at what that did
+// to them and to all others.
 func FuzzRewrite(f *testing.F) {
-	f.Add([]byte(`{"a":1,"_meta":{"b":2}}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, edit := range []Edit{{"_meta", json.RawMessage(`{"x":1}`)}, {"_meta", nil}} {
-			out, err := Rewrite(data, edit)
-			if err != nil {
+	f.Add([]byte(`{"a":1,"_meta":{"b":2}}`), "_meta", "name")
+	f.Add([]byte(`{ "\u0061" : 1e2 , "b" : [ ] ,"c":{"a":1,"a":2}} `), "a", "b")
+	f.Add([]byte("{\n}"), "", "\u2028")
+	f.Fuzz(func(t *testing.T, data []byte, first, second string) {
+		if !utf8.ValidString(first) || !utf8.ValidString(second) {
+			return // names of members come from the program
+		}
+		var before map[string]json.RawMessage
+		_ = json.Unmarshal(data, &before) // an empty object if there is none
+		for _, edits := range [][]Edit{
+			{{first, json.RawMessage(`{"x":1}`)}}, {{first, nil}},
+			{{first, nil}, {second, json.RawMessage(`2.0`)}}, {{first, json.RawMessage(`1`)}, {second, nil}},
+		} {
+			out, err := Rewrite(data, edits...)
+			if err != nil || len(edits) > 1 && first == second {
 				continue
 			}
-			if !json.Valid(out) {
-				t.Fatalf("%q became %q", data, out)
+			var after map[string]json.RawMessage
+			if err := json.Unmarshal(out, &after); err != nil {
+				t.Fatalf("%q became %q: %v", data, out, err)
 			}
-			values, err := Fields(out, "_meta")
-			if err == nil && string(values[0]) != string(edit.Value) {
-				t.Fatalf("%q became %q", data, out)
+			want := maps.Clone(before)
+			if want == nil {
+				want = map[string]json.RawMessage{}
+			}
+			for _, e := range edits {
+				if want[e.Name] = e.Value; e.Value == nil {
+					delete(want, e.Name)
+				}
+			}
+			if !maps.EqualFunc(after, want, func(a, b json.RawMessage) bool { return string(a) == string(b) }) {
+				t.Fatalf("%q became %q with %q", data, out, edits)
 			}
 		}
 	})
