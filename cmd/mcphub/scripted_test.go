@@ -156,7 +156,7 @@ func modernised(result json.RawMessage) json.RawMessage {
 
 // ordinary is what the server says to what the hub asks for itself.
 func (s *scripted) ordinary(method string) *exchange {
-	const capabilities = `"capabilities":{"tools":{},"prompts":{},"resources":{"subscribe":true},"logging":{},"completions":{}}`
+	const capabilities = `"capabilities":{"tools":{},"prompts":{},"resources":{"subscribe":true},"logging":{},"completions":{},"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}`
 	result := map[string]string{
 		"initialize":     `{"protocolVersion":"2025-11-25",` + capabilities + `,"serverInfo":{"name":"scripted","version":"1"}}`,
 		"ping":           `{}`,
