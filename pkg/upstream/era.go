@@ -167,6 +167,16 @@ func readDiscovery(result json.RawMessage) *Initialized {
 		Instructions: d.Instructions, dual: slices.ContainsFunc(d.SupportedVersions, supported)}
 }
 
+// fitsModern reports whether a modern server may refuse server/discover with
+// this error: it must know the method, but something in it may have failed.
+func fitsModern(response jsonrpc.Message) bool {
+	switch jsonrpc.ParseError(response.Error).Code {
+	case CodeHeaderMismatch, CodeMissingCapability, CodeUnsupportedVersion, jsonrpc.CodeInternal:
+		return true
+	}
+	return false
+}
+
 // otherEra reports whether response is how a server of the other era answers a
 // request of c: by an error that only modern servers have, or one to no request
 // at all, as legacy servers answer what belongs to no session.

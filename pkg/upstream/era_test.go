@@ -1,8 +1,10 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -280,6 +282,47 @@ func TestAServerThatChangesItsEraIsFoundOutAgain(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A legacy server may look at the method before it looks for a session: then it
+// refuses the hub's pings as requests of their own, and all else for its session.
+func TestALegacyServerThatRefusesPingsByTheirIDIsFoundOutAgain(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]string{
+		"unknown method": `"error":{"code":-32601,"message":"Method not found"}`,
+		"no session":     `"error":{"code":-32000,"message":"Bad Request: no session"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			legacy := newHTTPScript(t)
+			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					return
+				}
+				m, err := jsonrpc.Parse(body)
+				switch {
+				case err == nil && m.Method == "server/discover":
+					reply(w, m, refusal)
+				case err == nil && m.Method != "initialize" && r.Header.Get(headerSession) == "":
+					http.Error(w, "no session", http.StatusNotFound)
+				default:
+					r.Body = io.NopCloser(bytes.NewReader(body))
+					legacy.ServeHTTP(w, r)
+				}
+			})
+			x := newTap(t, newModernScript(t))
+			r := run(t, []Spec{x.spec()}).settled(t)
+			l := r.link(t, "web", LinkConfig{})
+			tools := func() bool {
+				m, err := l.Call(t.Context(), Request{Method: "tools/list"})
+				return err == nil && m.Error == nil
+			}
+			eventually(t, "calls work", tools)
+			x.replace(handler)
+			eventually(t, "the new era is found out", func() bool { return tools() && !r.Server("web").Modern() })
+		})
 	}
 }
 

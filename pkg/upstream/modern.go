@@ -27,6 +27,9 @@ func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, err
 	switch req.Method {
 	case "ping":
 		response, err := c.call(ctx, Request{Method: methodDiscover, stamped: true, identity: req.identity})
+		if err == nil && response.Error != nil && c.spec.URL != "" && !fitsModern(response) {
+			return jsonrpc.Message{}, serverError(c.spec.Name, errEra)
+		}
 		if err == nil && response.Error == nil {
 			if readDiscovery(response.Result) == nil {
 				return jsonrpc.Message{}, serverError(c.spec.Name, errEra)
