@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -25,5 +26,37 @@ func TestNobodyHasASharedServerReportOnTheCallOfAnother(t *testing.T) {
 	}
 	if m := s.message(); m.Result == nil {
 		t.Errorf("ann hears %s %s", m.Method, m.Params)
+	}
+}
+
+// Servers may read names of members in any case, and the last of two. What a
+// client writes so must not end what another has asked of a shared server.
+func TestNobodyEndsWhatAnotherAskedOfASharedServerByAmbiguousParams(t *testing.T) {
+	for _, naming := range []catalog.Naming{catalog.Bare, catalog.Prefix} {
+		r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, naming: naming,
+			gateway: func(c *Config) { c.Transparent = naming == catalog.Bare }})
+		state := map[catalog.Naming]string{catalog.Bare: "state", catalog.Prefix: "one__state"}[naming]
+		ann, bob := r.connect(), r.connect()
+		seen := func() string { return string(ann.tool(state, `{}`)) }
+		ann.call("1", "resources/subscribe", `{"uri":"test://one/one"}`).answer(t)
+		ann.call("2", "logging/setLevel", `{"level":"debug"}`).answer(t)
+		for _, params := range []string{
+			`{"uri":"test://both","uri":"test://one/one"}`, `{"uri":"test://both","URI":"test://one/one"}`, `{"URI":"test://one/one"}`,
+		} {
+			bob.call("1", "resources/unsubscribe", params)
+			if s := seen(); !strings.Contains(s, `"subscriptions":["test://one/one"]`) {
+				t.Errorf("%s: after %s the server has %.200s", naming, params, s)
+				ann.call("1", "resources/subscribe", `{"uri":"test://one/one"}`).answer(t)
+			}
+		}
+		for _, params := range []string{
+			`{"level":"debug","level":"emergency"}`, `{"level":"debug","LEVEL":"emergency"}`, `{"LEVEL":"emergency"}`,
+		} {
+			bob.call("1", "logging/setLevel", params)
+			if s := seen(); !strings.Contains(s, `"level":"debug"`) {
+				t.Errorf("%s: after %s the server has %.200s", naming, params, s)
+				ann.call("2", "logging/setLevel", `{"level":"debug"}`).answer(t)
+			}
+		}
 	}
 }
