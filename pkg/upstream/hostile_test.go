@@ -2,8 +2,13 @@ package upstream
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
 // Otherwise whoever subscribes and goes away, often enough, keeps all others
@@ -44,5 +49,32 @@ func TestWhatSomebodyWaitsForStaysWhenOthersGiveItUp(t *testing.T) {
 	f.remove("b:")
 	if _, uris := f.current(); len(uris) != 0 {
 		t.Errorf("%q are watched", uris)
+	}
+}
+
+func TestQuestionsThatAreNoRequestsReachNoClient(t *testing.T) {
+	t.Parallel()
+	for _, question := range []string{`null`, `{}`, `{"method":"elicitation/create","params":5}`} {
+		s := newModernScript(t)
+		s.on["asks"] = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
+			reply(w, m, `"result":{"resultType":"input_required","inputRequests":{"a":`+question+`}}`)
+		}
+		c := newEnv(t, s.spec()).connect(t, nil)
+		sink := &recorder{}
+		if m, err := c.Call(t.Context(), Request{Method: "tools/call", Params: json.RawMessage(`{"name":"asks"}`), Sink: sink}); !errors.Is(err, ErrProtocol) {
+			t.Errorf("%s: %s, %v", question, m.Encode(), err)
+		}
+	}
+}
+
+// A stream of a client's own over a pipe could end that of the hub, and with it
+// what all others hear.
+func TestALegacyClientOpensNoStreamOfChanges(t *testing.T) {
+	t.Parallel()
+	s := newModernScript(t, changing)
+	c := newEnv(t, s.spec()).connect(t, nil)
+	_, err := c.Call(t.Context(), Request{Method: methodListen, Params: json.RawMessage(`{"notifications":{"toolsListChanged":true}}`)})
+	if refused, ok := errors.AsType[*jsonrpc.Error](err); !ok || refused.Code != jsonrpc.CodeMethodNotFound {
+		t.Error(err)
 	}
 }
