@@ -60,3 +60,18 @@ func TestNobodyEndsWhatAnotherAskedOfASharedServerByAmbiguousParams(t *testing.T
 		}
 	}
 }
+
+func TestANameThatOccursTwiceIsMirroredByNoHeader(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
+	c := r.modern(`{}`)
+	for method, params := range map[string]string{
+		"tools/call": `{"name":"echo","name":"weird"}`, "prompts/get": `{"name":"greet","name":"other"}`, "resources/read": `{"uri":"test://both","uri":"test://one/one"}`,
+	} {
+		if p := c.ask("1", method, params, "Mcp-Name: greet"); p.status != http.StatusBadRequest || p.failed(t).Code != -32602 {
+			t.Errorf("%s: %d %s", method, p.status, p.body)
+		}
+	}
+	if seen := c.peer.rig.connect().tool("state", `{}`); strings.Contains(string(seen), `"resources/read"`) {
+		t.Errorf("the server has seen %s", seen)
+	}
+}
