@@ -254,7 +254,7 @@ func asksForTask(req upstream.Request) bool {
 		return false
 	}
 	fields, err := jsonrpc.Fields(req.Params, "task")
-	return err == nil && fields[0] != nil
+	return err != nil || fields[0] != nil // a server might take one of two
 }
 
 // withoutTask makes the call of a tool one like others. That is what a server

@@ -84,8 +84,13 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 	g, cs := c.g, c.cs
 	ends := req.Method == "resources/unsubscribe"
 	uri, ok := jsonrpc.StringField(req.Params, "uri")
-	if !ok {
+	switch {
+	case !ok && server.Isolated():
 		return c.call(ctx, server, req)
+	case !ok:
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%s needs the uri of a resource", req.Method)
+	case !server.Isolated(): // a server may read another uri in the client's params, and end what others have asked for
+		req.Params = uriParams(uri)
 	}
 	if !ends && !cs.mayHave(uri) {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the session has too many subscriptions: their URIs may take %d bytes together", maxSubscriptions)
@@ -120,10 +125,13 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 // it comes to use later are told then.
 func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Message, error) {
 	g, cs := c.g, c.cs
-	level, _ := jsonrpc.StringField(m.Params, "level")
+	level, ok := jsonrpc.StringField(m.Params, "level")
 	if !slices.Contains(logLevels, level) {
-		if g.only != nil {
+		if g.only != nil && g.only.Isolated() {
 			return c.call(ctx, g.only, upstream.Request{Method: m.Method, Params: m.Params})
+		}
+		if g.only != nil && ok { // a shared server may read another level in the client's params
+			return c.call(ctx, g.only, upstream.Request{Method: m.Method, Params: levelParams(level)})
 		}
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32q", level)
 	}
@@ -155,8 +163,8 @@ func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Me
 // tellLevel asks a server for the log messages that the session wants.
 func (c legacyCall) tellLevel(ctx context.Context, server *upstream.Server, m jsonrpc.Message, level string) (jsonrpc.Message, error) {
 	params := m.Params
-	if common := c.g.levelFor(server, c.cs, level); common != level {
-		params = levelParams(common)
+	if !server.Isolated() { // which may read another level in the client's params
+		params = levelParams(c.g.levelFor(server, c.cs, level))
 	}
 	return c.call(ctx, server, upstream.Request{Method: m.Method, Params: params})
 }

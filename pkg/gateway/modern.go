@@ -133,6 +133,11 @@ func (g *Gateway) readModern(r *http.Request, m jsonrpc.Message) (aboutClient, *
 		return about, unsupportedVersion(version)
 	}
 	name, named := g.nameOf(m)
+	if member := upstream.NamedBy(m.Method); member != "" && !named {
+		if _, err := jsonrpc.Fields(m.Params, member); err != nil { // a server might take the one that no header mirrors
+			return about, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
+		}
+	}
 	if err := upstream.CheckStandard(r.Header, m.Method, name, named); err != nil {
 		return about, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "%v", err)
 	}

@@ -139,7 +139,9 @@ func (c *child) answer(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Messa
 	case "prompts/get", "completion/complete", "resources/read", "custom/echo":
 		return result(`{"server":%q,"params":%s}`, c.name, m.Params)
 	case "resources/subscribe", "resources/unsubscribe":
-		uri, _ := jsonrpc.StringField(m.Params, "uri")
+		var params struct{ URI string } // read as servers in Go do: in any case, and the last one counts
+		_ = json.Unmarshal(m.Params, &params)
+		uri := params.URI
 		if strings.HasSuffix(uri, "/refused") {
 			return failure(`{"code":-32602,"message":"not this one"}`)
 		}
@@ -156,7 +158,9 @@ func (c *child) answer(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Messa
 	case "logging/setLevel":
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.state.Level, _ = jsonrpc.StringField(m.Params, "level")
+		var params struct{ Level string }
+		_ = json.Unmarshal(m.Params, &params)
+		c.state.Level = params.Level
 		return result(`{}`)
 	case "ping":
 		return result(`{}`)
@@ -187,6 +191,11 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		return failure(string(args[0]))
 	case "work":
 		steps := 2
+		var lenient struct {
+			Meta map[string]json.RawMessage `json:"_meta"`
+		}
+		_ = json.Unmarshal(m.Params, &lenient)
+		token[0] = lenient.Meta["progressToken"]
 		_ = json.Unmarshal(args[1], &steps)
 		for i := range steps {
 			if token[0] != nil {

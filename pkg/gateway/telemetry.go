@@ -244,7 +244,7 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	}
 	o.tel.outcomes.WithLabelValues(o.method, string(fault)).Inc()
 	if spent := o.spent.Load(); spent > 0 {
-		o.tel.overhead.WithLabelValues(o.method).Observe((took - time.Duration(spent)).Seconds())
+		o.tel.overhead.WithLabelValues(o.method).Observe(max(0, took-time.Duration(spent)).Seconds()) // spent counts twice what was asked of two servers at once
 	}
 }
 

@@ -64,6 +64,7 @@ type Conn struct {
 	last     int64  // the id last given
 	level    string // that requests of a modern connection ask for
 	calls    map[jsonrpc.ID]*call
+	tokens   map[jsonrpc.ID]*call // those whose caller wants progress, by call.progress
 
 	abandoned map[jsonrpc.ID]time.Time               // calls given up that the server may still be at, and until when that is to be feared
 	asked     map[jsonrpc.ID]context.CancelCauseFunc // questions of the server that wait for an answer
@@ -79,6 +80,11 @@ type call struct {
 	id    jsonrpc.ID
 	sink  Sink            // nil: the connection's
 	token json.RawMessage // the caller's progress token, nil if there is none
+
+	// progress is the token that the server gets instead. It cannot be guessed: nobody can have a server report on
+	// the call of another who shares the connection.
+	progress jsonrpc.ID
+
 	reply chan jsonrpc.Message
 
 	span   trace.SpanContext      // of the call
@@ -139,7 +145,7 @@ func refusesPOST(err error) bool {
 func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	spec := d.spec
 	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(),
-		calls: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
+		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
 	if c.sink == nil {
 		c.sink = nobody{}
 	}
@@ -437,6 +443,7 @@ func (c *Conn) end(cl *call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.calls, cl.id)
+	delete(c.tokens, cl.progress)
 }
 
 // Server names the server at the other end.

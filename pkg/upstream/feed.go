@@ -20,6 +20,8 @@ type feed struct {
 
 	mu      sync.Mutex
 	uris    map[string]bool
+	asking  map[string]int  // how many callers wait to hear whether the server agrees
+	kept    map[string]bool // a caller was told that it does
 	wish    int             // counts the changes of uris
 	settled int             // the wish that the server has agreed to or refused
 	agreed  map[string]bool // of the settled wish
@@ -28,33 +30,63 @@ type feed struct {
 }
 
 func newFeed() *feed {
-	return &feed{wake: make(chan struct{}, 1), wish: 1, moved: make(chan struct{})}
+	return &feed{wake: make(chan struct{}, 1), wish: 1, moved: make(chan struct{}),
+		uris: map[string]bool{}, asking: map[string]int{}, kept: map[string]bool{}}
 }
 
-// set adds or removes uri. It returns the wish to wait for, and whether it
-// changed anything.
-func (f *feed) set(uri string, on bool) (int, bool, error) {
+// add has uri told of. It returns the wish to wait for. Whoever called it says
+// what came of it by asked.
+func (f *feed) add(uri string) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.uris[uri] == on {
-		return f.wish, false, nil
+	if !f.uris[uri] {
+		if len(f.uris) >= maxWatchURIs {
+			return 0, jsonrpc.Errorf(jsonrpc.CodeInternal, "there are %d subscriptions at this server already", maxWatchURIs)
+		}
+		f.uris[uri] = true
+		f.changed()
 	}
-	if on && len(f.uris) >= maxWatchURIs {
-		return 0, false, jsonrpc.Errorf(jsonrpc.CodeInternal, "there are %d subscriptions at this server already", maxWatchURIs)
+	f.asking[uri]++
+	return f.wish, nil
+}
+
+// asked is called with the outcome of add. What nobody was told of and nobody
+// waits for any more is not kept: nobody would ever remove it.
+func (f *feed) asked(uri string, agreed bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.asking[uri]--; f.asking[uri] == 0 {
+		delete(f.asking, uri)
 	}
-	if f.uris == nil {
-		f.uris = map[string]bool{}
+	if agreed {
+		f.kept[uri] = true
 	}
-	f.uris[uri] = true
-	if !on {
+	f.tidy(uri)
+}
+
+// remove has uri not told of any more, unless somebody waits for it now.
+func (f *feed) remove(uri string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.kept, uri)
+	f.tidy(uri)
+}
+
+// tidy takes out uri if nobody wants it. The caller holds mu.
+func (f *feed) tidy(uri string) {
+	if f.uris[uri] && !f.kept[uri] && f.asking[uri] == 0 {
 		delete(f.uris, uri)
+		f.changed()
 	}
+}
+
+// changed notes that uris changed. The caller holds mu.
+func (f *feed) changed() {
 	f.wish++
 	select {
 	case f.wake <- struct{}{}:
 	default:
 	}
-	return f.wish, true, nil
 }
 
 // current returns the wish and the URIs it is about.
@@ -106,26 +138,26 @@ func (c *Conn) subscribe(ctx context.Context, req Request) (jsonrpc.Message, err
 	if !ok {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%s needs the uri of a resource", req.Method)
 	}
-	on := req.Method == "resources/subscribe"
 	done := jsonrpc.Message{Result: json.RawMessage(`{}`)}
-	wish, added, err := c.feed.set(uri, on)
+	if req.Method == "resources/unsubscribe" {
+		c.feed.remove(uri)
+		return done, nil
+	}
+	wish, err := c.feed.add(uri)
 	if err != nil {
 		return jsonrpc.Message{}, err
-	}
-	if !on {
-		return done, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 	defer cancel()
 	defer context.AfterFunc(c.quit, cancel)()
 	agreed, err := c.feed.wait(ctx, wish, uri)
+	agreed = agreed && err == nil
+	c.feed.asked(uri, agreed)
 	switch {
-	case err == nil && agreed:
+	case agreed:
 		return done, nil
-	case c.quit.Err() != nil || ctx.Err() != nil: // others may wait for the same resource, so it stays
+	case c.quit.Err() != nil || ctx.Err() != nil:
 		return jsonrpc.Message{}, c.ended(ctx)
-	case added:
-		_, _, _ = c.feed.set(uri, false)
 	}
 	if refused, ok := errors.AsType[*jsonrpc.Error](err); ok {
 		return jsonrpc.Message{}, refused

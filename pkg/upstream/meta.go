@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -30,9 +31,10 @@ func (c *Conn) prepare(ctx context.Context, cl *call, req Request) (json.RawMess
 	edits = traceEdits(ctx, c.tel.propagator, edits)
 	if token := meta[0]; token != nil {
 		c.mu.Lock()
-		cl.token = append(json.RawMessage(nil), token...)
+		cl.token, cl.progress = append(json.RawMessage(nil), token...), jsonrpc.ID(jsonrpc.String(rand.Text()))
+		c.tokens[cl.progress] = cl
 		c.mu.Unlock()
-		edits = append(edits, jsonrpc.Edit{Name: "progressToken", Value: json.RawMessage(cl.id)})
+		edits = append(edits, jsonrpc.Edit{Name: "progressToken", Value: json.RawMessage(cl.progress)})
 	}
 	switch {
 	case req.stamped:

@@ -41,6 +41,8 @@ func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, err
 		return c.setLevel(req)
 	case "resources/subscribe", "resources/unsubscribe":
 		return c.subscribe(ctx, req)
+	case methodListen: // the hub does that, and where there is one connection for all, the end of one stream may be that of others
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is no method %s in the protocol version of the client", req.Method)
 	}
 	req.stamped = true
 	response, err := c.rounds(ctx, req)
@@ -150,6 +152,15 @@ func readWanted(result json.RawMessage) (*wanted, error) {
 	}
 	if len(w.questions) == 0 && w.state == nil {
 		return nil, errors.New("it requires input and does not say which")
+	}
+	for key, q := range w.questions {
+		if string(q.Params) == "null" {
+			q.Params = nil
+			w.questions[key] = q
+		}
+		if q.Method == "" || (q.Params != nil && q.Params[0] != '{') {
+			return nil, errors.New("one of its inputRequests is no request")
+		}
 	}
 	if len(w.questions) > maxQuestions {
 		return nil, fmt.Errorf("it asks more than %d questions at once", maxQuestions)

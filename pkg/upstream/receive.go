@@ -128,7 +128,7 @@ func (c *Conn) progress(related *call, m jsonrpc.Message) {
 		return
 	}
 	c.mu.Lock()
-	cl := c.calls[jsonrpc.ID(fields[0])]
+	cl := c.tokens[jsonrpc.ID(fields[0])]
 	var token json.RawMessage
 	if cl != nil {
 		token = cl.token

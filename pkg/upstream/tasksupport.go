@@ -82,7 +82,7 @@ func (c *Conn) keepTaskToken(cl *call, response jsonrpc.Message) {
 	if len(c.taskTokens) >= maxTaskTokens {
 		c.taskTokens = append(c.taskTokens[:0], c.taskTokens[1:]...)
 	}
-	c.taskTokens = append(c.taskTokens, taskToken{cl.id, cl.token})
+	c.taskTokens = append(c.taskTokens, taskToken{cl.progress, cl.token})
 }
 
 // maxTaskTokens bounds the tasks of one connection whose progress is passed on.
@@ -90,7 +90,7 @@ const maxTaskTokens = 256
 
 // taskToken is the progress token of a call that was answered with a task.
 type taskToken struct {
-	id    jsonrpc.ID // which the server uses
+	id    jsonrpc.ID // the one that the server uses
 	token json.RawMessage
 }
 

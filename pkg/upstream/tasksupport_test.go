@@ -53,10 +53,10 @@ func TestTheProgressTokensOfTasksAreKeptInBoundedNumber(t *testing.T) {
 	c := &Conn{}
 	id := func(i int) jsonrpc.ID { return jsonrpc.ID(fmt.Sprint(i)) }
 	task := jsonrpc.Message{Result: json.RawMessage(`{"task":{"taskId":"x"}}`)}
-	c.keepTaskToken(&call{id: id(-1)}, task) // wants no progress
-	c.keepTaskToken(&call{id: id(-2), token: json.RawMessage(`1`)}, jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)})
+	c.keepTaskToken(&call{progress: id(-1)}, task) // wants no progress
+	c.keepTaskToken(&call{progress: id(-2), token: json.RawMessage(`1`)}, jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)})
 	for i := range maxTaskTokens + 10 {
-		c.keepTaskToken(&call{id: id(i), token: json.RawMessage(id(i))}, task)
+		c.keepTaskToken(&call{progress: id(i), token: json.RawMessage(id(i))}, task)
 	}
 	if len(c.taskTokens) != maxTaskTokens || c.taskTokenOf(id(9)) != nil || string(c.taskTokenOf(id(10))) != "10" || c.taskTokenOf(id(-2)) != nil {
 		t.Errorf("%d tokens are kept, from that of call %s on", len(c.taskTokens), c.taskTokens[0].id)

@@ -1,0 +1,80 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// Otherwise whoever subscribes and goes away, often enough, keeps all others
+// from subscribing.
+func TestSubscriptionsThatWereGivenUpAreNotKept(t *testing.T) {
+	t.Parallel()
+	s := newModernScript(t, changing)
+	c := newEnv(t, s.spec()).connect(t, nil)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	told := 1 // that they are subscribed
+	for i := range maxWatchURIs {
+		if _, err := c.Call(gone, Request{Method: "resources/subscribe", Params: fmt.Appendf(nil, `{"uri":"x://%d"}`, i)}); err == nil {
+			told++
+		}
+	}
+	subscribe(t, c, "a:")
+	if _, uris := c.feed.current(); len(uris) != told {
+		t.Errorf("%d resources are watched, and %d callers were told so", len(uris), told)
+	}
+}
+
+func TestWhatSomebodyWaitsForStaysWhenOthersGiveItUp(t *testing.T) {
+	t.Parallel()
+	f := newFeed()
+	for _, uri := range []string{"a:", "a:", "b:"} {
+		if _, err := f.add(uri); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.asked("a:", false)
+	f.remove("a:")
+	f.asked("b:", true)
+	if _, uris := f.current(); len(uris) != 2 {
+		t.Errorf("%q are watched", uris)
+	}
+	f.asked("a:", false)
+	f.remove("b:")
+	if _, uris := f.current(); len(uris) != 0 {
+		t.Errorf("%q are watched", uris)
+	}
+}
+
+func TestQuestionsThatAreNoRequestsReachNoClient(t *testing.T) {
+	t.Parallel()
+	for _, question := range []string{`null`, `{}`, `{"method":"elicitation/create","params":5}`} {
+		s := newModernScript(t)
+		s.on["asks"] = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
+			reply(w, m, `"result":{"resultType":"input_required","inputRequests":{"a":`+question+`}}`)
+		}
+		c := newEnv(t, s.spec()).connect(t, nil)
+		sink := &recorder{}
+		if m, err := c.Call(t.Context(), Request{Method: "tools/call", Params: json.RawMessage(`{"name":"asks"}`), Sink: sink}); !errors.Is(err, ErrProtocol) {
+			t.Errorf("%s: %s, %v", question, m.Encode(), err)
+		}
+	}
+}
+
+// A stream of a client's own over a pipe could end that of the hub, and with it
+// what all others hear.
+func TestALegacyClientOpensNoStreamOfChanges(t *testing.T) {
+	t.Parallel()
+	s := newModernScript(t, changing)
+	c := newEnv(t, s.spec()).connect(t, nil)
+	_, err := c.Call(t.Context(), Request{Method: methodListen, Params: json.RawMessage(`{"notifications":{"toolsListChanged":true}}`)})
+	if refused, ok := errors.AsType[*jsonrpc.Error](err); !ok || refused.Code != jsonrpc.CodeMethodNotFound {
+		t.Error(err)
+	}
+}
