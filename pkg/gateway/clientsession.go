@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -37,6 +38,7 @@ type clientSession struct {
 
 	progress map[jsonrpc.ID]questionProgress // of those of asks whose server wants to hear of it
 
+	changes    map[string]bool   // list changes told a moment ago; true: and there were more
 	taskOwners map[string]string // servers by the ids of the tasks they keep for the client
 
 	elicited elicited // by shared servers
@@ -265,7 +267,46 @@ func (cs *clientSession) Notify(m jsonrpc.Message) {
 	if isListChanged(m.Method) && cs.g.only == nil {
 		return // the hub's own connection hears it too, and its lists are what the client sees
 	}
+	if isListChanged(m.Method) {
+		cs.announce(m)
+		return
+	}
 	cs.push(m)
+}
+
+// changePause is how long changes of a list are collected after the first.
+const changePause = 250 * time.Millisecond
+
+// announce tells the client that a list has changed. A storm of changes becomes
+// a message at its beginning, and one for each changePause that it lasts.
+func (cs *clientSession) announce(m jsonrpc.Message) {
+	method := m.Method
+	cs.mu.Lock()
+	_, collecting := cs.changes[method]
+	if !cs.ended {
+		put(&cs.changes, method, collecting)
+	}
+	ended := cs.ended
+	cs.mu.Unlock()
+	if collecting || ended {
+		return
+	}
+	cs.push(m)
+	cs.g.running.Go(func() {
+		timer := time.NewTimer(changePause)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-cs.ctx.Done():
+		}
+		cs.mu.Lock()
+		again := cs.changes[method]
+		delete(cs.changes, method)
+		cs.mu.Unlock()
+		if again && cs.ctx.Err() == nil {
+			cs.announce(jsonrpc.Message{Method: method})
+		}
+	})
 }
 
 func isListChanged(method string) bool {

@@ -147,7 +147,7 @@ func (c legacyCall) ownerOf(ctx context.Context, id string, candidates []*upstre
 func (c legacyCall) own(id string, server *upstream.Server) {
 	c.cs.mu.Lock()
 	defer c.cs.mu.Unlock()
-	if len(c.cs.taskOwners) < maxTaskOwners && !c.cs.ended {
+	if c.cs.taskOwners[id] == "" && len(c.cs.taskOwners) < maxTaskOwners && !c.cs.ended { // the first stays: another server may have read the id
 		put(&c.cs.taskOwners, id, server.Name())
 	}
 }

@@ -79,6 +79,10 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 // modernNotification takes a notification: there is none that a client has to
 // send by HTTP. A transparent hub passes on what it does not know.
 func (g *Gateway) modernNotification(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
+	if version := r.Header.Get(headerVersion); version != upstream.ModernVersion {
+		refuse(w, http.StatusBadRequest, "", unsupportedVersion(version))
+		return
+	}
 	ctx, op := g.tel.startServe(r, "", upstream.ModernVersion, m)
 	if g.only != nil && upstream.MethodLabel(m.Method) == upstream.Other {
 		if err := g.only.Link(upstream.LinkConfig{Modern: true}).Notify(ctx, m.Method, m.Params); err != nil {

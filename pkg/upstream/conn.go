@@ -98,102 +98,6 @@ const (
 	maxAnswers   = 256 // answers that the hub gives itself, refusals among them
 )
 
-// dialer makes the connections to one server.
-type dialer struct {
-	spec   Spec
-	tel    *telemetry
-	client *http.Client  // of a server reached by HTTP
-	conns  *atomic.Int64 // connections there are, those in the making included
-	tools  *toolParams   // mirrored arguments of the server's tools
-}
-
-func (d dialer) count(delta int64) {
-	d.conns.Add(delta)
-	d.tel.sessions.WithLabelValues(d.spec.Name).Add(float64(delta))
-}
-
-// dial connects to the server.
-func (d dialer) dial(ctx context.Context, p plan) (*Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.spec.connectTimeout(), errConnectTimeout)
-	defer cancel()
-	if d.spec.SSE {
-		p.era = Legacy // the transport is older than the others
-	}
-	c, err := d.attempt(ctx, p)
-	if errors.Is(err, errProbed) && p.era != Modern {
-		p.era = Legacy
-		return d.attempt(ctx, p)
-	}
-	if d.spec.URL != "" && !d.spec.SSE && p.era != Modern && refusesPOST(err) {
-		d.spec.SSE, p.era = true, Legacy
-		if c, serr := d.attempt(ctx, p); serr == nil {
-			return c, nil
-		} // otherwise the first refusal says more
-	}
-	return c, err
-}
-
-// refusesPOST reports whether err is how a server of the HTTP+SSE transport
-// answers initialize, specification 2025-11-25, basic/transports, backward
-// compatibility.
-func refusesPOST(err error) bool {
-	refused, ok := errors.AsType[statusError](err)
-	return ok && (refused.code == http.StatusBadRequest || refused.code == http.StatusNotFound || refused.code == http.StatusMethodNotAllowed)
-}
-
-// attempt makes one connection.
-func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
-	spec := d.spec
-	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(),
-		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
-	if c.sink == nil {
-		c.sink = nobody{}
-	}
-	d.count(+1)
-	c.lost = func() { d.count(-1) }
-	// What the connection does on its own is no part of the trace of whoever needed it first.
-	c.quit, c.stop = context.WithCancel(context.Background()) //nolint:contextcheck // see above
-	if err := d.open(ctx, c, p); err != nil {
-		if c.wire != nil {
-			c.Close(true)
-		} else {
-			c.stop()
-			c.lost()
-		}
-		return nil, serverError(spec.Name, err)
-	}
-	if err := c.negotiate(ctx, p); err != nil {
-		c.Close(true)
-		return nil, err
-	}
-	if c.modern() {
-		c.start(new(int), 1, c.follow)
-	} else {
-		c.wire.listen()
-	}
-	return c, nil
-}
-
-// open makes the wire of c.
-func (d dialer) open(ctx context.Context, c *Conn, p plan) error {
-	switch {
-	case d.spec.URL != "" && d.spec.SSE:
-		w := newSSEWire(d, c)
-		c.wire = w
-		return w.open(ctx)
-	case d.spec.URL != "":
-		c.wire = newHTTPWire(d, c, p.resume.SessionID)
-		return nil
-	}
-	w, err := startStdio(d.spec, c)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDown, err)
-	}
-	c.wire = w
-	w.run() // not earlier: what it reads may need an answer over c.wire
-	return nil
-}
-
 var errConnectTimeout = errors.New("did not become ready in time")
 
 // initialize does the handshake of the legacy protocol, see
@@ -298,6 +202,11 @@ const (
 // maxAbandoned bounds the calls given up that are remembered.
 const maxAbandoned = 1024
 
+// afterlife is how long a server may be taken to be at work for a call that was
+// given up: long enough for one that heeds cancellations late, and short enough
+// that the questions of others are not refused for long.
+const afterlife = time.Minute
+
 // Request is a call to a server.
 type Request struct {
 	Method string
@@ -381,16 +290,6 @@ func (r Request) spend(since time.Time) {
 	}
 }
 
-// unknownMethod recognizes how some servers refuse a method that they do not
-// know: with an HTTP status alone.
-func unknownMethod(method string, err error) error {
-	refused, ok := errors.AsType[statusError](err)
-	if !ok || MethodLabel(method) != Other || refused.code/100 != 4 {
-		return err
-	}
-	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "does not know the method %.64q: it answered with HTTP status %s", method, statusText(refused.code))
-}
-
 // abandon says why nobody waits for id any more, and has the server told. The
 // caller does not wait for that: the server may be hung.
 func (c *Conn) abandon(ctx context.Context, id jsonrpc.ID, method string) error {
@@ -403,7 +302,7 @@ func (c *Conn) abandon(ctx context.Context, id jsonrpc.ID, method string) error 
 	}
 	c.mu.Lock()
 	if len(c.abandoned) < maxAbandoned { // enough to know that there are some
-		c.abandoned[id] = time.Now().Add(c.spec.callTimeout())
+		c.abandoned[id] = time.Now().Add(min(afterlife, c.spec.callTimeout()))
 	}
 	c.mu.Unlock()
 	c.cancelled(ctx, id, cause)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -39,7 +38,8 @@ type httpWire struct {
 	spec   Spec
 	conn   *Conn
 	log    *slog.Logger
-	client *http.Client
+	client *http.Client // for requests
+	aside  *http.Client // for what has no response, see dialer
 	tel    *telemetry
 	loops  sync.WaitGroup // listen and the drains
 	lost   chan struct{}
@@ -56,7 +56,7 @@ type httpWire struct {
 }
 
 func newHTTPWire(d dialer, c *Conn, session string) *httpWire {
-	w := &httpWire{spec: d.spec, conn: c, log: c.log, client: d.client, tel: d.tel, session: session,
+	w := &httpWire{spec: d.spec, conn: c, log: c.log, client: d.client, aside: d.aside, tel: d.tel, session: session,
 		lost: make(chan struct{})}
 	w.calls, w.fail = context.WithCancelCause(context.Background())
 	return w
@@ -129,7 +129,7 @@ func (w *httpWire) close(end bool) {
 func (w *httpWire) delete() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	response, err := w.do(ctx, http.MethodDelete, nil, "", nil)
+	response, err := w.do(ctx, w.aside, http.MethodDelete, nil, "", nil)
 	if err != nil {
 		w.log.Debug("the server's session could not be ended", "err", err)
 		return
@@ -138,7 +138,7 @@ func (w *httpWire) delete() {
 }
 
 // do sends one HTTP request with everything that each of them carries.
-func (w *httpWire) do(ctx context.Context, method string, body []byte, resume string, extra http.Header) (*http.Response, error) {
+func (w *httpWire) do(ctx context.Context, client *http.Client, method string, body []byte, resume string, extra http.Header) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, w.spec.URL, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -166,8 +166,12 @@ func (w *httpWire) do(ctx context.Context, method string, body []byte, resume st
 	if version != "" {
 		request.Header.Set(headerVersion, version)
 	}
-	maps.Copy(request.Header, extra)
-	response, err := w.client.Do(request)
+	for name, values := range extra {
+		if configured := request.Header[name] != nil; !configured || !strings.HasPrefix(name, headerParam) { // clients choose those
+			request.Header[name] = values
+		}
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, withoutURL(err)
 	}
@@ -246,7 +250,7 @@ func refusesHub(response *http.Response) error {
 }
 
 func (w *httpWire) send(ctx context.Context, message []byte, header http.Header) error {
-	response, err := w.do(ctx, http.MethodPost, message, "", header)
+	response, err := w.do(ctx, w.aside, http.MethodPost, message, "", header)
 	if err != nil {
 		return transportError(ctx, err)
 	}
@@ -265,12 +269,12 @@ func (w *httpWire) call(ctx context.Context, c *call, message []byte) (jsonrpc.M
 	// so that the TCP connection can be used again.
 	rctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
-	response, err := w.do(rctx, http.MethodPost, message, "", c.header)
+	response, err := w.do(rctx, w.client, http.MethodPost, message, "", c.header)
 	if err != nil {
 		cancel()
 		return jsonrpc.Message{}, transportError(ctx, err)
 	}
-	m, err := w.answer(ctx, c, response)
+	m, err := w.answer(ctx, c, message, response)
 	if err != nil || !stop() {
 		cancel()
 		discard(response)
@@ -284,7 +288,7 @@ func (w *httpWire) call(ctx context.Context, c *call, message []byte) (jsonrpc.M
 }
 
 // answer reads the response to c, be it one object or a stream.
-func (w *httpWire) answer(ctx context.Context, c *call, response *http.Response) (jsonrpc.Message, error) {
+func (w *httpWire) answer(ctx context.Context, c *call, message []byte, response *http.Response) (jsonrpc.Message, error) {
 	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	ok := response.StatusCode == http.StatusOK
 	if ok && c.header == nil { // modern requests have no session
@@ -297,7 +301,7 @@ func (w *httpWire) answer(ctx context.Context, c *call, response *http.Response)
 		return w.stream(ctx, c, response)
 	case kind == typeJSON:
 		m, err := w.object(ctx, c, response)
-		if err == nil && response.StatusCode == http.StatusBadRequest && w.deniesSession(m) {
+		if err == nil && response.StatusCode == http.StatusBadRequest && w.deniesSession(m, message) {
 			w.lose(ErrSessionGone)
 			return jsonrpc.Message{}, ErrSessionGone
 		}
@@ -324,9 +328,10 @@ func (e statusError) Error() string {
 
 // deniesSession recognizes servers that answer an unknown session with 400 and
 // an error to no request, where the standard says 404: some SDKs have done so.
-func (w *httpWire) deniesSession(m jsonrpc.Message) bool {
-	return w.bound() != "" && m.ID == jsonrpc.Null && m.Error != nil &&
-		strings.Contains(strings.ToLower(jsonrpc.ParseError(m.Error).Message), "session")
+// Words that may be the request's own, which clients choose, do not count.
+func (w *httpWire) deniesSession(m jsonrpc.Message, message []byte) bool {
+	return w.bound() != "" && m.ID == jsonrpc.Null && m.Error != nil && mentionsSession([]byte(jsonrpc.ParseError(m.Error).Message)) &&
+		!mentionsSession(message) && !bytes.Contains(message, []byte(`\u`))
 }
 
 // adopt takes the session that the server gives with its answer to initialize.
@@ -381,4 +386,14 @@ func discard(response *http.Response) {
 	defer timer.Stop()
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
 	_ = response.Body.Close()
+}
+
+// unknownMethod recognizes how some servers refuse a method that they do not
+// know: with an HTTP status alone.
+func unknownMethod(method string, err error) error {
+	refused, ok := errors.AsType[statusError](err)
+	if !ok || MethodLabel(method) != Other || refused.code/100 != 4 {
+		return err
+	}
+	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "does not know the method %.64q: it answered with HTTP status %s", method, statusText(refused.code))
 }

@@ -31,7 +31,7 @@ func (w *httpWire) stream(ctx context.Context, c *call, response *http.Response)
 			return m, err
 		}
 		before := cursor.last
-		again, derr := w.do(ctx, http.MethodGet, nil, cursor.last, nil) //nolint:bodyclose // resumed closes it
+		again, derr := w.do(ctx, w.client, http.MethodGet, nil, cursor.last, nil) //nolint:bodyclose // resumed closes it
 		if derr != nil {
 			if err = derr; errors.Is(derr, ErrSessionGone) {
 				return m, fmt.Errorf("%w: %w", ErrLost, derr)
@@ -101,7 +101,7 @@ func (w *httpWire) listen() {
 			if pause(ctx, wait+rand.N(wait/4+1)) != nil { //nolint:gosec // jitter
 				return
 			}
-			response, err := w.do(ctx, http.MethodGet, nil, cursor.last, nil)
+			response, err := w.do(ctx, w.client, http.MethodGet, nil, cursor.last, nil)
 			if errors.Is(err, ErrSessionGone) {
 				// If it is, the server says so to a request that it must know, too.
 				_, _ = w.conn.Call(ctx, Request{Method: string(mcp.MethodPing)})

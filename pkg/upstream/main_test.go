@@ -188,7 +188,7 @@ func newEnv(t testing.TB, spec Spec, configure ...func(*Config)) env {
 	}
 	e.Server = newServer(spec, cfg, newTelemetry(cfg))
 	if e.client != nil {
-		t.Cleanup(e.client.CloseIdleConnections)
+		t.Cleanup(e.closeIdle)
 	}
 	return e
 }
@@ -238,9 +238,7 @@ func run(t testing.TB, specs []Spec, configure ...func(*Config)) running {
 		cancel()
 		<-done
 		for _, s := range r.Servers() { // tests close their links after the pool
-			if s.client != nil {
-				s.client.CloseIdleConnections()
-			}
+			s.closeIdle()
 		}
 	})
 	t.Cleanup(r.stop)

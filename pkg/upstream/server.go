@@ -87,7 +87,7 @@ func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
 		wake: make(chan struct{}, 1), change: make(chan []string, 1), settled: make(chan struct{})}
 	s.dialer = dialer{spec: spec, tel: tel, conns: new(atomic.Int64), tools: new(toolParams)}
 	if spec.URL != "" {
-		s.client = newHTTPClient()
+		s.client, s.aside = newHTTPClient(), newHTTPClient()
 	}
 	tel.addServer(spec.Name)
 	return s
@@ -96,9 +96,7 @@ func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
 // run keeps the server connected until ctx ends.
 func (s *Server) run(ctx context.Context) {
 	defer func() {
-		if s.client != nil {
-			s.client.CloseIdleConnections()
-		}
+		s.closeIdle()
 		s.settle() // nobody waits for another attempt
 	}()
 	for failures := 0; ctx.Err() == nil; {
