@@ -29,7 +29,7 @@ type wire interface {
 	// negotiated is called once, with what initialize settled, before any
 	// other call; listen asks for messages that belong to no call.
 	negotiated(version string)
-	listen()
+	listen(ctx context.Context)
 	// bound is the server's session, if the wire has one.
 	bound() string
 	// close ends the connection and waits; with end it ends the server's

@@ -94,7 +94,7 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	if c.modern() {
 		c.start(new(int), 1, c.follow)
 	} else {
-		c.wire.listen()
+		c.wire.listen(ctx)
 	}
 	return c, nil
 }

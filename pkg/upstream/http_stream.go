@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"mime"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -91,10 +92,19 @@ func (w *httpWire) events(response *http.Response, cursor *cursor, c *call) (jso
 	}
 }
 
+// listenPatience is how long a connection waits for the stream that listen
+// opens. Most servers answer at once; some only when they have something to say.
+const listenPatience = time.Second
+
 // listen keeps the stream open on which the server sends what belongs to no
-// call, if it offers one.
-func (w *httpWire) listen() {
+// call, if it offers one. It waits a moment for the stream: there are servers
+// that ask on it what belongs to a call, and to nobody if it is not open yet.
+func (w *httpWire) listen(ctx context.Context) {
+	answered := make(chan struct{})
 	w.background(func() {
+		var once sync.Once
+		settle := func() { once.Do(func() { close(answered) }) }
+		defer settle()
 		ctx := w.conn.quit
 		cursor := cursor{retry: time.Second}
 		for wait := time.Duration(0); ; wait = min(max(cursor.retry, 2*wait), time.Minute) {
@@ -102,6 +112,7 @@ func (w *httpWire) listen() {
 				return
 			}
 			response, err := w.do(ctx, w.client, http.MethodGet, nil, cursor.last, nil)
+			settle()
 			if errors.Is(err, ErrSessionGone) {
 				// If it is, the server says so to a request that it must know, too.
 				_, _ = w.conn.Call(ctx, Request{Method: string(mcp.MethodPing)})
@@ -124,6 +135,13 @@ func (w *httpWire) listen() {
 			w.log.Debug("the server's stream ended", "err", err)
 		}
 	})
+	timer := time.NewTimer(listenPatience)
+	defer timer.Stop()
+	select {
+	case <-answered:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // isPassing reports whether a later attempt may have more success. Servers that

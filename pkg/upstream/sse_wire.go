@@ -75,10 +75,10 @@ func (w *sseWire) open(ctx context.Context) error {
 	return cause
 }
 
-func (w *sseWire) done() <-chan struct{} { return w.lost }
-func (w *sseWire) err() error            { return w.why }
-func (w *sseWire) bound() string         { return "" }
-func (w *sseWire) listen()               {}
+func (w *sseWire) done() <-chan struct{}  { return w.lost }
+func (w *sseWire) err() error             { return w.why }
+func (w *sseWire) bound() string          { return "" }
+func (w *sseWire) listen(context.Context) {}
 
 func (w *sseWire) negotiated(version string) {
 	w.mu.Lock()

@@ -85,11 +85,11 @@ func (w *stdioWire) lose(why error) {
 	})
 }
 
-func (w *stdioWire) done() <-chan struct{} { return w.lost }
-func (w *stdioWire) err() error            { return w.why }
-func (w *stdioWire) bound() string         { return "" }
-func (w *stdioWire) negotiated(string)     {}
-func (w *stdioWire) listen()               {}
+func (w *stdioWire) done() <-chan struct{}  { return w.lost }
+func (w *stdioWire) err() error             { return w.why }
+func (w *stdioWire) bound() string          { return "" }
+func (w *stdioWire) negotiated(string)      {}
+func (w *stdioWire) listen(context.Context) {}
 
 func (w *stdioWire) close(bool) {
 	w.lose(errClosed)
