@@ -224,11 +224,33 @@ func toLegacy(method string, response jsonrpc.Message) jsonrpc.Message {
 		}
 		return response
 	}
-	if result, err := jsonrpc.Rewrite(response.Result, jsonrpc.Edit{Name: "resultType"}, jsonrpc.Edit{Name: "ttlMs"},
-		jsonrpc.Edit{Name: "cacheScope"}); err == nil {
+	edits := []jsonrpc.Edit{{Name: "resultType"}, {Name: "ttlMs"}, {Name: "cacheScope"}}
+	if meta, has := withoutServerInfo(response.Result); has {
+		edits = append(edits, jsonrpc.Edit{Name: "_meta", Value: meta})
+	}
+	if result, err := jsonrpc.Rewrite(response.Result, edits...); err == nil {
 		response.Result = result
 	}
 	return response
+}
+
+// withoutServerInfo returns the _meta of a result without what a legacy client
+// was told by initialize; nil if nothing else is in it. It reports whether there
+// was such a thing.
+func withoutServerInfo(result json.RawMessage) (json.RawMessage, bool) {
+	fields, err := jsonrpc.Fields(result, "_meta")
+	if err != nil || fields[0] == nil {
+		return nil, false
+	}
+	info, err := jsonrpc.Fields(fields[0], mcp.MetaKeyServerInfo)
+	if err != nil || info[0] == nil {
+		return nil, false
+	}
+	meta, err := jsonrpc.Rewrite(fields[0], jsonrpc.Edit{Name: mcp.MetaKeyServerInfo})
+	if err != nil || string(meta) == "{}" {
+		meta = nil
+	}
+	return meta, err == nil
 }
 
 // resourceNotFound gives the error the code that it had up to 2025-11-25
