@@ -31,6 +31,7 @@ type watching struct {
 	cancel context.CancelFunc
 	since  time.Time
 	gap    bool // the stream before it had ended already
+	wish   int  // that it was last asked for
 	acked  chan json.RawMessage
 	done   chan error
 }
@@ -64,7 +65,7 @@ func (c *Conn) follow(ctx context.Context) {
 				now = nil
 			}
 		}
-		broken = true
+		broken = broken || now == nil // otherwise the stream before is still there
 		if pause(ctx, wait+rand.N(wait)) != nil { //nolint:gosec // jitter
 			return
 		}
@@ -77,6 +78,9 @@ func (c *Conn) follow(ctx context.Context) {
 // again may help.
 func (c *Conn) relisten(ctx context.Context, now *watching) (*watching, error) {
 	wish, uris := c.feed.current()
+	if now != nil && now.wish == wish && !now.ended() {
+		return now, nil // the wish had changed just before it was read
+	}
 	filter := c.filter(uris)
 	if filter == nil {
 		now.stop()
@@ -92,13 +96,16 @@ func (c *Conn) relisten(ctx context.Context, now *watching) (*watching, error) {
 	agreed, err := next.agreed(ctx)
 	c.feed.settle(wish, agreed, err)
 	if err == nil {
-		next.gap = gap || now.ended()
+		next.wish, next.gap = wish, gap || now.ended()
 		now.stop() // only now: nothing is missed in between
 		return next, nil
 	}
 	next.stop()
 	c.log.DebugContext(ctx, "the server does not tell of changes", "err", err)
 	if isFinal(err) {
+		if now != nil {
+			now.wish = wish
+		}
 		return now, nil
 	}
 	return now, err
