@@ -65,7 +65,7 @@ func (c *Conn) follow(ctx context.Context) {
 				now = nil
 			}
 		}
-		broken = broken || now == nil // otherwise the stream before is still there
+		broken = broken || now == nil             // otherwise the stream before is still there
 		if pause(ctx, wait+rand.N(wait)) != nil { //nolint:gosec // jitter
 			return
 		}
