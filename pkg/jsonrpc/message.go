@@ -156,7 +156,11 @@ func asParseError(err error) error {
 	if errors.Is(err, errNotObject) {
 		return invalid("a message must be a JSON object")
 	}
-	return &Error{Code: CodeParse, Message: "the message is not valid JSON: " + err.Error()}
+	text := err.Error()
+	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok { // whose own text has names of the message in it
+		text = fmt.Sprintf("%v after byte %d", e.Err, e.ByteOffset)
+	}
+	return &Error{Code: CodeParse, Message: "the message is not valid JSON: " + text}
 }
 
 func invalid(format string, args ...any) *Error {
