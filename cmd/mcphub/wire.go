@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
 	"github.com/mcphub-go/mcphub/pkg/catalog"
@@ -52,7 +55,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 			h.gateway.ListChanged(append(changed, announced(inv)...))
 			for _, p := range all.Snapshot().Problems() {
 				if p.Server == server {
-					tel.LoggerFor("catalog").Warn("a name cannot be offered as it is", "upstream", server, "kind", p.Kind.String(), "name", p.Name, "problem", p.Text)
+					warnOffer(tel.LoggerFor("catalog"), p)
 				}
 			}
 		},
@@ -151,6 +154,17 @@ func offerOf(inv upstream.Inventory) catalog.Inventory {
 		}}
 }
 
+// warnOffer logs an item that clients do not get as its server offers it. The
+// name of a resource is its URI, in which there may be secrets.
+func warnOffer(log *slog.Logger, p catalog.Problem) {
+	name, text := p.Name, p.Text
+	if p.Kind == catalog.Resources || p.Kind == catalog.Templates {
+		name = upstream.DiscreetURI(p.Name)
+		text = strings.ReplaceAll(text, strconv.Quote(p.Name), strconv.Quote(name))
+	}
+	log.Warn("a name cannot be offered as it is", "upstream", p.Server, "kind", p.Kind.String(), "name", name, "problem", text)
+}
+
 // announced are the lists that a server says have changed. Clients are told so
 // even if nothing in them has: the server may know better.
 func announced(inv upstream.Inventory) []catalog.Kind {
@@ -200,6 +214,9 @@ func specsOf(cfg config.Config) (specs []upstream.Spec, names []string, err erro
 		}
 		if s.Command != "" {
 			spec.Env = environment(s.Env, os.LookupEnv)
+			for _, value := range s.Env {
+				spec.Secrets = append(spec.Secrets, value.Reveal())
+			}
 		}
 		if s.Command == "mcphub" {
 			if spec.Command, err = os.Executable(); err != nil {

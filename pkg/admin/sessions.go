@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // sessionView is a session as the API shows it: the stored record without what
@@ -43,10 +44,13 @@ func view(i session.Info) sessionView {
 	v := sessionView{SessionID: i.ID, Kind: i.Kind, State: i.State, ClientName: i.ClientName, ClientVersion: i.ClientVersion,
 		ProtocolVersion: i.ProtocolVersion, Capabilities: i.Capabilities, Cwd: i.Cwd, Project: i.Project,
 		UserAgent: i.UserAgent, IP: i.IP, Principal: i.Principal, CreatedAt: i.CreatedAt, LastAccessedAt: i.LastAccessedAt,
-		InFlight: i.InFlight, Requests: i.Requests, Dirty: i.Dirty, LogLevel: i.LogLevel, Subscriptions: i.Subscriptions,
+		InFlight: i.InFlight, Requests: i.Requests, Dirty: i.Dirty, LogLevel: i.LogLevel,
 		Metadata: i.Metadata}
 	if !i.ExpiresAt.IsZero() {
 		v.ExpiresAt = i.ExpiresAt.UnixMilli()
+	}
+	for _, uri := range i.Subscriptions {
+		v.Subscriptions = append(v.Subscriptions, upstream.DiscreetURI(uri))
 	}
 	v.Upstreams = slices.Sorted(maps.Keys(i.Upstreams)) // without their session ids, which open sessions elsewhere
 	return v

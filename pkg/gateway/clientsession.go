@@ -191,7 +191,7 @@ func (cs *clientSession) listen() {
 			ctx, cancel := context.WithTimeout(cs.ctx, resumeTimeout)
 			defer cancel()
 			if err := link.Connect(ctx); err != nil {
-				cs.g.log.DebugContext(ctx, "the session's connection to a server is not back yet", "session", cs.id, "err", err)
+				cs.g.log.DebugContext(ctx, "the session's connection to a server is not back yet", "session", cs.id, "err", upstream.Discreet(err))
 			}
 		})
 	}

@@ -185,7 +185,7 @@ func (c legacyCall) listTasks(ctx context.Context, candidates []*upstream.Server
 		case err != nil && ctx.Err() != nil:
 			return response, err
 		case err != nil:
-			c.g.log.DebugContext(ctx, "the tasks of a server are not listed", "session", c.cs.id, "upstream", server.Name(), "err", err)
+			c.g.log.DebugContext(ctx, "the tasks of a server are not listed", "session", c.cs.id, "upstream", server.Name(), "err", upstream.Discreet(err))
 			cursor = ""
 			continue
 		case response.Error != nil:

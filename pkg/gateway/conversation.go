@@ -185,7 +185,7 @@ func (c *conversation) forward(ctx context.Context, server *upstream.Server, req
 	}
 	defer b.leave()
 	if err := b.raiseLevel(ctx, server, c.about.logLevel); err != nil {
-		c.g.log.DebugContext(ctx, "a server was not told the log level", "upstream", server.Name(), "err", err)
+		c.g.log.DebugContext(ctx, "a server was not told the log level", "upstream", server.Name(), "err", upstream.Discreet(err))
 	}
 	if !server.Modern() && asksForTask(req) { // which a modern client does not mean, whatever it says
 		if req, err = withoutTask(req); err != nil {

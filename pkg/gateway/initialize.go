@@ -136,7 +136,7 @@ func (g *Gateway) endPrevious(ctx context.Context, r *http.Request) bool {
 	id := lease.Session().ID
 	lease.Release()
 	if _, err := g.cfg.Sessions.End(ctx, id, session.Disconnect); err != nil {
-		g.log.WarnContext(ctx, "the client's previous session is not removed from the store yet", "session", id, "err", err)
+		g.log.WarnContext(ctx, "the client's previous session is not removed from the store yet", "session", id, "err", upstream.Discreet(err))
 	}
 	return true
 }

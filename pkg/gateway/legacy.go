@@ -116,7 +116,7 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 		}
 	})
 	if err != nil {
-		g.log.DebugContext(ctx, "a subscription was not kept", "session", cs.id, "err", err)
+		g.log.DebugContext(ctx, "a subscription was not kept", "session", cs.id, "err", upstream.Discreet(err))
 	}
 	return response, nil
 }
@@ -152,7 +152,7 @@ func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Me
 		}
 		telling.Go(func() {
 			if _, err := c.tellLevel(ctx, server, m, level); err != nil {
-				g.log.DebugContext(ctx, "a server was not told the log level", "session", cs.id, "err", err)
+				g.log.DebugContext(ctx, "a server was not told the log level", "session", cs.id, "err", upstream.Discreet(err))
 			}
 		})
 	}

@@ -86,7 +86,7 @@ func (g *Gateway) modernNotification(w http.ResponseWriter, r *http.Request, m j
 	ctx, op := g.tel.startServe(r, "", upstream.ModernVersion, m)
 	if g.only != nil && upstream.MethodLabel(m.Method) == upstream.Other {
 		if err := g.only.Link(upstream.LinkConfig{Modern: true}).Notify(ctx, m.Method, m.Params); err != nil {
-			g.log.DebugContext(ctx, "a notification of the client was not forwarded", "err", err)
+			g.log.DebugContext(ctx, "a notification of the client was not forwarded", "err", upstream.Discreet(err))
 		}
 	} else {
 		g.tel.dropped("unsupported")

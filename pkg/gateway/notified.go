@@ -13,7 +13,7 @@ func (cs *clientSession) notified(ctx context.Context, m jsonrpc.Message) {
 	switch m.Method {
 	case "notifications/initialized":
 		if err := cs.g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { s.State = session.Ready }); err != nil {
-			cs.g.log.DebugContext(ctx, "session is gone", "session", cs.id, "err", err)
+			cs.g.log.DebugContext(ctx, "session is gone", "session", cs.id, "err", upstream.Discreet(err))
 		}
 	case "notifications/cancelled":
 		cs.cancelled(m)
@@ -31,7 +31,7 @@ func (cs *clientSession) notified(ctx context.Context, m jsonrpc.Message) {
 				return // it cannot be told for which of the servers it is
 			}
 			if err := l.Notify(ctx, m.Method, m.Params); err != nil {
-				cs.g.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", err)
+				cs.g.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", upstream.Discreet(err))
 			}
 		})
 	}
@@ -45,7 +45,7 @@ func (cs *clientSession) connect(ctx context.Context, server *upstream.Server) {
 		err = link.Connect(ctx)
 	}
 	if err != nil {
-		cs.g.log.DebugContext(ctx, "a notification has nowhere to go", "session", cs.id, "upstream", server.Name(), "err", err)
+		cs.g.log.DebugContext(ctx, "a notification has nowhere to go", "session", cs.id, "upstream", server.Name(), "err", upstream.Discreet(err))
 	}
 }
 

@@ -67,6 +67,6 @@ func (cs *clientSession) progressed(ctx context.Context, m jsonrpc.Message) {
 		err = question.report(ctx, params)
 	}
 	if err != nil {
-		cs.g.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", err)
+		cs.g.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", upstream.Discreet(err))
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // rootsTimeout is how long a client may take to say which roots it has.
@@ -45,7 +46,7 @@ func (cs *clientSession) learnRoots(again bool) {
 			err = cs.keepRoots(ctx, result)
 		}
 		if err != nil {
-			cs.g.log.DebugContext(ctx, "the client did not say which roots it has", "session", cs.id, "err", err)
+			cs.g.log.DebugContext(ctx, "the client did not say which roots it has", "session", cs.id, "err", upstream.Discreet(err))
 		}
 	})
 }

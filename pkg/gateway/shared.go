@@ -154,7 +154,7 @@ func (g *Gateway) tell(server *upstream.Server, sessions []session.Session) {
 	link := server.Link(upstream.LinkConfig{})
 	say := func(req upstream.Request) {
 		if _, err := link.Call(ctx, req); err != nil {
-			g.log.DebugContext(ctx, "a server was not told again what clients asked of it", "upstream", server.Name(), "err", err)
+			g.log.DebugContext(ctx, "a server was not told again what clients asked of it", "upstream", server.Name(), "err", upstream.Discreet(err))
 		}
 	}
 	if !g.cfg.Pool.Settled(ctx) {
@@ -203,7 +203,7 @@ func (g *Gateway) unsubscribe(cs *clientSession, uris map[string]bool) {
 		for uri, server := range wanted {
 			_, err := server.Link(upstream.LinkConfig{}).Call(ctx, upstream.Request{Method: "resources/unsubscribe", Params: uriParams(uri)})
 			if err != nil {
-				g.log.DebugContext(ctx, "a server was not told that nobody is subscribed any more", "upstream", server.Name(), "err", err)
+				g.log.DebugContext(ctx, "a server was not told that nobody is subscribed any more", "upstream", server.Name(), "err", upstream.Discreet(err))
 			}
 		}
 	})

@@ -128,7 +128,7 @@ func (s *subscription) subscribe(ctx context.Context, about aboutClient, filter 
 			response, err := link.Call(ctx, upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)})
 			if err != nil || response.Error != nil {
 				s.giveUp(uri)
-				s.g.log.DebugContext(ctx, "a server does not tell of a resource", "upstream", server.Name(), "err", err)
+				s.g.log.DebugContext(ctx, "a server does not tell of a resource", "upstream", server.Name(), "err", upstream.Discreet(err))
 			}
 		})
 	}
@@ -183,7 +183,7 @@ func (s *subscription) repair(ctx context.Context) {
 		defer cancel()
 		for _, l := range own {
 			if err := l.Connect(ctx); err != nil {
-				s.g.log.DebugContext(ctx, "the connection of a subscription is not back yet", "err", err)
+				s.g.log.DebugContext(ctx, "the connection of a subscription is not back yet", "err", upstream.Discreet(err))
 			}
 		}
 	})

@@ -168,7 +168,7 @@ func versionLabel(version string) string {
 }
 
 func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message) []attribute.KeyValue {
-	attrs := []attribute.KeyValue{semconv.McpMethodNameKey.String(clip(m.Method)), semconv.NetworkTransportTCP,
+	attrs := []attribute.KeyValue{semconv.McpMethodNameKey.String(upstream.MethodLabel(m.Method)), semconv.NetworkTransportTCP,
 		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strconv.Itoa(r.ProtoMajor) + "." + strconv.Itoa(r.ProtoMinor)),
 		semconv.McpProtocolVersion(version)}
 	if m.ID != "" {
@@ -181,7 +181,7 @@ func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message)
 		attrs = append(attrs, semconv.GenAIPromptName(target))
 	case "resources/read", "resources/subscribe", "resources/unsubscribe":
 		if uri, ok := jsonrpc.StringField(m.Params, "uri"); ok {
-			attrs = append(attrs, semconv.McpResourceURI(clip(uri)))
+			attrs = append(attrs, semconv.McpResourceURI(clip(upstream.DiscreetURI(uri))))
 		}
 	}
 	if host, port, err := net.SplitHostPort(r.RemoteAddr); err == nil {
@@ -229,9 +229,9 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	if kind != "" && o.span.IsRecording() {
 		text := kind
 		if response.Error != nil {
-			text = clip(jsonrpc.ParseError(response.Error).Message)
+			text = upstream.DiscreetResponse(response)
 		} else if err != nil {
-			text = err.Error()
+			text = upstream.Discreet(err)
 		}
 		o.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
 		o.span.SetStatus(codes.Error, text)
@@ -273,7 +273,7 @@ func faultOf(response jsonrpc.Message, err, cause error) upstream.Fault {
 func (t *telemetry) startAsk(ctx context.Context, cs *clientSession, m *jsonrpc.Message) (context.Context, trace.Span) {
 	ctx, span := t.tracer.Start(ctx, upstream.MethodLabel(m.Method), trace.WithSpanKind(trace.SpanKindClient))
 	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(clip(m.Method)), semconv.JSONRPCRequestID(string(m.ID)), semconv.NetworkTransportTCP,
+		span.SetAttributes(semconv.McpMethodNameKey.String(upstream.MethodLabel(m.Method)), semconv.JSONRPCRequestID(string(m.ID)), semconv.NetworkTransportTCP,
 			semconv.McpSessionID(cs.id), semconv.McpProtocolVersion(cs.opened.ProtocolVersion))
 	}
 	m.Params = upstream.InjectMeta(ctx, t.propagator, m.Params)
@@ -284,7 +284,7 @@ func (t *telemetry) endAsk(span trace.Span, err error) {
 	if err != nil && span.IsRecording() {
 		e := jsonrpc.AsError(err)
 		span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(e.Code)), semconv.RPCResponseStatusCode(strconv.Itoa(e.Code)))
-		span.SetStatus(codes.Error, clip(e.Message))
+		span.SetStatus(codes.Error, upstream.Discreet(e))
 	}
 	span.End()
 }

@@ -68,7 +68,7 @@ func TestEachMessageHasItsServerSpan(t *testing.T) {
 		{"prompts/get one__greet", "prompts/get", `{"name":"one__greet"}`, codes.Unset, map[string]string{
 			"gen_ai.prompt.name": "one__greet", "gen_ai.operation.name": ""}},
 		{"resources/read", "resources/read", `{"uri":"test://one/one"}`, codes.Unset, map[string]string{"mcp.resource.uri": "test://one/one"}},
-		{"_OTHER", "x/invented", `{}`, codes.Unset, map[string]string{"mcp.method.name": "x/invented", "rpc.response.status_code": "-32601", "error.type": ""}},
+		{"_OTHER", "x/invented", `{}`, codes.Unset, map[string]string{"mcp.method.name": "_OTHER", "rpc.response.status_code": "-32601", "error.type": ""}},
 		{"ping", "ping", `{}`, codes.Unset, map[string]string{"error.type": ""}},
 	} {
 		c.call("77", x.method, x.params)
@@ -83,7 +83,7 @@ func TestEachMessageHasItsServerSpan(t *testing.T) {
 			t.Errorf("%s: status %v", x.name, s.Status())
 		}
 	}
-	if s := r.served("tools/call two__fail"); s.Status().Description != "no luck" {
+	if s := r.served("tools/call two__fail"); s.Status().Description != "error -32000" {
 		t.Errorf("the status says %q", s.Status().Description)
 	}
 	if have := attributesOf(r.served("initialize")); have["mcp.session.id"] != c.id || have["mcp.protocol.version"] != "2025-11-25" {

@@ -116,7 +116,7 @@ func (c *Conn) initialize(ctx context.Context, who Identity) error {
 		return err
 	}
 	if response.Error != nil {
-		return serverError(c.spec.Name, fmt.Errorf("refused initialize: %w", refusal(response.Error)))
+		return serverError(c.spec.Name, fmt.Errorf("refused initialize: %w", c.spec.refusal(response.Error)))
 	}
 	if err := json.Unmarshal(response.Result, &c.init); err != nil || c.init.ProtocolVersion == "" {
 		return serverError(c.spec.Name, fmt.Errorf("%w: its answer to initialize has no protocol version", ErrProtocol))
@@ -129,10 +129,10 @@ func (c *Conn) initialize(ctx context.Context, who Identity) error {
 }
 
 // refusal reads the error of a response for texts of the hub, which do not grow
-// with what servers write.
-func refusal(raw json.RawMessage) *jsonrpc.Error {
+// with what servers write, and do not repeat what the hub sent them in secret.
+func (s Spec) refusal(raw json.RawMessage) *jsonrpc.Error {
 	e := jsonrpc.ParseError(raw)
-	return jsonrpc.Errorf(e.Code, "%.300s", e.Message)
+	return jsonrpc.Errorf(e.Code, "%.300s", s.masked(e.Message))
 }
 
 // supported reports whether version is one of the legacy protocol versions.
@@ -317,7 +317,7 @@ func (c *Conn) cancelled(ctx context.Context, id jsonrpc.ID, cause error) {
 		defer cancel()
 		defer context.AfterFunc(c.quit, func() { time.AfterFunc(cancelTimeout, cancel) })()
 		if err := c.Notify(ctx, "notifications/cancelled", params); err != nil {
-			c.log.DebugContext(ctx, "the server was not told of a cancellation", "err", err)
+			c.log.DebugContext(ctx, "the server was not told of a cancellation", "err", Discreet(err))
 		}
 	})
 }

@@ -120,12 +120,12 @@ func (c *Conn) discover(ctx context.Context) (known *Initialized, why, err error
 		switch e := jsonrpc.ParseError(response.Error); e.Code {
 		case CodeUnsupportedVersion:
 			if !offersModern(e.Data) {
-				return nil, refusal(response.Error), nil
+				return nil, c.spec.refusal(response.Error), nil
 			}
 		case CodeHeaderMismatch, CodeMissingCapability: // it is modern, and nothing is known of it
-			return nil, nil, serverError(c.spec.Name, fmt.Errorf("refused %s: %w", methodDiscover, refusal(response.Error)))
+			return nil, nil, serverError(c.spec.Name, fmt.Errorf("refused %s: %w", methodDiscover, c.spec.refusal(response.Error)))
 		default:
-			return nil, refusal(response.Error), nil
+			return nil, c.spec.refusal(response.Error), nil
 		}
 	}
 	return nil, nil, serverError(c.spec.Name, fmt.Errorf("%w: it refuses the protocol version %s that it says it speaks", ErrProtocol, ModernVersion))

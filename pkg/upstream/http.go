@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -202,11 +203,11 @@ func isUnknownMethod(response *http.Response) bool {
 	return err == nil && m.Error != nil && m.ID != jsonrpc.Null && jsonrpc.ParseError(m.Error).Code == jsonrpc.CodeMethodNotFound
 }
 
-// withoutURL drops the URL from the error of an HTTP client: it may well have a
-// secret in it.
+// withoutURL drops the URL from the error of an HTTP client, which may well have
+// a secret in it, and what it repeats of an answer.
 func withoutURL(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
-		return e.Err
+		return plain(e.Err)
 	}
 	return err
 }
@@ -323,7 +324,17 @@ type statusError struct {
 }
 
 func (e statusError) Error() string {
-	return fmt.Sprintf("HTTP status %s, content type %.40q", statusText(e.code), e.kind)
+	return fmt.Sprintf("HTTP status %s, content type %s", statusText(e.code), knownType(e.kind))
+}
+
+// knownType is a media type, in quotes, or in words where it is one that nobody
+// would choose but to say something with it.
+func knownType(kind string) string {
+	switch kind {
+	case "", "text/html", "text/plain", "text/xml", "application/xml", "application/octet-stream", "application/problem+json", typeJSON, typeEvents:
+		return strconv.Quote(kind)
+	}
+	return "unusual"
 }
 
 // deniesSession recognizes servers that answer an unknown session with 400 and

@@ -90,7 +90,7 @@ func pages(ctx context.Context, c *Conn, method, member string) (items []json.Ra
 			return nil, hint, err
 		}
 		if response.Error != nil {
-			return nil, hint, serverError(c.spec.Name, fmt.Errorf("refused: %w", refusal(response.Error)))
+			return nil, hint, serverError(c.spec.Name, fmt.Errorf("refused: %w", c.spec.refusal(response.Error)))
 		}
 		fields, err := jsonrpc.Fields(response.Result, member, "nextCursor", "ttlMs", "cacheScope")
 		if err != nil {

@@ -57,7 +57,7 @@ func (c *Conn) follow(ctx context.Context) {
 			case <-c.feed.wake:
 				continue
 			case err = <-now.over():
-				c.log.DebugContext(ctx, "the server's stream of changes ended", "err", err)
+				c.log.DebugContext(ctx, "the server's stream of changes ended", "err", Discreet(err))
 				if time.Since(now.since) > wait { // not one that ends at once each time
 					wait = firstListen
 				}
@@ -101,7 +101,7 @@ func (c *Conn) relisten(ctx context.Context, now *watching) (*watching, error) {
 		return next, nil
 	}
 	next.stop()
-	c.log.DebugContext(ctx, "the server does not tell of changes", "err", err)
+	c.log.DebugContext(ctx, "the server does not tell of changes", "err", Discreet(err))
 	if isFinal(err) {
 		if now != nil {
 			now.wish = wish
@@ -207,7 +207,7 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 	}
 	c.tel.messages.Add(In, response)
 	if response.Error != nil {
-		return refusal(response.Error)
+		return c.spec.refusal(response.Error)
 	}
 	return errors.New("the server ended the stream")
 }

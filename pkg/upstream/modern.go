@@ -141,7 +141,7 @@ func readWanted(result json.RawMessage) (*wanted, error) {
 		return nil, nil //nolint:nilnil // see above
 	case `"input_required"`:
 	default:
-		return nil, fmt.Errorf("unknown resultType %.40s", fields[0])
+		return nil, errors.New("unknown resultType")
 	}
 	w := &wanted{state: fields[2]}
 	if string(w.state) == "null" {

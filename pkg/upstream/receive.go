@@ -221,7 +221,7 @@ func (c *Conn) respond(id jsonrpc.ID, result json.RawMessage, err error) {
 	defer cancel()
 	c.tel.messages.Add(Out, m)
 	if err := c.wire.send(ctx, m.Encode(), nil); err != nil && c.quit.Err() == nil {
-		c.log.Warn("an answer did not reach the server", "err", err)
+		c.log.Warn("an answer did not reach the server", "err", Discreet(err))
 	}
 }
 

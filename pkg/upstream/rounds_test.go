@@ -127,8 +127,8 @@ func TestQuestionsOfOneRoundAreAskedAtOnce(t *testing.T) {
 func TestAResultThatCannotBeUnderstoodIsRefused(t *testing.T) {
 	t.Parallel()
 	for result, want := range map[string]string{
-		`{"resultType":"task"}`:                                     `unknown resultType "task"`,
-		`{"resultType":7}`:                                          `unknown resultType 7`,
+		`{"resultType":"task"}`:                                     `unknown resultType`,
+		`{"resultType":7}`:                                          `unknown resultType`,
 		`{"resultType":"input_required"}`:                           "does not say which",
 		`{"resultType":"input_required","requestState":null}`:       "does not say which",
 		`{"resultType":"input_required","inputRequests":[]}`:        "are no object of requests",

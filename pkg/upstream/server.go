@@ -85,6 +85,7 @@ const (
 func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
 	s := &Server{cfg: cfg, log: tel.log.With("upstream", spec.Name), state: Starting, since: time.Now(),
 		wake: make(chan struct{}, 1), change: make(chan []string, 1), settled: make(chan struct{})}
+	spec.mask = spec.masker()
 	s.dialer = dialer{spec: spec, tel: tel, conns: new(atomic.Int64), tools: new(toolParams)}
 	if spec.URL != "" {
 		s.client, s.aside = newHTTPClient(), newHTTPClient()
@@ -325,9 +326,11 @@ func (s *Server) downError() error {
 	if why == nil {
 		why = errors.New("no reason is known")
 	}
-	text := strings.TrimPrefix(why.Error(), fmt.Sprintf("server %q ", s.spec.Name))
-	text = strings.TrimPrefix(text, ErrDown.Error()+": ")
-	return serverError(s.spec.Name, fmt.Errorf("%w: %s (next attempt in %s)", ErrDown, text,
+	short := func(text string) string {
+		return strings.TrimPrefix(strings.TrimPrefix(text, fmt.Sprintf("server %q ", s.spec.Name)), ErrDown.Error()+": ")
+	}
+	held := &heldError{short(why.Error()), short(Discreet(why))}
+	return serverError(s.spec.Name, fmt.Errorf("%w: %w (next attempt in %s)", ErrDown, held,
 		max(0, time.Until(s.next)).Round(100*time.Millisecond)))
 }
 

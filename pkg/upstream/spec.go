@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -42,12 +43,18 @@ type Spec struct {
 	Isolation Isolation
 	Era       Era // AnyEra: found out
 
+	// Secrets are values that are not repeated if the server writes them to its
+	// stderr or into an error: those of its environment. Headers, and values in
+	// the query of URL, are kept secret without being named here.
+	Secrets []string
+
 	ConnectTimeout time.Duration // start, initialize and list; default 30s
 	CallTimeout    time.Duration // longest wait for one answer; default 15m
 	MaxMessage     int64         // bytes of one message; default 64 MiB
 
-	patience      time.Duration // with a child that reads nothing; default 10s
-	probePatience time.Duration // for a server to say which era it speaks; default 5s
+	patience      time.Duration     // with a child that reads nothing; default 10s
+	probePatience time.Duration     // for a server to say which era it speaks; default 5s
+	mask          *strings.Replacer // takes the secrets out of texts; nil: does nothing
 }
 
 func (s Spec) connectTimeout() time.Duration { return cmp.Or(s.ConnectTimeout, 30*time.Second) }

@@ -153,8 +153,8 @@ func isEventStream(response *http.Response) error {
 	}
 	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	if response.StatusCode != http.StatusOK || kind != typeEvents {
-		return fmt.Errorf("%w: HTTP status %s, content type %.40q where a stream of events is due; check whether it speaks Streamable HTTP",
-			ErrProtocol, status(response), kind)
+		return fmt.Errorf("%w: HTTP status %s, content type %s where a stream of events is due; check whether it speaks Streamable HTTP",
+			ErrProtocol, status(response), knownType(kind))
 	}
 	return nil
 }

@@ -246,7 +246,7 @@ func (w *stdioWire) logLoop() {
 			line = line[:n-1]
 		}
 		if len(line) > 0 {
-			w.log.Info("server stderr", "line", string(line))
+			w.log.Info("server stderr", "line", w.spec.masked(string(line)))
 		}
 		if err != nil {
 			return

@@ -61,7 +61,7 @@ func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req R
 	}
 	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient))
 	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(req.Method), semconv.JSONRPCRequestID(string(id)),
+		span.SetAttributes(semconv.McpMethodNameKey.String(MethodLabel(req.Method)), semconv.JSONRPCRequestID(string(id)),
 			attribute.String("mcphub.backend", c.spec.Name))
 		span.SetAttributes(targetAttributes(req)...)
 		span.SetAttributes(peerAttributes(c.spec)...)
@@ -88,11 +88,10 @@ func (o operation) end(response jsonrpc.Message, err error) {
 		text := kind
 		switch {
 		case err != nil:
-			text = err.Error()
+			text = Discreet(err)
 		case response.Error != nil:
-			e := refusal(response.Error)
-			text = e.Message
-			o.span.SetAttributes(semconv.RPCResponseStatusCode(strconv.Itoa(e.Code)))
+			text = DiscreetResponse(response)
+			o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
 		}
 		o.span.SetStatus(codes.Error, text)
 	}
@@ -115,7 +114,7 @@ func (t *telemetry) startUpkeep(ctx context.Context, name, server string) (conte
 func (t *telemetry) startNotify(ctx context.Context, c *Conn, method string) (context.Context, trace.Span) {
 	ctx, span := t.tracer.Start(ctx, MethodLabel(method), trace.WithSpanKind(trace.SpanKindClient))
 	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(method), attribute.String("mcphub.backend", c.spec.Name))
+		span.SetAttributes(semconv.McpMethodNameKey.String(MethodLabel(method)), attribute.String("mcphub.backend", c.spec.Name))
 		span.SetAttributes(peerAttributes(c.spec)...)
 	}
 	return ctx, span
@@ -132,7 +131,7 @@ func (t *telemetry) startAsk(ctx context.Context, c *Conn, of trace.SpanContext,
 	}
 	ctx, span := t.tracer.Start(ctx, MethodLabel(m.Method), trace.WithSpanKind(trace.SpanKindServer))
 	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(m.Method), semconv.JSONRPCRequestID(string(m.ID)),
+		span.SetAttributes(semconv.McpMethodNameKey.String(MethodLabel(m.Method)), semconv.JSONRPCRequestID(string(m.ID)),
 			attribute.String("mcphub.backend", c.spec.Name))
 	}
 	return ctx, span
@@ -164,7 +163,7 @@ func ExtractMeta(ctx context.Context, p propagation.TextMapPropagator, params js
 func endSpan(span trace.Span, kind string, err error) {
 	if kind != "" && span.IsRecording() {
 		span.SetAttributes(semconv.ErrorTypeKey.String(kind))
-		span.SetStatus(codes.Error, err.Error())
+		span.SetStatus(codes.Error, Discreet(err))
 	}
 	span.End()
 }
@@ -177,7 +176,7 @@ func targetAttributes(req Request) []attribute.KeyValue {
 		return []attribute.KeyValue{semconv.GenAIPromptName(req.Target)}
 	case "resources/read", "resources/subscribe", "resources/unsubscribe":
 		if uri, ok := jsonrpc.StringField(req.Params, "uri"); ok {
-			return []attribute.KeyValue{semconv.McpResourceURI(uri)}
+			return []attribute.KeyValue{semconv.McpResourceURI(DiscreetURI(uri))}
 		}
 	}
 	return nil

@@ -93,7 +93,7 @@ func TestOtherMethodsNameWhatTheyAreAbout(t *testing.T) {
 	c := e.connect(t, nil)
 	for _, req := range []Request{
 		{Method: "prompts/get", Target: "ask", Params: json.RawMessage(`{"name":"ask"}`)},
-		{Method: "resources/read", Params: json.RawMessage(`{"uri":"file:///a"}`)},
+		{Method: "resources/read", Params: json.RawMessage(`{"uri":"file://user:secret@host/a?k=secret#secret"}`)},
 		{Method: "vendor/secret-method", Params: json.RawMessage(`{}`)},
 	} {
 		if _, err := c.Call(t.Context(), req); err != nil {
@@ -102,8 +102,8 @@ func TestOtherMethodsNameWhatTheyAreAbout(t *testing.T) {
 	}
 	for name, want := range map[string]attribute.KeyValue{
 		"prompts/get ask": attribute.String("gen_ai.prompt.name", "ask"),
-		"resources/read":  attribute.String("mcp.resource.uri", "file:///a"),
-		Other:             attribute.String("mcp.method.name", "vendor/secret-method"),
+		"resources/read":  attribute.String("mcp.resource.uri", "file://host/a"),
+		Other:             attribute.String("mcp.method.name", Other),
 		"initialize":      attribute.String("network.transport", "pipe"),
 	} {
 		have := attributes(span(t, spans, name))
@@ -128,9 +128,9 @@ func TestFailuresAreErrorsOfTheSpanAndOfTheMetric(t *testing.T) {
 		tool, args                  string
 		kind, label, status, errors string
 	}{
-		{t.Context(), "rawError", `{"text":"{\"code\":-32603,\"message\":\"boom\"}"}`, "-32603", "-32603", "boom", "-32603"},
-		{t.Context(), "rawError", `{"text":"{\"code\":-32042,\"message\":\"mine\"}"}`, "-32042", "-32000", "mine", "-32042"},
-		{t.Context(), "rawError", `{"text":"{\"code\":123456,\"message\":\"odd\"}"}`, "123456", Other, "odd", "123456"},
+		{t.Context(), "rawError", `{"text":"{\"code\":-32603,\"message\":\"boom\"}"}`, "-32603", "-32603", "error -32603", "-32603"},
+		{t.Context(), "rawError", `{"text":"{\"code\":-32042,\"message\":\"mine\"}"}`, "-32042", "-32000", "error -32042", "-32042"},
+		{t.Context(), "rawError", `{"text":"{\"code\":123456,\"message\":\"odd\"}"}`, "123456", Other, "error 123456", "123456"},
 		{t.Context(), "fail", ``, "tool_error", "tool_error", "tool_error", ""},
 		{cancelled, "hold", ``, "cancelled", "cancelled", `server "child" was told that the request is cancelled: context canceled`, ""},
 	} {

@@ -1,0 +1,118 @@
+package upstream
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// Discreet returns what err says, for logs and spans: a JSON-RPC error in it,
+// whose words may be those of a client or a server, is its code alone.
+func Discreet(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	if held, ok := errors.AsType[*heldError](err); ok {
+		text = strings.ReplaceAll(text, held.text, held.discreet)
+	}
+	if e, ok := errors.AsType[*jsonrpc.Error](err); ok {
+		text = strings.ReplaceAll(text, e.Error(), errorCode(e))
+	}
+	return text
+}
+
+func errorCode(e *jsonrpc.Error) string { return fmt.Sprintf("error %d", e.Code) }
+
+// DiscreetResponse is Discreet for the error member of a response.
+func DiscreetResponse(response jsonrpc.Message) string {
+	return errorCode(jsonrpc.ParseError(response.Error))
+}
+
+// heldError is the text of an error of earlier, which is none of now.
+type heldError struct{ text, discreet string }
+
+func (e *heldError) Error() string { return e.text }
+
+// DiscreetURI is uri without what may be a secret: user and password, query,
+// fragment, and the content of a data URI.
+func DiscreetURI(uri string) string {
+	if i := strings.IndexAny(uri, "?#"); i >= 0 {
+		uri = uri[:i]
+	}
+	if len(uri) >= 5 && strings.EqualFold(uri[:5], "data:") {
+		return uri[:5]
+	}
+	scheme, rest, ok := strings.Cut(uri, "://")
+	if !ok {
+		return uri
+	}
+	authority, path, slash := strings.Cut(rest, "/")
+	authority = authority[strings.LastIndexByte(authority, '@')+1:]
+	if slash {
+		path = "/" + path
+	}
+	return scheme + "://" + authority + path
+}
+
+// minSecret is how long, in bytes, a configured value is that servers may not
+// repeat. Shorter ones, such as 1, true or info, would take common words away.
+const minSecret = 8
+
+// masker replaces the secrets of s in what a server writes. A header such as
+// "Bearer x" has its secret behind a space.
+func (s Spec) masker() *strings.Replacer {
+	secrets := slices.Clone(s.Secrets)
+	for _, value := range s.Headers {
+		secrets = append(append(secrets, value), strings.Fields(value)...)
+	}
+	if u, err := url.Parse(s.URL); err == nil {
+		for _, values := range u.Query() {
+			secrets = append(secrets, values...)
+		}
+	}
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // the first that fits wins
+	var pairs []string
+	for _, secret := range secrets {
+		if len(secret) >= minSecret {
+			pairs = append(pairs, secret, "***")
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// masked is text without the server's configured secrets.
+func (s Spec) masked(text string) string {
+	if s.mask == nil {
+		return text
+	}
+	return s.mask.Replace(text)
+}
+
+// The errors of an HTTP client whose own text repeats what a server sent, or
+// what the environment says.
+var (
+	errNoHTTP   = errors.New("its answer is no HTTP")
+	errBadProxy = errors.New("the proxy that the environment names is no URL; check HTTP_PROXY and HTTPS_PROXY")
+)
+
+// plain is err, or another where its text holds words of others.
+func plain(err error) error {
+	_, isNet := errors.AsType[*net.OpError](err)
+	switch text := err.Error(); {
+	case isNet, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return err
+	case strings.HasPrefix(text, "net/http: HTTP/1.x transport connection broken: malformed"):
+		return errNoHTTP
+	case strings.HasPrefix(text, "invalid proxy address"):
+		return errBadProxy
+	}
+	return err
+}
