@@ -51,6 +51,9 @@ func TestMain(m *testing.M) {
 	if about := os.Getenv(matrixVariable); about != "" {
 		os.Exit(serveMatrix(context.Background(), about))
 	}
+	if file := os.Getenv(canaryVariable); file != "" {
+		os.Exit(serveCanary(file))
+	}
 	dir, err := os.MkdirTemp("", "mcphub-e2e-")
 	if err != nil {
 		panic(err)
