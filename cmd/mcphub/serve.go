@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -61,7 +62,8 @@ func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer
 	if err != nil {
 		return usageError{err}
 	}
-	slog.SetDefault(tel.LoggerFor("mcp")) // mcp-go has no other logger; log.Print ends there as well
+	slog.SetDefault(tel.LoggerFor("mcp"))                 // mcp-go has no other logger
+	log.SetOutput(telemetry.StdLog{Logger: tel.LoggerFor("mcp")}) // after SetDefault, which has log.Print go there as it is
 	l, err := listen(ctx, cfg.Listen, cfg.Admin.Listen)
 	if err != nil { // before anything is written
 		return errors.Join(err, tel.Shutdown(ctx))

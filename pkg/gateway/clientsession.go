@@ -151,6 +151,7 @@ func (cs *clientSession) link(server *upstream.Server) (*upstream.Link, error) {
 			Sink:     cs,
 			Identity: upstream.Identity{ClientInfo: info, Capabilities: capabilities},
 			Resume:   upstream.Bound(s.Upstreams[name]),
+			Session:  cs.id,
 			OnBound:  cs.bound,
 			OnReady:  cs.ready,
 		})

@@ -13,7 +13,7 @@ import (
 type gate struct {
 	subsystem string // "" for what belongs to none
 	level     slog.Leveler
-	chosen    map[string]bool // sessions whose records all go through; see SESSION_DEBUG
+	chosen    prefixes // of sessions whose records all go through; see SESSION_DEBUG
 	sessionOf func(context.Context) string
 	limit     *limiter
 	records   []prometheus.Counter // by index in levels
@@ -47,7 +47,7 @@ func (g *gate) names(ctx context.Context, r slog.Record) bool {
 	if id == "" && g.sessionOf != nil {
 		id = g.sessionOf(ctx)
 	}
-	return g.chosen[id]
+	return g.chosen.has(id)
 }
 
 func (g *gate) WithAttrs(attrs []slog.Attr) slog.Handler {
@@ -59,7 +59,7 @@ func (g *gate) WithAttrs(attrs []slog.Attr) slog.Handler {
 	for _, a := range attrs {
 		switch a.Key {
 		case sessionKey:
-			g2.matched = g2.matched || g.chosen[a.Value.Resolve().String()]
+			g2.matched = g2.matched || g.chosen.has(a.Value.Resolve().String())
 		case upstreamKey:
 			g2.upstream = a.Value.Resolve().String()
 		}

@@ -17,7 +17,19 @@ const neverLevel = slog.Level(math.MaxInt)
 // records from level on, and all records of some sessions.
 type sessionDebug struct {
 	level slog.Level
-	ids   map[string]bool
+	ids   prefixes
+}
+
+// prefixes are the beginnings of the ids of some sessions.
+type prefixes []string
+
+func (p prefixes) has(id string) bool {
+	for _, prefix := range p {
+		if strings.HasPrefix(id, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 func parseSessionDebug(s string) (sessionDebug, error) {
@@ -34,14 +46,14 @@ func parseSessionDebug(s string) (sessionDebug, error) {
 	if !ok {
 		return sessionDebug{}, errSessionDebug
 	}
-	ids := make(map[string]bool)
+	var ids prefixes
 	for id := range strings.SplitSeq(list, ",") {
 		// Who pastes a Mcp-Session-Id header brings the verifier along, after a dot.
 		id, _, _ = strings.Cut(strings.TrimSpace(id), ".")
 		if id == "" {
 			return sessionDebug{}, errSessionDebug
 		}
-		ids[id] = true
+		ids = append(ids, id)
 	}
 	return sessionDebug{level: neverLevel, ids: ids}, nil
 }

@@ -57,14 +57,15 @@ func TestSessionDebugCanBeForSomeSessions(t *testing.T) {
 		log  func(*slog.Logger)
 		want []string
 	}{
-		"in the record":        {func(l *slog.Logger) { logAll(l, "n", 1, "session", "abc") }, all},
-		"second of the list":   {func(l *slog.Logger) { logAll(l, "session", "xyz") }, all},
-		"in the logger":        {func(l *slog.Logger) { logAll(l.With("session", "abc")) }, all},
-		"in the logger, below": {func(l *slog.Logger) { logAll(l.With("session", "abc").WithGroup("g").With("k", 1)) }, all},
-		"another session":      {func(l *slog.Logger) { logAll(l, "session", "abcd") }, normal},
-		"another attribute":    {func(l *slog.Logger) { logAll(l, "id", "abc") }, normal},
-		"another's logger":     {func(l *slog.Logger) { l.With("session", "abc"); logAll(l.With("session", "b")) }, normal},
-		"no attribute":         {func(l *slog.Logger) { logAll(l) }, normal},
+		"in the record":            {func(l *slog.Logger) { logAll(l, "n", 1, "session", "abc") }, all},
+		"second of the list":       {func(l *slog.Logger) { logAll(l, "session", "xyz") }, all},
+		"in the logger":            {func(l *slog.Logger) { logAll(l.With("session", "abc")) }, all},
+		"in the logger, below":     {func(l *slog.Logger) { logAll(l.With("session", "abc").WithGroup("g").With("k", 1)) }, all},
+		"another session":          {func(l *slog.Logger) { logAll(l, "session", "ab") }, normal},
+		"a session that begins so": {func(l *slog.Logger) { logAll(l, "session", "abcd") }, all},
+		"another attribute":        {func(l *slog.Logger) { logAll(l, "id", "abc") }, normal},
+		"another's logger":         {func(l *slog.Logger) { l.With("session", "abc"); logAll(l.With("session", "b")) }, normal},
+		"no attribute":             {func(l *slog.Logger) { logAll(l) }, normal},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tel, stderr := start(t, Config{SessionDebug: "id:abc,xyz.thesecretverifier"})

@@ -5,9 +5,9 @@
 // Nobody but the program's main imports it: everything else is handed a
 // [slog.Logger], a [prometheus.Registerer] and a [trace.TracerProvider].
 //
-// The one global that Start sets is the OpenTelemetry error handler: there is no
-// other way to see the errors of the SDK, and the default handler prints them
-// past the log. The Telemetry started last gets them, except failed exports,
+// The globals that Start sets are the error handler and the logger of
+// OpenTelemetry: there is no other way to see what the SDK says, and the default
+// ones print past the log. The Telemetry started last gets them, except failed exports,
 // which go to the Telemetry they belong to.
 package telemetry
 
@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
@@ -104,8 +105,9 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	// would be the next to go wrong.
 	errs := newReporter(slog.New(t.gate(out, "telemetry", cfg, nil)), t.metrics.exportErrors)
 	otel.SetErrorHandler(errs)
+	otel.SetLogger(newLibraryLogger(t.gate(out, "telemetry", cfg, nil)))
 	if !strings.EqualFold(env.get("OTEL_SDK_DISABLED"), "true") { // the SDK itself does not look
-		if err := t.startExports(ctx, cfg.Version, env, stderr, errs); err != nil {
+		if err := t.startExports(ctx, cfg, env, newSampler(env, debug.ids, cfg.SessionOf), stderr, errs); err != nil {
 			return nil, errors.Join(err, t.Shutdown(ctx))
 		}
 	}
@@ -122,7 +124,7 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 func (t *Telemetry) makeLoggers(out slog.Handler, cfg Config, debug sessionDebug) {
 	t.loggers = map[string]*slog.Logger{"": slog.New(t.gate(out, "", cfg, nil))}
 	for _, name := range subsystems {
-		var chosen map[string]bool
+		var chosen prefixes
 		if name == "session" {
 			chosen = debug.ids
 		}
@@ -134,7 +136,7 @@ func (t *Telemetry) makeLoggers(out slog.Handler, cfg Config, debug sessionDebug
 }
 
 // gate returns what stands before out for one subsystem, "" for none.
-func (t *Telemetry) gate(out slog.Handler, subsystem string, cfg Config, chosen map[string]bool) *gate {
+func (t *Telemetry) gate(out slog.Handler, subsystem string, cfg Config, chosen prefixes) *gate {
 	if subsystem != "" {
 		out = out.WithAttrs([]slog.Attr{slog.String(subsystemKey, subsystem)})
 	}
@@ -146,14 +148,14 @@ func (t *Telemetry) gate(out slog.Handler, subsystem string, cfg Config, chosen 
 
 // startExports builds the pipelines that the environment asks for: without one
 // there is no SDK, no goroutine and no cost.
-func (t *Telemetry) startExports(ctx context.Context, version string, env environ, stderr io.Writer, errs *reporter) error {
+func (t *Telemetry) startExports(ctx context.Context, cfg Config, env environ, sampler sdktrace.Sampler, stderr io.Writer, errs *reporter) error {
 	traces, metrics, logs := tracesWanted(env), metricsWanted(env), logsWanted(env)
 	if !traces && !metrics && !logs {
 		return nil
 	}
 	life, abandon := context.WithCancel(context.Background()) // not ctx: exports outlive Start
 	t.abandon = abandon
-	res := newResource(ctx, version, errs)
+	res := newResource(ctx, cfg.Version, errs)
 	if traces {
 		exporter, err := newSpanExporter(ctx, env, stderr)
 		if err != nil {
@@ -163,7 +165,7 @@ func (t *Telemetry) startExports(ctx context.Context, version string, env enviro
 		if err != nil {
 			return errors.Join(err, exporter.Shutdown(ctx))
 		}
-		provider := newTracerProvider(exporter, guard{signalTraces, life, errs}, q, res)
+		provider := newTracerProvider(exporter, guard{signalTraces, life, errs}, q, res, sampler)
 		t.tracer, t.tracing = provider, true
 		t.stops = append(t.stops, provider.Shutdown)
 	}

@@ -39,11 +39,11 @@ func newSpanExporter(ctx context.Context, env environ, stderr io.Writer) (sdktra
 	return exporter, nil
 }
 
-// newTracerProvider leaves the sampler to the SDK: OTEL_TRACES_SAMPLER, or the
-// parent's decision and, without a parent, every trace.
-func newTracerProvider(exporter sdktrace.SpanExporter, g guard, q *queue, res *resource.Resource) *sdktrace.TracerProvider {
+// newTracerProvider leaves the sampler to the SDK, unless there is one:
+// OTEL_TRACES_SAMPLER, or the parent's decision and, without a parent, every trace.
+func newTracerProvider(exporter sdktrace.SpanExporter, g guard, q *queue, res *resource.Resource, sampler sdktrace.Sampler) *sdktrace.TracerProvider {
 	batch := sdktrace.NewBatchSpanProcessor(spanExporter{exporter, g, q}, sdktrace.WithMaxQueueSize(int(q.size)))
-	return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spanProcessor{batch, q}), sdktrace.WithResource(res))
+	return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spanProcessor{batch, q}), sdktrace.WithResource(res), sdktrace.WithSampler(sampler))
 }
 
 // newPropagator carries W3C trace context and baggage, or what OTEL_PROPAGATORS

@@ -132,7 +132,7 @@ func (w *httpWire) delete() {
 	defer cancel()
 	response, err := w.do(ctx, w.aside, http.MethodDelete, nil, "", nil)
 	if err != nil {
-		w.log.Debug("the server's session could not be ended", "err", err)
+		w.log.DebugContext(ctx, "the server's session could not be ended", "err", err)
 		return
 	}
 	discard(response)

@@ -20,7 +20,7 @@ import (
 // basic/transports, resumability.
 func (w *httpWire) stream(ctx context.Context, c *call, response *http.Response) (jsonrpc.Message, error) {
 	cursor := cursor{retry: time.Second}
-	m, err := w.events(response, &cursor, c)
+	m, err := w.events(ctx, response, &cursor, c)
 	for attempt := 0; err != nil; attempt++ {
 		if ctx.Err() != nil {
 			return m, context.Cause(ctx)
@@ -39,19 +39,19 @@ func (w *httpWire) stream(ctx context.Context, c *call, response *http.Response)
 			}
 			continue
 		}
-		if m, err = w.resumed(again, &cursor, c); cursor.last != before {
+		if m, err = w.resumed(ctx, again, &cursor, c); cursor.last != before {
 			attempt = 0
 		}
 	}
 	return m, nil
 }
 
-func (w *httpWire) resumed(response *http.Response, cursor *cursor, c *call) (jsonrpc.Message, error) {
+func (w *httpWire) resumed(ctx context.Context, response *http.Response, cursor *cursor, c *call) (jsonrpc.Message, error) {
 	defer func() { _ = response.Body.Close() }()
 	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode != http.StatusOK || kind != typeEvents {
 		return jsonrpc.Message{}, fmt.Errorf("HTTP status %s", status(response))
 	}
-	return w.events(response, cursor, c)
+	return w.events(ctx, response, cursor, c)
 }
 
 // cursor is the position in a stream.
@@ -61,8 +61,8 @@ type cursor struct {
 }
 
 // events reads a stream until the response to c comes or the stream ends,
-// which is an error. Without c it only ends.
-func (w *httpWire) events(response *http.Response, cursor *cursor, c *call) (jsonrpc.Message, error) {
+// which is an error. Without c it only ends. ctx is for the log.
+func (w *httpWire) events(ctx context.Context, response *http.Response, cursor *cursor, c *call) (jsonrpc.Message, error) {
 	events := newEventReader(response.Body, w.spec.maxMessage())
 	for {
 		ev, err := events.next()
@@ -81,7 +81,7 @@ func (w *httpWire) events(response *http.Response, cursor *cursor, c *call) (jso
 		m, err := jsonrpc.Parse(ev.data)
 		switch {
 		case err != nil:
-			w.log.Warn("the server sent an event that is no message", "bytes", len(ev.data), "err", err)
+			w.log.WarnContext(ctx, "the server sent an event that is no message", "bytes", len(ev.data), "err", err)
 		case m.Kind() != jsonrpc.Response:
 			w.conn.receive(c, m)
 		case c != nil && m.ID == c.id:
@@ -130,9 +130,9 @@ func (w *httpWire) listen(ctx context.Context) {
 				continue
 			}
 			wait = 0
-			_, err = w.events(response, &cursor, nil)
+			_, err = w.events(ctx, response, &cursor, nil)
 			_ = response.Body.Close()
-			w.log.Debug("the server's stream ended", "err", err)
+			w.log.DebugContext(ctx, "the server's stream ended", "err", err)
 		}
 	})
 	timer := time.NewTimer(listenPatience)

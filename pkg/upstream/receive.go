@@ -168,7 +168,7 @@ func (c *Conn) ask(sink Sink, of trace.SpanContext, m jsonrpc.Message) {
 		endSpan(span, askError(err), err)
 		defer forget()
 		if !errors.Is(context.Cause(ctx), errWithdrawn) { // which wants no response
-			c.respond(m.ID, result, err)
+			c.respond(ctx, m.ID, result, err)
 		}
 	})
 	if !started {
@@ -206,13 +206,14 @@ func (c *Conn) withdrawn(m jsonrpc.Message) {
 // answer sends a response without making the caller wait, who may be the one
 // that reads from the server.
 func (c *Conn) answer(id jsonrpc.ID, result json.RawMessage, err error) {
-	if !c.start(&c.answers, maxAnswers, func(context.Context) { c.respond(id, result, err) }) {
+	if !c.start(&c.answers, maxAnswers, func(ctx context.Context) { c.respond(ctx, id, result, err) }) {
 		c.tel.unmatched("overload")
 	}
 }
 
-// respond sends the response to a request of the server.
-func (c *Conn) respond(id jsonrpc.ID, result json.RawMessage, err error) {
+// respond sends the response to a request of the server. about, which may have
+// ended, says for the log what the request belongs to.
+func (c *Conn) respond(about context.Context, id jsonrpc.ID, result json.RawMessage, err error) {
 	m := jsonrpc.NewResult(id, result)
 	if err != nil {
 		m = jsonrpc.NewError(id, jsonrpc.AsError(err))
@@ -221,7 +222,7 @@ func (c *Conn) respond(id jsonrpc.ID, result json.RawMessage, err error) {
 	defer cancel()
 	c.tel.messages.Add(Out, m)
 	if err := c.wire.send(ctx, m.Encode(), nil); err != nil && c.quit.Err() == nil {
-		c.log.Warn("an answer did not reach the server", "err", Discreet(err))
+		c.log.WarnContext(about, "an answer did not reach the server", "err", Discreet(err))
 	}
 }
 
