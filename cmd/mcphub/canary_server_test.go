@@ -291,12 +291,14 @@ func faulty(seen, said io.Writer) http.Handler {
 	mux.HandleFunc("/status", raw("HTTP/1.1 "+canary("bad-status")+"\r\n\r\n"))
 	mux.HandleFunc("/header", raw("HTTP/1.1 200 OK\r\n"+canary("bad-header")+"\r\n\r\n"))
 	mux.HandleFunc("/garbled", raw(canary("bad-http")+"\r\n\r\n"))
-	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) {
+	answer := `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no"}}`
+	mux.HandleFunc("/chatty", raw(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s%s\r\n\r\n", len(answer), answer, canary("unsolicited"))))
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Location", "http://host/?k="+canary("location"))
 		fmt.Fprintln(said, w.Header())
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	})
-	mux.HandleFunc("/prose", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/prose", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/"+canary("content-type"))
 		w.WriteHeader(http.StatusBadGateway)
 		_, _ = io.WriteString(w, canary("error-page"))

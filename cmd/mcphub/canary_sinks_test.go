@@ -101,8 +101,25 @@ func (s sinks) files(t *testing.T, dir string) {
 	}
 }
 
+// wrongConfig is a file with secrets where none may be.
+func wrongConfig(t *testing.T, said io.Writer) (file string) {
+	t.Helper()
+	secret := canary("wrong-config")
+	text := "mcpServers:\n" +
+		"  a: {url: \"http://user:" + secret + "@host/mcp?k=" + secret + "\", headers: {X: \"" + secret + "\\n\"}}\n" +
+		"  b: {command: x, env: {TOKEN: \"" + secret + "${MISSING}\", K: \"" + secret + "\\r\"}, isolation: " + secret + "}\n" +
+		"  c: {url: \"ftp://" + secret + "\", connectTimeout: " + secret + "}\n" +
+		"  d: {url: \"http://host:" + secret + "/%zz\"}\n"
+	fmt.Fprintln(said, text)
+	file = filepath.Join(t.TempDir(), "wrong.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // admin adds everything that the admin listener and the commands show.
-func (s sinks) admin(t *testing.T, hub *hubProcess, config string, sessions []string) {
+func (s sinks) admin(t *testing.T, hub *hubProcess, sessions []string) {
 	t.Helper()
 	base := "http://" + hub.side
 	s.read(t, "metrics", base+"/metrics", "text/plain")
@@ -131,5 +148,4 @@ func (s sinks) admin(t *testing.T, hub *hubProcess, config string, sessions []st
 	s.run(t, "sessions", "list", "--admin", hub.side)
 	s.run(t, "sessions", "list", "--json", "--admin", hub.side)
 	s.run(t, "log-level", "--admin", hub.side)
-	s.run(t, "config", "check", "--config", config)
 }

@@ -15,37 +15,41 @@ import (
 	"time"
 )
 
-// shown are the secrets that are no secrets: what has to be there, in which
-// sinks, and why. Every one of them is looked for: that the search finds it
-// where it is shows that it would find the others.
-var shown = []struct { //nolint:gochecknoglobals // a table
+// showing is a secret that is none: where it has to be, and why.
+type showing struct {
 	path  string
 	sinks []string
 	why   string
-}{
-	{"client-name", []string{"log", "OTLP logs", "api", "page", "commands", "files", "events"}, "who the client is"},
-	{"client-version", []string{"log", "OTLP logs", "api", "page", "commands", "files"}, "who the client is"},
-	{"modern-client-name", []string{"log", "OTLP logs", "api", "page", "commands", "events"}, "who the client is; a derived session is not stored"},
-	{"user-agent", []string{"api", "commands", "files"}, "who the client is"},
-	{"capabilities", []string{"api", "commands", "files"}, "what the client can do; needed after a restart"},
-	{"roots", []string{"api", "commands", "files"}, "the first root is where the client works, as the session list says"},
-	{"cwd", []string{"api", "commands"}, "where a modern client works; it has no roots that are asked for"},
-	{"project", []string{"api", "commands"}, "where a modern client works"},
-	{"listed-userinfo", []string{"files"}, "the URI of a subscription; needed after a restart"},
-	{"listed-query", []string{"files"}, "the URI of a subscription"},
-	{"listed-fragment", []string{"files"}, "the URI of a subscription"},
-	{"upstream-session", []string{"files"}, "the session of a server; needed after a restart to go on with it"},
-	{"server-info", []string{"api"}, "what the server is called"},
-	{"initialize-error", []string{"log", "OTLP logs", "api", "page"}, "why a server does not let the hub in; nothing of a client is in there"},
-	{"sse-foreign-host", []string{"log", "OTLP logs", "OTLP traces", "api", "page"}, "the host that a server sends the hub to, and the hub does not go"},
-	{"twice", []string{"log", "OTLP logs"}, "the name of a member of a tool, for who has to mend the server"},
-	{"args-of-sh", []string{"log", "OTLP logs"}, "a server printed its argument, which is no place for secrets"},
-	{"request-id", []string{"OTLP traces"}, "jsonrpc.request.id, which the semantic conventions ask for"},
-	{"modern-request-id", []string{"OTLP traces"}, "jsonrpc.request.id"},
-	{"cancelled-id", []string{"OTLP traces"}, "jsonrpc.request.id"},
-	{"tracestate-header", []string{"OTLP traces"}, "part of a span's context, meant for tracing systems"},
-	{"tracestate-meta", []string{"OTLP traces"}, "part of a span's context"},
-	{"tracestate-modern", []string{"OTLP traces"}, "part of a span's context"},
+}
+
+// shown are looked for, too: that the search finds each where it is shows that it
+// would find the others.
+func shown() []showing {
+	return []showing{
+		{"client-name", []string{"log", "OTLP logs", "api", "page", "commands", "files", "events"}, "who the client is"},
+		{"client-version", []string{"log", "OTLP logs", "api", "page", "commands", "files"}, "who the client is"},
+		{"modern-client-name", []string{"log", "OTLP logs", "api", "page", "commands", "events"}, "who the client is; a derived session is not stored"},
+		{"user-agent", []string{"api", "commands", "files"}, "who the client is"},
+		{"capabilities", []string{"api", "commands", "files"}, "what the client can do; needed after a restart"},
+		{"roots", []string{"api", "commands", "files"}, "the first root is where the client works, as the session list says"},
+		{"cwd", []string{"api", "commands"}, "where a modern client works; it has no roots that are asked for"},
+		{"project", []string{"api", "commands"}, "where a modern client works"},
+		{"listed-userinfo", []string{"files"}, "the URI of a subscription; needed after a restart"},
+		{"listed-query", []string{"files"}, "the URI of a subscription"},
+		{"listed-fragment", []string{"files"}, "the URI of a subscription"},
+		{"upstream-session", []string{"files"}, "the session of a server; needed after a restart to go on with it"},
+		{"server-info", []string{"api"}, "what the server is called"},
+		{"initialize-error", []string{"log", "OTLP logs", "api", "page"}, "why a server does not let the hub in; nothing of a client is in there"},
+		{"sse-foreign-host", []string{"log", "OTLP logs", "OTLP traces", "api", "page"}, "the host that a server sends the hub to, and the hub does not go"},
+		{"twice", []string{"log", "OTLP logs"}, "the name of a member of a tool, for who has to mend the server"},
+		{"args-of-sh", []string{"log", "OTLP logs"}, "a server printed its argument, which is no place for secrets"},
+		{"request-id", []string{"OTLP traces"}, "jsonrpc.request.id, which the semantic conventions ask for"},
+		{"modern-request-id", []string{"OTLP traces"}, "jsonrpc.request.id"},
+		{"cancelled-id", []string{"OTLP traces"}, "jsonrpc.request.id"},
+		{"tracestate-header", []string{"OTLP traces"}, "part of a span's context, meant for tracing systems"},
+		{"tracestate-meta", []string{"OTLP traces"}, "part of a span's context"},
+		{"tracestate-modern", []string{"OTLP traces"}, "part of a span's context"},
+	}
 }
 
 // What has to reach the other end, through the hub.
@@ -78,7 +82,7 @@ func startLeaky(t *testing.T, c *collector, seen, said *lockedBuffer, file strin
 		fmt.Sprintf("  child: {command: %q, args: [--token, %q], env: {TOKEN: \"${CHILD_TOKEN}\", %s: %q}}\n", os.Args[0], canary("args"), canaryVariable, file)
 	for name, address := range map[string]string{
 		"legacy": url(newLeaky(false, seen, said)), "modern": url(newLeaky(true, seen, said)), "dead": "http://" + freeAddress(t),
-		"refuses": broken + "/refuses", "status": broken + "/status", "header": broken + "/header", "garbled": broken + "/garbled", "moved": broken + "/moved", "prose": broken + "/prose",
+		"refuses": broken + "/refuses", "status": broken + "/status", "header": broken + "/header", "garbled": broken + "/garbled", "moved": broken + "/moved", "prose": broken + "/prose", "chatty": broken + "/chatty",
 		"sse-foreign": broken + "/sse-foreign", "sse-broken": broken + "/sse-broken",
 	} {
 		kind := map[bool]string{true: ", type: sse"}[strings.HasPrefix(name, "sse-")]
@@ -125,10 +129,15 @@ func TestNoSecretOfClientsAndServersIsFoundInTelemetryTheAPIOrFiles(t *testing.T
 		files.files(t, hub.dataDir)
 		return strings.Contains(files["files"], canary("listed-userinfo"))
 	})
-	s.admin(t, hub, config, []string{public(stays.token), public(ends.token)})
+	s.run(t, "config", "check", "--config", config)
+	s.run(t, "config", "check", "--config", wrongConfig(t, said))
+	s.admin(t, hub, []string{public(stays.token), public(ends.token)})
 	cancel()
 	if status := hub.terminate(30 * time.Second); status != 0 {
 		t.Errorf("exit status %d", status)
+	}
+	if !strings.Contains(hub.log.String(), "Unsolicited response") {
+		t.Error("no server has said what nobody had asked for")
 	}
 	s["log"], s["events"] = hub.log.String(), events.String()
 	s["OTLP traces"], s["OTLP logs"], s["OTLP metrics"] = c.traces.String(), c.logs.String(), c.metrics.String()
@@ -154,7 +163,7 @@ func TestNoSecretOfClientsAndServersIsFoundInTelemetryTheAPIOrFiles(t *testing.T
 		{"clients", got.String(), forClients},
 	} {
 		found := canaries(way.text)
-		for _, path := range strings.Fields(way.paths) {
+		for path := range strings.FieldsSeq(way.paths) {
 			if !found[path] {
 				t.Errorf("%s did not reach %s", path, way.to)
 			}
@@ -168,7 +177,7 @@ func controls() map[string]string {
 	return map[string]string{
 		"log": `"msg":"session created"`, "events": "initialised", "OTLP traces": "tools/call legacy__everything", "OTLP logs": "session created",
 		"OTLP metrics": "mcp_server_operation_duration_seconds", "metrics": `gen_ai_tool_name="legacy__everything"`, "openmetrics": `# {span_id="`, "protobuf metrics": call,
-		"page": "legacy", "api": `"name": "legacy"`, "health": "upstreamsNotUp", "pprof": "goroutine profile: total", "commands": ": ok, 14 servers", "files": "tokenHash",
+		"page": "legacy", "api": `"name": "legacy"`, "health": "upstreamsNotUp", "pprof": "goroutine profile: total", "commands": ": ok, 15 servers", "files": "tokenHash",
 	}
 }
 
@@ -185,7 +194,7 @@ func (s sinks) hold(t *testing.T) {
 		if controls()[name] == "" {
 			t.Errorf("%s: has no control", name)
 		}
-		for _, row := range shown {
+		for _, row := range shown() {
 			if slices.Contains(row.sinks, name) != found[row.path] {
 				t.Errorf("%s: %s is there: %t; the table says otherwise", name, row.path, found[row.path])
 			}

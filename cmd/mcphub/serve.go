@@ -62,7 +62,7 @@ func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer
 	if err != nil {
 		return usageError{err}
 	}
-	slog.SetDefault(tel.LoggerFor("mcp"))                 // mcp-go has no other logger
+	slog.SetDefault(tel.LoggerFor("mcp"))                         // mcp-go has no other logger
 	log.SetOutput(telemetry.StdLog{Logger: tel.LoggerFor("mcp")}) // after SetDefault, which has log.Print go there as it is
 	l, err := listen(ctx, cfg.Listen, cfg.Admin.Listen)
 	if err != nil { // before anything is written

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -26,6 +28,7 @@ import (
 
 // telemetry is what the gateway reports to.
 type telemetry struct {
+	log        *slog.Logger
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
 	parent     TraceParent
@@ -51,6 +54,7 @@ func newTelemetry(cfg Config) *telemetry {
 	}
 	f := promauto.With(cfg.Registerer)
 	t := &telemetry{
+		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
 		tracer: tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway"), propagator: cfg.Propagator,
 		parent: cfg.TraceParent, baggage: cfg.Baggage,
 		duration: upstream.NewOperationHistogram(cfg.Registerer, "mcp_server_operation_duration_seconds",
@@ -115,6 +119,7 @@ type operation struct {
 	span                  trace.Span
 	start                 time.Time
 	method, tool, version string
+	id                    string // of the session; "": none
 	request               bool
 	spent                 atomic.Int64 // ns, that the request waited for others than the hub
 }
@@ -153,8 +158,8 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	ctx, op.span = t.tracer.Start(ctx, name, options...) //nolint:spancheck // ended by operation.end
 	if op.span.IsRecording() {
 		op.span.SetAttributes(serveAttributes(r, version, target, m)...)
-		op.session(sessionID)
 	}
+	op.session(sessionID)
 	return ctx, op
 }
 
@@ -191,9 +196,24 @@ func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message)
 	return attrs
 }
 
+// levelTrace is below DEBUG: a record for each message.
+const levelTrace = slog.LevelDebug - 4
+
+// logged says at TRACE that the message has been dealt with.
+func (o *operation) logged(ctx context.Context, kind string, fault upstream.Fault, took time.Duration) {
+	if !o.tel.log.Enabled(ctx, levelTrace) {
+		return
+	}
+	if session.IDFrom(ctx) == "" && o.id != "" { // initialize has made it
+		ctx = session.WithID(ctx, o.id)
+	}
+	o.tel.log.Log(ctx, levelTrace, "message of the client", "method", o.method, "tool", o.tool, "request", o.request,
+		"fault", string(fault), "error_type", kind, "took", took.String())
+}
+
 // session notes the public id of the session the message belongs to.
 func (o *operation) session(id string) {
-	if id != "" {
+	if o.id = id; id != "" && o.span.IsRecording() {
 		o.span.SetAttributes(semconv.McpSessionID(id))
 	}
 }
@@ -238,6 +258,7 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	}
 	o.span.End()
 	took := time.Since(o.start)
+	o.logged(ctx, kind, fault, took)
 	upstream.Observe(ctx, o.tel.duration.WithLabelValues(o.method, o.tool, upstream.BoundErrorType(kind), "tcp", o.version), took)
 	if !o.request {
 		return

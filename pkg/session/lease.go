@@ -3,9 +3,13 @@ package session
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 )
+
+// levelTrace is below DEBUG: a record for each message.
+const levelTrace = slog.LevelDebug - 4
 
 // Lease holds a session while a request or a stream is served: a leased
 // session does not expire. Its start and its end are activity.
@@ -58,8 +62,21 @@ func (m *Manager) Acquire(ctx context.Context, token, principal string) (*Lease,
 	e.inUse++
 	e.uses++
 	m.touch(e, now)
+	inUse := e.inUse
+	ends, _ := m.deadline(e)
 	m.mu.Unlock()
+	if m.log.Enabled(ctx, levelTrace) {
+		m.log.Log(ctx, levelTrace, "session in use", "session", id, "in_flight", inUse, "expires", expiry(ends))
+	}
 	return &Lease{m: m, e: e}, nil
+}
+
+// expiry writes a deadline for the log.
+func expiry(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339)
 }
 
 // Session returns the session as it is now.

@@ -76,6 +76,9 @@ func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req R
 	return ctx, operation{tel: t, ctx: ctx, span: span, start: time.Now(), conn: c, request: req}
 }
 
+// levelTrace is below DEBUG: a record for each call.
+const levelTrace = slog.LevelDebug - 4
+
 func (o operation) end(response jsonrpc.Message, err error) {
 	o.tel.inFlight.Dec()
 	kind, fault := ErrorType(response, err), FaultOf(response, err)
@@ -96,6 +99,10 @@ func (o operation) end(response jsonrpc.Message, err error) {
 		o.span.SetStatus(codes.Error, text)
 	}
 	o.span.End()
+	if log := o.conn.log; log.Enabled(o.ctx, levelTrace) {
+		log.Log(o.ctx, levelTrace, "call of the server", "method", MethodLabel(o.request.Method), "target", o.request.Target, "attempt", o.request.attempt,
+			"fault", string(fault), "error_type", kind, "took", time.Since(o.start).String())
+	}
 	tool := ""
 	if o.request.Method == "tools/call" {
 		tool = o.request.Target
