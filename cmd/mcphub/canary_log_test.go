@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // aboutNoCall are the records at trace level that a call has nothing to do with,
@@ -60,6 +61,37 @@ func TestEachRecordOfACallNamesItsSessionAndTrace(t *testing.T) {
 		t.Log(server, count)
 		if count[trace] == 0 || count["the server sent an event that is no message"] == 0 {
 			t.Errorf("%s: the records are %v", server, count)
+		}
+	}
+}
+
+func TestSessionsChosenForDebuggingAreTracedAndTheOthersNot(t *testing.T) {
+	dir := t.TempDir()
+	hub := startHub(t, demoConfig, dir)
+	chosen, other := connect(t, hub.url()), connect(t, hub.url())
+	hub.terminate(20 * time.Second)
+
+	c := startCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.url)
+	t.Setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+	t.Setenv("SESSION_DEBUG", "id:"+public(chosen.token)[:12])
+	hub = startHub(t, demoConfig, dir)
+	for _, client := range []*rawClient{chosen, other} {
+		client.url = hub.url()
+		client.request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`)
+	}
+	hub.terminate(20 * time.Second)
+	spans := c.traces.String()
+	if !strings.Contains(spans, public(chosen.token)) || !strings.Contains(spans, "tools/call echo") {
+		t.Error("the chosen session is not traced")
+	}
+	if strings.Contains(spans, public(other.token)) {
+		t.Error("the other session is traced")
+	}
+	for token, want := range map[string]bool{chosen.token: true, other.token: false} {
+		found := slices.ContainsFunc(hub.logged("session in use"), func(r map[string]any) bool { return r["session"] == public(token) })
+		if found != want {
+			t.Errorf("%s: logged at TRACE: %t", public(token), found)
 		}
 	}
 }
