@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
 	"github.com/mcphub-go/mcphub/pkg/catalog"
@@ -37,6 +40,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		return nil, err
 	}
 	h := &hub{cfg: cfg, tel: tel}
+	registerLoad(tel.Registry(), time.Now())
 	if h.store, err = persist.OpenDir(filepath.Join(cfg.DataDir, "sessions"), persist.DirConfig{Logger: tel.LoggerFor("persist")}); err != nil {
 		return nil, err
 	}
@@ -61,6 +65,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		TracerProvider: tel.TracerProvider(),
 		Propagator:     propagator,
 		Registerer:     tel.Registry(),
+		ToolLabels:     toolLabels(cfg.Metrics),
 	})
 	h.sessions = session.New(h.store, session.Config{
 		IdleTimeout:     cfg.Sessions.IdleTimeout,
@@ -98,8 +103,22 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		TracerProvider:  tel.TracerProvider(),
 		Propagator:      propagator,
 		Registerer:      tel.Registry(),
+		ToolLabels:      toolLabels(cfg.Metrics),
 	})
 	return h, nil
+}
+
+// registerLoad says that the configuration was read at that time. A hub that cannot
+// read it does not start, and a running one does not read it again, so it never
+// failed; the names are those that Prometheus and others use for theirs.
+func registerLoad(r prometheus.Registerer, at time.Time) {
+	successful := prometheus.NewGauge(prometheus.GaugeOpts{Name: "mcphub_config_last_reload_successful",
+		Help: "Whether the configuration could be read; 1, since it is read at the start only."})
+	successful.Set(1)
+	last := prometheus.NewGauge(prometheus.GaugeOpts{Name: "mcphub_config_last_reload_success_timestamp_seconds",
+		Help: "When the configuration was read, Unix time."})
+	last.Set(float64(at.UnixMilli()) / 1000)
+	r.MustRegister(successful, last)
 }
 
 // endpoint is the handler of the MCP listener.
@@ -174,6 +193,14 @@ func bridgesOf(cfg config.Config) map[string]gateway.BridgePolicy {
 		policies[s.Name] = gateway.BridgePolicy(s.Bridge)
 	}
 	return policies
+}
+
+// toolLabels is how many tools get label sets of their own; below 0: none.
+func toolLabels(m config.Metrics) int {
+	if m.ToolLabel == "off" {
+		return -1
+	}
+	return m.MaxToolLabels
 }
 
 // eraOf translates the configured era.

@@ -81,9 +81,10 @@ func newRegistry(version string) *prometheus.Registry {
 		Name: "mcphub_build_info",
 		Help: "What is running; the value is 1.",
 		ConstLabels: prometheus.Labels{
-			"version":   cmp.Or(version, "unknown"),
-			"revision":  revision(),
-			"goversion": runtime.Version(),
+			"version":         cmp.Or(version, "unknown"),
+			"revision":        revision(),
+			"goversion":       runtime.Version(),
+			"mcp_sdk_version": sdkVersion(),
 		},
 	})
 	build.Set(1)
@@ -112,6 +113,22 @@ func revision() string {
 		}
 	}
 	return rev + dirty
+}
+
+// sdkVersion returns the version of mcp-go that the program was built with,
+// "unknown" if the build does not say.
+func sdkVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, dep := range info.Deps {
+			if dep.Path == "github.com/mark3labs/mcp-go" {
+				if dep.Replace != nil {
+					return cmp.Or(dep.Replace.Version, "replaced")
+				}
+				return dep.Version
+			}
+		}
+	}
+	return "unknown"
 }
 
 func newMetricsHandler(registry *prometheus.Registry, logger *slog.Logger) http.Handler {

@@ -43,7 +43,7 @@ func TestMetricsAreServedAsTextAndOpenMetrics(t *testing.T) {
 			t.Errorf("%s: page ends with %q", accept, page[max(0, len(page)-20):])
 		}
 		for _, part := range []string{
-			`mcphub_build_info{goversion="` + runtime.Version() + `",revision="`, `",version="1.2.3"} 1`,
+			`mcphub_build_info{goversion="` + runtime.Version() + `",mcp_sdk_version="unknown",revision="`, `",version="1.2.3"} 1`,
 			`mcphub_log_records_total{level="info"} 0`,
 			"process_open_fds", "go_goroutines", "go_sched_latencies_seconds_bucket", "go_gc_pauses_seconds_count",
 		} {

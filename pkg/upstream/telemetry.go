@@ -31,7 +31,7 @@ type telemetry struct {
 }
 
 func newTelemetry(cfg Config) *telemetry {
-	t := &telemetry{metrics: newMetrics(cfg.Registerer), log: cfg.Logger, propagator: cfg.Propagator}
+	t := &telemetry{metrics: newMetrics(cfg.Registerer, cfg.ToolLabels), log: cfg.Logger, propagator: cfg.Propagator}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -79,7 +79,7 @@ func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req R
 func (o operation) end(response jsonrpc.Message, err error) {
 	o.tel.inFlight.Dec()
 	kind, fault := ErrorType(response, err), FaultOf(response, err)
-	o.tel.outcomes.WithLabelValues(o.conn.spec.Name, string(fault)).Inc()
+	o.conn.own.outcomes[string(fault)].Inc()
 	if o.span.IsRecording() {
 		o.span.SetAttributes(attribute.String("mcphub.fault", string(fault)))
 	}
@@ -97,12 +97,8 @@ func (o operation) end(response jsonrpc.Message, err error) {
 		o.span.SetStatus(codes.Error, text)
 	}
 	o.span.End()
-	tool := ""
-	if o.request.Method == "tools/call" {
-		tool = o.request.Target
-	}
-	Observe(o.ctx, o.tel.duration.WithLabelValues(MethodLabel(o.request.Method), tool, BoundErrorType(kind),
-		networkTransport(o.conn.spec), o.conn.init.ProtocolVersion, o.conn.spec.Name), time.Since(o.start))
+	o.conn.own.calls.Observe(o.ctx, Operation{Method: o.request.Method, Tool: o.request.Target, ErrorType: kind,
+		Transport: networkTransport(o.conn.spec), Version: o.conn.init.ProtocolVersion}, time.Since(o.start))
 }
 
 // startUpkeep begins the INTERNAL span of what the hub does on its own with a
