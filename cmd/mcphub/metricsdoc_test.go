@@ -35,6 +35,7 @@ var openLabels = map[string]string{
 	"version":              "of mcphub",
 	"revision":             "the commit it was built from",
 	"goversion":            "the Go version it was built with",
+	"mcp_sdk_version":      "of mark3labs/mcp-go, which knows the protocol's names and versions",
 }
 
 // make docs writes what this test compares.

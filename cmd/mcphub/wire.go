@@ -7,9 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
 	"github.com/mcphub-go/mcphub/pkg/catalog"
@@ -40,7 +37,6 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		return nil, err
 	}
 	h := &hub{cfg: cfg, tel: tel}
-	registerLoad(tel.Registry(), time.Now())
 	if h.store, err = persist.OpenDir(filepath.Join(cfg.DataDir, "sessions"), persist.DirConfig{Logger: tel.LoggerFor("persist")}); err != nil {
 		return nil, err
 	}
@@ -106,19 +102,6 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		ToolLabels:      toolLabels(cfg.Metrics),
 	})
 	return h, nil
-}
-
-// registerLoad says that the configuration was read at that time. A hub that cannot
-// read it does not start, and a running one does not read it again, so it never
-// failed; the names are those that Prometheus and others use for theirs.
-func registerLoad(r prometheus.Registerer, at time.Time) {
-	successful := prometheus.NewGauge(prometheus.GaugeOpts{Name: "mcphub_config_last_reload_successful",
-		Help: "Whether the configuration could be read; 1, since it is read at the start only."})
-	successful.Set(1)
-	last := prometheus.NewGauge(prometheus.GaugeOpts{Name: "mcphub_config_last_reload_success_timestamp_seconds",
-		Help: "When the configuration was read, Unix time."})
-	last.Set(float64(at.UnixMilli()) / 1000)
-	r.MustRegister(successful, last)
 }
 
 // endpoint is the handler of the MCP listener.

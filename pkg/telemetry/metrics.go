@@ -75,6 +75,23 @@ func newMetrics(registry *prometheus.Registry) metrics {
 	return m
 }
 
+// registerConfig says that the configuration has been read now. A hub that cannot
+// read it does not start, and a running one does not read it again, so it never
+// failed; the names are those that others use for theirs.
+func registerConfig(registry *prometheus.Registry) {
+	successful := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "mcphub_config_last_reload_successful",
+		Help: "Whether the configuration could be read; always 1: it is read at the start only.",
+	})
+	last := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "mcphub_config_last_reload_success_timestamp_seconds",
+		Help: "When the configuration was read, Unix time.",
+	})
+	successful.Set(1)
+	last.SetToCurrentTime()
+	registry.MustRegister(successful, last)
+}
+
 // newRegistry returns a registry that knows about the process itself.
 func newRegistry(version string) *prometheus.Registry {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{

@@ -239,6 +239,9 @@ func isToolError(result json.RawMessage) bool {
 // BoundErrorType keeps the label of an error code from growing: servers choose
 // codes freely.
 func BoundErrorType(kind string) string {
+	if kind == "" {
+		return "" // most are, and the error of Atoi would be an allocation
+	}
 	code, err := strconv.Atoi(kind)
 	switch {
 	case err != nil, -32700 <= code && code <= -32600:
