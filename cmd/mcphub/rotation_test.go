@@ -49,7 +49,7 @@ func (s *rotating) withdraw(round int) {
 
 func (s *rotating) call(ctx context.Context, r *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 	var args struct{ Wait bool }
-	if json.Unmarshal(r.Params.Arguments, &args); args.Wait { //nolint:errcheck // no arguments are no wait
+	if err := json.Unmarshal(r.Params.Arguments, &args); err == nil && args.Wait {
 		for _, gate := range []chan struct{}{s.entered, s.leave} {
 			select {
 			case gate <- struct{}{}:
@@ -225,3 +225,33 @@ func (r rotation) comeBack() {
 }
 
 func second[T any](_ int, v T) T { return v }
+
+func TestTheConfigurationSaysWhichToolsHaveSeries(t *testing.T) {
+	for name, x := range map[string]struct {
+		config   string
+		labels   int
+		overflow string
+	}{
+		"all":   {"", 2, "0"},
+		"one":   {"metrics: {maxToolLabels: 1}\n", 1, "1"},
+		"none":  {"metrics: {toolLabel: off}\n", 0, "0"},
+		"still": {"metrics: {toolLabel: off, maxToolLabels: 1}\n", 0, "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, url := startRotating(t, false)
+			hub := startHub(t, x.config+"mcpServers: {rotating: {url: \""+url+"\"}}\n", t.TempDir(), "--log-level", "warn")
+			r := rotation{rawClient: connect(t, hub.url()), hub: hub, server: server, prefix: "rotating__"}
+			r.called(server.tool(0, 0))
+			r.called(server.tool(0, 1))
+			for side, hop := range map[string]string{"server": "downstream", "client": "backend"} {
+				if tools := r.labels(side); len(tools) != x.labels {
+					t.Errorf("%s: series of %v, want %d tools", hop, tools, x.labels)
+				}
+				if n := hub.metric(`mcphub_metric_label_overflow_total{hop="` + hop + `",label="gen_ai_tool_name"}`); n != x.overflow {
+					t.Errorf("%s: %s calls had no label, want %s", hop, n, x.overflow)
+				}
+			}
+		})
+	}
+}

@@ -237,14 +237,15 @@ func isToolError(result json.RawMessage) bool {
 }
 
 // BoundErrorType keeps the label of an error code from growing: servers choose
-// codes freely.
+// codes freely. Those that JSON-RPC defines stay, those of its range for servers
+// become -32000, all others Other.
 func BoundErrorType(kind string) string {
 	if kind == "" {
 		return "" // most are, and the error of Atoi would be an allocation
 	}
 	code, err := strconv.Atoi(kind)
 	switch {
-	case err != nil, -32700 <= code && code <= -32600:
+	case err != nil, code == jsonrpc.CodeParse, -32603 <= code && code <= -32600: // which JSON-RPC defines
 		return kind
 	case -32099 <= code && code <= -32000:
 		return "-32000"
