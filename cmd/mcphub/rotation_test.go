@@ -17,6 +17,7 @@ import (
 type rotating struct {
 	*mcp.Server
 	entered, leave chan struct{} // calls with the argument wait pass here
+	over           <-chan struct{}
 }
 
 const rotatingTools = 100
@@ -24,7 +25,7 @@ const rotatingTools = 100
 func startRotating(t *testing.T, modern bool) (s *rotating, url string) {
 	t.Helper()
 	s = &rotating{Server: mcp.NewServer(&mcp.Implementation{Name: "rotating", Version: "1"}, nil),
-		entered: make(chan struct{}), leave: make(chan struct{})}
+		entered: make(chan struct{}), leave: make(chan struct{}), over: t.Context().Done()}
 	s.offer(0)
 	return s, listenHTTP(t, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s.Server },
 		&mcp.StreamableHTTPOptions{Stateless: modern}))
@@ -55,6 +56,8 @@ func (s *rotating) call(ctx context.Context, r *mcp.CallToolRequest) (*mcp.CallT
 			case gate <- struct{}{}:
 			case <-ctx.Done():
 				return nil, ctx.Err()
+			case <-s.over: // the test has failed
+				return nil, context.Canceled
 			}
 		}
 	}
