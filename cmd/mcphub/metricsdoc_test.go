@@ -27,14 +27,15 @@ var update = flag.Bool("update", false, "write docs/metrics.md and deploy/metric
 // values of all others are there from the start.
 var openLabels = map[string]string{
 	"mcp_method_name":      "the methods of MCP, else `_OTHER`",
-	"gen_ai_tool_name":     "the tools that the hub offers, else `_OTHER`; empty for other methods",
-	"error_type":           "what failed; empty for a success",
+	"gen_ai_tool_name":     "the tools that are listed now, up to `metrics.maxToolLabels` of them, else `_OTHER`; empty for other methods",
+	"error_type":           "what failed: a word, a code of JSON-RPC, `-32000` for its range for servers, or `_OTHER`; empty for a success",
 	"network_transport":    "`tcp`, or `pipe` to a child process",
 	"mcp_protocol_version": "the versions of MCP, else `_OTHER`",
 	"mcphub_backend":       "the configured servers",
 	"version":              "of mcphub",
 	"revision":             "the commit it was built from",
 	"goversion":            "the Go version it was built with",
+	"mcp_sdk_version":      "of mark3labs/mcp-go, which knows the protocol's names and versions",
 }
 
 // make docs writes what this test compares.

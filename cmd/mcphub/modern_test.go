@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ type modernClient struct {
 	http        *http.Client
 	url, name   string
 	traceparent string // sent in _meta if there is one
+	version     string // default: 2026-07-28
 }
 
 // request sends a request. params are the members of the object, without _meta;
@@ -35,7 +37,7 @@ func (c modernClient) request(method, target, params string) answer {
 
 func (c modernClient) send(method, target, params string) (status int, body string, err error) {
 	meta := map[string]any{
-		"io.modelcontextprotocol/protocolVersion":    "2026-07-28",
+		"io.modelcontextprotocol/protocolVersion":    cmp.Or(c.version, modernRevision),
 		"io.modelcontextprotocol/clientCapabilities": struct{}{},
 		"io.modelcontextprotocol/clientInfo":         map[string]string{"name": c.name, "version": "1"},
 	}
@@ -56,7 +58,7 @@ func (c modernClient) send(method, target, params string) (status int, body stri
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "application/json, text/event-stream")
-	r.Header.Set("Mcp-Protocol-Version", "2026-07-28")
+	r.Header.Set("Mcp-Protocol-Version", cmp.Or(c.version, modernRevision))
 	r.Header.Set("Mcp-Method", method)
 	if target != "" {
 		r.Header.Set("Mcp-Name", target)

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -11,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
 // series are the names and labels that /metrics shows, without the values.
@@ -35,6 +40,7 @@ type stranger struct {
 	url    string
 	http   *http.Client
 	tokens []string // of sessions
+	id     atomic.Int64
 	failed atomic.Pointer[string]
 }
 
@@ -49,41 +55,56 @@ func newStranger(t *testing.T, url string, sessions int) *stranger {
 	return s
 }
 
-// legacy makes one request with an invented name in a session; every fiftieth is
-// an initialize of an invented client.
+// legacy makes one request with an invented name in a session: of a method, a tool,
+// a prompt, a resource, a version. Every fiftieth is an initialize of an invented client.
 func (s *stranger) legacy(n int) {
 	name := fmt.Sprintf("invented-%d", n)
-	method, params, token := name, "{}", s.tokens[n%len(s.tokens)]
-	switch {
+	method, params, token, version := name, "{}", s.tokens[n%len(s.tokens)], ""
+	switch kind := n % 6; {
 	case n%50 == 0:
 		method, token = "initialize", ""
 		params = fmt.Sprintf(`{"protocolVersion":%q,"capabilities":{},"clientInfo":{"name":%q,"version":%q}}`, name, name, name)
-	case n%3 == 1:
+	case kind == 1:
 		method, params = "tools/call", fmt.Sprintf(`{"name":%q,"arguments":{}}`, name)
-	case n%3 == 2:
+	case kind == 2:
 		method, params = "prompts/get", fmt.Sprintf(`{"name":%q}`, name)
+	case kind == 3:
+		method, params = "resources/read", fmt.Sprintf(`{"uri":"invented://%s"}`, name)
+	case kind == 4:
+		method, params = "completion/complete", fmt.Sprintf(`{"ref":{"type":"ref/prompt","name":%q},"argument":{"name":%q,"value":""}}`, name, name)
+	case kind == 5:
+		version = fmt.Sprintf("1999-01-01-%s", name)
 	}
+	if body, err := s.post(token, version, method, params); err != nil || !strings.Contains(body, `"jsonrpc"`) {
+		s.fail(fmt.Sprintf("%s: %v %s", method, err, body))
+	}
+}
+
+// post sends one request and returns the body of the response.
+func (s *stranger) post(token, version, method, params string) (string, error) {
 	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url,
-		strings.NewReader(fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":%s}`, method, params)))
+		strings.NewReader(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":%q,"params":%s}`, s.id.Add(1), method, params)))
 	if err != nil {
-		s.fail(err.Error())
-		return
+		return "", err
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "application/json, text/event-stream")
 	if token != "" {
 		r.Header.Set("Mcp-Session-Id", token)
 	}
+	if version != "" {
+		r.Header.Set("Mcp-Protocol-Version", version)
+	}
 	response, err := s.http.Do(r)
 	if err != nil {
-		s.fail(err.Error())
-		return
+		return "", err
 	}
 	body, err := io.ReadAll(response.Body)
 	_ = response.Body.Close()
-	if err != nil || response.StatusCode >= http.StatusInternalServerError || !strings.Contains(string(body), `"jsonrpc"`) {
-		s.fail(fmt.Sprintf("%s: %s %v %s", method, response.Status, err, body))
+	if err == nil && response.StatusCode >= http.StatusInternalServerError {
+		err = errors.New(response.Status)
 	}
+	return string(body), err
 }
 
 // modern makes one request with two invented names: the client's and another.
@@ -92,13 +113,19 @@ func (s *stranger) modern(n int) {
 	c := modernClient{t: s.t, http: s.http, url: s.url, name: "client-" + name}
 	var body string
 	var err error
-	switch n % 3 {
+	switch n % 5 {
 	case 0:
 		_, body, err = c.send(name, "", "")
 	case 1:
 		_, body, err = c.send("tools/call", name, fmt.Sprintf(`"name":%q,"arguments":{}`, name))
 	case 2:
 		_, body, err = c.send("prompts/get", name, fmt.Sprintf(`"name":%q`, name))
+	case 3:
+		uri := "invented://" + name
+		_, body, err = c.send("resources/read", uri, fmt.Sprintf(`"uri":%q`, uri))
+	case 4:
+		c.version = fmt.Sprintf("2099-01-01-%s", name)
+		_, body, err = c.send("ping", "", "")
 	}
 	if err != nil || !strings.Contains(body, `"error"`) {
 		s.fail(fmt.Sprintf("%s: %v %s", name, err, body))
@@ -153,6 +180,65 @@ func TestInventedNamesThatReachTheServerAddNoSeries(t *testing.T) {
 				t.Errorf("only %d requests reached the server: %v", n, err)
 			}
 			sameSeries(t, before, hub.series())
+		})
+	}
+}
+
+// codes is a server that answers each call of its tool with an error of its own: the
+// code is that of the argument.
+func codes(t *testing.T, modern bool) (url string) {
+	t.Helper()
+	ordinary := &scripted{modern: modern}
+	return listenHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		m, err := jsonrpc.Parse(body)
+		if err != nil || m.Method != "tools/call" {
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			ordinary.ServeHTTP(w, r)
+			return
+		}
+		var params struct {
+			Arguments struct{ Code json.RawMessage }
+		}
+		_ = json.Unmarshal(m.Params, &params) // the hub has read them, too
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":%s,"message":"as you wish"}}`, m.ID, params.Arguments.Code)
+	}))
+}
+
+// Each number is a code once, of both eras of clients, from servers of both.
+func TestErrorCodesOfServersAddNoSeriesAndAreCounted(t *testing.T) {
+	for name, modern := range map[string]bool{"legacy server": false, "modern server": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hub := startHub(t, "mcpServers: {codes: {url: \""+codes(t, modern)+"\"}}\n", t.TempDir(), "--log-level", "warn")
+			s := newStranger(t, hub.url(), 4)
+			ask := func(n int) {
+				code := n - 34_000 // some of them are those of JSON-RPC and of MCP
+				params := fmt.Sprintf(`"name":"codes__echo","arguments":{"code":%d}`, code)
+				body, err := "", error(nil)
+				if n%2 == 0 {
+					_, body, err = modernClient{t: t, http: s.http, url: s.url, name: "client"}.send("tools/call", "codes__echo", params)
+				} else {
+					body, err = s.post(s.tokens[n%len(s.tokens)], "", "tools/call", "{"+params+"}")
+				}
+				if err != nil || !strings.Contains(body, `"error"`) { // a few codes have a meaning, which the hub translates
+					s.fail(fmt.Sprintf("code %d: %v %s", code, err, body))
+				}
+			}
+			s.spread(1_200, 900, ask)
+			before := hub.series()
+			s.spread(40_000, 2_000, ask)
+			if len(before) > 1_600 {
+				t.Errorf("%d series, most of them of codes that nobody has defined", len(before))
+			}
+			sameSeries(t, before, hub.series())
+			for _, hop := range []string{"downstream", "backend"} {
+				n, err := strconv.Atoi(hub.metric(`mcphub_metric_label_overflow_total{hop="` + hop + `",label="error_type"}`))
+				if own := 2_900 - 5 - 100; err != nil || n != own { // -32700, -32603 to -32600, -32099 to -32000
+					t.Errorf("%s: %d of %d codes were counted as folded: %v", hop, n, own, err)
+				}
+			}
 		})
 	}
 }

@@ -64,6 +64,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		TracerProvider: tel.TracerProvider(),
 		Propagator:     propagator,
 		Registerer:     tel.Registry(),
+		ToolLabels:     toolLabels(cfg.Metrics),
 	})
 	h.sessions = session.New(h.store, session.Config{
 		IdleTimeout:     cfg.Sessions.IdleTimeout,
@@ -101,6 +102,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		TracerProvider:  tel.TracerProvider(),
 		Propagator:      propagator,
 		Registerer:      tel.Registry(),
+		ToolLabels:      toolLabels(cfg.Metrics),
 	})
 	return h, nil
 }
@@ -188,6 +190,14 @@ func bridgesOf(cfg config.Config) map[string]gateway.BridgePolicy {
 		policies[s.Name] = gateway.BridgePolicy(s.Bridge)
 	}
 	return policies
+}
+
+// toolLabels is how many tools get label sets of their own; below 0: none.
+func toolLabels(m config.Metrics) int {
+	if m.ToolLabel == "off" {
+		return -1
+	}
+	return m.MaxToolLabels
 }
 
 // eraOf translates the configured era.

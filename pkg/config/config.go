@@ -25,6 +25,7 @@ type Config struct {
 	DataDir        string // where the sessions are kept; ~/ stands for the home directory
 	Log            Log
 	Tracing        Tracing
+	Metrics        Metrics
 	Sessions       Sessions
 	Limits         Limits
 	Streams        Streams
@@ -50,6 +51,12 @@ type Log struct {
 type Tracing struct {
 	Parent  string   // remote, link or ignore
 	Baggage []string // keys of baggage that servers get
+}
+
+// Metrics says how far metrics go into detail.
+type Metrics struct {
+	ToolLabel     string // on or off: calls of each tool by themselves
+	MaxToolLabels int    // tools that are shown by themselves, at each of both hops
 }
 
 // Sessions are the times in the life of a client session.
@@ -112,6 +119,7 @@ func Default() Config {
 		DataDir: "~/.mcp-hub-lite",
 		Log:     Log{Level: "info", Format: "auto"},
 		Tracing: Tracing{Parent: "remote"},
+		Metrics: Metrics{ToolLabel: "on", MaxToolLabels: 200},
 		Sessions: Sessions{
 			IdleTimeout:     30 * time.Minute,
 			CleanupInterval: time.Minute,
@@ -157,6 +165,8 @@ func (c *Config) fill() {
 	c.Log.Level = cmp.Or(c.Log.Level, d.Log.Level)
 	c.Log.Format = cmp.Or(c.Log.Format, d.Log.Format)
 	c.Tracing.Parent = cmp.Or(c.Tracing.Parent, d.Tracing.Parent)
+	c.Metrics.ToolLabel = cmp.Or(c.Metrics.ToolLabel, d.Metrics.ToolLabel)
+	c.Metrics.MaxToolLabels = cmp.Or(c.Metrics.MaxToolLabels, d.Metrics.MaxToolLabels)
 	c.Sessions.IdleTimeout = cmp.Or(c.Sessions.IdleTimeout, d.Sessions.IdleTimeout)
 	c.Sessions.CleanupInterval = cmp.Or(c.Sessions.CleanupInterval, d.Sessions.CleanupInterval)
 	c.Sessions.FlushInterval = cmp.Or(c.Sessions.FlushInterval, d.Sessions.FlushInterval)

@@ -34,6 +34,10 @@ func (c *Config) schema() schema {
 			"parent":  text(&c.Tracing.Parent, aParent),
 			"baggage": texts(&c.Tracing.Baggage),
 		}),
+		"metrics": object(schema{
+			"toolLabel":     text(&c.Metrics.ToolLabel, aToolLabel),
+			"maxToolLabels": count(&c.Metrics.MaxToolLabels),
+		}),
 		"sessions": object(schema{
 			"idleTimeout":     duration(&c.Sessions.IdleTimeout),
 			"cleanupInterval": duration(&c.Sessions.CleanupInterval),

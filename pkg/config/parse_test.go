@@ -38,6 +38,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 		DataDir:  "~/.mcp-hub-lite",
 		Log:      Log{"info", nil, "auto"},
 		Tracing:  Tracing{"remote", nil},
+		Metrics:  Metrics{"on", 200},
 		Sessions: Sessions{30 * time.Minute, time.Minute, 5 * time.Second, 100 * time.Millisecond, 24 * time.Hour, 0, 0, "refuse"},
 		Limits:   Limits{4 << 20, 64 << 20, 256, 1000, 10 * time.Second},
 		Streams:  Streams{100 * time.Millisecond, 1024, 1 << 20, 5 * time.Minute},
@@ -58,6 +59,7 @@ admin: {listen: "[::1]:81"}
 dataDir: /var/lib/mcphub
 log: {level: trace, levels: {gateway: warn}, format: json}
 tracing: {parent: link, baggage: [tenant]}
+metrics: {toolLabel: off, maxToolLabels: 7}
 sessions: {idleTimeout: 1h30m, cleanupInterval: 2s, flushInterval: 1s, touchThrottle: 1ms, maxLifetime: 0, maxSessions: 5, maxSessionsPerClient: 2, atLimit: evict}
 limits: {maxRequestBytes: 1GiB, maxMessageBytes: 512KiB, maxInFlight: 1, shutdownTimeout: 1m}
 streams: {patience: 50ms, resumeEvents: 10, resumeBytes: 64KiB, resumeWindow: 1m}
@@ -91,6 +93,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		DataDir:        "/var/lib/mcphub",
 		Log:            Log{"trace", map[string]string{"gateway": "warn"}, "json"},
 		Tracing:        Tracing{"link", []string{"tenant"}},
+		Metrics:        Metrics{"off", 7},
 		Sessions:       Sessions{90 * time.Minute, 2 * time.Second, time.Second, time.Millisecond, Unlimited, 5, 2, "evict"},
 		Limits:         Limits{1 << 30, 512 << 10, 1, 1000, time.Minute},
 		Streams:        Streams{50 * time.Millisecond, 10, 64 << 10, time.Minute},

@@ -52,6 +52,8 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"negative lifetime": {"sessions:\n  maxLifetime: -1h\n", "f:2:16: sessions.maxLifetime: is negative; expected a duration such as 24h, or 0 for none"},
 		"number lifetime":   {"sessions:\n  maxLifetime: 24\n", "f:2:16: sessions.maxLifetime: is not a duration; expected a duration such as 24h, or 0 for none"},
 		"negative limit":    {"sessions:\n  maxSessions: -1\n", "f:2:16: sessions.maxSessions: is not in range; expected a whole number, or 0 for no limit"},
+		"unknown switch":    {"metrics: {toolLabel: maybe}", "f:1:22: metrics.toolLabel: unknown value; expected on or off"},
+		"no room for tools": {"metrics: {maxToolLabels: 0}", "f:1:26: metrics.maxToolLabels: is not in range; expected a whole number of at least 1"},
 		"unknown policy":    {"sessions:\n  atLimit: shrug\n", "f:2:12: sessions.atLimit: unknown value; expected refuse or evict"},
 		"negative duration": {"mcpServers:\n  a:\n    command: x\n    callTimeout: -5s\n", "f:4:18: mcpServers.a.callTimeout: is not positive; expected"},
 		"zero duration 2":   {"mcpServers: {a: {command: x, connectTimeout: 0s}}\n", "f:1:46: mcpServers.a.connectTimeout: is not positive"},

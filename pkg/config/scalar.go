@@ -17,6 +17,7 @@ const (
 	aURL        = "an http or https URL such as http://127.0.0.1:9000/mcp"
 	anIsolation = "session or shared"
 	aParent     = "remote, link or ignore"
+	aToolLabel  = "on or off"
 	anEra       = "auto, legacy or modern"
 	aBridge     = "principal, request or shared"
 	aType       = "stdio, http, streamable-http or sse"

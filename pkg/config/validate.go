@@ -30,6 +30,7 @@ func (c *Config) check() findings {
 	fs.value("dataDir", checkDir(c.DataDir))
 	c.Log.check(&fs)
 	fs.value("tracing.parent", oneOf(c.Tracing.Parent, aParent, "remote", "link", "ignore"))
+	fs.value("metrics.toolLabel", oneOf(c.Metrics.ToolLabel, aToolLabel, "on", "off"))
 	fs.value("naming", oneOf(c.Naming, aNaming, "prefix", "bare", "conflict"))
 	c.checkNumbers(&fs)
 	for i, host := range c.AllowedHosts {
@@ -51,6 +52,7 @@ func (c *Config) check() findings {
 }
 
 func (c *Config) checkNumbers(fs *findings) {
+	fs.value("metrics.maxToolLabels", positive(c.Metrics.MaxToolLabels, aCount))
 	fs.value("sessions.idleTimeout", positive(c.Sessions.IdleTimeout, aDuration))
 	fs.value("sessions.cleanupInterval", positive(c.Sessions.CleanupInterval, aDuration))
 	fs.value("sessions.flushInterval", positive(c.Sessions.FlushInterval, aDuration))

@@ -58,6 +58,7 @@ type Config struct {
 	TraceParent    TraceParent                   // default: ParentRemote
 	Baggage        []string                      // keys of baggage that go on to servers; default: none
 	Registerer     prometheus.Registerer         // default: metrics are not exported
+	ToolLabels     int                           // tools with label sets of their own; default 200, below 0: none
 }
 
 func (c Config) maxRequestBytes() int64   { return cmp.Or(c.MaxRequestBytes, 4<<20) }
@@ -151,9 +152,10 @@ func (g *Gateway) openSessions() []*clientSession {
 }
 
 // ListChanged tells every connected client that merged lists have changed. It
-// is to be called whenever a server was listed, with no kinds if none has
-// changed.
+// is to be called whenever a server was listed, or removed from the catalog, with
+// no kinds if none has changed.
 func (g *Gateway) ListChanged(kinds []catalog.Kind) {
+	g.tel.served.Prune()
 	for _, server := range g.reconnected() {
 		g.resume([]*upstream.Server{server}, g.openStored(server.Name()))
 	}

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel/attribute"
@@ -34,7 +33,8 @@ type telemetry struct {
 	parent     TraceParent
 	baggage    []string // members that go further
 
-	duration *prometheus.HistogramVec // s, one operation
+	duration *prometheus.HistogramVec // s, one operation; written by served
+	served   *upstream.Meter
 	inFlight prometheus.Gauge         // requests
 	streams  *prometheus.GaugeVec     // by stream
 	drops    *prometheus.CounterVec   // by reason
@@ -85,6 +85,10 @@ func newTelemetry(cfg Config) *telemetry {
 			return ok
 		},
 	}
+	t.served = upstream.NewOperations(cfg.Registerer, "downstream", t.duration, cfg.ToolLabels).Meter("", func(tool string) bool {
+		_, ok := cfg.Catalog.Snapshot().Tool(tool)
+		return ok
+	})
 	for _, method := range upstream.Requests() {
 		for _, fault := range upstream.Faults() {
 			t.outcomes.WithLabelValues(method, string(fault))
@@ -129,17 +133,17 @@ type operation struct {
 func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jsonrpc.Message) (context.Context, *operation) {
 	t.messages.Add(upstream.In, m)
 	ctx := r.Context()
-	op := &operation{tel: t, start: time.Now(), method: upstream.MethodLabel(m.Method), version: versionLabel(version),
+	op := &operation{tel: t, start: time.Now(), method: upstream.MethodLabel(m.Method), version: version,
 		request: m.Kind() == jsonrpc.Request}
-	target := ""
+	var name, target string
 	if m.Method == "tools/call" || m.Method == "prompts/get" {
-		name, _ := jsonrpc.StringField(m.Params, "name")
+		name, _ = jsonrpc.StringField(m.Params, "name")
 		if target = upstream.Other; t.lookup(m.Method, name) {
 			target = name
 		}
 	}
 	if m.Method == "tools/call" {
-		op.tool = target
+		op.tool = name
 	}
 	if op.request {
 		t.inFlight.Inc()
@@ -151,25 +155,16 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	if t.propagator != nil {
 		ctx, options = t.extract(ctx, r, m, options)
 	}
-	name := op.method
+	title := op.method
 	if target != "" {
-		name += " " + target
+		title += " " + target
 	}
-	ctx, op.span = t.tracer.Start(ctx, name, options...) //nolint:spancheck // ended by operation.end
+	ctx, op.span = t.tracer.Start(ctx, title, options...) //nolint:spancheck // ended by operation.end
 	if op.span.IsRecording() {
 		op.span.SetAttributes(serveAttributes(r, version, target, m)...)
 	}
 	op.session(sessionID)
 	return ctx, op
-}
-
-// versionLabel bounds the label: a session that another program stored may have
-// any version.
-func versionLabel(version string) string {
-	if version == "" || mcp.IsValidProtocolVersion(version) {
-		return version
-	}
-	return upstream.Other
 }
 
 func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message) []attribute.KeyValue {
@@ -259,7 +254,7 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	o.span.End()
 	took := time.Since(o.start)
 	o.logged(ctx, kind, fault, took)
-	upstream.Observe(ctx, o.tel.duration.WithLabelValues(o.method, o.tool, upstream.BoundErrorType(kind), "tcp", o.version), took)
+	o.tel.served.Observe(ctx, upstream.Operation{Method: o.method, Tool: o.tool, ErrorType: kind, Transport: "tcp", Version: o.version}, took)
 	if !o.request {
 		return
 	}

@@ -75,15 +75,33 @@ func newMetrics(registry *prometheus.Registry) metrics {
 	return m
 }
 
+// registerConfig says that the configuration has been read now. A hub that cannot
+// read it does not start, and a running one does not read it again, so it never
+// failed; the names are those that others use for theirs.
+func registerConfig(registry *prometheus.Registry) {
+	successful := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "mcphub_config_last_reload_successful",
+		Help: "Whether the configuration could be read; always 1: it is read at the start only.",
+	})
+	last := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "mcphub_config_last_reload_success_timestamp_seconds",
+		Help: "When the configuration was read, Unix time.",
+	})
+	successful.Set(1)
+	last.SetToCurrentTime()
+	registry.MustRegister(successful, last)
+}
+
 // newRegistry returns a registry that knows about the process itself.
 func newRegistry(version string) *prometheus.Registry {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mcphub_build_info",
 		Help: "What is running; the value is 1.",
 		ConstLabels: prometheus.Labels{
-			"version":   cmp.Or(version, "unknown"),
-			"revision":  revision(),
-			"goversion": runtime.Version(),
+			"version":         cmp.Or(version, "unknown"),
+			"revision":        revision(),
+			"goversion":       runtime.Version(),
+			"mcp_sdk_version": sdkVersion(),
 		},
 	})
 	build.Set(1)
@@ -112,6 +130,22 @@ func revision() string {
 		}
 	}
 	return rev + dirty
+}
+
+// sdkVersion returns the version of mcp-go that the program was built with,
+// "unknown" if the build does not say.
+func sdkVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, dep := range info.Deps {
+			if dep.Path == "github.com/mark3labs/mcp-go" {
+				if dep.Replace != nil {
+					return cmp.Or(dep.Replace.Version, "replaced")
+				}
+				return dep.Version
+			}
+		}
+	}
+	return "unknown"
 }
 
 func newMetricsHandler(registry *prometheus.Registry, logger *slog.Logger) http.Handler {

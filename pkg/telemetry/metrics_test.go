@@ -43,8 +43,9 @@ func TestMetricsAreServedAsTextAndOpenMetrics(t *testing.T) {
 			t.Errorf("%s: page ends with %q", accept, page[max(0, len(page)-20):])
 		}
 		for _, part := range []string{
-			`mcphub_build_info{goversion="` + runtime.Version() + `",revision="`, `",version="1.2.3"} 1`,
+			`mcphub_build_info{goversion="` + runtime.Version() + `",mcp_sdk_version="unknown",revision="`, `",version="1.2.3"} 1`,
 			`mcphub_log_records_total{level="info"} 0`,
+			"mcphub_config_last_reload_successful 1", "mcphub_config_last_reload_success_timestamp_seconds 1.",
 			"process_open_fds", "go_goroutines", "go_sched_latencies_seconds_bucket", "go_gc_pauses_seconds_count",
 		} {
 			if !strings.Contains(page, part) {
@@ -57,7 +58,7 @@ func TestMetricsAreServedAsTextAndOpenMetrics(t *testing.T) {
 func TestOwnMetricsPassTheLinter(t *testing.T) {
 	tel, _ := start(t, Config{})
 	problems, err := testutil.GatherAndLint(tel.Registry(),
-		"mcphub_build_info", "mcphub_log_records_total", "mcphub_telemetry_export_errors_total")
+		"mcphub_build_info", "mcphub_config_last_reload_successful", "mcphub_config_last_reload_success_timestamp_seconds", "mcphub_log_records_total", "mcphub_telemetry_export_errors_total")
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
 	}

@@ -98,6 +98,7 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 		return nil, err
 	}
 	t.metrics = newMetrics(t.registry)
+	registerConfig(t.registry)
 
 	var out slog.Handler = newStamp(format, cfg.SessionOf, true)
 	t.limit = newLimiter(out, t.metrics)

@@ -45,6 +45,7 @@ type wire interface {
 type Conn struct {
 	spec  Spec
 	tel   *telemetry
+	own   *serverMetrics
 	log   *slog.Logger
 	sink  Sink
 	wire  wire

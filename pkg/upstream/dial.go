@@ -15,13 +15,14 @@ import (
 type dialer struct {
 	spec   Spec
 	tel    *telemetry
+	own    *serverMetrics
 	client *http.Client // of a server reached by HTTP
 	// aside is for messages that are answered without a body. net/http puts their
 	// connection back before it has handed over the response, and a deadline that
 	// passes in between ends the next request on it: so that must not be a call.
 	aside *http.Client
 	conns *atomic.Int64 // connections there are, those in the making included
-	tools *toolParams   // mirrored arguments of the server's tools
+	tools *toolParams   // that the server lists
 }
 
 // closeIdle closes the connections that nobody uses.
@@ -34,7 +35,7 @@ func (d dialer) closeIdle() {
 
 func (d dialer) count(delta int64) {
 	d.conns.Add(delta)
-	d.tel.sessions.WithLabelValues(d.spec.Name).Add(float64(delta))
+	d.own.sessions.Add(float64(delta))
 }
 
 // dial connects to the server.
@@ -69,7 +70,7 @@ func refusesPOST(err error) bool {
 // attempt makes one connection.
 func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	spec := d.spec
-	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(),
+	c := &Conn{spec: spec, tel: d.tel, own: d.own, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(),
 		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
 	if p.session != "" {
 		c.log = c.log.With("session", p.session)

@@ -11,8 +11,9 @@ import (
 
 // metrics are the package's instruments.
 type metrics struct {
-	duration  *prometheus.HistogramVec // s, one attempt at a call
-	inFlight  prometheus.Gauge         // calls
+	duration  *prometheus.HistogramVec // s, one attempt at a call; written by operation
+	operation *Operations
+	inFlight  prometheus.Gauge // calls
 	messages  *Messages
 	strays    *prometheus.CounterVec // by reason
 	up        *prometheus.GaugeVec   // 0 or 1, by server
@@ -23,7 +24,7 @@ type metrics struct {
 	outcomes  *prometheus.CounterVec // of calls, by server and fault
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 	f := promauto.With(r)
 	x := &metrics{
 		duration: NewOperationHistogram(r, "mcp_client_operation_duration_seconds",
@@ -43,6 +44,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		connected: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_connects_total",
 			Help: "Attempts to connect to the server."}, []string{"mcphub_backend", "outcome"}),
 	}
+	x.operation = NewOperations(r, "backend", x.duration, toolLabels)
 	x.outcomes = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total",
 		Help: "Calls to the server, by whose doing it is how they ended."}, []string{"mcphub_backend", "fault"})
 	for _, reason := range []string{"progress", "response", "overload", "question"} {
@@ -51,19 +53,41 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return x
 }
 
-// addServer creates the label sets of a server from the start.
-func (x *metrics) addServer(name string) {
-	x.up.WithLabelValues(name)
-	x.sessions.WithLabelValues(name)
-	x.tools.WithLabelValues(name)
+// serverMetrics are the label sets of one server. Whoever still holds them when the
+// server is removed counts into the void and makes none of them appear again.
+type serverMetrics struct {
+	up, sessions, tools           prometheus.Gauge
+	restarts, connected, outcomes map[string]prometheus.Counter
+	calls                         *Meter
+}
+
+// addServer creates the label sets of a server from the start. lists says which
+// tools it has listed last, see [Operations.Meter].
+func (x *metrics) addServer(name string, lists func(tool string) bool) *serverMetrics {
+	s := &serverMetrics{up: x.up.WithLabelValues(name), sessions: x.sessions.WithLabelValues(name), tools: x.tools.WithLabelValues(name),
+		restarts: map[string]prometheus.Counter{}, connected: map[string]prometheus.Counter{}, outcomes: map[string]prometheus.Counter{},
+		calls: x.operation.Meter(name, lists)}
 	for _, reason := range []string{"exited", "session_gone", "unreachable"} {
-		x.restarts.WithLabelValues(name, reason)
+		s.restarts[reason] = x.restarts.WithLabelValues(name, reason)
 	}
 	for _, fault := range Faults() {
-		x.outcomes.WithLabelValues(name, string(fault))
+		s.outcomes[string(fault)] = x.outcomes.WithLabelValues(name, string(fault))
 	}
 	for _, outcome := range []string{"ok", "error"} {
-		x.connected.WithLabelValues(name, outcome)
+		s.connected[outcome] = x.connected.WithLabelValues(name, outcome)
+	}
+	return s
+}
+
+// removeServer takes all label sets of a server away: those of s, which addServer
+// returned for name. A Pool keeps its servers for its whole life; whatever takes one
+// out of it has to call this.
+func (x *metrics) removeServer(name string, s *serverMetrics) {
+	s.calls.Close()
+	for _, vec := range []interface {
+		DeletePartialMatch(labels prometheus.Labels) int
+	}{x.up, x.sessions, x.tools, x.restarts, x.connected, x.outcomes} {
+		vec.DeletePartialMatch(prometheus.Labels{"mcphub_backend": name})
 	}
 }
 

@@ -25,6 +25,7 @@ type Config struct {
 	TracerProvider trace.TracerProvider          // default: no-op
 	Propagator     propagation.TextMapPropagator // nil: trace contexts of clients go through untouched
 	Registerer     prometheus.Registerer         // default: metrics are not exported
+	ToolLabels     int                           // tools with label sets of their own; default 200, below 0: none
 }
 
 // Pool is all configured servers.

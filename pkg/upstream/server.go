@@ -86,11 +86,11 @@ func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
 	s := &Server{cfg: cfg, log: tel.log.With("upstream", spec.Name), state: Starting, since: time.Now(),
 		wake: make(chan struct{}, 1), change: make(chan []string, 1), settled: make(chan struct{})}
 	spec.mask = spec.masker()
-	s.dialer = dialer{spec: spec, tel: tel, conns: new(atomic.Int64), tools: new(toolParams)}
+	tools := new(toolParams)
+	s.dialer = dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.lists), conns: new(atomic.Int64), tools: tools}
 	if spec.URL != "" {
 		s.client, s.aside = newHTTPClient(), newHTTPClient()
 	}
-	tel.addServer(spec.Name)
 	return s
 }
 
@@ -202,7 +202,7 @@ func (s *Server) restarted(err error) {
 	case s.spec.URL != "":
 		reason = "unreachable"
 	}
-	s.tel.restarts.WithLabelValues(s.spec.Name, reason).Inc()
+	s.own.restarts[reason].Inc()
 }
 
 // ping finds out whether the server is there. Any answer will do.
@@ -240,6 +240,7 @@ func (s *Server) relist(ctx context.Context, c *Conn, changed []string) {
 
 func (s *Server) setUp(c *Conn, inv Inventory, changed []string) {
 	s.tools.learn(inv.Tools)
+	s.own.calls.Prune()
 	inv.Changed = changed
 	s.mu.Lock()
 	if s.state != Up {
@@ -254,8 +255,8 @@ func (s *Server) setUp(c *Conn, inv Inventory, changed []string) {
 		s.era = Modern
 	}
 	s.mu.Unlock()
-	s.tel.up.WithLabelValues(s.spec.Name).Set(1)
-	s.tel.tools.WithLabelValues(s.spec.Name).Set(float64(len(inv.Tools)))
+	s.own.up.Set(1)
+	s.own.tools.Set(float64(len(inv.Tools)))
 	if s.cfg.OnInventory != nil {
 		s.cfg.OnInventory(s.spec.Name, inv)
 	}
@@ -271,7 +272,7 @@ func (s *Server) setDown(err error, next time.Time) {
 	}
 	s.control, s.failure, s.next = nil, err, next
 	s.mu.Unlock()
-	s.tel.up.WithLabelValues(s.spec.Name).Set(0)
+	s.own.up.Set(0)
 	s.settle()
 }
 

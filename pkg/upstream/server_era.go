@@ -12,10 +12,10 @@ func (s *Server) open(ctx context.Context, p plan) (*Conn, error) {
 	s.mu.Unlock()
 	c, err := d.dial(ctx, p)
 	if err != nil {
-		s.tel.connected.WithLabelValues(s.spec.Name, "error").Inc()
+		s.own.connected["error"].Inc()
 		return nil, err
 	}
-	s.tel.connected.WithLabelValues(s.spec.Name, "ok").Inc()
+	s.own.connected["ok"].Inc()
 	return c, nil
 }
 

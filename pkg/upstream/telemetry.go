@@ -31,7 +31,7 @@ type telemetry struct {
 }
 
 func newTelemetry(cfg Config) *telemetry {
-	t := &telemetry{metrics: newMetrics(cfg.Registerer), log: cfg.Logger, propagator: cfg.Propagator}
+	t := &telemetry{metrics: newMetrics(cfg.Registerer, cfg.ToolLabels), log: cfg.Logger, propagator: cfg.Propagator}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -82,7 +82,7 @@ const levelTrace = slog.LevelDebug - 4
 func (o operation) end(response jsonrpc.Message, err error) {
 	o.tel.inFlight.Dec()
 	kind, fault := ErrorType(response, err), FaultOf(response, err)
-	o.tel.outcomes.WithLabelValues(o.conn.spec.Name, string(fault)).Inc()
+	o.conn.own.outcomes[string(fault)].Inc()
 	if o.span.IsRecording() {
 		o.span.SetAttributes(attribute.String("mcphub.fault", string(fault)))
 	}
@@ -103,12 +103,8 @@ func (o operation) end(response jsonrpc.Message, err error) {
 		log.Log(o.ctx, levelTrace, "call of the server", "method", MethodLabel(o.request.Method), "target", o.request.Target, "attempt", o.request.attempt,
 			"fault", string(fault), "error_type", kind, "took", time.Since(o.start).String())
 	}
-	tool := ""
-	if o.request.Method == "tools/call" {
-		tool = o.request.Target
-	}
-	Observe(o.ctx, o.tel.duration.WithLabelValues(MethodLabel(o.request.Method), tool, BoundErrorType(kind),
-		networkTransport(o.conn.spec), o.conn.init.ProtocolVersion, o.conn.spec.Name), time.Since(o.start))
+	o.conn.own.calls.Observe(o.ctx, Operation{Method: o.request.Method, Tool: o.request.Target, ErrorType: kind,
+		Transport: networkTransport(o.conn.spec), Version: o.conn.init.ProtocolVersion}, time.Since(o.start))
 }
 
 // startUpkeep begins the INTERNAL span of what the hub does on its own with a
@@ -247,11 +243,15 @@ func isToolError(result json.RawMessage) bool {
 }
 
 // BoundErrorType keeps the label of an error code from growing: servers choose
-// codes freely.
+// codes freely. Those that JSON-RPC defines stay, those of its range for servers
+// become -32000, all others Other.
 func BoundErrorType(kind string) string {
+	if kind == "" {
+		return "" // most are, and the error of Atoi would be an allocation
+	}
 	code, err := strconv.Atoi(kind)
 	switch {
-	case err != nil, -32700 <= code && code <= -32600:
+	case err != nil, code == jsonrpc.CodeParse, -32603 <= code && code <= -32600: // which JSON-RPC defines
 		return kind
 	case -32099 <= code && code <= -32000:
 		return "-32000"

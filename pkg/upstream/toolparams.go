@@ -11,11 +11,21 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// toolParams knows the arguments of a server's tools that are mirrored in
-// headers, specification 2026-07-28, basic/transports, x-mcp-header. It may be
-// used concurrently.
+// toolParams knows the tools that a server listed last, and their arguments that are
+// mirrored in headers, specification 2026-07-28, basic/transports, x-mcp-header. It
+// may be used concurrently.
 type toolParams struct {
 	byTool atomic.Pointer[map[string][]ParamHeader]
+}
+
+// lists reports whether the server listed tool.
+func (t *toolParams) lists(tool string) bool {
+	m := t.byTool.Load()
+	if m == nil {
+		return false
+	}
+	_, ok := (*m)[tool]
+	return ok
 }
 
 func (t *toolParams) of(tool string) []ParamHeader {
@@ -30,9 +40,10 @@ func (t *toolParams) learn(tools []json.RawMessage) {
 	byTool := map[string][]ParamHeader{}
 	for _, tool := range tools {
 		name, headers, err := paramsOf(tool)
-		if err == nil && len(headers) > 0 {
-			byTool[name] = headers
+		if err != nil {
+			headers = nil
 		}
+		byTool[name] = headers
 	}
 	t.byTool.Store(&byTool)
 }

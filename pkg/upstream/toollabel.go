@@ -1,0 +1,192 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+const (
+	defaultToolLabels = 200
+	maxToolLabel      = 256 // bytes of a tool's name; a longer one is no label
+)
+
+// Operations records operations in a histogram of NewOperationHistogram, so that
+// its label sets stay bounded and those of what is gone disappear.
+//
+// A tool gets a place, and with it label sets of its own, when it is first called
+// while it is listed. It loses them when it is listed no more. What finds no place
+// is recorded under Other and counted, and so is what else had to be folded although
+// the hub or a server chose it. What only a client has chosen, an unknown method or
+// tool, is recorded under Other and not counted: nobody misses its series.
+//
+// Its methods may be called concurrently.
+type Operations struct {
+	duration *prometheus.HistogramVec
+	limit    int // tools with a place; below 0 no tool is a label
+
+	tools, errors, versions prometheus.Counter // operations folded, by label
+
+	mu    sync.RWMutex // held for reading while recording: no operation is between its label and its series when a tool goes
+	taken int          // places, of all meters
+}
+
+// Operation is what is recorded of one operation besides its duration. The values
+// need not be bounded.
+type Operation struct {
+	Method    string
+	Tool      string // of tools/call
+	ErrorType string // empty for a success
+	Transport string // tcp or pipe
+	Version   string // of the protocol; empty if it is not settled
+}
+
+// NewOperations makes Operations that record in h, and registers the counter of
+// what was folded on hop. limit is how many tools have label sets of their own;
+// 0: 200, below 0: gen_ai_tool_name stays empty.
+func NewOperations(r prometheus.Registerer, hop string, h *prometheus.HistogramVec, limit int) *Operations {
+	folded := promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "mcphub_metric_label_overflow_total",
+		Help:        "Operations recorded under _OTHER for want of a label value: a listed tool beyond the limit, an error code of a server's own, an unknown version of a stored session.",
+		ConstLabels: prometheus.Labels{"hop": hop}}, []string{"label"})
+	return &Operations{duration: h, limit: cmp.Or(limit, defaultToolLabels), tools: folded.WithLabelValues("gen_ai_tool_name"),
+		errors: folded.WithLabelValues("error_type"), versions: folded.WithLabelValues("mcp_protocol_version")}
+}
+
+// Meter records the operations with one peer: a server, or all clients.
+type Meter struct {
+	all     *Operations
+	backend string // empty if the histogram has no such label
+	lists   func(tool string) bool
+
+	// guarded by all.mu
+	places map[string]bool
+	closed bool
+}
+
+// Meter makes a Meter. lists says whether a tool is listed now; it must be quick,
+// take no lock that is held around a method of the Meter, and have changed before
+// Prune is called. backend is the value of mcphub_backend, empty if h has no such label.
+func (x *Operations) Meter(backend string, lists func(tool string) bool) *Meter {
+	return &Meter{all: x, backend: backend, lists: lists, places: map[string]bool{}}
+}
+
+// Observe records an operation that took d, with the trace of ctx as exemplar if it
+// is sampled. It does nothing after Close.
+func (m *Meter) Observe(ctx context.Context, o Operation, d time.Duration) {
+	x := m.all
+	o.Method, o.ErrorType, o.Version = MethodLabel(o.Method), x.errorLabel(o.ErrorType), x.versionLabel(o.Version)
+	switch {
+	case o.Method != string(mcp.MethodToolsCall), x.limit < 0:
+		o.Tool = ""
+	case o.Tool == "":
+		o.Tool = Other
+	}
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if m.wantsPlace(o.Tool) {
+		x.mu.RUnlock()
+		m.place(o.Tool)
+		x.mu.RLock()
+	}
+	if m.closed {
+		return
+	}
+	o.Tool = m.toolLabel(o.Tool)
+	values := [...]string{o.Method, o.Tool, o.ErrorType, o.Transport, o.Version, m.backend}
+	n := len(values)
+	if m.backend == "" {
+		n--
+	}
+	Observe(ctx, x.duration.WithLabelValues(values[:n]...), d)
+}
+
+// Prune takes their places and label sets from the tools that are listed no more.
+// It is to be called after each change of what is listed.
+func (m *Meter) Prune() {
+	m.all.mu.Lock()
+	defer m.all.mu.Unlock()
+	for tool := range m.places {
+		if !m.lists(tool) {
+			delete(m.places, tool)
+			m.all.taken--
+			m.forget(prometheus.Labels{"gen_ai_tool_name": tool})
+		}
+	}
+}
+
+// Close takes away all label sets of the peer. An operation that ends later leaves
+// no trace.
+func (m *Meter) Close() {
+	m.all.mu.Lock()
+	defer m.all.mu.Unlock()
+	m.closed = true
+	m.all.taken -= len(m.places)
+	clear(m.places)
+	m.forget(prometheus.Labels{})
+}
+
+// forget deletes the peer's label sets that have these labels. The caller holds
+// all.mu for writing.
+func (m *Meter) forget(labels prometheus.Labels) {
+	if m.backend != "" {
+		labels["mcphub_backend"] = m.backend
+	}
+	m.all.duration.DeletePartialMatch(labels)
+}
+
+// wantsPlace reports whether tool has none and can have one. The caller holds all.mu.
+func (m *Meter) wantsPlace(tool string) bool {
+	return tool != "" && !m.places[tool] && m.all.taken < m.all.limit && m.listed(tool)
+}
+
+// place gives tool a place, unless that has become impossible.
+func (m *Meter) place(tool string) {
+	m.all.mu.Lock()
+	defer m.all.mu.Unlock()
+	if !m.closed && m.wantsPlace(tool) {
+		m.places[strings.Clone(tool)] = true // a part of a request would keep all of it
+		m.all.taken++
+	}
+}
+
+// toolLabel is the label value of tool, and counts one that should have been its
+// own. The caller holds all.mu.
+func (m *Meter) toolLabel(tool string) string {
+	if tool == "" || m.places[tool] {
+		return tool
+	}
+	if m.listed(tool) {
+		m.all.tools.Inc()
+	}
+	return Other
+}
+
+// listed reports whether tool is listed under a name that a label can have.
+func (m *Meter) listed(tool string) bool {
+	return tool != Other && len(tool) <= maxToolLabel && utf8.ValidString(tool) && m.lists(tool)
+}
+
+func (x *Operations) errorLabel(kind string) string {
+	label := BoundErrorType(kind)
+	if label == Other && kind != Other {
+		x.errors.Inc()
+	}
+	return label
+}
+
+// versionLabel bounds the label: a session that another program stored may have
+// any version.
+func (x *Operations) versionLabel(version string) string {
+	if version == "" || mcp.IsValidProtocolVersion(version) {
+		return version
+	}
+	x.versions.Inc()
+	return Other
+}

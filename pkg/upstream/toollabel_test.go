@@ -1,0 +1,302 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// toolList is a list of tools that a test changes.
+type toolList struct{ names atomic.Pointer[[]string] }
+
+func (l *toolList) set(names ...string) { l.names.Store(&names) }
+
+func (l *toolList) lists(tool string) bool { return slices.Contains(*l.names.Load(), tool) }
+
+// newMeter returns a Meter of the server s, which has listed these tools.
+func newMeter(limit int, tools ...string) (*prometheus.Registry, *Operations, *Meter, *toolList) {
+	reg, list := prometheus.NewRegistry(), &toolList{}
+	list.set(tools...)
+	x := NewOperations(reg, "backend", NewOperationHistogram(reg, "x_seconds", "X.", "mcphub_backend"), limit)
+	return reg, x, x.Meter("s", list.lists), list
+}
+
+func (m *Meter) call(tool string) {
+	m.Observe(context.Background(), Operation{Method: "tools/call", Tool: tool, Transport: "pipe"}, time.Millisecond)
+}
+
+// toolsOf returns how often each value of gen_ai_tool_name was recorded.
+func toolsOf(t *testing.T, g prometheus.Gatherer, name string) map[string]int {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]int{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if f.GetName() == name && l.GetName() == "gen_ai_tool_name" {
+					counts[l.GetValue()] += int(m.GetHistogram().GetSampleCount())
+				}
+			}
+		}
+	}
+	return counts
+}
+
+func wantTools(t *testing.T, g prometheus.Gatherer, want map[string]int) {
+	t.Helper()
+	if got := toolsOf(t, g, "x_seconds"); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("recorded are %v, want %v", got, want)
+	}
+}
+
+func folded(t *testing.T, g prometheus.Gatherer, label string) float64 {
+	t.Helper()
+	return value(t, g, "mcphub_metric_label_overflow_total", "hop", "backend", "label", label)
+}
+
+func TestOnlyListedToolsAreLabels(t *testing.T) {
+	t.Parallel()
+	long := string(make([]byte, maxToolLabel+1))
+	reg, _, m, _ := newMeter(0, "a", "", Other, long, "\xff")
+	for _, tool := range []string{"a", "invented", "", Other, long, "\xff"} {
+		m.call(tool)
+	}
+	m.Observe(t.Context(), Operation{Method: "ping", Tool: "a", Transport: "pipe"}, 0)
+	wantTools(t, reg, map[string]int{"a": 1, Other: 5, "": 1})
+	if n := folded(t, reg, "gen_ai_tool_name"); n != 0 {
+		t.Errorf("%v inventions count as tools without a label", n)
+	}
+}
+
+func TestToolsBeyondTheLimitShareALabelAndAreCounted(t *testing.T) {
+	t.Parallel()
+	reg, x, m, list := newMeter(2, "a", "b", "c")
+	other := x.Meter("t", list.lists)
+	for _, tool := range []string{"a", "b", "c", "a", "invented"} {
+		m.call(tool)
+	}
+	other.call("a") // that is a tool of another server
+	wantTools(t, reg, map[string]int{"a": 2, "b": 1, Other: 3})
+	if n := folded(t, reg, "gen_ai_tool_name"); n != 2 {
+		t.Errorf("%v were counted, want c and the other server's a", n)
+	}
+	list.set("b", "c")
+	m.Prune() // and there is room
+	m.call("c")
+	wantTools(t, reg, map[string]int{"b": 1, "c": 1, Other: 3})
+}
+
+func TestTwoHundredToolsHaveLabelsByDefault(t *testing.T) {
+	t.Parallel()
+	var tools []string
+	for i := range 300 {
+		tools = append(tools, fmt.Sprintf("t%d", i))
+	}
+	reg, _, m, _ := newMeter(0, tools...)
+	for _, tool := range tools {
+		m.call(tool)
+	}
+	if n := len(toolsOf(t, reg, "x_seconds")); n != 201 {
+		t.Errorf("%d values", n)
+	}
+	if n := folded(t, reg, "gen_ai_tool_name"); n != 100 {
+		t.Errorf("%v were counted", n)
+	}
+}
+
+func TestWithoutAToolLabelCallsAreRecordedTogether(t *testing.T) {
+	t.Parallel()
+	reg, _, m, _ := newMeter(-1, "a", "b")
+	m.call("a")
+	m.call("b")
+	wantTools(t, reg, map[string]int{"": 2})
+	if n := folded(t, reg, "gen_ai_tool_name"); n != 0 {
+		t.Errorf("%v were counted", n)
+	}
+}
+
+func TestWhatOthersChooseFreelyIsFolded(t *testing.T) {
+	t.Parallel()
+	reg, _, m, _ := newMeter(0)
+	for _, o := range []Operation{
+		{Method: "vendor/secret", ErrorType: "4711", Version: "2099-01-01"},
+		{Method: "ping", ErrorType: "-32042", Version: "2025-06-18"},
+		{Method: "ping", ErrorType: Other, Version: ""},
+		{Method: "ping", ErrorType: "timeout"},
+	} {
+		m.Observe(t.Context(), o, 0)
+	}
+	for _, labels := range [][]string{
+		{"mcp_method_name", Other, "error_type", Other, "mcp_protocol_version", Other},
+		{"mcp_method_name", "ping", "error_type", "-32000", "mcp_protocol_version", "2025-06-18"},
+		{"mcp_method_name", "ping", "error_type", Other, "mcp_protocol_version", ""},
+		{"mcp_method_name", "ping", "error_type", "timeout"},
+	} {
+		if n := value(t, reg, "x_seconds", labels...); n != 1 {
+			t.Errorf("%v: %v", labels, n)
+		}
+	}
+	if e, v := folded(t, reg, "error_type"), folded(t, reg, "mcp_protocol_version"); e != 1 || v != 1 {
+		t.Errorf("%v error codes and %v versions were counted", e, v)
+	}
+}
+
+func TestAToolThatGoesTakesItsSeriesAlongAndComesBackAsNew(t *testing.T) {
+	t.Parallel()
+	reg, x, m, list := newMeter(0, "a", "b")
+	other := x.Meter("t", list.lists)
+	for range 3 {
+		m.call("a")
+	}
+	m.call("b")
+	other.call("a")
+	list.set("b")
+	m.Prune()
+	wantTools(t, reg, map[string]int{"a": 1, "b": 1}) // the other server's is left
+	m.call("a")                                       // it was under way
+	wantTools(t, reg, map[string]int{"a": 1, "b": 1, Other: 1})
+	list.set("a", "b")
+	m.Prune()
+	m.call("a")
+	if n := value(t, reg, "x_seconds", "mcphub_backend", "s", "gen_ai_tool_name", "a"); n != 1 {
+		t.Errorf("the tool that came back has %v calls", n)
+	}
+}
+
+// Whichever way calls, changes of the list and prunings meet: when the last pruning
+// is over, no series is left of what is not listed.
+func TestNoCallBringsBackAToolThatIsGone(t *testing.T) {
+	t.Parallel()
+	reg, x, m, list := newMeter(10, "even", "odd", "both")
+	var calls, stop sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		calls.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				for _, tool := range []string{"even", "odd", "both"} {
+					m.call(tool)
+				}
+			}
+		})
+	}
+	for i := range 2 { // two who change the list, so that prunings meet, too
+		stop.Go(func() {
+			for n := range 1000 {
+				list.set([]string{"even", "odd"}[(n+i)%2], "both")
+				m.Prune()
+			}
+		})
+	}
+	stop.Wait()
+	list.set("both")
+	m.Prune()
+	close(done)
+	calls.Wait()
+	if got := toolsOf(t, reg, "x_seconds"); got["even"]+got["odd"] != 0 || got["both"] == 0 {
+		t.Errorf("recorded are %v", got)
+	}
+	if x.taken != 1 || len(m.places) != 1 {
+		t.Errorf("%d places are taken, by %v", x.taken, m.places)
+	}
+}
+
+func TestRecordingAllocatesNothing(t *testing.T) {
+	_, _, m, _ := newMeter(1, "a", "b")
+	ctx := t.Context()
+	m.call("a")
+	for _, tool := range []string{"a", "b", "invented"} {
+		o := Operation{Method: "tools/call", Tool: tool, Transport: "pipe", Version: "2025-11-25"}
+		if n := testing.AllocsPerRun(100, func() { m.Observe(ctx, o, time.Millisecond) }); n != 0 {
+			t.Errorf("%s: %v allocations", tool, n)
+		}
+	}
+}
+
+func TestARemovedServerLeavesNoSeriesAndNothingBringsThemBack(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	x := newMetrics(reg, 0)
+	var list toolList
+	list.set("a")
+	names := func() (of []string) {
+		t.Helper()
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				for _, l := range m.GetLabel() {
+					if l.GetName() == "mcphub_backend" && l.GetValue() == "gone" {
+						of = append(of, f.GetName())
+					}
+				}
+			}
+		}
+		return slices.Compact(of)
+	}
+	use := func(s *serverMetrics) {
+		s.calls.call("a")
+		s.calls.Observe(t.Context(), Operation{Method: "ping"}, 0)
+		s.up.Set(1)
+		s.sessions.Inc()
+		s.tools.Set(1)
+		s.restarts["exited"].Inc()
+		s.connected["ok"].Inc()
+		s.outcomes["none"].Inc()
+	}
+	gone, kept := x.addServer("gone", list.lists), x.addServer("kept", list.lists)
+	use(gone)
+	use(kept)
+	if n := len(names()); n != 7 {
+		t.Errorf("the server is in %d metrics, %v; a new one has to be taken away, too", n, names())
+	}
+	x.removeServer("gone", gone)
+	use(gone) // what was under way
+	if left := names(); len(left) != 0 {
+		t.Errorf("left are %v", left)
+	}
+	if n := value(t, reg, "mcp_client_operation_duration_seconds", "mcphub_backend", "kept"); n != 2 || x.operation.taken != 1 {
+		t.Errorf("the other server has %v operations, %d places are taken", n, x.operation.taken)
+	}
+	again := x.addServer("gone", list.lists)
+	use(again)
+	if n := value(t, reg, "mcphub_backend_operations_total", "mcphub_backend", "gone"); n != 1 {
+		t.Errorf("a server of the same name begins with %v operations", n-1)
+	}
+	wantGone := value(t, reg, "mcp_client_operation_duration_seconds", "mcphub_backend", "gone", "gen_ai_tool_name", "a")
+	if wantGone != 1 {
+		t.Errorf("and with %v calls", wantGone-1)
+	}
+}
+
+func TestAServerListsItsToolsWhateverTheirSchemas(t *testing.T) {
+	t.Parallel()
+	var p toolParams
+	if p.lists("a") {
+		t.Error("there is a tool before there is a list")
+	}
+	p.learn([]json.RawMessage{[]byte(`{"name":"a"}`), []byte(`{"name":"b","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"\u0000"}}}}`), []byte(`7`)})
+	if !p.lists("a") || !p.lists("b") || p.lists("c") {
+		t.Error("tools are not listed")
+	}
+	p.learn(nil)
+	if p.lists("a") {
+		t.Error("a tool is listed that is gone")
+	}
+}
