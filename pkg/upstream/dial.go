@@ -22,6 +22,7 @@ type dialer struct {
 	aside *http.Client
 	conns *atomic.Int64 // connections there are, those in the making included
 	tools *toolParams   // mirrored arguments of the server's tools
+	owned *owners
 }
 
 // closeIdle closes the connections that nobody uses.
@@ -69,13 +70,17 @@ func refusesPOST(err error) bool {
 // attempt makes one connection.
 func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	spec := d.spec
-	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(),
+	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(), owned: d.owned,
 		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
 	if c.sink == nil {
 		c.sink = nobody{}
 	}
 	d.count(+1)
-	c.lost = func() { d.count(-1) }
+	d.owned.own(c, p.owner)
+	c.lost = func() {
+		d.count(-1)
+		c.lived()
+	}
 	// What the connection does on its own is no part of the trace of whoever needed it first.
 	c.quit, c.stop = context.WithCancel(context.Background()) //nolint:contextcheck // see above
 	if err := d.open(ctx, c, p); err != nil {
@@ -84,6 +89,7 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 		} else {
 			c.stop()
 			c.lost()
+			c.disown()
 		}
 		return nil, serverError(spec.Name, err)
 	}
@@ -91,6 +97,7 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 		c.Close(true)
 		return nil, err
 	}
+	c.establish()
 	if c.modern() {
 		c.start(new(int), 1, c.follow)
 	} else {

@@ -38,6 +38,7 @@ const (
 type plan struct {
 	sink   Sink     // takes what belongs to no call
 	many   bool     // it will serve several clients
+	owner  string   // the client session that it is for; empty: none
 	who    Identity // on whose behalf
 	resume Bound    // a legacy session to go on with
 	era    Era

@@ -18,6 +18,7 @@ type LinkConfig struct {
 	Resume   Bound    // the session that the server gave this client earlier
 	Modern   bool     // the client speaks a modern version
 	Many     bool     // the Link is used for several clients
+	Owner    string   // the client session that it belongs to, if it belongs to one
 	// OnBound is called with the server's session before the first call goes
 	// out over it; if it fails, so does the call.
 	OnBound func(ctx context.Context, server string, b Bound) error
@@ -220,7 +221,7 @@ func (l *Link) connect(ctx context.Context, f *flight) {
 
 // open makes a connection in the era that suits the client.
 func (l *Link) open(ctx context.Context, resume Bound) (*Conn, error) {
-	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Many, resume: resume}
+	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Many, owner: l.cfg.Owner, resume: resume}
 	c, err := l.server.open(ctx, l.server.planFor(p, l.cfg.Modern))
 	if err == nil && l.server.keepsNoSession(c) {
 		c.Close(true)

@@ -85,7 +85,8 @@ const (
 func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
 	s := &Server{cfg: cfg, log: tel.log.With("upstream", spec.Name), state: Starting, since: time.Now(),
 		wake: make(chan struct{}, 1), change: make(chan []string, 1), settled: make(chan struct{})}
-	s.dialer = dialer{spec: spec, tel: tel, conns: new(atomic.Int64), tools: new(toolParams)}
+	s.dialer = dialer{spec: spec, tel: tel, conns: new(atomic.Int64), tools: new(toolParams),
+		owned: &owners{conns: map[*Conn]ownership{}}}
 	if spec.URL != "" {
 		s.client, s.aside = newHTTPClient(), newHTTPClient()
 	}

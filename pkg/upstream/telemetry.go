@@ -72,12 +72,10 @@ func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req R
 			span.SetAttributes(attribute.Int("mcphub.attempt", req.attempt))
 		}
 	}
-	t.inFlight.Inc()
 	return ctx, operation{tel: t, ctx: ctx, span: span, start: time.Now(), conn: c, request: req}
 }
 
 func (o operation) end(response jsonrpc.Message, err error) {
-	o.tel.inFlight.Dec()
 	kind, fault := ErrorType(response, err), FaultOf(response, err)
 	o.tel.outcomes.WithLabelValues(o.conn.spec.Name, string(fault)).Inc()
 	if o.span.IsRecording() {
