@@ -166,6 +166,14 @@ func (h *havoc) post(body string, headers ...string) {
 	h.try(0, http.MethodPost, body, append(headers, "Mcp-Session-Id: "+h.old.token)...)
 }
 
+// orderly is asked something and answers.
+func (h *havoc) orderly() {
+	s := h.old.open(http.MethodPost, request(`"orderly"`, "tools/call", `{"name":"two__ask","arguments":{"method":"elicitation/create","params":{}}}`))
+	h.old.answers(s.message(), `"result":{}`)
+	s.message()
+	s.cancel()
+}
+
 // legacy does one thing that a client with a session may do.
 func (h *havoc) legacy() {
 	h.n++
@@ -177,7 +185,9 @@ func (h *havoc) legacy() {
 	ask := fmt.Sprintf(`{"method":%q,"params":{}%s}`, []string{"elicitation/create", "elicitation/create", "sampling/createMessage", "roots/list", "ping", "no/such"}[h.random.IntN(6)],
 		[]string{"", `,"size":0`, `,"size":20`}[h.random.IntN(3)]) // some questions are taken back
 	cancel := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`, id)
-	switch h.random.IntN(14) {
+	switch h.random.IntN(15) {
+	case 14:
+		h.post(request(id, "tools/call", fmt.Sprintf(`{"name":"web__say","arguments":{"say":"x","steps":2,"ask":"sampling/createMessage"},"_meta":{"progressToken":%s}}`, id)))
 	case 0:
 		h.post(tool("echo", `{}`))
 	case 1: // it is never answered
@@ -300,9 +310,9 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 	const clients, rounds = 6, 40
 	one, two := stdio(t, "one"), stdio(t, "two")
 	two.Isolation = upstream.PerSession
-	one.CallTimeout, two.CallTimeout = 300*time.Millisecond, 200*time.Millisecond
-	legacy := upstream.Spec{Name: "web", URL: parrotOverHTTP(t, false), Isolation: upstream.PerSession, CallTimeout: 300 * time.Millisecond}
-	r := start(t, setup{specs: []upstream.Spec{one, two, legacy, newStub(t).spec("new", upstream.Shared)}, quiet: true,
+	one.CallTimeout, two.CallTimeout = 300*time.Millisecond, time.Second
+	web := upstream.Spec{Name: "web", URL: parrotOverHTTP(t, false), Isolation: upstream.PerSession, CallTimeout: 300 * time.Millisecond}
+	r := start(t, setup{specs: []upstream.Spec{one, two, web, newStub(t).spec("new", upstream.Shared)}, quiet: true,
 		gateway: func(c *Config) { c.Heartbeat, c.Patience = 5*time.Millisecond, 5*time.Millisecond }})
 	seed := havocSeed(t)
 	stop, scraped := make(chan struct{}), make(chan struct{})
@@ -319,9 +329,10 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 	}()
 	var wg sync.WaitGroup
 	for n := range clients {
+		h := &havoc{rig: r, random: rand.New(rand.NewPCG(seed, uint64(n))), n: 1000 * (n + 1), new: r.modern(canElicit)}
+		h.connectAnew()
+		h.orderly()
 		wg.Go(func() {
-			h := &havoc{rig: r, random: rand.New(rand.NewPCG(seed, uint64(n))), n: 1000 * (n + 1), new: r.modern(canElicit)}
-			h.connectAnew()
 			for range rounds {
 				if h.random.IntN(3) > 0 {
 					h.legacy()
@@ -349,6 +360,10 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 			t.Errorf("%s: too little to prove anything: %+v", key, l)
 		}
 		t.Logf("%s: %+v", key, l)
+	}
+	if r.metric("mcp_client_operation_duration_seconds", "mcphub_backend", "", "mcp_method_name", "elicitation/create") == 0 ||
+		r.metric("mcp_server_operation_duration_seconds", "network_transport", "pipe", "mcp_method_name", "elicitation/create") == 0 {
+		t.Error("questions are not measured where the roles are reversed")
 	}
 	r.stop()
 	for key, l := range r.balanced() {

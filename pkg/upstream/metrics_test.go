@@ -26,9 +26,6 @@ mcphub_backend_restarts_total{mcphub_backend="s",reason="unreachable"} 0
 # HELP mcphub_backend_sessions Connections to the server: processes or HTTP sessions.
 # TYPE mcphub_backend_sessions gauge
 mcphub_backend_sessions{mcphub_backend="s"} 0
-# HELP mcphub_backend_sessions_orphaned Connections to the server that are held for a client session which is gone; must be 0.
-# TYPE mcphub_backend_sessions_orphaned gauge
-mcphub_backend_sessions_orphaned{mcphub_backend="s"} 0
 # HELP mcphub_backend_tools Tools that the server listed last.
 # TYPE mcphub_backend_tools gauge
 mcphub_backend_tools{mcphub_backend="s"} 0
@@ -61,7 +58,7 @@ mcphub_unmatched_responses_total{hop="backend",reason="question"} 0
 mcphub_unmatched_responses_total{hop="backend",reason="response"} 0
 `
 	if err := testutil.GatherAndCompare(e.reg, strings.NewReader(want), "mcphub_backend_connects_total", "mcphub_backend_restarts_total",
-		"mcphub_backend_sessions", "mcphub_backend_tools", "mcphub_backend_up", "mcphub_backend_sessions_orphaned", "mcphub_requests_cancelled_total", "mcphub_requests_in_flight",
+		"mcphub_backend_sessions", "mcphub_backend_tools", "mcphub_backend_up", "mcphub_requests_cancelled_total", "mcphub_requests_in_flight",
 		"mcphub_unmatched_responses_total"); err != nil {
 		t.Error(err)
 	}

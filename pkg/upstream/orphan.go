@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"maps"
 	"sync"
 	"time"
 
@@ -44,10 +45,7 @@ func (c *Conn) disown() {
 // orphaned counts the connections whose session has not been there for grace.
 func (o *owners) orphaned(exists func(session string) bool, now time.Time, grace time.Duration) (n int) {
 	o.mu.Lock()
-	held := make(map[*Conn]ownership, len(o.conns))
-	for c, own := range o.conns {
-		held[c] = own
-	}
+	held := maps.Clone(o.conns)
 	o.mu.Unlock()
 	for c, own := range held { // exists may wait for locks of its own
 		switch {

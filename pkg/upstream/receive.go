@@ -35,10 +35,10 @@ func (c *Conn) told(related *call, m jsonrpc.Message) {
 		}
 		m = withoutSubscription(m)
 	}
-	switch {
-	case m.Method == "notifications/progress":
+	switch m.Method {
+	case "notifications/progress":
 		c.progress(related, m)
-	case m.Method == "notifications/cancelled":
+	case "notifications/cancelled":
 		c.withdrawn(m)
 	default:
 		c.sinkFor(related, m.Method).Notify(m)
