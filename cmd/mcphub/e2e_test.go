@@ -217,7 +217,7 @@ func TestAServerThatDiesMidCallIsNamedAndComesBack(t *testing.T) {
 	answered := make(chan answer, 1)
 	go func() { answered <- c.request("tools/call", `{"name":"demo__slow","arguments":{"seconds":60}}`) }()
 	eventually(t, "the call is under way", func() bool {
-		return hub.metric(`mcphub_requests_in_flight{hop="backend"}`) == "1"
+		return hub.metric(`mcphub_requests_in_flight{direction="out",hop="backend"}`) == "1"
 	})
 	children := childrenOf(t, hub.cmd.Process.Pid)
 	if len(children) != 1 {
@@ -293,7 +293,7 @@ func TestShutdownEndsInTimeWithAHungCallAndAReaderThatNeverReads(t *testing.T) {
 	}
 	defer stream.Body.Close()
 	eventually(t, "the call is under way", func() bool {
-		return hub.metric(`mcphub_requests_in_flight{hop="backend"}`) == "1"
+		return hub.metric(`mcphub_requests_in_flight{direction="out",hop="backend"}`) == "1"
 	})
 	if status := hub.terminate(12 * time.Second); status != 0 {
 		t.Errorf("exit status %d\n%s", status, hub.log)

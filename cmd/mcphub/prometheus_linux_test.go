@@ -147,6 +147,10 @@ func checkMessages(t *testing.T, p *prometheus) {
 	eventually(t, "Prometheus sees a hub at rest", func() bool {
 		return p.holds(`sum(mcphub_requests_in_flight{job="mcphub"}) == 0 and changes(sum(mcphub_messages_total{job="mcphub"})[2s:500ms]) == 0`)
 	})
+	const rest = `instance_hop:mcphub_messages_unaccounted:diff{job="mcphub"}`
+	if !p.holds(`count(`+rest+` == 0) == 4`) || !p.holds(`max_over_time(max(abs(`+rest+`))[10m:500ms]) == 0`) { // under load, too
+		t.Errorf("messages are unaccounted for: %v", p.query(rest))
+	}
 	for hop, direction := range map[string][2]string{"downstream": {"in", "out"}, "backend": {"out", "in"}} {
 		asked := fmt.Sprintf(`sum(mcphub_messages_total{job="mcphub",hop=%q,direction=%q,kind="request"})`, hop, direction[0])
 		answered := fmt.Sprintf(`sum(mcphub_messages_total{job="mcphub",hop=%q,direction=%q,kind=~"response|error"})`, hop, direction[1])

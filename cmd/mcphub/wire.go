@@ -60,6 +60,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 			}
 		},
 		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
+		HasSession:     func(id string) bool { return h.sessions.Has(context.Background(), id) },
 		Logger:         tel.LoggerFor("upstream"),
 		TracerProvider: tel.TracerProvider(),
 		Propagator:     propagator,

@@ -27,10 +27,10 @@ func (g *Gateway) batch(w http.ResponseWriter, r *http.Request, body []byte) {
 		refuse(w, http.StatusBadRequest, "", jsonrpc.ErrBatch)
 		return
 	}
-	if !checkHeaders(w, r, "") {
+	if !g.checkHeaders(w, r, jsonrpc.Message{}) {
 		return
 	}
-	cs, lease, ok := g.enter(w, r, "")
+	cs, lease, ok := g.enter(w, r, jsonrpc.Message{})
 	if !ok {
 		return
 	}
@@ -112,8 +112,9 @@ func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Le
 		request := e.Kind() == jsonrpc.Request
 		switch {
 		case e.refusal != nil && request:
-			g.tel.messages.Add(upstream.In, e.Message)
-			g.refuseElement(out, e.ID, e.refusal)
+			m := jsonrpc.NewError(e.ID, e.refusal)
+			g.tel.refused(e.Message, m)
+			out.answer(m.Encode())
 		case e.refusal != nil:
 			out.answer(jsonrpc.NewError("", e.refusal).Encode())
 		case !request:
@@ -122,14 +123,8 @@ func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Le
 			under.Add(1)
 			if refusal := g.start(r, cs, e.Message, out, release); refusal != nil {
 				release()
-				g.refuseElement(out, e.ID, refusal)
+				out.answer(jsonrpc.NewError(e.ID, refusal).Encode())
 			}
 		}
 	}
-}
-
-func (g *Gateway) refuseElement(out *stream, id jsonrpc.ID, refusal *jsonrpc.Error) {
-	m := jsonrpc.NewError(id, refusal)
-	g.tel.messages.Add(upstream.Out, m)
-	out.answer(m.Encode())
 }

@@ -340,7 +340,7 @@ func (cs *clientSession) question(m jsonrpc.Message) (reason string) { return cs
 // send puts m on a GET stream, and says why if it cannot.
 func (cs *clientSession) send(m jsonrpc.Message, until reading) (reason string) {
 	if reason = cs.log().send(m.Encode(), until); reason == "" {
-		cs.g.tel.messages.Add(upstream.Out, m)
+		cs.g.tel.said(m)
 	}
 	return reason
 }
@@ -354,55 +354,6 @@ func (cs *clientSession) log() *streamLog {
 		cs.streams.closed = cs.ended
 	}
 	return cs.streams
-}
-
-// ask sends a question of a server to the client, under an id of the hub's, and
-// waits for the answer.
-func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(jsonrpc.Message) string) (result json.RawMessage, err error) {
-	id, reply := cs.expect()
-	if reply == nil {
-		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many questions wait for the client's answer")
-	}
-	defer cs.unexpect(id)
-	m.ID = id
-	m = cs.withToken(ctx, m)
-	ctx, span := cs.g.tel.startAsk(ctx, cs, &m)
-	defer func() { cs.g.tel.endAsk(span, err) }()
-	if reason := send(m); reason != "" {
-		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", unreachable[reason])
-	}
-	select {
-	case answer := <-reply:
-		if answer.Error != nil {
-			return nil, jsonrpc.ParseError(answer.Error)
-		}
-		return answer.Result, nil
-	case <-ctx.Done():
-		// Nobody wants to know any more; whether the client hears of it matters little.
-		_ = send(jsonrpc.Message{Method: "notifications/cancelled", Params: append(append(json.RawMessage(`{"requestId":`), id...), '}')})
-		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(ctx))
-	case <-cs.ctx.Done():
-		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(cs.ctx))
-	}
-}
-
-// unreachable says in words why a client gets no message.
-var unreachable = map[string]string{
-	"no_stream":   "it has no stream open",
-	"slow_reader": "it does not read its stream",
-}
-
-// answered hands the client's answer to whoever asked.
-func (cs *clientSession) answered(m jsonrpc.Message) bool {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	reply := cs.asks[m.ID]
-	if reply == nil {
-		return false
-	}
-	delete(cs.asks, m.ID) // the first answer counts
-	reply <- m            // has room for it
-	return true
 }
 
 // mayHave reports whether there is room for a subscription to uri in the

@@ -133,10 +133,11 @@ func (c *conversation) tell() {
 	}
 	r.op.endFor(r.ctx, cause, response, out.err)
 	if errors.Is(cause, errClientCancelled) {
+		r.op.flight.Cancel(upstream.Disconnected)
 		r.out.answer(nil)
 		return
 	}
-	c.g.tel.messages.Add(upstream.Out, response)
+	r.op.flight.Answer(response)
 	if response.Error != nil {
 		r.out.status = modernStatus(jsonrpc.ParseError(response.Error).Code)
 	}
@@ -333,7 +334,7 @@ func (c *conversation) park() {
 	round := c.rounds
 	c.expiry = time.AfterFunc(parkTimeout, func() { c.expire(round) })
 	r.op.end(r.ctx, response, nil)
-	c.g.tel.messages.Add(upstream.Out, response)
+	r.op.flight.Answer(response)
 	r.out.answer(response.Encode())
 }
 

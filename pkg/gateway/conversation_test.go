@@ -150,7 +150,7 @@ func TestACallThatEndsWhileItIsParkedIsAnsweredOnRetry(t *testing.T) {
 	const arguments = `{"rounds":[[{}]],"leave":true}`
 	q := c.run("1", "one__asks", arguments).wanted(t)
 	c.run("2", "one__gate", `{}`)
-	until(t, "the call is over", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend") == 0 })
+	until(t, "the call is over", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 0 })
 	p := c.retry("3", arguments, q.RequestState, `{"q1":{}}`)
 	if has(t, p.answer(t).Result, "left") != "true" || string(p.answer(t).ID) != "3" {
 		t.Errorf("the retry: %s", p.body)

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // exchange is one request of a client and the way back to it: the stream that
@@ -65,7 +64,7 @@ func (x *exchange) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage,
 // put puts m on the stream and says why if it cannot.
 func (x *exchange) put(m jsonrpc.Message, until reading) (reason string) {
 	if reason = x.out.push(m.Encode(), until); reason == "" {
-		x.g.tel.messages.Add(upstream.Out, m)
+		x.g.tel.said(m)
 	}
 	return reason
 }

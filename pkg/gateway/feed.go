@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/session"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // Why a stream was not written any more, for its event and metric.
@@ -174,7 +173,7 @@ func (f *feed) keepAlive() string {
 	}
 	ok := f.events.comment("keep-alive")
 	if ok && ping != nil {
-		f.g.tel.messages.Add(upstream.Out, *ping)
+		f.probe.sent(*ping)
 		ok = f.events.message("", ping.Encode()) // of this connection alone
 	}
 	if !ok {

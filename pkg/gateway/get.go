@@ -20,14 +20,14 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Accept must list text/event-stream"))
 		return
 	}
-	if !checkHeaders(w, r, "") {
+	if !g.checkHeaders(w, r, jsonrpc.Message{}) {
 		return
 	}
 	last, ok := g.lastEvent(w, r)
 	if !ok {
 		return
 	}
-	cs, lease, ok := g.enter(w, r, "")
+	cs, lease, ok := g.enter(w, r, jsonrpc.Message{})
 	if !ok {
 		return
 	}

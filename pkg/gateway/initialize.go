@@ -35,7 +35,7 @@ const (
 func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 	s, e := g.newSession(r, m)
 	if e != nil {
-		refuse(w, http.StatusBadRequest, m.ID, e)
+		g.refuse(w, http.StatusBadRequest, m, e)
 		return
 	}
 	ctx, op := g.tel.startServe(r, "", s.ProtocolVersion, m)
@@ -43,7 +43,9 @@ func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.M
 	s, token, err := g.create(ctx, r, s)
 	if err != nil {
 		op.end(ctx, jsonrpc.Message{}, err)
-		g.tel.messages.Add(upstream.Out, refuseSession(w, m.ID, err))
+		status, e := sessionRefusal(w.Header(), err)
+		op.flight.Answer(jsonrpc.NewError(m.ID, e))
+		refuse(w, status, m.ID, e)
 		return
 	}
 	op.session(s.ID)
@@ -51,7 +53,7 @@ func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.M
 	op.end(ctx, response, nil)
 	g.endPrevious(ctx, r)
 	w.Header().Set(headerSession, token)
-	g.tel.messages.Add(upstream.Out, response)
+	op.flight.Answer(response)
 	writeJSON(w, http.StatusOK, response.Encode())
 }
 

@@ -41,7 +41,7 @@ func isModern(r *http.Request, m jsonrpc.Message) bool {
 // modern answers a message of a modern client.
 func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 	if m.Kind() == jsonrpc.Response {
-		g.tel.messages.Add(upstream.In, m)
+		g.tel.unmatched()
 		refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "servers ask nothing in this protocol version, so there is nothing to answer"))
 		return
 	}
@@ -51,8 +51,10 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 	}
 	ctx, op := g.tel.startServe(r, "", upstream.ModernVersion, m)
 	fail := func(e *jsonrpc.Error) {
-		op.end(ctx, jsonrpc.NewError(m.ID, e), nil)
-		g.tel.messages.Add(upstream.Out, refuse(w, modernStatus(e.Code), m.ID, e))
+		response := jsonrpc.NewError(m.ID, e)
+		op.end(ctx, response, nil)
+		op.flight.Answer(response)
+		refuse(w, modernStatus(e.Code), m.ID, e)
 	}
 	about, e := g.readModern(r, m)
 	if e != nil {
@@ -67,7 +69,7 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 		g.settled(ctx)
 		response := jsonrpc.NewResult(m.ID, g.discovery())
 		op.end(ctx, response, nil)
-		g.tel.messages.Add(upstream.Out, response)
+		op.flight.Answer(response)
 		writeJSON(w, http.StatusOK, response.Encode())
 	case "subscriptions/listen":
 		g.subscription(ctx, w, r, m, about, op, fail)
@@ -80,7 +82,7 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 // send by HTTP. A transparent hub passes on what it does not know.
 func (g *Gateway) modernNotification(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 	if version := r.Header.Get(headerVersion); version != upstream.ModernVersion {
-		refuse(w, http.StatusBadRequest, "", unsupportedVersion(version))
+		g.refuse(w, http.StatusBadRequest, m, unsupportedVersion(version))
 		return
 	}
 	ctx, op := g.tel.startServe(r, "", upstream.ModernVersion, m)
@@ -321,7 +323,8 @@ func (g *Gateway) modernRequest(ctx context.Context, w http.ResponseWriter, r *h
 		g.modernCalls.Add(-1)
 		w.Header().Set("Retry-After", "1")
 		op.end(ctx, jsonrpc.Message{}, errBusy)
-		g.tel.messages.Add(upstream.Out, refuse(w, http.StatusServiceUnavailable, m.ID, errBusy))
+		op.flight.Answer(jsonrpc.NewError(m.ID, errBusy))
+		refuse(w, http.StatusServiceUnavailable, m.ID, errBusy)
 		return
 	}
 	defer g.modernCalls.Add(-1)

@@ -45,14 +45,14 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 		g.modern(w, r, m)
 		return
 	}
-	if !checkHeaders(w, r, m.ID) {
+	if !g.checkHeaders(w, r, m) {
 		return
 	}
 	if m.Kind() == jsonrpc.Request && m.Method == string(mcp.MethodInitialize) {
 		g.initialize(w, r, m)
 		return
 	}
-	cs, lease, ok := g.enter(w, r, m.ID)
+	cs, lease, ok := g.enter(w, r, m)
 	if !ok {
 		return
 	}
@@ -72,8 +72,11 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 // no question.
 func (g *Gateway) take(r *http.Request, cs *clientSession, m jsonrpc.Message) bool {
 	if m.Kind() == jsonrpc.Response {
-		g.tel.messages.Add(upstream.In, m)
-		return cs.answered(m)
+		if cs.answered(m) { // and counted by whoever asked
+			return true
+		}
+		g.tel.unmatched()
+		return false
 	}
 	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
 	cs.notified(ctx, m)
@@ -124,10 +127,10 @@ func accepts(r *http.Request, want string) bool {
 // checkHeaders refuses what two readers could understand differently: a header
 // of MCP that occurs twice. And it refuses protocol versions that the hub does
 // not speak; a client that names none is taken at its session's word.
-func checkHeaders(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) bool {
+func (g *Gateway) checkHeaders(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool {
 	for _, name := range []string{headerSession, headerVersion} {
 		if len(r.Header.Values(name)) > 1 {
-			refuse(w, http.StatusBadRequest, id, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "there is more than one %s header", name))
+			g.refuse(w, http.StatusBadRequest, m, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "there is more than one %s header", name))
 			return false
 		}
 	}
@@ -136,7 +139,7 @@ func checkHeaders(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) bool {
 	if version == "" || slices.Contains(legacy, version) {
 		return true
 	}
-	refuse(w, http.StatusBadRequest, id, unsupportedVersion(version))
+	g.refuse(w, http.StatusBadRequest, m, unsupportedVersion(version))
 	return false
 }
 
@@ -164,10 +167,10 @@ func legacyVersions() []string {
 }
 
 // sessionToken returns the session header, and refuses where there is none.
-func sessionToken(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) (string, bool) {
+func (g *Gateway) sessionToken(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) (string, bool) {
 	token := r.Header.Get(headerSession)
 	if token == "" {
-		refuse(w, http.StatusBadRequest, id, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
+		g.refuse(w, http.StatusBadRequest, m, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
 			"the Mcp-Session-Id header is missing; send initialize first and repeat the id it returns"))
 	}
 	return token, token != ""
@@ -175,14 +178,14 @@ func sessionToken(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) (string
 
 // acquire leases the session that the request belongs to, and answers the
 // request itself where it cannot be had.
-func (g *Gateway) acquire(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) (*session.Lease, bool) {
-	token, ok := sessionToken(w, r, id)
+func (g *Gateway) acquire(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) (*session.Lease, bool) {
+	token, ok := g.sessionToken(w, r, m)
 	if !ok {
 		return nil, false
 	}
 	lease, err := g.cfg.Sessions.Acquire(r.Context(), token, g.principal(r))
 	if err != nil {
-		refuseSession(w, id, err)
+		g.refuseSession(w, m, err)
 		return nil, false
 	}
 	return lease, true
@@ -190,15 +193,15 @@ func (g *Gateway) acquire(w http.ResponseWriter, r *http.Request, id jsonrpc.ID)
 
 // enter is acquire with the live half of the session. The caller releases the
 // lease.
-func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, id jsonrpc.ID) (*clientSession, *session.Lease, bool) {
-	lease, ok := g.acquire(w, r, id)
+func (g *Gateway) enter(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) (*clientSession, *session.Lease, bool) {
+	lease, ok := g.acquire(w, r, m)
 	if !ok {
 		return nil, nil, false
 	}
 	live, err := lease.Live(r.Context())
 	if err != nil {
 		lease.Release()
-		refuseSession(w, id, err)
+		g.refuseSession(w, m, err)
 		return nil, nil, false
 	}
 	return live.(*clientSession), lease, true //nolint:forcetypeassert // Open makes no other
@@ -216,17 +219,17 @@ func (g *Gateway) delete(w http.ResponseWriter, r *http.Request) {
 	if refuseModern(w, r) {
 		return
 	}
-	if !checkHeaders(w, r, "") {
+	if !g.checkHeaders(w, r, jsonrpc.Message{}) {
 		return
 	}
-	lease, ok := g.acquire(w, r, "")
+	lease, ok := g.acquire(w, r, jsonrpc.Message{})
 	if !ok {
 		return
 	}
 	id := lease.Session().ID
 	lease.Release()
 	if _, err := g.cfg.Sessions.End(context.WithoutCancel(r.Context()), id, endedByClient); err != nil {
-		refuseSession(w, "", err)
+		g.refuseSession(w, jsonrpc.Message{}, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // maxMissed is how many pings in a row a client may leave unanswered that has
@@ -19,6 +20,7 @@ type prober struct {
 	cs     *clientSession
 	id     jsonrpc.ID // of the ping under way
 	reply  chan jsonrpc.Message
+	flight upstream.Flight // of the ping, once it was written
 	missed int
 	off    bool
 }
@@ -29,16 +31,15 @@ func (p *prober) beat() (ping *jsonrpc.Message, alive bool) {
 	if p.off {
 		return nil, true
 	}
-	if reply := p.reply; reply != nil {
-		p.stop() // an answer is there now, or it is refused
-		select {
-		case <-reply: // a refusal is an answer too
+	if p.reply != nil {
+		switch answered := p.end(upstream.TimedOut); {
+		case answered: // a refusal is an answer too
 			p.missed = 0
 			p.cs.answersPings.Store(true)
+		case !p.cs.answersPings.Load():
+			p.off = true
+			return nil, true
 		default:
-			if p.off = !p.cs.answersPings.Load(); p.off {
-				return nil, true
-			}
 			if p.missed++; p.missed >= maxMissed {
 				return nil, false
 			}
@@ -50,12 +51,28 @@ func (p *prober) beat() (ping *jsonrpc.Message, alive bool) {
 	return &jsonrpc.Message{ID: p.id, Method: "ping"}, true
 }
 
+// sent counts the ping that beat returned, which is about to be written.
+func (p *prober) sent(ping jsonrpc.Message) {
+	p.flight = p.cs.g.tel.messages.Begin(upstream.Out, ping)
+}
+
 // stop forgets the ping under way.
 func (p *prober) stop() {
 	if p.reply != nil {
-		p.cs.unexpect(p.id)
-		p.reply = nil
+		p.end(upstream.Disconnected)
 	}
+}
+
+// end reports whether the ping under way was answered by now; if not, it is
+// given up, for that reason, and an answer is refused.
+func (p *prober) end(why upstream.CancelReason) (answered bool) {
+	if answered = !p.cs.unexpect(p.id); answered {
+		p.flight.Answer(<-p.reply)
+	} else {
+		p.flight.Cancel(why)
+	}
+	p.reply, p.flight = nil, upstream.Flight{}
+	return answered
 }
 
 // expect makes an id for a question to the client and the channel that gets
@@ -73,9 +90,13 @@ func (cs *clientSession) expect() (jsonrpc.ID, chan jsonrpc.Message) {
 	return id, reply
 }
 
-func (cs *clientSession) unexpect(id jsonrpc.ID) {
+// unexpect forgets a question. It reports whether that still waited: if not,
+// the answer is in its channel, unless it was taken from there.
+func (cs *clientSession) unexpect(id jsonrpc.ID) bool {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
+	waited := cs.asks[id] != nil
 	delete(cs.asks, id)
 	delete(cs.progress, id)
+	return waited
 }

@@ -7,34 +7,52 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // codeSessionNotFound is what the SDKs answer for an unknown session, next to
 // the status 404 that makes a client initialize again.
 const codeSessionNotFound = -32001
 
-// refuse answers with an HTTP error status and the JSON-RPC error e, and
-// returns the message it wrote.
-func refuse(w http.ResponseWriter, status int, id jsonrpc.ID, e *jsonrpc.Error) jsonrpc.Message {
-	m := jsonrpc.NewError(id, e)
-	body := m.Encode()
+// refuse answers with an HTTP error status and the JSON-RPC error e.
+func refuse(w http.ResponseWriter, status int, id jsonrpc.ID, e *jsonrpc.Error) {
+	body := jsonrpc.NewError(id, e).Encode()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) //nolint:gosec // JSON, and said to be
-	return m
 }
 
-// refuseSession answers a request whose session could not be had.
-func refuseSession(w http.ResponseWriter, id jsonrpc.ID, err error) jsonrpc.Message {
+// refuse refuses a message that got no further, and counts it. What is refused
+// before a message was read is the zero Message, and not counted.
+func (g *Gateway) refuse(w http.ResponseWriter, status int, m jsonrpc.Message, e *jsonrpc.Error) {
+	switch {
+	case m.Method == "" && m.ID != "":
+		g.tel.unmatched()
+	case m.Method != "" && m.ID != "":
+		g.tel.refused(m, jsonrpc.NewError(m.ID, e))
+	case m.Method != "":
+		g.tel.messages.Add(upstream.In, m)
+	}
+	refuse(w, status, m.ID, e)
+}
+
+// refuseSession refuses a message whose session could not be had.
+func (g *Gateway) refuseSession(w http.ResponseWriter, m jsonrpc.Message, err error) {
+	status, e := sessionRefusal(w.Header(), err)
+	g.refuse(w, status, m, e)
+}
+
+// sessionRefusal is how a request is answered whose session could not be had.
+func sessionRefusal(h http.Header, err error) (status int, e *jsonrpc.Error) {
 	if errors.Is(err, session.ErrNotFound) {
-		return refuse(w, http.StatusNotFound, id, jsonrpc.Errorf(codeSessionNotFound,
-			"session not found: send initialize without Mcp-Session-Id to start a new one"))
+		return http.StatusNotFound, jsonrpc.Errorf(codeSessionNotFound,
+			"session not found: send initialize without Mcp-Session-Id to start a new one")
 	}
 	if limit, ok := errors.AsType[*session.LimitError](err); ok {
-		w.Header().Set("Retry-After", "30")
-		return refuse(w, http.StatusServiceUnavailable, id, jsonrpc.Errorf(jsonrpc.CodeInternal, "%v; try again later", limit))
+		h.Set("Retry-After", "30")
+		return http.StatusServiceUnavailable, jsonrpc.Errorf(jsonrpc.CodeInternal, "%v; try again later", limit)
 	}
-	w.Header().Set("Retry-After", "1")
-	return refuse(w, http.StatusServiceUnavailable, id, jsonrpc.Errorf(jsonrpc.CodeInternal, "the session store is not available; try again"))
+	h.Set("Retry-After", "1")
+	return http.StatusServiceUnavailable, jsonrpc.Errorf(jsonrpc.CodeInternal, "the session store is not available; try again")
 }

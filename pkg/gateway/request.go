@@ -28,20 +28,22 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 			status = http.StatusServiceUnavailable
 			w.Header().Set("Retry-After", "1")
 		}
-		g.tel.messages.Add(upstream.Out, refuse(w, status, m.ID, e))
+		refuse(w, status, m.ID, e)
 		return
 	}
 	g.respond(w, r, out, false)
 }
 
 // start starts the call of a request, whose answer goes to out. release is
-// called when it has ended, unless start refuses it.
+// called when it has ended, unless start refuses it; the refusal is counted.
 func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, out *stream, release func()) *jsonrpc.Error {
 	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
 	ctx, cancel := cs.callContext(ctx)
 	if e := cs.begin(m.ID, cancel, g.cfg.maxInFlight()); e != nil {
 		cancel(nil)
-		op.end(ctx, jsonrpc.NewError(m.ID, e), nil)
+		refusal := jsonrpc.NewError(m.ID, e)
+		op.end(ctx, refusal, nil)
+		op.flight.Answer(refusal)
 		return e
 	}
 	out.belongs(op.span)
@@ -62,6 +64,7 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 		op.end(ctx, response, err)
 		switch {
 		case errors.Is(cause, errClientCancelled):
+			op.flight.Cancel(upstream.Withdrawn)
 			x.finish(jsonrpc.Message{}) // a cancelled request gets no response
 			return
 		case err != nil:
@@ -71,7 +74,7 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 		}
 		// Counted here, whether anybody still reads it or not, so that every
 		// request that was not cancelled has its response in the counters.
-		g.tel.messages.Add(upstream.Out, response)
+		op.flight.Answer(response)
 		x.finish(response)
 	})
 	return nil

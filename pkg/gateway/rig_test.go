@@ -41,6 +41,7 @@ type setup struct {
 	store    persist.Store // default: in memory
 	gateway  func(*Config)
 	sessions func(*session.Config)
+	upstream func(*upstream.Config)
 }
 
 // rig is a whole hub, but for its configuration file and its admin side.
@@ -115,6 +116,9 @@ func build(t *testing.T, s setup) *rig {
 				catalog.Resources: catalog.Hint(inv.Hints.Resources), catalog.Templates: catalog.Hint(inv.Hints.Templates)}}))
 	}
 	uc.OnNotification = func(server string, m jsonrpc.Message) { r.gateway.ServerNotification(server, m) }
+	if s.upstream != nil {
+		s.upstream(&uc)
+	}
 	r.pool = upstream.NewPool(s.specs, uc)
 	sc := session.Config{FlushInterval: 20 * time.Millisecond, Logger: log, TracerProvider: tracing, Registerer: r.registry,
 		Open: func(ctx context.Context, s session.Session) (session.Live, error) { return r.gateway.Open(ctx, s) }}

@@ -234,7 +234,7 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		c.state.Cancelled = append(c.state.Cancelled, fields[0])
 		return jsonrpc.Message{}
 	case "ask":
-		return c.ask(args[2], args[3])
+		return c.ask(args[2], args[3], args[4])
 	case "asks":
 		return c.asks(fields[0])
 	case "log":
@@ -276,6 +276,12 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		defer time.AfterFunc(20*time.Millisecond, func() { c.send(jsonrpc.Message{Method: "notifications/tools/list_changed"}) })
 		return result(`{"content":[]}`)
 	case "die":
+		if args[4] != nil { // as kill -9 does
+			if self, err := os.FindProcess(os.Getpid()); err == nil {
+				_ = self.Kill()
+			}
+			select {}
+		}
 		os.Exit(3) //nolint:gocritic // a crash runs no defers
 	}
 	return failure(`{"code":-32602,"message":"no such tool here"}`)
@@ -294,7 +300,7 @@ func (c *child) asks(arguments json.RawMessage) jsonrpc.Message {
 		answers := make([]json.RawMessage, len(questions))
 		var asking sync.WaitGroup
 		for i, params := range questions {
-			asking.Go(func() { answers[i] = c.ask(json.RawMessage(`"elicitation/create"`), params).Result })
+			asking.Go(func() { answers[i] = c.ask(json.RawMessage(`"elicitation/create"`), params, nil).Result })
 		}
 		if args.Leave && n == len(args.Rounds)-1 {
 			<-c.gate
@@ -307,7 +313,8 @@ func (c *child) asks(arguments json.RawMessage) jsonrpc.Message {
 	return result(`{"content":[],"rounds":%s}`, b)
 }
 
-func (c *child) ask(method, params json.RawMessage) jsonrpc.Message {
+// ask asks the client. With patience, in ms, it takes the question back after that.
+func (c *child) ask(method, params, patience json.RawMessage) jsonrpc.Message {
 	var name string
 	_ = json.Unmarshal(method, &name)
 	reply := make(chan jsonrpc.Message, 1)
@@ -317,7 +324,17 @@ func (c *child) ask(method, params json.RawMessage) jsonrpc.Message {
 	c.answers[id] = reply
 	c.mu.Unlock()
 	c.send(jsonrpc.Message{ID: id, Method: name, Params: params})
-	m := <-reply
+	var limit <-chan time.Time // never
+	if ms := 0; json.Unmarshal(patience, &ms) == nil {
+		limit = time.After(time.Duration(ms) * time.Millisecond)
+	}
+	var m jsonrpc.Message
+	select {
+	case m = <-reply:
+	case <-limit:
+		c.send(jsonrpc.Message{Method: "notifications/cancelled", Params: fmt.Appendf(nil, `{"requestId":%s}`, id)})
+		return result(`{"content":[]}`)
+	}
 	if m.Error != nil {
 		return result(`{"content":[],"refused":%s}`, m.Error)
 	}

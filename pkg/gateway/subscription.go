@@ -66,17 +66,18 @@ func (g *Gateway) subscription(ctx context.Context, w http.ResponseWriter, r *ht
 	filter = s.honour(filter)
 	if !g.addSubscription(s) {
 		w.Header().Set("Retry-After", "30")
-		op.end(ctx, jsonrpc.NewError(m.ID, errBusy), nil)
-		g.tel.messages.Add(upstream.Out, refuse(w, http.StatusServiceUnavailable, m.ID, errBusy))
+		response := jsonrpc.NewError(m.ID, errBusy)
+		op.end(ctx, response, nil)
+		op.flight.Answer(response)
+		refuse(w, http.StatusServiceUnavailable, m.ID, errBusy)
 		return
 	}
 	defer s.close()
 	s.subscribe(ctx, about, &filter)
 	op.end(ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // a span is not to last as long as a stream
-	g.tel.inFlight.Inc()
-	defer g.tel.inFlight.Dec()
+	defer op.flight.Cancel(upstream.Disconnected)                    // unless the hub ended the stream
 	events := g.startEvents(w, streamSubscription)
-	events.end(s.feed(r, events, jsonrpc.Message{Method: "notifications/subscriptions/acknowledged", Params: s.acknowledgement(filter)}))
+	events.end(s.feed(r, op, events, jsonrpc.Message{Method: "notifications/subscriptions/acknowledged", Params: s.acknowledgement(filter)}))
 }
 
 // honour returns the part of the filter that somebody will speak of, and notes it.
@@ -284,7 +285,7 @@ func (s *subscription) meta() json.RawMessage {
 
 // feed writes the acknowledgement, and what comes until the client or the hub
 // goes away. It says which.
-func (s *subscription) feed(r *http.Request, events *eventStream, first jsonrpc.Message) string {
+func (s *subscription) feed(r *http.Request, op *operation, events *eventStream, first jsonrpc.Message) string {
 	s.g.tel.messages.Add(upstream.Out, first)
 	if !events.message("", first.Encode()) {
 		return closedUnwritten
@@ -303,7 +304,7 @@ func (s *subscription) feed(r *http.Request, events *eventStream, first jsonrpc.
 			s.repair(r.Context())
 		case <-s.g.draining:
 			last := jsonrpc.NewResult(s.id, append(append(json.RawMessage(`{"resultType":"complete","_meta":`), s.meta()...), '}'))
-			s.g.tel.messages.Add(upstream.Out, last)
+			op.flight.Answer(last)
 			events.message("", last.Encode())
 			return closedShutdown
 		case <-r.Context().Done():

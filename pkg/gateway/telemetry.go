@@ -35,7 +35,8 @@ type telemetry struct {
 
 	duration *prometheus.HistogramVec // s, one operation; written by served
 	served   *upstream.Meter
-	inFlight prometheus.Gauge         // requests
+	asked    *prometheus.HistogramVec // s, one question to a client
+	strays   *prometheus.CounterVec   // by reason
 	streams  *prometheus.GaugeVec     // by stream
 	drops    *prometheus.CounterVec   // by reason
 	closed   *prometheus.CounterVec   // streams, by stream and reason
@@ -57,9 +58,9 @@ func newTelemetry(cfg Config) *telemetry {
 		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
 		tracer: tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway"), propagator: cfg.Propagator,
 		parent: cfg.TraceParent, baggage: cfg.Baggage,
-		duration: upstream.NewOperationHistogram(cfg.Registerer, "mcp_server_operation_duration_seconds",
-			"Time from receiving a message of a client to the answer."),
-		inFlight: upstream.NewInFlight(cfg.Registerer, "downstream"),
+		duration: upstream.NewServerOperations(cfg.Registerer),
+		asked:    upstream.NewClientOperations(cfg.Registerer),
+		strays:   upstream.NewUnmatched(cfg.Registerer, "downstream", "response"),
 		messages: upstream.NewMessages(cfg.Registerer, "downstream"),
 		streams: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_streams_active", Help: "Event streams to clients that are open."},
 			[]string{"stream"}),
@@ -115,6 +116,24 @@ func newTelemetry(cfg Config) *telemetry {
 	return t
 }
 
+// refused counts a request that is answered at once, before anything is done
+// with it.
+func (t *telemetry) refused(request, answer jsonrpc.Message) {
+	flight := t.messages.Begin(upstream.In, request)
+	flight.Answer(answer)
+}
+
+// said counts a message that goes to a client besides answers. Questions are
+// counted by whoever asks.
+func (t *telemetry) said(m jsonrpc.Message) {
+	if m.Kind() == jsonrpc.Notification {
+		t.messages.Add(upstream.Out, m)
+	}
+}
+
+// unmatched notes an answer of a client to nothing that waits for one.
+func (t *telemetry) unmatched() { t.strays.WithLabelValues("response").Inc() }
+
 func (t *telemetry) dropped(reason string) { t.drops.WithLabelValues(reason).Inc() }
 
 // operation is the span and the measurement of one inbound message.
@@ -125,13 +144,13 @@ type operation struct {
 	method, tool, version string
 	id                    string // of the session; "": none
 	request               bool
-	spent                 atomic.Int64 // ns, that the request waited for others than the hub
+	flight                upstream.Flight // of a request
+	spent                 atomic.Int64    // ns, that the request waited for others than the hub
 }
 
 // startServe begins the SERVER span of a message. Its parent is the context in
 // params._meta if there is one (SEP-414), else that of the HTTP headers.
 func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jsonrpc.Message) (context.Context, *operation) {
-	t.messages.Add(upstream.In, m)
 	ctx := r.Context()
 	op := &operation{tel: t, start: time.Now(), method: upstream.MethodLabel(m.Method), version: version,
 		request: m.Kind() == jsonrpc.Request}
@@ -146,7 +165,9 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 		op.tool = name
 	}
 	if op.request {
-		t.inFlight.Inc()
+		op.flight = t.messages.Begin(upstream.In, m)
+	} else {
+		t.messages.Add(upstream.In, m)
 	}
 	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 	if sessionID != "" {
@@ -214,16 +235,14 @@ func (o *operation) session(id string) {
 }
 
 // end finishes the span and records the duration. err is a refusal of the hub
-// or the reason why there is no response.
+// or the reason why there is no response. The flight of a request goes on until
+// the response is handed over.
 func (o *operation) end(ctx context.Context, response jsonrpc.Message, err error) {
 	o.endFor(ctx, context.Cause(ctx), response, err)
 }
 
 // endFor is end for a call that has a context of its own, which ended for cause.
 func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Message, err error) {
-	if o.request {
-		o.tel.inFlight.Dec()
-	}
 	fault := faultOf(response, err, cause)
 	if refusal, refused := errors.AsType[*jsonrpc.Error](err); refused {
 		response, err = jsonrpc.NewError("", refusal), nil
@@ -296,7 +315,15 @@ func (t *telemetry) startAsk(ctx context.Context, cs *clientSession, m *jsonrpc.
 	return ctx, span
 }
 
-func (t *telemetry) endAsk(span trace.Span, err error) {
+// endAsk ends what startAsk began at start, and measures it: the hub is the client
+// there, and the label that names servers is empty.
+func (t *telemetry) endAsk(ctx context.Context, cs *clientSession, method string, start time.Time, err error) {
+	span, kind := trace.SpanFromContext(ctx), ""
+	if err != nil {
+		kind = strconv.Itoa(jsonrpc.AsError(err).Code)
+	}
+	upstream.Observe(ctx, t.asked.WithLabelValues(upstream.MethodLabel(method), "", upstream.BoundErrorType(kind), "tcp",
+		upstream.VersionLabel(cs.opened.ProtocolVersion), ""), time.Since(start))
 	if err != nil && span.IsRecording() {
 		e := jsonrpc.AsError(err)
 		span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(e.Code)), semconv.RPCResponseStatusCode(strconv.Itoa(e.Code)))

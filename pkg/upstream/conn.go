@@ -50,6 +50,7 @@ type Conn struct {
 	sink  Sink
 	wire  wire
 	lost  func()          // called once, when the connection is lost or closed
+	owned *owners         // of the server's connections
 	wait  sync.WaitGroup  // for what start began
 	quit  context.Context //nolint:containedctx // the life of the connection
 	stop  context.CancelFunc
@@ -60,7 +61,8 @@ type Conn struct {
 	many  bool     // serves several clients
 	tools *toolParams
 
-	isModern atomic.Bool // spoken to in a modern version
+	isModern atomic.Bool                 // spoken to in a modern version
+	life     atomic.Pointer[established] // nil: not yet
 	mu       sync.Mutex
 	last     int64  // the id last given
 	level    string // that requests of a modern connection ask for
@@ -174,6 +176,7 @@ func (c *Conn) Close(end bool) {
 		c.mu.Unlock()
 		c.wire.close(end)
 		c.wait.Wait()
+		c.disown()
 	})
 }
 
@@ -187,11 +190,14 @@ func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage
 	ctx, span := c.tel.startNotify(ctx, c, method)
 	m := jsonrpc.Message{Method: method, Params: c.tel.inject(ctx, params)}
 	c.tel.messages.Add(Out, m)
+	start := time.Now()
 	err := c.wire.send(ctx, m.Encode(), c.standard(method))
 	if err != nil {
 		err = serverError(c.spec.Name, err)
 	}
-	endSpan(span, ErrorType(jsonrpc.Message{}, err), err)
+	kind := ErrorType(jsonrpc.Message{}, err)
+	endSpan(span, kind, err)
+	c.own.calls.Observe(ctx, Operation{Method: method, ErrorType: kind, Transport: networkTransport(c.spec), Version: c.version()}, time.Since(start))
 	return err
 }
 
@@ -259,16 +265,17 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
 	}
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
-	c.tel.messages.Add(Out, m)
+	flight := c.tel.messages.Begin(Out, m)
 	sent := time.Now()
 	response, err := c.wire.call(ctx, cl, m.Encode())
 	req.spend(sent)
 	if err == nil {
-		c.tel.messages.Add(In, response)
+		flight.Answer(response)
 	} else {
 		if ctx.Err() != nil {
 			err = c.abandon(ctx, cl.id, req.Method)
 		}
+		flight.Cancel(cancelReason(err))
 		err = serverError(c.spec.Name, unknownMethod(req.Method, err))
 	}
 	if err == nil && req.Method == string(mcp.MethodToolsList) && c.mirrors() {
@@ -344,6 +351,11 @@ func (c *Conn) end(cl *call) {
 	defer c.mu.Unlock()
 	delete(c.calls, cl.id)
 	delete(c.tokens, cl.progress)
+	select {
+	case <-cl.reply: // it came when nobody waited for it any more
+		c.tel.unmatched("response")
+	default:
+	}
 }
 
 // Server names the server at the other end.

@@ -23,6 +23,7 @@ type dialer struct {
 	aside *http.Client
 	conns *atomic.Int64 // connections there are, those in the making included
 	tools *toolParams   // that the server lists
+	owned *owners
 }
 
 // closeIdle closes the connections that nobody uses.
@@ -70,7 +71,7 @@ func refusesPOST(err error) bool {
 // attempt makes one connection.
 func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	spec := d.spec
-	c := &Conn{spec: spec, tel: d.tel, own: d.own, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(),
+	c := &Conn{spec: spec, tel: d.tel, own: d.own, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(), owned: d.owned,
 		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
 	if p.session != "" {
 		c.log = c.log.With("session", p.session)
@@ -79,7 +80,11 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 		c.sink = nobody{}
 	}
 	d.count(+1)
-	c.lost = func() { d.count(-1) }
+	d.owned.own(c, p.session)
+	c.lost = func() {
+		d.count(-1)
+		c.lived()
+	}
 	// What the connection does on its own is no part of the trace of whoever needed it first.
 	c.quit, c.stop = context.WithCancel(context.Background()) //nolint:contextcheck // see above
 	if err := d.open(ctx, c, p); err != nil {
@@ -88,6 +93,7 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 		} else {
 			c.stop()
 			c.lost()
+			c.disown()
 		}
 		return nil, serverError(spec.Name, err)
 	}
@@ -95,6 +101,7 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 		c.Close(true)
 		return nil, err
 	}
+	c.establish()
 	if c.modern() {
 		c.start(new(int), 1, c.follow)
 	} else {

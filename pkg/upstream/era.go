@@ -41,7 +41,7 @@ type plan struct {
 	who     Identity // on whose behalf
 	resume  Bound    // a legacy session to go on with
 	era     Era
-	session string       // of the client, for the log
+	session string       // public id of the client's; empty: none, or several
 	known   *Initialized // what a modern server said before; it need not be asked again
 }
 

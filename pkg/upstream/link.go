@@ -18,7 +18,7 @@ type LinkConfig struct {
 	Resume   Bound    // the session that the server gave this client earlier
 	Modern   bool     // the client speaks a modern version
 	Many     bool     // the Link is used for several clients
-	Session  string   // public id of the session of the client, for the log; "": none, or several
+	Session  string   // public id of the session of the client that it belongs to; "": none, or several
 	// OnBound is called with the server's session before the first call goes
 	// out over it; if it fails, so does the call.
 	OnBound func(ctx context.Context, server string, b Bound) error

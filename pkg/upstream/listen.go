@@ -196,16 +196,19 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 		return err
 	}
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
-	c.tel.messages.Add(Out, m)
-	c.tel.inFlight.Inc()
-	defer c.tel.inFlight.Dec()
+	flight := c.tel.messages.Begin(Out, m)
 	ctx, release := c.patiently(ctx, cl.id)
 	defer release()
 	response, err := c.wire.call(ctx, cl, m.Encode())
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		flight.Cancel(Withdrawn)
+		return err
+	case err != nil:
+		flight.Cancel(cancelReason(err))
 		return err
 	}
-	c.tel.messages.Add(In, response)
+	flight.Answer(response)
 	if response.Error != nil {
 		return c.spec.refusal(response.Error)
 	}

@@ -1,6 +1,9 @@
 package upstream
 
 import (
+	"errors"
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,57 +21,142 @@ const (
 	Out
 )
 
-// Messages counts the JSON-RPC messages of one hop: between client and hub or
-// between hub and server.
+// Messages counts the JSON-RPC messages of one hop, between client and hub or
+// between hub and server, and follows each request to its end. It collects all
+// of it in one snapshot, so that at every scrape, for each direction of requests,
+//
+//	requests = responses and errors the other way + in flight + cancelled
+//
+// Its methods may be called concurrently.
 type Messages struct {
-	count, bytes [2][4]prometheus.Counter // by direction and kind
+	desc [4]*prometheus.Desc // messages, bytes, in flight, cancelled
+
+	mu        sync.Mutex
+	count     [2][4]uint64 // by direction and kind
+	bytes     [2][4]uint64 // likewise
+	inFlight  [2]int64     // by direction of the request
+	cancelled [2]map[CancelReason]uint64
 }
 
-// NewMessages registers the counters of hop.
+// The indexes of the kinds of messages.
+const (
+	kindRequest = iota
+	kindNotification
+	kindResponse
+	kindError
+)
+
+// NewMessages registers the counters of hop, downstream or backend.
 func NewMessages(r prometheus.Registerer, hop string) *Messages {
-	f := promauto.With(r)
 	labels := prometheus.Labels{"hop": hop}
-	count := f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_messages_total",
-		Help: "JSON-RPC messages.", ConstLabels: labels}, []string{"direction", "kind"})
-	size := f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_message_bytes_total",
-		Help: "Bytes of params, results and errors in JSON-RPC messages.", ConstLabels: labels}, []string{"direction", "kind"})
-	x := &Messages{}
-	for d, direction := range []string{"in", "out"} {
-		for k, kind := range []string{"request", "notification", "response", "error"} {
-			x.count[d][k] = count.WithLabelValues(direction, kind)
-			x.bytes[d][k] = size.WithLabelValues(direction, kind)
+	x := &Messages{desc: [4]*prometheus.Desc{
+		prometheus.NewDesc("mcphub_messages_total", "JSON-RPC messages.", []string{"direction", "kind"}, labels),
+		prometheus.NewDesc("mcphub_message_bytes_total", "Bytes of params, results and errors in JSON-RPC messages.", []string{"direction", "kind"}, labels),
+		prometheus.NewDesc("mcphub_requests_in_flight", "Requests that wait for their response, by the direction of the request.", []string{"direction"}, labels),
+		prometheus.NewDesc("mcphub_requests_cancelled_total", "Requests that ended without a response, by the direction of the request.", []string{"direction", "reason"}, labels),
+	}}
+	for d := range x.cancelled {
+		x.cancelled[d] = map[CancelReason]uint64{}
+		for _, reason := range cancelReasons(hop, Direction(d)) {
+			x.cancelled[d][reason] = 0
 		}
+	}
+	if r != nil {
+		r.MustRegister(x)
 	}
 	return x
 }
 
-// NewInFlight registers the gauge of the requests of hop that wait for their
-// response.
-func NewInFlight(r prometheus.Registerer, hop string) prometheus.Gauge {
-	return promauto.With(r).NewGauge(prometheus.GaugeOpts{Name: "mcphub_requests_in_flight",
-		Help: "Requests that wait for their response.", ConstLabels: prometheus.Labels{"hop": hop}})
+// Add counts a message that is no request and answers none.
+func (x *Messages) Add(d Direction, m jsonrpc.Message) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.add(d, m)
 }
 
-// Add counts m.
-func (x *Messages) Add(d Direction, m jsonrpc.Message) {
-	kind := 0
+// add counts m. The caller holds mu.
+func (x *Messages) add(d Direction, m jsonrpc.Message) {
+	kind := kindRequest
 	switch {
 	case m.Error != nil:
-		kind = 3
+		kind = kindError
 	case m.Kind() == jsonrpc.Notification:
-		kind = 1
+		kind = kindNotification
 	case m.Kind() == jsonrpc.Response:
-		kind = 2
+		kind = kindResponse
 	}
-	x.count[d][kind].Inc()
-	x.bytes[d][kind].Add(float64(len(m.Params) + len(m.Result) + len(m.Error)))
+	x.count[d][kind]++
+	x.bytes[d][kind] += uint64(len(m.Params) + len(m.Result) + len(m.Error))
+}
+
+// Describe implements prometheus.Collector.
+func (x *Messages) Describe(ch chan<- *prometheus.Desc) {
+	for _, desc := range x.desc {
+		ch <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (x *Messages) Collect(ch chan<- prometheus.Metric) {
+	x.mu.Lock()
+	count, bytes, inFlight := x.count, x.bytes, x.inFlight
+	cancelled := [2]map[CancelReason]uint64{maps.Clone(x.cancelled[In]), maps.Clone(x.cancelled[Out])}
+	x.mu.Unlock()
+	for d, direction := range []string{"in", "out"} {
+		for k, kind := range []string{"request", "notification", "response", "error"} {
+			ch <- prometheus.MustNewConstMetric(x.desc[0], prometheus.CounterValue, float64(count[d][k]), direction, kind)
+			ch <- prometheus.MustNewConstMetric(x.desc[1], prometheus.CounterValue, float64(bytes[d][k]), direction, kind)
+		}
+		ch <- prometheus.MustNewConstMetric(x.desc[2], prometheus.GaugeValue, float64(inFlight[d]), direction)
+		for reason, n := range cancelled[d] {
+			ch <- prometheus.MustNewConstMetric(x.desc[3], prometheus.CounterValue, float64(n), direction, string(reason))
+		}
+	}
+}
+
+// NewUnmatched registers the counter of the messages of hop that belong to
+// nothing under way, with its reasons.
+func NewUnmatched(r prometheus.Registerer, hop string, reasons ...string) *prometheus.CounterVec {
+	x := promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "mcphub_unmatched_responses_total",
+		Help:        "Answers and progress that belong to no request under way, and answers that found no way back.",
+		ConstLabels: prometheus.Labels{"hop": hop}}, []string{"reason"})
+	for _, reason := range reasons {
+		x.WithLabelValues(reason)
+	}
+	return x
 }
 
 // NewOperationHistogram registers a duration histogram of the semantic
-// conventions for MCP, with their buckets and as a native histogram too.
+// conventions for MCP, with their buckets and as a native histogram too. If r
+// has it already it returns that one: both hops report to both histograms.
 func NewOperationHistogram(r prometheus.Registerer, name, help string, labels ...string) *prometheus.HistogramVec {
-	return promauto.With(r).NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help,
+	x := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help,
 		Buckets:                     []float64{.01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60, 120, 300},
 		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 	}, append([]string{"mcp_method_name", "gen_ai_tool_name", "error_type", "network_transport", "mcp_protocol_version"}, labels...))
+	if r == nil {
+		return x
+	}
+	err := r.Register(x)
+	if have, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		return have.ExistingCollector.(*prometheus.HistogramVec) //nolint:forcetypeassert // the name is registered here alone
+	}
+	if err != nil {
+		panic(err)
+	}
+	return x
+}
+
+// NewServerOperations registers the durations of what the hub was asked and
+// told: by clients, and by servers where the roles are reversed.
+func NewServerOperations(r prometheus.Registerer) *prometheus.HistogramVec {
+	return NewOperationHistogram(r, "mcp_server_operation_duration_seconds",
+		"Time from receiving a message, of a client or of a server that asks, to the answer.")
+}
+
+// NewClientOperations registers the durations of what the hub asked and told:
+// servers, and clients where the roles are reversed.
+func NewClientOperations(r prometheus.Registerer) *prometheus.HistogramVec {
+	return NewOperationHistogram(r, "mcp_client_operation_duration_seconds",
+		"Time from sending a message, to a server or as a question to a client, to the answer.", "mcphub_backend")
 }

@@ -20,7 +20,7 @@ var methods = func() map[string]bool {
 		"notifications/initialized", "notifications/cancelled", "notifications/progress", "notifications/message",
 		"notifications/roots/list_changed", "notifications/tools/list_changed", "notifications/prompts/list_changed",
 		"notifications/resources/list_changed", "notifications/resources/updated", "notifications/elicitation/complete",
-		"notifications/tasks/status",
+		"notifications/tasks/status", methodAcknowledged,
 	} {
 		known[m] = true
 	}

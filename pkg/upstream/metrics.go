@@ -11,9 +11,10 @@ import (
 
 // metrics are the package's instruments.
 type metrics struct {
-	duration  *prometheus.HistogramVec // s, one attempt at a call; written by operation
+	duration  *prometheus.HistogramVec // s, one attempt at a call, or a notification; written by operation
 	operation *Operations
-	inFlight  prometheus.Gauge // calls
+	served    *prometheus.HistogramVec // s, what servers ask and tell the hub
+	lives     *prometheus.HistogramVec // s, connections, by error type, version and server
 	messages  *Messages
 	strays    *prometheus.CounterVec // by reason
 	up        *prometheus.GaugeVec   // 0 or 1, by server
@@ -27,12 +28,13 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 	f := promauto.With(r)
 	x := &metrics{
-		duration: NewOperationHistogram(r, "mcp_client_operation_duration_seconds",
-			"Time from sending a request to a server to its response.", "mcphub_backend"),
-		inFlight: NewInFlight(r, "backend"),
+		duration: NewClientOperations(r),
+		served:   NewServerOperations(r),
 		messages: NewMessages(r, "backend"),
-		strays: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_unmatched_responses_total",
-			Help: "Messages of servers that belong to no request under way, and answers that found no way back."}, []string{"reason"}),
+		strays:   NewUnmatched(r, "backend", "progress", "response", "overload", "question"),
+		lives: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_client_session_duration_seconds",
+			Help:    "Life of a connection with a server, from the end of the handshake to the end of the connection.",
+			Buckets: []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400}}, []string{"error_type", "mcp_protocol_version", "mcphub_backend"}),
 		up: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_backend_up",
 			Help: "Whether the server is connected and listed."}, []string{"mcphub_backend"}),
 		sessions: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_backend_sessions",
@@ -47,9 +49,6 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 	x.operation = NewOperations(r, "backend", x.duration, toolLabels)
 	x.outcomes = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total",
 		Help: "Calls to the server, by whose doing it is how they ended."}, []string{"mcphub_backend", "fault"})
-	for _, reason := range []string{"progress", "response", "overload", "question"} {
-		x.strays.WithLabelValues(reason)
-	}
 	return x
 }
 
@@ -86,7 +85,7 @@ func (x *metrics) removeServer(name string, s *serverMetrics) {
 	s.calls.Close()
 	for _, vec := range []interface {
 		DeletePartialMatch(labels prometheus.Labels) int
-	}{x.up, x.sessions, x.tools, x.restarts, x.connected, x.outcomes} {
+	}{x.up, x.sessions, x.tools, x.restarts, x.connected, x.outcomes, x.lives} {
 		vec.DeletePartialMatch(prometheus.Labels{"mcphub_backend": name})
 	}
 }

@@ -32,18 +32,33 @@ mcphub_backend_tools{mcphub_backend="s"} 0
 # HELP mcphub_backend_up Whether the server is connected and listed.
 # TYPE mcphub_backend_up gauge
 mcphub_backend_up{mcphub_backend="s"} 0
-# HELP mcphub_requests_in_flight Requests that wait for their response.
+# HELP mcphub_requests_cancelled_total Requests that ended without a response, by the direction of the request.
+# TYPE mcphub_requests_cancelled_total counter
+mcphub_requests_cancelled_total{direction="in",hop="backend",reason="connection_lost"} 0
+mcphub_requests_cancelled_total{direction="in",hop="backend",reason="other"} 0
+mcphub_requests_cancelled_total{direction="in",hop="backend",reason="overload"} 0
+mcphub_requests_cancelled_total{direction="in",hop="backend",reason="protocol_error"} 0
+mcphub_requests_cancelled_total{direction="in",hop="backend",reason="withdrawn"} 0
+mcphub_requests_cancelled_total{direction="out",hop="backend",reason="connection_lost"} 0
+mcphub_requests_cancelled_total{direction="out",hop="backend",reason="other"} 0
+mcphub_requests_cancelled_total{direction="out",hop="backend",reason="protocol_error"} 0
+mcphub_requests_cancelled_total{direction="out",hop="backend",reason="session_gone"} 0
+mcphub_requests_cancelled_total{direction="out",hop="backend",reason="timeout"} 0
+mcphub_requests_cancelled_total{direction="out",hop="backend",reason="unreachable"} 0
+mcphub_requests_cancelled_total{direction="out",hop="backend",reason="withdrawn"} 0
+# HELP mcphub_requests_in_flight Requests that wait for their response, by the direction of the request.
 # TYPE mcphub_requests_in_flight gauge
-mcphub_requests_in_flight{hop="backend"} 0
-# HELP mcphub_unmatched_responses_total Messages of servers that belong to no request under way, and answers that found no way back.
+mcphub_requests_in_flight{direction="in",hop="backend"} 0
+mcphub_requests_in_flight{direction="out",hop="backend"} 0
+# HELP mcphub_unmatched_responses_total Answers and progress that belong to no request under way, and answers that found no way back.
 # TYPE mcphub_unmatched_responses_total counter
-mcphub_unmatched_responses_total{reason="overload"} 0
-mcphub_unmatched_responses_total{reason="progress"} 0
-mcphub_unmatched_responses_total{reason="question"} 0
-mcphub_unmatched_responses_total{reason="response"} 0
+mcphub_unmatched_responses_total{hop="backend",reason="overload"} 0
+mcphub_unmatched_responses_total{hop="backend",reason="progress"} 0
+mcphub_unmatched_responses_total{hop="backend",reason="question"} 0
+mcphub_unmatched_responses_total{hop="backend",reason="response"} 0
 `
 	if err := testutil.GatherAndCompare(e.reg, strings.NewReader(want), "mcphub_backend_connects_total", "mcphub_backend_restarts_total",
-		"mcphub_backend_sessions", "mcphub_backend_tools", "mcphub_backend_up", "mcphub_requests_in_flight",
+		"mcphub_backend_sessions", "mcphub_backend_tools", "mcphub_backend_up", "mcphub_requests_cancelled_total", "mcphub_requests_in_flight",
 		"mcphub_unmatched_responses_total"); err != nil {
 		t.Error(err)
 	}
@@ -73,8 +88,9 @@ func TestBothHopsFitIntoOneRegistry(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	NewPool(nil, Config{Registerer: reg})
 	NewMessages(reg, "downstream")
-	NewInFlight(reg, "downstream")
-	NewOperationHistogram(reg, "mcp_server_operation_duration_seconds", "Time to answer.")
+	NewUnmatched(reg, "downstream", "response")
+	NewServerOperations(reg)
+	NewClientOperations(reg)
 	if _, err := reg.Gather(); err != nil {
 		t.Error(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/propagation"
@@ -20,6 +21,11 @@ type Config struct {
 	// a shared connection sent that belongs to no call. They must not block.
 	OnInventory    func(server string, inv Inventory)
 	OnNotification func(server string, m jsonrpc.Message)
+
+	// HasSession reports whether a client session is there, for the count of the
+	// connections that outlive theirs. It is called at each scrape; nil: none is missed.
+	HasSession  func(id string) bool
+	OrphanGrace time.Duration // that a connection may outlive its session; default 30s
 
 	Logger         *slog.Logger                  // default: discard
 	TracerProvider trace.TracerProvider          // default: no-op
@@ -43,6 +49,9 @@ func NewPool(specs []Spec, cfg Config) *Pool {
 		s := newServer(spec, cfg, tel)
 		p.servers = append(p.servers, s)
 		p.byName[spec.Name] = s
+	}
+	if cfg.Registerer != nil {
+		cfg.Registerer.MustRegister(newOrphans(p, cfg))
 	}
 	return p
 }

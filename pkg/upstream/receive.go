@@ -16,28 +16,30 @@ import (
 // receive takes a request or notification of the server to where it belongs.
 // It does not block.
 func (c *Conn) receive(related *call, m jsonrpc.Message) {
+	if m.Kind() == jsonrpc.Request {
+		c.inquired(related, c.inquire(m))
+		return
+	}
 	c.tel.messages.Add(In, m)
+	start := time.Now()
+	c.told(related, m)
+	c.tel.served.WithLabelValues(MethodLabel(m.Method), "", "", networkTransport(c.spec), c.version()).Observe(time.Since(start).Seconds())
+}
+
+// told takes a notification of the server to where it belongs.
+func (c *Conn) told(related *call, m jsonrpc.Message) {
 	if c.modern() {
-		if m.Kind() == jsonrpc.Request { // which must not be, specification 2026-07-28, basic/utilities/mrtr
-			c.tel.unmatched("question")
-			return
-		}
 		if m.Method == methodAcknowledged {
 			c.acknowledged(related, m)
 			return
 		}
 		m = withoutSubscription(m)
 	}
-	switch {
-	case m.Method == "notifications/progress":
+	switch m.Method {
+	case "notifications/progress":
 		c.progress(related, m)
-	case m.Method == "notifications/cancelled":
+	case "notifications/cancelled":
 		c.withdrawn(m)
-	case m.Method == "ping" && m.Kind() == jsonrpc.Request:
-		c.answer(m.ID, json.RawMessage(`{}`), nil)
-	case m.Kind() == jsonrpc.Request:
-		sink, of := c.concerns(related, m.Method)
-		c.ask(sink, of, m)
 	default:
 		c.sinkFor(related, m.Method).Notify(m)
 	}
@@ -148,7 +150,8 @@ func (c *Conn) progress(related *call, m jsonrpc.Message) {
 }
 
 // ask has sink answer a request of the server. Too many at once are refused.
-func (c *Conn) ask(sink Sink, of trace.SpanContext, m jsonrpc.Message) {
+func (c *Conn) ask(sink Sink, of trace.SpanContext, q *inquiry) {
+	m := q.Message
 	m.Params = bytes.Clone(m.Params)
 	ctx, withdraw := context.WithCancelCause(c.quit)
 	c.mu.Lock()
@@ -167,13 +170,15 @@ func (c *Conn) ask(sink Sink, of trace.SpanContext, m jsonrpc.Message) {
 		result, err := sink.Ask(c.reported(ctx), m)
 		endSpan(span, askError(err), err)
 		defer forget()
-		if !errors.Is(context.Cause(ctx), errWithdrawn) { // which wants no response
-			c.respond(ctx, m.ID, result, err)
+		if errors.Is(context.Cause(ctx), errWithdrawn) { // which wants no response
+			q.drop(ctx, Withdrawn, "cancelled")
+			return
 		}
+		c.respond(ctx, q, result, err)
 	})
 	if !started {
 		forget()
-		c.answer(m.ID, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub is waiting for too many answers of clients"))
+		c.answer(q, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub is waiting for too many answers of clients"))
 	}
 }
 
@@ -205,22 +210,32 @@ func (c *Conn) withdrawn(m jsonrpc.Message) {
 
 // answer sends a response without making the caller wait, who may be the one
 // that reads from the server.
-func (c *Conn) answer(id jsonrpc.ID, result json.RawMessage, err error) {
-	if !c.start(&c.answers, maxAnswers, func(ctx context.Context) { c.respond(ctx, id, result, err) }) {
+func (c *Conn) answer(q *inquiry, result json.RawMessage, err error) {
+	switch {
+	case c.start(&c.answers, maxAnswers, func(ctx context.Context) { c.respond(ctx, q, result, err) }):
+	case c.quit.Err() != nil:
+		q.drop(c.quit, ConnectionLost, string(ConnectionLost))
+	default:
 		c.tel.unmatched("overload")
+		q.drop(c.quit, Overloaded, string(Overloaded))
 	}
 }
 
-// respond sends the response to a request of the server. about, which may have
-// ended, says for the log what the request belongs to.
-func (c *Conn) respond(about context.Context, id jsonrpc.ID, result json.RawMessage, err error) {
-	m := jsonrpc.NewResult(id, result)
-	if err != nil {
-		m = jsonrpc.NewError(id, jsonrpc.AsError(err))
+// respond sends the response to a request of the server. Whether it arrives is
+// not counted; what cannot be sent because the connection is lost is no response.
+// about, which may have ended, says for log and measurement what it belongs to.
+func (c *Conn) respond(about context.Context, q *inquiry, result json.RawMessage, err error) {
+	if c.quit.Err() != nil || isClosed(c.wire.done()) {
+		q.drop(about, ConnectionLost, string(ConnectionLost))
+		return
 	}
+	m := jsonrpc.NewResult(q.ID, result)
+	if err != nil {
+		m = jsonrpc.NewError(q.ID, jsonrpc.AsError(err))
+	}
+	q.answered(about, m)
 	ctx, cancel := context.WithTimeoutCause(c.quit, notifyTimeout, ErrTimeout)
 	defer cancel()
-	c.tel.messages.Add(Out, m)
 	if err := c.wire.send(ctx, m.Encode(), nil); err != nil && c.quit.Err() == nil {
 		c.log.WarnContext(about, "an answer did not reach the server", "err", Discreet(err))
 	}
@@ -248,9 +263,9 @@ func (c *Conn) start(n *int, limit int, fn func(context.Context)) bool {
 // deliver hands a response to the call that waits for it.
 func (c *Conn) deliver(m jsonrpc.Message) {
 	c.mu.Lock()
+	defer c.mu.Unlock() // until it is there: end looks for what came too late
 	cl := c.calls[m.ID]
 	delete(c.abandoned, m.ID) // it is done with that
-	c.mu.Unlock()
 	if cl == nil {
 		c.tel.unmatched("response") // to a cancelled call, or to none
 		return

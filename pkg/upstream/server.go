@@ -87,7 +87,8 @@ func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
 		wake: make(chan struct{}, 1), change: make(chan []string, 1), settled: make(chan struct{})}
 	spec.mask = spec.masker()
 	tools := new(toolParams)
-	s.dialer = dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.lists), conns: new(atomic.Int64), tools: tools}
+	s.dialer = dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.lists), conns: new(atomic.Int64), tools: tools,
+		owned: &owners{conns: map[*Conn]ownership{}}}
 	if spec.URL != "" {
 		s.client, s.aside = newHTTPClient(), newHTTPClient()
 	}

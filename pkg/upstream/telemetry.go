@@ -72,7 +72,6 @@ func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req R
 			span.SetAttributes(attribute.Int("mcphub.attempt", req.attempt))
 		}
 	}
-	t.inFlight.Inc()
 	return ctx, operation{tel: t, ctx: ctx, span: span, start: time.Now(), conn: c, request: req}
 }
 
@@ -80,7 +79,6 @@ func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req R
 const levelTrace = slog.LevelDebug - 4
 
 func (o operation) end(response jsonrpc.Message, err error) {
-	o.tel.inFlight.Dec()
 	kind, fault := ErrorType(response, err), FaultOf(response, err)
 	o.conn.own.outcomes[string(fault)].Inc()
 	if o.span.IsRecording() {

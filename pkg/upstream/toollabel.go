@@ -181,12 +181,19 @@ func (x *Operations) errorLabel(kind string) string {
 	return label
 }
 
-// versionLabel bounds the label: a session that another program stored may have
-// any version.
 func (x *Operations) versionLabel(version string) string {
+	label := VersionLabel(version)
+	if label != version {
+		x.versions.Inc()
+	}
+	return label
+}
+
+// VersionLabel bounds the label of a protocol version: a session that another
+// program stored may have any.
+func VersionLabel(version string) string {
 	if version == "" || mcp.IsValidProtocolVersion(version) {
 		return version
 	}
-	x.versions.Inc()
 	return Other
 }

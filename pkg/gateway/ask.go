@@ -1,0 +1,86 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// ask sends a question of a server to the client, under an id of the hub's, and
+// waits for the answer.
+func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(jsonrpc.Message) string) (result json.RawMessage, err error) {
+	id, reply := cs.expect()
+	if reply == nil {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many questions wait for the client's answer")
+	}
+	defer cs.unexpect(id)
+	m.ID = id
+	m = cs.withToken(ctx, m)
+	start := time.Now()
+	ctx, _ = cs.g.tel.startAsk(ctx, cs, &m)
+	defer func() { cs.g.tel.endAsk(ctx, cs, m.Method, start, err) }()
+	if reason := send(m); reason != "" {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", unreachable[reason])
+	}
+	flight := cs.g.tel.messages.Begin(upstream.Out, m)
+	select {
+	case answer := <-reply:
+		return taken(&flight, answer)
+	case <-ctx.Done():
+	case <-cs.ctx.Done():
+	}
+	if !cs.unexpect(id) { // it came at the same moment
+		return taken(&flight, <-reply)
+	}
+	cause := context.Cause(cs.ctx)
+	if cause != nil {
+		flight.Cancel(upstream.SessionEnded)
+	} else {
+		cause = context.Cause(ctx)
+		flight.Cancel(unanswered(cause))
+		// Nobody wants to know any more; whether the client hears of it matters little.
+		_ = send(jsonrpc.Message{Method: "notifications/cancelled", Params: fmt.Appendf(nil, `{"requestId":%s}`, id)})
+	}
+	return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", cause)
+}
+
+// taken counts the answer to a question, and reads it.
+func taken(flight *upstream.Flight, answer jsonrpc.Message) (json.RawMessage, error) {
+	flight.Answer(answer)
+	if answer.Error != nil {
+		return nil, jsonrpc.ParseError(answer.Error)
+	}
+	return answer.Result, nil
+}
+
+// unanswered is why nobody waits for a client's answer any more.
+func unanswered(cause error) upstream.CancelReason {
+	if errors.Is(cause, upstream.ErrTimeout) || errors.Is(cause, context.DeadlineExceeded) {
+		return upstream.TimedOut
+	}
+	return upstream.Withdrawn
+}
+
+// unreachable says in words why a client gets no message.
+var unreachable = map[string]string{
+	"no_stream":   "it has no stream open",
+	"slow_reader": "it does not read its stream",
+}
+
+// answered hands the client's answer to whoever asked.
+func (cs *clientSession) answered(m jsonrpc.Message) bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	reply := cs.asks[m.ID]
+	if reply == nil {
+		return false
+	}
+	delete(cs.asks, m.ID) // the first answer counts
+	reply <- m            // has room for it
+	return true
+}

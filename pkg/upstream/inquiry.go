@@ -1,0 +1,57 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// inquiry is a request of a server on its way to its end, which is measured: the
+// hub is the server there.
+type inquiry struct {
+	jsonrpc.Message
+	conn   *Conn
+	flight Flight
+	start  time.Time
+}
+
+func (c *Conn) inquire(m jsonrpc.Message) *inquiry {
+	return &inquiry{Message: m, conn: c, flight: c.tel.messages.Begin(In, m), start: time.Now()}
+}
+
+// inquired takes a request of the server to whom it concerns.
+func (c *Conn) inquired(related *call, q *inquiry) {
+	switch {
+	case c.modern(): // which must not be, specification 2026-07-28, basic/utilities/mrtr
+		c.tel.unmatched("question")
+		q.drop(c.quit, ProtocolError, string(ProtocolError))
+	case q.Method == "ping":
+		c.answer(q, json.RawMessage(`{}`), nil)
+	default:
+		sink, of := c.concerns(related, q.Method)
+		c.ask(sink, of, q)
+	}
+}
+
+// answered ends q with its response. ctx is that of its span.
+func (q *inquiry) answered(ctx context.Context, response jsonrpc.Message) {
+	q.flight.Answer(response)
+	kind := ErrorType(response, nil)
+	if response.Error != nil && IsCallerFault(jsonrpc.ParseError(response.Error).Code) {
+		kind = ""
+	}
+	q.observe(ctx, kind)
+}
+
+// drop ends q without a response.
+func (q *inquiry) drop(ctx context.Context, why CancelReason, kind string) {
+	q.flight.Cancel(why)
+	q.observe(ctx, kind)
+}
+
+func (q *inquiry) observe(ctx context.Context, kind string) {
+	c := q.conn
+	Observe(ctx, c.tel.served.WithLabelValues(MethodLabel(q.Method), "", BoundErrorType(kind), networkTransport(c.spec), c.version()), time.Since(q.start))
+}
