@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -18,46 +19,72 @@ type span struct{ name, value, end int } // first byte of its name, of its value
 // scan calls yield for each member of the JSON object data, in order. It
 // fails on anything that is not exactly one well-formed object in UTF-8.
 // Members of members may repeat: they are passed on, not read.
-func scan(data []byte, yield func(name string, value json.RawMessage, at span) error) error {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
-	switch dec.PeekKind() {
+func scan(data []byte, yield func(name []byte, value json.RawMessage, at span) error) error {
+	r := readers.Get().(*reader) //nolint:forcetypeassert // New makes no other
+	defer r.release()
+	r.rest = *bytes.NewBuffer(data)
+	r.Reset(&r.rest, r.options...)
+	return r.scan(data, yield)
+}
+
+// reader is a decoder that is used again: every message is scanned several
+// times, and a new one each time was most of what a call allocated.
+type reader struct {
+	jsontext.Decoder
+	rest    bytes.Buffer // never written to
+	options []jsontext.Options
+}
+
+var readers = sync.Pool{New: func() any {
+	return &reader{options: []jsontext.Options{jsontext.AllowDuplicateNames(true)}}
+}}
+
+// release gives the reader back, without the message.
+func (r *reader) release() {
+	r.rest = bytes.Buffer{}
+	r.Reset(&r.rest)
+	readers.Put(r)
+}
+
+func (r *reader) scan(data []byte, yield func(name []byte, value json.RawMessage, at span) error) error {
+	switch r.PeekKind() {
 	case '{':
 	case 0:
-		_, err := dec.ReadToken()
+		_, err := r.ReadToken()
 		return noEOF(err)
 	default:
-		if err := dec.SkipValue(); err != nil {
+		if err := r.SkipValue(); err != nil {
 			return noEOF(err)
 		}
 		return errNotObject
 	}
-	if _, err := dec.ReadToken(); err != nil {
+	if _, err := r.ReadToken(); err != nil {
 		return noEOF(err)
 	}
-	for dec.PeekKind() != '}' {
-		quoted, err := dec.ReadValue()
+	for r.PeekKind() != '}' {
+		quoted, err := r.ReadValue()
 		if err != nil {
 			return noEOF(err)
 		}
-		at := span{name: int(dec.InputOffset()) - len(quoted)}
-		name, err := text(json.RawMessage(quoted))
+		at := span{name: int(r.InputOffset()) - len(quoted)}
+		name, err := unquote(quoted)
 		if err != nil {
 			return err
 		}
-		value, err := dec.ReadValue()
+		value, err := r.ReadValue()
 		if err != nil {
 			return noEOF(err)
 		}
-		at.end = int(dec.InputOffset())
+		at.end = int(r.InputOffset())
 		at.value = at.end - len(value)
 		if err := yield(name, data[at.value:at.end:at.end], at); err != nil {
 			return err
 		}
 	}
-	if _, err := dec.ReadToken(); err != nil {
+	if _, err := r.ReadToken(); err != nil {
 		return noEOF(err)
 	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+	if _, err := r.ReadToken(); !errors.Is(err, io.EOF) {
 		return errors.New("unexpected data after the object")
 	}
 	return nil
@@ -79,8 +106,8 @@ func Fields(obj json.RawMessage, names ...string) ([]json.RawMessage, error) {
 	if len(obj) == 0 {
 		return values, nil
 	}
-	err := scan(obj, func(name string, value json.RawMessage, _ span) error {
-		i := slices.Index(names, name)
+	err := scan(obj, func(name []byte, value json.RawMessage, _ span) error {
+		i := slices.IndexFunc(names, func(n string) bool { return n == string(name) })
 		if i < 0 {
 			return nil
 		}
@@ -121,10 +148,10 @@ func Rewrite(obj json.RawMessage, edits ...Edit) (json.RawMessage, error) {
 	out = append(out, obj[:bytes.IndexByte(obj, '{')+1]...)
 	done := make([]bool, len(edits))
 	last, kept := len(out), 0
-	err := scan(obj, func(name string, value json.RawMessage, at span) error {
+	err := scan(obj, func(name []byte, value json.RawMessage, at span) error {
 		gap := obj[last:at.name]
 		last = at.end
-		if i := slices.IndexFunc(edits, func(e Edit) bool { return e.Name == name }); i >= 0 {
+		if i := slices.IndexFunc(edits, func(e Edit) bool { return e.Name == string(name) }); i >= 0 {
 			done[i] = true
 			if value = edits[i].Value; value == nil {
 				return nil
