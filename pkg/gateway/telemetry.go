@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -28,20 +29,22 @@ import (
 type telemetry struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
+	spans      upstream.Spans
 	parent     TraceParent
 	baggage    []string // members that go further
 
-	duration *prometheus.HistogramVec // s, one operation
-	inFlight prometheus.Gauge         // requests
-	streams  *prometheus.GaugeVec     // by stream
-	drops    *prometheus.CounterVec   // by reason
-	closed   *prometheus.CounterVec   // streams, by stream and reason
-	resumed  *prometheus.CounterVec   // by stream and outcome
-	logBytes prometheus.Gauge         // kept on streams
-	outcomes *prometheus.CounterVec   // requests, by method and fault
-	overhead *prometheus.HistogramVec // s, by method
-	messages *upstream.Messages
-	lookup   func(method, name string) bool
+	duration  *prometheus.HistogramVec // s, one operation
+	exemplars *upstream.Exemplars
+	inFlight  prometheus.Gauge         // requests
+	streams   *prometheus.GaugeVec     // by stream
+	drops     *prometheus.CounterVec   // by reason
+	closed    *prometheus.CounterVec   // streams, by stream and reason
+	resumed   *prometheus.CounterVec   // by stream and outcome
+	logBytes  prometheus.Gauge         // kept on streams
+	outcomes  *prometheus.CounterVec   // requests, by method and fault
+	overhead  *prometheus.HistogramVec // s, by method
+	messages  *upstream.Messages
+	lookup    func(method, name string) bool
 }
 
 func newTelemetry(cfg Config) *telemetry {
@@ -50,8 +53,9 @@ func newTelemetry(cfg Config) *telemetry {
 		tp = cfg.TracerProvider
 	}
 	f := promauto.With(cfg.Registerer)
+	tracer := tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway")
 	t := &telemetry{
-		tracer: tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway"), propagator: cfg.Propagator,
+		tracer: tracer, spans: upstream.NewSpans(tracer), exemplars: upstream.NewExemplars(), propagator: cfg.Propagator,
 		parent: cfg.TraceParent, baggage: cfg.Baggage,
 		duration: upstream.NewOperationHistogram(cfg.Registerer, "mcp_server_operation_duration_seconds",
 			"Time from receiving a message of a client to the answer."),
@@ -139,21 +143,20 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	if op.request {
 		t.inFlight.Inc()
 	}
-	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 	if sessionID != "" {
 		ctx = session.WithID(ctx, sessionID) // for the log
 	}
+	var links []trace.SpanStartOption
 	if t.propagator != nil {
-		ctx, options = t.extract(ctx, r, m, options)
+		ctx, links = t.extract(ctx, r, m)
 	}
-	name := op.method
-	if target != "" {
-		name += " " + target
-	}
-	ctx, op.span = t.tracer.Start(ctx, name, options...) //nolint:spancheck // ended by operation.end
+	ctx, op.span = t.spans.Server(ctx, op.method, target, links...) //nolint:spancheck // ended by operation.end
 	if op.span.IsRecording() {
-		op.span.SetAttributes(serveAttributes(r, version, target, m)...)
-		op.session(sessionID)
+		attrs := serveAttributes(r, version, target, m)
+		if sessionID != "" {
+			attrs = append(attrs, semconv.McpSessionID(sessionID))
+		}
+		op.span.SetAttributes(attrs...)
 	}
 	return ctx, op
 }
@@ -168,9 +171,10 @@ func versionLabel(version string) string {
 }
 
 func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message) []attribute.KeyValue {
-	attrs := []attribute.KeyValue{semconv.McpMethodNameKey.String(clip(m.Method)), semconv.NetworkTransportTCP,
-		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strconv.Itoa(r.ProtoMajor) + "." + strconv.Itoa(r.ProtoMinor)),
-		semconv.McpProtocolVersion(version)}
+	attrs := make([]attribute.KeyValue, 0, 16)
+	attrs = append(attrs, semconv.McpMethodNameKey.String(clip(m.Method)), semconv.NetworkTransportTCP,
+		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strings.TrimPrefix(r.Proto, "HTTP/")),
+		semconv.McpProtocolVersion(version))
 	if m.ID != "" {
 		attrs = append(attrs, semconv.JSONRPCRequestID(clip(string(m.ID))))
 	}
@@ -217,8 +221,10 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	if errors.Is(cause, errClientCancelled) {
 		kind = "cancelled"
 	}
-	if code, cerr := strconv.Atoi(kind); cerr == nil {
-		o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
+	if code, isCode := codeOf(kind); isCode {
+		if o.span.IsRecording() {
+			o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
+		}
 		if upstream.IsCallerFault(code) {
 			kind = ""
 		}
@@ -238,7 +244,7 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	}
 	o.span.End()
 	took := time.Since(o.start)
-	upstream.Observe(ctx, o.tel.duration.WithLabelValues(o.method, o.tool, upstream.BoundErrorType(kind), "tcp", o.version), took)
+	o.tel.exemplars.Observe(ctx, o.tel.duration.WithLabelValues(o.method, o.tool, upstream.BoundErrorType(kind), "tcp", o.version), took)
 	if !o.request {
 		return
 	}
@@ -246,6 +252,15 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	if spent := o.spent.Load(); spent > 0 {
 		o.tel.overhead.WithLabelValues(o.method).Observe(max(0, took-time.Duration(spent)).Seconds()) // spent counts twice what was asked of two servers at once
 	}
+}
+
+// codeOf returns the code of JSON-RPC that an error type is, if it is one.
+func codeOf(kind string) (int, bool) {
+	if kind == "" {
+		return 0, false // the most common, and a failed Atoi allocates
+	}
+	code, err := strconv.Atoi(kind)
+	return code, err == nil
 }
 
 // said notes a notification that goes to the client before the answer; for no
@@ -271,7 +286,7 @@ func faultOf(response jsonrpc.Message, err, cause error) upstream.Fault {
 // startAsk begins the CLIENT span of a question to a client, and puts it into
 // the question.
 func (t *telemetry) startAsk(ctx context.Context, cs *clientSession, m *jsonrpc.Message) (context.Context, trace.Span) {
-	ctx, span := t.tracer.Start(ctx, upstream.MethodLabel(m.Method), trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := t.spans.Client(ctx, upstream.MethodLabel(m.Method), "")
 	if span.IsRecording() {
 		span.SetAttributes(semconv.McpMethodNameKey.String(clip(m.Method)), semconv.JSONRPCRequestID(string(m.ID)), semconv.NetworkTransportTCP,
 			semconv.McpSessionID(cs.id), semconv.McpProtocolVersion(cs.opened.ProtocolVersion))

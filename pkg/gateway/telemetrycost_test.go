@@ -1,15 +1,21 @@
 package gateway
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/propagation"
@@ -73,7 +79,7 @@ func (discarded) WriteHeader(int)             {}
 func newCostHub(t testing.TB, spec upstream.Spec, how tracing) *costHub {
 	registry := prometheus.NewRegistry()
 	uc := upstream.Config{Registerer: registry, Logger: slog.New(slog.DiscardHandler)}
-	gc := Config{Registerer: registry, Logger: uc.Logger}
+	gc := Config{Registerer: registry, Logger: uc.Logger, Patience: time.Hour} // a stream could not be flushed
 	if how.sampler != nil {
 		tp := sdktrace.NewTracerProvider(sdktrace.WithBatcher(discarded{}), sdktrace.WithSampler(how.sampler))
 		t.Cleanup(func() { _ = tp.Shutdown(context.Background()) })
@@ -176,7 +182,45 @@ func (h *costHub) allocations(t testing.TB, n int) float64 {
 
 // costServers are the servers that calls are measured with.
 func costServers(t testing.TB) []upstream.Spec {
-	return []upstream.Spec{stdio(t, "child"), {Name: "http", URL: parrotOverHTTP(t, false)}}
+	return []upstream.Spec{stdio(t, "child"), {Name: "http", URL: parrotElsewhere(t)}}
+}
+
+// webParrotName is that of the child that is a parrot over HTTP.
+const webParrotName = "webparrot"
+
+// parrotElsewhere is a parrot over HTTP in a process of its own, so that what it
+// allocates is not taken for the hub's.
+func parrotElsewhere(t testing.TB) (url string) {
+	child := exec.Command(stdio(t, "").Command)
+	child.Env = []string{childVariable + "=" + webParrotName, "GORACE=atexit_sleep_ms=0"}
+	stdin, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		child.Wait()
+	})
+	if url, err = bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(url)
+}
+
+// serveWebParrot serves a parrot over HTTP, says where, and ends with its input.
+func serveWebParrot(in io.Reader, out io.Writer) {
+	server := httptest.NewServer(newParrot(false))
+	defer server.Close()
+	fmt.Fprintln(out, server.URL)
+	_, _ = io.Copy(io.Discard, in)
+	server.CloseClientConnections()
 }
 
 // What a proxied call allocates more with tracing than without. The smallest of

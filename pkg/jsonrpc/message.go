@@ -102,7 +102,7 @@ func Parse(data []byte) (Message, error) {
 		return m, invalid(`the member "jsonrpc" must be "2.0"`)
 	}
 	if method != nil {
-		if m.Method, err = text(method); err != nil || m.Method == "" {
+		if m.Method, err = Text(method); err != nil || m.Method == "" {
 			return m, invalid(`the member "method" must be a string that is not empty`)
 		}
 	}
@@ -142,9 +142,11 @@ func parseID(raw json.RawMessage) (ID, error) {
 	return "", invalid("an id must be a string or a number")
 }
 
-func text(raw json.RawMessage) (string, error) {
+// Text returns the text of raw, which is a valid JSON value. It fails for what is
+// no string.
+func Text(raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || raw[0] != '"' {
-		return "", errors.New("not a string")
+		return "", errNotString
 	}
 	b, err := unquote(raw)
 	return string(b), err

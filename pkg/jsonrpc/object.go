@@ -11,7 +11,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-var errNotObject = errors.New("not a JSON object")
+var (
+	errNotObject = errors.New("not a JSON object")
+	errNotString = errors.New("not a string")
+)
 
 // span is where a member stands in the scanned bytes.
 type span struct{ name, value, end int } // first byte of its name, of its value, first byte after it
@@ -120,14 +123,33 @@ func Fields(obj json.RawMessage, names ...string) ([]json.RawMessage, error) {
 	return values, err
 }
 
+// Field is Fields for one member.
+func Field(obj json.RawMessage, name string) (json.RawMessage, error) {
+	if len(obj) == 0 {
+		return nil, nil
+	}
+	var found json.RawMessage
+	err := scan(obj, func(have []byte, value json.RawMessage, _ span) error {
+		if string(have) != name {
+			return nil
+		}
+		if found != nil {
+			return invalid("the member %q occurs twice", name)
+		}
+		found = value
+		return nil
+	})
+	return found, err
+}
+
 // StringField returns the value of the string member name of obj. It reports
 // false where there is none or it is not a string.
 func StringField(obj json.RawMessage, name string) (string, bool) {
-	values, err := Fields(obj, name)
+	value, err := Field(obj, name)
 	if err != nil {
 		return "", false
 	}
-	s, err := text(values[0])
+	s, err := Text(value)
 	return s, err == nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -44,6 +45,7 @@ type wire interface {
 // concurrently.
 type Conn struct {
 	spec  Spec
+	peer  []attribute.KeyValue // of all spans of calls
 	tel   *telemetry
 	log   *slog.Logger
 	sink  Sink

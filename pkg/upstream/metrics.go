@@ -1,18 +1,15 @@
 package upstream
 
 import (
-	"context"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	"go.opentelemetry.io/otel/trace"
 )
 
 // metrics are the package's instruments.
 type metrics struct {
 	duration  *prometheus.HistogramVec // s, one attempt at a call
-	inFlight  prometheus.Gauge         // calls
+	exemplars *Exemplars
+	inFlight  prometheus.Gauge // calls
 	messages  *Messages
 	strays    *prometheus.CounterVec // by reason
 	up        *prometheus.GaugeVec   // 0 or 1, by server
@@ -26,6 +23,7 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	f := promauto.With(r)
 	x := &metrics{
+		exemplars: NewExemplars(),
 		duration: NewOperationHistogram(r, "mcp_client_operation_duration_seconds",
 			"Time from sending a request to a server to its response.", "mcphub_backend"),
 		inFlight: NewInFlight(r, "backend"),
@@ -68,13 +66,3 @@ func (x *metrics) addServer(name string) {
 }
 
 func (x *metrics) unmatched(reason string) { x.strays.WithLabelValues(reason).Inc() }
-
-// Observe records d, with the trace as exemplar if it is sampled.
-func Observe(ctx context.Context, o prometheus.Observer, d time.Duration) {
-	sc := trace.SpanContextFromContext(ctx)
-	if e, ok := o.(prometheus.ExemplarObserver); ok && sc.IsSampled() {
-		e.ObserveWithExemplar(d.Seconds(), prometheus.Labels{"trace_id": sc.TraceID().String(), "span_id": sc.SpanID().String()})
-		return
-	}
-	o.Observe(d.Seconds())
-}
