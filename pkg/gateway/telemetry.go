@@ -174,7 +174,7 @@ func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message)
 	attrs := make([]attribute.KeyValue, 0, 16)
 	attrs = append(attrs, semconv.McpMethodNameKey.String(clip(m.Method)), semconv.NetworkTransportTCP,
 		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strings.TrimPrefix(r.Proto, "HTTP/")),
-		semconv.McpProtocolVersion(version))
+		semconv.McpProtocolVersion(version), upstream.FaultAttribute(upstream.FaultNone))
 	if m.ID != "" {
 		attrs = append(attrs, semconv.JSONRPCRequestID(clip(string(m.ID))))
 	}
@@ -229,8 +229,8 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 			kind = ""
 		}
 	}
-	if o.span.IsRecording() {
-		o.span.SetAttributes(attribute.String("mcphub.fault", string(fault)))
+	if fault != upstream.FaultNone && o.span.IsRecording() { // else it stands there from the start
+		o.span.SetAttributes(upstream.FaultAttribute(fault))
 	}
 	if kind != "" && o.span.IsRecording() {
 		text := kind

@@ -155,27 +155,32 @@ func StringField(obj json.RawMessage, name string) (string, bool) {
 
 // Edit sets one member of an object; a nil Value removes it.
 type Edit struct {
-	Name  string
-	Value json.RawMessage
+	Name    string
+	Value   json.RawMessage
+	Members []Edit // if set, the value stays but for these of its members; Value does not count
 }
 
 // Rewrite returns a copy of the object obj with the edits applied: a member
 // that exists keeps its place, a new one is appended, every other byte stays as
 // it is. An empty obj counts as {}.
 func Rewrite(obj json.RawMessage, edits ...Edit) (json.RawMessage, error) {
+	return appendRewritten(make([]byte, 0, len(obj)+editSize(edits)), obj, edits)
+}
+
+func appendRewritten(out []byte, obj json.RawMessage, edits []Edit) ([]byte, error) {
 	if len(obj) == 0 {
 		obj = json.RawMessage("{}")
 	}
-	out := make([]byte, 0, len(obj)+editSize(edits))
-	out = append(out, obj[:bytes.IndexByte(obj, '{')+1]...)
+	last, kept := bytes.IndexByte(obj, '{')+1, 0
+	out = append(out, obj[:last]...)
 	done := make([]bool, len(edits))
-	last, kept := len(out), 0
-	err := scan(obj, func(name []byte, value json.RawMessage, at span) error {
+	err := scan(obj, func(name []byte, value json.RawMessage, at span) (err error) {
 		gap := obj[last:at.name]
 		last = at.end
-		if i := slices.IndexFunc(edits, func(e Edit) bool { return e.Name == string(name) }); i >= 0 {
+		i := slices.IndexFunc(edits, func(e Edit) bool { return e.Name == string(name) })
+		if i >= 0 {
 			done[i] = true
-			if value = edits[i].Value; value == nil {
+			if edits[i].removes() {
 				return nil
 			}
 		}
@@ -184,14 +189,18 @@ func Rewrite(obj json.RawMessage, edits ...Edit) (json.RawMessage, error) {
 		}
 		kept++
 		out = append(append(out, gap...), obj[at.name:at.value]...)
-		out = append(out, value...)
-		return nil
+		if i >= 0 {
+			out, err = edits[i].appendTo(out, value)
+		} else {
+			out = append(out, value...)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	for i, e := range edits {
-		if done[i] || e.Value == nil {
+		if done[i] || e.removes() {
 			continue
 		}
 		if kept > 0 {
@@ -199,15 +208,27 @@ func Rewrite(obj json.RawMessage, edits ...Edit) (json.RawMessage, error) {
 		}
 		kept++
 		out = append(AppendString(out, e.Name), ':')
-		out = append(out, e.Value...)
+		if out, err = e.appendTo(out, nil); err != nil {
+			return nil, err
+		}
 	}
 	return append(out, obj[last:]...), nil
 }
 
+func (e Edit) removes() bool { return e.Value == nil && e.Members == nil }
+
+// appendTo appends what becomes of value.
+func (e Edit) appendTo(out []byte, value json.RawMessage) ([]byte, error) {
+	if e.Members != nil {
+		return appendRewritten(out, value, e.Members)
+	}
+	return append(out, e.Value...), nil
+}
+
 func editSize(edits []Edit) int {
-	n := 0
+	n := 2
 	for _, e := range edits {
-		n += len(e.Name) + len(e.Value) + 4
+		n += len(e.Name) + len(e.Value) + 4 + editSize(e.Members)
 	}
 	return n
 }

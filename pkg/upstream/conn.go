@@ -90,6 +90,7 @@ type call struct {
 	reply chan jsonrpc.Message
 
 	span   trace.SpanContext      // of the call
+	trace  metaCarrier            // of span, for prepare
 	header http.Header            // of a modern request by HTTP
 	acked  chan<- json.RawMessage // of a stream of changes: gets what the server agreed to; it is no call
 }

@@ -28,7 +28,7 @@ func (c *Conn) prepare(ctx context.Context, cl *call, req Request) (json.RawMess
 		return nil, err
 	}
 	edits := make([]jsonrpc.Edit, 0, 8)
-	edits = traceEdits(ctx, c.tel.propagator, edits)
+	edits = traceEdits(ctx, c.tel.propagator, &cl.trace, edits)
 	if token != nil {
 		c.mu.Lock()
 		cl.token, cl.progress = append(json.RawMessage(nil), token...), jsonrpc.ID(jsonrpc.String(rand.Text()))
@@ -47,11 +47,7 @@ func (c *Conn) prepare(ctx context.Context, cl *call, req Request) (json.RawMess
 	if len(edits) == 0 {
 		return req.Params, nil
 	}
-	own, err := jsonrpc.Rewrite(meta, edits...)
-	if err != nil {
-		return nil, err
-	}
-	return jsonrpc.Rewrite(req.Params, jsonrpc.Edit{Name: "_meta", Value: own})
+	return jsonrpc.Rewrite(req.Params, jsonrpc.Edit{Name: "_meta", Members: edits})
 }
 
 // modernKeys are the members of _meta that mean nothing to a legacy server.
@@ -109,12 +105,11 @@ func withoutTasks(extensions json.RawMessage) json.RawMessage {
 
 // traceEdits puts the span of ctx into _meta, see SEP-414. What the caller sent
 // there does not go further.
-func traceEdits(ctx context.Context, p propagation.TextMapPropagator, edits []jsonrpc.Edit) []jsonrpc.Edit {
+func traceEdits(ctx context.Context, p propagation.TextMapPropagator, carrier *metaCarrier, edits []jsonrpc.Edit) []jsonrpc.Edit {
 	if p == nil || !trace.SpanContextFromContext(ctx).IsValid() {
 		return edits
 	}
-	var carrier metaCarrier
-	p.Inject(ctx, &carrier)
+	p.Inject(ctx, carrier)
 	for i, key := range traceKeys {
 		e := jsonrpc.Edit{Name: key}
 		if v := carrier[i]; v != "" {
@@ -134,18 +129,11 @@ func (t *telemetry) inject(ctx context.Context, params json.RawMessage) json.Raw
 // InjectMeta returns params with the span of ctx in their _meta, see SEP-414;
 // as they are where there is no span, or p is nil.
 func InjectMeta(ctx context.Context, p propagation.TextMapPropagator, params json.RawMessage) json.RawMessage {
-	edits := traceEdits(ctx, p, nil)
+	edits := traceEdits(ctx, p, &metaCarrier{}, nil)
 	if len(edits) == 0 {
 		return params
 	}
-	meta, err := jsonrpc.Field(params, "_meta")
-	if err != nil {
-		return params
-	}
-	if meta, err = jsonrpc.Rewrite(meta, edits...); err != nil {
-		return params
-	}
-	out, err := jsonrpc.Rewrite(params, jsonrpc.Edit{Name: "_meta", Value: meta})
+	out, err := jsonrpc.Rewrite(params, jsonrpc.Edit{Name: "_meta", Members: edits})
 	if err != nil {
 		return params
 	}

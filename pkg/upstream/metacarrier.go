@@ -1,17 +1,20 @@
 package upstream
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
 
 	"go.opentelemetry.io/otel/propagation"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
 // traceKeys are the members of _meta that carry a trace context (SEP-414).
 var traceKeys = [...]string{"traceparent", "tracestate", "baggage"}
 
-// metaCarrier holds the values of traceKeys, "" for what is not there.
+// metaCarrier takes the values of traceKeys, "" for what is not there.
 type metaCarrier [len(traceKeys)]string
 
 var _ propagation.TextMapCarrier = (*metaCarrier)(nil)
@@ -32,15 +35,27 @@ func (m *metaCarrier) Set(key, value string) {
 }
 
 // Keys implements [propagation.TextMapCarrier].
-func (m *metaCarrier) Keys() []string {
-	var keys []string
-	for i, v := range m {
-		if v != "" {
-			keys = append(keys, traceKeys[i])
-		}
+func (*metaCarrier) Keys() []string { return traceKeys[:] }
+
+// metaReader gives what somebody wrote into _meta.
+type metaReader json.RawMessage
+
+var _ propagation.TextMapCarrier = metaReader{}
+
+// Get implements [propagation.TextMapCarrier].
+func (m metaReader) Get(key string) string {
+	if !slices.Contains(traceKeys[:], key) {
+		return ""
 	}
-	return keys
+	v, _ := jsonrpc.StringField(json.RawMessage(m), key)
+	return v
 }
+
+// Set implements [propagation.TextMapCarrier]: nothing is written.
+func (metaReader) Set(string, string) {}
+
+// Keys implements [propagation.TextMapCarrier].
+func (metaReader) Keys() []string { return traceKeys[:] }
 
 // HeaderCarrier is [propagation.HeaderCarrier], but finds what every call is asked
 // for without making the canonical form of its name each time.

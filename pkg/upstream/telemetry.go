@@ -61,7 +61,7 @@ func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req R
 	if span.IsRecording() {
 		attrs := make([]attribute.KeyValue, 0, 16)
 		attrs = append(attrs, semconv.McpMethodNameKey.String(req.Method), semconv.JSONRPCRequestID(string(id)),
-			attribute.String("mcphub.backend", c.spec.Name))
+			attribute.String("mcphub.backend", c.spec.Name), FaultAttribute(FaultNone))
 		attrs = appendTarget(attrs, req)
 		attrs = append(attrs, c.peer...)
 		if v := c.init.ProtocolVersion; v != "" {
@@ -80,8 +80,8 @@ func (o operation) end(response jsonrpc.Message, err error) {
 	o.tel.inFlight.Dec()
 	kind, fault := ErrorType(response, err), FaultOf(response, err)
 	o.tel.outcomes.WithLabelValues(o.conn.spec.Name, string(fault)).Inc()
-	if o.span.IsRecording() {
-		o.span.SetAttributes(attribute.String("mcphub.fault", string(fault)))
+	if fault != FaultNone && o.span.IsRecording() { // else it stands there from the start
+		o.span.SetAttributes(FaultAttribute(fault))
 	}
 	if kind != "" && o.span.IsRecording() {
 		o.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
@@ -145,15 +145,7 @@ func ExtractMeta(ctx context.Context, p propagation.TextMapPropagator, params js
 	if err != nil || meta == nil {
 		return ctx
 	}
-	values, err := jsonrpc.Fields(meta, traceKeys[:]...)
-	if err != nil || values[0] == nil {
-		return ctx
-	}
-	var carrier metaCarrier
-	for i, raw := range values {
-		carrier[i], _ = jsonrpc.Text(raw)
-	}
-	if remote := p.Extract(ctx, &carrier); trace.SpanContextFromContext(remote).IsRemote() {
+	if remote := p.Extract(ctx, metaReader(meta)); trace.SpanContextFromContext(remote).IsRemote() {
 		return remote
 	}
 	return ctx
