@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"os/exec"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -221,30 +220,6 @@ func serveWebParrot(in io.Reader, out io.Writer) {
 	fmt.Fprintln(out, server.URL)
 	_, _ = io.Copy(io.Discard, in)
 	server.CloseClientConnections()
-}
-
-// What a proxied call allocates more with tracing than without. The smallest of
-// several averages counts: whatever else the process does only adds to them.
-func TestTracingAllocatesNoMoreThanItMay(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties pools
-	for _, spec := range costServers(t) {
-		off := 0.0
-		for _, how := range tracings() {
-			h := newCostHub(t, spec, how)
-			h.call(300)
-			least := h.allocations(t, 300)
-			for range 4 {
-				least = min(least, h.allocations(t, 300))
-			}
-			if how.sampler == nil {
-				off = least
-			}
-			t.Logf("%s %s: %.1f allocations a call, %.1f more than off", spec.Name, how.name, least, least-off)
-			if more := least - off; more > how.limit+0.5 {
-				t.Errorf("%s %s: %.1f allocations a call more than without tracing; no more than %v are allowed", spec.Name, how.name, more, how.limit)
-			}
-		}
-	}
 }
 
 // answered is how many calls the server has answered with a result.
