@@ -31,7 +31,7 @@ SUITE      := $(TOOLS)/conformance-$(SUITE_VERSION)/$(INDEX)
 NEXT_SUITE := $(TOOLS)/conformance-$(NEXT_SUITE_VERSION)/$(INDEX)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint race rules conformance e2e e2e-traces docs soak isolation bench fuzz clean
+.PHONY: help run build test check fmt vet lint race cost rules conformance e2e e2e-traces docs soak isolation bench fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,9 +42,9 @@ run: build ## build and start the hub with the example configuration
 build: ## build bin/mcphub
 	$(GO) build -trimpath -o bin/mcphub ./cmd/mcphub
 
-test: vet race rules conformance ## set up what the tests need and run all of them
+test: vet race cost rules conformance ## set up what the tests need and run all of them
 
-check: fmt vet lint race ## format, vet, lint, tests with -race
+check: fmt vet lint race cost ## format, vet, lint, tests with -race
 
 fmt: ## fail if a file is not formatted
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not formatted:"; echo "$$files"; exit 1; fi
@@ -57,6 +57,9 @@ lint: $(LINT) ## golangci-lint, installed on first use
 
 race: ## all Go tests with the race detector
 	$(GO) test -race -shuffle=on -timeout 10m ./...
+
+cost: ## what telemetry allocates for each call; the race detector would change that
+	$(GO) test -count=1 -run 'AllocatesNoMoreThanItMay|AllocateNothing' ./pkg/gateway ./pkg/telemetry
 
 rules: ## check the Prometheus rules with promtool
 	bash deploy/prometheus/check.sh

@@ -13,9 +13,12 @@ const childVariable = "MCPHUB_TEST_SERVER"
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(childVariable); name != "" {
-		if name == parrotName {
+		switch name {
+		case parrotName:
 			serveParrot(os.Stdin, os.Stdout)
-		} else {
+		case webParrotName:
+			serveWebParrot(os.Stdin, os.Stdout)
+		default:
 			serveStdio(name, os.Stdin, os.Stdout)
 		}
 		return

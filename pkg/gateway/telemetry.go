@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -30,22 +31,24 @@ type telemetry struct {
 	log        *slog.Logger
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
+	spans      upstream.Spans
 	parent     TraceParent
 	baggage    []string // members that go further
 
-	duration *prometheus.HistogramVec // s, one operation; written by served
-	served   *upstream.Meter
-	asked    *prometheus.HistogramVec // s, one question to a client
-	strays   *prometheus.CounterVec   // by reason
-	streams  *prometheus.GaugeVec     // by stream
-	drops    *prometheus.CounterVec   // by reason
-	closed   *prometheus.CounterVec   // streams, by stream and reason
-	resumed  *prometheus.CounterVec   // by stream and outcome
-	logBytes prometheus.Gauge         // kept on streams
-	outcomes *prometheus.CounterVec   // requests, by method and fault
-	overhead *prometheus.HistogramVec // s, by method
-	messages *upstream.Messages
-	lookup   func(method, name string) bool
+	duration  *prometheus.HistogramVec // s, one operation; written by served
+	served    *upstream.Meter
+	asked     *prometheus.HistogramVec // s, one question to a client
+	exemplars *upstream.Exemplars      // of asked
+	strays    *prometheus.CounterVec   // by reason
+	streams   *prometheus.GaugeVec     // by stream
+	drops     *prometheus.CounterVec   // by reason
+	closed    *prometheus.CounterVec   // streams, by stream and reason
+	resumed   *prometheus.CounterVec   // by stream and outcome
+	logBytes  prometheus.Gauge         // kept on streams
+	outcomes  *prometheus.CounterVec   // requests, by method and fault
+	overhead  *prometheus.HistogramVec // s, by method
+	messages  *upstream.Messages
+	lookup    func(method, name string) bool
 }
 
 func newTelemetry(cfg Config) *telemetry {
@@ -54,9 +57,10 @@ func newTelemetry(cfg Config) *telemetry {
 		tp = cfg.TracerProvider
 	}
 	f := promauto.With(cfg.Registerer)
+	tracer := tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway")
 	t := &telemetry{
 		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		tracer: tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway"), propagator: cfg.Propagator,
+		tracer: tracer, spans: upstream.NewSpans(tracer), exemplars: upstream.NewExemplars(), propagator: cfg.Propagator,
 		parent: cfg.TraceParent, baggage: cfg.Baggage,
 		duration: upstream.NewServerOperations(cfg.Registerer),
 		asked:    upstream.NewClientOperations(cfg.Registerer),
@@ -169,29 +173,30 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	} else {
 		t.messages.Add(upstream.In, m)
 	}
-	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 	if sessionID != "" {
 		ctx = session.WithID(ctx, sessionID) // for the log
 	}
+	var links []trace.SpanStartOption
 	if t.propagator != nil {
-		ctx, options = t.extract(ctx, r, m, options)
+		ctx, links = t.extract(ctx, r, m)
 	}
-	title := op.method
-	if target != "" {
-		title += " " + target
-	}
-	ctx, op.span = t.tracer.Start(ctx, title, options...) //nolint:spancheck // ended by operation.end
+	ctx, op.span = t.spans.Server(ctx, op.method, target, links...) //nolint:spancheck // ended by operation.end
 	if op.span.IsRecording() {
-		op.span.SetAttributes(serveAttributes(r, version, target, m)...)
+		attrs := serveAttributes(r, version, target, m)
+		if sessionID != "" {
+			attrs = append(attrs, semconv.McpSessionID(sessionID))
+		}
+		op.span.SetAttributes(attrs...)
 	}
-	op.session(sessionID)
+	op.id = sessionID
 	return ctx, op
 }
 
 func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message) []attribute.KeyValue {
-	attrs := []attribute.KeyValue{semconv.McpMethodNameKey.String(upstream.MethodLabel(m.Method)), semconv.NetworkTransportTCP,
-		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strconv.Itoa(r.ProtoMajor) + "." + strconv.Itoa(r.ProtoMinor)),
-		semconv.McpProtocolVersion(version)}
+	attrs := make([]attribute.KeyValue, 0, 16)
+	attrs = append(attrs, semconv.McpMethodNameKey.String(upstream.MethodLabel(m.Method)), semconv.NetworkTransportTCP,
+		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strings.TrimPrefix(r.Proto, "HTTP/")),
+		semconv.McpProtocolVersion(version), upstream.FaultAttribute(upstream.FaultNone))
 	if m.ID != "" {
 		attrs = append(attrs, semconv.JSONRPCRequestID(clip(string(m.ID))))
 	}
@@ -251,14 +256,16 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	if errors.Is(cause, errClientCancelled) {
 		kind = "cancelled"
 	}
-	if code, cerr := strconv.Atoi(kind); cerr == nil {
-		o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
+	if code, isCode := codeOf(kind); isCode {
+		if o.span.IsRecording() {
+			o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
+		}
 		if upstream.IsCallerFault(code) {
 			kind = ""
 		}
 	}
-	if o.span.IsRecording() {
-		o.span.SetAttributes(attribute.String("mcphub.fault", string(fault)))
+	if fault != upstream.FaultNone && o.span.IsRecording() { // else it stands there from the start
+		o.span.SetAttributes(upstream.FaultAttribute(fault))
 	}
 	if kind != "" && o.span.IsRecording() {
 		text := kind
@@ -281,6 +288,15 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	if spent := o.spent.Load(); spent > 0 {
 		o.tel.overhead.WithLabelValues(o.method).Observe(max(0, took-time.Duration(spent)).Seconds()) // spent counts twice what was asked of two servers at once
 	}
+}
+
+// codeOf returns the code of JSON-RPC that an error type is, if it is one.
+func codeOf(kind string) (int, bool) {
+	if kind == "" {
+		return 0, false // the most common, and a failed Atoi allocates
+	}
+	code, err := strconv.Atoi(kind)
+	return code, err == nil
 }
 
 // said notes a notification that goes to the client before the answer; for no
@@ -306,7 +322,7 @@ func faultOf(response jsonrpc.Message, err, cause error) upstream.Fault {
 // startAsk begins the CLIENT span of a question to a client, and puts it into
 // the question.
 func (t *telemetry) startAsk(ctx context.Context, cs *clientSession, m *jsonrpc.Message) (context.Context, trace.Span) {
-	ctx, span := t.tracer.Start(ctx, upstream.MethodLabel(m.Method), trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := t.spans.Client(ctx, upstream.MethodLabel(m.Method), "")
 	if span.IsRecording() {
 		span.SetAttributes(semconv.McpMethodNameKey.String(upstream.MethodLabel(m.Method)), semconv.JSONRPCRequestID(string(m.ID)), semconv.NetworkTransportTCP,
 			semconv.McpSessionID(cs.id), semconv.McpProtocolVersion(cs.opened.ProtocolVersion))
@@ -322,7 +338,7 @@ func (t *telemetry) endAsk(ctx context.Context, cs *clientSession, method string
 	if err != nil {
 		kind = strconv.Itoa(jsonrpc.AsError(err).Code)
 	}
-	upstream.Observe(ctx, t.asked.WithLabelValues(upstream.MethodLabel(method), "", upstream.BoundErrorType(kind), "tcp",
+	t.exemplars.Observe(ctx, t.asked.WithLabelValues(upstream.MethodLabel(method), "", upstream.BoundErrorType(kind), "tcp",
 		upstream.VersionLabel(cs.opened.ProtocolVersion), ""), time.Since(start))
 	if err != nil && span.IsRecording() {
 		e := jsonrpc.AsError(err)

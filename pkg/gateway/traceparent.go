@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"go.opentelemetry.io/otel/baggage"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -27,11 +26,11 @@ const (
 // the client's, else that of the HTTP headers, which may be of something in
 // between. If both are there, the span links to the latter. What is no valid
 // W3C context counts as none.
-func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Message, options []trace.SpanStartOption) (context.Context, []trace.SpanStartOption) {
+func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Message) (_ context.Context, links []trace.SpanStartOption) {
 	if t.parent == ParentIgnore {
-		return ctx, options
+		return ctx, nil
 	}
-	header := t.propagator.Extract(ctx, propagation.HeaderCarrier(r.Header))
+	header := t.propagator.Extract(ctx, upstream.HeaderCarrier(r.Header))
 	meta := upstream.ExtractMeta(ctx, t.propagator, m.Params)
 	from, ambient := trace.SpanContextFromContext(meta), trace.SpanContextFromContext(header)
 	parent := meta
@@ -39,14 +38,17 @@ func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Mess
 	case !from.IsValid():
 		parent = header
 	case ambient.IsValid() && ambient.SpanID() != from.SpanID():
-		options = append(options, trace.WithLinks(trace.Link{SpanContext: ambient}))
+		links = append(links, trace.WithLinks(trace.Link{SpanContext: ambient}))
 	}
 	if t.parent == ParentLink {
 		if sc := trace.SpanContextFromContext(parent); sc.IsValid() {
-			options = append(options, trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: sc}))
+			links = append(links, trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: sc}))
 		}
 	}
-	return baggage.ContextWithBaggage(parent, t.allowed(baggage.FromContext(parent))), options
+	if all := baggage.FromContext(parent); all.Len() > 0 {
+		parent = baggage.ContextWithBaggage(parent, t.allowed(all))
+	}
+	return parent, links
 }
 
 // allowed are the members of baggage that may go on to servers: it can carry

@@ -102,18 +102,21 @@ func TestRewriteChangesNothingElse(t *testing.T) {
 		edits []Edit
 		want  string
 	}{
-		{`{"name":"a__b","arguments":{"name":"keep"}}`, []Edit{{"name", String("b")}}, `{"name":"b","arguments":{"name":"keep"}}`},
-		{"{ \"x\" : 1 ,\n\"name\" : \"a\" }", []Edit{{"name", String("b")}}, "{ \"x\" : 1 ,\n\"name\" : \"b\" }"},
-		{`{}`, []Edit{{"_meta", json.RawMessage(`{"a":1}`)}}, `{"_meta":{"a":1}}`},
-		{``, []Edit{{"_meta", json.RawMessage(`{}`)}, {"b", json.RawMessage(`2`)}}, `{"_meta":{},"b":2}`},
-		{` { } `, []Edit{{"a", json.RawMessage(`1`)}}, ` {"a":1 } `},
-		{`{"a":1}`, []Edit{{"b", json.RawMessage(`2`)}}, `{"a":1,"b":2}`},
-		{`{"a":1,"b":2,"c":3}`, []Edit{{"b", nil}}, `{"a":1,"c":3}`},
-		{`{"a":1,"b":2}`, []Edit{{"a", nil}}, `{"b":2}`},
-		{`{"a":1}`, []Edit{{"a", nil}}, `{}`},
-		{`{"a":1,"b":2}`, []Edit{{"a", nil}, {"b", nil}, {"c", json.RawMessage(`3`)}}, `{"c":3}`},
-		{`{"\u0061":1}`, []Edit{{"a", json.RawMessage(`2`)}}, `{"\u0061":2}`},
-		{`{"z":1}`, []Edit{{"a", nil}}, `{"z":1}`},
+		{`{"name":"a__b","arguments":{"name":"keep"}}`, []Edit{{Name: "name", Value: String("b")}}, `{"name":"b","arguments":{"name":"keep"}}`},
+		{"{ \"x\" : 1 ,\n\"name\" : \"a\" }", []Edit{{Name: "name", Value: String("b")}}, "{ \"x\" : 1 ,\n\"name\" : \"b\" }"},
+		{`{}`, []Edit{{Name: "_meta", Value: json.RawMessage(`{"a":1}`)}}, `{"_meta":{"a":1}}`},
+		{``, []Edit{{Name: "_meta", Value: json.RawMessage(`{}`)}, {Name: "b", Value: json.RawMessage(`2`)}}, `{"_meta":{},"b":2}`},
+		{` { } `, []Edit{{Name: "a", Value: json.RawMessage(`1`)}}, ` {"a":1 } `},
+		{`{"a":1}`, []Edit{{Name: "b", Value: json.RawMessage(`2`)}}, `{"a":1,"b":2}`},
+		{`{"a":1,"b":2,"c":3}`, []Edit{{Name: "b", Value: nil}}, `{"a":1,"c":3}`},
+		{`{"a":1,"b":2}`, []Edit{{Name: "a", Value: nil}}, `{"b":2}`},
+		{`{"a":1}`, []Edit{{Name: "a", Value: nil}}, `{}`},
+		{`{"a":1,"b":2}`, []Edit{{Name: "a", Value: nil}, {Name: "b", Value: nil}, {Name: "c", Value: json.RawMessage(`3`)}}, `{"c":3}`},
+		{`{"\u0061":1}`, []Edit{{Name: "a", Value: json.RawMessage(`2`)}}, `{"\u0061":2}`},
+		{`{"z":1}`, []Edit{{Name: "a", Value: nil}}, `{"z":1}`},
+		{`{"z":1,"m":{ "a":1, "b":2 } }`, []Edit{{Name: "m", Members: []Edit{{Name: "a"}, {Name: "c", Value: json.RawMessage(`3`)}}}}, `{"z":1,"m":{ "b":2,"c":3 } }`},
+		{`{"z":1}`, []Edit{{Name: "m", Members: []Edit{{Name: "a"}, {Name: "c", Value: json.RawMessage(`3`)}}}}, `{"z":1,"m":{"c":3}}`},
+		{``, []Edit{{Name: "m", Members: []Edit{{Name: "c", Value: json.RawMessage(`3`)}}}}, `{"m":{"c":3}}`},
 	} {
 		got, err := Rewrite(json.RawMessage(tt.in), tt.edits...)
 		if err != nil || string(got) != tt.want {
@@ -182,8 +185,8 @@ func FuzzRewrite(f *testing.F) {
 		var before map[string]json.RawMessage
 		_ = json.Unmarshal(data, &before) // an empty object if there is none
 		for _, edits := range [][]Edit{
-			{{first, json.RawMessage(`{"x":1}`)}}, {{first, nil}},
-			{{first, nil}, {second, json.RawMessage(`2.0`)}}, {{first, json.RawMessage(`1`)}, {second, nil}},
+			{{Name: first, Value: json.RawMessage(`{"x":1}`)}}, {{Name: first}},
+			{{Name: first}, {Name: second, Value: json.RawMessage(`2.0`)}}, {{Name: first, Value: json.RawMessage(`1`)}, {Name: second}},
 		} {
 			out, err := Rewrite(data, edits...)
 			if err != nil || len(edits) > 1 && first == second {

@@ -7,6 +7,7 @@
 package jsonrpc
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,9 +68,9 @@ func Parse(data []byte) (Message, error) {
 	}
 	var m Message
 	var version, id, method json.RawMessage
-	err := scan(data, func(name string, value json.RawMessage, _ span) error {
+	err := scan(data, func(name []byte, value json.RawMessage, _ span) error {
 		var field *json.RawMessage
-		switch name {
+		switch string(name) {
 		case "jsonrpc":
 			field = &version
 		case "id":
@@ -101,7 +102,7 @@ func Parse(data []byte) (Message, error) {
 		return m, invalid(`the member "jsonrpc" must be "2.0"`)
 	}
 	if method != nil {
-		if m.Method, err = text(method); err != nil || m.Method == "" {
+		if m.Method, err = Text(method); err != nil || m.Method == "" {
 			return m, invalid(`the member "method" must be a string that is not empty`)
 		}
 	}
@@ -141,12 +142,23 @@ func parseID(raw json.RawMessage) (ID, error) {
 	return "", invalid("an id must be a string or a number")
 }
 
-func text(raw json.RawMessage) (string, error) {
+// Text returns the text of raw, which is a valid JSON value. It fails for what is
+// no string.
+func Text(raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || raw[0] != '"' {
-		return "", errors.New("not a string")
+		return "", errNotString
 	}
-	b, err := jsontext.AppendUnquote(nil, raw)
+	b, err := unquote(raw)
 	return string(b), err
+}
+
+// unquote returns the text of a valid JSON string. It aliases raw where nothing
+// is escaped.
+func unquote(raw []byte) ([]byte, error) {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1], nil
+	}
+	return jsontext.AppendUnquote(nil, raw)
 }
 
 func asParseError(err error) error {

@@ -6,11 +6,15 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-var errNotObject = errors.New("not a JSON object")
+var (
+	errNotObject = errors.New("not a JSON object")
+	errNotString = errors.New("not a string")
+)
 
 // span is where a member stands in the scanned bytes.
 type span struct{ name, value, end int } // first byte of its name, of its value, first byte after it
@@ -18,46 +22,72 @@ type span struct{ name, value, end int } // first byte of its name, of its value
 // scan calls yield for each member of the JSON object data, in order. It
 // fails on anything that is not exactly one well-formed object in UTF-8.
 // Members of members may repeat: they are passed on, not read.
-func scan(data []byte, yield func(name string, value json.RawMessage, at span) error) error {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
-	switch dec.PeekKind() {
+func scan(data []byte, yield func(name []byte, value json.RawMessage, at span) error) error {
+	r := readers.Get().(*reader) //nolint:forcetypeassert // New makes no other
+	defer r.release()
+	r.rest = *bytes.NewBuffer(data)
+	r.Reset(&r.rest, r.options...)
+	return r.scan(data, yield)
+}
+
+// reader is a decoder that is used again: every message is scanned several
+// times, and a new one each time was most of what a call allocated.
+type reader struct {
+	jsontext.Decoder
+	rest    bytes.Buffer // never written to
+	options []jsontext.Options
+}
+
+var readers = sync.Pool{New: func() any {
+	return &reader{options: []jsontext.Options{jsontext.AllowDuplicateNames(true)}}
+}}
+
+// release gives the reader back, without the message.
+func (r *reader) release() {
+	r.rest = bytes.Buffer{}
+	r.Reset(&r.rest)
+	readers.Put(r)
+}
+
+func (r *reader) scan(data []byte, yield func(name []byte, value json.RawMessage, at span) error) error {
+	switch r.PeekKind() {
 	case '{':
 	case 0:
-		_, err := dec.ReadToken()
+		_, err := r.ReadToken()
 		return noEOF(err)
 	default:
-		if err := dec.SkipValue(); err != nil {
+		if err := r.SkipValue(); err != nil {
 			return noEOF(err)
 		}
 		return errNotObject
 	}
-	if _, err := dec.ReadToken(); err != nil {
+	if _, err := r.ReadToken(); err != nil {
 		return noEOF(err)
 	}
-	for dec.PeekKind() != '}' {
-		quoted, err := dec.ReadValue()
+	for r.PeekKind() != '}' {
+		quoted, err := r.ReadValue()
 		if err != nil {
 			return noEOF(err)
 		}
-		at := span{name: int(dec.InputOffset()) - len(quoted)}
-		name, err := text(json.RawMessage(quoted))
+		at := span{name: int(r.InputOffset()) - len(quoted)}
+		name, err := unquote(quoted)
 		if err != nil {
 			return err
 		}
-		value, err := dec.ReadValue()
+		value, err := r.ReadValue()
 		if err != nil {
 			return noEOF(err)
 		}
-		at.end = int(dec.InputOffset())
+		at.end = int(r.InputOffset())
 		at.value = at.end - len(value)
 		if err := yield(name, data[at.value:at.end:at.end], at); err != nil {
 			return err
 		}
 	}
-	if _, err := dec.ReadToken(); err != nil {
+	if _, err := r.ReadToken(); err != nil {
 		return noEOF(err)
 	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+	if _, err := r.ReadToken(); !errors.Is(err, io.EOF) {
 		return errors.New("unexpected data after the object")
 	}
 	return nil
@@ -79,8 +109,8 @@ func Fields(obj json.RawMessage, names ...string) ([]json.RawMessage, error) {
 	if len(obj) == 0 {
 		return values, nil
 	}
-	err := scan(obj, func(name string, value json.RawMessage, _ span) error {
-		i := slices.Index(names, name)
+	err := scan(obj, func(name []byte, value json.RawMessage, _ span) error {
+		i := slices.IndexFunc(names, func(n string) bool { return n == string(name) })
 		if i < 0 {
 			return nil
 		}
@@ -93,40 +123,64 @@ func Fields(obj json.RawMessage, names ...string) ([]json.RawMessage, error) {
 	return values, err
 }
 
+// Field is Fields for one member.
+func Field(obj json.RawMessage, name string) (json.RawMessage, error) {
+	if len(obj) == 0 {
+		return nil, nil
+	}
+	var found json.RawMessage
+	err := scan(obj, func(have []byte, value json.RawMessage, _ span) error {
+		if string(have) != name {
+			return nil
+		}
+		if found != nil {
+			return invalid("the member %q occurs twice", name)
+		}
+		found = value
+		return nil
+	})
+	return found, err
+}
+
 // StringField returns the value of the string member name of obj. It reports
 // false where there is none or it is not a string.
 func StringField(obj json.RawMessage, name string) (string, bool) {
-	values, err := Fields(obj, name)
+	value, err := Field(obj, name)
 	if err != nil {
 		return "", false
 	}
-	s, err := text(values[0])
+	s, err := Text(value)
 	return s, err == nil
 }
 
 // Edit sets one member of an object; a nil Value removes it.
 type Edit struct {
-	Name  string
-	Value json.RawMessage
+	Name    string
+	Value   json.RawMessage
+	Members []Edit // if set, the value stays but for these of its members; Value does not count
 }
 
 // Rewrite returns a copy of the object obj with the edits applied: a member
 // that exists keeps its place, a new one is appended, every other byte stays as
 // it is. An empty obj counts as {}.
 func Rewrite(obj json.RawMessage, edits ...Edit) (json.RawMessage, error) {
+	return appendRewritten(make([]byte, 0, len(obj)+editSize(edits)), obj, edits)
+}
+
+func appendRewritten(out []byte, obj json.RawMessage, edits []Edit) ([]byte, error) {
 	if len(obj) == 0 {
 		obj = json.RawMessage("{}")
 	}
-	out := make([]byte, 0, len(obj)+editSize(edits))
-	out = append(out, obj[:bytes.IndexByte(obj, '{')+1]...)
+	last, kept := bytes.IndexByte(obj, '{')+1, 0
+	out = append(out, obj[:last]...)
 	done := make([]bool, len(edits))
-	last, kept := len(out), 0
-	err := scan(obj, func(name string, value json.RawMessage, at span) error {
+	err := scan(obj, func(name []byte, value json.RawMessage, at span) (err error) {
 		gap := obj[last:at.name]
 		last = at.end
-		if i := slices.IndexFunc(edits, func(e Edit) bool { return e.Name == name }); i >= 0 {
+		i := slices.IndexFunc(edits, func(e Edit) bool { return e.Name == string(name) })
+		if i >= 0 {
 			done[i] = true
-			if value = edits[i].Value; value == nil {
+			if edits[i].removes() {
 				return nil
 			}
 		}
@@ -135,14 +189,18 @@ func Rewrite(obj json.RawMessage, edits ...Edit) (json.RawMessage, error) {
 		}
 		kept++
 		out = append(append(out, gap...), obj[at.name:at.value]...)
-		out = append(out, value...)
-		return nil
+		if i >= 0 {
+			out, err = edits[i].appendTo(out, value)
+		} else {
+			out = append(out, value...)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	for i, e := range edits {
-		if done[i] || e.Value == nil {
+		if done[i] || e.removes() {
 			continue
 		}
 		if kept > 0 {
@@ -150,15 +208,27 @@ func Rewrite(obj json.RawMessage, edits ...Edit) (json.RawMessage, error) {
 		}
 		kept++
 		out = append(AppendString(out, e.Name), ':')
-		out = append(out, e.Value...)
+		if out, err = e.appendTo(out, nil); err != nil {
+			return nil, err
+		}
 	}
 	return append(out, obj[last:]...), nil
 }
 
+func (e Edit) removes() bool { return e.Value == nil && e.Members == nil }
+
+// appendTo appends what becomes of value.
+func (e Edit) appendTo(out []byte, value json.RawMessage) ([]byte, error) {
+	if e.Members != nil {
+		return appendRewritten(out, value, e.Members)
+	}
+	return append(out, e.Value...), nil
+}
+
 func editSize(edits []Edit) int {
-	n := 0
+	n := 2
 	for _, e := range edits {
-		n += len(e.Name) + len(e.Value) + 4
+		n += len(e.Name) + len(e.Value) + 4 + editSize(e.Members)
 	}
 	return n
 }

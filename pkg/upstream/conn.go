@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -44,6 +45,7 @@ type wire interface {
 // concurrently.
 type Conn struct {
 	spec  Spec
+	peer  []attribute.KeyValue // of all spans of calls
 	tel   *telemetry
 	own   *serverMetrics
 	log   *slog.Logger
@@ -91,6 +93,7 @@ type call struct {
 	reply chan jsonrpc.Message
 
 	span   trace.SpanContext      // of the call
+	trace  metaCarrier            // of span, for prepare
 	header http.Header            // of a modern request by HTTP
 	acked  chan<- json.RawMessage // of a stream of changes: gets what the server agreed to; it is no call
 }

@@ -3,6 +3,8 @@ package upstream
 import (
 	"errors"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -17,6 +19,11 @@ const (
 	FaultBackend Fault = "backend" // the server failed, or was not there
 	FaultHub     Fault = "hub"
 )
+
+// FaultAttribute is the attribute of a span that says so. Spans of operations get
+// that of FaultNone when they begin, which the end corrects if need be: attributes
+// that come late cost twice as much.
+func FaultAttribute(f Fault) attribute.KeyValue { return attribute.String("mcphub.fault", string(f)) }
 
 // Faults are all there are, for label sets that exist from the start.
 func Faults() []Fault {

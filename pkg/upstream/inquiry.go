@@ -53,5 +53,5 @@ func (q *inquiry) drop(ctx context.Context, why CancelReason, kind string) {
 
 func (q *inquiry) observe(ctx context.Context, kind string) {
 	c := q.conn
-	Observe(ctx, c.tel.served.WithLabelValues(MethodLabel(q.Method), "", BoundErrorType(kind), networkTransport(c.spec), c.version()), time.Since(q.start))
+	c.tel.exemplars.Observe(ctx, c.tel.served.WithLabelValues(MethodLabel(q.Method), "", BoundErrorType(kind), networkTransport(c.spec), c.version()), time.Since(q.start))
 }

@@ -19,17 +19,17 @@ func (c *Conn) prepare(ctx context.Context, cl *call, req Request) (json.RawMess
 	if len(req.Params) > 0 && req.Params[0] != '{' { // a list, which methods that are not MCP's may have
 		return req.Params, nil
 	}
-	fields, err := jsonrpc.Fields(req.Params, "_meta")
+	meta, err := jsonrpc.Field(req.Params, "_meta")
 	if err != nil {
 		return nil, err
 	}
-	meta, err := jsonrpc.Fields(fields[0], "progressToken")
+	token, err := jsonrpc.Field(meta, "progressToken")
 	if err != nil {
 		return nil, err
 	}
 	edits := make([]jsonrpc.Edit, 0, 8)
-	edits = traceEdits(ctx, c.tel.propagator, edits)
-	if token := meta[0]; token != nil {
+	edits = traceEdits(ctx, c.tel.propagator, &cl.trace, edits)
+	if token != nil {
 		c.mu.Lock()
 		cl.token, cl.progress = append(json.RawMessage(nil), token...), jsonrpc.ID(jsonrpc.String(rand.Text()))
 		c.tokens[cl.progress] = cl
@@ -39,7 +39,7 @@ func (c *Conn) prepare(ctx context.Context, cl *call, req Request) (json.RawMess
 	switch {
 	case req.stamped:
 		edits = c.stamp(req, edits)
-	case req.Modern && !c.modern() && fields[0] != nil:
+	case req.Modern && !c.modern() && meta != nil:
 		for _, key := range modernKeys {
 			edits = append(edits, jsonrpc.Edit{Name: key})
 		}
@@ -47,11 +47,7 @@ func (c *Conn) prepare(ctx context.Context, cl *call, req Request) (json.RawMess
 	if len(edits) == 0 {
 		return req.Params, nil
 	}
-	own, err := jsonrpc.Rewrite(fields[0], edits...)
-	if err != nil {
-		return nil, err
-	}
-	return jsonrpc.Rewrite(req.Params, jsonrpc.Edit{Name: "_meta", Value: own})
+	return jsonrpc.Rewrite(req.Params, jsonrpc.Edit{Name: "_meta", Members: edits})
 }
 
 // modernKeys are the members of _meta that mean nothing to a legacy server.
@@ -109,15 +105,14 @@ func withoutTasks(extensions json.RawMessage) json.RawMessage {
 
 // traceEdits puts the span of ctx into _meta, see SEP-414. What the caller sent
 // there does not go further.
-func traceEdits(ctx context.Context, p propagation.TextMapPropagator, edits []jsonrpc.Edit) []jsonrpc.Edit {
+func traceEdits(ctx context.Context, p propagation.TextMapPropagator, carrier *metaCarrier, edits []jsonrpc.Edit) []jsonrpc.Edit {
 	if p == nil || !trace.SpanContextFromContext(ctx).IsValid() {
 		return edits
 	}
-	carrier := propagation.MapCarrier{}
 	p.Inject(ctx, carrier)
-	for _, key := range []string{"traceparent", "tracestate", "baggage"} {
+	for i, key := range traceKeys {
 		e := jsonrpc.Edit{Name: key}
-		if v := carrier.Get(key); v != "" {
+		if v := carrier[i]; v != "" {
 			e.Value = jsonrpc.String(v)
 		}
 		edits = append(edits, e)
@@ -134,19 +129,11 @@ func (t *telemetry) inject(ctx context.Context, params json.RawMessage) json.Raw
 // InjectMeta returns params with the span of ctx in their _meta, see SEP-414;
 // as they are where there is no span, or p is nil.
 func InjectMeta(ctx context.Context, p propagation.TextMapPropagator, params json.RawMessage) json.RawMessage {
-	edits := traceEdits(ctx, p, nil)
+	edits := traceEdits(ctx, p, &metaCarrier{}, nil)
 	if len(edits) == 0 {
 		return params
 	}
-	fields, err := jsonrpc.Fields(params, "_meta")
-	if err != nil {
-		return params
-	}
-	meta, err := jsonrpc.Rewrite(fields[0], edits...)
-	if err != nil {
-		return params
-	}
-	out, err := jsonrpc.Rewrite(params, jsonrpc.Edit{Name: "_meta", Value: meta})
+	out, err := jsonrpc.Rewrite(params, jsonrpc.Edit{Name: "_meta", Members: edits})
 	if err != nil {
 		return params
 	}

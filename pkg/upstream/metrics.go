@@ -1,12 +1,8 @@
 package upstream
 
 import (
-	"context"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	"go.opentelemetry.io/otel/trace"
 )
 
 // metrics are the package's instruments.
@@ -15,6 +11,7 @@ type metrics struct {
 	operation *Operations
 	served    *prometheus.HistogramVec // s, what servers ask and tell the hub
 	lives     *prometheus.HistogramVec // s, connections, by error type, version and server
+	exemplars *Exemplars               // of served
 	messages  *Messages
 	strays    *prometheus.CounterVec // by reason
 	up        *prometheus.GaugeVec   // 0 or 1, by server
@@ -28,10 +25,11 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 	f := promauto.With(r)
 	x := &metrics{
-		duration: NewClientOperations(r),
-		served:   NewServerOperations(r),
-		messages: NewMessages(r, "backend"),
-		strays:   NewUnmatched(r, "backend", "progress", "response", "overload", "question"),
+		duration:  NewClientOperations(r),
+		served:    NewServerOperations(r),
+		exemplars: NewExemplars(),
+		messages:  NewMessages(r, "backend"),
+		strays:    NewUnmatched(r, "backend", "progress", "response", "overload", "question"),
 		lives: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_client_session_duration_seconds",
 			Help:    "Life of a connection with a server, from the end of the handshake to the end of the connection.",
 			Buckets: []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400}}, []string{"error_type", "mcp_protocol_version", "mcphub_backend"}),
@@ -91,13 +89,3 @@ func (x *metrics) removeServer(name string, s *serverMetrics) {
 }
 
 func (x *metrics) unmatched(reason string) { x.strays.WithLabelValues(reason).Inc() }
-
-// Observe records d, with the trace as exemplar if it is sampled.
-func Observe(ctx context.Context, o prometheus.Observer, d time.Duration) {
-	sc := trace.SpanContextFromContext(ctx)
-	if e, ok := o.(prometheus.ExemplarObserver); ok && sc.IsSampled() {
-		e.ObserveWithExemplar(d.Seconds(), prometheus.Labels{"trace_id": sc.TraceID().String(), "span_id": sc.SpanID().String()})
-		return
-	}
-	o.Observe(d.Seconds())
-}

@@ -151,8 +151,9 @@ func TestDurationsCarryTheTraceAsExemplar(t *testing.T) {
 	h := NewOperationHistogram(reg, "x_seconds", "X.")
 	ctx, span := sdktrace.NewTracerProvider().Tracer("").Start(context.Background(), "x")
 	o := h.WithLabelValues("m", "", "", "pipe", "")
-	Observe(ctx, o, 1)
-	Observe(context.Background(), o, 1)
+	exemplars := NewExemplars()
+	exemplars.Observe(ctx, o, 1)
+	exemplars.Observe(context.Background(), o, 1)
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

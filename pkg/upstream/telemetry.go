@@ -28,6 +28,7 @@ type telemetry struct {
 	log        *slog.Logger
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator // nil: tracing is off, contexts stay as the client sent them
+	spans      Spans
 }
 
 func newTelemetry(cfg Config) *telemetry {
@@ -40,6 +41,7 @@ func newTelemetry(cfg Config) *telemetry {
 		tp = cfg.TracerProvider
 	}
 	t.tracer = tp.Tracer("github.com/mcphub-go/mcphub/pkg/upstream")
+	t.spans = NewSpans(t.tracer)
 	return t
 }
 
@@ -55,22 +57,20 @@ type operation struct {
 
 // startCall begins the CLIENT span of a call.
 func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req Request) (context.Context, operation) {
-	name := MethodLabel(req.Method)
-	if req.Target != "" {
-		name += " " + req.Target
-	}
-	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := t.spans.Client(ctx, MethodLabel(req.Method), req.Target)
 	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(MethodLabel(req.Method)), semconv.JSONRPCRequestID(string(id)),
-			attribute.String("mcphub.backend", c.spec.Name))
-		span.SetAttributes(targetAttributes(req)...)
-		span.SetAttributes(peerAttributes(c.spec)...)
+		attrs := make([]attribute.KeyValue, 0, 16)
+		attrs = append(attrs, semconv.McpMethodNameKey.String(MethodLabel(req.Method)), semconv.JSONRPCRequestID(string(id)),
+			attribute.String("mcphub.backend", c.spec.Name), FaultAttribute(FaultNone))
+		attrs = appendTarget(attrs, req)
+		attrs = append(attrs, c.peer...)
 		if v := c.init.ProtocolVersion; v != "" {
-			span.SetAttributes(semconv.McpProtocolVersion(v))
+			attrs = append(attrs, semconv.McpProtocolVersion(v))
 		}
 		if req.attempt > 0 {
-			span.SetAttributes(attribute.Int("mcphub.attempt", req.attempt))
+			attrs = append(attrs, attribute.Int("mcphub.attempt", req.attempt))
 		}
+		span.SetAttributes(attrs...)
 	}
 	return ctx, operation{tel: t, ctx: ctx, span: span, start: time.Now(), conn: c, request: req}
 }
@@ -81,8 +81,8 @@ const levelTrace = slog.LevelDebug - 4
 func (o operation) end(response jsonrpc.Message, err error) {
 	kind, fault := ErrorType(response, err), FaultOf(response, err)
 	o.conn.own.outcomes[string(fault)].Inc()
-	if o.span.IsRecording() {
-		o.span.SetAttributes(attribute.String("mcphub.fault", string(fault)))
+	if fault != FaultNone && o.span.IsRecording() { // else it stands there from the start
+		o.span.SetAttributes(FaultAttribute(fault))
 	}
 	if kind != "" && o.span.IsRecording() {
 		o.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
@@ -113,10 +113,10 @@ func (t *telemetry) startUpkeep(ctx context.Context, name, server string) (conte
 
 // startNotify begins the CLIENT span of a notification.
 func (t *telemetry) startNotify(ctx context.Context, c *Conn, method string) (context.Context, trace.Span) {
-	ctx, span := t.tracer.Start(ctx, MethodLabel(method), trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := t.spans.Client(ctx, MethodLabel(method), "")
 	if span.IsRecording() {
 		span.SetAttributes(semconv.McpMethodNameKey.String(MethodLabel(method)), attribute.String("mcphub.backend", c.spec.Name))
-		span.SetAttributes(peerAttributes(c.spec)...)
+		span.SetAttributes(c.peer...)
 	}
 	return ctx, span
 }
@@ -130,7 +130,7 @@ func (t *telemetry) startAsk(ctx context.Context, c *Conn, of trace.SpanContext,
 	if t.propagator != nil {
 		ctx = ExtractMeta(ctx, t.propagator, m.Params)
 	}
-	ctx, span := t.tracer.Start(ctx, MethodLabel(m.Method), trace.WithSpanKind(trace.SpanKindServer))
+	ctx, span := t.spans.Server(ctx, MethodLabel(m.Method), "")
 	if span.IsRecording() {
 		span.SetAttributes(semconv.McpMethodNameKey.String(MethodLabel(m.Method)), semconv.JSONRPCRequestID(string(m.ID)),
 			attribute.String("mcphub.backend", c.spec.Name))
@@ -141,20 +141,11 @@ func (t *telemetry) startAsk(ctx context.Context, c *Conn, of trace.SpanContext,
 // ExtractMeta returns ctx with the trace context of params._meta, if there is a
 // valid one (SEP-414).
 func ExtractMeta(ctx context.Context, p propagation.TextMapPropagator, params json.RawMessage) context.Context {
-	fields, err := jsonrpc.Fields(params, "_meta")
-	if err != nil || fields[0] == nil {
+	meta, err := jsonrpc.Field(params, "_meta")
+	if err != nil || meta == nil {
 		return ctx
 	}
-	carrier := propagation.MapCarrier{}
-	for _, key := range []string{"traceparent", "tracestate", "baggage"} {
-		if v, ok := jsonrpc.StringField(fields[0], key); ok {
-			carrier.Set(key, v)
-		}
-	}
-	if carrier["traceparent"] == "" {
-		return ctx
-	}
-	if remote := p.Extract(ctx, carrier); trace.SpanContextFromContext(remote).IsRemote() {
+	if remote := p.Extract(ctx, metaReader(meta)); trace.SpanContextFromContext(remote).IsRemote() {
 		return remote
 	}
 	return ctx
@@ -169,20 +160,21 @@ func endSpan(span trace.Span, kind string, err error) {
 	span.End()
 }
 
-func targetAttributes(req Request) []attribute.KeyValue {
+func appendTarget(attrs []attribute.KeyValue, req Request) []attribute.KeyValue {
 	switch req.Method {
 	case "tools/call":
-		return []attribute.KeyValue{semconv.GenAIToolName(req.Target), semconv.GenAIOperationNameExecuteTool}
+		return append(attrs, semconv.GenAIToolName(req.Target), semconv.GenAIOperationNameExecuteTool)
 	case "prompts/get":
-		return []attribute.KeyValue{semconv.GenAIPromptName(req.Target)}
+		return append(attrs, semconv.GenAIPromptName(req.Target))
 	case "resources/read", "resources/subscribe", "resources/unsubscribe":
 		if uri, ok := jsonrpc.StringField(req.Params, "uri"); ok {
-			return []attribute.KeyValue{semconv.McpResourceURI(DiscreetURI(uri))}
+			return append(attrs, semconv.McpResourceURI(DiscreetURI(uri)))
 		}
 	}
-	return nil
+	return attrs
 }
 
+// peerAttributes are what all spans of calls to a server have in common.
 func peerAttributes(s Spec) []attribute.KeyValue {
 	if s.URL == "" {
 		return []attribute.KeyValue{semconv.NetworkTransportPipe}
@@ -236,8 +228,8 @@ func isToolError(result json.RawMessage) bool {
 	if !bytes.Contains(result, []byte(`"isError"`)) {
 		return false
 	}
-	fields, err := jsonrpc.Fields(result, "isError")
-	return err == nil && string(fields[0]) == "true"
+	is, err := jsonrpc.Field(result, "isError")
+	return err == nil && string(is) == "true"
 }
 
 // BoundErrorType keeps the label of an error code from growing: servers choose
@@ -259,6 +251,6 @@ func BoundErrorType(kind string) string {
 
 func (t *telemetry) injectHeader(ctx context.Context, h http.Header) {
 	if t.propagator != nil {
-		t.propagator.Inject(ctx, propagation.HeaderCarrier(h))
+		t.propagator.Inject(ctx, HeaderCarrier(h))
 	}
 }

@@ -29,8 +29,9 @@ const (
 //
 // Its methods may be called concurrently.
 type Operations struct {
-	duration *prometheus.HistogramVec
-	limit    int // tools with a place; below 0 no tool is a label
+	duration  *prometheus.HistogramVec
+	exemplars *Exemplars
+	limit     int // tools with a place; below 0 no tool is a label
 
 	tools, errors, versions prometheus.Counter // operations folded, by label
 
@@ -55,7 +56,7 @@ func NewOperations(r prometheus.Registerer, hop string, h *prometheus.HistogramV
 	folded := promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "mcphub_metric_label_overflow_total",
 		Help:        "Operations recorded under _OTHER for want of a label value: a listed tool beyond the limit, an error code of a server's own, an unknown version of a stored session.",
 		ConstLabels: prometheus.Labels{"hop": hop}}, []string{"label"})
-	return &Operations{duration: h, limit: cmp.Or(limit, defaultToolLabels), tools: folded.WithLabelValues("gen_ai_tool_name"),
+	return &Operations{duration: h, exemplars: NewExemplars(), limit: cmp.Or(limit, defaultToolLabels), tools: folded.WithLabelValues("gen_ai_tool_name"),
 		errors: folded.WithLabelValues("error_type"), versions: folded.WithLabelValues("mcp_protocol_version")}
 }
 
@@ -104,7 +105,7 @@ func (m *Meter) Observe(ctx context.Context, o Operation, d time.Duration) {
 	if m.backend == "" {
 		n--
 	}
-	Observe(ctx, x.duration.WithLabelValues(values[:n]...), d)
+	x.exemplars.Observe(ctx, x.duration.WithLabelValues(values[:n]...), d)
 }
 
 // Prune takes their places and label sets from the tools that are listed no more.
