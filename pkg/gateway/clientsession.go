@@ -149,6 +149,7 @@ func (cs *clientSession) link(server *upstream.Server) (*upstream.Link, error) {
 		}
 		l = server.Link(upstream.LinkConfig{
 			Sink:     cs,
+			Session:  cs.id,
 			Identity: upstream.Identity{ClientInfo: info, Capabilities: capabilities},
 			Resume:   upstream.Bound(s.Upstreams[name]),
 			OnBound:  cs.bound,
@@ -366,12 +367,14 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(j
 	m.ID = id
 	m = cs.withToken(ctx, m)
 	ctx, span := cs.g.tel.startAsk(ctx, cs, &m)
-	defer func() { cs.g.tel.endAsk(span, err) }()
+	answered := false
+	defer func() { cs.g.tel.endAsk(ctx, span, answered, err) }()
 	if reason := send(m); reason != "" {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", unreachable[reason])
 	}
 	select {
 	case answer := <-reply:
+		answered = true
 		if answer.Error != nil {
 			return nil, jsonrpc.ParseError(answer.Error)
 		}

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -381,6 +383,9 @@ func (c *conversation) resume(r *round, rounds int, answers json.RawMessage) *js
 	}
 	c.expiry.Stop()
 	c.round = r
+	if first := trace.SpanContextFromContext(c.ctx); first.IsValid() && r.op.span.IsRecording() {
+		r.op.span.AddLink(trace.Link{SpanContext: first}) // the call hangs below that, whatever trace this request is of
+	}
 	if c.final != nil {
 		c.tell()
 		return nil

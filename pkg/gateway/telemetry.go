@@ -231,7 +231,7 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 		if response.Error != nil {
 			text = clip(jsonrpc.ParseError(response.Error).Message)
 		} else if err != nil {
-			text = err.Error()
+			text = clip(err.Error())
 		}
 		o.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
 		o.span.SetStatus(codes.Error, text)
@@ -266,25 +266,4 @@ func faultOf(response jsonrpc.Message, err, cause error) upstream.Fault {
 		return upstream.FaultHub
 	}
 	return upstream.FaultOf(response, err)
-}
-
-// startAsk begins the CLIENT span of a question to a client, and puts it into
-// the question.
-func (t *telemetry) startAsk(ctx context.Context, cs *clientSession, m *jsonrpc.Message) (context.Context, trace.Span) {
-	ctx, span := t.tracer.Start(ctx, upstream.MethodLabel(m.Method), trace.WithSpanKind(trace.SpanKindClient))
-	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(clip(m.Method)), semconv.JSONRPCRequestID(string(m.ID)), semconv.NetworkTransportTCP,
-			semconv.McpSessionID(cs.id), semconv.McpProtocolVersion(cs.opened.ProtocolVersion))
-	}
-	m.Params = upstream.InjectMeta(ctx, t.propagator, m.Params)
-	return ctx, span
-}
-
-func (t *telemetry) endAsk(span trace.Span, err error) {
-	if err != nil && span.IsRecording() {
-		e := jsonrpc.AsError(err)
-		span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(e.Code)), semconv.RPCResponseStatusCode(strconv.Itoa(e.Code)))
-		span.SetStatus(codes.Error, clip(e.Message))
-	}
-	span.End()
 }

@@ -163,7 +163,7 @@ func (t *Telemetry) startExports(ctx context.Context, version string, env enviro
 		if err != nil {
 			return errors.Join(err, exporter.Shutdown(ctx))
 		}
-		provider := newTracerProvider(exporter, guard{signalTraces, life, errs}, q, res)
+		provider := newTracerProvider(exporter, guard{signalTraces, life, errs}, q, t.metrics.spansLive, res)
 		t.tracer, t.tracing = provider, true
 		t.stops = append(t.stops, provider.Shutdown)
 	}

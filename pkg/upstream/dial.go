@@ -69,7 +69,7 @@ func refusesPOST(err error) bool {
 // attempt makes one connection.
 func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	spec := d.spec
-	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(),
+	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, session: p.session, tools: d.tools, feed: newFeed(),
 		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
 	if c.sink == nil {
 		c.sink = nobody{}

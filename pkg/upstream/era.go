@@ -36,12 +36,13 @@ const (
 
 // plan is how a connection is to be made.
 type plan struct {
-	sink   Sink     // takes what belongs to no call
-	many   bool     // it will serve several clients
-	who    Identity // on whose behalf
-	resume Bound    // a legacy session to go on with
-	era    Era
-	known  *Initialized // what a modern server said before; it need not be asked again
+	sink    Sink     // takes what belongs to no call
+	many    bool     // it will serve several clients
+	who     Identity // on whose behalf
+	resume  Bound    // a legacy session to go on with
+	era     Era
+	session string       // public id of the client's, for spans
+	known   *Initialized // what a modern server said before; it need not be asked again
 }
 
 // errProbed is why a connection cannot go on: the server ended when, or soon

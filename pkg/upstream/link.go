@@ -16,6 +16,7 @@ type LinkConfig struct {
 	Sink     Sink     // takes what belongs to no call
 	Identity Identity // of the client
 	Resume   Bound    // the session that the server gave this client earlier
+	Session  string   // public id of the client's session, for spans; "" for none
 	Modern   bool     // the client speaks a modern version
 	Many     bool     // the Link is used for several clients
 	// OnBound is called with the server's session before the first call goes
@@ -69,7 +70,7 @@ func (l *Link) stateless() bool {
 // it is initialized again, once, and the request sent again: it was not
 // dispatched.
 func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
-	req.identity = &l.cfg.Identity
+	req.identity, req.session = &l.cfg.Identity, l.cfg.Session
 	for attempt := 0; ; attempt++ {
 		c, err := l.connection(ctx)
 		var response jsonrpc.Message
@@ -99,7 +100,7 @@ func (l *Link) Notify(ctx context.Context, method string, params json.RawMessage
 		if err != nil {
 			return err
 		}
-		return c.Notify(ctx, method, params)
+		return c.notify(ctx, l.cfg.Session, method, params)
 	}
 	l.mu.Lock()
 	c := l.conn
@@ -220,7 +221,7 @@ func (l *Link) connect(ctx context.Context, f *flight) {
 
 // open makes a connection in the era that suits the client.
 func (l *Link) open(ctx context.Context, resume Bound) (*Conn, error) {
-	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Many, resume: resume}
+	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Many, resume: resume, session: l.cfg.Session}
 	c, err := l.server.open(ctx, l.server.planFor(p, l.cfg.Modern))
 	if err == nil && l.server.keepsNoSession(c) {
 		c.Close(true)

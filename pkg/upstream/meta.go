@@ -28,7 +28,11 @@ func (c *Conn) prepare(ctx context.Context, cl *call, req Request) (json.RawMess
 		return nil, err
 	}
 	edits := make([]jsonrpc.Edit, 0, 8)
-	edits = traceEdits(ctx, c.tel.propagator, edits)
+	if c.tel.propagator == nil {
+		edits = contextEdits(fields[0], c.tel.baggage, edits)
+	} else {
+		edits = traceEdits(ctx, c.tel.propagator, edits)
+	}
 	if token := meta[0]; token != nil {
 		c.mu.Lock()
 		cl.token, cl.progress = append(json.RawMessage(nil), token...), jsonrpc.ID(jsonrpc.String(rand.Text()))
@@ -115,7 +119,7 @@ func traceEdits(ctx context.Context, p propagation.TextMapPropagator, edits []js
 	}
 	carrier := propagation.MapCarrier{}
 	p.Inject(ctx, carrier)
-	for _, key := range []string{"traceparent", "tracestate", "baggage"} {
+	for _, key := range contextKeys {
 		e := jsonrpc.Edit{Name: key}
 		if v := carrier.Get(key); v != "" {
 			e.Value = jsonrpc.String(v)
@@ -128,6 +132,9 @@ func traceEdits(ctx context.Context, p propagation.TextMapPropagator, edits []js
 // inject puts the span of ctx into the _meta of params. Params that are no
 // object stay as they are.
 func (t *telemetry) inject(ctx context.Context, params json.RawMessage) json.RawMessage {
+	if t.propagator == nil {
+		return CheckedContext(params, t.baggage)
+	}
 	return InjectMeta(ctx, t.propagator, params)
 }
 

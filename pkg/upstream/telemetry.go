@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -27,11 +29,12 @@ type telemetry struct {
 	*metrics
 	log        *slog.Logger
 	tracer     trace.Tracer
-	propagator propagation.TextMapPropagator // nil: tracing is off, contexts stay as the client sent them
+	propagator propagation.TextMapPropagator // nil: tracing is off, see CheckedContext
+	baggage    []string                      // keys that go on when tracing is off
 }
 
 func newTelemetry(cfg Config) *telemetry {
-	t := &telemetry{metrics: newMetrics(cfg.Registerer), log: cfg.Logger, propagator: cfg.Propagator}
+	t := &telemetry{metrics: newMetrics(cfg.Registerer), log: cfg.Logger, propagator: cfg.Propagator, baggage: cfg.Baggage}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -61,13 +64,11 @@ func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req R
 	}
 	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient))
 	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(req.Method), semconv.JSONRPCRequestID(string(id)),
+		span.SetAttributes(semconv.McpMethodNameKey.String(clipText(req.Method)), semconv.JSONRPCRequestID(string(id)),
 			attribute.String("mcphub.backend", c.spec.Name))
 		span.SetAttributes(targetAttributes(req)...)
 		span.SetAttributes(peerAttributes(c.spec)...)
-		if v := c.init.ProtocolVersion; v != "" {
-			span.SetAttributes(semconv.McpProtocolVersion(v))
-		}
+		span.SetAttributes(c.partOf(cmp.Or(req.session, c.session), req.stamped || c.modern())...)
 		if req.attempt > 0 {
 			span.SetAttributes(attribute.Int("mcphub.attempt", req.attempt))
 		}
@@ -88,7 +89,7 @@ func (o operation) end(response jsonrpc.Message, err error) {
 		text := kind
 		switch {
 		case err != nil:
-			text = err.Error()
+			text = clipText(err.Error())
 		case response.Error != nil:
 			e := refusal(response.Error)
 			text = e.Message
@@ -112,28 +113,12 @@ func (t *telemetry) startUpkeep(ctx context.Context, name, server string) (conte
 }
 
 // startNotify begins the CLIENT span of a notification.
-func (t *telemetry) startNotify(ctx context.Context, c *Conn, method string) (context.Context, trace.Span) {
+func (t *telemetry) startNotify(ctx context.Context, c *Conn, method, session string) (context.Context, trace.Span) {
 	ctx, span := t.tracer.Start(ctx, MethodLabel(method), trace.WithSpanKind(trace.SpanKindClient))
 	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(method), attribute.String("mcphub.backend", c.spec.Name))
+		span.SetAttributes(semconv.McpMethodNameKey.String(clipText(method)), attribute.String("mcphub.backend", c.spec.Name))
 		span.SetAttributes(peerAttributes(c.spec)...)
-	}
-	return ctx, span
-}
-
-// startAsk begins the SERVER span of a request that a server sends. Its parent
-// is what the server says, or the call that it belongs to.
-func (t *telemetry) startAsk(ctx context.Context, c *Conn, of trace.SpanContext, m jsonrpc.Message) (context.Context, trace.Span) {
-	if of.IsValid() {
-		ctx = trace.ContextWithSpanContext(ctx, of)
-	}
-	if t.propagator != nil {
-		ctx = ExtractMeta(ctx, t.propagator, m.Params)
-	}
-	ctx, span := t.tracer.Start(ctx, MethodLabel(m.Method), trace.WithSpanKind(trace.SpanKindServer))
-	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(m.Method), semconv.JSONRPCRequestID(string(m.ID)),
-			attribute.String("mcphub.backend", c.spec.Name))
+		span.SetAttributes(c.partOf(session, c.modern())...)
 	}
 	return ctx, span
 }
@@ -146,7 +131,7 @@ func ExtractMeta(ctx context.Context, p propagation.TextMapPropagator, params js
 		return ctx
 	}
 	carrier := propagation.MapCarrier{}
-	for _, key := range []string{"traceparent", "tracestate", "baggage"} {
+	for _, key := range contextKeys {
 		if v, ok := jsonrpc.StringField(fields[0], key); ok {
 			carrier.Set(key, v)
 		}
@@ -160,11 +145,19 @@ func ExtractMeta(ctx context.Context, p propagation.TextMapPropagator, params js
 	return ctx
 }
 
+// endNotify ends the span of a notification.
+func endNotify(span trace.Span, err error) {
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("mcphub.fault", string(FaultOf(jsonrpc.Message{}, err))))
+	}
+	endSpan(span, ErrorType(jsonrpc.Message{}, err), err)
+}
+
 // endSpan ends a span that is no operation. kind is empty for a success.
 func endSpan(span trace.Span, kind string, err error) {
 	if kind != "" && span.IsRecording() {
 		span.SetAttributes(semconv.ErrorTypeKey.String(kind))
-		span.SetStatus(codes.Error, err.Error())
+		span.SetStatus(codes.Error, clipText(err.Error()))
 	}
 	span.End()
 }
@@ -177,18 +170,15 @@ func targetAttributes(req Request) []attribute.KeyValue {
 		return []attribute.KeyValue{semconv.GenAIPromptName(req.Target)}
 	case "resources/read", "resources/subscribe", "resources/unsubscribe":
 		if uri, ok := jsonrpc.StringField(req.Params, "uri"); ok {
-			return []attribute.KeyValue{semconv.McpResourceURI(uri)}
+			return []attribute.KeyValue{semconv.McpResourceURI(clipText(uri))}
 		}
 	}
 	return nil
 }
 
 func peerAttributes(s Spec) []attribute.KeyValue {
-	if s.URL == "" {
-		return []attribute.KeyValue{semconv.NetworkTransportPipe}
-	}
-	attrs := []attribute.KeyValue{semconv.NetworkTransportTCP, semconv.NetworkProtocolName("http")}
-	if u, err := url.Parse(s.URL); err == nil {
+	attrs := transportAttributes(s)
+	if u, err := url.Parse(s.URL); err == nil && s.URL != "" {
 		attrs = append(attrs, semconv.ServerAddress(u.Hostname()))
 		if port, err := strconv.Atoi(u.Port()); err == nil {
 			attrs = append(attrs, semconv.ServerPort(port))
@@ -257,4 +247,13 @@ func (t *telemetry) injectHeader(ctx context.Context, h http.Header) {
 	if t.propagator != nil {
 		t.propagator.Inject(ctx, propagation.HeaderCarrier(h))
 	}
+}
+
+// clipText bounds a text that strangers have chosen, for an attribute.
+func clipText(s string) string {
+	const limit = 256 // bytes
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "")
+	}
+	return s
 }
