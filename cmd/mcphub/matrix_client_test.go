@@ -136,11 +136,16 @@ func (w *recorder) traceNow() string {
 	return w.trace
 }
 
-// sent reports whether a request with this in it was begun, answered or not.
-func (w *recorder) sent(part string) bool {
+// sent counts the requests with this in them that were begun, answered or not.
+func (w *recorder) sent(part string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.ContainsFunc(w.begun, func(body []byte) bool { return bytes.Contains(body, []byte(part)) })
+	for _, body := range w.begun {
+		if bytes.Contains(body, []byte(part)) {
+			n++
+		}
+	}
+	return n
 }
 
 // exchanged is one HTTP request and what has come back of its response.

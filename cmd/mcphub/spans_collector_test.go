@@ -24,6 +24,9 @@ type collector struct {
 	spans []*span
 }
 
+// spanData is a span as it was sent.
+type spanData = tracepb.Span
+
 // span is what a hub exported of one.
 type span struct {
 	*tracepb.Span

@@ -57,7 +57,7 @@ func (r *traced) by(w *recorder, group, name string, fn func()) {
 
 // finish ends the hubs, whose spans are all exported then, and compares the trees
 // of each group of cases, and those that the hubs made on their own, each once,
-// with the files of these names.
+// with the files of these names; own may be empty.
 func (r *traced) finish(own string, hubs ...*hubProcess) {
 	r.t.Helper()
 	for _, h := range hubs {
@@ -88,7 +88,9 @@ func (r *traced) finish(own string, hubs ...*hubProcess) {
 			others[f.tree(s)] = true
 		}
 	}
-	groups[own] = "# each kind once\n" + strings.Join(slices.Sorted(maps.Keys(others)), "\n")
+	if own != "" {
+		groups[own] = "# each kind once\n" + strings.Join(slices.Sorted(maps.Keys(others)), "\n")
+	}
 	for group, trees := range groups {
 		compareTrees(r.t, group, trees)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"path/filepath"
@@ -21,6 +22,7 @@ type forest struct {
 	byID     map[string]*span
 	names    map[string]string // words for ids of sessions and of spans that are not the hub's
 	several  bool              // hubs, whose names are written
+	parents  bool              // parents of other programs are written
 }
 
 // arrange puts neighbours of the same name, which may be of the same time, into
@@ -42,7 +44,7 @@ func (f *forest) arrange(siblings []*span) {
 func (s *span) order() string {
 	for _, a := range s.Attributes {
 		if a.Key == "mcphub.attempt" {
-			return a.String()
+			return "~" + a.GetValue().String() // after the first, which has none
 		}
 	}
 	return s.attribute("mcphub.backend")
@@ -114,6 +116,9 @@ func (f *forest) write(b *strings.Builder, s *span, indent string) {
 	}
 	b.WriteString("\n")
 	fill(b, indent+"  | ", f.attributes(s.Attributes, s))
+	if f.parents && f.byID[id(s.ParentSpanId)] == nil {
+		fmt.Fprintf(b, "%s  parent: %s\n", indent, cmp.Or(f.names[id(s.ParentSpanId)], "none"))
+	}
 	if s.TraceState != "" {
 		fmt.Fprintf(b, "%s  tracestate %s\n", indent, s.TraceState)
 	}
