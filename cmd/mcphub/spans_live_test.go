@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -106,7 +106,7 @@ func TestALoadLeavesNoLiveSpan(t *testing.T) {
 	plant(spans, r.names).faults(t, spans)
 	served := 0
 	for _, s := range spans {
-		if s.Kind.String() == "SPAN_KIND_SERVER" && strings.Contains("tools/call resources/read tools/list", s.attribute("mcp.method.name")) {
+		if s.Kind.String() == "SPAN_KIND_SERVER" && slices.Contains([]string{"tools/call", "resources/read", "tools/list"}, s.attribute("mcp.method.name")) {
 			served++
 		}
 	}

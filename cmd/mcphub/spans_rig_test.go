@@ -106,7 +106,7 @@ func checkFlushes(t *testing.T, f *forest, spans []*span) {
 		if s.Name != "mcphub.session.flush" {
 			continue
 		}
-		written := strings.Join(f.attributes(s.Attributes, s), " ")
+		written := strings.Join(f.attributes(s.Attributes), " ")
 		if len(s.ParentSpanId) > 0 || !strings.Contains(written, "mcphub.session.count=") || len(f.children[id(s.SpanId)]) > 0 || len(s.Links) > 32 {
 			t.Errorf("a batch is\n%s", f.tree(s))
 		}

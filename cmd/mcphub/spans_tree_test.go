@@ -115,7 +115,7 @@ func (f *forest) write(b *strings.Builder, s *span, indent string) {
 		fmt.Fprintf(b, " %s %q", strings.TrimPrefix(code.String(), "STATUS_CODE_"), steady(s.GetStatus().GetMessage()))
 	}
 	b.WriteString("\n")
-	fill(b, indent+"  | ", f.attributes(s.Attributes, s))
+	fill(b, indent+"  | ", f.attributes(s.Attributes))
 	if f.parents && f.byID[id(s.ParentSpanId)] == nil {
 		fmt.Fprintf(b, "%s  parent: %s\n", indent, cmp.Or(f.names[id(s.ParentSpanId)], "none"))
 	}
@@ -126,7 +126,7 @@ func (f *forest) write(b *strings.Builder, s *span, indent string) {
 		fmt.Fprintf(b, "%s  link to %s\n", indent, f.linked(l))
 	}
 	for _, e := range s.Events {
-		fmt.Fprintf(b, "%s  event %s %s\n", indent, e.Name, strings.Join(f.attributes(e.Attributes, nil), " "))
+		fmt.Fprintf(b, "%s  event %s %s\n", indent, e.Name, strings.Join(f.attributes(e.Attributes), " "))
 	}
 	f.below(b, id(s.SpanId), indent+"    ")
 }
@@ -142,7 +142,7 @@ func (f *forest) linked(l *tracepb.Span_Link) string {
 }
 
 // attributes writes each as key=value, in the order of their keys.
-func (f *forest) attributes(attributes []*commonpb.KeyValue, of *span) (all []string) {
+func (f *forest) attributes(attributes []*commonpb.KeyValue) (all []string) {
 	for _, a := range attributes {
 		value := ""
 		switch v := a.GetValue().GetValue().(type) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
