@@ -74,7 +74,7 @@ e2e: $(PROMETHEUS) $(PROMTOOL) ## a real Prometheus scrapes the hub; compiles it
 
 e2e-traces: $(JAEGER) ## a real Jaeger receives the spans of two hubs; compiles it on first use, which takes minutes
 	MCPHUB_JAEGER=$(JAEGER) \
-	  $(GO) test -count=1 -v -timeout 5m -run '^TestOneTrace' ./cmd/mcphub
+	  MCPHUB_SPANS_LOAD=60s $(GO) test -count=1 -v -timeout 5m -run '^TestOneTrace|NoLiveSpan$$' ./cmd/mcphub
 
 docs: ## write docs/metrics.md and deploy/metrics.txt
 	$(GO) test -count=1 -run TestTheMetricsDocument ./cmd/mcphub -update

@@ -26,16 +26,16 @@ func canaries(text string) map[string]bool {
 	return found
 }
 
-// collector receives OTLP, and keeps it as it came: protobuf holds texts as they are.
-type collector struct {
+// rawCollector receives OTLP, and keeps it as it came: protobuf holds texts as they are.
+type rawCollector struct {
 	url                   string
 	traces, logs, metrics lockedBuffer
 	headers               lockedBuffer
 }
 
-func startCollector(t *testing.T) *collector {
+func startCollector(t *testing.T) *rawCollector {
 	t.Helper()
-	c := &collector{}
+	c := &rawCollector{}
 	mux := http.NewServeMux()
 	for path, to := range map[string]*lockedBuffer{"/v1/traces": &c.traces, "/v1/logs": &c.logs, "/v1/metrics": &c.metrics} {
 		mux.HandleFunc(path, func(_ http.ResponseWriter, r *http.Request) {

@@ -65,7 +65,7 @@ const (
 )
 
 // startLeaky runs a hub with servers of all sorts, and everything on.
-func startLeaky(t *testing.T, c *collector, seen, said *lockedBuffer, file string) (hub *hubProcess, config string) {
+func startLeaky(t *testing.T, c *rawCollector, seen, said *lockedBuffer, file string) (hub *hubProcess, config string) {
 	t.Helper()
 	for name, value := range map[string]string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT": c.url, "OTEL_LOGS_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp",

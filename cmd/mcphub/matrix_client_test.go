@@ -31,7 +31,13 @@ type matrixClient struct {
 // connectMatrix connects a client that speaks one revision.
 func connectMatrix(t *testing.T, url, revision, name string) *matrixClient {
 	t.Helper()
-	c := &matrixClient{t: t, name: name, wire: &recorder{}, heard: map[string][]string{}}
+	return connectMatrixBy(t, &recorder{}, url, revision, name)
+}
+
+// connectMatrixBy does the same with HTTP requests that go through wire.
+func connectMatrixBy(t *testing.T, wire *recorder, url, revision, name string) *matrixClient {
+	t.Helper()
+	c := &matrixClient{t: t, name: name, wire: wire, heard: map[string][]string{}}
 	client := mcp.NewClient(&mcp.Implementation{Name: name, Version: "1"}, &mcp.ClientOptions{
 		CreateMessageHandler: func(_ context.Context, r *mcp.CreateMessageRequest) (*mcp.CreateMessageResult, error) {
 			text := name + "'s model: " + textOf([]mcp.Content{r.Params.Messages[0].Content})
@@ -111,8 +117,35 @@ func (c *matrixClient) listens(what string) {
 
 // recorder keeps what a client sends and gets. It is an http.RoundTripper.
 type recorder struct {
-	mu   sync.Mutex
-	seen []*exchanged
+	mu    sync.Mutex
+	seen  []*exchanged
+	trace string // the traceparent header of requests, if there is one
+	begun [][]byte
+}
+
+// setTrace sets the traceparent header of requests from now on.
+func (w *recorder) setTrace(traceparent string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trace = traceparent
+}
+
+func (w *recorder) traceNow() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.trace
+}
+
+// sent counts the requests with this in them that were begun, answered or not.
+func (w *recorder) sent(part string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, body := range w.begun {
+		if bytes.Contains(body, []byte(part)) {
+			n++
+		}
+	}
+	return n
 }
 
 // exchanged is one HTTP request and what has come back of its response.
@@ -129,6 +162,7 @@ type exchanged struct {
 
 func (w *recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 	x := &exchanged{method: r.Method}
+	trace := w.traceNow()
 	if r.Body != nil {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -136,8 +170,15 @@ func (w *recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		_ = r.Body.Close()
 		x.request = body
+		w.mu.Lock()
+		w.begun = append(w.begun, body)
+		w.mu.Unlock()
 		r = r.Clone(r.Context())
 		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	if trace != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Traceparent", trace)
 	}
 	response, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {

@@ -29,6 +29,9 @@ const (
 // stdout. Its value is the name and the revisions it speaks.
 const matrixVariable = "MCPHUB_TEST_MATRIX_SERVER"
 
+// matrixLogVariable names the file that such a server writes its messages to.
+const matrixLogVariable = "MCPHUB_TEST_MATRIX_LOG"
+
 // matrixServer is a server of go-sdk that does everything there is to relay.
 type matrixServer struct {
 	*mcp.Server
@@ -42,7 +45,17 @@ type matrixServer struct {
 // serveMatrix is the test binary as a child process.
 func serveMatrix(ctx context.Context, about string) int {
 	words := strings.Fields(about)
-	if err := newMatrixServer(words[0], words[1:]...).Run(ctx, &mcp.StdioTransport{}); err != nil {
+	var transport mcp.Transport = &mcp.StdioTransport{}
+	if name := os.Getenv(matrixLogVariable); name != "" {
+		log, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "matrix server:", err)
+			return 1
+		}
+		defer log.Close()
+		transport = &mcp.LoggingTransport{Transport: transport, Writer: log}
+	}
+	if err := newMatrixServer(words[0], words[1:]...).Run(ctx, transport); err != nil {
 		fmt.Fprintln(os.Stderr, "matrix server:", err)
 		return 1
 	}
@@ -80,8 +93,12 @@ func resource(server, path string) string { return "matrix://" + server + "/" + 
 // overHTTP serves s for the test: modern without sessions, legacy with them.
 func (s *matrixServer) overHTTP(t *testing.T, modern bool) (url string) {
 	t.Helper()
-	return listenHTTP(t, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s.Server },
-		&mcp.StreamableHTTPOptions{Stateless: modern, PropagateRequestCancellation: true}))
+	return listenHTTP(t, s.handler(modern))
+}
+
+func (s *matrixServer) handler(modern bool) http.Handler {
+	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s.Server },
+		&mcp.StreamableHTTPOptions{Stateless: modern, PropagateRequestCancellation: true})
 }
 
 // overSSE serves s over the transport of 2024-11-05.

@@ -21,7 +21,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/telemetry"
 )
 
-var update = flag.Bool("update", false, "write docs/metrics.md and deploy/metrics.txt instead of comparing them")
+var update = flag.Bool("update", false, "write docs/metrics.md, deploy/metrics.txt and testdata/spans instead of comparing them")
 
 // openLabels are the labels whose values depend on what the hub serves. All
 // values of all others are there from the start.

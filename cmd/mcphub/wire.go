@@ -64,6 +64,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		Logger:         tel.LoggerFor("upstream"),
 		TracerProvider: tel.TracerProvider(),
 		Propagator:     propagator,
+		Baggage:        cfg.Tracing.Baggage,
 		Registerer:     tel.Registry(),
 		ToolLabels:     toolLabels(cfg.Metrics),
 	})

@@ -23,18 +23,21 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(j
 	m = cs.withToken(ctx, m)
 	start := time.Now()
 	ctx, _ = cs.g.tel.startAsk(ctx, cs, &m)
-	defer func() { cs.g.tel.endAsk(ctx, cs, m.Method, start, err) }()
+	answered := false
+	defer func() { cs.g.tel.endAsk(ctx, cs, m.Method, start, answered, err) }()
 	if reason := send(m); reason != "" {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", unreachable[reason])
 	}
 	flight := cs.g.tel.messages.Begin(upstream.Out, m)
 	select {
 	case answer := <-reply:
+		answered = true
 		return taken(&flight, answer)
 	case <-ctx.Done():
 	case <-cs.ctx.Done():
 	}
 	if !cs.unexpect(id) { // it came at the same moment
+		answered = true
 		return taken(&flight, <-reply)
 	}
 	cause := context.Cause(cs.ctx)

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -28,6 +30,7 @@ type conversation struct {
 	digest []byte          // of what every request of the conversation has in common
 	ctx    context.Context //nolint:containedctx // ends with the call
 	cancel context.CancelCauseFunc
+	over   chan struct{} // closed when the call has its outcome, which may wait for the client
 
 	mu      sync.Mutex
 	round   *round // the request that waits for an answer; nil: parked
@@ -76,7 +79,7 @@ var (
 )
 
 func (g *Gateway) newConversation(ctx context.Context, about aboutClient, m jsonrpc.Message) *conversation {
-	c := &conversation{g: g, about: about, method: m.Method, digest: digestOf(m), waiting: map[string]*asking{}}
+	c := &conversation{g: g, about: about, method: m.Method, digest: digestOf(m), waiting: map[string]*asking{}, over: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	return c
 }
@@ -92,6 +95,7 @@ func (c *conversation) finish(response jsonrpc.Message, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.final = &outcome{response, err}
+	close(c.over) // a server may have given up without taking its questions back
 	if c.quiet != nil {
 		c.quiet.Stop()
 	}
@@ -265,6 +269,8 @@ func (c *conversation) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMess
 	select {
 	case result := <-a.reply:
 		return result, nil
+	case <-c.over:
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: the call is over")
 	case <-ctx.Done():
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(ctx))
 	case <-c.ctx.Done():
@@ -382,6 +388,9 @@ func (c *conversation) resume(r *round, rounds int, answers json.RawMessage) *js
 	}
 	c.expiry.Stop()
 	c.round = r
+	if first := trace.SpanContextFromContext(c.ctx); first.IsValid() && r.op.span.IsRecording() {
+		r.op.span.AddLink(trace.Link{SpanContext: first}) // the call hangs below that, whatever trace this request is of
+	}
 	if c.final != nil {
 		c.tell()
 		return nil

@@ -228,7 +228,8 @@ func (g *Gateway) delete(w http.ResponseWriter, r *http.Request) {
 	}
 	id := lease.Session().ID
 	lease.Release()
-	if _, err := g.cfg.Sessions.End(context.WithoutCancel(r.Context()), id, endedByClient); err != nil {
+	ctx := g.tel.below(context.WithoutCancel(r.Context()), r)
+	if _, err := g.cfg.Sessions.End(ctx, id, endedByClient); err != nil {
 		g.refuseSession(w, jsonrpc.Message{}, err)
 		return
 	}

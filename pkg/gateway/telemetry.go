@@ -318,32 +318,3 @@ func faultOf(response jsonrpc.Message, err, cause error) upstream.Fault {
 	}
 	return upstream.FaultOf(response, err)
 }
-
-// startAsk begins the CLIENT span of a question to a client, and puts it into
-// the question.
-func (t *telemetry) startAsk(ctx context.Context, cs *clientSession, m *jsonrpc.Message) (context.Context, trace.Span) {
-	ctx, span := t.spans.Client(ctx, upstream.MethodLabel(m.Method), "")
-	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(upstream.MethodLabel(m.Method)), semconv.JSONRPCRequestID(string(m.ID)), semconv.NetworkTransportTCP,
-			semconv.McpSessionID(cs.id), semconv.McpProtocolVersion(cs.opened.ProtocolVersion))
-	}
-	m.Params = upstream.InjectMeta(ctx, t.propagator, m.Params)
-	return ctx, span
-}
-
-// endAsk ends what startAsk began at start, and measures it: the hub is the client
-// there, and the label that names servers is empty.
-func (t *telemetry) endAsk(ctx context.Context, cs *clientSession, method string, start time.Time, err error) {
-	span, kind := trace.SpanFromContext(ctx), ""
-	if err != nil {
-		kind = strconv.Itoa(jsonrpc.AsError(err).Code)
-	}
-	t.exemplars.Observe(ctx, t.asked.WithLabelValues(upstream.MethodLabel(method), "", upstream.BoundErrorType(kind), "tcp",
-		upstream.VersionLabel(cs.opened.ProtocolVersion), ""), time.Since(start))
-	if err != nil && span.IsRecording() {
-		e := jsonrpc.AsError(err)
-		span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(e.Code)), semconv.RPCResponseStatusCode(strconv.Itoa(e.Code)))
-		span.SetStatus(codes.Error, upstream.Discreet(e))
-	}
-	span.End()
-}

@@ -51,6 +51,16 @@ func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Mess
 	return parent, links
 }
 
+// below returns ctx for work that has no SERVER span, since it is no message:
+// it is part of the trace of the HTTP headers, if that may be the parent.
+func (t *telemetry) below(ctx context.Context, r *http.Request) context.Context {
+	if t.propagator == nil || t.parent == ParentLink || t.parent == ParentIgnore {
+		return ctx
+	}
+	header := t.propagator.Extract(ctx, upstream.HeaderCarrier(r.Header))
+	return trace.ContextWithRemoteSpanContext(ctx, trace.SpanContextFromContext(header))
+}
+
 // allowed are the members of baggage that may go on to servers: it can carry
 // what is theirs to know as little as ours.
 func (t *telemetry) allowed(all baggage.Baggage) baggage.Baggage {

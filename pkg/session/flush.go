@@ -17,6 +17,7 @@ import (
 // commit is one caller's wait for the batch that writes ids.
 type commit struct {
 	ids  []string
+	span trace.SpanContext // that waits for it
 	done chan struct{}
 	err  error // set before done is closed
 }
@@ -30,7 +31,7 @@ func (m *Manager) commit(ctx context.Context, ids ...string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	c := &commit{ids: ids, done: make(chan struct{})}
+	c := &commit{ids: ids, span: trace.SpanContextFromContext(ctx), done: make(chan struct{})}
 	m.mu.Lock()
 	m.commits = append(m.commits, c)
 	m.mu.Unlock()
@@ -83,7 +84,33 @@ type batch struct {
 	commits []*commit
 	marks   map[string]time.Time // the marks it answers
 	changes []persist.Change
-	access  map[string]int64 // LastAccessedAt as written
+	access  map[string]int64     // LastAccessedAt as written
+	created []*trace.SpanContext // spans of Create, of some of the sessions
+}
+
+// maxLinks bounds the links of the span of a batch, which may be of thousands of
+// sessions.
+const maxLinks = 32
+
+// links are those of the span of the batch: to the spans that wait for it, and
+// to those in which its sessions were created. caller is the span, if there is
+// one, of whoever writes it.
+func (b *batch) links(caller trace.SpanContext) []trace.Link {
+	var links []trace.Link
+	add := func(to trace.SpanContext) {
+		known := slices.ContainsFunc(links, func(l trace.Link) bool { return l.SpanContext.SpanID() == to.SpanID() })
+		if to.IsSampled() && !known && len(links) < maxLinks {
+			links = append(links, trace.Link{SpanContext: to})
+		}
+	}
+	add(caller)
+	for _, c := range b.commits {
+		add(c.span)
+	}
+	for _, created := range b.created {
+		add(*created)
+	}
+	return links
 }
 
 // take collects what waits for the writer. The records are encoded as they
@@ -111,6 +138,9 @@ func (m *Manager) take(all bool) (b batch, sessions []Session) {
 		}
 		if e := m.live[id]; e != nil {
 			sessions = append(sessions, e.s)
+			if e.created != nil && len(b.created) < maxLinks {
+				b.created = append(b.created, e.created)
+			}
 		} else {
 			b.changes = append(b.changes, persist.Change{Key: id})
 		}
@@ -144,10 +174,11 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 	if deadline, ok := ctx.Deadline(); ok && all { // a shutdown has a budget
 		timeout = min(timeout, time.Until(deadline))
 	}
+	links := b.links(trace.SpanContextFromContext(ctx))
 	ctx = WithID(trace.ContextWithSpanContext(context.WithoutCancel(ctx), trace.SpanContext{}), "")
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ctx, span := m.tracer.Start(ctx, "mcphub.session.flush", trace.WithNewRoot(), trace.WithAttributes(
+	ctx, span := m.tracer.Start(ctx, "mcphub.session.flush", trace.WithNewRoot(), trace.WithLinks(links...), trace.WithAttributes(
 		attribute.Int("mcphub.session.count", count),
 		attribute.Int("mcphub.session.durable_count", len(b.commits))))
 	defer span.End()

@@ -72,6 +72,8 @@ type entry struct {
 	live      Live
 	ended     Reason // not empty once the session has ended
 
+	created *trace.SpanContext // of Create, if that is exported
+
 	before, after *entry // in the list of derived sessions that nobody uses
 }
 
@@ -136,6 +138,9 @@ func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error
 		return Session{}, "", failed(span, context.Cause(ctx))
 	}
 	e := newEntry(s)
+	if sc := span.SpanContext(); sc.IsSampled() {
+		e.created = &sc
+	}
 	m.mu.Lock()
 	evicted, err := m.admit(e.client)
 	if err == nil {

@@ -143,6 +143,7 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 		m.closeEnded(ctx, e)
 	}
 	span.SetAttributes(attribute.Int("mcphub.session.count", len(ended)))
+	tellReasons(span, ended)
 	var err error
 	if slices.ContainsFunc(ended, func(e *entry) bool { return e.kind == Protocol }) {
 		if err = m.Flush(ctx); !m.anyDirty(ended) {
@@ -154,6 +155,23 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 		return len(ended), failed(span, err)
 	}
 	return len(ended), nil
+}
+
+// tellReasons adds an event for each reason for which sessions have ended.
+func tellReasons(span trace.Span, ended []*entry) {
+	if !span.IsRecording() {
+		return
+	}
+	count := map[Reason]int{}
+	for _, e := range ended {
+		count[e.ended]++ // which does not change any more
+	}
+	for _, why := range Reasons() {
+		if n := count[why]; n > 0 {
+			span.AddEvent("mcphub.session.expired", trace.WithAttributes(
+				attribute.String("mcphub.session.end_reason", string(why)), attribute.Int("mcphub.session.count", n)))
+		}
+	}
 }
 
 func (m *Manager) anyDirty(entries []*entry) bool {

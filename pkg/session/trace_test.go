@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,6 +117,41 @@ func TestAFailureIsTheStatusOfItsSpan(t *testing.T) {
 			if s == nil || s.Status().Code != codes.Error || s.Status().Description == "" {
 				t.Errorf("the span of a failed %s is %v", name, s)
 			}
+		}
+	})
+}
+
+func TestABatchLinksToAFewOfItsSessionsAndToWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _, tracer, ended := traced(t)
+		var created []trace.SpanID
+		for range 3 {
+			s, _, err := m.Create(t.Context(), session.Session{})
+			check(t, err)
+			rename(t, m, s.ID, "renamed")
+			created = append(created, ended()["mcphub.session.create"].SpanContext().SpanID())
+		}
+		ctx, waiting := tracer.Start(t.Context(), "waiting")
+		check(t, m.Flush(ctx))
+		links := ended()["mcphub.session.flush"].Links()
+		if len(links) != 4 || links[0].SpanContext.SpanID() != waiting.SpanContext().SpanID() {
+			t.Errorf("the links are %v", links)
+		}
+		for _, l := range links[1:] {
+			if !slices.Contains(created, l.SpanContext.SpanID()) {
+				t.Errorf("a link to %v", l.SpanContext)
+			}
+		}
+
+		for range 100 {
+			s, _, err := m.Create(t.Context(), session.Session{})
+			check(t, err)
+			rename(t, m, s.ID, "renamed")
+		}
+		ended()
+		check(t, m.Flush(t.Context()))
+		if n := len(ended()["mcphub.session.flush"].Links()); n != 32 {
+			t.Errorf("a batch of 100 sessions has %d links", n)
 		}
 	})
 }

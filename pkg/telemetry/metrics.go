@@ -35,6 +35,7 @@ type metrics struct {
 	suppressed   *prometheus.CounterVec // log records, by subsystem
 	exportErrors *prometheus.CounterVec // by signal
 	dropped      *prometheus.CounterVec // spans and log records, by signal and reason
+	spansLive    prometheus.Gauge
 }
 
 func newMetrics(registry *prometheus.Registry) metrics {
@@ -54,9 +55,13 @@ func newMetrics(registry *prometheus.Registry) metrics {
 		Name: "mcphub_telemetry_dropped_total",
 		Help: "Spans and log records that were to be exported and were not, by signal and reason.",
 	}, []string{"signal", "reason"})
-	registry.MustRegister(records, suppressed, errs, dropped)
+	live := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "mcphub_spans_live",
+		Help: "Spans that were begun and have not ended. If it grows while mcphub_requests_in_flight does not, some are never ended.",
+	})
+	registry.MustRegister(records, suppressed, errs, dropped, live)
 
-	m := metrics{suppressed: suppressed, exportErrors: errs, dropped: dropped}
+	m := metrics{suppressed: suppressed, exportErrors: errs, dropped: dropped, spansLive: live}
 	for _, l := range levels {
 		m.logRecords = append(m.logRecords, records.WithLabelValues(l.name))
 	}

@@ -76,13 +76,21 @@ func (q *queue) giveUp() {
 	}
 }
 
-// spanProcessor keeps spans that have no room out of the queue of the SDK.
+// spanProcessor keeps spans that have no room out of the queue of the SDK, and
+// counts those that have not ended.
 type spanProcessor struct {
 	sdktrace.SpanProcessor
 	queue *queue
+	live  prometheus.Gauge
+}
+
+func (p spanProcessor) OnStart(parent context.Context, s sdktrace.ReadWriteSpan) {
+	p.live.Inc()
+	p.SpanProcessor.OnStart(parent, s)
 }
 
 func (p spanProcessor) OnEnd(s sdktrace.ReadOnlySpan) {
+	p.live.Dec()
 	if s.SpanContext().IsSampled() && p.queue.enter() { // the SDK queues no others
 		p.SpanProcessor.OnEnd(s)
 	}

@@ -166,7 +166,7 @@ func (t *Telemetry) startExports(ctx context.Context, cfg Config, env environ, s
 		if err != nil {
 			return errors.Join(err, exporter.Shutdown(ctx))
 		}
-		provider := newTracerProvider(exporter, guard{signalTraces, life, errs}, q, res, sampler)
+		provider := newTracerProvider(exporter, guard{signalTraces, life, errs}, q, t.metrics.spansLive, res, sampler)
 		t.tracer, t.tracing = provider, true
 		t.stops = append(t.stops, provider.Shutdown)
 	}

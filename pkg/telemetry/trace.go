@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
 	"go.opentelemetry.io/otel/propagation"
@@ -41,9 +42,9 @@ func newSpanExporter(ctx context.Context, env environ, stderr io.Writer) (sdktra
 
 // newTracerProvider leaves the sampler to the SDK, unless there is one:
 // OTEL_TRACES_SAMPLER, or the parent's decision and, without a parent, every trace.
-func newTracerProvider(exporter sdktrace.SpanExporter, g guard, q *queue, res *resource.Resource, sampler sdktrace.Sampler) *sdktrace.TracerProvider {
+func newTracerProvider(exporter sdktrace.SpanExporter, g guard, q *queue, live prometheus.Gauge, res *resource.Resource, sampler sdktrace.Sampler) *sdktrace.TracerProvider {
 	batch := sdktrace.NewBatchSpanProcessor(spanExporter{exporter, g, q}, sdktrace.WithMaxQueueSize(int(q.size)))
-	return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spanProcessor{batch, q}), sdktrace.WithResource(res), sdktrace.WithSampler(sampler))
+	return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spanProcessor{batch, q, live}), sdktrace.WithResource(res), sdktrace.WithSampler(sampler))
 }
 
 // newPropagator carries W3C trace context and baggage, or what OTEL_PROPAGATORS

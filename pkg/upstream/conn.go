@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -61,7 +61,9 @@ type Conn struct {
 	who   Identity // on whose behalf, where a request does not say
 	feed  *feed    // of a modern server
 	many  bool     // serves several clients
-	tools *toolParams
+
+	session string // public id of the client's, if it serves one; for spans
+	tools   *toolParams
 
 	isModern atomic.Bool                 // spoken to in a modern version
 	life     atomic.Pointer[established] // nil: not yet
@@ -92,8 +94,8 @@ type call struct {
 
 	reply chan jsonrpc.Message
 
-	span   trace.SpanContext      // of the call
-	trace  metaCarrier            // of span, for prepare
+	origin askedFor               // of what the server asks meanwhile
+	trace  metaCarrier            // of the call's span, for prepare
 	header http.Header            // of a modern request by HTTP
 	acked  chan<- json.RawMessage // of a stream of changes: gets what the server agreed to; it is no call
 }
@@ -185,12 +187,17 @@ func (c *Conn) Close(end bool) {
 
 // Notify sends a notification. What a modern server has no use for is not sent.
 func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage) error {
+	return c.notify(ctx, c.session, method, params)
+}
+
+// notify is Notify for the client's session with that id, or for none.
+func (c *Conn) notify(ctx context.Context, session, method string, params json.RawMessage) error {
 	if c.modern() && !c.takes(method) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, notifyTimeout, ErrTimeout)
 	defer cancel()
-	ctx, span := c.tel.startNotify(ctx, c, method)
+	ctx, span := c.tel.startNotify(ctx, c, method, session)
 	m := jsonrpc.Message{Method: method, Params: c.tel.inject(ctx, params)}
 	c.tel.messages.Add(Out, m)
 	start := time.Now()
@@ -199,7 +206,7 @@ func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage
 		err = serverError(c.spec.Name, err)
 	}
 	kind := ErrorType(jsonrpc.Message{}, err)
-	endSpan(span, kind, err)
+	endNotify(span, err)
 	c.own.calls.Observe(ctx, Operation{Method: method, ErrorType: kind, Transport: networkTransport(c.spec), Version: c.version()}, time.Since(start))
 	return err
 }
@@ -234,6 +241,7 @@ type Request struct {
 	// hub, in ns.
 	Spent *atomic.Int64
 
+	session  string    // public id of the caller's, for spans
 	attempt  int       // at the same request; the first is 0
 	identity *Identity // of the caller, where several share the connection
 	stamped  bool      // gets the _meta of a modern request from the hub
@@ -257,7 +265,7 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	defer c.end(cl)
 	ctx, op := c.tel.startCall(ctx, c, cl.id, req)
 	c.mu.Lock()
-	cl.span = op.span.SpanContext()
+	cl.origin = askedFor{op.span.SpanContext(), cmp.Or(req.session, c.session)}
 	c.mu.Unlock()
 	params, err := c.prepare(ctx, cl, req)
 	if err == nil && (req.stamped || c.modern()) {
@@ -276,7 +284,7 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 		flight.Answer(response)
 	} else {
 		if ctx.Err() != nil {
-			err = c.abandon(ctx, cl.id, req.Method)
+			err = c.abandon(ctx, cl, req.Method)
 		}
 		flight.Cancel(cancelReason(err))
 		err = serverError(c.spec.Name, unknownMethod(req.Method, err))
@@ -301,9 +309,9 @@ func (r Request) spend(since time.Time) {
 	}
 }
 
-// abandon says why nobody waits for id any more, and has the server told. The
+// abandon says why nobody waits for cl any more, and has the server told. The
 // caller does not wait for that: the server may be hung.
-func (c *Conn) abandon(ctx context.Context, id jsonrpc.ID, method string) error {
+func (c *Conn) abandon(ctx context.Context, cl *call, method string) error {
 	cause := context.Cause(ctx)
 	if !errors.Is(cause, ErrTimeout) && !errors.Is(cause, errConnectTimeout) {
 		cause = fmt.Errorf("%w: %w", ErrCancelled, cause)
@@ -313,21 +321,21 @@ func (c *Conn) abandon(ctx context.Context, id jsonrpc.ID, method string) error 
 	}
 	c.mu.Lock()
 	if len(c.abandoned) < maxAbandoned { // enough to know that there are some
-		c.abandoned[id] = time.Now().Add(min(afterlife, c.spec.callTimeout()))
+		c.abandoned[cl.id] = time.Now().Add(min(afterlife, c.spec.callTimeout()))
 	}
 	c.mu.Unlock()
-	c.cancelled(ctx, id, cause)
+	c.cancelled(ctx, cl, cause)
 	return cause
 }
 
-// cancelled has the server told that nobody waits for id any more.
-func (c *Conn) cancelled(ctx context.Context, id jsonrpc.ID, cause error) {
-	params := fmt.Appendf(nil, `{"requestId":%s,"reason":%s}`, id, jsonrpc.String(reasonText(cause)))
+// cancelled has the server told that nobody waits for cl any more.
+func (c *Conn) cancelled(ctx context.Context, cl *call, cause error) {
+	params := fmt.Appendf(nil, `{"requestId":%s,"reason":%s}`, cl.id, jsonrpc.String(reasonText(cause)))
 	c.start(&c.cancellations, math.MaxInt, func(context.Context) {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), notifyTimeout, ErrTimeout)
 		defer cancel()
 		defer context.AfterFunc(c.quit, func() { time.AfterFunc(cancelTimeout, cancel) })()
-		if err := c.Notify(ctx, "notifications/cancelled", params); err != nil {
+		if err := c.notify(ctx, cl.origin.session, "notifications/cancelled", params); err != nil {
 			c.log.DebugContext(ctx, "the server was not told of a cancellation", "err", Discreet(err))
 		}
 	})

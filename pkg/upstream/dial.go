@@ -71,7 +71,7 @@ func refusesPOST(err error) bool {
 // attempt makes one connection.
 func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	spec := d.spec
-	c := &Conn{spec: spec, peer: peerAttributes(spec), tel: d.tel, own: d.own, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(), owned: d.owned,
+	c := &Conn{spec: spec, peer: peerAttributes(spec), tel: d.tel, own: d.own, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, session: p.session, tools: d.tools, feed: newFeed(), owned: d.owned,
 		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
 	if p.session != "" {
 		c.log = c.log.With("session", p.session)

@@ -176,6 +176,7 @@ func (w *httpWire) do(ctx context.Context, client *http.Client, method string, b
 	if err != nil {
 		return nil, withoutURL(err)
 	}
+	answeredBy(ctx, response.ProtoMajor, response.ProtoMinor)
 	if response.StatusCode == http.StatusNotFound && session != "" && !(method == http.MethodPost && isUnknownMethod(response)) {
 		discard(response)
 		if method != http.MethodGet { // there are servers that have no GET at all

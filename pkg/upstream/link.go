@@ -70,7 +70,7 @@ func (l *Link) stateless() bool {
 // it is initialized again, once, and the request sent again: it was not
 // dispatched.
 func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
-	req.identity = &l.cfg.Identity
+	req.identity, req.session = &l.cfg.Identity, l.cfg.Session
 	for attempt := 0; ; attempt++ {
 		c, err := l.connection(ctx)
 		var response jsonrpc.Message
@@ -100,7 +100,7 @@ func (l *Link) Notify(ctx context.Context, method string, params json.RawMessage
 		if err != nil {
 			return err
 		}
-		return c.Notify(ctx, method, params)
+		return c.notify(ctx, l.cfg.Session, method, params)
 	}
 	l.mu.Lock()
 	c := l.conn

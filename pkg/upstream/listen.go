@@ -197,7 +197,7 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 	}
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
 	flight := c.tel.messages.Begin(Out, m)
-	ctx, release := c.patiently(ctx, cl.id)
+	ctx, release := c.patiently(ctx, cl)
 	defer release()
 	response, err := c.wire.call(ctx, cl, m.Encode())
 	switch {
@@ -217,13 +217,13 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 
 // patiently returns a context for a stream of changes over a pipe that outlasts
 // ctx by the moment that the server takes to end the stream when it is told to.
-func (c *Conn) patiently(ctx context.Context, id jsonrpc.ID) (context.Context, func()) {
+func (c *Conn) patiently(ctx context.Context, cl *call) (context.Context, func()) {
 	if c.spec.URL != "" { // closing the stream says it
 		return ctx, func() {}
 	}
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		c.cancelled(ctx, id, context.Cause(ctx))
+		c.cancelled(ctx, cl, context.Cause(ctx))
 		if !c.start(new(int), 1, func(context.Context) { _ = pause(longer, farewell); cancel() }) {
 			cancel()
 		}

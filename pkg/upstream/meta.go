@@ -28,7 +28,11 @@ func (c *Conn) prepare(ctx context.Context, cl *call, req Request) (json.RawMess
 		return nil, err
 	}
 	edits := make([]jsonrpc.Edit, 0, 8)
-	edits = traceEdits(ctx, c.tel.propagator, &cl.trace, edits)
+	if c.tel.propagator == nil {
+		edits = contextEdits(meta, c.tel.baggage, edits)
+	} else {
+		edits = traceEdits(ctx, c.tel.propagator, &cl.trace, edits)
+	}
 	if token != nil {
 		c.mu.Lock()
 		cl.token, cl.progress = append(json.RawMessage(nil), token...), jsonrpc.ID(jsonrpc.String(rand.Text()))
@@ -123,6 +127,9 @@ func traceEdits(ctx context.Context, p propagation.TextMapPropagator, carrier *m
 // inject puts the span of ctx into the _meta of params. Params that are no
 // object stay as they are.
 func (t *telemetry) inject(ctx context.Context, params json.RawMessage) json.RawMessage {
+	if t.propagator == nil {
+		return CheckedContext(params, t.baggage)
+	}
 	return InjectMeta(ctx, t.propagator, params)
 }
 

@@ -5,10 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"time"
-
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -56,20 +53,20 @@ func (c *Conn) sinkFor(related *call, method string) Sink {
 	return sink
 }
 
-// concerns is sinkFor with the span of the call, if there is one.
-func (c *Conn) concerns(related *call, method string) (Sink, trace.SpanContext) {
+// concerns is sinkFor with the call, if there is one.
+func (c *Conn) concerns(related *call, method string) (Sink, askedFor) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if (isNews(method) && (related == nil || c.many)) || (method == methodElicitationComplete && c.many) {
-		return c.sink, trace.SpanContext{}
+		return c.sink, askedFor{session: c.session}
 	}
 	if related == nil && (!c.many || !c.haunted(time.Now())) {
 		related = c.onlyCall()
 	}
 	if related == nil {
-		return c.sink, trace.SpanContext{}
+		return c.sink, askedFor{session: c.session}
 	}
-	return c.sinkOf(related), related.span
+	return c.sinkOf(related), related.origin
 }
 
 // onlyCall is the call under way, if there is exactly one. The caller holds mu.
@@ -150,7 +147,7 @@ func (c *Conn) progress(related *call, m jsonrpc.Message) {
 }
 
 // ask has sink answer a request of the server. Too many at once are refused.
-func (c *Conn) ask(sink Sink, of trace.SpanContext, q *inquiry) {
+func (c *Conn) ask(sink Sink, of askedFor, q *inquiry) {
 	m := q.Message
 	m.Params = bytes.Clone(m.Params)
 	ctx, withdraw := context.WithCancelCause(c.quit)
@@ -168,7 +165,7 @@ func (c *Conn) ask(sink Sink, of trace.SpanContext, q *inquiry) {
 		defer cancel()
 		ctx, span := c.tel.startAsk(ctx, c, of, m)
 		result, err := sink.Ask(c.reported(ctx), m)
-		endSpan(span, askError(err), err)
+		endAsk(ctx, span, err)
 		defer forget()
 		if errors.Is(context.Cause(ctx), errWithdrawn) { // which wants no response
 			q.drop(ctx, Withdrawn, "cancelled")
@@ -180,14 +177,6 @@ func (c *Conn) ask(sink Sink, of trace.SpanContext, q *inquiry) {
 		forget()
 		c.answer(q, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub is waiting for too many answers of clients"))
 	}
-}
-
-// askError is the error.type of a question that got no answer.
-func askError(err error) string {
-	if err == nil {
-		return ""
-	}
-	return strconv.Itoa(jsonrpc.AsError(err).Code)
 }
 
 // errWithdrawn is the cause of a question that the server does not want answered

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -27,12 +29,13 @@ type telemetry struct {
 	*metrics
 	log        *slog.Logger
 	tracer     trace.Tracer
-	propagator propagation.TextMapPropagator // nil: tracing is off, contexts stay as the client sent them
+	propagator propagation.TextMapPropagator // nil: tracing is off, see CheckedContext
 	spans      Spans
+	baggage    []string // keys that go on when tracing is off
 }
 
 func newTelemetry(cfg Config) *telemetry {
-	t := &telemetry{metrics: newMetrics(cfg.Registerer, cfg.ToolLabels), log: cfg.Logger, propagator: cfg.Propagator}
+	t := &telemetry{metrics: newMetrics(cfg.Registerer, cfg.ToolLabels), log: cfg.Logger, propagator: cfg.Propagator, baggage: cfg.Baggage}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -64,9 +67,7 @@ func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req R
 			attribute.String("mcphub.backend", c.spec.Name), FaultAttribute(FaultNone))
 		attrs = appendTarget(attrs, req)
 		attrs = append(attrs, c.peer...)
-		if v := c.init.ProtocolVersion; v != "" {
-			attrs = append(attrs, semconv.McpProtocolVersion(v))
-		}
+		attrs = c.appendPart(attrs, cmp.Or(req.session, c.session), req.stamped || c.modern())
 		if req.attempt > 0 {
 			attrs = append(attrs, attribute.Int("mcphub.attempt", req.attempt))
 		}
@@ -112,28 +113,13 @@ func (t *telemetry) startUpkeep(ctx context.Context, name, server string) (conte
 }
 
 // startNotify begins the CLIENT span of a notification.
-func (t *telemetry) startNotify(ctx context.Context, c *Conn, method string) (context.Context, trace.Span) {
+func (t *telemetry) startNotify(ctx context.Context, c *Conn, method, session string) (context.Context, trace.Span) {
 	ctx, span := t.spans.Client(ctx, MethodLabel(method), "")
 	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(MethodLabel(method)), attribute.String("mcphub.backend", c.spec.Name))
-		span.SetAttributes(c.peer...)
-	}
-	return ctx, span
-}
-
-// startAsk begins the SERVER span of a request that a server sends. Its parent
-// is what the server says, or the call that it belongs to.
-func (t *telemetry) startAsk(ctx context.Context, c *Conn, of trace.SpanContext, m jsonrpc.Message) (context.Context, trace.Span) {
-	if of.IsValid() {
-		ctx = trace.ContextWithSpanContext(ctx, of)
-	}
-	if t.propagator != nil {
-		ctx = ExtractMeta(ctx, t.propagator, m.Params)
-	}
-	ctx, span := t.spans.Server(ctx, MethodLabel(m.Method), "")
-	if span.IsRecording() {
-		span.SetAttributes(semconv.McpMethodNameKey.String(MethodLabel(m.Method)), semconv.JSONRPCRequestID(string(m.ID)),
-			attribute.String("mcphub.backend", c.spec.Name))
+		attrs := make([]attribute.KeyValue, 0, 12)
+		attrs = append(attrs, semconv.McpMethodNameKey.String(MethodLabel(method)), attribute.String("mcphub.backend", c.spec.Name))
+		attrs = append(attrs, c.peer...)
+		span.SetAttributes(c.appendPart(attrs, session, c.modern())...)
 	}
 	return ctx, span
 }
@@ -149,6 +135,14 @@ func ExtractMeta(ctx context.Context, p propagation.TextMapPropagator, params js
 		return remote
 	}
 	return ctx
+}
+
+// endNotify ends the span of a notification.
+func endNotify(span trace.Span, err error) {
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("mcphub.fault", string(FaultOf(jsonrpc.Message{}, err))))
+	}
+	endSpan(span, ErrorType(jsonrpc.Message{}, err), err)
 }
 
 // endSpan ends a span that is no operation. kind is empty for a success.
@@ -168,7 +162,7 @@ func appendTarget(attrs []attribute.KeyValue, req Request) []attribute.KeyValue 
 		return append(attrs, semconv.GenAIPromptName(req.Target))
 	case "resources/read", "resources/subscribe", "resources/unsubscribe":
 		if uri, ok := jsonrpc.StringField(req.Params, "uri"); ok {
-			return append(attrs, semconv.McpResourceURI(DiscreetURI(uri)))
+			return append(attrs, semconv.McpResourceURI(clipText(DiscreetURI(uri))))
 		}
 	}
 	return attrs
@@ -176,11 +170,8 @@ func appendTarget(attrs []attribute.KeyValue, req Request) []attribute.KeyValue 
 
 // peerAttributes are what all spans of calls to a server have in common.
 func peerAttributes(s Spec) []attribute.KeyValue {
-	if s.URL == "" {
-		return []attribute.KeyValue{semconv.NetworkTransportPipe}
-	}
-	attrs := []attribute.KeyValue{semconv.NetworkTransportTCP, semconv.NetworkProtocolName("http")}
-	if u, err := url.Parse(s.URL); err == nil {
+	attrs := transportAttributes(s)
+	if u, err := url.Parse(s.URL); err == nil && s.URL != "" {
 		attrs = append(attrs, semconv.ServerAddress(u.Hostname()))
 		if port, err := strconv.Atoi(u.Port()); err == nil {
 			attrs = append(attrs, semconv.ServerPort(port))
@@ -253,4 +244,13 @@ func (t *telemetry) injectHeader(ctx context.Context, h http.Header) {
 	if t.propagator != nil {
 		t.propagator.Inject(ctx, HeaderCarrier(h))
 	}
+}
+
+// clipText bounds a text that strangers have chosen, for an attribute.
+func clipText(s string) string {
+	const limit = 256 // bytes
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "")
+	}
+	return s
 }

@@ -202,6 +202,7 @@ func TestWithoutAPropagatorContextsOfClientsGoThrough(t *testing.T) {
 	h := newHTTPScript(t)
 	e := newEnv(t, h.spec(), func(c *Config) {
 		c.TracerProvider = sdktrace.NewTracerProvider()
+		c.Baggage = []string{"user"}
 	})
 	c := e.connect(t, nil)
 	params := `{"name":"echo", "_meta":{"traceparent":"00-11111111111111111111111111111111-2222222222222222-01","baggage":"user=ada"}}`

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// What the spans of a hub are is in testdata/spans, as trees. Everything in them
+// is compared: a span more or less, an attribute, an event, a status. Run with
+// -update after a change, and read what it changed.
+
+// step is something that a client does with a server.
+type step struct {
+	name string
+	do   func(t *testing.T, c *matrixClient, server string)
+}
+
+// steps are what a client does with each server.
+func steps() []step {
+	tool := func(name string) func(*testing.T, *matrixClient, string) {
+		return func(t *testing.T, c *matrixClient, server string) {
+			t.Helper()
+			params := &mcp.CallToolParams{Name: server + "__" + name, Arguments: matrixArguments{Tag: name}}
+			if name == "progress" {
+				params.SetProgressToken("mine")
+			}
+			if name == "log" && c.modern() {
+				params.Meta = mcp.Meta{mcp.MetaKeyLogLevel: "warning"}
+			}
+			_, _ = c.CallTool(t.Context(), params) // some are to fail
+		}
+	}
+	return []step{
+		{"tools/call", tool("era")},
+		{"tools/call again", tool("era")},
+		{"isError", tool("fail")},
+		{"error of the server", tool("refuse")},
+		{"progress", tool("progress")},
+		{"log", tool("log")},
+		{"sampling", tool("sample")},
+		{"elicitation", tool("elicit")},
+		{"roots", tool("roots")},
+		{"cancelled", cancelledCall},
+		{"prompts/get", func(t *testing.T, c *matrixClient, server string) {
+			t.Helper()
+			if _, err := c.GetPrompt(t.Context(), &mcp.GetPromptParams{Name: server + "__greet"}); err != nil {
+				t.Error(err)
+			}
+		}},
+		{"resources/read", readResource("a")},
+		{"resources/read of nothing", readResource("item/7")},
+		{"completion/complete", func(t *testing.T, c *matrixClient, server string) {
+			t.Helper()
+			_, err := c.Complete(t.Context(), &mcp.CompleteParams{Argument: mcp.CompleteParamsArgument{Name: "who", Value: "A"},
+				Ref: &mcp.CompleteReference{Type: "ref/prompt", Name: server + "__greet"}})
+			if err != nil {
+				t.Error(err)
+			}
+		}},
+	}
+}
+
+func readResource(path string) func(*testing.T, *matrixClient, string) {
+	return func(t *testing.T, c *matrixClient, server string) {
+		t.Helper()
+		_, _ = c.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: resource(server, path)})
+	}
+}
+
+// cancelledCall has the client cancel a call when the server is at it.
+func cancelledCall(t *testing.T, c *matrixClient, server string) {
+	t.Helper()
+	own := c.wire.traceNow()
+	tag := c.name + " waits for " + server
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.CallTool(ctx, &mcp.CallToolParams{Name: server + "__wait", Arguments: matrixArguments{Tag: tag}})
+		ended <- err
+	}()
+	eventually(t, "the call is sent", func() bool { return c.wire.sent(tag) > 0 })
+	c.wire.setTrace(strings.Replace(own, "-01", "-00", 1)) // not sampled: of no interest
+	eventually(t, "the call is under way", func() bool { return c.call(server+"__state", matrixArguments{Tag: tag}) == "waits" })
+	c.wire.setTrace(own)
+	before := c.wire.sent("notifications/cancelled")
+	cancel()
+	<-ended
+	eventually(t, "the client has said so", func() bool { return c.wire.sent("notifications/cancelled") > before })
+	c.wire.setTrace(strings.Replace(own, "-01", "-00", 1))
+	eventually(t, "the call is cancelled", func() bool { return c.call(server+"__state", matrixArguments{Tag: tag}) == "cancelled" })
+}
+
+func TestTheSpansOfWhatClientsAndServersDo(t *testing.T) {
+	r := newTraced(t)
+	servers := []string{"child", "newchild", "http", "newhttp", "shared"}
+	config := "naming: prefix\nmcpServers:\n" +
+		r.childWithEars("child", "", legacyRevision) + r.childWithEars("newchild", "") +
+		r.webWithEars("http", "", false) + r.webWithEars("newhttp", "", true) +
+		r.webWithEars("shared", ", isolation: shared", false) +
+		r.childWithEars("hasty", ", callTimeout: 500ms", legacyRevision) + r.webWithEars("hastyhttp", ", callTimeout: 500ms", false) +
+		"  absent: {command: ./no-such-program}\n"
+	hub := startHub(t, config, t.TempDir())
+	upServers(t, hub, len(servers)+2)
+	for _, revision := range []string{legacyRevision, modernRevision} {
+		about := era(revision)
+		wire := &recorder{}
+		var c *matrixClient
+		do := func(group, name string, fn func()) { r.by(wire, group, name, fn) }
+		do(about, "connecting", func() {
+			c = connectMatrixBy(t, wire, hub.url(), revision, about)
+			if id, _, ok := strings.Cut(c.ID(), "."); ok {
+				r.names[id] = "<session of the client>"
+			}
+			c.listens("toolsListChanged")
+		})
+		general(t, r, c, hub)
+		for _, server := range servers {
+			for _, s := range steps() {
+				do(about+"_"+server, s.name, func() { s.do(t, c, server) })
+			}
+		}
+		for _, server := range []string{"hasty", "hastyhttp"} {
+			do(about+"_timeout", server, func() {
+				if _, err := c.CallTool(t.Context(), &mcp.CallToolParams{Name: server + "__wait"}); err == nil {
+					t.Error("a call that waits is answered")
+				}
+			})
+		}
+		do(about, "list_changed", func() {
+			listened := len(c.has("tools/list_changed"))
+			c.call("newchild__grow", matrixArguments{Tag: "grown_for_" + about})
+			eventually(t, "the client hears of it", func() bool { return len(c.has("tools/list_changed")) > listened })
+		})
+		if !c.modern() {
+			do(about, "closing", func() { _ = c.Close() })
+		}
+	}
+	r.finish("own", hub)
+}
+
+// general is what has to do with no server, or with all.
+func general(t *testing.T, r *traced, c *matrixClient, hub *hubProcess) {
+	t.Helper()
+	about := era(c.InitializeResult().ProtocolVersion)
+	do := func(name string, fn func() error) {
+		r.by(c.wire, about, name, func() {
+			if err := fn(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+	do("tools/list of all servers, one of which is down", func() error { _, err := c.ListTools(t.Context(), nil); return err })
+	do("prompts/list", func() error { _, err := c.ListPrompts(t.Context(), nil); return err })
+	do("resources/list", func() error { _, err := c.ListResources(t.Context(), nil); return err })
+	do("resources/templates/list", func() error { _, err := c.ListResourceTemplates(t.Context(), nil); return err })
+	do("a cursor that is none", func() error {
+		if _, err := c.ListTools(t.Context(), &mcp.ListToolsParams{Cursor: "junk"}); err == nil {
+			return fmt.Errorf("it is one")
+		}
+		return nil
+	})
+	for _, name := range []string{"child__nothing", "nobody's", "absent__tool"} {
+		do("tools/call "+name, func() error {
+			if _, err := c.CallTool(t.Context(), &mcp.CallToolParams{Name: name}); err == nil {
+				return fmt.Errorf("it was answered")
+			}
+			return nil
+		})
+	}
+	trace := r.begin(about, "a method that nobody knows")
+	long := "x/" + strings.Repeat("long", 100)
+	if c.modern() {
+		modernClient{t: t, url: hub.url(), name: "raw", traceparent: trace.traceparent()}.request(long, "", "")
+		return
+	}
+	raw := &rawClient{t: t, url: hub.url(), token: c.ID(), version: legacyRevision}
+	raw.request(long, `{"_meta":{"traceparent":"`+trace.traceparent()+`"}}`)
+	do("ping", func() error { return c.Ping(t.Context(), nil) })
+	do("logging/setLevel", func() error {
+		return c.SetLoggingLevel(t.Context(), &mcp.SetLoggingLevelParams{Level: "warning"})
+	})
+}

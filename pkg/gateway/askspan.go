@@ -1,0 +1,70 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// startAsk begins the CLIENT span of a question to a client, and puts it into
+// the question.
+func (t *telemetry) startAsk(ctx context.Context, cs *clientSession, m *jsonrpc.Message) (context.Context, trace.Span) {
+	ctx, span := t.spans.Client(ctx, upstream.MethodLabel(m.Method), "")
+	if span.IsRecording() {
+		span.SetAttributes(semconv.McpMethodNameKey.String(upstream.MethodLabel(m.Method)), semconv.JSONRPCRequestID(string(m.ID)),
+			semconv.NetworkTransportTCP, semconv.NetworkProtocolName("http"),
+			semconv.McpSessionID(cs.id), semconv.McpProtocolVersion(cs.opened.ProtocolVersion))
+		if cs.opened.IP != "" { // of initialize; the port changes from request to request
+			span.SetAttributes(semconv.ServerAddress(cs.opened.IP))
+		}
+	}
+	if t.propagator == nil {
+		m.Params = upstream.CheckedContext(m.Params, t.baggage)
+	} else {
+		m.Params = upstream.InjectMeta(ctx, t.propagator, m.Params)
+	}
+	return ctx, span
+}
+
+// endAsk ends what startAsk began at start, and measures it: the hub is the client
+// there, and the label that names servers is empty. answered: err is the client's
+// own answer, not the reason why there is none.
+func (t *telemetry) endAsk(ctx context.Context, cs *clientSession, method string, start time.Time, answered bool, err error) {
+	span, kind := trace.SpanFromContext(ctx), askError(ctx, answered, err)
+	t.exemplars.Observe(ctx, t.asked.WithLabelValues(upstream.MethodLabel(method), "", upstream.BoundErrorType(kind), "tcp",
+		upstream.VersionLabel(cs.opened.ProtocolVersion), ""), time.Since(start))
+	if span.IsRecording() {
+		span.SetAttributes(upstream.FaultAttribute(upstream.FaultOfQuestion(err)))
+		if answered && err != nil {
+			span.SetAttributes(semconv.RPCResponseStatusCode(kind))
+		}
+		if err != nil {
+			span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+			span.SetStatus(codes.Error, upstream.Discreet(err))
+		}
+	}
+	span.End()
+}
+
+// askError is the error.type of a question; empty if it was answered with a result.
+func askError(ctx context.Context, answered bool, err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case answered:
+		return strconv.Itoa(jsonrpc.AsError(err).Code)
+	case ctx.Err() == nil:
+		return "unavailable"
+	case errors.Is(context.Cause(ctx), upstream.ErrTimeout), errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+		return "timeout"
+	}
+	return "cancelled"
+}

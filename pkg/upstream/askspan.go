@@ -1,0 +1,121 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strconv"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// askedFor is the call that a question of a server belongs to: its span, and the
+// public id of the session it is made for. Both may be unknown.
+type askedFor struct {
+	span    trace.SpanContext
+	session string
+}
+
+// startAsk begins the SERVER span of a request that a server sends. Its parent
+// is what the server says, or the call that it belongs to.
+func (t *telemetry) startAsk(ctx context.Context, c *Conn, of askedFor, m jsonrpc.Message) (context.Context, trace.Span) {
+	if of.span.IsValid() {
+		ctx = trace.ContextWithSpanContext(ctx, of.span)
+	}
+	if t.propagator != nil {
+		ctx = ExtractMeta(ctx, t.propagator, m.Params)
+	}
+	ctx, span := t.spans.Server(ctx, MethodLabel(m.Method), "")
+	if span.IsRecording() {
+		attrs := append(askerAttributes(c.spec), semconv.McpMethodNameKey.String(MethodLabel(m.Method)), semconv.JSONRPCRequestID(clipText(string(m.ID))),
+			attribute.String("mcphub.backend", c.spec.Name))
+		span.SetAttributes(c.appendPart(attrs, of.session, false)...)
+	}
+	return ctx, span
+}
+
+// endAsk ends the span of a question of a server. A question that the server
+// should not have asked is no error of the hub, whose span this is.
+func endAsk(ctx context.Context, span trace.Span, err error) {
+	if span.IsRecording() {
+		span.SetAttributes(FaultAttribute(FaultOfQuestion(err)))
+	}
+	if err != nil && span.IsRecording() {
+		e := jsonrpc.AsError(err)
+		kind := strconv.Itoa(e.Code)
+		if errors.Is(context.Cause(ctx), errWithdrawn) {
+			kind = "cancelled" // and there is no response
+		} else {
+			span.SetAttributes(semconv.RPCResponseStatusCode(kind))
+		}
+		if kind == "cancelled" || !IsCallerFault(e.Code) {
+			span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+			span.SetStatus(codes.Error, Discreet(e))
+		}
+	}
+	span.End()
+}
+
+// FaultOfQuestion attributes the outcome of a question that a server asked a
+// client: what must not be asked is the server's fault, what is not answered the
+// client's.
+func FaultOfQuestion(err error) Fault {
+	switch {
+	case err == nil:
+		return FaultNone
+	case IsCallerFault(jsonrpc.AsError(err).Code):
+		return FaultBackend
+	}
+	return FaultClient
+}
+
+// appendPart says in which protocol version the server is spoken to and, if that is
+// none without sessions, which session of a client it is spoken to for.
+func (c *Conn) appendPart(attrs []attribute.KeyValue, session string, modern bool) []attribute.KeyValue {
+	if modern {
+		return append(attrs, semconv.McpProtocolVersion(ModernVersion))
+	}
+	if v := c.init.ProtocolVersion; v != "" {
+		attrs = append(attrs, semconv.McpProtocolVersion(v))
+	}
+	if session != "" {
+		attrs = append(attrs, semconv.McpSessionID(session))
+	}
+	return attrs
+}
+
+// askerAttributes are peerAttributes for a span in which the server is the one
+// that asks, and so the client.
+func askerAttributes(s Spec) []attribute.KeyValue {
+	attrs := transportAttributes(s)
+	if u, err := url.Parse(s.URL); err == nil && s.URL != "" {
+		attrs = append(attrs, semconv.ClientAddress(u.Hostname()))
+		if port, err := strconv.Atoi(u.Port()); err == nil {
+			attrs = append(attrs, semconv.ClientPort(port))
+		}
+	}
+	return attrs
+}
+
+func transportAttributes(s Spec) []attribute.KeyValue {
+	if s.URL == "" {
+		return []attribute.KeyValue{semconv.NetworkTransportPipe}
+	}
+	return []attribute.KeyValue{semconv.NetworkTransportTCP, semconv.NetworkProtocolName("http")}
+}
+
+// answeredBy notes the version of HTTP that the server has answered in.
+func answeredBy(ctx context.Context, major, minor int) {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		version := strconv.Itoa(major)
+		if major == 1 {
+			version += "." + strconv.Itoa(minor)
+		}
+		span.SetAttributes(semconv.NetworkProtocolVersion(version))
+	}
+}
