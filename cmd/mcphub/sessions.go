@@ -35,7 +35,7 @@ the dot; nobody can use the session with it.`,
 	}
 	var c adminClient
 	c.bind(cmd.PersistentFlags())
-	cmd.AddCommand(newSessionsList(&c), newSessionsShow(&c), newSessionsEvents(&c), newSessionsKill(&c), newSessionsExport(), newSessionsImport())
+	cmd.AddCommand(newSessionsList(&c), newSessionsShow(&c), newSessionsEvents(&c), newSessionsTail(&c), newSessionsKill(&c), newSessionsExport(), newSessionsImport())
 	return cmd
 }
 

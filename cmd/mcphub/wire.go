@@ -57,6 +57,8 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 			}
 		},
 		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
+		Watched:        func() bool { return h.sessions.Tailed() },
+		OnMessage:      func(ctx context.Context, p upstream.Passed) { h.gateway.Passed(ctx, p) },
 		Logger:         tel.LoggerFor("upstream"),
 		TracerProvider: tel.TracerProvider(),
 		Propagator:     propagator,
@@ -119,6 +121,7 @@ func (h *hub) side(endpoint string) http.Handler {
 		Version:  buildVersion(),
 		Ready:    h.ready.err,
 		Logger:   h.tel.LoggerFor("admin"),
+		Payloads: h.cfg.Admin.Payloads,
 
 		LogLevels:    h.logLevels,
 		SetLogLevels: h.tel.Levels().Set,

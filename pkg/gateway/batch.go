@@ -112,8 +112,8 @@ func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Le
 		request := e.Kind() == jsonrpc.Request
 		switch {
 		case e.refusal != nil && request:
-			g.tel.messages.Add(upstream.In, e.Message)
-			g.refuseElement(out, e.ID, e.refusal)
+			g.passed(cs.ctx, upstream.In, e.Message, upstream.Asked{})
+			g.refuseElement(cs, out, e.Message, e.refusal)
 		case e.refusal != nil:
 			out.answer(jsonrpc.NewError("", e.refusal).Encode())
 		case !request:
@@ -122,14 +122,14 @@ func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Le
 			under.Add(1)
 			if refusal := g.start(r, cs, e.Message, out, release); refusal != nil {
 				release()
-				g.refuseElement(out, e.ID, refusal)
+				g.refuseElement(cs, out, e.Message, refusal)
 			}
 		}
 	}
 }
 
-func (g *Gateway) refuseElement(out *stream, id jsonrpc.ID, refusal *jsonrpc.Error) {
-	m := jsonrpc.NewError(id, refusal)
-	g.tel.messages.Add(upstream.Out, m)
+func (g *Gateway) refuseElement(cs *clientSession, out *stream, request jsonrpc.Message, refusal *jsonrpc.Error) {
+	m := jsonrpc.NewError(request.ID, refusal)
+	g.passed(cs.ctx, upstream.Out, m, upstream.Asked{Method: request.Method})
 	out.answer(m.Encode())
 }

@@ -33,7 +33,7 @@ type clientSession struct {
 	calls   map[jsonrpc.ID]context.CancelCauseFunc
 	links   map[string]*upstream.Link
 	streams *streamLog // made when first needed
-	asks    map[jsonrpc.ID]chan jsonrpc.Message
+	asks    map[jsonrpc.ID]awaited
 	asked   int64
 
 	progress map[jsonrpc.ID]questionProgress // of those of asks whose server wants to hear of it
@@ -65,7 +65,7 @@ func (e endedError) Error() string {
 
 func newClientSession(g *Gateway, s session.Session) *clientSession {
 	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:epochLength]}
-	cs.ctx, cs.cancel = context.WithCancelCause(context.Background())
+	cs.ctx, cs.cancel = context.WithCancelCause(session.WithID(context.Background(), s.ID))
 	for _, uri := range s.Subscriptions {
 		put(&cs.subs, uri, true)
 	}
@@ -149,6 +149,7 @@ func (cs *clientSession) link(server *upstream.Server) (*upstream.Link, error) {
 		}
 		l = server.Link(upstream.LinkConfig{
 			Sink:     cs,
+			Owner:    cs.ctx,
 			Identity: upstream.Identity{ClientInfo: info, Capabilities: capabilities},
 			Resume:   upstream.Bound(s.Upstreams[name]),
 			OnBound:  cs.bound,
@@ -327,19 +328,22 @@ func (cs *clientSession) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMe
 
 // push sends a notification that belongs to no request.
 func (cs *clientSession) push(m jsonrpc.Message) {
-	if reason := cs.send(m, orKept); reason != "" {
+	if reason := cs.send(cs.ctx, m, orKept); reason != "" {
 		cs.g.tel.dropped(reason)
 	}
 }
 
 // question sends a question that belongs to no request. It does not wait for a
 // client that is not there.
-func (cs *clientSession) question(m jsonrpc.Message) (reason string) { return cs.send(m, readNow) }
+func (cs *clientSession) question(ctx context.Context, m jsonrpc.Message) (reason string) {
+	return cs.send(ctx, m, readNow)
+}
 
-// send puts m on a GET stream, and says why if it cannot.
-func (cs *clientSession) send(m jsonrpc.Message, until reading) (reason string) {
+// send puts m on a GET stream, and says why if it cannot. ctx belongs to what m
+// is about.
+func (cs *clientSession) send(ctx context.Context, m jsonrpc.Message, until reading) (reason string) {
 	if reason = cs.log().send(m.Encode(), until); reason == "" {
-		cs.g.tel.messages.Add(upstream.Out, m)
+		cs.g.passed(ctx, upstream.Out, m, upstream.Asked{})
 	}
 	return reason
 }
@@ -357,8 +361,8 @@ func (cs *clientSession) log() *streamLog {
 
 // ask sends a question of a server to the client, under an id of the hub's, and
 // waits for the answer.
-func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(jsonrpc.Message) string) (result json.RawMessage, err error) {
-	id, reply := cs.expect()
+func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(context.Context, jsonrpc.Message) string) (result json.RawMessage, err error) {
+	id, reply := cs.expect(m.Method)
 	if reply == nil {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many questions wait for the client's answer")
 	}
@@ -367,7 +371,9 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(j
 	m = cs.withToken(ctx, m)
 	ctx, span := cs.g.tel.startAsk(ctx, cs, &m)
 	defer func() { cs.g.tel.endAsk(span, err) }()
-	if reason := send(m); reason != "" {
+	ctx = session.WithID(ctx, cs.id) // over a shared connection it is nobody's yet
+	cs.asking(ctx, id)
+	if reason := send(ctx, m); reason != "" {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", unreachable[reason])
 	}
 	select {
@@ -378,7 +384,7 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(j
 		return answer.Result, nil
 	case <-ctx.Done():
 		// Nobody wants to know any more; whether the client hears of it matters little.
-		_ = send(jsonrpc.Message{Method: "notifications/cancelled", Params: append(append(json.RawMessage(`{"requestId":`), id...), '}')})
+		_ = send(ctx, jsonrpc.Message{Method: "notifications/cancelled", Params: append(append(json.RawMessage(`{"requestId":`), id...), '}')})
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(ctx))
 	case <-cs.ctx.Done():
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(cs.ctx))
@@ -389,19 +395,6 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(j
 var unreachable = map[string]string{
 	"no_stream":   "it has no stream open",
 	"slow_reader": "it does not read its stream",
-}
-
-// answered hands the client's answer to whoever asked.
-func (cs *clientSession) answered(m jsonrpc.Message) bool {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	reply := cs.asks[m.ID]
-	if reply == nil {
-		return false
-	}
-	delete(cs.asks, m.ID) // the first answer counts
-	reply <- m            // has room for it
-	return true
 }
 
 // mayHave reports whether there is room for a subscription to uri in the

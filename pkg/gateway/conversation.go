@@ -136,7 +136,7 @@ func (c *conversation) tell() {
 		r.out.answer(nil)
 		return
 	}
-	c.g.tel.messages.Add(upstream.Out, response)
+	c.g.passed(r.ctx, upstream.Out, response, r.op.asked())
 	if response.Error != nil {
 		r.out.status = modernStatus(jsonrpc.ParseError(response.Error).Code)
 	}
@@ -224,7 +224,7 @@ func (c *conversation) Notify(m jsonrpc.Message) {
 		c.g.tel.dropped(reason)
 		return
 	}
-	c.g.tel.messages.Add(upstream.Out, m)
+	c.g.passed(c.round.ctx, upstream.Out, m, upstream.Asked{})
 	c.round.op.said(m.Method)
 }
 
@@ -333,7 +333,7 @@ func (c *conversation) park() {
 	round := c.rounds
 	c.expiry = time.AfterFunc(parkTimeout, func() { c.expire(round) })
 	r.op.end(r.ctx, response, nil)
-	c.g.tel.messages.Add(upstream.Out, response)
+	c.g.passed(r.ctx, upstream.Out, response, r.op.asked())
 	r.out.answer(response.Encode())
 }
 

@@ -174,7 +174,7 @@ func (f *feed) keepAlive() string {
 	}
 	ok := f.events.comment("keep-alive")
 	if ok && ping != nil {
-		f.g.tel.messages.Add(upstream.Out, *ping)
+		f.g.passed(f.cs.ctx, upstream.Out, *ping, upstream.Asked{})
 		ok = f.events.message("", ping.Encode()) // of this connection alone
 	}
 	if !ok {

@@ -52,7 +52,7 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 	ctx, op := g.tel.startServe(r, "", upstream.ModernVersion, m)
 	fail := func(e *jsonrpc.Error) {
 		op.end(ctx, jsonrpc.NewError(m.ID, e), nil)
-		g.tel.messages.Add(upstream.Out, refuse(w, modernStatus(e.Code), m.ID, e))
+		g.passed(ctx, upstream.Out, refuse(w, modernStatus(e.Code), m.ID, e), op.asked())
 	}
 	about, e := g.readModern(r, m)
 	if e != nil {
@@ -62,12 +62,13 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 	work := g.cfg.Sessions.Derive(ctx, about.session(r))
 	defer work.Release()
 	ctx = session.WithID(ctx, work.ID()) // for the log
+	g.show(ctx, upstream.In, m, op.toAsk())
 	switch m.Method {
 	case "server/discover":
 		g.settled(ctx)
 		response := jsonrpc.NewResult(m.ID, g.discovery())
 		op.end(ctx, response, nil)
-		g.tel.messages.Add(upstream.Out, response)
+		g.passed(ctx, upstream.Out, response, op.asked())
 		writeJSON(w, http.StatusOK, response.Encode())
 	case "subscriptions/listen":
 		g.subscription(ctx, w, r, m, about, op, fail)
@@ -321,7 +322,7 @@ func (g *Gateway) modernRequest(ctx context.Context, w http.ResponseWriter, r *h
 		g.modernCalls.Add(-1)
 		w.Header().Set("Retry-After", "1")
 		op.end(ctx, jsonrpc.Message{}, errBusy)
-		g.tel.messages.Add(upstream.Out, refuse(w, http.StatusServiceUnavailable, m.ID, errBusy))
+		g.passed(ctx, upstream.Out, refuse(w, http.StatusServiceUnavailable, m.ID, errBusy), op.asked())
 		return
 	}
 	defer g.modernCalls.Add(-1)

@@ -72,10 +72,10 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 // no question.
 func (g *Gateway) take(r *http.Request, cs *clientSession, m jsonrpc.Message) bool {
 	if m.Kind() == jsonrpc.Response {
-		g.tel.messages.Add(upstream.In, m)
 		return cs.answered(m)
 	}
 	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
+	g.show(ctx, upstream.In, m, op.toAsk())
 	cs.notified(ctx, m)
 	op.end(ctx, jsonrpc.Message{}, nil)
 	return true

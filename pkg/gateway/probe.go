@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"fmt"
-
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -44,7 +42,7 @@ func (p *prober) beat() (ping *jsonrpc.Message, alive bool) {
 			}
 		}
 	}
-	if p.id, p.reply = p.cs.expect(); p.reply == nil {
+	if p.id, p.reply = p.cs.expect("ping"); p.reply == nil {
 		return nil, true // too many questions wait; the next beat tries again
 	}
 	return &jsonrpc.Message{ID: p.id, Method: "ping"}, true
@@ -56,26 +54,4 @@ func (p *prober) stop() {
 		p.cs.unexpect(p.id)
 		p.reply = nil
 	}
-}
-
-// expect makes an id for a question to the client and the channel that gets
-// the answer; nil if too many wait for one. unexpect forgets it.
-func (cs *clientSession) expect() (jsonrpc.ID, chan jsonrpc.Message) {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	if len(cs.asks) >= maxAsks {
-		return "", nil
-	}
-	cs.asked++
-	id := jsonrpc.ID(fmt.Sprintf(`"hub-%s-%d"`, cs.prefix, cs.asked))
-	reply := make(chan jsonrpc.Message, 1)
-	put(&cs.asks, id, reply)
-	return id, reply
-}
-
-func (cs *clientSession) unexpect(id jsonrpc.ID) {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	delete(cs.asks, id)
-	delete(cs.progress, id)
 }

@@ -175,7 +175,7 @@ func TestPingsGoOnWhenQuestionsHaveBeenAnswered(t *testing.T) {
 		c.answers(s.ping(seen), pong)
 		var waiting []jsonrpc.ID
 		for range maxAsks {
-			id, _ := c.live().expect()
+			id, _ := c.live().expect("ping")
 			waiting = append(waiting, id)
 		}
 		time.Sleep(10*beat + beat/2)

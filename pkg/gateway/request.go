@@ -28,7 +28,7 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 			status = http.StatusServiceUnavailable
 			w.Header().Set("Retry-After", "1")
 		}
-		g.tel.messages.Add(upstream.Out, refuse(w, status, m.ID, e))
+		g.passed(cs.ctx, upstream.Out, refuse(w, status, m.ID, e), upstream.Asked{Method: m.Method})
 		return
 	}
 	g.respond(w, r, out, false)
@@ -38,6 +38,7 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 // called when it has ended, unless start refuses it.
 func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, out *stream, release func()) *jsonrpc.Error {
 	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
+	g.show(ctx, upstream.In, m, op.toAsk())
 	ctx, cancel := cs.callContext(ctx)
 	if e := cs.begin(m.ID, cancel, g.cfg.maxInFlight()); e != nil {
 		cancel(nil)
@@ -71,7 +72,7 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 		}
 		// Counted here, whether anybody still reads it or not, so that every
 		// request that was not cancelled has its response in the counters.
-		g.tel.messages.Add(upstream.Out, response)
+		g.passed(ctx, upstream.Out, response, op.asked())
 		x.finish(response)
 	})
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -33,6 +34,8 @@ type subscription struct {
 	kinds map[string]bool // methods of the list_changed notifications it wants
 	out   chan []byte
 	wake  chan struct{} // its connections may have been lost
+	since time.Time
+	ctx   context.Context //nolint:containedctx // of the request, for its span and session
 
 	// Guarded by Gateway.mu.
 	uris   []string // of the resources it wants and may get
@@ -61,13 +64,13 @@ func (g *Gateway) subscription(ctx context.Context, w http.ResponseWriter, r *ht
 		return
 	}
 	g.settled(ctx) // before that nobody can say what there is to hear of
-	s := &subscription{g: g, id: m.ID, out: make(chan []byte, subscriptionQueue), wake: make(chan struct{}, 1),
+	s := &subscription{g: g, id: m.ID, since: time.Now(), ctx: ctx, out: make(chan []byte, subscriptionQueue), wake: make(chan struct{}, 1),
 		links: map[*upstream.Server]*upstream.Link{}}
 	filter = s.honour(filter)
 	if !g.addSubscription(s) {
 		w.Header().Set("Retry-After", "30")
 		op.end(ctx, jsonrpc.NewError(m.ID, errBusy), nil)
-		g.tel.messages.Add(upstream.Out, refuse(w, http.StatusServiceUnavailable, m.ID, errBusy))
+		g.passed(ctx, upstream.Out, refuse(w, http.StatusServiceUnavailable, m.ID, errBusy), op.asked())
 		return
 	}
 	defer s.close()
@@ -152,7 +155,8 @@ func (s *subscription) link(server *upstream.Server, about aboutClient) *upstrea
 	if l := s.links[server]; l != nil {
 		return l
 	}
-	l := server.Link(upstream.LinkConfig{Sink: updates{s}, Identity: about.identity, Modern: true, OnReady: s.again})
+	l := server.Link(upstream.LinkConfig{Sink: updates{s}, Identity: about.identity, Modern: true, OnReady: s.again,
+		Owner: session.WithID(context.Background(), session.IDFrom(s.ctx))})
 	s.links[server] = l
 	return l
 }
@@ -263,7 +267,7 @@ func (u updates) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, err
 func (s *subscription) say(m jsonrpc.Message) {
 	select {
 	case s.out <- m.Encode():
-		s.g.tel.messages.Add(upstream.Out, m)
+		s.g.passed(s.ctx, upstream.Out, m, upstream.Asked{})
 	default:
 		s.g.tel.dropped("slow_reader")
 	}
@@ -285,7 +289,7 @@ func (s *subscription) meta() json.RawMessage {
 // feed writes the acknowledgement, and what comes until the client or the hub
 // goes away. It says which.
 func (s *subscription) feed(r *http.Request, events *eventStream, first jsonrpc.Message) string {
-	s.g.tel.messages.Add(upstream.Out, first)
+	s.g.passed(s.ctx, upstream.Out, first, upstream.Asked{})
 	if !events.message("", first.Encode()) {
 		return closedUnwritten
 	}
@@ -303,7 +307,7 @@ func (s *subscription) feed(r *http.Request, events *eventStream, first jsonrpc.
 			s.repair(r.Context())
 		case <-s.g.draining:
 			last := jsonrpc.NewResult(s.id, append(append(json.RawMessage(`{"resultType":"complete","_meta":`), s.meta()...), '}'))
-			s.g.tel.messages.Add(upstream.Out, last)
+			s.g.passed(s.ctx, upstream.Out, last, upstream.Asked{Method: "subscriptions/listen", Since: s.since})
 			events.message("", last.Encode())
 			return closedShutdown
 		case <-r.Context().Done():

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -115,8 +116,12 @@ type operation struct {
 	span                  trace.Span
 	start                 time.Time
 	method, tool, version string
+	name                  string // the method, as the client wrote it
 	request               bool
 	spent                 atomic.Int64 // ns, that the request waited for others than the hub
+
+	outcome string // set by end: an upstream.Outcome
+	fault   upstream.Fault
 }
 
 // startServe begins the SERVER span of a message. Its parent is the context in
@@ -125,7 +130,7 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	t.messages.Add(upstream.In, m)
 	ctx := r.Context()
 	op := &operation{tel: t, start: time.Now(), method: upstream.MethodLabel(m.Method), version: versionLabel(version),
-		request: m.Kind() == jsonrpc.Request}
+		request: m.Kind() == jsonrpc.Request, name: m.Method}
 	target := ""
 	if m.Method == "tools/call" || m.Method == "prompts/get" {
 		name, _ := jsonrpc.StringField(m.Params, "name")
@@ -217,6 +222,7 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	if errors.Is(cause, errClientCancelled) {
 		kind = "cancelled"
 	}
+	o.outcome, o.fault = cmp.Or(kind, "ok"), fault
 	if code, cerr := strconv.Atoi(kind); cerr == nil {
 		o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
 		if upstream.IsCallerFault(code) {

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
-	"go.opentelemetry.io/otel/trace"
-
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -66,8 +64,8 @@ type Conn struct {
 	calls    map[jsonrpc.ID]*call
 	tokens   map[jsonrpc.ID]*call // those whose caller wants progress, by call.progress
 
-	abandoned map[jsonrpc.ID]time.Time               // calls given up that the server may still be at, and until when that is to be feared
-	asked     map[jsonrpc.ID]context.CancelCauseFunc // questions of the server that wait for an answer
+	abandoned map[jsonrpc.ID]time.Time // calls given up that the server may still be at, and until when that is to be feared
+	asked     map[jsonrpc.ID]demand    // questions of the server that wait for an answer
 
 	taskTokens []taskToken // of calls that have become tasks, the oldest first
 
@@ -87,7 +85,7 @@ type call struct {
 
 	reply chan jsonrpc.Message
 
-	span   trace.SpanContext      // of the call
+	ctx    context.Context        //nolint:containedctx // of the call, for its span and whose it is; may be nil
 	header http.Header            // of a modern request by HTTP
 	acked  chan<- json.RawMessage // of a stream of changes: gets what the server agreed to; it is no call
 }
@@ -185,7 +183,7 @@ func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage
 	defer cancel()
 	ctx, span := c.tel.startNotify(ctx, c, method)
 	m := jsonrpc.Message{Method: method, Params: c.tel.inject(ctx, params)}
-	c.tel.messages.Add(Out, m)
+	c.tel.passed(ctx, c, Out, m, Asked{})
 	err := c.wire.send(ctx, m.Encode(), c.standard(method))
 	if err != nil {
 		err = serverError(c.spec.Name, err)
@@ -247,7 +245,7 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	defer c.end(cl)
 	ctx, op := c.tel.startCall(ctx, c, cl.id, req)
 	c.mu.Lock()
-	cl.span = op.span.SpanContext()
+	cl.ctx = ctx
 	c.mu.Unlock()
 	params, err := c.prepare(ctx, cl, req)
 	if err == nil && (req.stamped || c.modern()) {
@@ -258,12 +256,12 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
 	}
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
-	c.tel.messages.Add(Out, m)
 	sent := time.Now()
+	c.tel.passed(ctx, c, Out, m, Asked{Target: req.Target})
 	response, err := c.wire.call(ctx, cl, m.Encode())
 	req.spend(sent)
 	if err == nil {
-		c.tel.messages.Add(In, response)
+		c.tel.answered(ctx, c, req, sent, response)
 	} else {
 		if ctx.Err() != nil {
 			err = c.abandon(ctx, cl.id, req.Method)

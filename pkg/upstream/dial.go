@@ -70,14 +70,14 @@ func refusesPOST(err error) bool {
 func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	spec := d.spec
 	c := &Conn{spec: spec, tel: d.tel, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, tools: d.tools, feed: newFeed(),
-		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
+		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]demand{}}
 	if c.sink == nil {
 		c.sink = nobody{}
 	}
 	d.count(+1)
 	c.lost = func() { d.count(-1) }
 	// What the connection does on its own is no part of the trace of whoever needed it first.
-	c.quit, c.stop = context.WithCancel(context.Background()) //nolint:contextcheck // see above
+	c.quit, c.stop = context.WithCancel(p.life()) //nolint:contextcheck // see above
 	if err := d.open(ctx, c, p); err != nil {
 		if c.wire != nil {
 			c.Close(true)

@@ -18,6 +18,11 @@ type LinkConfig struct {
 	Resume   Bound    // the session that the server gave this client earlier
 	Modern   bool     // the client speaks a modern version
 	Many     bool     // the Link is used for several clients
+
+	// Owner says by its values whose a connection of the Link's own is. What the
+	// connection does by itself has them too; nil: it is nobody's in particular.
+	Owner context.Context //nolint:containedctx // only its values are used
+
 	// OnBound is called with the server's session before the first call goes
 	// out over it; if it fails, so does the call.
 	OnBound func(ctx context.Context, server string, b Bound) error
@@ -220,7 +225,7 @@ func (l *Link) connect(ctx context.Context, f *flight) {
 
 // open makes a connection in the era that suits the client.
 func (l *Link) open(ctx context.Context, resume Bound) (*Conn, error) {
-	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Many, resume: resume}
+	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Many, resume: resume, owner: l.cfg.Owner}
 	c, err := l.server.open(ctx, l.server.planFor(p, l.cfg.Modern))
 	if err == nil && l.server.keepsNoSession(c) {
 		c.Close(true)

@@ -185,7 +185,7 @@ func (c *Conn) listen(ctx context.Context, filter json.RawMessage) *watching {
 // streamChanges sends subscriptions/listen and returns when the stream ends. It
 // is no operation that could be measured: it lasts as long as the connection.
 func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked chan<- json.RawMessage) error {
-	cl := c.begin(&call{acked: acked})
+	cl := c.begin(&call{acked: acked, ctx: ctx})
 	defer c.end(cl)
 	req := Request{Method: methodListen, stamped: true, Params: append(append(json.RawMessage(`{"notifications":`), filter...), '}')}
 	params, err := c.prepare(ctx, cl, req)
@@ -196,7 +196,8 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 		return err
 	}
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
-	c.tel.messages.Add(Out, m)
+	sent := time.Now()
+	c.tel.passed(ctx, c, Out, m, Asked{})
 	c.tel.inFlight.Inc()
 	defer c.tel.inFlight.Dec()
 	ctx, release := c.patiently(ctx, cl.id)
@@ -205,7 +206,7 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 	if err != nil {
 		return err
 	}
-	c.tel.messages.Add(In, response)
+	c.tel.answered(ctx, c, req, sent, response)
 	if response.Error != nil {
 		return refusal(response.Error)
 	}

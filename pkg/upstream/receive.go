@@ -16,7 +16,7 @@ import (
 // receive takes a request or notification of the server to where it belongs.
 // It does not block.
 func (c *Conn) receive(related *call, m jsonrpc.Message) {
-	c.tel.messages.Add(In, m)
+	c.received(related, m)
 	if c.modern() {
 		if m.Kind() == jsonrpc.Request { // which must not be, specification 2026-07-28, basic/utilities/mrtr
 			c.tel.unmatched("question")
@@ -34,10 +34,10 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 	case m.Method == "notifications/cancelled":
 		c.withdrawn(m)
 	case m.Method == "ping" && m.Kind() == jsonrpc.Request:
-		c.answer(m.ID, json.RawMessage(`{}`), nil)
+		c.answer(c.newDemand(nil, m), json.RawMessage(`{}`), nil)
 	case m.Kind() == jsonrpc.Request:
 		sink, of := c.concerns(related, m.Method)
-		c.ask(sink, of, m)
+		c.ask(of, sink, m)
 	default:
 		c.sinkFor(related, m.Method).Notify(m)
 	}
@@ -54,20 +54,20 @@ func (c *Conn) sinkFor(related *call, method string) Sink {
 	return sink
 }
 
-// concerns is sinkFor with the span of the call, if there is one.
-func (c *Conn) concerns(related *call, method string) (Sink, trace.SpanContext) {
+// concerns is sinkFor with the context of the call, nil if there is none.
+func (c *Conn) concerns(related *call, method string) (Sink, context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if (isNews(method) && (related == nil || c.many)) || (method == methodElicitationComplete && c.many) {
-		return c.sink, trace.SpanContext{}
+		return c.sink, nil
 	}
 	if related == nil && (!c.many || !c.haunted(time.Now())) {
 		related = c.onlyCall()
 	}
 	if related == nil {
-		return c.sink, trace.SpanContext{}
+		return c.sink, nil
 	}
-	return c.sinkOf(related), related.span
+	return c.sinkOf(related), related.ctx
 }
 
 // onlyCall is the call under way, if there is exactly one. The caller holds mu.
@@ -147,12 +147,15 @@ func (c *Conn) progress(related *call, m jsonrpc.Message) {
 	c.sinkOf(cl).Notify(m)
 }
 
-// ask has sink answer a request of the server. Too many at once are refused.
-func (c *Conn) ask(sink Sink, of trace.SpanContext, m jsonrpc.Message) {
+// ask has sink answer a request of the server that belongs to of; nil: to no
+// call. Too many at once are refused.
+func (c *Conn) ask(of context.Context, sink Sink, m jsonrpc.Message) {
 	m.Params = bytes.Clone(m.Params)
 	ctx, withdraw := context.WithCancelCause(c.quit)
+	d := c.newDemand(of, m)
+	d.withdraw = withdraw
 	c.mu.Lock()
-	c.asked[m.ID] = withdraw // before the next message can withdraw it
+	c.asked[m.ID] = d // before the next message can withdraw it
 	c.mu.Unlock()
 	forget := func() {
 		c.mu.Lock()
@@ -163,17 +166,17 @@ func (c *Conn) ask(sink Sink, of trace.SpanContext, m jsonrpc.Message) {
 	started := c.start(&c.questions, maxQuestions, func(context.Context) {
 		ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 		defer cancel()
-		ctx, span := c.tel.startAsk(ctx, c, of, m)
+		ctx, span := c.tel.startAsk(ctx, c, trace.SpanContextFromContext(d.of), m)
 		result, err := sink.Ask(c.reported(ctx), m)
 		endSpan(span, askError(err), err)
 		defer forget()
 		if !errors.Is(context.Cause(ctx), errWithdrawn) { // which wants no response
-			c.respond(m.ID, result, err)
+			c.respond(d, result, err)
 		}
 	})
 	if !started {
 		forget()
-		c.answer(m.ID, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub is waiting for too many answers of clients"))
+		c.answer(d, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub is waiting for too many answers of clients"))
 	}
 }
 
@@ -196,7 +199,7 @@ func (c *Conn) withdrawn(m jsonrpc.Message) {
 		return
 	}
 	c.mu.Lock()
-	withdraw := c.asked[jsonrpc.ID(fields[0])]
+	withdraw := c.asked[jsonrpc.ID(fields[0])].withdraw
 	c.mu.Unlock()
 	if withdraw != nil {
 		withdraw(errWithdrawn)
@@ -205,21 +208,21 @@ func (c *Conn) withdrawn(m jsonrpc.Message) {
 
 // answer sends a response without making the caller wait, who may be the one
 // that reads from the server.
-func (c *Conn) answer(id jsonrpc.ID, result json.RawMessage, err error) {
-	if !c.start(&c.answers, maxAnswers, func(context.Context) { c.respond(id, result, err) }) {
+func (c *Conn) answer(d demand, result json.RawMessage, err error) {
+	if !c.start(&c.answers, maxAnswers, func(context.Context) { c.respond(d, result, err) }) {
 		c.tel.unmatched("overload")
 	}
 }
 
 // respond sends the response to a request of the server.
-func (c *Conn) respond(id jsonrpc.ID, result json.RawMessage, err error) {
-	m := jsonrpc.NewResult(id, result)
+func (c *Conn) respond(d demand, result json.RawMessage, err error) {
+	m := jsonrpc.NewResult(d.id, result)
 	if err != nil {
-		m = jsonrpc.NewError(id, jsonrpc.AsError(err))
+		m = jsonrpc.NewError(d.id, jsonrpc.AsError(err))
 	}
 	ctx, cancel := context.WithTimeoutCause(c.quit, notifyTimeout, ErrTimeout)
 	defer cancel()
-	c.tel.messages.Add(Out, m)
+	c.tel.responded(c, d, m)
 	if err := c.wire.send(ctx, m.Encode(), nil); err != nil && c.quit.Err() == nil {
 		c.log.Warn("an answer did not reach the server", "err", err)
 	}

@@ -25,6 +25,7 @@ import (
 // telemetry is what the connections of a Pool report to.
 type telemetry struct {
 	*metrics
+	onlooker
 	log        *slog.Logger
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator // nil: tracing is off, contexts stay as the client sent them
@@ -32,6 +33,9 @@ type telemetry struct {
 
 func newTelemetry(cfg Config) *telemetry {
 	t := &telemetry{metrics: newMetrics(cfg.Registerer), log: cfg.Logger, propagator: cfg.Propagator}
+	if cfg.OnMessage != nil {
+		t.onlooker = onlooker{cfg.Watched, cfg.OnMessage}
+	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
