@@ -114,9 +114,13 @@ func (r *redactor) text() (string, error) {
 		return string(out), nil
 	}
 	text = redactText(text)
-	if len(text) > maxText {
+	show := len(text)
+	if long { // what was looked at may end in the middle of a secret
+		show = max(0, show-textAhead)
+	}
+	if show = min(show, maxText); show < len(text) {
 		r.cut = true
-		text = strings.ToValidUTF8(text[:maxText], "") + fmt.Sprintf("… [cut, %d bytes]", size)
+		text = strings.ToValidUTF8(text[:show], "") + fmt.Sprintf("… [cut, %d bytes]", size)
 	}
 	return text, nil
 }
