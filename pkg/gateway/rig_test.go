@@ -115,6 +115,8 @@ func build(t *testing.T, s setup) *rig {
 				catalog.Resources: catalog.Hint(inv.Hints.Resources), catalog.Templates: catalog.Hint(inv.Hints.Templates)}}))
 	}
 	uc.OnNotification = func(server string, m jsonrpc.Message) { r.gateway.ServerNotification(server, m) }
+	uc.Watched = func() bool { return r.sessions.Tailed() }
+	uc.OnMessage = func(ctx context.Context, p upstream.Passed) { r.gateway.Passed(ctx, p) }
 	r.pool = upstream.NewPool(s.specs, uc)
 	sc := session.Config{FlushInterval: 20 * time.Millisecond, Logger: log, TracerProvider: tracing, Registerer: r.registry,
 		Open: func(ctx context.Context, s session.Session) (session.Live, error) { return r.gateway.Open(ctx, s) }}
