@@ -80,7 +80,7 @@ func (c *adminClient) tail(ctx context.Context, path string, p messagePrinter) e
 	response, err := http.DefaultClient.Do(request)
 	switch {
 	case ctx.Err() != nil:
-		return nil //nolint:nilerr // interrupted
+		return nil // interrupted
 	case err != nil:
 		return fmt.Errorf("no hub answers at %s; is it running, and is --admin right? %w", c.base(), err)
 	}

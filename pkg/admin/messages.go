@@ -80,7 +80,7 @@ func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 	begun := time.Now()
 	a.log.InfoContext(r.Context(), "somebody follows the messages of a session", "session", id, "remote", r.RemoteAddr, "payloads", wants.payload)
 	f := &follower{w: w, ctl: http.NewResponseController(w), tail: tail}
-	why := f.run(r, id)
+	why := f.run(r)
 	a.log.InfoContext(r.Context(), "the messages of a session are not followed any more", "session", id, "remote", r.RemoteAddr, "payloads", wants.payload,
 		"why", why, "messages", f.written, "lost", f.lost, "took", time.Since(begun).Round(time.Millisecond).String())
 }
@@ -110,13 +110,13 @@ type follower struct {
 var errUnwritten = errors.New("a write failed or took too long")
 
 // run writes what comes until the session or the reader is gone, and says which.
-func (f *follower) run(r *http.Request, id string) string {
+func (f *follower) run(r *http.Request) string {
 	eventStream(f.w)
 	beat := time.NewTicker(eventBeat)
 	defer beat.Stop()
 	ended := f.tail.Done()
 	var over <-chan time.Time
-	err := f.write(": messages of session %s\n\n", id)
+	err := f.write(": session messages\n\n")
 	for err == nil {
 		select {
 		case m := <-f.tail.C:

@@ -27,7 +27,7 @@ func (r *rig) tail(id, query string) *watcher {
 	r.t.Helper()
 	w := r.stream(messagesOf(id, query))
 	if w.status == http.StatusOK {
-		if first := w.next(); first != ": messages of session "+id {
+		if first := w.next(); first != ": session messages" {
 			r.t.Errorf("the stream begins with %q", first)
 		}
 	}

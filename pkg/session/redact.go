@@ -195,9 +195,10 @@ var secretTexts = []*regexp.Regexp{
 	regexp.MustCompile(`(://)[^/\s:@]*:[^/\s@]+@`),
 	regexp.MustCompile(`()\beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?`),
 	regexp.MustCompile(`()\b(?:sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[abprs]|AKIA|AIza)[-_]?[\w-]{16,}`),
-	// The secret half of a session's token: 26 characters of base32. A hub has
-	// no others to tell them from, so whatever looks like one goes.
-	regexp.MustCompile(`()[a-z2-7]{26,}`),
+	// The secret half of a session's token, and other random texts of the hub: 26
+	// characters of base32. What they are cannot be told, so whatever looks like
+	// one goes.
+	regexp.MustCompile(`()(?:[a-z2-7]{26,}|[A-Z2-7]{26,})`),
 }
 
 // redactText takes out of a text what looks like a secret.

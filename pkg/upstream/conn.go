@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 

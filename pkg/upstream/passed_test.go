@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,12 +40,7 @@ func (s *shown) onMessage(ctx context.Context, p Passed) {
 func (s *shown) has(text string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, have := range s.texts {
-		if have == text {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.texts, text)
 }
 
 func TestEachMessageIsShownOnceWithItsOwner(t *testing.T) {

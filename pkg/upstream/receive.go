@@ -34,7 +34,7 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 	case m.Method == "notifications/cancelled":
 		c.withdrawn(m)
 	case m.Method == "ping" && m.Kind() == jsonrpc.Request:
-		c.answer(c.newDemand(nil, m), json.RawMessage(`{}`), nil)
+		c.answer(c.newDemand(c.quit, m), json.RawMessage(`{}`), nil)
 	case m.Kind() == jsonrpc.Request:
 		sink, of := c.concerns(related, m.Method)
 		c.ask(of, sink, m)
