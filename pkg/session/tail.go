@@ -189,7 +189,6 @@ func (m *Manager) Passed(msg Message, body []byte) {
 	if len(tails) == 0 {
 		return
 	}
-	msg.Time = time.Now()
 	msg.Method = clip(redactText(msg.Method), maxMessageText)
 	msg.ID = shownID(msg.ID)
 	var payload json.RawMessage
@@ -215,7 +214,7 @@ func (t *Tail) tell(m *Manager, msg Message) {
 	t.all.mu.Lock()
 	defer t.all.mu.Unlock()
 	t.seq++
-	msg.Seq = t.seq
+	msg.Seq, msg.Time = t.seq, time.Now() // here, so that times are in the order of the messages
 	select {
 	case t.send <- msg:
 	default:
