@@ -113,16 +113,27 @@ func (r *redactor) text() (string, error) {
 		r.cut = r.cut || cut
 		return string(out), nil
 	}
-	text = redactText(text)
-	show := len(text)
-	if long { // what was looked at may end in the middle of a secret
-		show = max(0, show-textAhead)
-	}
-	if show = min(show, maxText); show < len(text) {
+	text, cut := beginning(text, long, maxText)
+	if cut {
 		r.cut = true
-		text = strings.ToValidUTF8(text[:show], "") + fmt.Sprintf("… [cut, %d bytes]", size)
+		text += fmt.Sprintf("… [cut, %d bytes]", size)
 	}
 	return text, nil
+}
+
+// beginning returns up to limit bytes of a text, without what may be secret in
+// them, and whether that is not all. Of one that is only a part of a longer text
+// the last textAhead bytes are not shown: they may end in the middle of a secret.
+func beginning(text string, part bool, limit int) (string, bool) {
+	text = redactText(text)
+	show := len(text)
+	if part {
+		show = max(0, show-textAhead)
+	}
+	if show = min(show, limit); show == len(text) {
+		return text, false
+	}
+	return strings.ToValidUTF8(text[:show], ""), true
 }
 
 // unquotePart unquotes a JSON text whose end may be missing.
@@ -190,7 +201,7 @@ func isSecretName(name string) bool {
 var secretTexts = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)((?:cookie|authorization)["']?\s*[:=]\s*)[^\r\n"]+`),
 	regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}`),
-	regexp.MustCompile(`(?i)((?:passw(?:or)?d|passphrase|secret|token|api[-_ ]?key|credentials?|private[-_ ]?key|access[-_ ]?key)[\w-]*\\?["']?\s*[:=]\s*\\?["']?)[^\s"'\\,;&}\]]+`),
+	regexp.MustCompile(`(?i)((?:passw(?:or)?d|passphrase|secret|token|api[-_ ]?key|credentials?|private[-_ ]?key|access[-_ ]?key)[\w-]*\\?["']?\s*[:=]\s*)(?:\\?"[^"\\]*\\?"?|'[^']*'?|[^\s"'\\,;&}\]]+)`),
 	regexp.MustCompile(`(?i)([?&](?:code|sig|signature|key)=)[^&\s"]+`),
 	regexp.MustCompile(`(://)[^/\s:@]*:[^/\s@]+@`),
 	regexp.MustCompile(`()\beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?`),

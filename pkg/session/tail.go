@@ -189,7 +189,7 @@ func (m *Manager) Passed(msg Message, body []byte) {
 	if len(tails) == 0 {
 		return
 	}
-	msg.Method = clip(redactText(msg.Method), maxMessageText)
+	msg.Method = shownMethod(msg.Method)
 	msg.ID = shownID(msg.ID)
 	var payload json.RawMessage
 	var cut bool
@@ -223,8 +223,20 @@ func (t *Tail) tell(m *Manager, msg Message) {
 	}
 }
 
-// shownID is the id of a message as it may be shown: a client may have put
-// anything there.
+// shownMethod is a method as it may be shown: a client may have put anything there.
+func shownMethod(method string) string {
+	long := len(method) > maxMessageText+textAhead
+	if long {
+		method = method[:maxMessageText+textAhead]
+	}
+	text, cut := beginning(method, long, maxMessageText)
+	if cut {
+		text += "…"
+	}
+	return text
+}
+
+// shownID is the id of a message as it may be shown.
 func shownID(id json.RawMessage) json.RawMessage {
 	if len(id) == 0 {
 		return nil
