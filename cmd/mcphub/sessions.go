@@ -35,7 +35,7 @@ the dot; nobody can use the session with it.`,
 	}
 	var c adminClient
 	c.bind(cmd.PersistentFlags())
-	cmd.AddCommand(newSessionsList(&c), newSessionsShow(&c), newSessionsEvents(&c), newSessionsKill(&c), newSessionsExport(), newSessionsImport())
+	cmd.AddCommand(newSessionsList(&c), newSessionsShow(&c), newSessionsEvents(&c), newSessionsTail(&c), newSessionsKill(&c), newSessionsExport(), newSessionsImport())
 	return cmd
 }
 
@@ -411,12 +411,7 @@ func (c *adminClient) send(ctx context.Context, method, path string, body map[st
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode/100 != 2 {
-		var problem struct{ Error string }
-		_ = json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&problem)
-		if problem.Error == "" {
-			problem.Error = response.Status
-		}
-		return errors.New(problem.Error)
+		return problemOf(response)
 	}
 	if v == nil {
 		return nil
@@ -425,4 +420,11 @@ func (c *adminClient) send(ctx context.Context, method, path string, body map[st
 		return fmt.Errorf("the hub's answer cannot be read: %w", err)
 	}
 	return nil
+}
+
+// problemOf is what the hub says is wrong.
+func problemOf(response *http.Response) error {
+	var problem struct{ Error string }
+	_ = json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&problem)
+	return errors.New(cmp.Or(problem.Error, response.Status))
 }

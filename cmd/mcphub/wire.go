@@ -60,6 +60,8 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 			}
 		},
 		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
+		Watched:        func() bool { return h.sessions.Tailed() },
+		OnMessage:      func(ctx context.Context, p upstream.Passed) { h.gateway.Passed(ctx, p) },
 		HasSession:     func(id string) bool { return h.sessions.Has(context.Background(), id) },
 		Logger:         tel.LoggerFor("upstream"),
 		TracerProvider: tel.TracerProvider(),
@@ -126,6 +128,7 @@ func (h *hub) side(endpoint string) http.Handler {
 		Version:  buildVersion(),
 		Ready:    h.ready.err,
 		Logger:   h.tel.LoggerFor("admin"),
+		Payloads: h.cfg.Admin.Payloads,
 
 		LogLevels:    h.logLevels,
 		SetLogLevels: h.tel.Levels().Set,

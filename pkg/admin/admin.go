@@ -24,6 +24,7 @@ type Config struct {
 	Version  string
 	Ready    func() error // nil, or why the hub takes no requests; nil func: always ready
 	Logger   *slog.Logger // default: discard
+	Payloads bool         // what messages carry may be shown, redacted, to who follows a session
 
 	// LogLevels lists the log levels, SetLogLevels changes some of them, by
 	// subsystem, until they are changed again or, if d is not 0, for as long; it
@@ -35,7 +36,8 @@ type Config struct {
 // New returns the handler of the admin listener. It has no access control of
 // its own beyond what stands in front of it.
 func New(cfg Config) http.Handler {
-	a := &api{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), watchers: make(chan struct{}, maxWatchers)}
+	a := &api{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), watchers: make(chan struct{}, maxWatchers),
+		tails: make(chan struct{}, maxTails)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.page)
 	mux.HandleFunc("GET /style.css", a.style)
@@ -46,6 +48,7 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("DELETE /api/v1/sessions/{sessionId}", a.endSession)
 	mux.HandleFunc("PATCH /api/v1/sessions/{sessionId}/metadata", a.patchMetadata)
 	mux.HandleFunc("GET /api/v1/sessions/{sessionId}/events", a.sessionEvents)
+	mux.HandleFunc("GET /api/v1/sessions/{sessionId}/messages", a.messages)
 	mux.HandleFunc("GET /api/v1/events", a.events)
 	mux.HandleFunc("GET /api/v1/upstreams", a.upstreams)
 	mux.HandleFunc("GET /api/v1/upstreams/{name}", a.upstream)
@@ -70,6 +73,7 @@ type api struct {
 	cfg      Config
 	log      *slog.Logger
 	watchers chan struct{} // a token for each stream of events
+	tails    chan struct{} // a token for each stream of messages
 }
 
 // headers sets what no answer may lack.

@@ -32,8 +32,7 @@ func (a *api) sessionEvents(w http.ResponseWriter, r *http.Request) {
 // events streams what happens to all sessions, or with ?session= to one, as
 // server-sent events. A reader that is too slow is told how much it missed.
 func (a *api) events(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no")
+	eventStream(w)
 	if r.Method == http.MethodHead { // would hold a place, and its connection, for no reader
 		return
 	}

@@ -99,8 +99,20 @@ type watcher struct {
 // watch opens a stream of events. It returns when the hub watches.
 func (r *rig) watch(query string) *watcher {
 	r.t.Helper()
+	w := r.stream("/api/v1/events" + query)
+	if w.status == http.StatusOK {
+		if first := w.next(); first != ": session events" {
+			r.t.Errorf("the stream begins with %q", first)
+		}
+	}
+	return w
+}
+
+// stream opens the stream of events at path.
+func (r *rig) stream(path string) *watcher {
+	r.t.Helper()
 	ctx, cancel := context.WithCancel(r.t.Context())
-	response := r.open(ctx, http.MethodGet, "/api/v1/events"+query, "")
+	response := r.open(ctx, http.MethodGet, path, "")
 	w := &watcher{t: r.t, status: response.StatusCode, header: response.Header, blocks: make(chan string, 1024), cancel: cancel}
 	done := make(chan struct{})
 	go func() {
@@ -113,11 +125,6 @@ func (r *rig) watch(query string) *watcher {
 		cancel()
 		<-done
 	})
-	if w.status == http.StatusOK {
-		if first := w.next(); first != ": session events" {
-			r.t.Errorf("the stream begins with %q", first)
-		}
-	}
 	return w
 }
 

@@ -32,7 +32,7 @@ type rig struct {
 	pool     *upstream.Pool
 	server   *httptest.Server
 	client   *http.Client
-	logs     bytes.Buffer
+	logs     lockedBuffer
 
 	mu    sync.Mutex
 	ready error
@@ -69,12 +69,36 @@ func (w *watched) keys() []string {
 	return w.touched
 }
 
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // patience is how long a test waits for what must come.
 const patience = 10 * time.Second
 
 const payload = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>`
 
 func start(t *testing.T) *rig {
+	t.Helper()
+	return startWith(t, func(*admin.Config) {})
+}
+
+// startWith is start with a configuration that change has changed.
+func startWith(t *testing.T, change func(*admin.Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, store: &watched{}, client: &http.Client{Transport: &http.Transport{},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
@@ -88,10 +112,12 @@ func start(t *testing.T) *rig {
 		{Name: "down", Command: "/nonexistent/" + payload, Args: []string{"canary"}, Env: []string{"TOKEN=canary"}},
 	}, upstream.Config{Identity: upstream.Identity{ClientInfo: json.RawMessage(`{"name":"mcphub","version":"test"}`), Capabilities: json.RawMessage(`{}`)}})
 	r.sessions = session.New(r.store, session.Config{})
-	r.server = httptest.NewServer(gateway.Guard(admin.New(admin.Config{
+	cfg := admin.Config{
 		Sessions: r.sessions, Pool: r.pool, Version: "v1", Endpoint: "http://127.0.0.1:1/mcp", Logger: log, Ready: r.isReady,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics 1\n") }),
-	}), nil, nil))
+	}
+	change(&cfg)
+	r.server = httptest.NewServer(gateway.Guard(admin.New(cfg), nil, nil))
 	ctx, stop := context.WithCancel(context.Background())
 	var workers sync.WaitGroup
 	workers.Go(func() { _ = r.sessions.Run(ctx) })

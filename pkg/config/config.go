@@ -37,7 +37,8 @@ type Config struct {
 
 // Admin is the endpoint for operators.
 type Admin struct {
-	Listen string
+	Listen   string
+	Payloads bool // those who follow a session may see what its messages carry
 }
 
 // Log says what is logged, and how.

@@ -22,8 +22,11 @@ type schema map[string]reader
 
 func (c *Config) schema() schema {
 	return schema{
-		"listen":  text(&c.Listen, anAddress),
-		"admin":   object(schema{"listen": text(&c.Admin.Listen, anAddress)}),
+		"listen": text(&c.Listen, anAddress),
+		"admin": object(schema{
+			"listen":   text(&c.Admin.Listen, anAddress),
+			"payloads": truth(&c.Admin.Payloads),
+		}),
 		"dataDir": text(&c.DataDir, "a directory"),
 		"log": object(schema{
 			"level":  text(&c.Log.Level, aLevel),

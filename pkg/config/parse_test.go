@@ -34,7 +34,7 @@ func TestWithoutContentTheDefaultsHold(t *testing.T) {
 func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 	want := Config{
 		Listen:   "127.0.0.1:7788",
-		Admin:    Admin{"127.0.0.1:7789"},
+		Admin:    Admin{"127.0.0.1:7789", false},
 		DataDir:  "~/.mcp-hub-lite",
 		Log:      Log{"info", nil, "auto"},
 		Tracing:  Tracing{"remote", nil},
@@ -55,7 +55,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 
 const everything = `
 listen: ":80"
-admin: {listen: "[::1]:81"}
+admin: {listen: "[::1]:81", payloads: true}
 dataDir: /var/lib/mcphub
 log: {level: trace, levels: {gateway: warn}, format: json}
 tracing: {parent: link, baggage: [tenant]}
@@ -89,7 +89,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	yaml, _ := environment("YAML")
 	want := Config{
 		Listen:         ":80",
-		Admin:          Admin{"[::1]:81"},
+		Admin:          Admin{"[::1]:81", true},
 		DataDir:        "/var/lib/mcphub",
 		Log:            Log{"trace", map[string]string{"gateway": "warn"}, "json"},
 		Tracing:        Tracing{"link", []string{"tenant"}},

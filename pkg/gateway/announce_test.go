@@ -7,13 +7,14 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 func TestAStormOfListChangesIsToldAFewTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New(Config{Pool: upstream.NewPool(nil, upstream.Config{}), Catalog: catalog.New(catalog.Prefix, nil)})
+		g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{}), Catalog: catalog.New(catalog.Prefix, nil)})
 		cs := newClientSession(g, session.Session{ID: "a", ProtocolVersion: "2025-11-25"})
 		defer cs.Close(session.Shutdown)
 		s := cs.log().listen()

@@ -5,15 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // ask sends a question of a server to the client, under an id of the hub's, and
 // waits for the answer.
-func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(jsonrpc.Message) string) (result json.RawMessage, err error) {
+func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(context.Context, jsonrpc.Message) string) (result json.RawMessage, err error) {
 	id, reply := cs.expect()
 	if reply == nil {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many questions wait for the client's answer")
@@ -25,20 +28,29 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(j
 	ctx, _ = cs.g.tel.startAsk(ctx, cs, &m)
 	answered := false
 	defer func() { cs.g.tel.endAsk(ctx, cs, m.Method, start, answered, err) }()
-	if reason := send(m); reason != "" {
+	ctx = session.WithID(ctx, cs.id) // over a shared connection it is nobody's yet
+	if reason := send(ctx, m); reason != "" {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", unreachable[reason])
 	}
 	flight := cs.g.tel.messages.Begin(upstream.Out, m)
+	cs.g.show(ctx, upstream.Out, m, upstream.Asked{})
+	taken := func(answer jsonrpc.Message) (json.RawMessage, error) {
+		answered = true
+		flight.Answer(answer)
+		cs.g.show(ctx, upstream.In, answer, upstream.Asked{Method: m.Method, Since: start})
+		if answer.Error != nil {
+			return nil, jsonrpc.ParseError(answer.Error)
+		}
+		return answer.Result, nil
+	}
 	select {
 	case answer := <-reply:
-		answered = true
-		return taken(&flight, answer)
+		return taken(answer)
 	case <-ctx.Done():
 	case <-cs.ctx.Done():
 	}
 	if !cs.unexpect(id) { // it came at the same moment
-		answered = true
-		return taken(&flight, <-reply)
+		return taken(<-reply)
 	}
 	cause := context.Cause(cs.ctx)
 	if cause != nil {
@@ -47,18 +59,9 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(j
 		cause = context.Cause(ctx)
 		flight.Cancel(unanswered(cause))
 		// Nobody wants to know any more; whether the client hears of it matters little.
-		_ = send(jsonrpc.Message{Method: "notifications/cancelled", Params: fmt.Appendf(nil, `{"requestId":%s}`, id)})
+		_ = send(ctx, jsonrpc.Message{Method: "notifications/cancelled", Params: fmt.Appendf(nil, `{"requestId":%s}`, id)})
 	}
 	return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", cause)
-}
-
-// taken counts the answer to a question, and reads it.
-func taken(flight *upstream.Flight, answer jsonrpc.Message) (json.RawMessage, error) {
-	flight.Answer(answer)
-	if answer.Error != nil {
-		return nil, jsonrpc.ParseError(answer.Error)
-	}
-	return answer.Result, nil
 }
 
 // unanswered is why nobody waits for a client's answer any more.
@@ -73,6 +76,16 @@ func unanswered(cause error) upstream.CancelReason {
 var unreachable = map[string]string{
 	"no_stream":   "it has no stream open",
 	"slow_reader": "it does not read its stream",
+}
+
+// hasAsked reports whether the client was asked a question with this id, which may
+// wait for an answer no more.
+func (cs *clientSession) hasAsked(id jsonrpc.ID) bool {
+	number, ours := strings.CutPrefix(string(id), `"hub-`+cs.prefix+`-`)
+	n, err := strconv.ParseInt(strings.TrimSuffix(number, `"`), 10, 64)
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return ours && err == nil && 0 < n && n <= cs.asked
 }
 
 // answered hands the client's answer to whoever asked.

@@ -114,6 +114,8 @@ func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Le
 		case e.refusal != nil && request:
 			m := jsonrpc.NewError(e.ID, e.refusal)
 			g.tel.refused(e.Message, m)
+			g.show(cs.ctx, upstream.In, e.Message, upstream.Asked{})
+			g.show(cs.ctx, upstream.Out, m, upstream.Asked{Method: e.Method})
 			out.answer(m.Encode())
 		case e.refusal != nil:
 			out.answer(jsonrpc.NewError("", e.refusal).Encode())

@@ -65,7 +65,7 @@ func (e endedError) Error() string {
 
 func newClientSession(g *Gateway, s session.Session) *clientSession {
 	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:epochLength]}
-	cs.ctx, cs.cancel = context.WithCancelCause(context.Background())
+	cs.ctx, cs.cancel = context.WithCancelCause(session.WithID(context.Background(), s.ID))
 	for _, uri := range s.Subscriptions {
 		put(&cs.subs, uri, true)
 	}
@@ -149,6 +149,7 @@ func (cs *clientSession) link(server *upstream.Server) (*upstream.Link, error) {
 		}
 		l = server.Link(upstream.LinkConfig{
 			Sink:     cs,
+			Owner:    cs.ctx,
 			Identity: upstream.Identity{ClientInfo: info, Capabilities: capabilities},
 			Resume:   upstream.Bound(s.Upstreams[name]),
 			Session:  cs.id,
@@ -328,19 +329,22 @@ func (cs *clientSession) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMe
 
 // push sends a notification that belongs to no request.
 func (cs *clientSession) push(m jsonrpc.Message) {
-	if reason := cs.send(m, orKept); reason != "" {
+	if reason := cs.send(cs.ctx, m, orKept); reason != "" {
 		cs.g.tel.dropped(reason)
 	}
 }
 
 // question sends a question that belongs to no request. It does not wait for a
 // client that is not there.
-func (cs *clientSession) question(m jsonrpc.Message) (reason string) { return cs.send(m, readNow) }
+func (cs *clientSession) question(ctx context.Context, m jsonrpc.Message) (reason string) {
+	return cs.send(ctx, m, readNow)
+}
 
-// send puts m on a GET stream, and says why if it cannot.
-func (cs *clientSession) send(m jsonrpc.Message, until reading) (reason string) {
+// send puts m on a GET stream, and says why if it cannot. ctx belongs to what m
+// is about.
+func (cs *clientSession) send(ctx context.Context, m jsonrpc.Message, until reading) (reason string) {
 	if reason = cs.log().send(m.Encode(), until); reason == "" {
-		cs.g.tel.said(m)
+		cs.g.said(ctx, m)
 	}
 	return reason
 }

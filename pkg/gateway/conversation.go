@@ -141,7 +141,7 @@ func (c *conversation) tell() {
 		r.out.answer(nil)
 		return
 	}
-	r.op.flight.Answer(response)
+	c.g.responded(r.ctx, r.op, response)
 	if response.Error != nil {
 		r.out.status = modernStatus(jsonrpc.ParseError(response.Error).Code)
 	}
@@ -229,7 +229,7 @@ func (c *conversation) Notify(m jsonrpc.Message) {
 		c.g.tel.dropped(reason)
 		return
 	}
-	c.g.tel.messages.Add(upstream.Out, m)
+	c.g.said(c.round.ctx, m)
 	c.round.op.said(m.Method)
 }
 
@@ -340,7 +340,7 @@ func (c *conversation) park() {
 	round := c.rounds
 	c.expiry = time.AfterFunc(parkTimeout, func() { c.expire(round) })
 	r.op.end(r.ctx, response, nil)
-	r.op.flight.Answer(response)
+	c.g.responded(r.ctx, r.op, response)
 	r.out.answer(response.Encode())
 }
 

@@ -112,6 +112,7 @@ func (g *Gateway) elicitationCompleted(server string, m jsonrpc.Message) bool {
 	told := false
 	for _, cs := range g.openSessions() {
 		if cs.elicited.take(server, id) {
+			g.heard(cs.ctx, server, m)
 			cs.push(m)
 			told = true
 		}

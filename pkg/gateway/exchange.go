@@ -48,9 +48,9 @@ func (x *exchange) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage,
 	defer cancel(nil)
 	stop := context.AfterFunc(x.call, func() { cancel(context.Cause(x.call)) })
 	defer stop()
-	result, err := x.cs.ask(ctx, m, func(m jsonrpc.Message) string {
+	result, err := x.cs.ask(ctx, m, func(ctx context.Context, m jsonrpc.Message) string {
 		reason := x.put(m, readNow)
-		if reason == "" || x.cs.send(m, readNow) == "" {
+		if reason == "" || x.cs.send(ctx, m, readNow) == "" {
 			return ""
 		}
 		return x.put(m, orKept)
@@ -64,7 +64,7 @@ func (x *exchange) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage,
 // put puts m on the stream and says why if it cannot.
 func (x *exchange) put(m jsonrpc.Message, until reading) (reason string) {
 	if reason = x.out.push(m.Encode(), until); reason == "" {
-		x.g.tel.said(m)
+		x.g.said(x.call, m)
 	}
 	return reason
 }

@@ -201,10 +201,14 @@ func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
 	}
 	for _, cs := range g.openSessions() {
 		if cs.subscribed(uri) {
+			g.heard(cs.ctx, server, m)
 			cs.push(m)
 		}
 	}
 	for _, s := range g.subscriptions() {
+		if g.cfg.Sessions.Tailed() && s.wants(m) {
+			g.heard(s.ctx, server, m)
+		}
 		s.Notify(m)
 	}
 }

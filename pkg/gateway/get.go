@@ -6,6 +6,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 const headerLastEvent = "Last-Event-Id"
@@ -52,7 +53,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 	case last.kind() == streamGet:
 		g.listen(w, r, cs) // it has missed something, and hears the rest
 	default:
-		g.unknownOutcome(w, last.requests)
+		g.unknownOutcome(w, cs, last.requests)
 	}
 }
 
@@ -119,12 +120,13 @@ func (g *Gateway) follow(w http.ResponseWriter, cs *clientSession, s *stream, rd
 // unknownOutcome answers requests whose stream is not known any more, so that nobody
 // waits for ever. They are not counted as responses: the requests were answered
 // or lost where they were taken.
-func (g *Gateway) unknownOutcome(w http.ResponseWriter, requests []jsonrpc.ID) {
+func (g *Gateway) unknownOutcome(w http.ResponseWriter, cs *clientSession, requests []jsonrpc.ID) {
 	events := g.startEvents(w, streamPost)
 	why := closedAnswered
 	for _, id := range requests {
 		m := jsonrpc.NewError(id, jsonrpc.Errorf(jsonrpc.CodeInternal,
 			"the outcome of the request is not known: the hub was restarted, or what it kept is gone"))
+		g.show(cs.ctx, upstream.Out, m, upstream.Asked{})
 		if !events.message("", m.Encode()) {
 			why = closedUnwritten
 			break

@@ -53,7 +53,7 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 	fail := func(e *jsonrpc.Error) {
 		response := jsonrpc.NewError(m.ID, e)
 		op.end(ctx, response, nil)
-		op.flight.Answer(response)
+		g.responded(ctx, op, response)
 		refuse(w, modernStatus(e.Code), m.ID, e)
 	}
 	about, e := g.readModern(r, m)
@@ -64,12 +64,13 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 	work := g.cfg.Sessions.Derive(ctx, about.session(r))
 	defer work.Release()
 	ctx = session.WithID(ctx, work.ID()) // for the log
+	g.show(ctx, upstream.In, m, op.toAsk())
 	switch m.Method {
 	case "server/discover":
 		g.settled(ctx)
 		response := jsonrpc.NewResult(m.ID, g.discovery())
 		op.end(ctx, response, nil)
-		op.flight.Answer(response)
+		g.responded(ctx, op, response)
 		writeJSON(w, http.StatusOK, response.Encode())
 	case "subscriptions/listen":
 		g.subscription(ctx, w, r, m, about, op, fail)
@@ -323,7 +324,7 @@ func (g *Gateway) modernRequest(ctx context.Context, w http.ResponseWriter, r *h
 		g.modernCalls.Add(-1)
 		w.Header().Set("Retry-After", "1")
 		op.end(ctx, jsonrpc.Message{}, errBusy)
-		op.flight.Answer(jsonrpc.NewError(m.ID, errBusy))
+		g.responded(ctx, op, jsonrpc.NewError(m.ID, errBusy))
 		refuse(w, http.StatusServiceUnavailable, m.ID, errBusy)
 		return
 	}

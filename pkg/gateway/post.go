@@ -69,16 +69,18 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 }
 
 // take takes a message that wants no answer. It reports false for an answer to
-// no question.
+// what was never asked.
 func (g *Gateway) take(r *http.Request, cs *clientSession, m jsonrpc.Message) bool {
 	if m.Kind() == jsonrpc.Response {
 		if cs.answered(m) { // and counted by whoever asked
 			return true
 		}
 		g.tel.unmatched()
-		return false
+		g.show(cs.ctx, upstream.In, m, upstream.Asked{Outcome: "unmatched"})
+		return cs.hasAsked(m.ID) // too late is no mistake, specification 2025-11-25, basic/utilities/cancellation
 	}
 	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
+	g.show(ctx, upstream.In, m, op.toAsk())
 	cs.notified(ctx, m)
 	op.end(ctx, jsonrpc.Message{}, nil)
 	return true

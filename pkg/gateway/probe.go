@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -21,6 +22,7 @@ type prober struct {
 	id     jsonrpc.ID // of the ping under way
 	reply  chan jsonrpc.Message
 	flight upstream.Flight // of the ping, once it was written
+	since  time.Time       // when it was
 	missed int
 	off    bool
 }
@@ -53,7 +55,8 @@ func (p *prober) beat() (ping *jsonrpc.Message, alive bool) {
 
 // sent counts the ping that beat returned, which is about to be written.
 func (p *prober) sent(ping jsonrpc.Message) {
-	p.flight = p.cs.g.tel.messages.Begin(upstream.Out, ping)
+	p.flight, p.since = p.cs.g.tel.messages.Begin(upstream.Out, ping), time.Now()
+	p.cs.g.show(p.cs.ctx, upstream.Out, ping, upstream.Asked{})
 }
 
 // stop forgets the ping under way.
@@ -67,7 +70,9 @@ func (p *prober) stop() {
 // given up, for that reason, and an answer is refused.
 func (p *prober) end(why upstream.CancelReason) (answered bool) {
 	if answered = !p.cs.unexpect(p.id); answered {
-		p.flight.Answer(<-p.reply)
+		pong := <-p.reply
+		p.flight.Answer(pong)
+		p.cs.g.show(p.cs.ctx, upstream.In, pong, upstream.Asked{Method: "ping", Since: p.since})
 	} else {
 		p.flight.Cancel(why)
 	}

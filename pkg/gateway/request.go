@@ -38,12 +38,13 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 // called when it has ended, unless start refuses it; the refusal is counted.
 func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, out *stream, release func()) *jsonrpc.Error {
 	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
+	g.show(ctx, upstream.In, m, op.toAsk())
 	ctx, cancel := cs.callContext(ctx)
 	if e := cs.begin(m.ID, cancel, g.cfg.maxInFlight()); e != nil {
 		cancel(nil)
 		refusal := jsonrpc.NewError(m.ID, e)
 		op.end(ctx, refusal, nil)
-		op.flight.Answer(refusal)
+		g.responded(ctx, op, refusal)
 		return e
 	}
 	out.belongs(op.span)
@@ -74,7 +75,7 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 		}
 		// Counted here, whether anybody still reads it or not, so that every
 		// request that was not cancelled has its response in the counters.
-		op.flight.Answer(response)
+		g.responded(ctx, op, response)
 		x.finish(response)
 	})
 	return nil

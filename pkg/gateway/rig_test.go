@@ -116,6 +116,8 @@ func build(t *testing.T, s setup) *rig {
 				catalog.Resources: catalog.Hint(inv.Hints.Resources), catalog.Templates: catalog.Hint(inv.Hints.Templates)}}))
 	}
 	uc.OnNotification = func(server string, m jsonrpc.Message) { r.gateway.ServerNotification(server, m) }
+	uc.Watched = func() bool { return r.sessions.Tailed() }
+	uc.OnMessage = func(ctx context.Context, p upstream.Passed) { r.gateway.Passed(ctx, p) }
 	if s.upstream != nil {
 		s.upstream(&uc)
 	}

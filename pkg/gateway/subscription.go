@@ -14,6 +14,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -32,7 +33,8 @@ type subscription struct {
 	id    jsonrpc.ID
 	kinds map[string]bool // methods of the list_changed notifications it wants
 	out   chan []byte
-	wake  chan struct{} // its connections may have been lost
+	wake  chan struct{}   // its connections may have been lost
+	ctx   context.Context //nolint:containedctx // of the request, for its span and session
 
 	// Guarded by Gateway.mu.
 	uris   []string // of the resources it wants and may get
@@ -61,14 +63,14 @@ func (g *Gateway) subscription(ctx context.Context, w http.ResponseWriter, r *ht
 		return
 	}
 	g.settled(ctx) // before that nobody can say what there is to hear of
-	s := &subscription{g: g, id: m.ID, out: make(chan []byte, subscriptionQueue), wake: make(chan struct{}, 1),
+	s := &subscription{g: g, id: m.ID, ctx: ctx, out: make(chan []byte, subscriptionQueue), wake: make(chan struct{}, 1),
 		links: map[*upstream.Server]*upstream.Link{}}
 	filter = s.honour(filter)
 	if !g.addSubscription(s) {
 		w.Header().Set("Retry-After", "30")
 		response := jsonrpc.NewError(m.ID, errBusy)
 		op.end(ctx, response, nil)
-		op.flight.Answer(response)
+		g.responded(ctx, op, response)
 		refuse(w, http.StatusServiceUnavailable, m.ID, errBusy)
 		return
 	}
@@ -153,7 +155,8 @@ func (s *subscription) link(server *upstream.Server, about aboutClient) *upstrea
 	if l := s.links[server]; l != nil {
 		return l
 	}
-	l := server.Link(upstream.LinkConfig{Sink: updates{s}, Identity: about.identity, Modern: true, OnReady: s.again})
+	l := server.Link(upstream.LinkConfig{Sink: updates{s}, Identity: about.identity, Modern: true, OnReady: s.again,
+		Owner: session.WithID(context.Background(), session.IDFrom(s.ctx))})
 	s.links[server] = l
 	return l
 }
@@ -264,7 +267,7 @@ func (u updates) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, err
 func (s *subscription) say(m jsonrpc.Message) {
 	select {
 	case s.out <- m.Encode():
-		s.g.tel.messages.Add(upstream.Out, m)
+		s.g.said(s.ctx, m)
 	default:
 		s.g.tel.dropped("slow_reader")
 	}
@@ -286,7 +289,7 @@ func (s *subscription) meta() json.RawMessage {
 // feed writes the acknowledgement, and what comes until the client or the hub
 // goes away. It says which.
 func (s *subscription) feed(r *http.Request, op *operation, events *eventStream, first jsonrpc.Message) string {
-	s.g.tel.messages.Add(upstream.Out, first)
+	s.g.said(s.ctx, first)
 	if !events.message("", first.Encode()) {
 		return closedUnwritten
 	}
@@ -304,7 +307,7 @@ func (s *subscription) feed(r *http.Request, op *operation, events *eventStream,
 			s.repair(r.Context())
 		case <-s.g.draining:
 			last := jsonrpc.NewResult(s.id, append(append(json.RawMessage(`{"resultType":"complete","_meta":`), s.meta()...), '}'))
-			op.flight.Answer(last)
+			s.g.responded(s.ctx, op, last)
 			events.message("", last.Encode())
 			return closedShutdown
 		case <-r.Context().Done():

@@ -127,14 +127,6 @@ func (t *telemetry) refused(request, answer jsonrpc.Message) {
 	flight.Answer(answer)
 }
 
-// said counts a message that goes to a client besides answers. Questions are
-// counted by whoever asks.
-func (t *telemetry) said(m jsonrpc.Message) {
-	if m.Kind() == jsonrpc.Notification {
-		t.messages.Add(upstream.Out, m)
-	}
-}
-
 // unmatched notes an answer of a client to nothing that waits for one.
 func (t *telemetry) unmatched() { t.strays.WithLabelValues("response").Inc() }
 
@@ -147,9 +139,13 @@ type operation struct {
 	start                 time.Time
 	method, tool, version string
 	id                    string // of the session; "": none
+	name                  string // the method, as the client wrote it
 	request               bool
 	flight                upstream.Flight // of a request
 	spent                 atomic.Int64    // ns, that the request waited for others than the hub
+
+	outcome string // set by end: an upstream.Outcome
+	fault   upstream.Fault
 }
 
 // startServe begins the SERVER span of a message. Its parent is the context in
@@ -157,7 +153,7 @@ type operation struct {
 func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jsonrpc.Message) (context.Context, *operation) {
 	ctx := r.Context()
 	op := &operation{tel: t, start: time.Now(), method: upstream.MethodLabel(m.Method), version: version,
-		request: m.Kind() == jsonrpc.Request}
+		request: m.Kind() == jsonrpc.Request, name: m.Method}
 	var name, target string
 	if m.Method == "tools/call" || m.Method == "prompts/get" {
 		name, _ = jsonrpc.StringField(m.Params, "name")
@@ -256,6 +252,7 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	if errors.Is(cause, errClientCancelled) {
 		kind = "cancelled"
 	}
+	o.outcome, o.fault = cmp.Or(kind, "ok"), fault
 	if code, isCode := codeOf(kind); isCode {
 		if o.span.IsRecording() {
 			o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))

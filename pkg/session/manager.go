@@ -51,6 +51,7 @@ type Manager struct {
 	closed    bool // Close has begun: no live half is opened any more
 	// not guarded by mu:
 	events  events
+	tails   tails
 	writing chan struct{} // holds one token, taken by writeBatch: batches are written in order
 	marked  chan struct{} // tells Run that dirty is not empty any more
 	loading flights       // sessions that are being loaded right now
@@ -327,6 +328,7 @@ func (m *Manager) end(e *entry, why Reason) bool {
 	m.counts[e.kind].closed[why]++
 	m.note(e.id, EventEnded, string(why))
 	m.events.forgetLater(e.kind, e.id)
+	m.tails.end(e.id, why)
 	if e.kind == Protocol {
 		m.mark(e.id) // until the store has confirmed, a flush will remove it
 	}

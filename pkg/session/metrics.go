@@ -23,6 +23,7 @@ type metrics struct {
 	operations             *prometheus.HistogramVec // requests and streams of a session, by kind
 	limited                *prometheus.CounterVec   // by scope and action
 	eventsLost             prometheus.Counter
+	messagesLost           prometheus.Counter
 	quarantined            *prometheus.CounterVec // by reason
 	refusals               *prometheus.CounterVec // by reason
 	lastSuccess            *prometheus.GaugeVec   // Unix s, by loop
@@ -80,6 +81,8 @@ func newMetrics(cfg Config, m *Manager) *metrics {
 			Help: "Sessions beyond a limit: refused to a client, or evicted for one."}, []string{"scope", "action"}),
 		eventsLost: f.NewCounter(prometheus.CounterOpts{Name: "mcphub_session_events_lost_total",
 			Help: "Session events that a watcher was too slow for."}),
+		messagesLost: f.NewCounter(prometheus.CounterOpts{Name: "mcphub_session_messages_lost_total",
+			Help: "Messages that somebody who follows a session was too slow for."}),
 		versions: map[string]bool{"2024-11-05": true, "2025-03-26": true, "2025-06-18": true, "2025-11-25": true},
 	}
 	interval := f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_session_loop_interval_seconds",
@@ -98,6 +101,8 @@ func newMetrics(cfg Config, m *Manager) *metrics {
 		Help: "Configured limit of derived sessions."}).Set(float64(cfg.maxDerived()))
 	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_session_max_lifetime_seconds",
 		Help: "Configured longest life of a session; 0: there is none."}).Set(max(0, cfg.maxLifetime().Seconds()))
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "mcphub_session_tails_active",
+		Help: "Watchers that follow the messages of a session."}, func() float64 { return float64(m.tails.active.Load()) })
 	x.start()
 	if cfg.Registerer != nil {
 		cfg.Registerer.MustRegister(collector{m})

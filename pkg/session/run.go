@@ -35,6 +35,7 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Lock()
 	m.closed = true
+	m.tails.end("", Shutdown)
 	m.mu.Unlock()
 	m.endDerived(ctx, Shutdown)
 	for _, e := range m.entries(func(e *entry) bool { return e.live != nil }) {

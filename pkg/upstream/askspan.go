@@ -14,18 +14,18 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// askedFor is the call that a question of a server belongs to: its span, and the
-// public id of the session it is made for. Both may be unknown.
+// askedFor is the call that a question of a server belongs to: its context,
+// with its span, and the public id of the session it is made for. Both may be unknown.
 type askedFor struct {
-	span    trace.SpanContext
+	ctx     context.Context //nolint:containedctx // nil: there is no call
 	session string
 }
 
 // startAsk begins the SERVER span of a request that a server sends. Its parent
 // is what the server says, or the call that it belongs to.
 func (t *telemetry) startAsk(ctx context.Context, c *Conn, of askedFor, m jsonrpc.Message) (context.Context, trace.Span) {
-	if of.span.IsValid() {
-		ctx = trace.ContextWithSpanContext(ctx, of.span)
+	if of.ctx != nil {
+		ctx = trace.ContextWithSpanContext(ctx, trace.SpanContextFromContext(of.ctx))
 	}
 	if t.propagator != nil {
 		ctx = ExtractMeta(ctx, t.propagator, m.Params)

@@ -73,8 +73,8 @@ type Conn struct {
 	calls    map[jsonrpc.ID]*call
 	tokens   map[jsonrpc.ID]*call // those whose caller wants progress, by call.progress
 
-	abandoned map[jsonrpc.ID]time.Time               // calls given up that the server may still be at, and until when that is to be feared
-	asked     map[jsonrpc.ID]context.CancelCauseFunc // questions of the server that wait for an answer
+	abandoned map[jsonrpc.ID]time.Time // calls given up that the server may still be at, and until when that is to be feared
+	asked     map[jsonrpc.ID]*inquiry  // questions of the server that wait for an answer
 
 	taskTokens []taskToken // of calls that have become tasks, the oldest first
 
@@ -200,6 +200,7 @@ func (c *Conn) notify(ctx context.Context, session, method string, params json.R
 	ctx, span := c.tel.startNotify(ctx, c, method, session)
 	m := jsonrpc.Message{Method: method, Params: c.tel.inject(ctx, params)}
 	c.tel.messages.Add(Out, m)
+	c.show(ctx, Out, m, Asked{})
 	start := time.Now()
 	err := c.wire.send(ctx, m.Encode(), c.standard(method))
 	if err != nil {
@@ -265,7 +266,7 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	defer c.end(cl)
 	ctx, op := c.tel.startCall(ctx, c, cl.id, req)
 	c.mu.Lock()
-	cl.origin = askedFor{op.span.SpanContext(), cmp.Or(req.session, c.session)}
+	cl.origin = askedFor{ctx, cmp.Or(req.session, c.session)}
 	c.mu.Unlock()
 	params, err := c.prepare(ctx, cl, req)
 	if err == nil && (req.stamped || c.modern()) {
@@ -278,10 +279,12 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
 	flight := c.tel.messages.Begin(Out, m)
 	sent := time.Now()
+	c.show(ctx, Out, m, Asked{Target: req.Target})
 	response, err := c.wire.call(ctx, cl, m.Encode())
 	req.spend(sent)
 	if err == nil {
 		flight.Answer(response)
+		c.showAnswer(ctx, req, sent, response)
 	} else {
 		if ctx.Err() != nil {
 			err = c.abandon(ctx, cl, req.Method)

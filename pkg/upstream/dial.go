@@ -72,7 +72,7 @@ func refusesPOST(err error) bool {
 func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	spec := d.spec
 	c := &Conn{spec: spec, peer: peerAttributes(spec), tel: d.tel, own: d.own, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, session: p.session, tools: d.tools, feed: newFeed(), owned: d.owned,
-		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]context.CancelCauseFunc{}}
+		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]*inquiry{}}
 	if p.session != "" {
 		c.log = c.log.With("session", p.session)
 	}
@@ -86,7 +86,7 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 		c.lived()
 	}
 	// What the connection does on its own is no part of the trace of whoever needed it first.
-	c.quit, c.stop = context.WithCancel(context.Background()) //nolint:contextcheck // see above
+	c.quit, c.stop = context.WithCancel(p.life()) //nolint:contextcheck // see above
 	if err := d.open(ctx, c, p); err != nil {
 		if c.wire != nil {
 			c.Close(true)

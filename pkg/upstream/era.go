@@ -43,6 +43,16 @@ type plan struct {
 	era     Era
 	session string       // public id of the client's; empty: none, or several
 	known   *Initialized // what a modern server said before; it need not be asked again
+
+	owner context.Context //nolint:containedctx // see LinkConfig.Owner
+}
+
+// life is what the context of the connection comes from.
+func (p plan) life() context.Context {
+	if p.owner == nil {
+		return context.Background()
+	}
+	return context.WithoutCancel(p.owner)
 }
 
 // errProbed is why a connection cannot go on: the server ended when, or soon

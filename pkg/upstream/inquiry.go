@@ -13,12 +13,15 @@ import (
 type inquiry struct {
 	jsonrpc.Message
 	conn   *Conn
+	of     context.Context //nolint:containedctx // of the call that it belongs to, for whoever follows that
 	flight Flight
 	start  time.Time
+
+	withdraw context.CancelCauseFunc // nil: the hub answers at once
 }
 
 func (c *Conn) inquire(m jsonrpc.Message) *inquiry {
-	return &inquiry{Message: m, conn: c, flight: c.tel.messages.Begin(In, m), start: time.Now()}
+	return &inquiry{Message: m, conn: c, of: c.quit, flight: c.tel.messages.Begin(In, m), start: time.Now()}
 }
 
 // inquired takes a request of the server to whom it concerns.
@@ -31,6 +34,9 @@ func (c *Conn) inquired(related *call, q *inquiry) {
 		c.answer(q, json.RawMessage(`{}`), nil)
 	default:
 		sink, of := c.concerns(related, q.Method)
+		if of.ctx != nil {
+			q.of = of.ctx
+		}
 		c.ask(sink, of, q)
 	}
 }
@@ -38,6 +44,9 @@ func (c *Conn) inquired(related *call, q *inquiry) {
 // answered ends q with its response. ctx is that of its span.
 func (q *inquiry) answered(ctx context.Context, response jsonrpc.Message) {
 	q.flight.Answer(response)
+	if q.conn.tel.isWatched() {
+		q.conn.show(q.of, Out, response, Asked{Method: q.Method, Since: q.start, Outcome: Outcome(response, nil)})
+	}
 	kind := ErrorType(response, nil)
 	if response.Error != nil && IsCallerFault(jsonrpc.ParseError(response.Error).Code) {
 		kind = ""

@@ -13,12 +13,13 @@ import (
 
 // LinkConfig is what a client session brings to its Link.
 type LinkConfig struct {
-	Sink     Sink     // takes what belongs to no call
-	Identity Identity // of the client
-	Resume   Bound    // the session that the server gave this client earlier
-	Modern   bool     // the client speaks a modern version
-	Many     bool     // the Link is used for several clients
-	Session  string   // public id of the session of the client that it belongs to; "": none, or several
+	Sink     Sink            // takes what belongs to no call
+	Identity Identity        // of the client
+	Resume   Bound           // the session that the server gave this client earlier
+	Modern   bool            // the client speaks a modern version
+	Many     bool            // the Link is used for several clients
+	Owner    context.Context //nolint:containedctx // what a connection of the Link's own does by itself has its values; nil: none
+	Session  string          // public id of the session of the client that it belongs to; "": none, or several
 	// OnBound is called with the server's session before the first call goes
 	// out over it; if it fails, so does the call.
 	OnBound func(ctx context.Context, server string, b Bound) error
@@ -221,7 +222,7 @@ func (l *Link) connect(ctx context.Context, f *flight) {
 
 // open makes a connection in the era that suits the client.
 func (l *Link) open(ctx context.Context, resume Bound) (*Conn, error) {
-	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Many, session: l.cfg.Session, resume: resume}
+	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Many, session: l.cfg.Session, owner: l.cfg.Owner, resume: resume}
 	c, err := l.server.open(ctx, l.server.planFor(p, l.cfg.Modern))
 	if err == nil && l.server.keepsNoSession(c) {
 		c.Close(true)

@@ -185,7 +185,7 @@ func (c *Conn) listen(ctx context.Context, filter json.RawMessage) *watching {
 // streamChanges sends subscriptions/listen and returns when the stream ends. It
 // is no operation that could be measured: it lasts as long as the connection.
 func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked chan<- json.RawMessage) error {
-	cl := c.begin(&call{acked: acked})
+	cl := c.begin(&call{acked: acked, origin: askedFor{ctx: ctx}})
 	defer c.end(cl)
 	req := Request{Method: methodListen, stamped: true, Params: append(append(json.RawMessage(`{"notifications":`), filter...), '}')}
 	params, err := c.prepare(ctx, cl, req)
@@ -196,7 +196,8 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 		return err
 	}
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
-	flight := c.tel.messages.Begin(Out, m)
+	flight, sent := c.tel.messages.Begin(Out, m), time.Now()
+	c.show(ctx, Out, m, Asked{})
 	ctx, release := c.patiently(ctx, cl)
 	defer release()
 	response, err := c.wire.call(ctx, cl, m.Encode())
@@ -209,6 +210,7 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 		return err
 	}
 	flight.Answer(response)
+	c.showAnswer(ctx, req, sent, response)
 	if response.Error != nil {
 		return c.spec.refusal(response.Error)
 	}

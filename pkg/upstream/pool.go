@@ -22,6 +22,12 @@ type Config struct {
 	OnInventory    func(server string, inv Inventory)
 	OnNotification func(server string, m jsonrpc.Message)
 
+	// OnMessage is called with each message that goes by while Watched says so,
+	// which is asked each time. ctx has the values of the call that the message is
+	// about, or else those of LinkConfig.Owner. They must not block.
+	Watched   func() bool
+	OnMessage func(ctx context.Context, p Passed)
+
 	// HasSession reports whether a client session is there, for the count of the
 	// connections that outlive theirs. It is called at each scrape; nil: none is missed.
 	HasSession  func(id string) bool

@@ -14,10 +14,13 @@ import (
 // It does not block.
 func (c *Conn) receive(related *call, m jsonrpc.Message) {
 	if m.Kind() == jsonrpc.Request {
-		c.inquired(related, c.inquire(m))
+		q := c.inquire(m)
+		c.showReceived(related, m)
+		c.inquired(related, q)
 		return
 	}
 	c.tel.messages.Add(In, m)
+	c.showReceived(related, m)
 	start := time.Now()
 	c.told(related, m)
 	c.tel.served.WithLabelValues(MethodLabel(m.Method), "", "", networkTransport(c.spec), c.version()).Observe(time.Since(start).Seconds())
@@ -151,8 +154,9 @@ func (c *Conn) ask(sink Sink, of askedFor, q *inquiry) {
 	m := q.Message
 	m.Params = bytes.Clone(m.Params)
 	ctx, withdraw := context.WithCancelCause(c.quit)
+	q.withdraw = withdraw
 	c.mu.Lock()
-	c.asked[m.ID] = withdraw // before the next message can withdraw it
+	c.asked[m.ID] = q // before the next message can withdraw it
 	c.mu.Unlock()
 	forget := func() {
 		c.mu.Lock()
@@ -190,10 +194,10 @@ func (c *Conn) withdrawn(m jsonrpc.Message) {
 		return
 	}
 	c.mu.Lock()
-	withdraw := c.asked[jsonrpc.ID(fields[0])]
+	q := c.asked[jsonrpc.ID(fields[0])]
 	c.mu.Unlock()
-	if withdraw != nil {
-		withdraw(errWithdrawn)
+	if q != nil {
+		q.withdraw(errWithdrawn)
 	}
 }
 

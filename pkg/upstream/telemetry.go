@@ -27,6 +27,7 @@ import (
 // telemetry is what the connections of a Pool report to.
 type telemetry struct {
 	*metrics
+	onlooker
 	log        *slog.Logger
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator // nil: tracing is off, see CheckedContext
@@ -36,6 +37,9 @@ type telemetry struct {
 
 func newTelemetry(cfg Config) *telemetry {
 	t := &telemetry{metrics: newMetrics(cfg.Registerer, cfg.ToolLabels), log: cfg.Logger, propagator: cfg.Propagator, baggage: cfg.Baggage}
+	if cfg.OnMessage != nil {
+		t.onlooker = onlooker{cfg.Watched, cfg.OnMessage}
+	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}

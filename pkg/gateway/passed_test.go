@@ -1,0 +1,189 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// tailed collects what is told of a session.
+type tailed struct {
+	r      *rig
+	tail   *session.Tail
+	told   []session.Message
+	before map[string]float64
+}
+
+func (r *rig) tail(id string) *tailed {
+	r.t.Helper()
+	tail, err := r.sessions.Tail(r.t.Context(), id, session.TailConfig{Buffer: 1000, Payload: true})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(tail.Close)
+	return &tailed{r: r, tail: tail, before: r.counted()}
+}
+
+// counted are the messages between clients and hub so far.
+func (r *rig) counted() map[string]float64 {
+	counts := map[string]float64{}
+	for _, direction := range []string{"in", "out"} {
+		for _, kind := range []string{"request", "notification", "response", "error"} {
+			counts[direction+" "+kind] = r.metric("mcphub_messages_total", "hop", "downstream", "direction", direction, "kind", kind)
+		}
+	}
+	return counts
+}
+
+// has reports whether something like that was told.
+func (x *tailed) has(like string) bool {
+	for len(x.tail.C) > 0 {
+		x.told = append(x.told, <-x.tail.C)
+	}
+	return slices.ContainsFunc(x.told, func(m session.Message) bool { return strings.Contains(x.text(m), like) })
+}
+
+func (x *tailed) text(m session.Message) string {
+	return strings.Join([]string{m.Hop, m.Server, m.Direction, m.Kind, m.Method, m.Outcome, m.Fault, string(m.ID), string(m.Payload)}, " ")
+}
+
+// once checks that as much was told as was counted. Answers to nothing have a
+// counter of their own.
+func (x *tailed) once() {
+	x.r.t.Helper()
+	x.has("")
+	told := map[string]float64{}
+	var all []string
+	for _, m := range x.told {
+		if all = append(all, x.text(m)); m.Hop == "downstream" && m.Outcome != "unmatched" {
+			told[m.Direction+" "+m.Kind]++
+		}
+	}
+	for what, n := range x.r.counted() {
+		if told[what] != n-x.before[what] {
+			x.r.t.Errorf("%s: %v were told of %v\n%s", what, told[what], n-x.before[what], strings.Join(all, "\n"))
+		}
+	}
+}
+
+func TestEachMessageOfASessionIsToldOnce(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connectWith(strings.Replace(initializeBody, "2025-11-25", batchVersion, 1))
+	x := r.tail(c.id)
+	c.post(together(request("1", "ping", `{}`), `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`,
+		request("2", "no/such", `{}`), request("3", "initialize", `{}`), request("4", "ping", `{}`), request("4", "ping", `{}`)))
+	c.post(`{"jsonrpc":"2.0","id":"nobody asked","result":{}}`)
+	s := c.open(http.MethodPost, request(`"a"`, "tools/call", `{"name":"one__ask","arguments":{"method":"custom/ask","params":{"api_key":"canary","n":1.50}}}`))
+	c.answers(s.message(), `"error":{"code":-7,"message":"no"}`)
+	s.ended()
+	for _, like := range []string{
+		"backend one in request custom/ask", `{"api_key":"[redacted]","n":1.50}`, "downstream  out request custom/ask", "downstream  in error custom/ask -7",
+		"backend one out error custom/ask -7", "downstream  in response  unmatched  \"nobody asked\"", "downstream  out error initialize -32600",
+	} {
+		if !x.has(like) {
+			t.Errorf("not told: %s", like)
+		}
+	}
+	x.once()
+	if x.has("canary") {
+		t.Error("a secret was told")
+	}
+}
+
+// A request that ends without an answer from a server says why.
+func TestTheOutcomeOfACallThatFailedIsTold(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connect()
+	x := r.tail(c.id)
+	c.call("1", "tools/call", `{"name":"one__die","arguments":{}}`)
+	if !x.has("downstream  out error tools/call connection_lost backend 1") {
+		t.Errorf("told was %+v", x.told)
+	}
+	x.once()
+}
+
+// News that a shared connection brings for several clients is told to each who
+// asked for it, on both hops.
+func TestNewsOfASharedServerIsToldToThoseItIsFor(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	ann, bob := r.connect(), r.connect()
+	for _, c := range []*peer{ann, bob} {
+		s := c.listen()
+		defer s.cancel()
+	}
+	ann.call("1", "resources/subscribe", `{"uri":"test://one/one"}`)
+	x, nothing := r.tail(ann.id), r.tail(bob.id)
+	sub := r.modern(`{}`).stream(`"s"`, "subscriptions/listen", `{"notifications":{"resourceSubscriptions":["test://one/one"]}}`)
+	defer sub.cancel()
+	sub.message()
+	var derived string
+	until(t, "the modern client is seen", func() bool {
+		page, _, _ := r.sessions.List("", 0, session.Derived)
+		if len(page) == 1 {
+			derived = page[0].ID
+		}
+		return derived != ""
+	})
+	modern := r.tail(derived)
+	r.connect().call("1", "tools/call", `{"name":"one__update","arguments":{}}`)
+	for who, x := range map[string]*tailed{"legacy": x, "modern": modern} {
+		for _, like := range []string{"backend one in notification notifications/resources/updated", "downstream  out notification notifications/resources/updated"} {
+			until(t, who+" is told of "+like, func() bool { return x.has(like) })
+		}
+		n := 0
+		for _, m := range x.told {
+			if m.Method == "notifications/resources/updated" {
+				n++
+			}
+		}
+		if n != 2 {
+			t.Errorf("%s: told %d times", who, n)
+		}
+	}
+	if nothing.has("updated") {
+		t.Errorf("who asked for nothing was told %+v", nothing.told)
+	}
+}
+
+func TestNobodyPaysForMessagesThatNobodyFollows(t *testing.T) {
+	g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{})})
+	ctx := trace.ContextWithSpanContext(session.WithID(context.Background(), "s"), trace.NewSpanContext(trace.SpanContextConfig{TraceID: [16]byte{1}, SpanID: [8]byte{1}}))
+	op := &operation{name: "tools/call", tool: "one__echo"}
+	call := jsonrpc.Message{ID: "1", Method: "tools/call", Params: json.RawMessage(`{"name":"x"}`)}
+	answer := jsonrpc.NewResult("1", json.RawMessage(`{}`))
+	if n := testing.AllocsPerRun(100, func() {
+		g.show(ctx, upstream.In, call, op.toAsk())
+		g.responded(ctx, op, answer)
+		g.heard(ctx, "one", call)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestWhatIsToldOfAMessageIsBounded(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connect()
+	x := r.tail(c.id)
+	_, verifier, _ := strings.Cut(c.token, ".")
+	long := strings.Repeat("m/", 10_000)
+	c.call(fmt.Sprintf("%q", verifier), long+verifier, `{"v":"`+verifier+`","long":"`+long+`"}`)
+	if !x.has("downstream  in request m/") || x.has(verifier) {
+		t.Errorf("told was %.500s", fmt.Sprint(x.told))
+	}
+	for _, m := range x.told {
+		if n := len(x.text(m)); n > 16<<10 {
+			t.Errorf("%d bytes are told of a message", n)
+		}
+	}
+}
