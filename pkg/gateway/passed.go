@@ -100,8 +100,8 @@ func (g *Gateway) judge(told *session.Message, m jsonrpc.Message, a upstream.Ask
 
 // asked is what a message about the operation does not say itself.
 func (o *operation) asked() upstream.Asked {
-	return upstream.Asked{Method: o.name, Target: o.tool, Since: o.start, Outcome: o.outcome, Fault: o.fault}
+	return upstream.Asked{Method: o.name, Target: o.target, Since: o.start, Outcome: o.outcome, Fault: o.fault}
 }
 
 // toAsk is what is known of a request of a client before it is answered.
-func (o *operation) toAsk() upstream.Asked { return upstream.Asked{Target: o.tool} }
+func (o *operation) toAsk() upstream.Asked { return upstream.Asked{Target: o.target} }

@@ -140,6 +140,7 @@ type operation struct {
 	method, tool, version string
 	id                    string // of the session; "": none
 	name                  string // the method, as the client wrote it
+	target                string // tool or prompt; Other: none that is offered
 	request               bool
 	flight                upstream.Flight // of a request
 	spent                 atomic.Int64    // ns, that the request waited for others than the hub
@@ -164,6 +165,7 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	if m.Method == "tools/call" {
 		op.tool = name
 	}
+	op.target = target
 	if op.request {
 		op.flight = t.messages.Begin(upstream.In, m)
 	} else {
@@ -224,7 +226,7 @@ func (o *operation) logged(ctx context.Context, kind string, fault upstream.Faul
 	if session.IDFrom(ctx) == "" && o.id != "" { // initialize has made it
 		ctx = session.WithID(ctx, o.id)
 	}
-	o.tel.log.Log(ctx, levelTrace, "message of the client", "method", o.method, "tool", o.tool, "request", o.request,
+	o.tel.log.Log(ctx, levelTrace, "message of the client", "method", o.method, "target", o.target, "request", o.request,
 		"fault", string(fault), "error_type", kind, "took", took.String())
 }
 
