@@ -22,9 +22,6 @@ const loadRate = 200
 func load() []func(context.Context, *matrixClient, string) {
 	tool := func(name string, timeout time.Duration) func(context.Context, *matrixClient, string) {
 		return func(ctx context.Context, c *matrixClient, server string) {
-			if name == "elicit" && !c.modern() {
-				timeout = time.Minute // go-sdk's client ends its session when an answer of its comes too late
-			}
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			params := &mcp.CallToolParams{Name: server + "__" + name, Arguments: matrixArguments{Tag: "load"}}
