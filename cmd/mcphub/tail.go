@@ -109,8 +109,11 @@ func (c *adminClient) tail(ctx context.Context, path string, p messagePrinter) e
 			return nil
 		}
 	}
-	if ctx.Err() != nil {
+	switch err := lines.Err(); {
+	case ctx.Err() != nil:
 		return nil
+	case err != nil:
+		return fmt.Errorf("the hub is gone, or has given up a reader that was too slow: %w", err)
 	}
 	return errors.New("the hub has closed the stream")
 }
