@@ -57,7 +57,7 @@ is long is cut; but nobody can know every secret. The hub logs who follows.`,
 	}
 	cmd.Flags().BoolVar(&payload, "payload", false, "show params, results and errors, redacted and cut")
 	cmd.Flags().StringVar(&method, "method", "", "only messages of this `method`, and the responses to them")
-	cmd.Flags().BoolVar(&failed, "errors", false, "only errors, failed tools and cancellations")
+	cmd.Flags().BoolVar(&failed, "errors", false, "only errors, failed tools, cancellations and answers to nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, an object a line")
 	return cmd
 }
