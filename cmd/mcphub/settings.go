@@ -106,7 +106,11 @@ func newConfigCommand() *cobra.Command {
 			if file == "" {
 				return usageError{errors.New("there is no configuration file; name one with --config")}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %d servers\n", file, len(cfg.Servers))
+			servers := "servers"
+			if len(cfg.Servers) == 1 {
+				servers = "server"
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %d %s\n", file, len(cfg.Servers), servers)
 			return err
 		},
 	}
