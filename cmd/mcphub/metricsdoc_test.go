@@ -187,7 +187,7 @@ func metricsDocument(names []string, before, after families) string {
 	b.WriteString(`# Metrics
 
 Made by ` + "`make docs`" + ` from a running hub; a test compares it. [telemetry.md](telemetry.md) says how to read them. Every series whose labels have
-only the values given here is there from the start. The ` + "`go_` and `process_`" + ` metrics of the Go client library come on top.
+only the values given here is there from the start. The ` + "`go_`, `process_` and `promhttp_`" + ` metrics of the Go client library come on top.
 `)
 	for _, name := range names {
 		family := after[name]

@@ -424,7 +424,15 @@ func (c *adminClient) send(ctx context.Context, method, path string, body map[st
 
 // problemOf is what the hub says is wrong.
 func problemOf(response *http.Response) error {
-	var problem struct{ Error string }
+	var problem struct{ Error json.RawMessage }
 	_ = json.NewDecoder(io.LimitReader(response.Body, 64<<10)).Decode(&problem)
-	return errors.New(cmp.Or(problem.Error, response.Status))
+	var words string
+	var guard struct{ Message string } // speaks JSON-RPC, on this listener as well
+	if json.Unmarshal(problem.Error, &words) != nil && json.Unmarshal(problem.Error, &guard) == nil {
+		words = guard.Message
+	}
+	if words == "" {
+		return fmt.Errorf("%s answers %s, as the admin listener of a hub does not; is --admin right?", response.Request.URL.Host, response.Status)
+	}
+	return errors.New(words)
 }

@@ -27,7 +27,7 @@ func (s *settings) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&s.listen, "listen", "", "`address` of the MCP endpoint (env MCPHUB_LISTEN; default 127.0.0.1:7788)")
 	flags.StringVar(&s.adminListen, "admin-listen", "", "`address` of page, API and metrics (env MCPHUB_ADMIN_LISTEN; default 127.0.0.1:7789)")
 	flags.StringVar(&s.dataDir, "data-dir", "", "`directory` that holds sessions/ (env MCPHUB_DATA_DIR; default ~/.mcp-hub-lite)")
-	flags.StringVar(&s.logLevel, "log-level", "", "trace, debug, info, warn or error (env MCPHUB_LOG_LEVEL; default info)")
+	flags.StringVar(&s.logLevel, "log-level", "", "trace, debug, info, notice, warn or error (env MCPHUB_LOG_LEVEL; default info)")
 	flags.StringVar(&s.logFormat, "log-format", "", "auto, tint or json (env MCPHUB_LOG_FORMAT; default auto)")
 	flags.StringVar(&s.traceParent, "trace-parent", "", "remote, link or ignore: what becomes of the trace context of clients (env MCPHUB_TRACE_PARENT; default remote)")
 }
@@ -48,21 +48,22 @@ func (s *settings) load(lookup func(string) (string, bool)) (config.Config, stri
 	if err := cfg.ApplyEnv(lookup); err != nil {
 		return cfg, file, usageError{err}
 	}
-	for _, o := range []struct {
-		flag string
-		to   *string
-	}{
-		{s.listen, &cfg.Listen}, {s.adminListen, &cfg.Admin.Listen}, {s.dataDir, &cfg.DataDir},
-		{s.logLevel, &cfg.Log.Level}, {s.logFormat, &cfg.Log.Format}, {s.traceParent, &cfg.Tracing.Parent},
-	} {
-		if o.flag != "" {
-			*o.to = o.flag
-		}
+	if err := cfg.ApplyFlags(s.flag); err != nil {
+		return cfg, file, usageError{err}
 	}
 	if err := cfg.Finish(); err != nil {
 		return cfg, file, usageError{err}
 	}
 	return cfg, file, nil
+}
+
+// flag returns the value of a flag that overrides a key of the file.
+func (s *settings) flag(name string) (value string, ok bool) {
+	value, ok = map[string]string{
+		"--listen": s.listen, "--admin-listen": s.adminListen, "--data-dir": s.dataDir,
+		"--log-level": s.logLevel, "--log-format": s.logFormat, "--trace-parent": s.traceParent,
+	}[name]
+	return value, ok
 }
 
 // find looks for the configuration file: the flag, the environment, then the
@@ -105,7 +106,11 @@ func newConfigCommand() *cobra.Command {
 			if file == "" {
 				return usageError{errors.New("there is no configuration file; name one with --config")}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %d servers\n", file, len(cfg.Servers))
+			servers := "servers"
+			if len(cfg.Servers) == 1 {
+				servers = "server"
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %d %s\n", file, len(cfg.Servers), servers)
 			return err
 		},
 	}

@@ -57,7 +57,7 @@ is long is cut; but nobody can know every secret. The hub logs who follows.`,
 	}
 	cmd.Flags().BoolVar(&payload, "payload", false, "show params, results and errors, redacted and cut")
 	cmd.Flags().StringVar(&method, "method", "", "only messages of this `method`, and the responses to them")
-	cmd.Flags().BoolVar(&failed, "errors", false, "only errors, failed tools and cancellations")
+	cmd.Flags().BoolVar(&failed, "errors", false, "only errors, failed tools, cancellations and answers to nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, an object a line")
 	return cmd
 }
@@ -109,8 +109,11 @@ func (c *adminClient) tail(ctx context.Context, path string, p messagePrinter) e
 			return nil
 		}
 	}
-	if ctx.Err() != nil {
+	switch err := lines.Err(); {
+	case ctx.Err() != nil:
 		return nil
+	case err != nil:
+		return fmt.Errorf("the hub is gone, or has given up a reader that was too slow: %w", err)
 	}
 	return errors.New("the hub has closed the stream")
 }

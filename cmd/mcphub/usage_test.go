@@ -127,3 +127,37 @@ func TestAListenAddressOfAllInterfacesIsReachedOverLoopback(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsNoAdminListenerIsSaidToBeNone(t *testing.T) {
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	for _, args := range [][]string{{"log-level"}, {"sessions", "list"}, {"sessions", "tail", "s1"}} {
+		if status, _, errs := mcphub(t, "", append(args, "--admin", other.URL)...); status != 1 || !strings.Contains(errs, "is --admin right?") {
+			t.Errorf("%v: %d %s", args, status, errs)
+		}
+	}
+	guard := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte(`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"add it to allowedHosts"}}`))
+	}))
+	defer guard.Close()
+	if status, _, errs := mcphub(t, "", "log-level", "--admin", guard.URL); status != 1 || !strings.Contains(errs, "add it to allowedHosts") {
+		t.Errorf("%d %s", status, errs)
+	}
+}
+
+func TestAFollowedStreamThatBreaksOffIsToldFromOneThatIsClosed(t *testing.T) {
+	closes := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(": session messages\n\n")) }
+	breaks := func(w http.ResponseWriter, r *http.Request) {
+		closes(w, r)
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	for want, handler := range map[string]http.HandlerFunc{"the hub has closed the stream": closes, "the hub is gone": breaks} {
+		hub := httptest.NewServer(handler)
+		defer hub.Close()
+		if status, _, errs := mcphub(t, "", "sessions", "tail", "s1", "--admin", hub.URL); status != 1 || !strings.Contains(errs, want) {
+			t.Errorf("%q: %d %s", want, status, errs)
+		}
+	}
+}

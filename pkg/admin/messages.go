@@ -161,6 +161,9 @@ func (f *follower) end() string {
 	if err := f.write("event: end\ndata: {\"reason\":%q}\n\n", why); err != nil {
 		return err.Error()
 	}
+	if why == session.Shutdown {
+		return "the hub stops"
+	}
 	return "the session has ended: " + string(why)
 }
 

@@ -141,6 +141,19 @@ func TestWhoFollowsASessionIsLogged(t *testing.T) {
 	}
 }
 
+func TestTheEndOfTheHubIsNotLoggedAsTheEndOfTheSession(t *testing.T) {
+	r := startWith(t, func(*admin.Config) {})
+	s, _ := r.session(session.Session{})
+	r.tail(s.ID, "")
+	if err := r.sessions.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the end is logged", func() bool { return strings.Contains(r.logs.String(), "not followed any more") })
+	if log := r.logs.String(); !strings.Contains(log, `"why":"the hub stops"`) {
+		t.Errorf("logged was %s", log)
+	}
+}
+
 func TestMessagesThatCannotBeHadAreRefusedInWords(t *testing.T) {
 	r := start(t)
 	s, token := r.session(session.Session{})

@@ -43,7 +43,7 @@ type Admin struct {
 
 // Log says what is logged, and how.
 type Log struct {
-	Level  string            // trace, debug, info, warn or error
+	Level  string            // trace, debug, info, notice, warn or error
 	Levels map[string]string // of subsystems, instead of Level
 	Format string            // auto, tint or json
 }

@@ -45,12 +45,40 @@ func TestWrongEnvironmentIsRefusedByName(t *testing.T) {
 	for _, want := range []string{
 		"MCPHUB_LISTEN: is not an address; expected an address host:port",
 		"MCPHUB_ADMIN_LISTEN: is not an address",
-		"MCPHUB_LOG_LEVEL: unknown value; expected trace, debug, info, warn or error",
+		"MCPHUB_LOG_LEVEL: unknown value; expected trace, debug, info, notice, warn or error",
 		"MCPHUB_LOG_FORMAT: unknown value; expected auto, tint or json",
 		"MCPHUB_LOG, entry 1: is not of the form SUBSYSTEM=LEVEL; expected such as session=debug",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in\n%v", want, err)
+		}
+	}
+}
+
+func TestWrongFlagsAreRefusedByName(t *testing.T) {
+	c := Default()
+	err := c.ApplyFlags(func(string) (string, bool) { return "canary", true })
+	if err == nil || strings.Contains(err.Error(), "canary") {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"--listen: is not an address; expected an address host:port",
+		"--admin-listen: is not an address",
+		"--log-level: unknown value; expected trace, debug, info, notice, warn or error",
+		"--log-format: unknown value; expected auto, tint or json",
+		"--trace-parent: unknown value; expected remote, link or ignore",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%v", want, err)
+		}
+	}
+}
+
+func TestEveryLevelThatARunningHubTakesIsTakenAtTheStart(t *testing.T) {
+	for _, level := range []string{"trace", "debug", "info", "notice", "warn", "error"} {
+		c := mustParse(t, "log: {level: "+level+", levels: {session: "+level+"}}")
+		if err := c.Log.applyLog("upstream=" + level); err != nil || c.Log.Level != level {
+			t.Errorf("%s: %v", level, err)
 		}
 	}
 }
@@ -105,7 +133,7 @@ func TestWrongLogLevelsAreRefusedWithTheirPlaceAndWhatIsValid(t *testing.T) {
 		"session=debug,sesion=info": "MCPHUB_LOG, entry 2: unknown subsystem; did you mean session?",
 		"canary=info":               "MCPHUB_LOG, entry 1: unknown subsystem; expected one of admin, catalog, gateway, mcp, persist, session, telemetry, upstream",
 		"default=info":              "MCPHUB_LOG, entry 1: unknown subsystem",
-		"session=canary":            "MCPHUB_LOG, entry 1: unknown value; expected trace, debug, info, warn or error",
+		"session=canary":            "MCPHUB_LOG, entry 1: unknown value; expected trace, debug, info, notice, warn or error",
 		"session=":                  "MCPHUB_LOG, entry 1: unknown value",
 		"session=info,":             "MCPHUB_LOG, entry 2: is not of the form SUBSYSTEM=LEVEL",
 	} {

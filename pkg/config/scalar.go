@@ -11,7 +11,7 @@ import (
 const (
 	aText       = "a string; a number, true or false needs quotes"
 	anAddress   = "an address host:port such as 127.0.0.1:7788"
-	aLevel      = "trace, debug, info, warn or error"
+	aLevel      = "trace, debug, info, notice, warn or error"
 	aFormat     = "auto, tint or json"
 	aNaming     = "prefix, bare or conflict"
 	aURL        = "an http or https URL such as http://127.0.0.1:9000/mcp"

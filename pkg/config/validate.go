@@ -107,7 +107,7 @@ func positive[N int | int64 | Duration](n N, expected string) string {
 }
 
 func checkLevel(s string) string {
-	return oneOf(s, aLevel, "trace", "debug", "info", "warn", "error")
+	return oneOf(s, aLevel, "trace", "debug", "info", "notice", "warn", "error")
 }
 
 func checkFormat(s string) string { return oneOf(s, aFormat, "auto", "tint", "json") }

@@ -22,8 +22,12 @@ func logsWanted(env environ) bool {
 }
 
 func newLogExporter(ctx context.Context, env environ, stderr io.Writer) (sdklog.Exporter, error) {
-	if env.get("OTEL_LOGS_EXPORTER") == "console" { // autoexport would write to stdout
+	switch kind := env.get("OTEL_LOGS_EXPORTER"); kind {
+	case "console": // autoexport would write to stdout
 		return stdoutlog.New(stdoutlog.WithWriter(stderr))
+	case "otlp":
+	default:
+		return nil, fmt.Errorf("OTEL_LOGS_EXPORTER=%q: want otlp, console or none", kind)
 	}
 	exporter, err := autoexport.NewLogExporter(ctx)
 	if err != nil {

@@ -154,6 +154,9 @@ func (t *Telemetry) startExports(ctx context.Context, cfg Config, env environ, s
 	if !traces && !metrics && !logs {
 		return nil
 	}
+	if err := checkCollector(env); err != nil {
+		return err
+	}
 	life, abandon := context.WithCancel(context.Background()) // not ctx: exports outlive Start
 	t.abandon = abandon
 	res := newResource(ctx, cfg.Version, errs)

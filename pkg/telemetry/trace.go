@@ -29,9 +29,13 @@ func tracesWanted(env environ) bool {
 }
 
 func newSpanExporter(ctx context.Context, env environ, stderr io.Writer) (sdktrace.SpanExporter, error) {
-	if env.get("OTEL_TRACES_EXPORTER") == "console" {
+	switch kind := env.get("OTEL_TRACES_EXPORTER"); kind {
+	case "console":
 		// autoexport would write to stdout, which may be a stdio transport.
 		return stdouttrace.New(stdouttrace.WithWriter(stderr))
+	case "", "otlp":
+	default:
+		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER=%q: want otlp, console or none", kind)
 	}
 	exporter, err := autoexport.NewSpanExporter(ctx)
 	if err != nil {
