@@ -35,20 +35,19 @@ type telemetry struct {
 	parent     TraceParent
 	baggage    []string // members that go further
 
-	duration  *prometheus.HistogramVec // s, one operation; written by served
-	served    *upstream.Meter
-	asked     *prometheus.HistogramVec // s, one question to a client
-	exemplars *upstream.Exemplars      // of asked
-	strays    *prometheus.CounterVec   // by reason
-	streams   *prometheus.GaugeVec     // by stream
-	drops     *prometheus.CounterVec   // by reason
-	closed    *prometheus.CounterVec   // streams, by stream and reason
-	resumed   *prometheus.CounterVec   // by stream and outcome
-	logBytes  prometheus.Gauge         // kept on streams
-	outcomes  *prometheus.CounterVec   // requests, by method and fault
-	overhead  *prometheus.HistogramVec // s, by method
-	messages  *upstream.Messages
-	lookup    func(method, name string) bool
+	duration *upstream.OperationHistogram // one operation; written by served
+	served   *upstream.Meter
+	asked    *upstream.OperationHistogram // one question to a client
+	strays   *prometheus.CounterVec       // by reason
+	streams  *prometheus.GaugeVec         // by stream
+	drops    *prometheus.CounterVec       // by reason
+	closed   *prometheus.CounterVec       // streams, by stream and reason
+	resumed  *prometheus.CounterVec       // by stream and outcome
+	logBytes prometheus.Gauge             // kept on streams
+	outcomes *prometheus.CounterVec       // requests, by method and fault
+	overhead *prometheus.HistogramVec     // s, by method
+	messages *upstream.Messages
+	lookup   func(method, name string) bool
 }
 
 func newTelemetry(cfg Config) *telemetry {
@@ -60,7 +59,7 @@ func newTelemetry(cfg Config) *telemetry {
 	tracer := tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway")
 	t := &telemetry{
 		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		tracer: tracer, spans: upstream.NewSpans(tracer), exemplars: upstream.NewExemplars(), propagator: cfg.Propagator,
+		tracer: tracer, spans: upstream.NewSpans(tracer), propagator: cfg.Propagator,
 		parent: cfg.TraceParent, baggage: cfg.Baggage,
 		duration: upstream.NewServerOperations(cfg.Registerer),
 		asked:    upstream.NewClientOperations(cfg.Registerer),

@@ -18,7 +18,7 @@ const (
 	maxToolLabel      = 256 // bytes of a tool's name; a longer one is no label
 )
 
-// Operations records operations in a histogram of NewOperationHistogram, so that
+// Operations records operations in an OperationHistogram, so that
 // its label sets stay bounded and those of what is gone disappear.
 //
 // A tool gets a place, and with it label sets of its own, when it is first called
@@ -29,9 +29,8 @@ const (
 //
 // Its methods may be called concurrently.
 type Operations struct {
-	duration  *prometheus.HistogramVec
-	exemplars *Exemplars
-	limit     int // tools with a place; below 0 no tool is a label
+	duration *OperationHistogram
+	limit    int // tools with a place; below 0 no tool is a label
 
 	tools, errors, versions prometheus.Counter // operations folded, by label
 
@@ -52,11 +51,11 @@ type Operation struct {
 // NewOperations makes Operations that record in h, and registers the counter of
 // what was folded on hop. limit is how many tools have label sets of their own;
 // 0: 200, below 0: gen_ai_tool_name stays empty.
-func NewOperations(r prometheus.Registerer, hop string, h *prometheus.HistogramVec, limit int) *Operations {
+func NewOperations(r prometheus.Registerer, hop string, h *OperationHistogram, limit int) *Operations {
 	folded := promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "mcphub_metric_label_overflow_total",
 		Help:        "Operations recorded under _OTHER for want of a label value: a listed tool beyond the limit, an error code of a server's own, an unknown version of a stored session.",
 		ConstLabels: prometheus.Labels{"hop": hop}}, []string{"label"})
-	return &Operations{duration: h, exemplars: NewExemplars(), limit: cmp.Or(limit, defaultToolLabels), tools: folded.WithLabelValues("gen_ai_tool_name"),
+	return &Operations{duration: h, limit: cmp.Or(limit, defaultToolLabels), tools: folded.WithLabelValues("gen_ai_tool_name"),
 		errors: folded.WithLabelValues("error_type"), versions: folded.WithLabelValues("mcp_protocol_version")}
 }
 
@@ -100,12 +99,7 @@ func (m *Meter) Observe(ctx context.Context, o Operation, d time.Duration) {
 		return
 	}
 	o.Tool = m.toolLabel(o.Tool)
-	values := [...]string{o.Method, o.Tool, o.ErrorType, o.Transport, o.Version, m.backend}
-	n := len(values)
-	if m.backend == "" {
-		n--
-	}
-	x.exemplars.Observe(ctx, x.duration.WithLabelValues(values[:n]...), d)
+	x.duration.Observe(ctx, o, m.backend, d)
 }
 
 // Prune takes their places and label sets from the tools that are listed no more.
@@ -117,7 +111,7 @@ func (m *Meter) Prune() {
 		if !m.lists(tool) {
 			delete(m.places, tool)
 			m.all.taken--
-			m.forget(prometheus.Labels{"gen_ai_tool_name": tool})
+			m.forget(func(o Operation) bool { return o.Tool == tool })
 		}
 	}
 }
@@ -130,16 +124,13 @@ func (m *Meter) Close() {
 	m.closed = true
 	m.all.taken -= len(m.places)
 	clear(m.places)
-	m.forget(prometheus.Labels{})
+	m.forget(func(Operation) bool { return true })
 }
 
-// forget deletes the peer's label sets that have these labels. The caller holds
-// all.mu for writing.
-func (m *Meter) forget(labels prometheus.Labels) {
-	if m.backend != "" {
-		labels["mcphub_backend"] = m.backend
-	}
-	m.all.duration.DeletePartialMatch(labels)
+// forget deletes the peer's label sets that match. The caller holds all.mu for
+// writing.
+func (m *Meter) forget(match func(o Operation) bool) {
+	m.all.duration.remove(func(o Operation, backend string) bool { return backend == m.backend && match(o) })
 }
 
 // wantsPlace reports whether tool has none and can have one. The caller holds all.mu.
