@@ -134,7 +134,7 @@ func (x *OperationHistogram) remove(match func(o Operation, backend string) bool
 const magnitudes = 27
 
 func magnitude(d time.Duration) int {
-	return min(max(bits.Len64(uint64(max(0, d)))-14, 0), magnitudes-1) //nolint:gosec // not negative
+	return min(max(bits.Len64(uint64(max(0, d)))-14, 0), magnitudes-1)
 }
 
 // traced remembers the trace of an operation that took d.
