@@ -108,7 +108,7 @@ func (m *callMetrics) record(ctx context.Context) {
 	m.outcomes[string(upstream.FaultNone)].Inc()
 	m.calls.Observe(ctx, upstream.Operation{Method: m.sent.Method, Tool: m.there, Transport: "pipe", Version: aVersion}, time.Millisecond)
 	tel.served.Observe(ctx, upstream.Operation{Method: m.request.Method, Tool: m.here, Transport: "tcp", Version: aVersion}, time.Millisecond)
-	tel.outcomes.WithLabelValues(m.request.Method, string(upstream.FaultNone)).Inc()
+	tel.counted(m.request.Method, upstream.FaultNone)
 	tel.overhead.WithLabelValues(m.request.Method).Observe((10 * time.Microsecond).Seconds())
 	in.Answer(m.response)
 }

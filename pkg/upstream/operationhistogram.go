@@ -42,6 +42,7 @@ func (k operationKey) values() []string {
 // operationSeries is one series and its traces.
 type operationSeries struct {
 	prometheus.Histogram
+	key operationKey
 
 	mu     sync.Mutex
 	traces *[magnitudes]tracedOperation // nil before the first
@@ -95,7 +96,10 @@ func NewClientOperations(r prometheus.Registerer) *OperationHistogram {
 // Observe records that o took d, with the trace of ctx as exemplar if it is sampled.
 // All values of o must be bounded. backend is empty if the histogram has no such label.
 func (x *OperationHistogram) Observe(ctx context.Context, o Operation, backend string, d time.Duration) {
-	s := x.of(operationKey{o, backend})
+	x.of(operationKey{o, backend}).observe(ctx, d)
+}
+
+func (s *operationSeries) observe(ctx context.Context, d time.Duration) {
 	s.Histogram.Observe(d.Seconds())
 	if sc := trace.SpanContextFromContext(ctx); sc.IsSampled() {
 		s.traced(sc, d)
@@ -113,8 +117,8 @@ func (x *OperationHistogram) of(k operationKey) *operationSeries {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if s = x.series[k]; s == nil {
-		k.Tool, k.ErrorType, k.Version = strings.Clone(k.Tool), strings.Clone(k.ErrorType), strings.Clone(k.Version) // not the messages they are parts of
-		s = &operationSeries{Histogram: x.vec.WithLabelValues(k.values()[:x.labels]...).(prometheus.Histogram)}      //nolint:forcetypeassert // as client_golang has it
+		k.Tool, k.ErrorType, k.Version = strings.Clone(k.Tool), strings.Clone(k.ErrorType), strings.Clone(k.Version)    // not the messages they are parts of
+		s = &operationSeries{key: k, Histogram: x.vec.WithLabelValues(k.values()[:x.labels]...).(prometheus.Histogram)} //nolint:forcetypeassert // as client_golang has it
 		x.series[k] = s
 	}
 	return s

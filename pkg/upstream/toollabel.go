@@ -5,6 +5,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -66,15 +67,21 @@ type Meter struct {
 	lists   func(tool string) bool
 
 	// guarded by all.mu
-	places map[string]bool
+	places map[string]*toolPlace
 	closed bool
+}
+
+// toolPlace is that of a tool. What was recorded last is at hand for the next call,
+// which is most often alike. It goes before its series do.
+type toolPlace struct {
+	last atomic.Pointer[operationSeries]
 }
 
 // Meter makes a Meter. lists says whether a tool is listed now; it must be quick,
 // take no lock that is held around a method of the Meter, and have changed before
 // Prune is called. backend is the value of mcphub_backend, empty if h has no such label.
 func (x *Operations) Meter(backend string, lists func(tool string) bool) *Meter {
-	return &Meter{all: x, backend: backend, lists: lists, places: map[string]bool{}}
+	return &Meter{all: x, backend: backend, lists: lists, places: map[string]*toolPlace{}}
 }
 
 // Observe records an operation that took d, with the trace of ctx as exemplar if it
@@ -90,7 +97,7 @@ func (m *Meter) Observe(ctx context.Context, o Operation, d time.Duration) {
 	}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if m.wantsPlace(o.Tool) {
+	if m.places[o.Tool] == nil && m.wantsPlace(o.Tool) {
 		x.mu.RUnlock()
 		m.place(o.Tool)
 		x.mu.RLock()
@@ -98,8 +105,19 @@ func (m *Meter) Observe(ctx context.Context, o Operation, d time.Duration) {
 	if m.closed {
 		return
 	}
-	o.Tool = m.toolLabel(o.Tool)
-	x.duration.Observe(ctx, o, m.backend, d)
+	p := m.places[o.Tool]
+	if p == nil {
+		o.Tool = m.toolLabel(o.Tool)
+		x.duration.Observe(ctx, o, m.backend, d)
+		return
+	}
+	k := operationKey{o, m.backend}
+	s := p.last.Load()
+	if s == nil || s.key != k {
+		s = x.duration.of(k)
+		p.last.Store(s)
+	}
+	s.observe(ctx, d)
 }
 
 // Prune takes their places and label sets from the tools that are listed no more.
@@ -133,26 +151,26 @@ func (m *Meter) forget(match func(o Operation) bool) {
 	m.all.duration.remove(func(o Operation, backend string) bool { return backend == m.backend && match(o) })
 }
 
-// wantsPlace reports whether tool has none and can have one. The caller holds all.mu.
+// wantsPlace reports whether tool, which has none, can have one. The caller holds all.mu.
 func (m *Meter) wantsPlace(tool string) bool {
-	return tool != "" && !m.places[tool] && m.all.taken < m.all.limit && m.listed(tool)
+	return tool != "" && m.all.taken < m.all.limit && m.listed(tool)
 }
 
 // place gives tool a place, unless that has become impossible.
 func (m *Meter) place(tool string) {
 	m.all.mu.Lock()
 	defer m.all.mu.Unlock()
-	if !m.closed && m.wantsPlace(tool) {
-		m.places[strings.Clone(tool)] = true // a part of a request would keep all of it
+	if !m.closed && m.places[tool] == nil && m.wantsPlace(tool) {
+		m.places[strings.Clone(tool)] = &toolPlace{} // a part of a request would keep all of it
 		m.all.taken++
 	}
 }
 
-// toolLabel is the label value of tool, and counts one that should have been its
-// own. The caller holds all.mu.
+// toolLabel is the label value of tool, which has no place, and counts one that
+// should have been its own. The caller holds all.mu.
 func (m *Meter) toolLabel(tool string) string {
-	if tool == "" || m.places[tool] {
-		return tool
+	if tool == "" {
+		return ""
 	}
 	if m.listed(tool) {
 		m.all.tools.Inc()
