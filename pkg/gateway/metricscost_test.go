@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
@@ -204,5 +205,16 @@ func BenchmarkTelemetryOfACall(b *testing.B) {
 				s.pass()
 			}
 		})
+	}
+}
+
+func TestRequestsThatAreNotForClientsToMakeAreCountedToo(t *testing.T) {
+	t.Parallel()
+	s := newServed(t, tracing{})
+	s.message.Method = "roots/list"
+	s.pass()
+	s.pass()
+	if n := testutil.ToFloat64(s.tel.outcomes.WithLabelValues("roots/list", "none")); n != 2 {
+		t.Errorf("%v are counted", n)
 	}
 }
