@@ -59,7 +59,7 @@ race: ## all Go tests with the race detector
 	$(GO) test -race -shuffle=on -timeout 10m ./...
 
 cost: ## what telemetry allocates for each call; the race detector would change that
-	$(GO) test -count=1 -run 'AllocatesNoMoreThanItMay|AllocateNothing' ./pkg/gateway ./pkg/telemetry
+	$(GO) test -count=1 -run 'Allocates?(NoMoreThanItMay|Nothing)' ./pkg/gateway ./pkg/upstream ./pkg/telemetry
 
 rules: ## check the Prometheus rules with promtool
 	bash deploy/prometheus/check.sh

@@ -39,8 +39,8 @@ func (t *telemetry) startAsk(ctx context.Context, cs *clientSession, m *jsonrpc.
 // own answer, not the reason why there is none.
 func (t *telemetry) endAsk(ctx context.Context, cs *clientSession, method string, start time.Time, answered bool, err error) {
 	span, kind := trace.SpanFromContext(ctx), askError(ctx, answered, err)
-	t.exemplars.Observe(ctx, t.asked.WithLabelValues(upstream.MethodLabel(method), "", upstream.BoundErrorType(kind), "tcp",
-		upstream.VersionLabel(cs.opened.ProtocolVersion), ""), time.Since(start))
+	t.asked.Observe(ctx, upstream.Operation{Method: upstream.MethodLabel(method), ErrorType: upstream.BoundErrorType(kind), Transport: "tcp",
+		Version: upstream.VersionLabel(cs.opened.ProtocolVersion)}, "", time.Since(start))
 	if span.IsRecording() {
 		span.SetAttributes(upstream.FaultAttribute(upstream.FaultOfQuestion(err)))
 		if answered && err != nil {

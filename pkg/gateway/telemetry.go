@@ -35,20 +35,20 @@ type telemetry struct {
 	parent     TraceParent
 	baggage    []string // members that go further
 
-	duration  *prometheus.HistogramVec // s, one operation; written by served
-	served    *upstream.Meter
-	asked     *prometheus.HistogramVec // s, one question to a client
-	exemplars *upstream.Exemplars      // of asked
-	strays    *prometheus.CounterVec   // by reason
-	streams   *prometheus.GaugeVec     // by stream
-	drops     *prometheus.CounterVec   // by reason
-	closed    *prometheus.CounterVec   // streams, by stream and reason
-	resumed   *prometheus.CounterVec   // by stream and outcome
-	logBytes  prometheus.Gauge         // kept on streams
-	outcomes  *prometheus.CounterVec   // requests, by method and fault
-	overhead  *prometheus.HistogramVec // s, by method
-	messages  *upstream.Messages
-	lookup    func(method, name string) bool
+	duration *upstream.OperationHistogram // one operation; written by served
+	served   *upstream.Meter
+	asked    *upstream.OperationHistogram  // one question to a client
+	strays   *prometheus.CounterVec        // by reason
+	streams  *prometheus.GaugeVec          // by stream
+	drops    *prometheus.CounterVec        // by reason
+	closed   *prometheus.CounterVec        // streams, by stream and reason
+	resumed  *prometheus.CounterVec        // by stream and outcome
+	logBytes prometheus.Gauge              // kept on streams
+	outcomes *prometheus.CounterVec        // requests, by method and fault
+	usual    map[ending]prometheus.Counter // those of outcomes that are there from the start: found quicker
+	overhead *prometheus.HistogramVec      // s, by method
+	messages *upstream.Messages
+	lookup   func(method, name string) bool
 }
 
 func newTelemetry(cfg Config) *telemetry {
@@ -60,7 +60,7 @@ func newTelemetry(cfg Config) *telemetry {
 	tracer := tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway")
 	t := &telemetry{
 		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		tracer: tracer, spans: upstream.NewSpans(tracer), exemplars: upstream.NewExemplars(), propagator: cfg.Propagator,
+		tracer: tracer, spans: upstream.NewSpans(tracer), propagator: cfg.Propagator,
 		parent: cfg.TraceParent, baggage: cfg.Baggage,
 		duration: upstream.NewServerOperations(cfg.Registerer),
 		asked:    upstream.NewClientOperations(cfg.Registerer),
@@ -81,6 +81,7 @@ func newTelemetry(cfg Config) *telemetry {
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1}}, []string{"mcp_method_name"}),
 		drops: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_notifications_dropped_total",
 			Help: "Notifications that reached no client."}, []string{"reason"}),
+		usual: map[ending]prometheus.Counter{},
 		lookup: func(method, name string) bool {
 			s := cfg.Catalog.Snapshot()
 			_, ok := s.Tool(name)
@@ -96,7 +97,7 @@ func newTelemetry(cfg Config) *telemetry {
 	})
 	for _, method := range upstream.Requests() {
 		for _, fault := range upstream.Faults() {
-			t.outcomes.WithLabelValues(method, string(fault))
+			t.usual[ending{method, fault}] = t.outcomes.WithLabelValues(method, string(fault))
 		}
 	}
 	for _, s := range []string{streamGet, streamPost, streamSubscription} {
@@ -118,6 +119,21 @@ func newTelemetry(cfg Config) *telemetry {
 		t.drops.WithLabelValues(r)
 	}
 	return t
+}
+
+// ending is how a request ended.
+type ending struct {
+	method string
+	fault  upstream.Fault
+}
+
+// counted counts the end of a request.
+func (t *telemetry) counted(method string, fault upstream.Fault) {
+	if c := t.usual[ending{method, fault}]; c != nil {
+		c.Inc()
+		return
+	}
+	t.outcomes.WithLabelValues(method, string(fault)).Inc() // a method that is not for clients to call
 }
 
 // refused counts a request that is answered at once, before anything is done
@@ -178,7 +194,7 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	if t.propagator != nil {
 		ctx, links = t.extract(ctx, r, m)
 	}
-	ctx, op.span = t.spans.Server(ctx, op.method, target, links...) //nolint:spancheck // ended by operation.end
+	ctx, op.span = t.spans.Server(ctx, op.method, target, links...)
 	if op.span.IsRecording() {
 		attrs := serveAttributes(r, version, target, m)
 		if sessionID != "" {
@@ -283,7 +299,7 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	if !o.request {
 		return
 	}
-	o.tel.outcomes.WithLabelValues(o.method, string(fault)).Inc()
+	o.tel.counted(o.method, fault)
 	if spent := o.spent.Load(); spent > 0 {
 		o.tel.overhead.WithLabelValues(o.method).Observe(max(0, took-time.Duration(spent)).Seconds()) // spent counts twice what was asked of two servers at once
 	}

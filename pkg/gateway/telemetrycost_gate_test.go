@@ -8,10 +8,8 @@ import (
 	"context"
 	"runtime/debug"
 	"testing"
-	"time"
 
-	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
 // What a proxied call allocates more with tracing than without. The smallest of
@@ -38,18 +36,35 @@ func TestTracingAllocatesNoMoreThanItMay(t *testing.T) {
 	}
 }
 
-func TestMetricsOfACallAllocateNothing(t *testing.T) {
-	tel := newCostHub(t, stdio(t, "child"), tracing{}).gateway.tel
-	m := jsonrpc.Message{ID: "1", Method: "tools/call", Params: []byte(`{"name":"x"}`)}
-	response := jsonrpc.Message{ID: "1", Result: []byte(`{}`)}
-	record := func() {
-		flight := tel.messages.Begin(upstream.In, m)
-		tel.served.Observe(context.Background(), upstream.Operation{Method: m.Method, Tool: "x", Transport: "tcp", Version: "2025-11-25"}, time.Millisecond)
-		tel.outcomes.WithLabelValues(m.Method, "none").Inc()
-		tel.overhead.WithLabelValues(m.Method).Observe(0.001)
-		flight.Answer(response)
+// What tracing allocates for a call on the side of the client, exactly: there is
+// neither a server nor another goroutine. What is left of the limits is that of
+// the way to the server, which pkg/upstream has.
+func TestTracingAloneAllocatesNoMoreThanItMay(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	off := 0.0
+	for _, how := range tracings() {
+		n := testing.AllocsPerRun(1000, newServed(t, how).pass)
+		if how.sampler == nil {
+			off = n
+		}
+		limit := how.limit - 9
+		if how.limit == 32 {
+			limit = how.limit - 16
+		}
+		t.Logf("%s: %v allocations, %v more than off", how.name, n, n-off)
+		if n-off > max(limit, 0) {
+			t.Errorf("%s: %v allocations more than without tracing; no more than %v are allowed", how.name, n-off, limit)
+		}
 	}
-	if n := testing.AllocsPerRun(1000, record); n != 0 {
-		t.Errorf("%v allocations", n)
+}
+
+func TestMetricsOfACallAllocateNothing(t *testing.T) {
+	m := newCallMetrics(t)
+	sampled, s := sdktrace.NewTracerProvider().Tracer("").Start(context.Background(), "x")
+	defer s.End()
+	for _, ctx := range []context.Context{context.Background(), sampled} {
+		if n := testing.AllocsPerRun(1000, func() { m.record(ctx) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
 	}
 }

@@ -62,5 +62,6 @@ func (q *inquiry) drop(ctx context.Context, why CancelReason, kind string) {
 
 func (q *inquiry) observe(ctx context.Context, kind string) {
 	c := q.conn
-	c.tel.exemplars.Observe(ctx, c.tel.served.WithLabelValues(MethodLabel(q.Method), "", BoundErrorType(kind), networkTransport(c.spec), c.version()), time.Since(q.start))
+	c.tel.served.Observe(ctx, Operation{Method: MethodLabel(q.Method), ErrorType: BoundErrorType(kind), Transport: networkTransport(c.spec),
+		Version: c.version()}, "", time.Since(q.start))
 }

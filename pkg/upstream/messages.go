@@ -1,10 +1,8 @@
 package upstream
 
 import (
-	"errors"
 	"maps"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -124,39 +122,4 @@ func NewUnmatched(r prometheus.Registerer, hop string, reasons ...string) *prome
 		x.WithLabelValues(reason)
 	}
 	return x
-}
-
-// NewOperationHistogram registers a duration histogram of the semantic
-// conventions for MCP, with their buckets and as a native histogram too. If r
-// has it already it returns that one: both hops report to both histograms.
-func NewOperationHistogram(r prometheus.Registerer, name, help string, labels ...string) *prometheus.HistogramVec {
-	x := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help,
-		Buckets:                     []float64{.01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60, 120, 300},
-		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
-	}, append([]string{"mcp_method_name", "gen_ai_tool_name", "error_type", "network_transport", "mcp_protocol_version"}, labels...))
-	if r == nil {
-		return x
-	}
-	err := r.Register(x)
-	if have, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		return have.ExistingCollector.(*prometheus.HistogramVec) //nolint:forcetypeassert // the name is registered here alone
-	}
-	if err != nil {
-		panic(err)
-	}
-	return x
-}
-
-// NewServerOperations registers the durations of what the hub was asked and
-// told: by clients, and by servers where the roles are reversed.
-func NewServerOperations(r prometheus.Registerer) *prometheus.HistogramVec {
-	return NewOperationHistogram(r, "mcp_server_operation_duration_seconds",
-		"Time from receiving a message, of a client or of a server that asks, to the answer.")
-}
-
-// NewClientOperations registers the durations of what the hub asked and told:
-// servers, and clients where the roles are reversed.
-func NewClientOperations(r prometheus.Registerer) *prometheus.HistogramVec {
-	return NewOperationHistogram(r, "mcp_client_operation_duration_seconds",
-		"Time from sending a message, to a server or as a question to a client, to the answer.", "mcphub_backend")
 }

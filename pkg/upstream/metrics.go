@@ -7,11 +7,10 @@ import (
 
 // metrics are the package's instruments.
 type metrics struct {
-	duration  *prometheus.HistogramVec // s, one attempt at a call, or a notification; written by operation
+	duration  *OperationHistogram // one attempt at a call, or a notification; written by operation
 	operation *Operations
-	served    *prometheus.HistogramVec // s, what servers ask and tell the hub
+	served    *OperationHistogram      // what servers ask and tell the hub
 	lives     *prometheus.HistogramVec // s, connections, by error type, version and server
-	exemplars *Exemplars               // of served
 	messages  *Messages
 	strays    *prometheus.CounterVec // by reason
 	up        *prometheus.GaugeVec   // 0 or 1, by server
@@ -25,11 +24,10 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 	f := promauto.With(r)
 	x := &metrics{
-		duration:  NewClientOperations(r),
-		served:    NewServerOperations(r),
-		exemplars: NewExemplars(),
-		messages:  NewMessages(r, "backend"),
-		strays:    NewUnmatched(r, "backend", "progress", "response", "overload", "question"),
+		duration: NewClientOperations(r),
+		served:   NewServerOperations(r),
+		messages: NewMessages(r, "backend"),
+		strays:   NewUnmatched(r, "backend", "progress", "response", "overload", "question"),
 		lives: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_client_session_duration_seconds",
 			Help:    "Life of a connection with a server, from the end of the handshake to the end of the connection.",
 			Buckets: []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400}}, []string{"error_type", "mcp_protocol_version", "mcphub_backend"}),

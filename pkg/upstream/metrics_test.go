@@ -1,13 +1,11 @@
 package upstream
 
 import (
-	"context"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
 func TestMetricsHaveTheirNamesAndLabelSetsFromTheStart(t *testing.T) {
@@ -143,30 +141,4 @@ func TestCallsInFlightAreCounted(t *testing.T) {
 			t.Errorf("%v calls are in flight", n)
 		}
 	})
-}
-
-func TestDurationsCarryTheTraceAsExemplar(t *testing.T) {
-	t.Parallel()
-	reg := prometheus.NewRegistry()
-	h := NewOperationHistogram(reg, "x_seconds", "X.")
-	ctx, span := sdktrace.NewTracerProvider().Tracer("").Start(context.Background(), "x")
-	o := h.WithLabelValues("m", "", "", "pipe", "")
-	exemplars := NewExemplars()
-	exemplars.Observe(ctx, o, 1)
-	exemplars.Observe(context.Background(), o, 1)
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var traces []string
-	for _, b := range families[0].GetMetric()[0].GetHistogram().GetBucket() {
-		for _, l := range b.GetExemplar().GetLabel() {
-			if l.GetName() == "trace_id" {
-				traces = append(traces, l.GetValue())
-			}
-		}
-	}
-	if len(traces) != 1 || traces[0] != span.SpanContext().TraceID().String() {
-		t.Errorf("exemplars of traces %q", traces)
-	}
 }

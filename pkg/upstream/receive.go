@@ -23,7 +23,7 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 	c.showReceived(related, m)
 	start := time.Now()
 	c.told(related, m)
-	c.tel.served.WithLabelValues(MethodLabel(m.Method), "", "", networkTransport(c.spec), c.version()).Observe(time.Since(start).Seconds())
+	c.tel.served.Observe(context.Background(), Operation{Method: MethodLabel(m.Method), Transport: networkTransport(c.spec), Version: c.version()}, "", time.Since(start))
 }
 
 // told takes a notification of the server to where it belongs.

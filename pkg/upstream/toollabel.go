@@ -5,6 +5,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -18,7 +19,7 @@ const (
 	maxToolLabel      = 256 // bytes of a tool's name; a longer one is no label
 )
 
-// Operations records operations in a histogram of NewOperationHistogram, so that
+// Operations records operations in an OperationHistogram, so that
 // its label sets stay bounded and those of what is gone disappear.
 //
 // A tool gets a place, and with it label sets of its own, when it is first called
@@ -29,9 +30,8 @@ const (
 //
 // Its methods may be called concurrently.
 type Operations struct {
-	duration  *prometheus.HistogramVec
-	exemplars *Exemplars
-	limit     int // tools with a place; below 0 no tool is a label
+	duration *OperationHistogram
+	limit    int // tools with a place; below 0 no tool is a label
 
 	tools, errors, versions prometheus.Counter // operations folded, by label
 
@@ -52,11 +52,11 @@ type Operation struct {
 // NewOperations makes Operations that record in h, and registers the counter of
 // what was folded on hop. limit is how many tools have label sets of their own;
 // 0: 200, below 0: gen_ai_tool_name stays empty.
-func NewOperations(r prometheus.Registerer, hop string, h *prometheus.HistogramVec, limit int) *Operations {
+func NewOperations(r prometheus.Registerer, hop string, h *OperationHistogram, limit int) *Operations {
 	folded := promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "mcphub_metric_label_overflow_total",
 		Help:        "Operations recorded under _OTHER for want of a label value: a listed tool beyond the limit, an error code of a server's own, an unknown version of a stored session.",
 		ConstLabels: prometheus.Labels{"hop": hop}}, []string{"label"})
-	return &Operations{duration: h, exemplars: NewExemplars(), limit: cmp.Or(limit, defaultToolLabels), tools: folded.WithLabelValues("gen_ai_tool_name"),
+	return &Operations{duration: h, limit: cmp.Or(limit, defaultToolLabels), tools: folded.WithLabelValues("gen_ai_tool_name"),
 		errors: folded.WithLabelValues("error_type"), versions: folded.WithLabelValues("mcp_protocol_version")}
 }
 
@@ -67,15 +67,21 @@ type Meter struct {
 	lists   func(tool string) bool
 
 	// guarded by all.mu
-	places map[string]bool
+	places map[string]*toolPlace
 	closed bool
+}
+
+// toolPlace is that of a tool. What was recorded last is at hand for the next call,
+// which is most often alike. It goes before its series do.
+type toolPlace struct {
+	last atomic.Pointer[operationSeries]
 }
 
 // Meter makes a Meter. lists says whether a tool is listed now; it must be quick,
 // take no lock that is held around a method of the Meter, and have changed before
 // Prune is called. backend is the value of mcphub_backend, empty if h has no such label.
 func (x *Operations) Meter(backend string, lists func(tool string) bool) *Meter {
-	return &Meter{all: x, backend: backend, lists: lists, places: map[string]bool{}}
+	return &Meter{all: x, backend: backend, lists: lists, places: map[string]*toolPlace{}}
 }
 
 // Observe records an operation that took d, with the trace of ctx as exemplar if it
@@ -91,7 +97,7 @@ func (m *Meter) Observe(ctx context.Context, o Operation, d time.Duration) {
 	}
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if m.wantsPlace(o.Tool) {
+	if m.places[o.Tool] == nil && m.wantsPlace(o.Tool) {
 		x.mu.RUnlock()
 		m.place(o.Tool)
 		x.mu.RLock()
@@ -99,13 +105,19 @@ func (m *Meter) Observe(ctx context.Context, o Operation, d time.Duration) {
 	if m.closed {
 		return
 	}
-	o.Tool = m.toolLabel(o.Tool)
-	values := [...]string{o.Method, o.Tool, o.ErrorType, o.Transport, o.Version, m.backend}
-	n := len(values)
-	if m.backend == "" {
-		n--
+	p := m.places[o.Tool]
+	if p == nil {
+		o.Tool = m.toolLabel(o.Tool)
+		x.duration.Observe(ctx, o, m.backend, d)
+		return
 	}
-	x.exemplars.Observe(ctx, x.duration.WithLabelValues(values[:n]...), d)
+	k := operationKey{o, m.backend}
+	s := p.last.Load()
+	if s == nil || s.key != k {
+		s = x.duration.of(k)
+		p.last.Store(s)
+	}
+	s.observe(ctx, d)
 }
 
 // Prune takes their places and label sets from the tools that are listed no more.
@@ -117,7 +129,7 @@ func (m *Meter) Prune() {
 		if !m.lists(tool) {
 			delete(m.places, tool)
 			m.all.taken--
-			m.forget(prometheus.Labels{"gen_ai_tool_name": tool})
+			m.forget(func(o Operation) bool { return o.Tool == tool })
 		}
 	}
 }
@@ -130,38 +142,35 @@ func (m *Meter) Close() {
 	m.closed = true
 	m.all.taken -= len(m.places)
 	clear(m.places)
-	m.forget(prometheus.Labels{})
+	m.forget(func(Operation) bool { return true })
 }
 
-// forget deletes the peer's label sets that have these labels. The caller holds
-// all.mu for writing.
-func (m *Meter) forget(labels prometheus.Labels) {
-	if m.backend != "" {
-		labels["mcphub_backend"] = m.backend
-	}
-	m.all.duration.DeletePartialMatch(labels)
+// forget deletes the peer's label sets that match. The caller holds all.mu for
+// writing.
+func (m *Meter) forget(match func(o Operation) bool) {
+	m.all.duration.remove(func(o Operation, backend string) bool { return backend == m.backend && match(o) })
 }
 
-// wantsPlace reports whether tool has none and can have one. The caller holds all.mu.
+// wantsPlace reports whether tool, which has none, can have one. The caller holds all.mu.
 func (m *Meter) wantsPlace(tool string) bool {
-	return tool != "" && !m.places[tool] && m.all.taken < m.all.limit && m.listed(tool)
+	return tool != "" && m.all.taken < m.all.limit && m.listed(tool)
 }
 
 // place gives tool a place, unless that has become impossible.
 func (m *Meter) place(tool string) {
 	m.all.mu.Lock()
 	defer m.all.mu.Unlock()
-	if !m.closed && m.wantsPlace(tool) {
-		m.places[strings.Clone(tool)] = true // a part of a request would keep all of it
+	if !m.closed && m.places[tool] == nil && m.wantsPlace(tool) {
+		m.places[strings.Clone(tool)] = &toolPlace{} // a part of a request would keep all of it
 		m.all.taken++
 	}
 }
 
-// toolLabel is the label value of tool, and counts one that should have been its
-// own. The caller holds all.mu.
+// toolLabel is the label value of tool, which has no place, and counts one that
+// should have been its own. The caller holds all.mu.
 func (m *Meter) toolLabel(tool string) string {
-	if tool == "" || m.places[tool] {
-		return tool
+	if tool == "" {
+		return ""
 	}
 	if m.listed(tool) {
 		m.all.tools.Inc()

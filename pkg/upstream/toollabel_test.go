@@ -300,3 +300,30 @@ func TestAServerListsItsToolsWhateverTheirSchemas(t *testing.T) {
 		t.Error("a tool is listed that is gone")
 	}
 }
+
+// The series of a tool that was used last is kept at hand.
+func TestOperationsOfAToolAreRecordedByTheirOwnLabels(t *testing.T) {
+	t.Parallel()
+	reg, _, m, list := newMeter(0, "a")
+	for range 3 {
+		for _, kind := range []string{"", "", "tool_error"} {
+			for _, version := range []string{"2025-06-18", "2025-11-25"} {
+				m.Observe(t.Context(), Operation{Method: "tools/call", Tool: "a", ErrorType: kind, Transport: "pipe", Version: version}, 0)
+			}
+		}
+	}
+	want := func(n float64, labels ...string) {
+		t.Helper()
+		if got := value(t, reg, "x_seconds", labels...); got != n {
+			t.Errorf("%v of %q, want %v", got, labels, n)
+		}
+	}
+	want(6, "error_type", "", "mcp_protocol_version", "2025-06-18")
+	want(3, "error_type", "tool_error", "mcp_protocol_version", "2025-11-25")
+	want(18, "gen_ai_tool_name", "a")
+	list.set()
+	m.Prune()
+	list.set("a")
+	m.call("a") // and not in the series that is gone
+	want(1, "gen_ai_tool_name", "a")
+}

@@ -1,0 +1,145 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// tracing is a way to trace calls, and what it may allocate for each on the way
+// to the server, of the 16 or 32 that a whole call may; the gateway has the rest.
+type tracing struct {
+	name    string
+	sampler sdktrace.Sampler // nil: off
+	limit   float64
+}
+
+func tracings() []tracing {
+	return []tracing{
+		{name: "off"},
+		{name: "unsampled", sampler: sdktrace.NeverSample(), limit: 9},
+		{name: "sampled", sampler: sdktrace.AlwaysSample(), limit: 16},
+	}
+}
+
+// costCall is all that telemetry does with a call of a tool on its way to a server
+// and back, without the server.
+type costCall struct {
+	registry *prometheus.Registry
+	conn     *Conn
+	ctx      context.Context
+	request  Request
+	response jsonrpc.Message
+	header   http.Header
+}
+
+func newCostCall(t testing.TB, how tracing) *costCall {
+	registry := prometheus.NewRegistry()
+	cfg := Config{Registerer: registry}
+	if how.sampler != nil {
+		tp := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(unread{}), sdktrace.WithSampler(sdktrace.ParentBased(how.sampler)))
+		t.Cleanup(func() { _ = tp.Shutdown(context.Background()) })
+		cfg.TracerProvider = tp
+		cfg.Propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+	}
+	tel := newTelemetry(cfg)
+	spec := Spec{Name: "s", URL: "http://127.0.0.1:9/mcp"}
+	c := &costCall{
+		registry: registry,
+		conn: &Conn{spec: spec, peer: peerAttributes(spec), tel: tel, own: tel.addServer(spec.Name, func(string) bool { return true }), log: tel.log,
+			init: Initialized{ProtocolVersion: "2025-11-25"}, session: "abcdefghijklmnop", tokens: map[jsonrpc.ID]*call{}},
+		request:  toolCall("echo", `{"say":"how much is it","n":[1,2,3]}`),
+		response: jsonrpc.Message{ID: "7", Result: json.RawMessage(`{"content":[]}`)},
+		header:   http.Header{},
+	}
+	c.ctx, _ = tel.spans.Server(context.Background(), "tools/call", "s__echo")
+	return c
+}
+
+// unread is a span processor that nobody looks at.
+type unread struct{}
+
+func (unread) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+func (unread) OnEnd(sdktrace.ReadOnlySpan)                     {}
+func (unread) Shutdown(context.Context) error                  { return nil }
+func (unread) ForceFlush(context.Context) error                { return nil }
+
+// pass is one call: with tracing off only its metrics are left.
+func (c *costCall) pass() {
+	ctx, op := c.conn.tel.startCall(c.ctx, c.conn, "7", c.request)
+	params, err := c.conn.prepare(ctx, &call{}, c.request)
+	if err != nil {
+		panic(err)
+	}
+	flight := c.conn.tel.messages.Begin(Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: params})
+	c.conn.tel.injectHeader(ctx, c.header)
+	flight.Answer(c.response)
+	op.end(c.response, nil)
+}
+
+// record is the metrics of pass, as they are in it.
+func (c *costCall) record(ctx context.Context) {
+	flight := c.conn.tel.messages.Begin(Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: c.request.Params})
+	flight.Answer(c.response)
+	c.conn.own.outcomes[string(FaultNone)].Inc()
+	c.conn.own.calls.Observe(ctx, Operation{Method: c.request.Method, Tool: c.request.Target,
+		Transport: networkTransport(c.conn.spec), Version: c.conn.init.ProtocolVersion}, time.Millisecond)
+}
+
+// A metric that a call has and record has not would be missing in what is
+// measured.
+func TestTheMetricsThatAreMeasuredAreThoseOfACall(t *testing.T) {
+	t.Parallel()
+	passed, recorded := newCostCall(t, tracing{}), newCostCall(t, tracing{})
+	for range 3 {
+		passed.pass()
+		recorded.record(recorded.ctx)
+	}
+	want, got := counts(t, passed.registry), counts(t, recorded.registry)
+	if len(want) != 6 || !maps.Equal(got, want) { // two messages and their bytes, an outcome, a duration
+		t.Errorf("a call counts %v, measured are %v", want, got)
+	}
+}
+
+// counts are the series that are not zero: counters, gauges and how many
+// observations histograms have.
+func counts(t testing.TB, g prometheus.Gatherer) map[string]float64 {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if n := m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount()); n != 0 {
+				have[fmt.Sprint(f.GetName(), m.GetLabel())] = n
+			}
+		}
+	}
+	return have
+}
+
+// BenchmarkTelemetryOfACall is a call as far as it is telemetry, for each way to
+// trace it.
+func BenchmarkTelemetryOfACall(b *testing.B) {
+	for _, how := range tracings() {
+		b.Run(how.name, func(b *testing.B) {
+			c := newCostCall(b, how)
+			b.ReportAllocs()
+			for b.Loop() {
+				c.pass()
+			}
+		})
+	}
+}
