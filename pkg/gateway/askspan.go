@@ -42,7 +42,7 @@ func (t *telemetry) endAsk(ctx context.Context, cs *clientSession, method string
 	t.exemplars.Observe(ctx, t.asked.WithLabelValues(upstream.MethodLabel(method), "", upstream.BoundErrorType(kind), "tcp",
 		upstream.VersionLabel(cs.opened.ProtocolVersion), ""), time.Since(start))
 	if span.IsRecording() {
-		span.SetAttributes(upstream.FaultAttribute(upstream.FaultOfQuestion(err)))
+		span.SetAttributes(upstream.FaultAttribute(upstream.FaultOfQuestion(ctx, err)))
 		if answered && err != nil {
 			span.SetAttributes(semconv.RPCResponseStatusCode(kind))
 		}

@@ -32,7 +32,7 @@ type telemetry struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator // nil: tracing is off, see CheckedContext
 	spans      Spans
-	baggage    []string // keys that go on when tracing is off
+	baggage    []string // keys that go on
 }
 
 func newTelemetry(cfg Config) *telemetry {
@@ -107,7 +107,7 @@ func (o operation) end(response jsonrpc.Message, err error) {
 			"fault", string(fault), "error_type", kind, "took", time.Since(o.start).String())
 	}
 	o.conn.own.calls.Observe(o.ctx, Operation{Method: o.request.Method, Tool: o.request.Target, ErrorType: kind,
-		Transport: networkTransport(o.conn.spec), Version: o.conn.init.ProtocolVersion}, time.Since(o.start))
+		Transport: networkTransport(o.conn.spec), Version: o.conn.version()}, time.Since(o.start))
 }
 
 // startUpkeep begins the INTERNAL span of what the hub does on its own with a
@@ -213,6 +213,9 @@ func ErrorType(response jsonrpc.Message, err error) string {
 		return "connection_lost"
 	case errors.Is(err, ErrProtocol):
 		return "backend_protocol_error"
+	}
+	if refusal, ok := errors.AsType[*jsonrpc.Error](err); ok { // of the hub itself
+		return strconv.Itoa(refusal.Code)
 	}
 	return Other
 }
