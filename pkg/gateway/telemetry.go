@@ -309,10 +309,13 @@ func (o *operation) said(method string) {
 // faultOf says whose doing the outcome of a request is.
 func faultOf(response jsonrpc.Message, err, cause error) upstream.Fault {
 	ended, isEnd := errors.AsType[endedError](cause)
+	limit, isLimit := errors.AsType[*session.LimitError](err)
 	switch {
 	case errors.Is(cause, errClientCancelled), isEnd && ended.reason == session.ClientDelete:
 		return upstream.FaultClient
-	case isEnd:
+	case isLimit && limit.Scope == "client":
+		return upstream.FaultClient
+	case isEnd, isLimit, errors.Is(err, session.ErrUnavailable):
 		return upstream.FaultHub
 	}
 	return upstream.FaultOf(response, err)
