@@ -26,11 +26,7 @@ func (t *telemetry) startAsk(ctx context.Context, cs *clientSession, m *jsonrpc.
 			span.SetAttributes(semconv.ServerAddress(cs.opened.IP))
 		}
 	}
-	if t.propagator == nil {
-		m.Params = upstream.CheckedContext(m.Params, t.baggage)
-	} else {
-		m.Params = upstream.InjectMeta(ctx, t.propagator, m.Params)
-	}
+	m.Params = upstream.InjectMeta(ctx, t.propagator, m.Params) // with tracing off, what may go on was looked at where it came from
 	return ctx, span
 }
 

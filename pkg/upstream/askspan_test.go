@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 
 	"go.opentelemetry.io/otel/baggage"
@@ -105,5 +106,52 @@ func TestParamsThatCannotBeSentAreTheCallersFault(t *testing.T) {
 	}
 	if n := value(t, e.reg, "mcphub_backend_operations_total", "fault", "backend"); n != 0 {
 		t.Errorf("%v operations failed by the server's doing, which was not asked", n)
+	}
+}
+
+// serverContext is what a server may say in _meta of whatever it sends.
+const serverContext = `"_meta":{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","baggage":"user=alice,tier=gold"}`
+
+func TestANewsOfAServerKeepsNoBaggageThatIsNotAllowed(t *testing.T) {
+	t.Parallel()
+	for name, tracing := range map[string]bool{"on": true, "off": false} {
+		h := newHTTPScript(t, asksFirst("tools/call", `{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"x",`+serverContext+`}}`))
+		e := newEnv(t, h.spec())
+		if tracing {
+			e, _ = traced(t, h.spec())
+		}
+		e.tel.baggage = []string{"tier"}
+		sink := &recorder{}
+		req := toolCall("echo", "")
+		req.Sink = sink
+		if _, err := e.connect(t, nil).Call(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+		want := strings.Replace(`{"data":"x",`+serverContext+`}`, "user=alice,", "", 1)
+		if told := sink.notifications(); len(told) != 1 || string(told[0].Params) != want {
+			t.Errorf("tracing %s: the client was told %s, want %s", name, told, want)
+		}
+	}
+}
+
+// A client that is asked by way of a result has no other span of the hub to go on with.
+func TestAQuestionCarriesTheSpanInWhichItIsAsked(t *testing.T) {
+	t.Parallel()
+	h := newHTTPScript(t, asksFirst("tools/call", `{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"m",`+serverContext+`}}`))
+	e, spans := traced(t, h.spec())
+	got := make(chan json.RawMessage, 1)
+	req := toolCall("echo", "")
+	req.Sink = &recorder{answer: func(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+		got <- m.Params
+		return json.RawMessage(`{"action":"decline"}`), nil
+	}}
+	if _, err := e.connect(t, nil).Call(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	params := wait(t, "the client is asked", got)
+	eventually(t, "the span ends", func() bool { return len(spans.Ended()) >= 4 })
+	id := span(t, spans, "elicitation/create").SpanContext().SpanID().String()
+	if !strings.Contains(string(params), id) || strings.Contains(string(params), "b7ad6b7169203331") || strings.Contains(string(params), "alice") {
+		t.Errorf("the client is asked %s, want the span %s", params, id)
 	}
 }

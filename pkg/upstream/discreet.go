@@ -77,6 +77,13 @@ func (s Spec) masker() *strings.Replacer {
 		for _, values := range u.Query() {
 			secrets = append(secrets, values...)
 		}
+		for pair := range strings.SplitSeq(u.RawQuery, "&") { // as it stands in the line that a server logs of a request
+			_, value, _ := strings.Cut(pair, "=")
+			secrets = append(secrets, value)
+		}
+		if password, ok := u.User.Password(); ok {
+			secrets = append(secrets, password, url.QueryEscape(password))
+		}
 	}
 	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // the first that fits wins
 	var pairs []string

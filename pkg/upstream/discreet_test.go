@@ -66,6 +66,12 @@ func TestAServerCannotRepeatItsConfiguredSecrets(t *testing.T) {
 	if e := s.refusal([]byte(`{"code":-1,"message":"no env-secret"}`)); e.Message != "no ***" {
 		t.Errorf("%v", e)
 	}
+	s = Spec{URL: "http://user:url-p%40ssword@host/mcp?key=YWJjZGVmZ2g%3D&n=1"} // as a server may log what it was asked
+	s.mask = s.masker()
+	got = s.masked("GET /mcp?key=YWJjZGVmZ2g%3D&n=1 (YWJjZGVmZ2g=) by user, url-p@ssword, url-p%40ssword")
+	if want := "GET /mcp?key=***&n=1 (***) by user, ***, ***"; got != want {
+		t.Errorf("%q", got)
+	}
 	if got := (Spec{}).masked("nothing to mask"); got != "nothing to mask" {
 		t.Errorf("%q", got)
 	}
