@@ -84,14 +84,14 @@ func cancelledCall(t *testing.T, c *matrixClient, server string) {
 		ended <- err
 	}()
 	eventually(t, "the call is sent", func() bool { return c.wire.sent(tag) > 0 })
-	c.wire.setTrace(strings.TrimSuffix(own, "-01")+"-00") // not sampled: of no interest
+	c.wire.setTrace(strings.TrimSuffix(own, "-01") + "-00") // not sampled: of no interest
 	eventually(t, "the call is under way", func() bool { return c.call(server+"__state", matrixArguments{Tag: tag}) == "waits" })
 	c.wire.setTrace(own)
 	before := c.wire.sent("notifications/cancelled")
 	cancel()
 	<-ended
 	eventually(t, "the client has said so", func() bool { return c.wire.sent("notifications/cancelled") > before })
-	c.wire.setTrace(strings.TrimSuffix(own, "-01")+"-00")
+	c.wire.setTrace(strings.TrimSuffix(own, "-01") + "-00")
 	eventually(t, "the call is cancelled", func() bool { return c.call(server+"__state", matrixArguments{Tag: tag}) == "cancelled" })
 }
 

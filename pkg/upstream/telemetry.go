@@ -144,7 +144,7 @@ func ExtractMeta(ctx context.Context, p propagation.TextMapPropagator, params js
 // endNotify ends the span of a notification.
 func endNotify(span trace.Span, err error) {
 	if span.IsRecording() {
-		span.SetAttributes(attribute.String("mcphub.fault", string(FaultOf(jsonrpc.Message{}, err))))
+		span.SetAttributes(FaultAttribute(FaultOf(jsonrpc.Message{}, err)))
 	}
 	endSpan(span, ErrorType(jsonrpc.Message{}, err), err)
 }
