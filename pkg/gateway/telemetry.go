@@ -178,7 +178,7 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 	if t.propagator != nil {
 		ctx, links = t.extract(ctx, r, m)
 	}
-	ctx, op.span = t.spans.Server(ctx, op.method, target, links...) //nolint:spancheck // ended by operation.end
+	ctx, op.span = t.spans.Server(ctx, op.method, target, links...)
 	if op.span.IsRecording() {
 		attrs := serveAttributes(r, version, target, m)
 		if sessionID != "" {
