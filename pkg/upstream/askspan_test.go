@@ -155,3 +155,32 @@ func TestAQuestionCarriesTheSpanInWhichItIsAsked(t *testing.T) {
 		t.Errorf("the client is asked %s, want the span %s", params, id)
 	}
 }
+
+// An id that a server uses twice is its mistake; but what it takes back then ends.
+func TestAQuestionWithAnIDThatIsInUseCanBeTakenBackToo(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, newHTTPScript(t).spec())
+	first := make(chan struct{})
+	c := e.connect(t, &recorder{answer: func(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+		if string(m.Params) == `{"n":1}` {
+			<-first
+			return json.RawMessage(`{}`), nil
+		}
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}})
+	for _, n := range []string{"1", "2"} {
+		c.receive(nil, jsonrpc.Message{ID: `"q"`, Method: "roots/list", Params: json.RawMessage(`{"n":` + n + `}`)})
+	}
+	close(first)
+	eventually(t, "the first is answered", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.questions == 1
+	})
+	c.receive(nil, jsonrpc.Message{Method: "notifications/cancelled", Params: json.RawMessage(`{"requestId":"q"}`)})
+	eventually(t, "the second ends", func() bool { return value(t, e.reg, "mcphub_requests_in_flight", "direction", "in") == 0 })
+	if n := value(t, e.reg, "mcphub_requests_cancelled_total", "direction", "in", "reason", "withdrawn"); n != 1 {
+		t.Errorf("%v questions were taken back, want 1", n)
+	}
+}

@@ -161,7 +161,9 @@ func (c *Conn) ask(sink Sink, of askedFor, q *inquiry) {
 	c.mu.Unlock()
 	forget := func() {
 		c.mu.Lock()
-		delete(c.asked, m.ID)
+		if c.asked[m.ID] == q { // else the server has used the id again
+			delete(c.asked, m.ID)
+		}
 		c.mu.Unlock()
 		withdraw(nil)
 	}
