@@ -26,11 +26,7 @@ func (t *telemetry) startAsk(ctx context.Context, cs *clientSession, m *jsonrpc.
 			span.SetAttributes(semconv.ServerAddress(cs.opened.IP))
 		}
 	}
-	if t.propagator == nil {
-		m.Params = upstream.CheckedContext(m.Params, t.baggage)
-	} else {
-		m.Params = upstream.InjectMeta(ctx, t.propagator, m.Params)
-	}
+	m.Params = upstream.InjectMeta(ctx, t.propagator, m.Params) // with tracing off, what may go on was looked at where it came from
 	return ctx, span
 }
 
@@ -42,7 +38,7 @@ func (t *telemetry) endAsk(ctx context.Context, cs *clientSession, method string
 	t.asked.Observe(ctx, upstream.Operation{Method: upstream.MethodLabel(method), ErrorType: upstream.BoundErrorType(kind), Transport: "tcp",
 		Version: upstream.VersionLabel(cs.opened.ProtocolVersion)}, "", time.Since(start))
 	if span.IsRecording() {
-		span.SetAttributes(upstream.FaultAttribute(upstream.FaultOfQuestion(err)))
+		span.SetAttributes(upstream.FaultAttribute(upstream.FaultOfQuestion(ctx, err)))
 		if answered && err != nil {
 			span.SetAttributes(semconv.RPCResponseStatusCode(kind))
 		}

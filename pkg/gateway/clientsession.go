@@ -382,17 +382,23 @@ func (cs *clientSession) subscribed(uri string) bool {
 	})
 }
 
-// callError is the JSON-RPC error for a call that got no answer.
-func (g *Gateway) callError(err, cause error) *jsonrpc.Error {
-	ended, ok := errors.AsType[endedError](cause)
+// whyEnded is the cause of the end of a call, once the call has come to err. cause is
+// that of its context.
+func (g *Gateway) whyEnded(err, cause error) error {
+	if !errors.Is(err, upstream.ErrLost) || errors.Is(cause, errClientCancelled) {
+		return cause
+	}
 	select {
 	case <-g.draining: // the servers may be stopped before the session is
-		if errors.Is(err, upstream.ErrLost) {
-			ended, ok = endedError{session.Shutdown}, true
-		}
+		return endedError{session.Shutdown}
 	default:
+		return cause
 	}
-	if ok {
+}
+
+// callError is the JSON-RPC error for a call that got no answer.
+func (g *Gateway) callError(err, cause error) *jsonrpc.Error {
+	if ended, ok := errors.AsType[endedError](g.whyEnded(err, cause)); ok {
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "%v", ended)
 	}
 	return jsonrpc.AsError(err)

@@ -124,7 +124,7 @@ func (c *conversation) tell() {
 	r, out := c.round, c.final
 	c.round = nil
 	c.g.parked.remove(c)
-	cause := context.Cause(c.ctx)
+	cause := c.g.whyEnded(out.err, context.Cause(c.ctx))
 	c.cancel(nil)
 	response := out.response
 	if out.err != nil {

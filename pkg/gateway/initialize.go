@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -42,8 +43,11 @@ func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.M
 	g.settled(ctx)
 	s, token, err := g.create(ctx, r, s)
 	if err != nil {
-		op.end(ctx, jsonrpc.Message{}, err)
+		if ctx.Err() != nil { // there is nobody to have one
+			err = fmt.Errorf("%w: %w", upstream.ErrCancelled, err)
+		}
 		status, e := sessionRefusal(w.Header(), err)
+		op.end(ctx, jsonrpc.Message{}, fmt.Errorf("%w: %w", e, err))
 		op.flight.Answer(jsonrpc.NewError(m.ID, e))
 		refuse(w, status, m.ID, e)
 		return

@@ -61,8 +61,9 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 		if cs.ctx.Err() != nil && !errors.Is(cause, errClientCancelled) {
 			cause = context.Cause(cs.ctx) // ctx hears of it a moment later than the connections do
 		}
+		cause = g.whyEnded(err, cause)
 		cancel(nil)
-		op.end(ctx, response, err)
+		op.endFor(ctx, cause, response, err)
 		switch {
 		case errors.Is(cause, errClientCancelled):
 			op.flight.Cancel(upstream.Withdrawn)

@@ -322,13 +322,16 @@ func (o *operation) said(method string) {
 	}
 }
 
-// faultOf says whose doing the outcome of a request is.
+// faultOf says whose doing the outcome of a request is. What was answered in time
+// does not depend on why its context has ended since.
 func faultOf(response jsonrpc.Message, err, cause error) upstream.Fault {
 	ended, isEnd := errors.AsType[endedError](cause)
+	limit, isLimit := errors.AsType[*session.LimitError](err)
+	isEnd = isEnd && err != nil
 	switch {
-	case errors.Is(cause, errClientCancelled), isEnd && ended.reason == session.ClientDelete:
+	case errors.Is(cause, errClientCancelled), isEnd && ended.reason == session.ClientDelete, isLimit && limit.Scope == "client":
 		return upstream.FaultClient
-	case isEnd:
+	case isEnd, isLimit, errors.Is(err, session.ErrUnavailable):
 		return upstream.FaultHub
 	}
 	return upstream.FaultOf(response, err)

@@ -3,9 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
-	"slices"
 
-	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -45,10 +43,7 @@ func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Mess
 			links = append(links, trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: sc}))
 		}
 	}
-	if all := baggage.FromContext(parent); all.Len() > 0 {
-		parent = baggage.ContextWithBaggage(parent, t.allowed(all))
-	}
-	return parent, links
+	return upstream.WithAllowedBaggage(parent, t.baggage), links
 }
 
 // below returns ctx for work that has no SERVER span, since it is no message:
@@ -59,15 +54,4 @@ func (t *telemetry) below(ctx context.Context, r *http.Request) context.Context 
 	}
 	header := t.propagator.Extract(ctx, upstream.HeaderCarrier(r.Header))
 	return trace.ContextWithRemoteSpanContext(ctx, trace.SpanContextFromContext(header))
-}
-
-// allowed are the members of baggage that may go on to servers: it can carry
-// what is theirs to know as little as ours.
-func (t *telemetry) allowed(all baggage.Baggage) baggage.Baggage {
-	for _, member := range all.Members() {
-		if !slices.Contains(t.baggage, member.Key()) {
-			all = all.DeleteMember(member.Key())
-		}
-	}
-	return all
 }

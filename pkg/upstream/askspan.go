@@ -28,7 +28,7 @@ func (t *telemetry) startAsk(ctx context.Context, c *Conn, of askedFor, m jsonrp
 		ctx = trace.ContextWithSpanContext(ctx, trace.SpanContextFromContext(of.ctx))
 	}
 	if t.propagator != nil {
-		ctx = ExtractMeta(ctx, t.propagator, m.Params)
+		ctx = WithAllowedBaggage(ExtractMeta(ctx, t.propagator, m.Params), t.baggage)
 	}
 	ctx, span := t.spans.Server(ctx, MethodLabel(m.Method), "")
 	if span.IsRecording() {
@@ -43,7 +43,7 @@ func (t *telemetry) startAsk(ctx context.Context, c *Conn, of askedFor, m jsonrp
 // should not have asked is no error of the hub, whose span this is.
 func endAsk(ctx context.Context, span trace.Span, err error) {
 	if span.IsRecording() {
-		span.SetAttributes(FaultAttribute(FaultOfQuestion(err)))
+		span.SetAttributes(FaultAttribute(FaultOfQuestion(ctx, err)))
 	}
 	if err != nil && span.IsRecording() {
 		e := jsonrpc.AsError(err)
@@ -62,13 +62,13 @@ func endAsk(ctx context.Context, span trace.Span, err error) {
 }
 
 // FaultOfQuestion attributes the outcome of a question that a server asked a
-// client: what must not be asked is the server's fault, what is not answered the
-// client's.
-func FaultOfQuestion(err error) Fault {
+// client: what must not be asked, or was taken back, is the server's fault, what is
+// not answered the client's. ctx is that of the question.
+func FaultOfQuestion(ctx context.Context, err error) Fault {
 	switch {
 	case err == nil:
 		return FaultNone
-	case IsCallerFault(jsonrpc.AsError(err).Code):
+	case IsCallerFault(jsonrpc.AsError(err).Code), errors.Is(context.Cause(ctx), errWithdrawn):
 		return FaultBackend
 	}
 	return FaultClient
@@ -80,7 +80,7 @@ func (c *Conn) appendPart(attrs []attribute.KeyValue, session string, modern boo
 	if modern {
 		return append(attrs, semconv.McpProtocolVersion(ModernVersion))
 	}
-	if v := c.init.ProtocolVersion; v != "" {
+	if v := c.version(); v != "" {
 		attrs = append(attrs, semconv.McpProtocolVersion(v))
 	}
 	if session != "" {

@@ -66,6 +66,7 @@ type Conn struct {
 	tools   *toolParams
 
 	isModern atomic.Bool                 // spoken to in a modern version
+	agreed   atomic.Pointer[string]      // the protocol version; nil: none yet
 	life     atomic.Pointer[established] // nil: not yet
 	mu       sync.Mutex
 	last     int64  // the id last given
@@ -132,7 +133,7 @@ func (c *Conn) initialize(ctx context.Context, who Identity) error {
 	if !supported(c.init.ProtocolVersion) {
 		return serverError(c.spec.Name, fmt.Errorf("speaks protocol version %.20q, which the hub does not", c.init.ProtocolVersion))
 	}
-	c.wire.negotiated(c.init.ProtocolVersion)
+	c.settle(c.init.ProtocolVersion)
 	return c.Notify(ctx, "notifications/initialized", nil)
 }
 
@@ -273,8 +274,9 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 		cl.header, err = c.mirror(ctx, req, params)
 	}
 	if err != nil {
-		op.end(jsonrpc.Message{}, err)
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
+		refusal := jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
+		op.end(jsonrpc.Message{}, refusal)
+		return jsonrpc.Message{}, refusal
 	}
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
 	flight := c.tel.messages.Begin(Out, m)

@@ -79,6 +79,21 @@ func contextEdits(meta json.RawMessage, allowed []string, edits []jsonrpc.Edit) 
 	return edits
 }
 
+// WithAllowedBaggage returns ctx with the members of its baggage whose keys are
+// allowed: it can carry what is nobody's business beyond the hub.
+func WithAllowedBaggage(ctx context.Context, allowed []string) context.Context {
+	all := baggage.FromContext(ctx)
+	if all.Len() == 0 {
+		return ctx
+	}
+	for _, member := range all.Members() {
+		if !slices.Contains(allowed, member.Key()) {
+			all = all.DeleteMember(member.Key())
+		}
+	}
+	return baggage.ContextWithBaggage(ctx, all)
+}
+
 // allowedBaggage returns the members of baggage whose keys are allowed, as they
 // are. What is no baggage is none.
 func allowedBaggage(text string, allowed []string) string {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -77,6 +78,13 @@ func (s Spec) masker() *strings.Replacer {
 		for _, values := range u.Query() {
 			secrets = append(secrets, values...)
 		}
+		for pair := range strings.SplitSeq(u.RawQuery, "&") { // as it stands in the line that a server logs of a request
+			_, value, _ := strings.Cut(pair, "=")
+			secrets = append(secrets, value)
+		}
+		if password, ok := u.User.Password(); ok {
+			secrets = append(secrets, password, url.QueryEscape(password))
+		}
 	}
 	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // the first that fits wins
 	var pairs []string
@@ -99,18 +107,21 @@ func (s Spec) masked(text string) string {
 // The errors of an HTTP client whose own text repeats what a server sent, or
 // what the environment says.
 var (
-	errNoHTTP   = errors.New("its answer is no HTTP")
-	errBadProxy = errors.New("the proxy that the environment names is no URL; check HTTP_PROXY and HTTPS_PROXY")
+	errNoHTTP      = errors.New("its answer is no HTTP")
+	errBadLocation = errors.New("it redirects to what is no URL")
+	errBadProxy    = errors.New("the proxy that the environment names is no URL; check HTTP_PROXY and HTTPS_PROXY")
 )
 
 // plain is err, or another where its text holds words of others.
 func plain(err error) error {
-	_, isNet := errors.AsType[*net.OpError](err)
+	_, isNet := errors.AsType[net.Error](err)
 	switch text := err.Error(); {
-	case isNet, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case isNet, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
 		return err
-	case strings.HasPrefix(text, "net/http: HTTP/1.x transport connection broken: malformed"):
+	case strings.HasPrefix(text, "net/http: HTTP/1.x transport connection broken: "):
 		return errNoHTTP
+	case strings.HasPrefix(text, "failed to parse Location header"):
+		return errBadLocation
 	case strings.HasPrefix(text, "invalid proxy address"):
 		return errBadProxy
 	}

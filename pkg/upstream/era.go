@@ -74,7 +74,7 @@ func (c *Conn) negotiate(ctx context.Context, p plan) error {
 		// The server has seen the ids of an earlier process; they must not come again.
 		c.last = time.Now().UnixMilli() << 10
 		c.init.ProtocolVersion = p.resume.ProtocolVersion
-		c.wire.negotiated(p.resume.ProtocolVersion)
+		c.settle(p.resume.ProtocolVersion)
 		return nil
 	case p.era != Legacy:
 		known, why, err := c.discover(ctx)
@@ -101,7 +101,7 @@ func (c *Conn) negotiate(ctx context.Context, p plan) error {
 func (c *Conn) become(known Initialized) {
 	c.init = known
 	c.isModern.Store(true)
-	c.wire.negotiated(known.ProtocolVersion)
+	c.settle(known.ProtocolVersion)
 }
 
 // modern reports whether the server is spoken to in a modern version.

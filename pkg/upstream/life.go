@@ -3,12 +3,14 @@ package upstream
 import (
 	"errors"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
-// established is when a connection was ready for use, and what it speaks.
+// established is when a connection was ready for use, and where its end is measured.
 type established struct {
-	since   time.Time
-	version string
+	since time.Time
+	ends  map[string]prometheus.Observer // by error type
 }
 
 // The error types of connections that ended by themselves.
@@ -17,23 +19,29 @@ const (
 	lifeLost = "connection_lost" // the process ended, or the server was not there any more
 )
 
-// establish notes that the connection is ready, and has the series that its end
-// will count in be there before.
-func (c *Conn) establish() {
-	version := c.init.ProtocolVersion
-	for _, kind := range []string{"", lifeGone, lifeLost} {
-		c.tel.lives.WithLabelValues(kind, version, c.spec.Name)
-	}
-	c.life.Store(&established{time.Now(), version})
+// settle notes the protocol version that was agreed on.
+func (c *Conn) settle(version string) {
+	c.agreed.Store(&version)
+	c.wire.negotiated(version)
 }
 
 // version is the protocol version that was agreed on, empty before that. Unlike
-// init it may be read at any time.
+// init it may be read at any time: a server may ask something before that.
 func (c *Conn) version() string {
-	if life := c.life.Load(); life != nil {
-		return life.version
+	if v := c.agreed.Load(); v != nil {
+		return *v
 	}
 	return ""
+}
+
+// establish notes that the connection is ready, and has the series that its end
+// will count in be there before.
+func (c *Conn) establish() {
+	ends := map[string]prometheus.Observer{}
+	for _, kind := range []string{"", lifeGone, lifeLost} {
+		ends[kind] = c.tel.lives.WithLabelValues(kind, c.version(), c.spec.Name)
+	}
+	c.life.Store(&established{time.Now(), ends})
 }
 
 // lived measures the life of a connection that has just ended. One that never was
@@ -50,5 +58,5 @@ func (c *Conn) lived() {
 	case errors.Is(err, ErrSessionGone):
 		kind = lifeGone
 	}
-	c.tel.lives.WithLabelValues(kind, life.version, c.spec.Name).Observe(time.Since(life.since).Seconds())
+	life.ends[kind].Observe(time.Since(life.since).Seconds())
 }

@@ -73,9 +73,11 @@ func (l *Link) stateless() bool {
 func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	req.identity, req.session = &l.cfg.Identity, l.cfg.Session
 	for attempt := 0; ; attempt++ {
+		begun := time.Now()
 		c, err := l.connection(ctx)
 		var response jsonrpc.Message
 		if err == nil {
+			req.spend(begun) // it may have had to be made first
 			req.attempt = attempt
 			response, err = c.Call(ctx, req)
 		}

@@ -378,3 +378,31 @@ func TestNotificationsOfAClientGoOverItsOwnConnection(t *testing.T) {
 		t.Errorf("the server got %v", got)
 	}
 }
+
+// The time that a server takes to start, or to answer initialize, is not the hub's.
+func TestTheTimeToConnectIsTimeThatIsSpentWithTheServer(t *testing.T) {
+	t.Parallel()
+	const slow = 50 * time.Millisecond
+	h := newHTTPScript(t, func(h *httpScript) {
+		h.onPost = func(_ http.ResponseWriter, _ *http.Request, m jsonrpc.Message) bool {
+			if m.Method == "initialize" {
+				<-time.After(slow)
+			}
+			return false
+		}
+	})
+	r := run(t, []Spec{h.spec()}).settled(t)
+	l := r.link(t, "web", LinkConfig{})
+	for _, first := range []bool{true, false} {
+		var spent atomic.Int64
+		req := toolCall("echo", "")
+		req.Spent = &spent
+		begun := time.Now()
+		if _, err := l.Call(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Duration(spent.Load()); (first && got < slow) || got <= 0 || got > time.Since(begun) {
+			t.Errorf("first %t: %s of %s were spent with the server", first, got, time.Since(begun))
+		}
+	}
+}

@@ -36,13 +36,31 @@ type Messages struct {
 	cancelled [2]map[CancelReason]uint64
 }
 
-// The indexes of the kinds of messages.
+// kind is what a message is; an index of the counters.
+type kind int
+
 const (
-	kindRequest = iota
+	kindRequest kind = iota
 	kindNotification
 	kindResponse
 	kindError
 )
+
+func (k kind) String() string {
+	return [...]string{"request", "notification", "response", "error"}[k]
+}
+
+func kindOf(m jsonrpc.Message) kind {
+	switch {
+	case m.Error != nil:
+		return kindError
+	case m.Kind() == jsonrpc.Notification:
+		return kindNotification
+	case m.Kind() == jsonrpc.Response:
+		return kindResponse
+	}
+	return kindRequest
+}
 
 // NewMessages registers the counters of hop, downstream or backend.
 func NewMessages(r prometheus.Registerer, hop string) *Messages {
@@ -74,17 +92,9 @@ func (x *Messages) Add(d Direction, m jsonrpc.Message) {
 
 // add counts m. The caller holds mu.
 func (x *Messages) add(d Direction, m jsonrpc.Message) {
-	kind := kindRequest
-	switch {
-	case m.Error != nil:
-		kind = kindError
-	case m.Kind() == jsonrpc.Notification:
-		kind = kindNotification
-	case m.Kind() == jsonrpc.Response:
-		kind = kindResponse
-	}
-	x.count[d][kind]++
-	x.bytes[d][kind] += uint64(len(m.Params) + len(m.Result) + len(m.Error))
+	k := kindOf(m)
+	x.count[d][k]++
+	x.bytes[d][k] += uint64(len(m.Params) + len(m.Result) + len(m.Error))
 }
 
 // Describe implements prometheus.Collector.
@@ -101,9 +111,9 @@ func (x *Messages) Collect(ch chan<- prometheus.Metric) {
 	cancelled := [2]map[CancelReason]uint64{maps.Clone(x.cancelled[In]), maps.Clone(x.cancelled[Out])}
 	x.mu.Unlock()
 	for d, direction := range []string{"in", "out"} {
-		for k, kind := range []string{"request", "notification", "response", "error"} {
-			ch <- prometheus.MustNewConstMetric(x.desc[0], prometheus.CounterValue, float64(count[d][k]), direction, kind)
-			ch <- prometheus.MustNewConstMetric(x.desc[1], prometheus.CounterValue, float64(bytes[d][k]), direction, kind)
+		for k := range count[d] {
+			ch <- prometheus.MustNewConstMetric(x.desc[0], prometheus.CounterValue, float64(count[d][k]), direction, kind(k).String())
+			ch <- prometheus.MustNewConstMetric(x.desc[1], prometheus.CounterValue, float64(bytes[d][k]), direction, kind(k).String())
 		}
 		ch <- prometheus.MustNewConstMetric(x.desc[2], prometheus.GaugeValue, float64(inFlight[d]), direction)
 		for reason, n := range cancelled[d] {

@@ -27,17 +27,7 @@ type Asked struct {
 }
 
 // KindOf names what m is: request, response, notification or error.
-func KindOf(m jsonrpc.Message) string {
-	switch {
-	case m.Error != nil:
-		return "error"
-	case m.Kind() == jsonrpc.Notification:
-		return "notification"
-	case m.Kind() == jsonrpc.Response:
-		return "response"
-	}
-	return "request"
-}
+func KindOf(m jsonrpc.Message) string { return kindOf(m).String() }
 
 // Outcome is ErrorType with a word for success.
 func Outcome(response jsonrpc.Message, err error) string {

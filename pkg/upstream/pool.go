@@ -36,7 +36,7 @@ type Config struct {
 	Logger         *slog.Logger                  // default: discard
 	TracerProvider trace.TracerProvider          // default: no-op
 	Propagator     propagation.TextMapPropagator // nil: tracing is off, and valid trace contexts of clients go through
-	Baggage        []string                      // keys of baggage that go through when tracing is off; default: none
+	Baggage        []string                      // keys of baggage that go through: of servers to clients, and with tracing off of clients, too; default: none
 	Registerer     prometheus.Registerer         // default: metrics are not exported
 	ToolLabels     int                           // tools with label sets of their own; default 200, below 0: none
 }

@@ -35,6 +35,7 @@ func (c *Conn) told(related *call, m jsonrpc.Message) {
 		}
 		m = withoutSubscription(m)
 	}
+	m.Params = CheckedContext(m.Params, c.tel.baggage)
 	switch m.Method {
 	case "notifications/progress":
 		c.progress(related, m)
@@ -160,7 +161,9 @@ func (c *Conn) ask(sink Sink, of askedFor, q *inquiry) {
 	c.mu.Unlock()
 	forget := func() {
 		c.mu.Lock()
-		delete(c.asked, m.ID)
+		if c.asked[m.ID] == q { // else the server has used the id again
+			delete(c.asked, m.ID)
+		}
 		c.mu.Unlock()
 		withdraw(nil)
 	}
@@ -168,6 +171,7 @@ func (c *Conn) ask(sink Sink, of askedFor, q *inquiry) {
 		ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 		defer cancel()
 		ctx, span := c.tel.startAsk(ctx, c, of, m)
+		m.Params = c.tel.inject(ctx, m.Params)
 		result, err := sink.Ask(c.reported(ctx), m)
 		endAsk(ctx, span, err)
 		defer forget()

@@ -44,8 +44,8 @@ type Spec struct {
 	Era       Era // AnyEra: found out
 
 	// Secrets are values that are not repeated if the server writes them to its
-	// stderr or into an error: those of its environment. Headers, and values in
-	// the query of URL, are kept secret without being named here.
+	// stderr or into an error: those of its environment. Headers, the password in
+	// URL and values in its query are kept secret without being named here.
 	Secrets []string
 
 	ConnectTimeout time.Duration // start, initialize and list; default 30s

@@ -32,7 +32,7 @@ type telemetry struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator // nil: tracing is off, see CheckedContext
 	spans      Spans
-	baggage    []string // keys that go on when tracing is off
+	baggage    []string // keys that go on
 }
 
 func newTelemetry(cfg Config) *telemetry {
@@ -107,7 +107,7 @@ func (o operation) end(response jsonrpc.Message, err error) {
 			"fault", string(fault), "error_type", kind, "took", time.Since(o.start).String())
 	}
 	o.conn.own.calls.Observe(o.ctx, Operation{Method: o.request.Method, Tool: o.request.Target, ErrorType: kind,
-		Transport: networkTransport(o.conn.spec), Version: o.conn.init.ProtocolVersion}, time.Since(o.start))
+		Transport: networkTransport(o.conn.spec), Version: o.conn.version()}, time.Since(o.start))
 }
 
 // startUpkeep begins the INTERNAL span of what the hub does on its own with a
@@ -144,7 +144,7 @@ func ExtractMeta(ctx context.Context, p propagation.TextMapPropagator, params js
 // endNotify ends the span of a notification.
 func endNotify(span trace.Span, err error) {
 	if span.IsRecording() {
-		span.SetAttributes(attribute.String("mcphub.fault", string(FaultOf(jsonrpc.Message{}, err))))
+		span.SetAttributes(FaultAttribute(FaultOf(jsonrpc.Message{}, err)))
 	}
 	endSpan(span, ErrorType(jsonrpc.Message{}, err), err)
 }
@@ -213,6 +213,9 @@ func ErrorType(response jsonrpc.Message, err error) string {
 		return "connection_lost"
 	case errors.Is(err, ErrProtocol):
 		return "backend_protocol_error"
+	}
+	if refusal, ok := errors.AsType[*jsonrpc.Error](err); ok { // of the hub itself
+		return strconv.Itoa(refusal.Code)
 	}
 	return Other
 }
