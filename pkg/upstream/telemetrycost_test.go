@@ -57,11 +57,13 @@ func newCostCall(t testing.TB, how tracing) *costCall {
 	c := &costCall{
 		registry: registry,
 		conn: &Conn{spec: spec, peer: peerAttributes(spec), tel: tel, own: tel.addServer(spec.Name, func(string) bool { return true }), log: tel.log,
-			init: Initialized{ProtocolVersion: "2025-11-25"}, session: "abcdefghijklmnop", tokens: map[jsonrpc.ID]*call{}},
+			session: "abcdefghijklmnop", tokens: map[jsonrpc.ID]*call{}},
 		request:  toolCall("echo", `{"say":"how much is it","n":[1,2,3]}`),
 		response: jsonrpc.Message{ID: "7", Result: json.RawMessage(`{"content":[]}`)},
 		header:   http.Header{},
 	}
+	version := "2025-11-25"
+	c.conn.agreed.Store(&version)
 	c.ctx, _ = tel.spans.Server(context.Background(), "tools/call", "s__echo")
 	return c
 }
@@ -93,7 +95,7 @@ func (c *costCall) record(ctx context.Context) {
 	flight.Answer(c.response)
 	c.conn.own.outcomes[string(FaultNone)].Inc()
 	c.conn.own.calls.Observe(ctx, Operation{Method: c.request.Method, Tool: c.request.Target,
-		Transport: networkTransport(c.conn.spec), Version: c.conn.init.ProtocolVersion}, time.Millisecond)
+		Transport: networkTransport(c.conn.spec), Version: c.conn.version()}, time.Millisecond)
 }
 
 // A metric that a call has and record has not would be missing in what is
