@@ -609,8 +609,8 @@ func (cs *clientSession) waiting() int {
 // its response in the counters, and that none is in flight.
 func (r *rig) conserved(cancelled float64) {
 	r.t.Helper()
-	until(r.t, "nothing is in flight", func() bool {
-		return r.metric("mcphub_requests_in_flight", "hop", "downstream") == 0
+	until(r.t, "nothing of the clients is in flight", func() bool {
+		return r.metric("mcphub_requests_in_flight", "hop", "downstream", "direction", "in") == 0
 	})
 	count := func(direction, kind string) float64 {
 		return r.metric("mcphub_messages_total", "hop", "downstream", "direction", direction, "kind", kind)
