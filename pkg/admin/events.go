@@ -10,10 +10,8 @@ import (
 )
 
 const (
-	watchBuffer  = 256              // events that wait for a slow reader
-	maxWatchers  = 32               // streams of events at once
-	eventBeat    = 15 * time.Second // pause between comments on a silent stream
-	eventTimeout = 10 * time.Second // for each write to a reader that does not read
+	watchBuffer = 256 // events that wait for a slow reader
+	maxWatchers = 32  // streams of events at once
 )
 
 // sessionEvents answers with what happened to one session lately.
@@ -47,28 +45,23 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	watch := a.cfg.Sessions.Watch(watchBuffer)
 	defer watch.Close()
 	only := r.URL.Query().Get("session")
-	ctl := http.NewResponseController(w)
-	write := func(format string, args ...any) bool {
-		_ = ctl.SetWriteDeadline(time.Now().Add(eventTimeout))
-		_, err := fmt.Fprintf(w, format, args...)
-		return err == nil && ctl.Flush() == nil
-	}
+	out := newEventWriter(w)
 	beat := time.NewTicker(eventBeat)
 	defer beat.Stop()
-	for ok := write(": session events\n\n"); ok; {
+	for err := out.write(": session events\n\n"); err == nil; {
 		select {
 		case ev := <-watch.C:
 			if only == "" || ev.SessionID == only {
 				data, _ := json.Marshal(ev)
-				ok = write("id: %d\nevent: %s\ndata: %s\n\n", ev.Seq, ev.Type, data)
+				err = out.write("id: %d\nevent: %s\ndata: %s\n\n", ev.Seq, ev.Type, data)
 			}
 		case <-beat.C:
-			ok = write(": keep-alive\n\n")
+			err = out.write(": keep-alive\n\n")
 		case <-r.Context().Done():
 			return
 		}
-		if lost := watch.Lost(); ok && lost > 0 {
-			ok = write("event: lost\ndata: {\"count\":%d}\n\n", lost)
+		if lost := watch.Lost(); err == nil && lost > 0 {
+			err = out.write("event: lost\ndata: {\"count\":%d}\n\n", lost)
 		}
 	}
 }

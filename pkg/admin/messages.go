@@ -2,7 +2,6 @@ package admin
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -79,7 +78,7 @@ func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 	defer tail.Close()
 	begun := time.Now()
 	a.log.InfoContext(r.Context(), "somebody follows the messages of a session", "session", id, "remote", r.RemoteAddr, "payloads", wants.payload)
-	f := &follower{w: w, ctl: http.NewResponseController(w), tail: tail}
+	f := &follower{eventWriter: newEventWriter(w), tail: tail}
 	why := f.run(r)
 	a.log.InfoContext(r.Context(), "the messages of a session are not followed any more", "session", id, "remote", r.RemoteAddr, "payloads", wants.payload,
 		"why", why, "messages", f.written, "lost", f.lost, "took", time.Since(begun).Round(time.Millisecond).String())
@@ -93,21 +92,12 @@ func (a *api) headOfMessages(w http.ResponseWriter, r *http.Request, id string) 
 	eventStream(w)
 }
 
-// eventStream sets the headers of a stream of events.
-func eventStream(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no")
-}
-
 // follower writes a tail to a connection. It is used by one goroutine.
 type follower struct {
-	w             http.ResponseWriter
-	ctl           *http.ResponseController
+	eventWriter
 	tail          *session.Tail
 	written, lost int64
 }
-
-var errUnwritten = errors.New("a write failed or took too long")
 
 // run writes what comes until the session or the reader is gone, and says which.
 func (f *follower) run(r *http.Request) string {
@@ -165,15 +155,4 @@ func (f *follower) end() string {
 		return "the hub stops"
 	}
 	return "the session has ended: " + string(why)
-}
-
-func (f *follower) write(format string, args ...any) error {
-	_ = f.ctl.SetWriteDeadline(time.Now().Add(eventTimeout))
-	if _, err := fmt.Fprintf(f.w, format, args...); err != nil {
-		return errUnwritten
-	}
-	if f.ctl.Flush() != nil {
-		return errUnwritten
-	}
-	return nil
 }
