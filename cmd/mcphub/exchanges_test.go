@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // exchange is a request and, where the server is a scripted one, what it says
@@ -182,8 +182,8 @@ func (s *speaker) post(m jsonrpc.Message) [][]byte {
 	if s.modern {
 		r.Header.Set("Mcp-Protocol-Version", "2026-07-28")
 		r.Header.Set("Mcp-Method", m.Method)
-		if name, ok := jsonrpc.StringField(m.Params, cmp.Or(upstream.NamedBy(m.Method), "-")); ok {
-			r.Header.Set("Mcp-Name", upstream.EncodeHeader(name))
+		if name, ok := jsonrpc.StringField(m.Params, cmp.Or(protocol.NamedBy(m.Method), "-")); ok {
+			r.Header.Set("Mcp-Name", protocol.EncodeHeader(name))
 		}
 	} else {
 		r.Header.Set("Mcp-Session-Id", s.token)

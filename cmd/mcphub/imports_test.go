@@ -18,27 +18,33 @@ const module = "github.com/mcphub-go/mcphub/"
 // arrows is the architecture: which package of ours each package may import.
 // docs/architecture.md draws it.
 var arrows = map[string][]string{
-	"pkg/persist":             {},
-	"pkg/persist/persisttest": {"pkg/persist"},
-	"pkg/jsonrpc":             {},
-	"pkg/catalog":             {},
-	"pkg/config":              {},
-	"pkg/telemetry":           {},
-	"pkg/session":             {"pkg/persist"},
-	"pkg/upstream":            {"pkg/jsonrpc"},
-	"pkg/gateway":             {"pkg/session", "pkg/catalog", "pkg/upstream", "pkg/jsonrpc"},
-	"pkg/admin":               {"pkg/session", "pkg/catalog", "pkg/upstream", "pkg/jsonrpc"},
-	"deploy":                  {},
-	"cmd/mcphub": {"pkg/persist", "pkg/jsonrpc", "pkg/catalog", "pkg/config", "pkg/telemetry", "pkg/session",
-		"pkg/upstream", "pkg/gateway", "pkg/admin"},
+	"pkg/persist":                   {},
+	"pkg/persist/persisttest":       {"pkg/persist"},
+	"pkg/jsonrpc":                   {},
+	"pkg/sse":                       {},
+	"pkg/protocol":                  {"pkg/jsonrpc"},
+	"pkg/instrument":                {"pkg/protocol", "pkg/jsonrpc"},
+	"pkg/instrument/instrumenttest": {},
+	"pkg/catalog":                   {},
+	"pkg/config":                    {},
+	"pkg/telemetry":                 {},
+	"pkg/session":                   {"pkg/persist"},
+	"pkg/upstream":                  {"pkg/instrument", "pkg/protocol", "pkg/jsonrpc", "pkg/sse"},
+	"pkg/gateway":                   {"pkg/session", "pkg/catalog", "pkg/upstream", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc", "pkg/sse"},
+	"pkg/admin":                     {"pkg/session", "pkg/catalog", "pkg/upstream", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc", "pkg/sse"},
+	"deploy":                        {},
+	"cmd/mcphub": {"pkg/persist", "pkg/jsonrpc", "pkg/protocol", "pkg/sse", "pkg/instrument", "pkg/catalog", "pkg/config", "pkg/telemetry",
+		"pkg/session", "pkg/upstream", "pkg/gateway", "pkg/admin"},
 }
 
 // testArrows are what the tests of a package may import besides: real parts
 // instead of doubles.
 var testArrows = map[string][]string{
-	"pkg/persist": {"pkg/persist/persisttest"},
-	"pkg/gateway": {"pkg/persist"},
-	"pkg/admin":   {"pkg/persist", "pkg/gateway"},
+	"pkg/persist":    {"pkg/persist/persisttest"},
+	"pkg/instrument": {"pkg/instrument/instrumenttest"},
+	"pkg/upstream":   {"pkg/instrument/instrumenttest"},
+	"pkg/gateway":    {"pkg/persist"},
+	"pkg/admin":      {"pkg/persist", "pkg/gateway"},
 }
 
 // vague are names that say nothing about what a package holds.

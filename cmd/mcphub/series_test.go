@@ -16,7 +16,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // series are the names and labels that /metrics shows, without the values.
@@ -216,7 +216,7 @@ func TestErrorCodesOfServersAddNoSeriesAndAreCounted(t *testing.T) {
 			s := newStranger(t, hub.url(), 4)
 			ask := func(n int) {
 				code := n - 34_000 // some of them are those of JSON-RPC and of MCP
-				if code == upstream.CodeHeaderMismatch || code == upstream.CodeUnsupportedVersion {
+				if code == protocol.CodeHeaderMismatch || code == protocol.CodeUnsupportedVersion {
 					code = -32000 // they say that the server is of another era, which costs the calls beside this one their connection
 				}
 				params := fmt.Sprintf(`"name":"codes__echo","arguments":{"code":%d}`, code)

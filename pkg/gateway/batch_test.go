@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // batching makes a session of the version that has batches.
 func (r *rig) batching() *peer {
 	r.t.Helper()
-	return r.connectWith(strings.Replace(initializeBody, "2025-11-25", batchVersion, 1))
+	return r.connectWith(strings.Replace(initializeBody, "2025-11-25", protocol.BatchVersion, 1))
 }
 
 func together(messages ...string) string { return "[" + strings.Join(messages, ",") + "]" }
@@ -23,7 +24,7 @@ func together(messages ...string) string { return "[" + strings.Join(messages, "
 func (p reply) answers(t *testing.T) map[jsonrpc.ID][]jsonrpc.Message {
 	t.Helper()
 	var all []json.RawMessage
-	if err := json.Unmarshal([]byte(p.body), &all); err != nil || p.status != http.StatusOK || p.header.Get("Content-Type") != typeJSON {
+	if err := json.Unmarshal([]byte(p.body), &all); err != nil || p.status != http.StatusOK || p.header.Get("Content-Type") != protocol.TypeJSON {
 		t.Fatalf("not a list: %d %s", p.status, p.body)
 	}
 	byID := map[jsonrpc.ID][]jsonrpc.Message{}

@@ -11,7 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -193,7 +195,7 @@ func (cs *clientSession) listen() {
 			ctx, cancel := context.WithTimeout(cs.ctx, resumeTimeout)
 			defer cancel()
 			if err := link.Connect(ctx); err != nil {
-				cs.g.log.DebugContext(ctx, "the session's connection to a server is not back yet", "session", cs.id, "err", upstream.Discreet(err))
+				cs.g.log.DebugContext(ctx, "the session's connection to a server is not back yet", "session", cs.id, "err", instrument.Redacted(err))
 			}
 		})
 	}
@@ -233,22 +235,14 @@ func (cs *clientSession) ready(ctx context.Context, c *upstream.Conn) error {
 		return nil //nolint:nilerr // a server without readable capabilities is asked for nothing
 	}
 	if s.LogLevel != "" && has[0] != nil {
-		_, err = c.Call(ctx, upstream.Request{Method: "logging/setLevel", Params: levelParams(s.LogLevel)})
+		_, err = c.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(s.LogLevel)})
 	}
 	for _, uri := range s.Subscriptions {
 		if err == nil && has[1] != nil && cs.g.serverOf(uri) == c.Server() {
-			_, err = c.Call(ctx, upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)})
+			_, err = c.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
 		}
 	}
 	return err
-}
-
-func levelParams(level string) json.RawMessage {
-	return append(append(json.RawMessage(`{"level":`), jsonrpc.String(level)...), '}')
-}
-
-func uriParams(uri string) json.RawMessage {
-	return append(append(json.RawMessage(`{"uri":`), jsonrpc.String(uri)...), '}')
 }
 
 // eachLink calls fn for every link there is.
@@ -266,10 +260,10 @@ func (cs *clientSession) eachLink(fn func(*upstream.Link)) {
 
 // Notify takes what a connection of this session sent outside of a call.
 func (cs *clientSession) Notify(m jsonrpc.Message) {
-	if isListChanged(m.Method) && cs.g.only == nil {
+	if protocol.IsListChanged(m.Method) && cs.g.only == nil {
 		return // the hub's own connection hears it too, and its lists are what the client sees
 	}
-	if isListChanged(m.Method) {
+	if protocol.IsListChanged(m.Method) {
 		cs.announce(m)
 		return
 	}
@@ -309,14 +303,6 @@ func (cs *clientSession) announce(m jsonrpc.Message) {
 			cs.announce(jsonrpc.Message{Method: method})
 		}
 	})
-}
-
-func isListChanged(method string) bool {
-	switch method {
-	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
-		return true
-	}
-	return false
 }
 
 // Ask takes a question that a connection of this session asked outside of a call.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // exchange is one request of a client and the way back to it: the stream that
@@ -26,7 +27,7 @@ func newExchange(call context.Context, g *Gateway, cs *clientSession, out *strea
 
 // Notify puts a notification of the server on the stream of this request.
 func (x *exchange) Notify(m jsonrpc.Message) {
-	if isListChanged(m.Method) { // the session's affair, whichever stream it came on
+	if protocol.IsListChanged(m.Method) { // the session's affair, whichever stream it came on
 		x.cs.Notify(m)
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -73,20 +74,20 @@ func TestACallThatTheHubHasEndedIsItsOwnDoingAndNoServers(t *testing.T) {
 	lost := fmt.Errorf("server %q %w", "one", upstream.ErrLost)
 	for _, x := range []struct {
 		err, cause error
-		want       upstream.Fault
+		want       instrument.Fault
 	}{
-		{lost, nil, upstream.FaultBackend},
-		{lost, endedError{session.IdleTimeout}, upstream.FaultHub},
-		{lost, endedError{session.ClientDelete}, upstream.FaultClient},
-		{nil, endedError{session.IdleTimeout}, upstream.FaultNone}, // it was answered before
-		{nil, endedError{session.ClientDelete}, upstream.FaultNone},
+		{lost, nil, instrument.FaultBackend},
+		{lost, endedError{session.IdleTimeout}, instrument.FaultHub},
+		{lost, endedError{session.ClientDelete}, instrument.FaultClient},
+		{nil, endedError{session.IdleTimeout}, instrument.FaultNone}, // it was answered before
+		{nil, endedError{session.ClientDelete}, instrument.FaultNone},
 	} {
 		if got := faultOf(jsonrpc.NewResult("1", nil), x.err, r.gateway.whyEnded(x.err, x.cause)); got != x.want {
 			t.Errorf("%v, %v: the fault of %s, want %s", x.err, x.cause, got, x.want)
 		}
 	}
 	r.gateway.Drain()
-	if got := faultOf(jsonrpc.Message{}, lost, r.gateway.whyEnded(lost, nil)); got != upstream.FaultHub {
+	if got := faultOf(jsonrpc.Message{}, lost, r.gateway.whyEnded(lost, nil)); got != instrument.FaultHub {
 		t.Errorf("while it stops, a server that is lost is the fault of %s", got)
 	}
 }

@@ -56,7 +56,7 @@ func (g *Gateway) respond(w http.ResponseWriter, r *http.Request, s *stream, lis
 			return
 		}
 	}
-	f := &feed{g: g, s: s, rd: rd, events: g.startEvents(w, streamPost), beat: beat}
+	f := &feed{g: g, s: s, rd: rd, events: g.tel.startEvents(w, streamPost), beat: beat}
 	f.end(f.begin(r, silent))
 }
 
@@ -65,7 +65,7 @@ func (g *Gateway) finishAtOnce(w http.ResponseWriter, s *stream, list bool) {
 	answers := s.answers()
 	switch {
 	case len(answers) == 0:
-		events := g.startEvents(w, streamPost)
+		events := g.tel.startEvents(w, streamPost)
 		events.comment("cancelled")
 		events.end(closedCancelled)
 	case list:

@@ -23,7 +23,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -163,11 +165,11 @@ func (g *Gateway) ListChanged(kinds []catalog.Kind) {
 	for _, k := range kinds {
 		switch k {
 		case catalog.Tools:
-			methods["notifications/tools/list_changed"] = true
+			methods[protocol.MethodToolsListChanged] = true
 		case catalog.Prompts:
-			methods["notifications/prompts/list_changed"] = true
+			methods[protocol.MethodPromptsListChanged] = true
 		default:
-			methods["notifications/resources/list_changed"] = true
+			methods[protocol.MethodResourcesListChanged] = true
 		}
 	}
 	for _, s := range g.subscriptions() {
@@ -194,9 +196,9 @@ func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
 		return
 	}
 	uri, ok := jsonrpc.StringField(m.Params, "uri")
-	if m.Method != "notifications/resources/updated" || !ok {
+	if m.Method != protocol.MethodResourcesUpdated || !ok {
 		g.tel.dropped("ambiguous")
-		g.log.Debug("a notification of a shared connection has no recipient", "upstream", server, "method", upstream.MethodLabel(m.Method))
+		g.log.Debug("a notification of a shared connection has no recipient", "upstream", server, "method", instrument.MethodLabel(m.Method))
 		return
 	}
 	for _, cs := range g.openSessions() {

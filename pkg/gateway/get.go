@@ -4,12 +4,11 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
-
-const headerLastEvent = "Last-Event-Id"
 
 // get opens a stream for what the servers send that belongs to no request, or
 // goes on with one that the client has lost.
@@ -17,7 +16,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 	if refuseModern(w, r) {
 		return
 	}
-	if !accepts(r, typeEvents) {
+	if !accepts(r, protocol.TypeEventStream) {
 		refuse(w, http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Accept must list text/event-stream"))
 		return
 	}
@@ -59,7 +58,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 
 // lastEvent reads the event id that the client goes on from, if it names one.
 func (g *Gateway) lastEvent(w http.ResponseWriter, r *http.Request) (eventID, bool) {
-	values := r.Header.Values(headerLastEvent)
+	values := r.Header.Values(protocol.HeaderLastEventID)
 	if len(values) == 0 || (len(values) == 1 && values[0] == "") {
 		return eventID{}, true
 	}
@@ -101,7 +100,7 @@ func (g *Gateway) follow(w http.ResponseWriter, cs *clientSession, s *stream, rd
 	defer s.detach(rd)
 	beat := time.NewTicker(g.cfg.heartbeat())
 	defer beat.Stop()
-	f := &feed{g: g, s: s, rd: rd, events: g.startEvents(w, s.kind), beat: beat}
+	f := &feed{g: g, s: s, rd: rd, events: g.tel.startEvents(w, s.kind), beat: beat}
 	g.cfg.Sessions.Note(cs.id, session.EventStreamOpened, what)
 	if s.kind == streamGet {
 		f.cs, f.probe = cs, &prober{cs: cs}
@@ -121,12 +120,12 @@ func (g *Gateway) follow(w http.ResponseWriter, cs *clientSession, s *stream, rd
 // waits for ever. They are not counted as responses: the requests were answered
 // or lost where they were taken.
 func (g *Gateway) unknownOutcome(w http.ResponseWriter, cs *clientSession, requests []jsonrpc.ID) {
-	events := g.startEvents(w, streamPost)
+	events := g.tel.startEvents(w, streamPost)
 	why := closedAnswered
 	for _, id := range requests {
 		m := jsonrpc.NewError(id, jsonrpc.Errorf(jsonrpc.CodeInternal,
 			"the outcome of the request is not known: the hub was restarted, or what it kept is gone"))
-		g.show(cs.ctx, upstream.Out, m, upstream.Asked{})
+		g.show(cs.ctx, instrument.Out, m, instrument.About{})
 		if !events.message("", m.Encode()) {
 			why = closedUnwritten
 			break

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -94,8 +95,8 @@ func (s staged) begin(ctx context.Context, id string, work func(*conversation) (
 	go func() {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/mcp", strings.NewReader(body))
-		sctx, op := g.tel.startServe(r, "", upstream.ModernVersion, m)
-		now := &round{id: m.ID, out: newStreamLog(g.keep, "", upstream.ModernVersion).post(1, m.ID), op: op, ctx: sctx}
+		sctx, op := g.tel.startServe(r, "", protocol.ModernVersion, m)
+		now := &round{id: m.ID, out: newStreamLog(g.keep, "", protocol.ModernVersion).post(1, m.ID), op: op, ctx: sctx}
 		c := g.newConversation(sctx, aboutClient{identity: upstream.Identity{Capabilities: json.RawMessage(canElicit)}}, m)
 		c.round = now
 		g.running.Go(func() {

@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"runtime/debug"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 const endedByClient = session.ClientDelete
@@ -38,7 +38,7 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 // called when it has ended, unless start refuses it; the refusal is counted.
 func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, out *stream, release func()) *jsonrpc.Error {
 	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
-	g.show(ctx, upstream.In, m, op.toAsk())
+	g.show(ctx, instrument.In, m, op.toAsk())
 	ctx, cancel := cs.callContext(ctx)
 	if e := cs.begin(m.ID, cancel, g.cfg.maxInFlight()); e != nil {
 		cancel(nil)
@@ -66,7 +66,7 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 		op.endFor(ctx, cause, response, err)
 		switch {
 		case errors.Is(cause, errClientCancelled):
-			op.flight.Cancel(upstream.Withdrawn)
+			op.flight.Cancel(instrument.Withdrawn)
 			x.finish(jsonrpc.Message{}) // a cancelled request gets no response
 			return
 		case err != nil:
@@ -87,7 +87,7 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 func (g *Gateway) routeOrRecover(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message) (response jsonrpc.Message, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			g.log.ErrorContext(ctx, "panic while answering a request", "session", cs.id, "method", upstream.MethodLabel(m.Method),
+			g.log.ErrorContext(ctx, "panic while answering a request", "session", cs.id, "method", instrument.MethodLabel(m.Method),
 				"panic", p, "stack", string(debug.Stack()))
 			err = jsonrpc.Errorf(jsonrpc.CodeInternal, "internal error of the hub")
 		}

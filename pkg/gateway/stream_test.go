@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -21,7 +22,7 @@ func TestProgressAndLogsComeBeforeTheAnswerAndNowhereElse(t *testing.T) {
 	streams := []*reader{c.listen(), other.listen()}
 	for _, token := range []string{`"t"`, `0`, `9007199254740993`, `"\u00e9"`, `1.50`} {
 		p := c.call(token, "tools/call", `{"name":"one__work","arguments":{"steps":3},"_meta":{"progressToken":`+token+`,"x":1}}`)
-		if p.header.Get("Content-Type") != typeEvents || p.header.Get("X-Accel-Buffering") != "no" || len(p.events) != 4 {
+		if p.header.Get("Content-Type") != protocol.TypeEventStream || p.header.Get("X-Accel-Buffering") != "no" || len(p.events) != 4 {
 			t.Fatalf("answered with %v %q", p.header, p.body)
 		}
 		for i, m := range p.events[:3] {
@@ -37,7 +38,7 @@ func TestProgressAndLogsComeBeforeTheAnswerAndNowhereElse(t *testing.T) {
 	if len(p.events) != 2 || string(p.events[0].Params) != `{"level":"info","data":{"n":1.50}}` {
 		t.Errorf("a call that logs was answered with %q", p.body)
 	}
-	if p := c.call("1", "tools/call", `{"name":"one__work","arguments":{}}`); len(p.events) != 0 || p.header.Get("Content-Type") != typeJSON {
+	if p := c.call("1", "tools/call", `{"name":"one__work","arguments":{}}`); len(p.events) != 0 || p.header.Get("Content-Type") != protocol.TypeJSON {
 		t.Errorf("a call without progress was answered with %q", p.body)
 	}
 	for _, s := range streams {

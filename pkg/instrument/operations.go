@@ -1,4 +1,4 @@
-package upstream
+package instrument
 
 import (
 	"cmp"
@@ -9,9 +9,10 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 const (
@@ -61,7 +62,7 @@ func NewOperations(r prometheus.Registerer, hop string, h *OperationHistogram, l
 }
 
 // Meter records the operations with one peer: a server, or all clients.
-type Meter struct {
+type Recorder struct {
 	all     *Operations
 	backend string // empty if the histogram has no such label
 	lists   func(tool string) bool
@@ -80,17 +81,17 @@ type toolPlace struct {
 // Meter makes a Meter. lists says whether a tool is listed now; it must be quick,
 // take no lock that is held around a method of the Meter, and have changed before
 // Prune is called. backend is the value of mcphub_backend, empty if h has no such label.
-func (x *Operations) Meter(backend string, lists func(tool string) bool) *Meter {
-	return &Meter{all: x, backend: backend, lists: lists, places: map[string]*toolPlace{}}
+func (x *Operations) Recorder(backend string, lists func(tool string) bool) *Recorder {
+	return &Recorder{all: x, backend: backend, lists: lists, places: map[string]*toolPlace{}}
 }
 
 // Observe records an operation that took d, with the trace of ctx as exemplar if it
 // is sampled. It does nothing after Close.
-func (m *Meter) Observe(ctx context.Context, o Operation, d time.Duration) {
+func (m *Recorder) Observe(ctx context.Context, o Operation, d time.Duration) {
 	x := m.all
 	o.Method, o.ErrorType, o.Version = MethodLabel(o.Method), x.errorLabel(o.ErrorType), x.versionLabel(o.Version)
 	switch {
-	case o.Method != string(mcp.MethodToolsCall), x.limit < 0:
+	case o.Method != protocol.MethodToolsCall, x.limit < 0:
 		o.Tool = ""
 	case o.Tool == "":
 		o.Tool = Other
@@ -122,7 +123,7 @@ func (m *Meter) Observe(ctx context.Context, o Operation, d time.Duration) {
 
 // Prune takes their places and label sets from the tools that are listed no more.
 // It is to be called after each change of what is listed.
-func (m *Meter) Prune() {
+func (m *Recorder) Prune() {
 	m.all.mu.Lock()
 	defer m.all.mu.Unlock()
 	for tool := range m.places {
@@ -136,7 +137,7 @@ func (m *Meter) Prune() {
 
 // Close takes away all label sets of the peer. An operation that ends later leaves
 // no trace.
-func (m *Meter) Close() {
+func (m *Recorder) Close() {
 	m.all.mu.Lock()
 	defer m.all.mu.Unlock()
 	m.closed = true
@@ -147,17 +148,17 @@ func (m *Meter) Close() {
 
 // forget deletes the peer's label sets that match. The caller holds all.mu for
 // writing.
-func (m *Meter) forget(match func(o Operation) bool) {
+func (m *Recorder) forget(match func(o Operation) bool) {
 	m.all.duration.remove(func(o Operation, backend string) bool { return backend == m.backend && match(o) })
 }
 
 // wantsPlace reports whether tool, which has none, can have one. The caller holds all.mu.
-func (m *Meter) wantsPlace(tool string) bool {
+func (m *Recorder) wantsPlace(tool string) bool {
 	return tool != "" && m.all.taken < m.all.limit && m.listed(tool)
 }
 
 // place gives tool a place, unless that has become impossible.
-func (m *Meter) place(tool string) {
+func (m *Recorder) place(tool string) {
 	m.all.mu.Lock()
 	defer m.all.mu.Unlock()
 	if !m.closed && m.places[tool] == nil && m.wantsPlace(tool) {
@@ -168,7 +169,7 @@ func (m *Meter) place(tool string) {
 
 // toolLabel is the label value of tool, which has no place, and counts one that
 // should have been its own. The caller holds all.mu.
-func (m *Meter) toolLabel(tool string) string {
+func (m *Recorder) toolLabel(tool string) string {
 	if tool == "" {
 		return ""
 	}
@@ -179,12 +180,12 @@ func (m *Meter) toolLabel(tool string) string {
 }
 
 // listed reports whether tool is listed under a name that a label can have.
-func (m *Meter) listed(tool string) bool {
+func (m *Recorder) listed(tool string) bool {
 	return tool != Other && len(tool) <= maxToolLabel && utf8.ValidString(tool) && m.lists(tool)
 }
 
 func (x *Operations) errorLabel(kind string) string {
-	label := BoundErrorType(kind)
+	label := ErrorTypeLabel(kind)
 	if label == Other && kind != Other {
 		x.errors.Inc()
 	}
@@ -202,7 +203,7 @@ func (x *Operations) versionLabel(version string) string {
 // VersionLabel bounds the label of a protocol version: a session that another
 // program stored may have any.
 func VersionLabel(version string) string {
-	if version == "" || mcp.IsValidProtocolVersion(version) {
+	if version == "" || protocol.IsVersion(version) {
 		return version
 	}
 	return Other

@@ -1,4 +1,4 @@
-package upstream
+package instrument
 
 import (
 	"encoding/json"
@@ -15,12 +15,12 @@ import (
 var traceKeys = [...]string{"traceparent", "tracestate", "baggage"}
 
 // metaCarrier takes the values of traceKeys, "" for what is not there.
-type metaCarrier [len(traceKeys)]string
+type MetaCarrier [len(traceKeys)]string
 
-var _ propagation.TextMapCarrier = (*metaCarrier)(nil)
+var _ propagation.TextMapCarrier = (*MetaCarrier)(nil)
 
 // Get implements [propagation.TextMapCarrier].
-func (m *metaCarrier) Get(key string) string {
+func (m *MetaCarrier) Get(key string) string {
 	if i := slices.Index(traceKeys[:], key); i >= 0 {
 		return m[i]
 	}
@@ -28,14 +28,14 @@ func (m *metaCarrier) Get(key string) string {
 }
 
 // Set implements [propagation.TextMapCarrier]. What no _meta has is dropped.
-func (m *metaCarrier) Set(key, value string) {
+func (m *MetaCarrier) Set(key, value string) {
 	if i := slices.Index(traceKeys[:], key); i >= 0 {
 		m[i] = value
 	}
 }
 
 // Keys implements [propagation.TextMapCarrier].
-func (*metaCarrier) Keys() []string { return traceKeys[:] }
+func (*MetaCarrier) Keys() []string { return traceKeys[:] }
 
 // metaReader gives what somebody wrote into _meta.
 type metaReader json.RawMessage

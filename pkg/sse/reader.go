@@ -1,8 +1,9 @@
-package upstream
+package sse
 
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -10,46 +11,50 @@ import (
 )
 
 // event is one server-sent event.
-type event struct {
-	id    string
-	name  string
-	data  []byte
-	retry time.Duration // 0: not said
+type Event struct {
+	ID    string
+	Name  string
+	Data  []byte
+	Retry time.Duration // 0: not said
 }
+
+// errEventTooLong is the error of an event that exceeds the limit of its reader.
+// The start of the next event cannot be found in bounded memory.
+var ErrTooLong = errors.New("a message is too long")
 
 // eventReader reads a text/event-stream, see
 // https://html.spec.whatwg.org/multipage/server-sent-events.html section 9.2.6.
-type eventReader struct {
+type Reader struct {
 	r     *bufio.Reader
 	limit int64 // bytes of one event
 	begun bool  // the first line was read
 	cr    bool  // the last line ended with a CR; an LF that follows belongs to it
 }
 
-func newEventReader(r io.Reader, limit int64) *eventReader {
-	return &eventReader{r: bufio.NewReaderSize(r, 16<<10), limit: limit}
+func NewReader(r io.Reader, limit int64) *Reader {
+	return &Reader{r: bufio.NewReaderSize(r, 16<<10), limit: limit}
 }
 
 // next returns the next event that says anything: one with data, an id or a
 // retry time, as soon as its last byte is there. An event that the end of the
 // stream cuts off is dropped.
-func (e *eventReader) next() (event, error) {
-	var ev event
+func (e *Reader) Next() (Event, error) {
+	var ev Event
 	var size int64
 	said, data := false, false
 	for {
 		line, fresh, err := e.line()
 		if err != nil {
-			return event{}, err
+			return Event{}, err
 		}
 		if size += int64(len(line)); size > e.limit {
-			return event{}, e.tooLong()
+			return Event{}, e.tooLong()
 		}
 		if len(line) == 0 {
 			if said {
 				return ev, nil
 			}
-			ev, size = event{}, 0
+			ev, size = Event{}, 0
 			continue
 		}
 		field, value, _ := bytes.Cut(line, []byte(":"))
@@ -58,22 +63,22 @@ func (e *eventReader) next() (event, error) {
 		case "data":
 			switch {
 			case data:
-				ev.data = append(append(ev.data, '\n'), value...)
+				ev.Data = append(append(ev.Data, '\n'), value...)
 			case fresh: // most events have one line of data, and some a long one
-				ev.data = value
+				ev.Data = value
 			default:
-				ev.data = append(ev.data, value...)
+				ev.Data = append(ev.Data, value...)
 			}
 			said, data = true, true
 		case "event":
-			ev.name = string(value)
+			ev.Name = string(value)
 		case "id":
 			if !bytes.ContainsRune(value, 0) {
-				ev.id, said = string(value), true
+				ev.ID, said = string(value), true
 			}
 		case "retry":
 			if ms, err := strconv.ParseUint(string(value), 10, 31); err == nil {
-				ev.retry, said = time.Duration(ms)*time.Millisecond, true
+				ev.Retry, said = time.Duration(ms)*time.Millisecond, true
 			}
 		}
 	}
@@ -82,7 +87,7 @@ func (e *eventReader) next() (event, error) {
 // line returns the next line without its end, which is LF, CR LF or CR, and
 // without the byte order mark that the first may begin with. It holds until the
 // next call, or for ever if it is fresh.
-func (e *eventReader) line() (line []byte, fresh bool, err error) {
+func (e *Reader) line() (line []byte, fresh bool, err error) {
 	for {
 		part, err := e.part()
 		if err != nil {
@@ -116,7 +121,7 @@ const searched = 2 << 10 // bytes
 
 // part returns some of the bytes that have arrived, at least one, and waits for
 // no more than that. They are not taken yet.
-func (e *eventReader) part() ([]byte, error) {
+func (e *Reader) part() ([]byte, error) {
 	for {
 		if _, err := e.r.Peek(1); err != nil {
 			return nil, err
@@ -143,7 +148,7 @@ func lineEnd(b []byte) int {
 }
 
 // unmarked drops the byte order mark from the first line of a stream.
-func (e *eventReader) unmarked(line []byte) []byte {
+func (e *Reader) unmarked(line []byte) []byte {
 	if e.begun {
 		return line
 	}
@@ -151,6 +156,6 @@ func (e *eventReader) unmarked(line []byte) []byte {
 	return bytes.TrimPrefix(line, []byte("\ufeff"))
 }
 
-func (e *eventReader) tooLong() error {
-	return fmt.Errorf("%w: %w: more than %d bytes", ErrProtocol, errTooLong, e.limit)
+func (e *Reader) tooLong() error {
+	return fmt.Errorf("%w: more than %d bytes", ErrTooLong, e.limit)
 }

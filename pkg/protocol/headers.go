@@ -1,4 +1,4 @@
-package upstream
+package protocol
 
 import (
 	"encoding/base64"
@@ -21,9 +21,9 @@ import (
 // client and server can route without reading it (specification 2026-07-28,
 // basic/transports/streamable-http, Request Metadata).
 const (
-	headerMethod = "Mcp-Method"
-	headerName   = "Mcp-Name"
-	headerParam  = "Mcp-Param-" // and the name of a ParamHeader
+	HeaderMethod      = "Mcp-Method"
+	HeaderName        = "Mcp-Name"
+	HeaderParamPrefix = "Mcp-Param-" // and the name of a ParamHeader
 )
 
 // What stands around a value in base64. The case matters.
@@ -92,28 +92,28 @@ func DecodeHeader(s string) (string, error) {
 // that has a name, Mcp-Name with the body. It reports what does not agree by
 // the name of the header. The caller answers with HeaderMismatch (-32020).
 func CheckStandard(h http.Header, method, name string, named bool) error {
-	got, present, err := single(h, headerMethod)
+	got, present, err := single(h, HeaderMethod)
 	switch {
 	case err != nil:
 		return err
 	case !present:
-		return missing(headerMethod)
+		return missing(HeaderMethod)
 	case got != method:
-		return mismatch(headerMethod)
+		return mismatch(HeaderMethod)
 	case !named:
 		return nil
 	}
-	if got, present, err = single(h, headerName); err != nil {
+	if got, present, err = single(h, HeaderName); err != nil {
 		return err
 	}
 	if !present {
-		return missing(headerName)
+		return missing(HeaderName)
 	}
 	if got, err = DecodeHeader(got); err != nil {
-		return fmt.Errorf("the header %s %w", headerName, err)
+		return fmt.Errorf("the header %s %w", HeaderName, err)
 	}
 	if got != name {
-		return mismatch(headerName)
+		return mismatch(HeaderName)
 	}
 	return nil
 }
@@ -138,9 +138,9 @@ func ParamValues(headers []ParamHeader, arguments json.RawMessage) (map[string]s
 		}
 		text, err := headerText(values[i])
 		if err != nil {
-			return nil, fmt.Errorf("the argument for the header %s%s %w", headerParam, header.Name, err)
+			return nil, fmt.Errorf("the argument for the header %s%s %w", HeaderParamPrefix, header.Name, err)
 		}
-		out[headerParam+header.Name] = EncodeHeader(text)
+		out[HeaderParamPrefix+header.Name] = EncodeHeader(text)
 	}
 	return out, nil
 }
@@ -158,7 +158,7 @@ func CheckParams(h http.Header, headers []ParamHeader, arguments json.RawMessage
 		return err
 	}
 	for i, header := range headers {
-		if err := checkParam(h, headerParam+header.Name, values[i]); err != nil {
+		if err := checkParam(h, HeaderParamPrefix+header.Name, values[i]); err != nil {
 			return err
 		}
 	}
@@ -300,4 +300,18 @@ func safeInteger(s string) (string, bool) {
 		return "", false
 	}
 	return strconv.FormatInt(int64(f), 10), true
+}
+
+// NamedBy is the member of params whose value Mcp-Name mirrors in requests of
+// method; empty if there is none.
+func NamedBy(method string) string {
+	switch method {
+	case MethodToolsCall, MethodPromptsGet:
+		return "name"
+	case MethodResourcesRead:
+		return "uri"
+	case MethodTasksGet, MethodTasksUpdate, MethodTasksCancel:
+		return "taskId"
+	}
+	return ""
 }

@@ -1,4 +1,4 @@
-package upstream
+package instrument
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ func CheckedContext(params json.RawMessage, allowed []string) json.RawMessage {
 	if err != nil || fields[0] == nil {
 		return params
 	}
-	edits := contextEdits(fields[0], allowed, nil)
+	edits := ContextEdits(fields[0], allowed, nil)
 	if len(edits) == 0 {
 		return params
 	}
@@ -48,7 +48,7 @@ func mayHaveContext(raw json.RawMessage) bool {
 }
 
 // contextEdits are the edits that make the context in meta one that may go on.
-func contextEdits(meta json.RawMessage, allowed []string, edits []jsonrpc.Edit) []jsonrpc.Edit {
+func ContextEdits(meta json.RawMessage, allowed []string, edits []jsonrpc.Edit) []jsonrpc.Edit {
 	if !mayHaveContext(meta) {
 		return edits
 	}
@@ -111,4 +111,48 @@ func allowedBaggage(text string, allowed []string) string {
 		}
 	}
 	return strings.Join(kept, ",")
+}
+
+// traceEdits puts the span of ctx into _meta, see SEP-414. What the caller sent
+// there does not go further.
+func TraceEdits(ctx context.Context, p propagation.TextMapPropagator, carrier *MetaCarrier, edits []jsonrpc.Edit) []jsonrpc.Edit {
+	if p == nil || !trace.SpanContextFromContext(ctx).IsValid() {
+		return edits
+	}
+	p.Inject(ctx, carrier)
+	for i, key := range traceKeys {
+		e := jsonrpc.Edit{Name: key}
+		if v := carrier[i]; v != "" {
+			e.Value = jsonrpc.String(v)
+		}
+		edits = append(edits, e)
+	}
+	return edits
+}
+
+// InjectMeta returns params with the span of ctx in their _meta, see SEP-414;
+// as they are where there is no span, or p is nil.
+func InjectMeta(ctx context.Context, p propagation.TextMapPropagator, params json.RawMessage) json.RawMessage {
+	edits := TraceEdits(ctx, p, &MetaCarrier{}, nil)
+	if len(edits) == 0 {
+		return params
+	}
+	out, err := jsonrpc.Rewrite(params, jsonrpc.Edit{Name: "_meta", Members: edits})
+	if err != nil {
+		return params
+	}
+	return out
+}
+
+// ExtractMeta returns ctx with the trace context of params._meta, if there is a
+// valid one (SEP-414).
+func ExtractMeta(ctx context.Context, p propagation.TextMapPropagator, params json.RawMessage) context.Context {
+	meta, err := jsonrpc.Field(params, "_meta")
+	if err != nil || meta == nil {
+		return ctx
+	}
+	if remote := p.Extract(ctx, metaReader(meta)); trace.SpanContextFromContext(remote).IsRemote() {
+		return remote
+	}
+	return ctx
 }

@@ -1,11 +1,10 @@
-package upstream
+package instrument
 
 import (
-	"errors"
-
 	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // Fault says whose doing it is that an operation ended as it did.
@@ -36,29 +35,8 @@ func Faults() []Fault {
 func IsCallerFault(code int) bool {
 	switch code {
 	case jsonrpc.CodeParse, jsonrpc.CodeInvalidRequest, jsonrpc.CodeMethodNotFound, jsonrpc.CodeInvalidParams, -32002,
-		CodeHeaderMismatch, CodeMissingCapability, CodeUnsupportedVersion:
+		protocol.CodeHeaderMismatch, protocol.CodeMissingCapability, protocol.CodeUnsupportedVersion:
 		return true
 	}
 	return false
-}
-
-// FaultOf attributes the outcome of a call to a server: its response, or the
-// reason why there is none.
-func FaultOf(response jsonrpc.Message, err error) Fault {
-	refusal, refused := errors.AsType[*jsonrpc.Error](err)
-	switch {
-	case refused && IsCallerFault(refusal.Code), errors.Is(err, ErrCancelled):
-		return FaultClient
-	case refused:
-		return FaultHub
-	case err != nil:
-		return FaultBackend
-	case response.Error != nil && IsCallerFault(jsonrpc.ParseError(response.Error).Code):
-		return FaultClient
-	case response.Error != nil:
-		return FaultBackend
-	case isToolError(response.Result):
-		return FaultTool
-	}
-	return FaultNone
 }

@@ -1,4 +1,4 @@
-package upstream
+package protocol
 
 import (
 	"encoding/base64"
@@ -255,7 +255,7 @@ func FuzzCheckParams(f *testing.F) {
 		h := http.Header{}
 		for name, value := range map[string]string{"Region": region, "Limit": limit, "Dry": dry} {
 			if value != "" {
-				h.Set(headerParam+name, value)
+				h.Set(HeaderParamPrefix+name, value)
 			}
 		}
 		checked := CheckParams(h, annotated, arguments)

@@ -1,4 +1,4 @@
-package upstream
+package protocol
 
 import (
 	"encoding/json"
@@ -162,7 +162,7 @@ func TestHeadersMadeFromAnySchemaAreAcceptedAndNoOthers(t *testing.T) {
 			t.Fatalf("%s, %s: %v", rawSchema, rawArguments, err)
 		}
 		for _, header := range headers {
-			name := headerParam + header.Name
+			name := HeaderParamPrefix + header.Name
 			value, has := values[name]
 			if has {
 				h.Del(name)

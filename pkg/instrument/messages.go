@@ -1,4 +1,4 @@
-package upstream
+package instrument
 
 import (
 	"maps"
@@ -133,3 +133,6 @@ func NewUnmatched(r prometheus.Registerer, hop string, reasons ...string) *prome
 	}
 	return x
 }
+
+// KindOf returns the value of the label kind of m: request, notification, response or error.
+func KindOf(m jsonrpc.Message) string { return kindOf(m).String() }

@@ -1,8 +1,6 @@
-package upstream
+package instrument
 
 import (
-	"errors"
-
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -37,46 +35,27 @@ func cancelReasons(hop string, d Direction) []CancelReason {
 	return []CancelReason{Withdrawn, TimedOut, ConnectionLost, Unreachable, SessionGone, ProtocolError, Unexplained}
 }
 
-// cancelReason is why a request to a server has no response.
-func cancelReason(err error) CancelReason {
-	switch {
-	case errors.Is(err, ErrTimeout), errors.Is(err, errConnectTimeout):
-		return TimedOut
-	case errors.Is(err, ErrLost): // also where the session is gone: the request may have been carried out
-		return ConnectionLost
-	case errors.Is(err, ErrSessionGone):
-		return SessionGone
-	case errors.Is(err, ErrDown):
-		return Unreachable
-	case errors.Is(err, ErrProtocol):
-		return ProtocolError
-	case errors.Is(err, ErrCancelled):
-		return Withdrawn
-	}
-	return Unexplained
-}
-
 // Flight is a request that was counted and has one end, which is counted with
 // it: its response, or that there is none. The first end counts. The zero Flight
 // is none, and nothing is counted of it. A Flight must not be copied once
 // it may end.
-type Flight struct {
+type InFlight struct {
 	messages  *Messages
 	direction Direction
 	over      bool
 }
 
 // Begin counts a request, which is in flight from now on.
-func (x *Messages) Begin(d Direction, request jsonrpc.Message) Flight {
+func (x *Messages) Begin(d Direction, request jsonrpc.Message) InFlight {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.add(d, request)
 	x.inFlight[d]++
-	return Flight{messages: x, direction: d}
+	return InFlight{messages: x, direction: d}
 }
 
 // Answer ends the flight with its response, and counts that.
-func (f *Flight) Answer(response jsonrpc.Message) {
+func (f *InFlight) Answer(response jsonrpc.Message) {
 	if x := f.land(); x != nil {
 		defer x.mu.Unlock()
 		x.add(1-f.direction, response)
@@ -84,7 +63,7 @@ func (f *Flight) Answer(response jsonrpc.Message) {
 }
 
 // Cancel ends the flight without a response.
-func (f *Flight) Cancel(reason CancelReason) {
+func (f *InFlight) Cancel(reason CancelReason) {
 	x := f.land()
 	if x == nil {
 		return
@@ -98,7 +77,7 @@ func (f *Flight) Cancel(reason CancelReason) {
 
 // land returns where the end is to be counted, locked; nil if there is nothing
 // to count.
-func (f *Flight) land() *Messages {
+func (f *InFlight) land() *Messages {
 	x := f.messages
 	if x == nil {
 		return nil

@@ -1,4 +1,4 @@
-package upstream
+package sse
 
 import (
 	"bytes"
@@ -14,11 +14,11 @@ import (
 )
 
 // readEvents reads a whole stream.
-func readEvents(stream []byte, limit int64) ([]event, error) {
-	r := newEventReader(bytes.NewReader(stream), limit)
-	var events []event
+func readEvents(stream []byte, limit int64) ([]Event, error) {
+	r := NewReader(bytes.NewReader(stream), limit)
+	var events []Event
 	for {
-		ev, err := r.next()
+		ev, err := r.Next()
 		if err != nil {
 			return events, err
 		}
@@ -30,35 +30,35 @@ func TestEventsAreReadAsTheStandardSays(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		stream string
-		want   []event
+		want   []Event
 	}{
-		"one":                         {"data: a\n\n", []event{{data: []byte("a")}}},
-		"lines":                       {"data: a\ndata:b\ndata:  c\n\n", []event{{data: []byte("a\nb\n c")}}},
-		"CRLF":                        {"data: a\r\n\r\ndata: b\r\n\r\n", []event{{data: []byte("a")}, {data: []byte("b")}}},
-		"all fields":                  {"event: message\nid: 7\nretry: 1500\ndata: a\n\n", []event{{"7", "message", []byte("a"), 1500 * time.Millisecond}}},
-		"a cursor and nothing else":   {"id: 7\ndata:\n\n", []event{{id: "7"}}},
-		"comments":                    {": hello\n\n:\n\ndata: a\n\n", []event{{data: []byte("a")}}},
-		"no end":                      {"data: a\n\ndata: b\n", []event{{data: []byte("a")}}},
-		"odd fields":                  {"data\nfoo: bar\nid: a\x00b\nretry: -1\nretry: 1e3\n\n", []event{{}}},
-		"a name ends with its event":  {"event: other\n\ndata: a\n\n", []event{{data: []byte("a")}}},
-		"a colon in the data":         {"data: {\"a\":1}\n\n", []event{{data: []byte(`{"a":1}`)}}},
-		"the last id and retry count": {"id: 1\nid: 2\nretry: 1\nretry: 2\n\n", []event{{id: "2", retry: 2 * time.Millisecond}}},
-		"CR":                          {"data: a\r\rdata: b\rdata: c\r\r", []event{{data: []byte("a")}, {data: []byte("b\nc")}}},
-		"all ends mixed":              {"data: a\r\ndata: b\rdata: c\n\r\ndata: d\n\rdata: e\r\n\n", []event{{data: []byte("a\nb\nc")}, {data: []byte("d")}, {data: []byte("e")}}},
-		"LF CR is two ends":           {"data: a\n\rdata: b\n\r", []event{{data: []byte("a")}, {data: []byte("b")}}},
-		"CR CR LF is two ends":        {"data: a\r\r\ndata: b\r\r\n", []event{{data: []byte("a")}, {data: []byte("b")}}},
-		"a byte order mark":           {"\ufeffdata: a\n\ndata: b\n\n", []event{{data: []byte("a")}, {data: []byte("b")}}},
-		"a second byte order mark":    {"\ufeff\ufeffdata: a\n\ndata: b\n\n", []event{{data: []byte("b")}}},
-		"a late byte order mark":      {"data: a\n\n\ufeffdata: b\n\n", []event{{data: []byte("a")}}},
-		"a mark and nothing else":     {"\ufeff\r\rdata: a\r\r", []event{{data: []byte("a")}}},
-		"a byte order mark in data":   {"data: \ufeffa\n\n", []event{{data: []byte("\ufeffa")}}},
-		"comments between lines":      {"data: a\n: c\n:data: d\ndata: b\n\n", []event{{data: []byte("a\nb")}}},
-		"data without a colon":        {"data\n\ndata\ndata\n\n", []event{{}, {data: []byte("\n")}}},
-		"names are compared exactly":  {"Data: a\n data: b\ndata : c\ndata: d\n\n", []event{{data: []byte("d")}}},
-		"one space goes":              {"data:  a\ndata:\tb\n\n", []event{{data: []byte(" a\n\tb")}}},
-		"an id without a colon":       {"id: 1\nid\n\n", []event{{}}},
-		"bytes that are no UTF-8":     {"data: \xff\xfe\n\n", []event{{data: []byte("\xff\xfe")}}},
-		"an event cut off at its end": {"data: a\n\ndata: b\n: c", []event{{data: []byte("a")}}},
+		"one":                         {"data: a\n\n", []Event{{Data: []byte("a")}}},
+		"lines":                       {"data: a\ndata:b\ndata:  c\n\n", []Event{{Data: []byte("a\nb\n c")}}},
+		"CRLF":                        {"data: a\r\n\r\ndata: b\r\n\r\n", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
+		"all fields":                  {"event: message\nid: 7\nretry: 1500\ndata: a\n\n", []Event{{"7", "message", []byte("a"), 1500 * time.Millisecond}}},
+		"a cursor and nothing else":   {"id: 7\ndata:\n\n", []Event{{ID: "7"}}},
+		"comments":                    {": hello\n\n:\n\ndata: a\n\n", []Event{{Data: []byte("a")}}},
+		"no end":                      {"data: a\n\ndata: b\n", []Event{{Data: []byte("a")}}},
+		"odd fields":                  {"data\nfoo: bar\nid: a\x00b\nretry: -1\nretry: 1e3\n\n", []Event{{}}},
+		"a name ends with its event":  {"event: other\n\ndata: a\n\n", []Event{{Data: []byte("a")}}},
+		"a colon in the data":         {"data: {\"a\":1}\n\n", []Event{{Data: []byte(`{"a":1}`)}}},
+		"the last id and retry count": {"id: 1\nid: 2\nretry: 1\nretry: 2\n\n", []Event{{ID: "2", Retry: 2 * time.Millisecond}}},
+		"CR":                          {"data: a\r\rdata: b\rdata: c\r\r", []Event{{Data: []byte("a")}, {Data: []byte("b\nc")}}},
+		"all ends mixed":              {"data: a\r\ndata: b\rdata: c\n\r\ndata: d\n\rdata: e\r\n\n", []Event{{Data: []byte("a\nb\nc")}, {Data: []byte("d")}, {Data: []byte("e")}}},
+		"LF CR is two ends":           {"data: a\n\rdata: b\n\r", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
+		"CR CR LF is two ends":        {"data: a\r\r\ndata: b\r\r\n", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
+		"a byte order mark":           {"\ufeffdata: a\n\ndata: b\n\n", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
+		"a second byte order mark":    {"\ufeff\ufeffdata: a\n\ndata: b\n\n", []Event{{Data: []byte("b")}}},
+		"a late byte order mark":      {"data: a\n\n\ufeffdata: b\n\n", []Event{{Data: []byte("a")}}},
+		"a mark and nothing else":     {"\ufeff\r\rdata: a\r\r", []Event{{Data: []byte("a")}}},
+		"a byte order mark in data":   {"data: \ufeffa\n\n", []Event{{Data: []byte("\ufeffa")}}},
+		"comments between lines":      {"data: a\n: c\n:data: d\ndata: b\n\n", []Event{{Data: []byte("a\nb")}}},
+		"data without a colon":        {"data\n\ndata\ndata\n\n", []Event{{}, {Data: []byte("\n")}}},
+		"names are compared exactly":  {"Data: a\n data: b\ndata : c\ndata: d\n\n", []Event{{Data: []byte("d")}}},
+		"one space goes":              {"data:  a\ndata:\tb\n\n", []Event{{Data: []byte(" a\n\tb")}}},
+		"an id without a colon":       {"id: 1\nid\n\n", []Event{{}}},
+		"bytes that are no UTF-8":     {"data: \xff\xfe\n\n", []Event{{Data: []byte("\xff\xfe")}}},
+		"an event cut off at its end": {"data: a\n\ndata: b\n: c", []Event{{Data: []byte("a")}}},
 	} {
 		got, err := readEvents([]byte(test.stream), 1<<20)
 		if !errors.Is(err, io.EOF) || !slices.EqualFunc(got, test.want, sameEvent) {
@@ -67,12 +67,12 @@ func TestEventsAreReadAsTheStandardSays(t *testing.T) {
 	}
 }
 
-func (e event) String() string {
-	return fmt.Sprintf("{id %q event %q retry %s data %q}", e.id, e.name, e.retry, e.data)
+func (e Event) String() string {
+	return fmt.Sprintf("{id %q event %q retry %s data %q}", e.ID, e.Name, e.Retry, e.Data)
 }
 
-func sameEvent(a, b event) bool {
-	return a.id == b.id && a.name == b.name && a.retry == b.retry && bytes.Equal(a.data, b.data)
+func sameEvent(a, b Event) bool {
+	return a.ID == b.ID && a.Name == b.Name && a.Retry == b.Retry && bytes.Equal(a.Data, b.Data)
 }
 
 func TestAnEventIsBounded(t *testing.T) {
@@ -82,7 +82,7 @@ func TestAnEventIsBounded(t *testing.T) {
 		"many lines":   strings.Repeat("data: xxxxxxxx\n", 200),
 		"many of none": strings.Repeat("foo: xxxxxxxx\n", 200),
 	} {
-		if _, err := readEvents([]byte(stream), 1000); !errors.Is(err, errTooLong) || !errors.Is(err, ErrProtocol) {
+		if _, err := readEvents([]byte(stream), 1000); !errors.Is(err, ErrTooLong) || !errors.Is(err, ErrTooLong) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -100,11 +100,11 @@ func TestHeartbeatsDoNotAddUp(t *testing.T) {
 func TestAFailingStreamFailsWithItsOwnError(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
-	r := newEventReader(io.MultiReader(strings.NewReader("data: a\n\ndata: b\n"), iotest.ErrReader(broken)), 1000)
-	if ev, err := r.next(); err != nil || string(ev.data) != "a" {
+	r := NewReader(io.MultiReader(strings.NewReader("data: a\n\ndata: b\n"), iotest.ErrReader(broken)), 1000)
+	if ev, err := r.Next(); err != nil || string(ev.Data) != "a" {
 		t.Errorf("%v, %v", ev, err)
 	}
-	if _, err := r.next(); !errors.Is(err, broken) {
+	if _, err := r.Next(); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -115,8 +115,8 @@ func TestAnEventIsThereWithItsLastByte(t *testing.T) {
 	t.Parallel()
 	for _, stream := range []string{"data: a\n\n", "data: a\r\n\r", "data: a\r\r", "\ufeffdata: a\n\r", "id\n\n", "data: a\r\n\n"} {
 		never := iotest.ErrReader(errors.New("it asks for more than there is"))
-		r := newEventReader(io.MultiReader(strings.NewReader(stream), never), 1000)
-		if _, err := r.next(); err != nil {
+		r := NewReader(io.MultiReader(strings.NewReader(stream), never), 1000)
+		if _, err := r.Next(); err != nil {
 			t.Errorf("%q: %v", stream, err)
 		}
 	}
@@ -131,7 +131,7 @@ func TestLinesOfAnyLengthAreReadWhole(t *testing.T) {
 		data := strings.Repeat("x", n)
 		for _, end := range []string{"\n", "\r", "\r\n"} {
 			got, err := readEvents([]byte("data: "+data+end+"data: y"+end+end), 1<<20)
-			if !errors.Is(err, io.EOF) || len(got) != 1 || string(got[0].data) != data+"\ny" {
+			if !errors.Is(err, io.EOF) || len(got) != 1 || string(got[0].Data) != data+"\ny" {
 				t.Fatalf("%d bytes and %q: %d events, %v", n, end, len(got), err)
 			}
 		}
@@ -150,7 +150,7 @@ func TestEventsHaveMemoryOfTheirOwn(t *testing.T) {
 		t.Fatalf("%d events", len(got))
 	}
 	for n, ev := range got {
-		if want := strings.Repeat(string(rune('a'+n%26)), 1+n*n); string(ev.data) != want {
+		if want := strings.Repeat(string(rune('a'+n%26)), 1+n*n); string(ev.Data) != want {
 			t.Errorf("event %d changed", n)
 		}
 	}
@@ -158,8 +158,8 @@ func TestEventsHaveMemoryOfTheirOwn(t *testing.T) {
 
 // naiveEvents is the standard's algorithm on a whole stream, with the liberty
 // that eventReader takes: an event is one that says anything, data or not.
-func naiveEvents(stream string) []event {
-	var events []event
+func naiveEvents(stream string) []Event {
+	var events []Event
 	stream = strings.TrimPrefix(stream, "\ufeff")
 	lines := strings.Split(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(stream), "\n")
 	var block []string
@@ -168,7 +168,7 @@ func naiveEvents(stream string) []event {
 			block = append(block, line)
 			continue
 		}
-		var ev event
+		var ev Event
 		var data []string
 		said := false
 		for _, l := range block {
@@ -178,16 +178,16 @@ func naiveEvents(stream string) []event {
 			case name == "data":
 				data, said = append(data, v), true
 			case name == "event":
-				ev.name = v
+				ev.Name = v
 			case name == "id" && !strings.Contains(v, "\x00"):
-				ev.id, said = v, true
+				ev.ID, said = v, true
 			case name == "retry" && v != "" && strings.Trim(v, "0123456789") == "":
 				if n, err := strconv.Atoi(v); err == nil && n < 1<<31 {
-					ev.retry, said = time.Duration(n)*time.Millisecond, true
+					ev.Retry, said = time.Duration(n)*time.Millisecond, true
 				}
 			}
 		}
-		ev.data = []byte(strings.Join(data, "\n"))
+		ev.Data = []byte(strings.Join(data, "\n"))
 		if said {
 			events = append(events, ev)
 		}
@@ -207,15 +207,15 @@ func FuzzEventReader(f *testing.F) {
 		got, err := readEvents(stream, int64(limit))
 		size := 0
 		for _, ev := range got {
-			if n := len(ev.id) + len(ev.name) + len(ev.data); n > int(limit)*2 {
+			if n := len(ev.ID) + len(ev.Name) + len(ev.Data); n > int(limit)*2 {
 				t.Errorf("an event has %d bytes, the limit is %d", n, limit)
 			}
-			size += len(ev.data)
+			size += len(ev.Data)
 		}
 		if size > len(stream) {
 			t.Errorf("%d bytes of data come from %d", size, len(stream))
 		}
-		if !errors.Is(err, io.EOF) && !errors.Is(err, errTooLong) {
+		if !errors.Is(err, io.EOF) && !errors.Is(err, ErrTooLong) {
 			t.Errorf("error %v", err)
 		}
 		got, err = readEvents(stream, 1<<20)
@@ -223,9 +223,9 @@ func FuzzEventReader(f *testing.F) {
 			t.Errorf("%q gives\n%v, %v, want\n%v", stream, got, err, want)
 		}
 		source := bytes.NewReader(stream)
-		byByte := newEventReader(iotest.OneByteReader(source), 1<<20)
+		byByte := NewReader(iotest.OneByteReader(source), 1<<20)
 		for n, want := range got {
-			if ev, err := byByte.next(); err != nil || !sameEvent(ev, want) {
+			if ev, err := byByte.Next(); err != nil || !sameEvent(ev, want) {
 				t.Errorf("read byte by byte: %v, %v, want %v", ev, err, want)
 			}
 			if taken := len(stream) - source.Len(); len(naiveEvents(string(stream[:taken-1]))) > n {

@@ -1,4 +1,4 @@
-package upstream
+package instrument
 
 import (
 	"encoding/json"

@@ -1,7 +1,9 @@
-package upstream
+package instrument
 
 import (
 	"context"
+	"log/slog"
+	"strings"
 
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -48,4 +50,17 @@ func (s *Spans) start(ctx context.Context, method, target string, options []trac
 		method += " " + target
 	}
 	return s.tracer.Start(ctx, method, options...) //nolint:spancheck // ended by the caller
+}
+
+// LevelTrace is the log level below DEBUG: one record for each message.
+const LevelTrace = slog.LevelDebug - 4
+
+// AttributeText returns the first 256 bytes of a text that a peer has chosen, as valid UTF-8, for
+// an attribute.
+func AttributeText(s string) string {
+	const limit = 256 // bytes
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "")
+	}
+	return s
 }

@@ -1,8 +1,7 @@
-package upstream
+package instrument
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 )
 
 // toolList is a list of tools that a test changes.
@@ -21,14 +22,14 @@ func (l *toolList) set(names ...string) { l.names.Store(&names) }
 func (l *toolList) lists(tool string) bool { return slices.Contains(*l.names.Load(), tool) }
 
 // newMeter returns a Meter of the server s, which has listed these tools.
-func newMeter(limit int, tools ...string) (*prometheus.Registry, *Operations, *Meter, *toolList) {
+func newMeter(limit int, tools ...string) (*prometheus.Registry, *Operations, *Recorder, *toolList) {
 	reg, list := prometheus.NewRegistry(), &toolList{}
 	list.set(tools...)
 	x := NewOperations(reg, "backend", NewOperationHistogram(reg, "x_seconds", "X.", "mcphub_backend"), limit)
-	return reg, x, x.Meter("s", list.lists), list
+	return reg, x, x.Recorder("s", list.lists), list
 }
 
-func (m *Meter) call(tool string) {
+func (m *Recorder) call(tool string) {
 	m.Observe(context.Background(), Operation{Method: "tools/call", Tool: tool, Transport: "pipe"}, time.Millisecond)
 }
 
@@ -61,7 +62,7 @@ func wantTools(t *testing.T, g prometheus.Gatherer, want map[string]int) {
 
 func folded(t *testing.T, g prometheus.Gatherer, label string) float64 {
 	t.Helper()
-	return value(t, g, "mcphub_metric_label_overflow_total", "hop", "backend", "label", label)
+	return instrumenttest.Value(t, g, "mcphub_metric_label_overflow_total", "hop", "backend", "label", label)
 }
 
 func TestOnlyListedToolsAreLabels(t *testing.T) {
@@ -81,7 +82,7 @@ func TestOnlyListedToolsAreLabels(t *testing.T) {
 func TestToolsBeyondTheLimitShareALabelAndAreCounted(t *testing.T) {
 	t.Parallel()
 	reg, x, m, list := newMeter(2, "a", "b", "c")
-	other := x.Meter("t", list.lists)
+	other := x.Recorder("t", list.lists)
 	for _, tool := range []string{"a", "b", "c", "a", "invented"} {
 		m.call(tool)
 	}
@@ -142,7 +143,7 @@ func TestWhatOthersChooseFreelyIsFolded(t *testing.T) {
 		{"mcp_method_name", "ping", "error_type", Other, "mcp_protocol_version", ""},
 		{"mcp_method_name", "ping", "error_type", "timeout"},
 	} {
-		if n := value(t, reg, "x_seconds", labels...); n != 1 {
+		if n := instrumenttest.Value(t, reg, "x_seconds", labels...); n != 1 {
 			t.Errorf("%v: %v", labels, n)
 		}
 	}
@@ -154,7 +155,7 @@ func TestWhatOthersChooseFreelyIsFolded(t *testing.T) {
 func TestAToolThatGoesTakesItsSeriesAlongAndComesBackAsNew(t *testing.T) {
 	t.Parallel()
 	reg, x, m, list := newMeter(0, "a", "b")
-	other := x.Meter("t", list.lists)
+	other := x.Recorder("t", list.lists)
 	for range 3 {
 		m.call("a")
 	}
@@ -168,7 +169,7 @@ func TestAToolThatGoesTakesItsSeriesAlongAndComesBackAsNew(t *testing.T) {
 	list.set("a", "b")
 	m.Prune()
 	m.call("a")
-	if n := value(t, reg, "x_seconds", "mcphub_backend", "s", "gen_ai_tool_name", "a"); n != 1 {
+	if n := instrumenttest.Value(t, reg, "x_seconds", "mcphub_backend", "s", "gen_ai_tool_name", "a"); n != 1 {
 		t.Errorf("the tool that came back has %v calls", n)
 	}
 }
@@ -227,80 +228,6 @@ func TestRecordingAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestARemovedServerLeavesNoSeriesAndNothingBringsThemBack(t *testing.T) {
-	t.Parallel()
-	reg := prometheus.NewRegistry()
-	x := newMetrics(reg, 0)
-	var list toolList
-	list.set("a")
-	names := func() (of []string) {
-		t.Helper()
-		families, err := reg.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				for _, l := range m.GetLabel() {
-					if l.GetName() == "mcphub_backend" && l.GetValue() == "gone" {
-						of = append(of, f.GetName())
-					}
-				}
-			}
-		}
-		return slices.Compact(of)
-	}
-	use := func(s *serverMetrics) {
-		s.calls.call("a")
-		s.calls.Observe(t.Context(), Operation{Method: "ping"}, 0)
-		s.up.Set(1)
-		s.sessions.Inc()
-		s.tools.Set(1)
-		s.restarts["exited"].Inc()
-		s.connected["ok"].Inc()
-		s.outcomes["none"].Inc()
-	}
-	gone, kept := x.addServer("gone", list.lists), x.addServer("kept", list.lists)
-	use(gone)
-	use(kept)
-	if n := len(names()); n != 7 {
-		t.Errorf("the server is in %d metrics, %v; a new one has to be taken away, too", n, names())
-	}
-	x.removeServer("gone", gone)
-	use(gone) // what was under way
-	if left := names(); len(left) != 0 {
-		t.Errorf("left are %v", left)
-	}
-	if n := value(t, reg, "mcp_client_operation_duration_seconds", "mcphub_backend", "kept"); n != 2 || x.operation.taken != 1 {
-		t.Errorf("the other server has %v operations, %d places are taken", n, x.operation.taken)
-	}
-	again := x.addServer("gone", list.lists)
-	use(again)
-	if n := value(t, reg, "mcphub_backend_operations_total", "mcphub_backend", "gone"); n != 1 {
-		t.Errorf("a server of the same name begins with %v operations", n-1)
-	}
-	wantGone := value(t, reg, "mcp_client_operation_duration_seconds", "mcphub_backend", "gone", "gen_ai_tool_name", "a")
-	if wantGone != 1 {
-		t.Errorf("and with %v calls", wantGone-1)
-	}
-}
-
-func TestAServerListsItsToolsWhateverTheirSchemas(t *testing.T) {
-	t.Parallel()
-	var p toolParams
-	if p.lists("a") {
-		t.Error("there is a tool before there is a list")
-	}
-	p.learn([]json.RawMessage{[]byte(`{"name":"a"}`), []byte(`{"name":"b","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"\u0000"}}}}`), []byte(`7`)})
-	if !p.lists("a") || !p.lists("b") || p.lists("c") {
-		t.Error("tools are not listed")
-	}
-	p.learn(nil)
-	if p.lists("a") {
-		t.Error("a tool is listed that is gone")
-	}
-}
-
 // The series of a tool that was used last is kept at hand.
 func TestOperationsOfAToolAreRecordedByTheirOwnLabels(t *testing.T) {
 	t.Parallel()
@@ -314,7 +241,7 @@ func TestOperationsOfAToolAreRecordedByTheirOwnLabels(t *testing.T) {
 	}
 	want := func(n float64, labels ...string) {
 		t.Helper()
-		if got := value(t, reg, "x_seconds", labels...); got != n {
+		if got := instrumenttest.Value(t, reg, "x_seconds", labels...); got != n {
 			t.Errorf("%v of %q, want %v", got, labels, n)
 		}
 	}
