@@ -47,7 +47,7 @@ func (g *Gateway) batch(w http.ResponseWriter, r *http.Request, body []byte) {
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	g.respond(w, r, out, true)
+	g.sender.respond(w, r, out, true)
 }
 
 // parseElements parses the messages of a batch. Refused are those that are

@@ -3,11 +3,9 @@ package gateway
 import (
 	"bytes"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/sse"
 )
 
@@ -16,22 +14,22 @@ const writeTimeout = 30 * time.Second
 
 // eventStream is the event stream of one HTTP response, with its metrics. One goroutine uses it.
 type eventStream struct {
-	tel    *telemetry
-	writer *sse.Writer
-	kind   string
+	metrics *streamMetrics
+	writer  *sse.Writer
+	kind    string
 }
 
-// startEvents sets the headers of an event stream. The caller ends it.
-func (t *telemetry) startEvents(w http.ResponseWriter, kind string) *eventStream {
-	t.streams.WithLabelValues(kind).Inc()
-	return &eventStream{tel: t, writer: sse.NewWriter(w, writeTimeout), kind: kind}
+// start sets the headers of an event stream and counts it. The caller ends it.
+func (x *streamMetrics) start(w http.ResponseWriter, kind string) *eventStream {
+	x.active.WithLabelValues(kind).Inc()
+	return &eventStream{metrics: x, writer: sse.NewWriter(w, writeTimeout), kind: kind}
 }
 
 // end counts the end of the stream and its reason.
 func (s *eventStream) end(why string) {
 	s.writer.Close()
-	s.tel.streams.WithLabelValues(s.kind).Dec()
-	s.tel.closed.WithLabelValues(s.kind, why).Inc()
+	s.metrics.active.WithLabelValues(s.kind).Dec()
+	s.metrics.closed.WithLabelValues(s.kind, why).Inc()
 }
 
 // message writes one message as an event, with an id unless that is empty. It reports whether
@@ -48,13 +46,3 @@ func (s *eventStream) prime(id string) bool { return s.writer.Prime(id) == nil }
 func (s *eventStream) retry() bool { return s.writer.Retry() == nil }
 
 func (s *eventStream) comment(text string) bool { return s.writer.Comment(text) == nil }
-
-// writeJSON answers with one JSON text.
-func writeJSON(w http.ResponseWriter, status int, body []byte) {
-	w.Header().Set("Content-Type", protocol.TypeJSON)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout + time.Duration(len(body))*time.Microsecond))
-	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:gosec // JSON, and declared as JSON
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
-}

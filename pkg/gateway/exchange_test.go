@@ -42,7 +42,7 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	}
 	x = newExchange(t.Context(), r.gateway, c.live(), c.live().log().post(1, "2"))
 	x.finish(jsonMessage("", ""))
-	r.gateway.respond(httptest.NewRecorder(), request, x.out, false)
+	r.gateway.sender.respond(httptest.NewRecorder(), request, x.out, false)
 	before := r.dropped("no_stream")
 	x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
 	if got := r.dropped("no_stream"); got != before+1 || len(x.out.answers()) != 0 {

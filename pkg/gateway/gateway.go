@@ -70,8 +70,8 @@ func (c Config) heartbeat() time.Duration { return cmp.Or(c.Heartbeat, 15*time.S
 
 func (c Config) patience() time.Duration { return cmp.Or(c.Patience, 100*time.Millisecond) }
 
-func (c Config) retention(tel *telemetry) *retention {
-	return &retention{tel: tel, events: cmp.Or(c.ResumeEvents, 1024), bytes: cmp.Or(c.ResumeBytes, 1<<20), window: cmp.Or(c.ResumeWindow, 5*time.Minute)}
+func (c Config) retention(metrics *streamMetrics) *retention {
+	return &retention{metrics: metrics, events: cmp.Or(c.ResumeEvents, 1024), bytes: cmp.Or(c.ResumeBytes, 1<<20), window: cmp.Or(c.ResumeWindow, 5*time.Minute)}
 }
 
 // Gateway serves the MCP endpoint. Make one with New and serve it; Drain and
@@ -81,6 +81,7 @@ type Gateway struct {
 	log      *slog.Logger
 	tel      *telemetry
 	keep     *retention
+	sender   *sender
 	only     *upstream.Server // the server of a transparent hub
 	draining chan struct{}
 	drain    sync.Once
@@ -104,7 +105,8 @@ func New(cfg Config) *Gateway {
 	g.subs, g.levels = map[*subscription]bool{}, map[string]string{}
 	g.parked = newParked()
 	g.bridges = &bridges{g: g, open: map[bridgeKey]*bridge{}}
-	g.keep = cfg.retention(g.tel)
+	g.keep = cfg.retention(g.tel.streams)
+	g.sender = &sender{metrics: g.tel.streams, heartbeat: cfg.heartbeat(), patience: cfg.patience(), draining: g.draining}
 	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
 		g.only = servers[0]
 	}

@@ -1,8 +1,9 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"net/http"
-	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -41,7 +42,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 	if became == resumeFull {
 		outcome = resumeRefused
 	}
-	g.tel.resumed.WithLabelValues(last.kind(), string(outcome)).Inc()
+	g.tel.streams.countResumed(last.kind(), outcome)
 	switch {
 	case became == resumeReplayed:
 		g.goOn(w, r, cs, s, rd)
@@ -66,7 +67,7 @@ func (g *Gateway) lastEvent(w http.ResponseWriter, r *http.Request) (eventID, bo
 	if ok && len(values) == 1 {
 		return id, true
 	}
-	g.tel.resumed.WithLabelValues(streamGet, string(resumeRefused)).Inc()
+	g.tel.streams.countResumed(streamGet, resumeRefused)
 	text := "this Last-Event-ID is none of the hub's"
 	if len(values) > 1 {
 		text = "there is more than one Last-Event-ID header"
@@ -87,40 +88,58 @@ func (g *Gateway) listen(w http.ResponseWriter, r *http.Request, cs *clientSessi
 		tooManyStreams(w)
 		return
 	}
-	g.follow(w, cs, s, s.reader, streamGet, "stream of session "+cs.id, func(f *feed) string { return f.begin(r, false) })
+	g.noted(cs, s.kind, streamGet, func() string {
+		l := cs.listener()
+		defer l.stop()
+		return g.sender.listen(w, r, s, "stream of session "+cs.id, l.listener)
+	})
 }
 
-// goOn goes on with a stream after a Last-Event-ID.
+// goOn resumes a stream after a Last-Event-ID.
 func (g *Gateway) goOn(w http.ResponseWriter, r *http.Request, cs *clientSession, s *stream, rd *outlet) {
-	g.follow(w, cs, s, rd, s.kind+" resumed", "resumed", func(f *feed) string { return f.run(r) })
+	g.noted(cs, s.kind, s.kind+" resumed", func() string {
+		if s.kind != streamGet {
+			return g.sender.resume(w, r, s, rd, nil)
+		}
+		l := cs.listener()
+		defer l.stop()
+		return g.sender.resume(w, r, s, rd, l.listener)
+	})
 }
 
-// follow writes a stream to the connection of a GET.
-func (g *Gateway) follow(w http.ResponseWriter, cs *clientSession, s *stream, rd *outlet, what, hello string, run func(*feed) string) {
-	defer s.detach(rd)
-	beat := time.NewTicker(g.cfg.heartbeat())
-	defer beat.Stop()
-	f := &feed{g: g, s: s, rd: rd, events: g.tel.startEvents(w, s.kind), beat: beat}
-	g.cfg.Sessions.Note(cs.id, session.EventStreamOpened, what)
-	if s.kind == streamGet {
-		f.cs, f.probe = cs, &prober{cs: cs}
-		defer f.probe.stop()
-		cs.learnRoots(false)
-		cs.listen()
-	}
-	why := closedUnwritten
-	if f.events.comment(hello) { // the headers go out with the first bytes
-		why = run(f)
-	}
-	f.end(why)
-	g.cfg.Sessions.Note(cs.id, session.EventStreamClosed, s.kind+": "+why)
+// noted runs write, which writes a stream, between two events of the session.
+func (g *Gateway) noted(cs *clientSession, kind, opened string, write func() string) {
+	g.cfg.Sessions.Note(cs.id, session.EventStreamOpened, opened)
+	why := write()
+	g.cfg.Sessions.Note(cs.id, session.EventStreamClosed, kind+": "+why)
 }
+
+// sessionListener is the part of a session in its GET stream.
+type sessionListener struct {
+	*listener
+	prober *prober
+}
+
+// listener prepares the session for a GET stream: what waited for one is sent now. The caller
+// stops the result.
+func (cs *clientSession) listener() sessionListener {
+	p := &prober{cs: cs}
+	cs.learnRoots(false)
+	cs.listen()
+	return sessionListener{prober: p, listener: &listener{
+		ended:    cs.ctx.Done(),
+		shutdown: func() bool { return errors.Is(context.Cause(cs.ctx), endedError{session.Shutdown}) },
+		pinger:   p,
+	}}
+}
+
+func (l sessionListener) stop() { l.prober.stop() }
 
 // unknownOutcome answers requests whose stream is not known any more, so that nobody
 // waits for ever. They are not counted as responses: the requests were answered
 // or lost where they were taken.
 func (g *Gateway) unknownOutcome(w http.ResponseWriter, cs *clientSession, requests []jsonrpc.ID) {
-	events := g.tel.startEvents(w, streamPost)
+	events := g.tel.streams.start(w, streamPost)
 	why := closedAnswered
 	for _, id := range requests {
 		m := jsonrpc.NewError(id, jsonrpc.Errorf(jsonrpc.CodeInternal,

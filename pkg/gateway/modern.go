@@ -331,7 +331,7 @@ func (g *Gateway) modernRequest(ctx context.Context, w http.ResponseWriter, r *h
 		fail(e)
 		return
 	}
-	g.respond(w, r, now.out, false)
+	g.sender.respond(w, r, now.out, false)
 	c.abandoned(now)
 }
 

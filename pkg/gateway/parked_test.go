@@ -103,7 +103,7 @@ func (s staged) begin(ctx context.Context, id string, work func(*conversation) (
 			response, err := work(c)
 			c.finish(response, err)
 		})
-		g.respond(w, r, now.out, false)
+		g.sender.respond(w, r, now.out, false)
 		c.abandoned(now)
 		answered <- w
 	}()

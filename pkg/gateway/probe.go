@@ -20,7 +20,7 @@ const maxMissed = 2
 // goroutine that writes the stream.
 type prober struct {
 	cs     *clientSession
-	id     jsonrpc.ID // of the ping under way
+	ping   jsonrpc.Message // under way
 	reply  chan jsonrpc.Message
 	flight instrument.InFlight // of the ping, once it was written
 	since  time.Time           // when it was
@@ -28,9 +28,8 @@ type prober struct {
 	off    bool
 }
 
-// beat is called at each heartbeat. It returns a ping to be written, if one is
-// due, and false if the client is gone.
-func (p *prober) beat() (ping *jsonrpc.Message, alive bool) {
+// beat implements pinger.
+func (p *prober) beat() (ping []byte, alive bool) {
 	if p.off {
 		return nil, true
 	}
@@ -48,16 +47,18 @@ func (p *prober) beat() (ping *jsonrpc.Message, alive bool) {
 			}
 		}
 	}
-	if p.id, p.reply = p.cs.expect(); p.reply == nil {
-		return nil, true // too many questions wait; the next beat tries again
+	id, reply := p.cs.expect()
+	if p.reply = reply; reply == nil {
+		return nil, true // too many requests wait for an answer; the next beat tries again
 	}
-	return &jsonrpc.Message{ID: p.id, Method: protocol.MethodPing}, true
+	p.ping = jsonrpc.Message{ID: id, Method: protocol.MethodPing}
+	return p.ping.Encode(), true
 }
 
-// sent counts the ping that beat returned, which is about to be written.
-func (p *prober) sent(ping jsonrpc.Message) {
-	p.flight, p.since = p.cs.g.tel.messages.Begin(instrument.Out, ping), time.Now()
-	p.cs.g.show(p.cs.ctx, instrument.Out, ping, instrument.About{})
+// sending implements pinger: it counts the ping.
+func (p *prober) sending() {
+	p.flight, p.since = p.cs.g.tel.messages.Begin(instrument.Out, p.ping), time.Now()
+	p.cs.g.show(p.cs.ctx, instrument.Out, p.ping, instrument.About{})
 }
 
 // stop forgets the ping under way.
@@ -70,7 +71,7 @@ func (p *prober) stop() {
 // end reports whether the ping under way was answered by now; if not, it is
 // given up, for that reason, and an answer is refused.
 func (p *prober) end(why instrument.CancelReason) (answered bool) {
-	if answered = !p.cs.unexpect(p.id); answered {
+	if answered = !p.cs.unexpect(p.ping.ID); answered {
 		pong := <-p.reply
 		p.flight.Answer(pong)
 		p.cs.g.show(p.cs.ctx, instrument.In, pong, instrument.About{Method: protocol.MethodPing, Since: p.since})

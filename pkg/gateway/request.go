@@ -31,7 +31,7 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 		refuse(w, status, m.ID, e)
 		return
 	}
-	g.respond(w, r, out, false)
+	g.sender.respond(w, r, out, false)
 }
 
 // start starts the call of a request, whose answer goes to out. release is

@@ -10,12 +10,6 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// The kinds of streams, as metrics name them.
-const (
-	streamGet  = "get_sse"
-	streamPost = "post_sse"
-)
-
 // stream is a sequence of messages to a client that outlives the connection it
 // is written to. It has one reader at most, and remembers what that has written.
 // The stream of a POST ends with the last of its answers. All of it is guarded
@@ -192,7 +186,7 @@ func (s *stream) detach(rd *outlet) {
 	l.shed(0, 0)
 	for l.over(0, 0) && len(s.entries) > 0 && !s.entries[0].answer { // a reader so slow that it left more than is kept
 		s.remove(0)
-		l.tel.dropped("slow_reader")
+		l.metrics.dropped("slow_reader")
 	}
 	l.trim(s)
 	if s.kind == streamGet {
@@ -295,7 +289,7 @@ func (s *stream) drop() {
 	l := s.log
 	if s.kind == streamGet && s.name != "" && !l.closed {
 		for range len(s.entries) - s.old {
-			l.tel.dropped("no_stream")
+			l.metrics.dropped("no_stream")
 		}
 	}
 	s.leave()

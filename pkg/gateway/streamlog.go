@@ -43,10 +43,10 @@ type streamLog struct {
 
 // retention says what the logs of all sessions keep, and where it is counted.
 type retention struct {
-	tel    *telemetry
-	events int           // of one session
-	bytes  int64         // of one session
-	window time.Duration // since an event was written or its stream was lost
+	metrics *streamMetrics
+	events  int           // of one session
+	bytes   int64         // of one session
+	window  time.Duration // since an event was written or its stream was lost
 }
 
 // epochLength is the length of the random part of ids, in characters.
@@ -274,7 +274,7 @@ func (l *streamLog) expire() {
 // will have to be forgotten.
 func (l *streamLog) settle() {
 	if l.kept != l.told {
-		l.tel.logBytes.Add(float64(l.kept - l.told))
+		l.metrics.logBytes.Add(float64(l.kept - l.told))
 		l.told = l.kept
 	}
 	if l.timer != nil || l.closed {

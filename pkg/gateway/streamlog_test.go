@@ -15,7 +15,7 @@ import (
 
 // newLog makes a log of its own.
 func newLog(cfg Config) *streamLog {
-	return newStreamLog(cfg.retention(newTelemetry(cfg)), "ABCDEFGH", "2025-11-25")
+	return newStreamLog(cfg.retention(newStreamMetrics(nil, func(string) {})), "ABCDEFGH", "2025-11-25")
 }
 
 // take writes all that waits on s to nobody, and returns it.
@@ -57,7 +57,7 @@ func (l *streamLog) sums(t *testing.T, streams ...*stream) {
 		t.Errorf("counted are %d bytes queued, %d bytes of %d events kept, %d written; there are %d, %d of %d, %d",
 			l.queued, l.kept, l.keptN, chained, queued, kept, keptN, written)
 	}
-	if got := testutil.ToFloat64(l.tel.logBytes); got != float64(kept) {
+	if got := testutil.ToFloat64(l.metrics.logBytes); got != float64(kept) {
 		t.Errorf("the metric says %v bytes are kept, there are %d", got, kept)
 	}
 }

@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	streamSubscription = "subscription" // the kind of stream, for metrics
-
 	maxListeners      = 1024 // streams of changes at once, of all clients
 	maxListenURIs     = 1000 // of one stream
 	subscriptionQueue = 256  // messages that wait to be written to one stream
@@ -78,7 +76,7 @@ func (g *Gateway) subscription(ctx context.Context, w http.ResponseWriter, r *ht
 	s.subscribe(ctx, about, &filter)
 	op.end(ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // a span is not to last as long as a stream
 	defer op.flight.Cancel(instrument.Disconnected)                  // unless the hub ended the stream
-	events := g.tel.startEvents(w, streamSubscription)
+	events := g.tel.streams.start(w, streamSubscription)
 	events.end(s.feed(r, op, events, jsonrpc.Message{Method: protocol.MethodSubscriptionsAcknowledged, Params: s.acknowledgement(filter)}))
 }
 

@@ -41,14 +41,11 @@ type telemetry struct {
 	served   *instrument.Recorder
 	asked    *instrument.OperationHistogram // one question to a client
 	strays   *prometheus.CounterVec         // by reason
-	streams  *prometheus.GaugeVec           // by stream
 	drops    *prometheus.CounterVec         // by reason
-	closed   *prometheus.CounterVec         // streams, by stream and reason
-	resumed  *prometheus.CounterVec         // by stream and outcome
-	logBytes prometheus.Gauge               // kept on streams
-	outcomes *prometheus.CounterVec         // requests, by method and fault
-	usual    map[ending]prometheus.Counter  // those of outcomes that are there from the start: found quicker
-	overhead *prometheus.HistogramVec       // s, by method
+	streams  *streamMetrics
+	outcomes *prometheus.CounterVec        // requests, by method and fault
+	usual    map[ending]prometheus.Counter // those of outcomes that are there from the start: found quicker
+	overhead *prometheus.HistogramVec      // s, by method
 	messages *instrument.Messages
 	lookup   func(method, name string) bool
 }
@@ -68,14 +65,6 @@ func newTelemetry(cfg Config) *telemetry {
 		asked:    instrument.NewClientOperations(cfg.Registerer),
 		strays:   instrument.NewUnmatched(cfg.Registerer, "downstream", "response"),
 		messages: instrument.NewMessages(cfg.Registerer, "downstream"),
-		streams: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_streams_active", Help: "Event streams to clients that are open."},
-			[]string{"stream"}),
-		closed: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_streams_closed_total",
-			Help: "Event streams to clients that ended, by reason."}, []string{"stream", "reason"}),
-		resumed: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_streams_resumed_total",
-			Help: "Requests of clients to go on with a stream after a Last-Event-ID, by what became of them."}, []string{"stream", "outcome"}),
-		logBytes: f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_stream_log_bytes",
-			Help: "Messages kept for clients that may come back for them."}),
 		outcomes: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_operations_total",
 			Help: "Requests of clients, by whose doing it is how they ended."}, []string{"mcp_method_name", "fault"}),
 		overhead: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcphub_proxy_overhead_seconds",
@@ -102,21 +91,7 @@ func newTelemetry(cfg Config) *telemetry {
 			t.usual[ending{method, fault}] = t.outcomes.WithLabelValues(method, string(fault))
 		}
 	}
-	for _, s := range []string{streamGet, streamPost, streamSubscription} {
-		t.streams.WithLabelValues(s)
-		for _, r := range []string{closedByClient, closedUnwritten, closedDisplaced} {
-			t.closed.WithLabelValues(s, r)
-		}
-		for _, became := range []resumed{resumeReplayed, resumeUnknown, resumeRefused} {
-			t.resumed.WithLabelValues(s, string(became))
-		}
-	}
-	for _, r := range []string{closedSession, closedShutdown, closedHalfOpen} {
-		t.closed.WithLabelValues(streamGet, r)
-	}
-	for _, r := range []string{closedAnswered, closedCancelled} {
-		t.closed.WithLabelValues(streamPost, r)
-	}
+	t.streams = newStreamMetrics(cfg.Registerer, t.dropped)
 	for _, r := range []string{"no_stream", "slow_reader", "ambiguous", "unsupported"} {
 		t.drops.WithLabelValues(r)
 	}

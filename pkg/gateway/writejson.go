@@ -1,0 +1,19 @@
+package gateway
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+)
+
+// writeJSON answers with one JSON text.
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", protocol.TypeJSON)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout + time.Duration(len(body))*time.Microsecond))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) //nolint:gosec // JSON, and declared as JSON
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+}
