@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -41,13 +42,13 @@ func (g *Gateway) batch(w http.ResponseWriter, r *http.Request, body []byte) {
 	}
 	elements := parseElements(all)
 	requests, answers := expected(elements)
-	out := cs.log().post(answers, requests...)
+	out := cs.log().NewPost(answers, requests...)
 	g.startAll(r, cs, lease, elements, out)
 	if answers == 0 {
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	g.sender.respond(w, r, out, true)
+	g.sender.Respond(w, r, out, true)
 }
 
 // parseElements parses the messages of a batch. Refused are those that are
@@ -95,7 +96,7 @@ func expected(elements []element) (requests []jsonrpc.ID, answers int) {
 
 // startAll takes the messages of a batch in their order. It releases the lease
 // when the last call has ended.
-func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Lease, elements []element, out *stream) {
+func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Lease, elements []element, out *stream.Stream) {
 	var under atomic.Int64 // calls under way, and this
 	release := func() {
 		if under.Add(-1) == 0 {
@@ -112,16 +113,16 @@ func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Le
 			g.tel.refused(e.Message, m)
 			g.show(cs.ctx, instrument.In, e.Message, instrument.About{})
 			g.show(cs.ctx, instrument.Out, m, instrument.About{Method: e.Method})
-			out.answer(m.Encode())
+			out.Answer(m.Encode())
 		case e.refusal != nil:
-			out.answer(jsonrpc.NewError("", e.refusal).Encode())
+			out.Answer(jsonrpc.NewError("", e.refusal).Encode())
 		case !request:
 			g.take(r, cs, e.Message)
 		default:
 			under.Add(1)
 			if refusal := g.start(r, cs, e.Message, out, release); refusal != nil {
 				release()
-				out.answer(jsonrpc.NewError(e.ID, refusal).Encode())
+				out.Answer(jsonrpc.NewError(e.ID, refusal).Encode())
 			}
 		}
 	}

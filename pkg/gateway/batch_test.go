@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -106,7 +107,7 @@ func TestABatchThatTakesTimeIsAStreamThatCanBeResumed(t *testing.T) {
 		t.Errorf("the rest of the stream is %v", seen)
 	}
 	// Another hub answers all that it was for.
-	unknown := c.resume("ABCDEFGH" + s.last[epochLength:])
+	unknown := c.resume("ABCDEFGH" + s.last[stream.EpochLength:])
 	for _, id := range []jsonrpc.ID{"1", "2", "3"} {
 		if m := unknown.message(); m.ID != id || !strings.Contains(string(m.Error), "not known") {
 			t.Errorf("the answer is %s", m.Encode())

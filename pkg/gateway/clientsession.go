@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -34,7 +35,7 @@ type clientSession struct {
 	subs    map[string]bool // subscribed URIs, as in the record, which is gone when the session ends
 	calls   map[jsonrpc.ID]context.CancelCauseFunc
 	links   map[string]*upstream.Link
-	streams *streamLog // made when first needed
+	streams *stream.Log // made when first needed
 	asks    map[jsonrpc.ID]chan jsonrpc.Message
 	asked   int64
 
@@ -66,7 +67,7 @@ func (e endedError) Error() string {
 }
 
 func newClientSession(g *Gateway, s session.Session) *clientSession {
-	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:epochLength]}
+	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:stream.EpochLength]}
 	cs.ctx, cs.cancel = context.WithCancelCause(session.WithID(context.Background(), s.ID))
 	for _, uri := range s.Subscriptions {
 		put(&cs.subs, uri, true)
@@ -92,7 +93,7 @@ func (cs *clientSession) Close(why session.Reason) {
 	cs.links, cs.subs, cs.ended = nil, nil, true
 	cs.mu.Unlock()
 	if streams != nil {
-		streams.close()
+		streams.Close()
 	}
 	if why != session.Shutdown {
 		cs.g.unsubscribe(cs, subs)
@@ -315,7 +316,7 @@ func (cs *clientSession) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMe
 
 // push sends a notification that belongs to no request.
 func (cs *clientSession) push(m jsonrpc.Message) {
-	if reason := cs.send(cs.ctx, m, orKept); reason != "" {
+	if reason := cs.send(cs.ctx, m, stream.MayWait); reason != "" {
 		cs.g.tel.dropped(reason)
 	}
 }
@@ -323,25 +324,27 @@ func (cs *clientSession) push(m jsonrpc.Message) {
 // question sends a question that belongs to no request. It does not wait for a
 // client that is not there.
 func (cs *clientSession) question(ctx context.Context, m jsonrpc.Message) (reason string) {
-	return cs.send(ctx, m, readNow)
+	return cs.send(ctx, m, stream.ReadNow)
 }
 
 // send puts m on a GET stream, and says why if it cannot. ctx belongs to what m
 // is about.
-func (cs *clientSession) send(ctx context.Context, m jsonrpc.Message, until reading) (reason string) {
-	if reason = cs.log().send(m.Encode(), until); reason == "" {
+func (cs *clientSession) send(ctx context.Context, m jsonrpc.Message, until stream.Delivery) (reason string) {
+	if reason = cs.log().Send(m.Encode(), until); reason == "" {
 		cs.g.said(ctx, m)
 	}
 	return reason
 }
 
 // log returns what owns the session's streams.
-func (cs *clientSession) log() *streamLog {
+func (cs *clientSession) log() *stream.Log {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.streams == nil {
-		cs.streams = newStreamLog(cs.g.keep, cs.prefix, cs.opened.ProtocolVersion)
-		cs.streams.closed = cs.ended
+		cs.streams = stream.NewLog(cs.g.keep, cs.prefix, cs.opened.ProtocolVersion)
+		if cs.ended {
+			cs.streams.Close()
+		}
 	}
 	return cs.streams
 }

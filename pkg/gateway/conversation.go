@@ -13,6 +13,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -51,7 +52,7 @@ type conversation struct {
 type round struct {
 	id    jsonrpc.ID
 	token json.RawMessage // its progress token
-	out   *stream
+	out   *stream.Stream
 	op    *operation
 	ctx   context.Context //nolint:containedctx // of its span
 }
@@ -140,14 +141,14 @@ func (c *conversation) tell() {
 	r.op.endFor(r.ctx, cause, response, out.err)
 	if errors.Is(cause, errClientCancelled) {
 		r.op.flight.Cancel(instrument.Disconnected)
-		r.out.answer(nil)
+		r.out.Answer(nil)
 		return
 	}
 	c.g.responded(r.ctx, r.op, response)
 	if response.Error != nil {
-		r.out.status = modernStatus(jsonrpc.ParseError(response.Error).Code)
+		r.out.Status = modernStatus(jsonrpc.ParseError(response.Error).Code)
 	}
-	r.out.answer(response.Encode())
+	r.out.Answer(response.Encode())
 }
 
 // abandoned is called when the client has closed the connection of r. A call
@@ -227,7 +228,7 @@ func (c *conversation) Notify(m jsonrpc.Message) {
 		}
 		m.Params = params
 	}
-	if reason := c.round.out.push(m.Encode(), readNow); reason != "" {
+	if reason := c.round.out.Push(m.Encode(), stream.ReadNow); reason != "" {
 		c.g.tel.dropped(reason)
 		return
 	}
@@ -343,7 +344,7 @@ func (c *conversation) park() {
 	c.expiry = time.AfterFunc(parkTimeout, func() { c.expire(round) })
 	r.op.end(r.ctx, response, nil)
 	c.g.responded(r.ctx, r.op, response)
-	r.out.answer(response.Encode())
+	r.out.Answer(response.Encode())
 }
 
 // inputRequired is the result that says what the server wants to know. The

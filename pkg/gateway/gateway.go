@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -70,8 +71,8 @@ func (c Config) heartbeat() time.Duration { return cmp.Or(c.Heartbeat, 15*time.S
 
 func (c Config) patience() time.Duration { return cmp.Or(c.Patience, 100*time.Millisecond) }
 
-func (c Config) retention(metrics *streamMetrics) *retention {
-	return &retention{metrics: metrics, events: cmp.Or(c.ResumeEvents, 1024), bytes: cmp.Or(c.ResumeBytes, 1<<20), window: cmp.Or(c.ResumeWindow, 5*time.Minute)}
+func (c Config) retention(metrics *stream.Metrics) *stream.Retention {
+	return &stream.Retention{Metrics: metrics, Events: cmp.Or(c.ResumeEvents, 1024), Bytes: cmp.Or(c.ResumeBytes, 1<<20), Window: cmp.Or(c.ResumeWindow, 5*time.Minute)}
 }
 
 // Gateway serves the MCP endpoint. Make one with New and serve it; Drain and
@@ -80,8 +81,8 @@ type Gateway struct {
 	cfg      Config
 	log      *slog.Logger
 	tel      *telemetry
-	keep     *retention
-	sender   *sender
+	keep     *stream.Retention
+	sender   *stream.Sender
 	only     *upstream.Server // the server of a transparent hub
 	draining chan struct{}
 	drain    sync.Once
@@ -106,7 +107,7 @@ func New(cfg Config) *Gateway {
 	g.parked = newParked()
 	g.bridges = &bridges{g: g, open: map[bridgeKey]*bridge{}}
 	g.keep = cfg.retention(g.tel.streams)
-	g.sender = &sender{metrics: g.tel.streams, heartbeat: cfg.heartbeat(), patience: cfg.patience(), draining: g.draining}
+	g.sender = &stream.Sender{Metrics: g.tel.streams, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(), Draining: g.draining}
 	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
 		g.only = servers[0]
 	}

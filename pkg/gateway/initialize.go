@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -58,7 +59,7 @@ func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.M
 	g.endPrevious(ctx, r)
 	w.Header().Set(protocol.HeaderSessionID, token)
 	op.flight.Answer(response)
-	writeJSON(w, http.StatusOK, response.Encode())
+	stream.WriteJSON(w, http.StatusOK, response.Encode())
 }
 
 // newSession reads what the client says of itself. Names are compared exactly,

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -71,7 +72,7 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 		response := jsonrpc.NewResult(m.ID, g.discovery())
 		op.end(ctx, response, nil)
 		g.responded(ctx, op, response)
-		writeJSON(w, http.StatusOK, response.Encode())
+		stream.WriteJSON(w, http.StatusOK, response.Encode())
 	case protocol.MethodSubscriptionsListen:
 		g.subscription(ctx, w, r, m, about, op, fail)
 	default:
@@ -324,14 +325,14 @@ func (g *Gateway) modernRequest(ctx context.Context, w http.ResponseWriter, r *h
 		return
 	}
 	defer g.modernCalls.Add(-1)
-	log := newStreamLog(g.keep, "", protocol.ModernVersion)
-	now := &round{id: m.ID, token: progressToken(m), out: log.post(1, m.ID), op: op, ctx: ctx}
+	log := stream.NewLog(g.keep, "", protocol.ModernVersion)
+	now := &round{id: m.ID, token: progressToken(m), out: log.NewPost(1, m.ID), op: op, ctx: ctx}
 	c, e := g.converse(ctx, m, about, now)
 	if e != nil {
 		fail(e)
 		return
 	}
-	g.sender.respond(w, r, now.out, false)
+	g.sender.Respond(w, r, now.out, false)
 	c.abandoned(now)
 }
 

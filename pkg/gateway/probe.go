@@ -29,7 +29,7 @@ type prober struct {
 }
 
 // beat implements pinger.
-func (p *prober) beat() (ping []byte, alive bool) {
+func (p *prober) Beat() (ping []byte, alive bool) {
 	if p.off {
 		return nil, true
 	}
@@ -56,7 +56,7 @@ func (p *prober) beat() (ping []byte, alive bool) {
 }
 
 // sending implements pinger: it counts the ping.
-func (p *prober) sending() {
+func (p *prober) Sending() {
 	p.flight, p.since = p.cs.g.tel.messages.Begin(instrument.Out, p.ping), time.Now()
 	p.cs.g.show(p.cs.ctx, instrument.Out, p.ping, instrument.About{})
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"runtime/debug"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -20,7 +21,7 @@ var errClientCancelled = errors.New("cancelled by the client")
 // the HTTP request: a client that loses its connection has not cancelled,
 // specification 2025-11-25, basic/transports.
 func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSession, lease *session.Lease, m jsonrpc.Message) {
-	out := cs.log().post(1, m.ID)
+	out := cs.log().NewPost(1, m.ID)
 	if e := g.start(r, cs, m, out, lease.Release); e != nil {
 		lease.Release()
 		status := http.StatusBadRequest
@@ -31,12 +32,12 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 		refuse(w, status, m.ID, e)
 		return
 	}
-	g.sender.respond(w, r, out, false)
+	g.sender.Respond(w, r, out, false)
 }
 
 // start starts the call of a request, whose answer goes to out. release is
 // called when it has ended, unless start refuses it; the refusal is counted.
-func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, out *stream, release func()) *jsonrpc.Error {
+func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, out *stream.Stream, release func()) *jsonrpc.Error {
 	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
 	g.show(ctx, instrument.In, m, op.toAsk())
 	ctx, cancel := cs.callContext(ctx)
@@ -47,7 +48,7 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 		g.responded(ctx, op, refusal)
 		return e
 	}
-	out.belongs(op.span)
+	out.SetSpan(op.span)
 	x := newExchange(ctx, g, cs, out)
 	x.op = op
 	g.running.Go(func() {

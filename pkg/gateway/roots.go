@@ -26,7 +26,7 @@ func (cs *clientSession) learnRoots(again bool) {
 	if err != nil || declared[0] == nil {
 		return
 	}
-	listening := cs.log().listening()
+	listening := cs.log().HasReader()
 	cs.mu.Lock()
 	needless := (cs.rootsAsked && !again) || cs.askingRoots
 	if cs.askingRoots && (again || !cs.rootsAsked) { // the question under way may be too early, or have no stream

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -167,18 +168,18 @@ func TestASessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	var last *reader
-	for range maxStreams {
+	for range stream.MaxStreams {
 		last = c.listen()
 	}
 	if p := c.send(http.MethodGet, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" {
 		t.Errorf("a stream too many: %d %s", p.status, p.body)
 	}
-	if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != maxStreams {
+	if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != stream.MaxStreams {
 		t.Errorf("%+v %v", info, err)
 	}
 	last.cancel()
 	last.ended()
-	until(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == maxStreams-1 })
+	until(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == stream.MaxStreams-1 })
 	until(t, "a stream can be had again", func() bool {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

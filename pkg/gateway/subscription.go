@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -76,8 +77,8 @@ func (g *Gateway) subscription(ctx context.Context, w http.ResponseWriter, r *ht
 	s.subscribe(ctx, about, &filter)
 	op.end(ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // a span is not to last as long as a stream
 	defer op.flight.Cancel(instrument.Disconnected)                  // unless the hub ended the stream
-	events := g.tel.streams.start(w, streamSubscription)
-	events.end(s.feed(r, op, events, jsonrpc.Message{Method: protocol.MethodSubscriptionsAcknowledged, Params: s.acknowledgement(filter)}))
+	events := g.tel.streams.Start(w, stream.KindSubscription)
+	events.End(s.feed(r, op, events, jsonrpc.Message{Method: protocol.MethodSubscriptionsAcknowledged, Params: s.acknowledgement(filter)}))
 }
 
 // honour returns the part of the filter that somebody will speak of, and notes it.
@@ -286,10 +287,10 @@ func (s *subscription) meta() json.RawMessage {
 
 // feed writes the acknowledgement, and what comes until the client or the hub
 // goes away. It says which.
-func (s *subscription) feed(r *http.Request, op *operation, events *eventStream, first jsonrpc.Message) string {
+func (s *subscription) feed(r *http.Request, op *operation, events *stream.Events, first jsonrpc.Message) stream.Reason {
 	s.g.said(s.ctx, first)
-	if !events.message("", first.Encode()) {
-		return closedUnwritten
+	if !events.Message("", first.Encode()) {
+		return stream.WriteFailed
 	}
 	beat := time.NewTicker(s.g.cfg.heartbeat())
 	defer beat.Stop()
@@ -297,22 +298,22 @@ func (s *subscription) feed(r *http.Request, op *operation, events *eventStream,
 		ok := true
 		select {
 		case m := <-s.out:
-			ok = events.message("", m)
+			ok = events.Message("", m)
 		case <-beat.C:
-			ok = events.comment("keep-alive")
+			ok = events.Comment("keep-alive")
 			s.repair(r.Context())
 		case <-s.wake:
 			s.repair(r.Context())
 		case <-s.g.draining:
 			last := jsonrpc.NewResult(s.id, append(append(json.RawMessage(`{"resultType":"complete","_meta":`), s.meta()...), '}'))
 			s.g.responded(s.ctx, op, last)
-			events.message("", last.Encode())
-			return closedShutdown
+			events.Message("", last.Encode())
+			return stream.Shutdown
 		case <-r.Context().Done():
-			return closedByClient
+			return stream.ClientGone
 		}
 		if !ok {
-			return closedUnwritten
+			return stream.WriteFailed
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -42,7 +43,7 @@ type telemetry struct {
 	asked    *instrument.OperationHistogram // one question to a client
 	strays   *prometheus.CounterVec         // by reason
 	drops    *prometheus.CounterVec         // by reason
-	streams  *streamMetrics
+	streams  *stream.Metrics
 	outcomes *prometheus.CounterVec        // requests, by method and fault
 	usual    map[ending]prometheus.Counter // those of outcomes that are there from the start: found quicker
 	overhead *prometheus.HistogramVec      // s, by method
@@ -91,7 +92,7 @@ func newTelemetry(cfg Config) *telemetry {
 			t.usual[ending{method, fault}] = t.outcomes.WithLabelValues(method, string(fault))
 		}
 	}
-	t.streams = newStreamMetrics(cfg.Registerer, t.dropped)
+	t.streams = stream.NewMetrics(cfg.Registerer, t.dropped)
 	for _, r := range []string{"no_stream", "slow_reader", "ambiguous", "unsupported"} {
 		t.drops.WithLabelValues(r)
 	}

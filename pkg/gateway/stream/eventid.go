@@ -1,4 +1,4 @@
-package gateway
+package stream
 
 import (
 	"encoding/base64"
@@ -9,34 +9,34 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// maxEventRequests bounds, in bytes, the ids of requests that an event id
-// carries. A stream whose requests have longer ones has no event ids.
-const maxEventRequests = 128
+// MaxEventRequests is the limit, in bytes, of the request ids in an event id. A stream with longer
+// request ids has no event ids.
+const MaxEventRequests = 128
 
-// An event id is visible ASCII:
+// EventID is a parsed event id. Its text is visible ASCII:
 //
 //	<epoch>-<n>.<seq>             of a GET stream
 //	<epoch>-<n>-<requests>.<seq>  of a POST stream
 //
-// The epoch is random and one live half of one session has it, so no id comes
-// again in another session or after a restart. requests is base64url of the
-// JSON-RPC id, of a list of them for a batch: a hub that never saw the stream
-// still knows what it was to answer.
-type eventID struct {
-	stream   string       // all before the point
-	requests []jsonrpc.ID // none: a GET stream
-	seq      int64        // 0 is the event that begins a stream
+// The epoch is random and belongs to one Log, so no id is used again in another session or after a
+// restart. requests is base64url of the JSON-RPC id, or of a list of them for a batch: with it a hub that no longer has the
+// stream can still answer the requests.
+type EventID struct {
+	Stream   string       // the part before the point; empty: no event id
+	Requests []jsonrpc.ID // of a POST stream
+	seq      int64        // 0: the event without message that begins a stream
 }
 
-func (id eventID) kind() string {
-	if len(id.requests) == 0 {
-		return streamGet
+// Kind returns the kind of the stream.
+func (id EventID) Kind() string {
+	if len(id.Requests) == 0 {
+		return KindGet
 	}
-	return streamPost
+	return KindPost
 }
 
-// streamName makes the name of the nth stream of an epoch. It is "" if the
-// requests have ids that are too long to be carried.
+// streamName returns the name of the nth stream of an epoch, or an empty string if the ids of the
+// requests are too long.
 func streamName(epoch string, n uint64, requests []jsonrpc.ID) string {
 	name := epoch + "-" + strconv.FormatUint(n, 10)
 	if len(requests) == 0 {
@@ -53,38 +53,38 @@ func streamName(epoch string, n uint64, requests []jsonrpc.ID) string {
 		}
 		raw = append(raw, ']')
 	}
-	if len(raw) > maxEventRequests {
+	if len(raw) > MaxEventRequests {
 		return ""
 	}
 	return name + "-" + base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// parseEventID reads what a client sends as Last-Event-ID. Nothing it says is
-// to be trusted: it may be of another session, or made up.
-func parseEventID(s string) (eventID, bool) {
+// ParseEventID parses a Last-Event-ID. Its fields are not trustworthy: it may be of another session,
+// or invented.
+func ParseEventID(s string) (EventID, bool) {
 	stream, last, ok := strings.Cut(s, ".")
 	seq, err := strconv.ParseUint(last, 10, 63)
 	parts := strings.SplitN(stream, "-", 3)
 	if !ok || err != nil || len(parts) < 2 || !isEpoch(parts[0]) {
-		return eventID{}, false
+		return EventID{}, false
 	}
 	if _, err := strconv.ParseUint(parts[1], 10, 64); err != nil {
-		return eventID{}, false
+		return EventID{}, false
 	}
-	id := eventID{stream: stream, seq: int64(seq)}
+	id := EventID{Stream: stream, seq: int64(seq)}
 	if len(parts) == 2 {
 		return id, true
 	}
-	id.requests, ok = parseRequests(parts[2])
+	id.Requests, ok = parseRequests(parts[2])
 	return id, ok
 }
 
 func isEpoch(s string) bool {
-	return len(s) == epochLength && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+	return len(s) == EpochLength && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
 func parseRequests(s string) ([]jsonrpc.ID, bool) {
-	if len(s) > base64.RawURLEncoding.EncodedLen(maxEventRequests) {
+	if len(s) > base64.RawURLEncoding.EncodedLen(MaxEventRequests) {
 		return nil, false
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)

@@ -1,4 +1,4 @@
-package gateway
+package stream
 
 import (
 	"net/http"
@@ -8,11 +8,11 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// writeJSON answers with one JSON text.
-func writeJSON(w http.ResponseWriter, status int, body []byte) {
+// WriteJSON writes a response that is one JSON text.
+func WriteJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", protocol.TypeJSON)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout + time.Duration(len(body))*time.Microsecond))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(WriteTimeout + time.Duration(len(body))*time.Microsecond))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) //nolint:gosec // JSON, and declared as JSON
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
