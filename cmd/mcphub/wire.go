@@ -52,6 +52,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 	all := catalog.New(catalog.Naming(cfg.Naming), names)
 	h.pool = upstream.NewPool(specs, upstream.Config{
 		Identity: hubIdentity(),
+		OnConnected: func(server string) { h.gateway.ServerConnected(server) },
 		OnInventory: func(server string, inv upstream.Inventory) {
 			changed := all.Replace(server, offerOf(inv))
 			h.gateway.ListChanged(append(changed, announced(inv)...))
@@ -63,7 +64,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		},
 		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
 		Watched:        func() bool { return h.sessions.Tailed() },
-		OnMessage:      func(ctx context.Context, p instrument.MessageEvent) { h.gateway.Passed(ctx, p) },
+		OnMessage:      func(ctx context.Context, p instrument.MessageEvent) { h.gateway.PassMessage(ctx, p) },
 		HasSession:     func(id string) bool { return h.sessions.Has(context.Background(), id) },
 		Logger:         tel.LoggerFor("upstream"),
 		TracerProvider: tel.TracerProvider(),

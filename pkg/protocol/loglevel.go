@@ -24,3 +24,6 @@ func MoreVerbose(a, b string) string {
 	}
 	return a
 }
+
+// LogLevel returns the level of a severity from 0 to 7.
+func LogLevel(severity int) string { return logLevels[severity] }
