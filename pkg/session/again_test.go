@@ -131,7 +131,7 @@ func TestCheckRecordAcceptsWhatCanBeLoaded(t *testing.T) {
 		"":                      "not a session record",
 		`[]`:                    "not a session record",
 		fresh("s1") + "x":       "not a session record",
-		fresh("s2"):             `it is session "s2"`,
+		fresh("s2"):             `has the session id "s2"`,
 		`{"sessionId":"s1"}`:    "is missing",
 		`{"schemaVersion":999}`: "schema version 999",
 	} {

@@ -45,7 +45,7 @@ func TestWhatIsLongIsCutAndSaysSo(t *testing.T) {
 	secret := `{"a":["password=` + strings.Repeat("Canary-", 1000) + `"]}`
 	straddling := `{"a":"` + strings.Repeat("z ", maxText/2-5) + ` Bearer CANARY0CANARY0CANARY0CANARY0"}`
 	for name, in := range map[string]string{
-		"shortened": `{"a":"` + strings.Repeat("password=yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy ", (maxText+textAhead)/51) + strings.Repeat("Canary-", 100) + `"}`,
+		"shortened": `{"a":"` + strings.Repeat("password=yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy ", (maxText+lookahead)/51) + strings.Repeat("Canary-", 100) + `"}`,
 		"text":      `{"a":"` + strings.Repeat("0123456789", 10_000) + `","b":1}`, "escapes": `"` + strings.Repeat(`\ud83d\ude00`, 10_000) + `"`,
 		"runes": `"` + strings.Repeat("xé€😀", 10_000) + `"`, "secret": secret, "straddling": straddling,
 		"list": `[` + strings.Repeat(`{"a":"b"},`, 10_000) + `1]`, "members": `{"m":{` + strings.Repeat(`"a":[],`, 10_000) + `"b":1}}`,
