@@ -17,7 +17,7 @@ import (
 func together(t *testing.T) (*Dir, *faulty) {
 	t.Helper()
 	d, f := withOldValues(t)
-	d.sharedFrom = 1
+	d.sharedMin = 1
 	return d, f
 }
 
@@ -106,7 +106,7 @@ func TestASyncThatWaitsForOthersIsNotTriedAgainSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := open(t, t.TempDir())
 		s := &slowSync{files: d.files, takes: time.Second}
-		d.files, d.sharedFrom = s, 1
+		d.files, d.sharedMin = s, 1
 		apply := func() {
 			t.Helper()
 			if err := d.Apply(context.Background(), []Change{{"a", []byte("1")}}); err != nil {
