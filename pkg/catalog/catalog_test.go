@@ -234,9 +234,6 @@ func TestTheFirstServerWins(t *testing.T) {
 		`a__b/resources/x:1: hidden: "x:1" is taken by "x:1" of server "a"`,
 		`a__b/resourceTemplates/x:{y}: hidden: "x:{y}" is taken by "x:{y}" of server "a"`,
 	})
-	if a, b := s.ServerTools("a"), s.ServerTools("a__b"); a != 1 || b != 0 {
-		t.Errorf("ServerTools = %d, %d", a, b)
-	}
 }
 
 func TestTheFirstOfTwoItemsWithOneNameWins(t *testing.T) {
@@ -347,7 +344,7 @@ func TestASnapshotDoesNotChange(t *testing.T) {
 	}
 }
 
-// Every snapshot must be the merger of whole inventories, whoever writes.
+// Every snapshot must be merged from whole inventories, during concurrent writes too.
 func TestReadersSeeWholeInventories(t *testing.T) {
 	c := catalog.New(catalog.Prefix, []string{"a", "b"})
 	var writers, readers sync.WaitGroup
@@ -373,8 +370,8 @@ func TestReadersSeeWholeInventories(t *testing.T) {
 				}
 				s := c.Snapshot()
 				items := s.Items(catalog.Tools)
-				if got := s.ServerTools("a") + s.ServerTools("b"); got != len(items) || len(items)%2 != 0 {
-					t.Errorf("%d tools, %d by server", len(items), got)
+				if len(items)%2 != 0 {
+					t.Errorf("%d tools; want an even number", len(items))
 				}
 				for _, it := range items {
 					if target, ok := s.Tool(it.Exposed); !ok || target != it.Target {
