@@ -59,7 +59,7 @@ func TestWhatExportersUnderstandIsTaken(t *testing.T) {
 		{"OTEL_EXPORTER_OTLP_HEADERS": " a=b%20c , d = e=f,"},
 		{"OTEL_EXPORTER_OTLP_TIMEOUT": "250"},
 	} {
-		if err := checkCollector(func(name string) (string, bool) { v, ok := good[name]; return v, ok }); err != nil {
+		if err := checkExporterVariables(func(name string) (string, bool) { v, ok := good[name]; return v, ok }); err != nil {
 			t.Errorf("%v: %v", good, err)
 		}
 	}

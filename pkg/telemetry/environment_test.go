@@ -123,7 +123,7 @@ func TestProtocolGRPCIsUnderstoodForAllSignals(t *testing.T) {
 	tel, _ := start(t, Config{})
 	span(t, tel)
 	tel.Logger().Info("hello")
-	if took, _ := shutdown(tel, 200*time.Millisecond); took > 200*time.Millisecond+abandonGrace+time.Second {
+	if took, _ := shutdown(tel, 200*time.Millisecond); took > 200*time.Millisecond+cancelGrace+time.Second {
 		t.Errorf("Shutdown took %v", took)
 	}
 	wantMetric(t, tel, dropped("traces", "shutdown", 1))

@@ -30,7 +30,7 @@ func TestEachClassOfErrorIsLoggedOnceInTenSeconds(t *testing.T) {
 		if got := stderr.records(t); len(got) != 3 {
 			t.Fatalf("%d records, want 3: %s", len(got), stderr)
 		}
-		time.Sleep(quietTime)
+		time.Sleep(logInterval)
 		r.report(signalTraces, context.DeadlineExceeded)
 		last := stderr.records(t)[3]
 		if last["suppressed"] != 99.0 || last["signal"] != "traces" || last["level"] != "WARN" {

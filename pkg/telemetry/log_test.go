@@ -19,7 +19,7 @@ import (
 func TestParseLevelKnowsSixNamesInAnyCase(t *testing.T) {
 	for name, want := range map[string]slog.Level{
 		"trace": -8, "debug": -4, "info": 0, "notice": 2, "warn": 4, "error": 8,
-		"TRACE": LevelTrace, "Notice": 2,
+		"TRACE": levelTrace, "Notice": 2,
 	} {
 		if got, err := ParseLevel(name); got != want || err != nil {
 			t.Errorf("ParseLevel(%q) = %v, %v; want %v", name, got, err, want)
@@ -40,7 +40,7 @@ func logAll(l *slog.Logger, attrs ...any) {
 }
 
 func TestJSONNamesTheLevelsAndTheMillisecond(t *testing.T) {
-	tel, stderr := start(t, Config{LogFormat: "json", LogLevel: LevelTrace})
+	tel, stderr := start(t, Config{LogFormat: "json", LogLevel: levelTrace})
 	logAll(tel.Logger())
 	rfc3339 := regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(Z|[+-]\d\d:\d\d)$`)
 	var names []string
@@ -57,7 +57,7 @@ func TestJSONNamesTheLevelsAndTheMillisecond(t *testing.T) {
 
 func TestJSONLeavesOtherAttributesAlone(t *testing.T) {
 	tel, stderr := start(t, Config{})
-	tel.Logger().Info("set", slog.Group("log", slog.Any("level", LevelTrace), slog.String("time", "now")))
+	tel.Logger().Info("set", slog.Group("log", slog.Any("level", levelTrace), slog.String("time", "now")))
 	r := stderr.records(t)[0]
 	if got := r["log"].(map[string]any); got["level"] != "DEBUG-4" || got["time"] != "now" {
 		t.Errorf("record is %v", r)
@@ -65,7 +65,7 @@ func TestJSONLeavesOtherAttributesAlone(t *testing.T) {
 }
 
 func TestTintHasNoColourWithoutATerminal(t *testing.T) {
-	tel, stderr := start(t, Config{LogFormat: "tint", LogLevel: LevelTrace})
+	tel, stderr := start(t, Config{LogFormat: "tint", LogLevel: levelTrace})
 	logAll(tel.Logger(), "k", "v")
 	out := stderr.String()
 	for _, want := range []string{" TRACE trace k=v\n", " DBG debug k=v\n", " INF info k=v\n", " NOTICE notice k=v\n", " WRN warn k=v\n", " ERR error k=v\n"} {

@@ -63,7 +63,7 @@ func TestExportedRecordsAreThoseOfTheLogWithTheirSpanAndSession(t *testing.T) {
 	sc := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled})
 	ctx := trace.ContextWithSpanContext(context.WithValue(t.Context(), testSession{}, "abc"), sc)
 	l := tel.LoggerFor("session")
-	l.Log(ctx, LevelTrace, "in a span", "k", "v")
+	l.Log(ctx, levelTrace, "in a span", "k", "v")
 	tel.LoggerFor("gateway").DebugContext(ctx, "off")
 	for range maxRepeats + 3 {
 		tel.Logger().Warn("again and again")

@@ -183,7 +183,7 @@ func TestNoCollectorSlowsDownWhoIsObserved(t *testing.T) {
 			if took := time.Since(begin); took > 5*time.Second { // 30 us each, and much for a busy machine
 				t.Errorf("10,000 spans and records took %v", took)
 			}
-			if took, _ := shutdown(tel, 300*time.Millisecond); took > 300*time.Millisecond+abandonGrace+time.Second {
+			if took, _ := shutdown(tel, 300*time.Millisecond); took > 300*time.Millisecond+cancelGrace+time.Second {
 				t.Errorf("Shutdown took %v", took)
 			}
 			verifyNoneBut(t, before)

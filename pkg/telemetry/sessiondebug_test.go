@@ -42,7 +42,7 @@ func TestSessionDebugSetsTheLevelOfTheSessionCode(t *testing.T) {
 
 func TestSessionDebugNeverMakesTheSessionCodeQuieter(t *testing.T) {
 	for _, value := range []string{"", "1", "2", "id:abc"} {
-		tel, stderr := start(t, Config{SessionDebug: value, LogLevel: LevelTrace})
+		tel, stderr := start(t, Config{SessionDebug: value, LogLevel: levelTrace})
 		logAll(tel.LoggerFor("session"))
 		if got := messages(t, stderr); len(got) != len(levels) {
 			t.Errorf("%q: %v", value, got)

@@ -19,7 +19,7 @@ func TestWhatTheStandardLogQuotesIsLeftOut(t *testing.T) {
 }
 
 func TestWhatTheSDKSaysIsLogged(t *testing.T) {
-	_, stderr := start(t, Config{LogLevel: LevelTrace})
+	_, stderr := start(t, Config{LogLevel: levelTrace})
 	otel.Handle(errors.New("an error"))
 	otel.SetTracerProvider(otel.GetTracerProvider()) // which it complains of
 	for _, r := range stderr.records(t) {

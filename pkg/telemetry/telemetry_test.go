@@ -329,7 +329,7 @@ func TestExporterThatHeedsNoContextDoesNotHoldUpShutdown(t *testing.T) {
 	tel, _ := start(t, Config{Stderr: stderr})
 	span(t, tel)
 	took, err := shutdown(tel, 10*time.Millisecond)
-	if err == nil || took > abandonGrace+time.Second {
+	if err == nil || took > cancelGrace+time.Second {
 		t.Errorf("Shutdown took %v: %v", took, err)
 	}
 }
