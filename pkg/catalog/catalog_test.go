@@ -56,7 +56,7 @@ func equal[T comparable](t *testing.T, what string, got, want []T) {
 	}
 }
 
-func TestOnlyTheNameChangesInAnItem(t *testing.T) {
+func TestItemChangesOnlyInItsName(t *testing.T) {
 	for _, tt := range []struct{ name, in, want string }{
 		{"schema keywords",
 			`{"name":"x","inputSchema":{"$schema":"https://json-schema.org/draft/2020-12/schema","oneOf":[{"if":{"a":1},"then":{"b":2}}],"patternProperties":{"^x-":{"name":"x"}}}}`,
@@ -88,7 +88,7 @@ func TestOnlyTheNameChangesInAnItem(t *testing.T) {
 	}
 }
 
-func TestAnItemThatKeepsItsNameKeepsItsBytes(t *testing.T) {
+func TestItemThatKeepsItsNameKeepsItsBytes(t *testing.T) {
 	const item = " {\"name\":\"\\u0078\",\"uri\":\"a:\\/b\",\n\"uriTemplate\":\"a:{b}\", \"n\":1e400}"
 	c := catalog.New(catalog.Bare, nil)
 	c.Replace("s", catalog.Inventory{Tools: raws(item), Prompts: raws(item), Resources: raws(item), Templates: raws(item)})
@@ -119,7 +119,7 @@ func TestResourcesAreNeverRenamed(t *testing.T) {
 	}
 }
 
-func TestNaming(t *testing.T) {
+func TestNamesFollowTheNaming(t *testing.T) {
 	for _, tt := range []struct {
 		naming         catalog.Naming
 		want, problems []string
@@ -142,7 +142,7 @@ func TestNaming(t *testing.T) {
 	}
 }
 
-func TestAConflictOfOneKindDoesNotPrefixTheOthers(t *testing.T) {
+func TestConflictOfOneKindDoesNotPrefixTheOthers(t *testing.T) {
 	c := catalog.New(catalog.Conflict, nil)
 	c.Replace("a", catalog.Inventory{Tools: named("name", "x"), Prompts: named("name", "x")})
 	c.Replace("b", catalog.Inventory{Tools: named("name", "x")})
@@ -153,14 +153,14 @@ func TestAConflictOfOneKindDoesNotPrefixTheOthers(t *testing.T) {
 	equal(t, "tools", exposed(c.Snapshot(), catalog.Tools), []string{"x"})
 }
 
-func TestAnItemLeftOutIsNoConflict(t *testing.T) {
+func TestItemLeftOutCausesNoConflict(t *testing.T) {
 	c := catalog.New(catalog.Conflict, nil)
 	c.Replace("a", tools("x", "x"))
 	c.Replace("b", catalog.Inventory{Tools: raws(`{"name":"x","name":"x"}`)})
 	equal(t, "tools", exposed(c.Snapshot(), catalog.Tools), []string{"x"})
 }
 
-func TestAPrefixedNameHasAtMost64Characters(t *testing.T) {
+func TestPrefixedNameHasAtMost64Characters(t *testing.T) {
 	for _, tt := range []struct {
 		title, server, name, want string
 	}{
@@ -187,7 +187,7 @@ func TestAPrefixedNameHasAtMost64Characters(t *testing.T) {
 	}
 }
 
-func TestAShortenedNameDoesNotDependOnOtherTools(t *testing.T) {
+func TestShortenedNameDoesNotDependOnOtherTools(t *testing.T) {
 	long := strings.Repeat("x", 100)
 	c := catalog.New(catalog.Prefix, []string{"a", "s"})
 	c.Replace("s", tools(long))
@@ -203,7 +203,7 @@ func TestAShortenedNameDoesNotDependOnOtherTools(t *testing.T) {
 	}
 }
 
-func TestABareNameIsNeverCut(t *testing.T) {
+func TestBareNameIsNeverCut(t *testing.T) {
 	long := strings.Repeat("x", 100)
 	for _, naming := range []catalog.Naming{catalog.Bare, catalog.Conflict} {
 		c := catalog.New(naming, nil)
@@ -213,7 +213,7 @@ func TestABareNameIsNeverCut(t *testing.T) {
 	}
 }
 
-func TestTheFirstServerWins(t *testing.T) {
+func TestFirstServerWins(t *testing.T) {
 	c := catalog.New(catalog.Prefix, []string{"a", "a__b"})
 	c.Replace("a__b", catalog.Inventory{Tools: named("name", "c"), Resources: named("uri", "x:1"), Templates: named("uriTemplate", "x:{y}")})
 	c.Replace("a", catalog.Inventory{Tools: named("name", "b__c"), Resources: named("uri", "x:1"), Templates: named("uriTemplate", "x:{y}")})
@@ -236,7 +236,7 @@ func TestTheFirstServerWins(t *testing.T) {
 	})
 }
 
-func TestTheFirstOfTwoItemsWithOneNameWins(t *testing.T) {
+func TestFirstOfTwoItemsWithOneNameWins(t *testing.T) {
 	c := catalog.New(catalog.Prefix, nil)
 	c.Replace("s", catalog.Inventory{Tools: raws(`{"name":"x","n":1}`, `{"name":"x","n":2}`)})
 	if got := string(c.Snapshot().List(catalog.Tools)); got != `{"tools":[{"name":"s__x","n":1}]}` {
@@ -247,7 +247,7 @@ func TestTheFirstOfTwoItemsWithOneNameWins(t *testing.T) {
 	}
 }
 
-func TestAListIsNeverNull(t *testing.T) {
+func TestListIsNeverNull(t *testing.T) {
 	c := catalog.New(catalog.Prefix, []string{"s"})
 	check := func() {
 		t.Helper()
@@ -264,7 +264,7 @@ func TestAListIsNeverNull(t *testing.T) {
 	check()
 }
 
-func TestChangedKinds(t *testing.T) {
+func TestReplaceAndRemoveReturnTheChangedKinds(t *testing.T) {
 	c := catalog.New(catalog.Bare, []string{"a", "b"})
 	inv := catalog.Inventory{Tools: named("name", "x"), Resources: named("uri", "x:1")}
 	equal(t, "new", c.Replace("b", inv), []catalog.Kind{catalog.Tools, catalog.Resources})
@@ -282,7 +282,7 @@ func TestChangedKinds(t *testing.T) {
 	equal(t, "last one removed", c.Remove("b"), []catalog.Kind{catalog.Tools, catalog.Resources})
 }
 
-func TestABrokenItemCostsOnlyItself(t *testing.T) {
+func TestInvalidItemIsLeftOutAlone(t *testing.T) {
 	deep := strings.Repeat("[", 101) + strings.Repeat("]", 101)
 	for _, tt := range []struct{ item, name, text string }{
 		{``, "", `left out: item 1 is not a JSON object`},
@@ -314,7 +314,7 @@ func TestABrokenItemCostsOnlyItself(t *testing.T) {
 	}
 }
 
-func TestTheOrderIsThatOfTheConfiguration(t *testing.T) {
+func TestOrderIsThatOfTheConfiguration(t *testing.T) {
 	want := []string{"c__2", "c__1", "a__1", "new__1"}
 	for _, arrival := range [][]string{{"a", "c", "new"}, {"new", "c", "a"}, {"c", "a", "new", "c"}} {
 		c := catalog.New(catalog.Prefix, []string{"c", "a", "c", "absent"})
@@ -333,7 +333,7 @@ func TestTheOrderIsThatOfTheConfiguration(t *testing.T) {
 	}
 }
 
-func TestASnapshotDoesNotChange(t *testing.T) {
+func TestSnapshotDoesNotChange(t *testing.T) {
 	c := catalog.New(catalog.Prefix, nil)
 	c.Replace("s", tools("x"))
 	s := c.Snapshot()

@@ -39,7 +39,7 @@ func page(t interface{ Fatalf(string, ...any) }, s *catalog.Snapshot, k catalog.
 	return items, next
 }
 
-func TestTheWholeListIsOnePageAndNoCopy(t *testing.T) {
+func TestWholeListIsOnePageWithoutACopy(t *testing.T) {
 	c := catalog.New(catalog.Bare, nil)
 	for _, names := range [][]string{nil, {"a"}, {"a", "b", "c"}} {
 		c.Replace("s", tools(names...))
@@ -56,7 +56,7 @@ func TestTheWholeListIsOnePageAndNoCopy(t *testing.T) {
 	}
 }
 
-func TestPagesAreWhatTheListIs(t *testing.T) {
+func TestPagesContainTheListInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		naming := rapid.SampledFrom([]catalog.Naming{catalog.Prefix, catalog.Bare, catalog.Conflict}).Draw(t, "naming")
 		names := rapid.SliceOfN(rapid.OneOf(rapid.StringMatching(`[ab]{1,3}`), rapid.String()), 0, 12)
@@ -89,7 +89,7 @@ func TestPagesAreWhatTheListIs(t *testing.T) {
 	})
 }
 
-func TestWhatStaysIsGivenOnceWhileOthersComeAndGo(t *testing.T) {
+func TestItemThatStaysIsReturnedOnceWhileOthersChange(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		servers := []string{"one", "two", "three"}
 		stays := map[string]bool{}
@@ -151,7 +151,7 @@ func TestWhatStaysIsGivenOnceWhileOthersComeAndGo(t *testing.T) {
 	})
 }
 
-func TestACursorThatNobodyGaveIsRefused(t *testing.T) {
+func TestUnknownCursorIsRefused(t *testing.T) {
 	c := catalog.New(catalog.Bare, []string{"one", "two"})
 	c.Replace("one", tools("a", "b", "c", "d"))
 	c.Replace("two", tools("x", "b"))
@@ -227,7 +227,7 @@ func FuzzCursor(f *testing.F) {
 	})
 }
 
-func TestHintsAreTheLeastThatAnyServerAllows(t *testing.T) {
+func TestHintsAreTheStrictestOfAllServers(t *testing.T) {
 	long, short := catalog.Hint{TTLMs: 9000, Public: true}, catalog.Hint{TTLMs: 50, Public: true}
 	own := catalog.Hint{TTLMs: 70}
 	for _, tt := range []struct {

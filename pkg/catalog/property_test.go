@@ -12,7 +12,7 @@ import (
 )
 
 // The alphabet is small, so that names collide; the lengths go past MaxName.
-func TestEveryExposedNameIsUniqueAndLeadsToOneTarget(t *testing.T) {
+func TestEveryExposedNameIsUniqueAndHasOneTarget(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		naming := rapid.SampledFrom([]catalog.Naming{catalog.Prefix, catalog.Bare, catalog.Conflict}).Draw(t, "naming")
 		servers := []string{"a", "b", "a__b", "a__a__b"}

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestABatchIsItsElementsByteForByte(t *testing.T) {
+func TestParseBatchReturnsTheBytesOfEachElement(t *testing.T) {
 	for _, tt := range []struct {
 		in   string
 		want []string
@@ -33,7 +33,7 @@ func TestABatchIsItsElementsByteForByte(t *testing.T) {
 	}
 }
 
-func TestAppendingToAnElementLeavesTheNextAlone(t *testing.T) {
+func TestAppendToAnElementDoesNotChangeTheNext(t *testing.T) {
 	got, err := ParseBatch([]byte(`[1,2]`))
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestAppendingToAnElementLeavesTheNextAlone(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoBatchIsRefused(t *testing.T) {
+func TestInvalidBatchIsRefused(t *testing.T) {
 	for in, code := range map[string]int{
 		``:              CodeParse,
 		` `:             CodeParse,
@@ -79,7 +79,7 @@ func TestWhatIsNoBatchIsRefused(t *testing.T) {
 	}
 }
 
-func TestParseGoesOnToRefuseABatch(t *testing.T) {
+func TestParseRefusesABatch(t *testing.T) {
 	if _, err := Parse([]byte(` [{"jsonrpc":"2.0","id":1,"method":"ping"}]`)); err != ErrBatch { //nolint:errorlint // it is returned as it is
 		t.Error(err)
 	}
@@ -87,7 +87,7 @@ func TestParseGoesOnToRefuseABatch(t *testing.T) {
 
 // What the sender wrote is not copied: the slice of elements and the decoder
 // are all that is allocated, however large the batch and its messages are.
-func TestABatchCostsNoMoreThanItsElements(t *testing.T) {
+func TestParseBatchCopiesNoElement(t *testing.T) {
 	batch := func(n, size int) []byte {
 		message := `{"jsonrpc":"2.0","id":1,"method":"a","params":{"a":"` + strings.Repeat("x", size) + `"}}`
 		return []byte(`[` + strings.Repeat(message+`,`, n-1) + message + `]`)

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestParseTellsRequestsNotificationsAndResponsesApart(t *testing.T) {
+func TestParseDistinguishesRequestsNotificationsAndResponses(t *testing.T) {
 	for _, tt := range []struct {
 		in   string
 		kind Kind
@@ -34,7 +34,7 @@ func TestParseTellsRequestsNotificationsAndResponsesApart(t *testing.T) {
 	}
 }
 
-func TestParseRefusesWhatIsNoMessage(t *testing.T) {
+func TestParseRefusesInvalidMessages(t *testing.T) {
 	for in, code := range map[string]int{
 		``:                       CodeParse,
 		`{`:                      CodeParse,
@@ -77,14 +77,14 @@ func TestMemberNamesAreComparedExactly(t *testing.T) {
 	}
 }
 
-func TestTheIDSurvivesARefusalSoThatTheAnswerCanCarryIt(t *testing.T) {
+func TestParseReturnsTheIDOfAnInvalidMessage(t *testing.T) {
 	m, err := Parse([]byte(`{"jsonrpc":"2.0","id":"x","method":"a","params":1}`))
 	if err == nil || m.ID != `"x"` {
 		t.Errorf("id %q, err %v", m.ID, err)
 	}
 }
 
-func TestRawPartsKeepEveryByte(t *testing.T) {
+func TestRawMembersKeepEveryByte(t *testing.T) {
 	const params = `{ "name" : "x","n":12345678901234567890, "e":1e400,"s":"\u00e9\/<>&","dup":1,"dup":{"a":1,"a":2} }`
 	m, err := Parse([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":` + params + `}`))
 	if err != nil || string(m.Params) != params {

@@ -21,7 +21,7 @@ func together(t *testing.T) (*Dir, *faulty) {
 	return d, f
 }
 
-func TestABatchSyncedTogetherTearsNothing(t *testing.T) {
+func TestBatchSyncedAsAWholeTearsNoRecord(t *testing.T) {
 	for n := 1; n <= 30; n++ {
 		for _, cause := range causes {
 			for _, once := range []bool{false, true} {
@@ -41,7 +41,7 @@ func TestABatchSyncedTogetherTearsNothing(t *testing.T) {
 	}
 }
 
-func TestAFailedSyncOfABatchFailsAllOfIt(t *testing.T) {
+func TestFailedSyncOfABatchFailsAllItsRecords(t *testing.T) {
 	d, f := together(t)
 	f.err = errors.New("lost")
 	f.fails = func(_ int, op string) bool { return strings.HasPrefix(op, "syncAll") }
@@ -54,7 +54,7 @@ func TestAFailedSyncOfABatchFailsAllOfIt(t *testing.T) {
 	expectRecovery(t, d, f)
 }
 
-func TestABatchSyncedTogetherIsDurableBeforeAnyName(t *testing.T) {
+func TestBatchSyncedAsAWholeIsDurableBeforeAnyName(t *testing.T) {
 	d, f := together(t)
 	if err := applyBatch(d); err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func (s *slowSync) barrier() (func() error, error) {
 	}, nil
 }
 
-func TestASyncThatWaitsForOthersIsNotTriedAgainSoon(t *testing.T) {
+func TestSlowSharedSyncIsNotRepeatedForAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := open(t, t.TempDir())
 		s := &slowSync{files: d.files, takes: time.Second}

@@ -17,7 +17,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
-func TestAFullDiskIsNamedAndTearsNothingAndPasses(t *testing.T) {
+func TestDirReportsAFullDiskTearsNoRecordAndRecovers(t *testing.T) {
 	needRoot(t)
 	for pages := range 6 { // that are left; a value takes three
 		t.Run(fmt.Sprintf("%d pages left", pages), func(t *testing.T) {
@@ -33,7 +33,7 @@ func TestAFullDiskIsNamedAndTearsNothingAndPasses(t *testing.T) {
 	}
 }
 
-func TestADirOpensOnAFullDisk(t *testing.T) {
+func TestDirOpensOnAFullDisk(t *testing.T) {
 	needRoot(t)
 	path := tmpfs(t, "size=256k")
 	d := openDir(t, path)
@@ -48,7 +48,7 @@ func TestADirOpensOnAFullDisk(t *testing.T) {
 	o.expectOver(t)
 }
 
-func TestADiskWithoutInodesIsNamedAndPasses(t *testing.T) {
+func TestDirReportsADiskWithoutInodesAndRecovers(t *testing.T) {
 	needRoot(t)
 	for inodes := range 3 { // that are left
 		t.Run(fmt.Sprintf("%d left", inodes), func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestADiskWithoutInodesIsNamedAndPasses(t *testing.T) {
 	}
 }
 
-func TestADiskThatTurnsReadOnlyIsNamedAndPasses(t *testing.T) {
+func TestDirReportsAReadOnlyDiskAndRecovers(t *testing.T) {
 	needRoot(t)
 	path := tmpfs(t, "size=256k")
 	// The open lock file would keep the kernel from making its mount read-only,
@@ -104,7 +104,7 @@ func TestADiskThatTurnsReadOnlyIsNamedAndPasses(t *testing.T) {
 // none that anybody needs.
 const descriptorsEnv = "PERSIST_TEST_DESCRIPTORS"
 
-func TestAProcessWithoutDescriptorsIsNamedAndPasses(t *testing.T) {
+func TestDirReportsMissingDescriptorsAndRecovers(t *testing.T) {
 	if os.Getenv(descriptorsEnv) == "" {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 		cmd.Env = append(os.Environ(), descriptorsEnv+"=1")

@@ -172,7 +172,7 @@ func operations(t *testing.T, act func(*Dir) error) []string {
 
 func applyBatch(d *Dir) error { return d.Apply(context.Background(), batch) }
 
-func TestARecordIsWrittenWholeOrNotAtAll(t *testing.T) {
+func TestRecordIsWrittenWholeOrNotAtAll(t *testing.T) {
 	for _, op := range operations(t, applyBatch) {
 		for _, cause := range causes {
 			for _, late := range []bool{false, true} {
@@ -197,7 +197,7 @@ func TestARecordIsWrittenWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-func TestADiskThatFailsInTheMiddleOfABatchTearsNothing(t *testing.T) {
+func TestDiskThatFailsDuringABatchTearsNoRecord(t *testing.T) {
 	for n := 1; n <= 2*len(operations(t, applyBatch)); n++ {
 		for _, cause := range causes {
 			for _, once := range []bool{false, true} {
@@ -341,7 +341,7 @@ func TestContentIsDurableBeforeItsNameAndNamesBeforeApplyReturns(t *testing.T) {
 	}
 }
 
-func TestARepeatedDeletionBecomesDurableAfterAFailedSync(t *testing.T) {
+func TestRepeatedDeletionBecomesDurableAfterAFailedSync(t *testing.T) {
 	d, f := withOldValues(t)
 	f.err = syscall.EIO
 	f.fails = func(_ int, op string) bool { return op == "syncDir ." }
@@ -359,7 +359,7 @@ func TestARepeatedDeletionBecomesDurableAfterAFailedSync(t *testing.T) {
 	}
 }
 
-func TestSettingAsideNeverLosesTheRecord(t *testing.T) {
+func TestSetAsideNeverLosesTheRecord(t *testing.T) {
 	aside := func(d *Dir) error { return d.SetAside(context.Background(), "u1", "damaged") }
 	for _, op := range operations(t, aside) {
 		for _, cause := range causes {
@@ -394,7 +394,7 @@ func TestSettingAsideNeverLosesTheRecord(t *testing.T) {
 	}
 }
 
-func TestARecordSetAsideIsDurableInTheQuarantineFirst(t *testing.T) {
+func TestRecordSetAsideIsDurableInTheQuarantineFirst(t *testing.T) {
 	d, f := withOldValues(t)
 	for range 2 { // the second finds nothing to do
 		if err := d.SetAside(t.Context(), "u1", "damaged"); err != nil {
@@ -412,7 +412,7 @@ func TestARecordSetAsideIsDurableInTheQuarantineFirst(t *testing.T) {
 	}
 }
 
-func TestAFailingIndexHarmsNoRecord(t *testing.T) {
+func TestFailingIndexHarmsNoRecord(t *testing.T) {
 	closing := func(d *Dir) error { return d.Close() }
 	for _, op := range operations(t, closing) {
 		for _, cause := range causes {
@@ -434,7 +434,7 @@ func TestAFailingIndexHarmsNoRecord(t *testing.T) {
 	}
 }
 
-func TestAWaitForTheDiskEndsWithTheContextAndAStartedBatchDoesNot(t *testing.T) {
+func TestWaitForTheDiskEndsWithTheContextAndAStartedBatchDoesNot(t *testing.T) {
 	d, f := withOldValues(t)
 	reached, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -465,7 +465,7 @@ func TestAWaitForTheDiskEndsWithTheContextAndAStartedBatchDoesNot(t *testing.T) 
 	}
 }
 
-func TestTheIndexTakesAtMostOnePercentOfTheTime(t *testing.T) {
+func TestIndexTakesAtMostOnePercentOfTheTime(t *testing.T) {
 	for _, took := range []time.Duration{0, time.Millisecond, 3 * time.Millisecond, time.Second, time.Minute} {
 		delay := delayAfter(took)
 		if share := float64(took) / float64(took+delay); share > 0.0101 || delay < indexDelay {

@@ -43,7 +43,7 @@ func childBatch(i int) []persist.Change {
 
 func childValue(i int) string { return strings.Repeat(strconv.Itoa(i)+";", 300) }
 
-func TestASecondDirInTheSameProcessIsRefused(t *testing.T) {
+func TestSecondDirInTheSameProcessIsRefused(t *testing.T) {
 	path := t.TempDir()
 	first := openDir(t, path)
 	_, err := persist.OpenDir(path, persist.DirConfig{})
@@ -53,7 +53,7 @@ func TestASecondDirInTheSameProcessIsRefused(t *testing.T) {
 	openDir(t, path)
 }
 
-func TestASecondProcessIsRefused(t *testing.T) {
+func TestSecondProcessIsRefused(t *testing.T) {
 	path := t.TempDir()
 	d := openDir(t, path)
 	out, err := childCommand(t, path).Output()
@@ -68,7 +68,7 @@ func TestASecondProcessIsRefused(t *testing.T) {
 	apply(t, d, put("a", "1"))
 }
 
-func TestWhatAKilledProcessAcknowledgedIsThereAndItsLockIsFree(t *testing.T) {
+func TestKilledProcessLosesNothingAcknowledgedAndFreesItsLock(t *testing.T) {
 	path := t.TempDir()
 	cmd := childCommand(t, path)
 	stdout, err := cmd.StdoutPipe()

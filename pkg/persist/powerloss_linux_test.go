@@ -35,7 +35,7 @@ const (
 	cutAtOnce      = 2 // nothing is written any more
 )
 
-func TestAPowerCutLosesNothingAcknowledgedAndBringsNothingBack(t *testing.T) {
+func TestPowerCutLosesNothingAcknowledgedAndRevivesNothingDeleted(t *testing.T) {
 	needRoot(t)
 	rounds := 3
 	if s := os.Getenv(soakEnv); s != "" {

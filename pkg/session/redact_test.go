@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestSecretsAreTakenOut(t *testing.T) {
+func TestRedactReplacesSecrets(t *testing.T) {
 	id, verifier := newToken()
 	for _, x := range []struct{ in, out string }{
 		{`{"a":1,"b":[true,null,"x",-1.50]}`, `{"a":1,"b":[true,null,"x",-1.50]}`},
@@ -41,7 +41,7 @@ func TestSecretsAreTakenOut(t *testing.T) {
 	}
 }
 
-func TestWhatIsLongIsCutAndSaysSo(t *testing.T) {
+func TestRedactCutsLongValuesAndMarksThem(t *testing.T) {
 	secret := `{"a":["password=` + strings.Repeat("Canary-", 1000) + `"]}`
 	straddling := `{"a":"` + strings.Repeat("z ", maxText/2-5) + ` Bearer CANARY0CANARY0CANARY0CANARY0"}`
 	for name, in := range map[string]string{
@@ -61,7 +61,7 @@ func TestWhatIsLongIsCutAndSaysSo(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoJSONIsNotShown(t *testing.T) {
+func TestRedactShowsNoInvalidJSON(t *testing.T) {
 	for _, in := range []string{"", "canary", `{"a":"canary`, `{"a" "canary"}`, "\"\xff canary\""} {
 		if out, cut := redact([]byte(in), 4<<10); string(out) != `"[cannot be read]"` || !cut {
 			t.Errorf("%q became %s", in, out)

@@ -61,7 +61,7 @@ func (c *recorder) run(t *testing.T, env map[string]string) {
 	}
 }
 
-func TestVariablesOfTheSpecificationAreHeeded(t *testing.T) {
+func TestVariablesOfTheSpecificationTakeEffect(t *testing.T) {
 	const traces, metrics, logs = "/v1/traces", "/v1/metrics", "/v1/logs"
 	for name, test := range map[string]struct {
 		env         map[string]string
@@ -101,7 +101,7 @@ func TestVariablesOfTheSpecificationAreHeeded(t *testing.T) {
 	}
 }
 
-func TestHeadersOfExportsComeFromTheEnvironmentAndAreLoggedNowhere(t *testing.T) {
+func TestHeadersOfExportsComeFromTheEnvironmentAndAreNotLogged(t *testing.T) {
 	var c recorder
 	c.run(t, map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "api-key=canary"})
 	for path, h := range c.headers {
@@ -116,7 +116,7 @@ func TestHeadersOfExportsComeFromTheEnvironmentAndAreLoggedNowhere(t *testing.T)
 	}
 }
 
-func TestProtocolGRPCIsUnderstoodForAllSignals(t *testing.T) {
+func TestProtocolGRPCWorksForAllSignals(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", deadEndpoint(t))
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
 	t.Setenv("OTEL_LOGS_EXPORTER", "otlp")

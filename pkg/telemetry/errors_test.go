@@ -42,7 +42,7 @@ func TestEachClassOfErrorIsLoggedOnceInTenSeconds(t *testing.T) {
 	})
 }
 
-func TestErrorsFromClientsMakeNoNewClasses(t *testing.T) {
+func TestErrorsFromClientsCreateNoNewClasses(t *testing.T) {
 	stderr := new(buffer)
 	r := newTestReporter(stderr)
 	for i := range 100 {
@@ -56,7 +56,7 @@ func TestErrorsFromClientsMakeNoNewClasses(t *testing.T) {
 	}
 }
 
-func TestGlobalHandlerLeavesReportedErrorsToTheirOwner(t *testing.T) {
+func TestGlobalHandlerIgnoresReportedErrors(t *testing.T) {
 	stderr := new(buffer)
 	r := newTestReporter(stderr)
 	r.Handle(nil)

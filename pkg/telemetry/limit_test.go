@@ -34,7 +34,7 @@ func summaries(t *testing.T, stderr *buffer) (all []map[string]any) {
 	return all
 }
 
-func TestRepeatedWarningsAreLimitedAndSummedUpOncePerMinute(t *testing.T) {
+func TestRepeatedWarningsAreLimitedAndSummarizedOncePerMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tel, stderr := start(t, Config{})
 		l := tel.LoggerFor("session")
@@ -90,7 +90,7 @@ func TestKindsOfRecordsDoNotLimitEachOther(t *testing.T) {
 	})
 }
 
-func TestWhatIsNoWarningIsNotLimited(t *testing.T) {
+func TestRecordsBelowWarnAreNotLimited(t *testing.T) {
 	tel, stderr := start(t, Config{})
 	for range 1000 {
 		tel.LoggerFor("session").Info("session created")
@@ -100,7 +100,7 @@ func TestWhatIsNoWarningIsNotLimited(t *testing.T) {
 	}
 }
 
-func TestWhatServersPrintIsLimitedForEachServer(t *testing.T) {
+func TestOutputIsLimitedForEachServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tel, stderr := start(t, Config{})
 		for _, name := range []string{"chatty", "quiet"} {
@@ -122,7 +122,7 @@ func TestWhatServersPrintIsLimitedForEachServer(t *testing.T) {
 	})
 }
 
-func TestTheLimitRemembersABoundedNumberOfKinds(t *testing.T) {
+func TestLimiterKeepsABoundedNumberOfKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tel, stderr := start(t, Config{})
 		long := strings.Repeat("x", 1<<20)
@@ -152,7 +152,7 @@ func TestTheLimitRemembersABoundedNumberOfKinds(t *testing.T) {
 	})
 }
 
-func TestShutdownSumsUpAndLetsTheLastWordsThrough(t *testing.T) {
+func TestShutdownWritesSummariesAndEndsTheLimit(t *testing.T) {
 	tel, stderr := start(t, Config{})
 	for range maxRepeats + 5 {
 		tel.Logger().Error("no room")
@@ -167,7 +167,7 @@ func TestShutdownSumsUpAndLetsTheLastWordsThrough(t *testing.T) {
 	}
 }
 
-func TestASuppressedWarningAllocatesNothing(t *testing.T) {
+func TestSuppressedWarningAllocatesNothing(t *testing.T) {
 	tel, _ := start(t, Config{})
 	l, err := tel.LoggerFor("upstream").With("upstream", "a"), errors.New("x")
 	warn := func() { l.LogAttrs(t.Context(), slog.LevelWarn, "server is down", slog.Any("err", err)) }

@@ -109,7 +109,7 @@ func TestLevelsBetweenTheNamesAreCountedWithTheLower(t *testing.T) {
 	wantMetric(t, tel, `mcphub_log_records_total{level="error"} 1`)
 }
 
-func TestHandlerKeepsTheContractOfSlog(t *testing.T) {
+func TestHandlerPassesTheTestsOfSlog(t *testing.T) {
 	var stderr bytes.Buffer
 	slogtest.Run(t,
 		func(t *testing.T) slog.Handler {
@@ -125,7 +125,7 @@ func TestHandlerKeepsTheContractOfSlog(t *testing.T) {
 		})
 }
 
-func TestRecordsInASpanCarryItsIDsAtTheTop(t *testing.T) {
+func TestRecordsInASpanHaveItsIDsAtTheTopLevel(t *testing.T) {
 	tel, stderr := start(t, Config{})
 	ctx, s := sdktrace.NewTracerProvider().Tracer("test").Start(t.Context(), "tools/call")
 	defer s.End()

@@ -116,7 +116,7 @@ func TestLogRecordsWithoutRoomAreCountedAsDropped(t *testing.T) {
 	}
 }
 
-func TestUnsampledSpansTakeNoRoom(t *testing.T) {
+func TestUnsampledSpansTakeNoPlaceInTheQueue(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "console")
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
 	t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")
@@ -127,7 +127,7 @@ func TestUnsampledSpansTakeNoRoom(t *testing.T) {
 	wantMetric(t, tel, dropped("traces", "queue_full", 0))
 }
 
-func TestACollectorThatRefusesIsCountedAndQuicklyLeft(t *testing.T) {
+func TestRefusingCollectorIsCountedAndDoesNotDelayShutdown(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	endpoint, open, _ := gatedCollector(t, http.StatusServiceUnavailable) // which exporters try again
 	open()
@@ -162,7 +162,7 @@ func verifyNoneBut(t *testing.T, before goleak.Option) {
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
-func TestNoCollectorSlowsDownWhoIsObserved(t *testing.T) {
+func TestCollectorsNeverSlowDownTheObservedCode(t *testing.T) {
 	slow, _, _ := gatedCollector(t, http.StatusOK)
 	refusing, open, _ := gatedCollector(t, http.StatusServiceUnavailable)
 	open()
@@ -191,7 +191,7 @@ func TestNoCollectorSlowsDownWhoIsObserved(t *testing.T) {
 	}
 }
 
-func TestTracingThatIsOffAllocatesNothingOfOurs(t *testing.T) {
+func TestDisabledTracingAllocatesNothingBesidesTheContext(t *testing.T) {
 	tel, _ := start(t, Config{})
 	tracer := tel.TracerProvider().Tracer("test")
 	allocs := testing.AllocsPerRun(100, func() {

@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/otel"
 )
 
-func TestWhatTheStandardLogQuotesIsLeftOut(t *testing.T) {
+func TestStdLogRemovesQuotedTexts(t *testing.T) {
 	tel, stderr := start(t, Config{})
 	log.New(StdLog{tel.LoggerFor("mcp")}, "", 0).Printf("unsolicited response starting with %q; err=%v", `HTTP/1.1 "secret"`, nil)
 	r := stderr.records(t)
@@ -18,7 +18,7 @@ func TestWhatTheStandardLogQuotesIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestWhatTheSDKSaysIsLogged(t *testing.T) {
+func TestMessagesOfTheSDKAreLogged(t *testing.T) {
 	_, stderr := start(t, Config{LogLevel: levelTrace})
 	otel.Handle(errors.New("an error"))
 	otel.SetTracerProvider(otel.GetTracerProvider()) // which it complains of

@@ -176,7 +176,7 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-func TestOffMeansNoSDKAndNoGoroutine(t *testing.T) {
+func TestDisabledTelemetryHasNoSDKAndNoGoroutine(t *testing.T) {
 	for name, env := range map[string]map[string]string{
 		"nothing set":    {},
 		"none":           {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
@@ -266,7 +266,7 @@ func TestEachSignalCanBeSentAlone(t *testing.T) {
 	}
 }
 
-func TestDeadEndpointIsLoggedCountedAndQuicklyLeft(t *testing.T) {
+func TestDeadEndpointIsLoggedAndCountedAndDoesNotDelayShutdown(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", deadEndpoint(t))
 	tel, stderr := start(t, Config{})
 	span(t, tel)
@@ -322,7 +322,7 @@ func (s stuck) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestExporterThatHeedsNoContextDoesNotHoldUpShutdown(t *testing.T) {
+func TestExporterThatIgnoresItsContextDoesNotDelayShutdown(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "console")
 	stderr := make(stuck)
 	t.Cleanup(func() { close(stderr) })
@@ -360,7 +360,7 @@ func TestConsoleExportersWriteToStderr(t *testing.T) {
 	}
 }
 
-func TestStartRefusesWhatItDoesNotUnderstand(t *testing.T) {
+func TestStartRefusesInvalidSettings(t *testing.T) {
 	for _, test := range []struct {
 		cfg      Config
 		env, val string
@@ -390,7 +390,7 @@ func TestStartRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	}
 }
 
-func TestSeveralTelemetriesKeepTheirErrorsApart(t *testing.T) {
+func TestEachTelemetryReportsItsOwnErrors(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", deadEndpoint(t))
 	failing, _ := start(t, Config{})
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
@@ -409,7 +409,7 @@ func TestSeveralTelemetriesKeepTheirErrorsApart(t *testing.T) {
 	}
 }
 
-func TestErrorsOfTheSDKGoToTheLogAndNotPastIt(t *testing.T) {
+func TestErrorsOfTheSDKGoToTheLogOnly(t *testing.T) {
 	var printed buffer
 	log.SetOutput(&printed)
 	defer log.SetOutput(os.Stderr)
