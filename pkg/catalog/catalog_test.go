@@ -59,10 +59,14 @@ func equal[T comparable](t *testing.T, what string, got, want []T) {
 func TestItemChangesOnlyInItsName(t *testing.T) {
 	for _, tt := range []struct{ name, in, want string }{
 		{"schema keywords",
-			`{"name":"x","inputSchema":{"$schema":"https://json-schema.org/draft/2020-12/schema","oneOf":[{"if":{"a":1},"then":{"b":2}}],"patternProperties":{"^x-":{"name":"x"}}}}`,
-			`{"name":"s__x","inputSchema":{"$schema":"https://json-schema.org/draft/2020-12/schema","oneOf":[{"if":{"a":1},"then":{"b":2}}],"patternProperties":{"^x-":{"name":"x"}}}}`},
-		{"numbers", `{"max":12345678901234567890,"e":1.0E+2,"z":-0.0,"name":"x"}`, `{"max":12345678901234567890,"e":1.0E+2,"z":-0.0,"name":"s__x"}`},
-		{"unknown fields", `{"x-new":{"name":"x"},"name":"x","_meta":{"a/b":null}}`, `{"x-new":{"name":"x"},"name":"s__x","_meta":{"a/b":null}}`},
+			`{"name":"x","inputSchema":{"$schema":"https://json-schema.org/draft/2020-12/schema","oneOf":[{"if":{"a":1},"then":{"b":2}}],` +
+				`"patternProperties":{"^x-":{"name":"x"}}}}`,
+			`{"name":"s__x","inputSchema":{"$schema":"https://json-schema.org/draft/2020-12/schema","oneOf":[{"if":{"a":1},"then":{"b":2}}],` +
+				`"patternProperties":{"^x-":{"name":"x"}}}}`},
+		{"numbers", `{"max":12345678901234567890,"e":1.0E+2,"z":-0.0,"name":"x"}`,
+			`{"max":12345678901234567890,"e":1.0E+2,"z":-0.0,"name":"s__x"}`},
+		{"unknown fields", `{"x-new":{"name":"x"},"name":"x","_meta":{"a/b":null}}`,
+			`{"x-new":{"name":"x"},"name":"s__x","_meta":{"a/b":null}}`},
 		{"escapes", `{"name":"x","description":"\u00e9\/é\ud83d\u2028<>&"}`, `{"name":"s__x","description":"\u00e9\/é\ud83d\u2028<>&"}`},
 		{"white space", " {\n\t\"name\" :\r\n \"x\" , \"a\" : [ ] } ", " {\n\t\"name\" :\r\n \"s__x\" , \"a\" : [ ] } "},
 		{"escaped key", `{"n\u0061m\u0065":"x","nam":"name"}`, `{"n\u0061m\u0065":"s__x","nam":"name"}`},
@@ -215,8 +219,10 @@ func TestBareNameIsNeverCut(t *testing.T) {
 
 func TestFirstServerWins(t *testing.T) {
 	c := catalog.New(catalog.Prefix, []string{"a", "a__b"})
-	c.Replace("a__b", catalog.Inventory{Tools: named("name", "c"), Resources: named("uri", "x:1"), Templates: named("uriTemplate", "x:{y}")})
-	c.Replace("a", catalog.Inventory{Tools: named("name", "b__c"), Resources: named("uri", "x:1"), Templates: named("uriTemplate", "x:{y}")})
+	c.Replace("a__b", catalog.Inventory{Tools: named("name", "c"), Resources: named("uri", "x:1"),
+		Templates: named("uriTemplate", "x:{y}")})
+	c.Replace("a", catalog.Inventory{Tools: named("name", "b__c"), Resources: named("uri", "x:1"),
+		Templates: named("uriTemplate", "x:{y}")})
 	s := c.Snapshot()
 
 	for what, find := range map[string]func() (catalog.Target, bool){
@@ -411,7 +417,9 @@ func BenchmarkReplace5kTools(b *testing.B) {
 func manyTools(n int) []json.RawMessage {
 	out := make([]json.RawMessage, n)
 	for i := range out {
-		out[i] = fmt.Appendf(nil, `{"name":"tool_%d","description":%q,"inputSchema":{"type":"object","properties":{"path":{"type":"string","description":"A path"},"limit":{"type":"integer","minimum":0}},"required":["path"]}}`,
+		out[i] = fmt.Appendf(nil,
+			`{"name":"tool_%d","description":%q,"inputSchema":{"type":"object","properties":{`+
+				`"path":{"type":"string","description":"A path"},"limit":{"type":"integer","minimum":0}},"required":["path"]}}`,
 			i, strings.Repeat("words ", 40))
 	}
 	return out

@@ -71,10 +71,10 @@ func TestDirectoryOpenToOthersIsTightenedWithAWarning(t *testing.T) {
 		t.Errorf("mode %v; want 0700", got)
 	}
 	if !strings.Contains(log, "level=WARN") || !strings.Contains(log, "was=-rwxrwxrwx") {
-		t.Errorf("log %q; want a warning with the mode that was", log)
+		t.Errorf("log %q; want a warning with the old mode", log)
 	}
 	if log := openLogged(t, path); log != "" {
-		t.Errorf("a tight directory logs %q", log)
+		t.Errorf("a directory of mode 0700 logs %q", log)
 	}
 }
 
@@ -410,7 +410,7 @@ func TestRunEndsWithItsContextOrTheStore(t *testing.T) {
 	})
 }
 
-// run keeps the index until the test ends.
+// run calls Run until the test ends.
 func run(t *testing.T, d *persist.Dir) {
 	ended := make(chan error)
 	go func() { ended <- d.Run(t.Context()) }()

@@ -186,7 +186,8 @@ func TestDerivedSessionDoesNotRetainTheRequest(t *testing.T) {
 	for i := range n {
 		request := strings.Repeat(fmt.Sprintf("%8d", i), size/8)
 		part := request[:32]
-		serveOne(m, session.Session{ClientName: part, ClientVersion: part, Cwd: part, Project: part, IP: part, UserAgent: part, ProtocolVersion: part, Principal: part})
+		serveOne(m, session.Session{ClientName: part, ClientVersion: part, Cwd: part, Project: part, IP: part,
+			UserAgent: part, ProtocolVersion: part, Principal: part})
 	}
 	if grown := heap() - before; grown > n*size/4 {
 		t.Errorf("%d sessions keep %d bytes", n, grown)

@@ -64,8 +64,10 @@ func TestRequestsWithSamePrincipalClientVersionAndRootShareADerivedSession(t *te
 		}
 	}
 	got := info(t, m, id)
-	if got.Kind != session.Derived || got.Principal != "alice" || got.ClientName != "probe" || got.ClientVersion != "1" || got.Cwd != "/src" ||
-		got.Project != "p" || got.IP != "10.0.0.1" || got.UserAgent != "a" || got.ProtocolVersion != "2026-07-28" || got.State != session.Ready {
+	if got.Kind != session.Derived || got.Principal != "alice" || got.ClientName != "probe" ||
+		got.ClientVersion != "1" || got.Cwd != "/src" ||
+		got.Project != "p" || got.IP != "10.0.0.1" || got.UserAgent != "a" || got.ProtocolVersion != "2026-07-28" ||
+		got.State != session.Ready {
 		t.Errorf("the session is %+v; want the fields of the first request", got)
 	}
 }
@@ -193,7 +195,8 @@ func TestDerivedSessionIsOpenedByNoToken(t *testing.T) {
 		s.Principal = principal
 		id := serveOne(m, s)
 		for _, token := range []string{id, id + ".", id + ".x", id + "." + id} {
-			if l, err := m.Acquire(t.Context(), token, principal); err != session.ErrNotFound { //nolint:errorlint // the error itself, not wrapped
+			l, err := m.Acquire(t.Context(), token, principal)
+			if err != session.ErrNotFound { //nolint:errorlint // the error itself, not wrapped
 				t.Errorf("Acquire(%q) = %v, %v; want ErrNotFound", token, l, err)
 			}
 			if token != id && m.Has(t.Context(), token) {
@@ -331,7 +334,8 @@ func TestSpanOfDerivedSessionHasNoMCPSessionID(t *testing.T) {
 func TestDeriveIsSafeForConcurrentUse(t *testing.T) {
 	const limit, workers, steps = 8, 16, 300
 	reg := prometheus.NewPedanticRegistry()
-	m := session.New(new(persist.Memory), session.Config{Registerer: reg, MaxDerived: limit, IdleTimeout: 2 * time.Millisecond, TouchThrottle: time.Nanosecond})
+	m := session.New(new(persist.Memory), session.Config{Registerer: reg, MaxDerived: limit,
+		IdleTimeout: 2 * time.Millisecond, TouchThrottle: time.Nanosecond})
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	var wg sync.WaitGroup

@@ -159,7 +159,8 @@ func TestFrozenStoreDelaysCreateAndCloseByTheirLimitAtMost(t *testing.T) {
 		s, _ := create(t, m)
 		store.Store = frozen{store.Store}
 		start := time.Now()
-		if _, _, err := m.Create(t.Context(), session.Session{}); !errors.Is(err, session.ErrUnavailable) || time.Since(start) != 10*time.Second {
+		if _, _, err := m.Create(t.Context(), session.Session{}); !errors.Is(err, session.ErrUnavailable) ||
+			time.Since(start) != 10*time.Second {
 			t.Errorf("Create = %v after %v; want ErrUnavailable after 10s", err, time.Since(start))
 		}
 		rename(t, m, s.ID, "renamed")

@@ -91,7 +91,8 @@ func TestFailedWriteIsTriedAgainWithoutAnotherMark(t *testing.T) {
 			t.Errorf("the oldest dirty age is %v after 60 s of failures", age)
 		}
 		synctest.Wait()
-		for i, want := range []time.Duration{5 * time.Second, time.Second, 2 * time.Second, 4 * time.Second, 5 * time.Second, 5 * time.Second} {
+		for i, want := range []time.Duration{5 * time.Second, time.Second, 2 * time.Second, 4 * time.Second,
+			5 * time.Second, 5 * time.Second} {
 			pause := tries[i]
 			if i > 0 {
 				pause -= tries[i-1]
@@ -244,7 +245,8 @@ func TestUpdateDurablyReturnsAfterChangeIsStored(t *testing.T) {
 		t.Errorf("the stored upstream session is %q", got)
 	}
 	store.fail(errDisk)
-	if err := m.UpdateDurably(t.Context(), s.ID, func(s *session.Session) { s.LogLevel = "debug" }); !errors.Is(err, session.ErrUnavailable) {
+	err := m.UpdateDurably(t.Context(), s.ID, func(s *session.Session) { s.LogLevel = "debug" })
+	if !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("with a failing store UpdateDurably = %v", err)
 	}
 	store.during(nil)

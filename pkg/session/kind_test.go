@@ -18,7 +18,8 @@ func TestKindOfProtocolSessionCannotBeChanged(t *testing.T) {
 	s, token := createFor(t, m, session.Session{Kind: session.Derived})
 	check(t, m.UpdateDurably(t.Context(), s.ID, func(s *session.Session) { s.Kind = session.Derived }))
 	acquire(t, m, token).Release()
-	if got := get(t, m, s.ID); got.Kind != session.Protocol || s.Kind != session.Protocol || strings.Contains(record(t, store, s.ID), "kind") {
+	if got := get(t, m, s.ID); got.Kind != session.Protocol || s.Kind != session.Protocol ||
+		strings.Contains(record(t, store, s.ID), "kind") {
 		t.Errorf("created as %s, it is %s, stored as %s", s.Kind, got.Kind, record(t, store, s.ID))
 	}
 }

@@ -203,7 +203,8 @@ func isSecretName(name string) bool {
 var secretTexts = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)((?:cookie|authorization)["']?\s*[:=]\s*)[^\r\n"]+`),
 	regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}`),
-	regexp.MustCompile(`(?i)((?:passw(?:or)?d|passphrase|secret|token|api[-_ ]?key|credentials?|private[-_ ]?key|access[-_ ]?key)[\w-]*\\?["']?\s*[:=]\s*)(?:\\?"[^"\\]*\\?"?|'[^']*'?|[^\s"'\\,;&}\]]+)`),
+	regexp.MustCompile(`(?i)((?:passw(?:or)?d|passphrase|secret|token|api[-_ ]?key|credentials?|private[-_ ]?key|` +
+		`access[-_ ]?key)[\w-]*\\?["']?\s*[:=]\s*)(?:\\?"[^"\\]*\\?"?|'[^']*'?|[^\s"'\\,;&}\]]+)`),
 	regexp.MustCompile(`(?i)([?&](?:code|sig|signature|key)=)[^&\s"]+`),
 	regexp.MustCompile(`(://)[^/\s:@]*:[^/\s@]+@`),
 	regexp.MustCompile(`()\beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?`),

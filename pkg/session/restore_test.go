@@ -315,7 +315,8 @@ func TestDirectoryOfMCPHubLiteLoadsAndWorks(t *testing.T) {
 	check(t, m.Close(t.Context()))
 	check(t, dir.Close())
 
-	if got := readFile(t, path, id+".json"); !strings.Contains(got, `"clientName":"renamed"`) || !strings.Contains(got, `"schemaVersion":1`) {
+	if got := readFile(t, path, id+".json"); !strings.Contains(got, `"clientName":"renamed"`) ||
+		!strings.Contains(got, `"schemaVersion":1`) {
 		t.Errorf("the record is now %s", got)
 	}
 	m = restored(t, openDir(t, path), session.Config{})

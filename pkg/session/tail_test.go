@@ -141,7 +141,8 @@ func TestSlowTailCountsLostMessages(t *testing.T) {
 		if len(quick.C) != 11 || quick.Lost() != 0 {
 			t.Errorf("the quick one has %d", len(quick.C))
 		}
-		if lost, active := metric(t, reg, "mcphub_session_messages_lost_total"), metric(t, reg, "mcphub_session_tails_active"); lost != 8 || active != 2 {
+		lost := metric(t, reg, "mcphub_session_messages_lost_total")
+		if active := metric(t, reg, "mcphub_session_tails_active"); lost != 8 || active != 2 {
 			t.Errorf("%v lost, %v active", lost, active)
 		}
 		slow.Close()

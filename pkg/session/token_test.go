@@ -190,7 +190,8 @@ func TestRefusedRequestIsLoggedWithoutItsToken(t *testing.T) {
 	s, _ := create(t, m)
 	_, _ = m.Acquire(t.Context(), s.ID+".stolen", "")
 	_, _ = m.Acquire(t.Context(), "nobody.guessed", "")
-	if got := log.String(); !strings.Contains(got, "wrong verifier") || strings.Contains(got, "stolen") || strings.Contains(got, "guessed") {
+	if got := log.String(); !strings.Contains(got, "wrong verifier") || strings.Contains(got, "stolen") ||
+		strings.Contains(got, "guessed") {
 		t.Errorf("the log says %s", got)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// recorder is an OTLP receiver that keeps the last request of each path.
+// recorder is an OTLP receiver that records the last request of each path.
 type recorder struct {
 	mu      sync.Mutex
 	headers map[string]http.Header
@@ -38,7 +38,7 @@ func (c *recorder) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	c.bodies[r.URL.Path] = string(text)
 }
 
-// run starts telemetry, makes spans and records of all kinds, and ends it.
+// run starts telemetry, creates spans, metrics and log records, and stops it.
 func (c *recorder) run(t *testing.T, env map[string]string) {
 	t.Helper()
 	c.headers, c.bodies = map[string]http.Header{}, map[string]string{}
@@ -68,20 +68,25 @@ func TestVariablesOfTheSpecificationTakeEffect(t *testing.T) {
 		paths       []string
 		has, hasNot string // in the body for traces
 	}{
-		"nothing":        {nil, []string{logs, metrics, traces}, "0123456789", ""},
-		"no traces":      {map[string]string{"OTEL_TRACES_EXPORTER": "none"}, []string{logs, metrics}, "", ""},
-		"no metrics":     {map[string]string{"OTEL_METRICS_EXPORTER": "none"}, []string{logs, traces}, "", ""},
-		"no logs":        {map[string]string{"OTEL_LOGS_EXPORTER": "none"}, []string{metrics, traces}, "", ""},
-		"disabled":       {map[string]string{"OTEL_SDK_DISABLED": "true"}, nil, "", ""},
-		"not disabled":   {map[string]string{"OTEL_SDK_DISABLED": "false"}, []string{logs, metrics, traces}, "", ""},
-		"service name":   {map[string]string{"OTEL_SERVICE_NAME": "hub-eu"}, []string{logs, metrics, traces}, "hub-eu", ""},
-		"resource":       {map[string]string{"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=staging"}, []string{logs, metrics, traces}, "staging", ""},
-		"sampler off":    {map[string]string{"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}, []string{logs, metrics}, "", ""},
-		"sampler on":     {map[string]string{"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "1"}, []string{logs, metrics, traces}, "", ""},
-		"attribute size": {map[string]string{"OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "4"}, []string{logs, metrics, traces}, "0123", "01234"},
-		"attributes":     {map[string]string{"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "1"}, []string{logs, metrics, traces}, "first", "second"},
-		"events":         {map[string]string{"OTEL_SPAN_EVENT_COUNT_LIMIT": "1"}, []string{logs, metrics, traces}, "event two", "event one"},
-		"compression":    {map[string]string{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, []string{logs, metrics, traces}, "0123456789", ""},
+		"nothing":      {nil, []string{logs, metrics, traces}, "0123456789", ""},
+		"no traces":    {map[string]string{"OTEL_TRACES_EXPORTER": "none"}, []string{logs, metrics}, "", ""},
+		"no metrics":   {map[string]string{"OTEL_METRICS_EXPORTER": "none"}, []string{logs, traces}, "", ""},
+		"no logs":      {map[string]string{"OTEL_LOGS_EXPORTER": "none"}, []string{metrics, traces}, "", ""},
+		"disabled":     {map[string]string{"OTEL_SDK_DISABLED": "true"}, nil, "", ""},
+		"not disabled": {map[string]string{"OTEL_SDK_DISABLED": "false"}, []string{logs, metrics, traces}, "", ""},
+		"service name": {map[string]string{"OTEL_SERVICE_NAME": "hub-eu"}, []string{logs, metrics, traces}, "hub-eu", ""},
+		"resource": {map[string]string{"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=staging"},
+			[]string{logs, metrics, traces}, "staging", ""},
+		"sampler off": {map[string]string{"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"},
+			[]string{logs, metrics}, "", ""},
+		"sampler on": {map[string]string{"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "1"},
+			[]string{logs, metrics, traces}, "", ""},
+		"attribute size": {map[string]string{"OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "4"},
+			[]string{logs, metrics, traces}, "0123", "01234"},
+		"attributes": {map[string]string{"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "1"}, []string{logs, metrics, traces}, "first", "second"},
+		"events": {map[string]string{"OTEL_SPAN_EVENT_COUNT_LIMIT": "1"}, []string{logs, metrics, traces},
+			"event two", "event one"},
+		"compression": {map[string]string{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, []string{logs, metrics, traces}, "0123456789", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c recorder

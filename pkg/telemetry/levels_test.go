@@ -64,7 +64,8 @@ func TestRecordsNameTheirSubsystem(t *testing.T) {
 
 func TestLowerOfSessionDebugAndOwnLevelApplies(t *testing.T) {
 	for _, test := range []struct{ own, debug, want string }{
-		{"", "", "info"}, {"warn", "", "warn"}, {"warn", "1", "debug"}, {"trace", "1", "trace"}, {"error", "id:abc", "error"}, {"debug", "2", "trace"},
+		{"", "", "info"}, {"warn", "", "warn"}, {"warn", "1", "debug"}, {"trace", "1", "trace"},
+		{"error", "id:abc", "error"}, {"debug", "2", "trace"},
 	} {
 		cfg := Config{SessionDebug: test.debug, LogLevels: map[string]string{"session": test.own}}
 		if test.own == "" {
@@ -78,7 +79,11 @@ func TestLowerOfSessionDebugAndOwnLevelApplies(t *testing.T) {
 }
 
 func TestUnknownSubsystemOrLevelFailsStart(t *testing.T) {
-	for name, want := range map[string]string{"sesion": "admin, catalog, gateway, mcp, persist, session, telemetry, upstream", DefaultLevel: "admin, catalog", "session": "trace, debug, info, notice, warn or error"} {
+	for name, want := range map[string]string{
+		"sesion":     "admin, catalog, gateway, mcp, persist, session, telemetry, upstream",
+		DefaultLevel: "admin, catalog",
+		"session":    "trace, debug, info, notice, warn or error",
+	} {
 		_, err := Start(t.Context(), Config{Stderr: new(buffer), LogLevels: map[string]string{name: "loud"}})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
@@ -102,7 +107,8 @@ func TestLevelChangeAppliesToExistingLoggersAndIsLogged(t *testing.T) {
 	if want := []string{"log levels changed", "now", "default", "log levels changed"}; !slices.Equal(msgs, want) {
 		t.Errorf("logged %q, want %q", msgs, want)
 	}
-	if r := stderr.records(t)[0]; r["subsystem"] != "telemetry" || !equalJSON(r["levels"], map[string]any{"default": "warn", "gateway": "debug"}) {
+	if r := stderr.records(t)[0]; r["subsystem"] != "telemetry" ||
+		!equalJSON(r["levels"], map[string]any{"default": "warn", "gateway": "debug"}) {
 		t.Errorf("record is %v", r)
 	}
 }
@@ -180,7 +186,7 @@ func TestPermanentLevelEndsATemporaryOne(t *testing.T) {
 }
 
 func TestShutdownStopsTheTimersOfLevels(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // which waits for all timers
+	synctest.Test(t, func(t *testing.T) { // waits for all timers
 		tel, stderr := start(t, Config{})
 		set(t, tel, time.Hour, map[string]string{"session": "debug"})
 		if err := tel.Shutdown(context.Background()); err != nil {

@@ -57,7 +57,7 @@ func TestRepeatedWarningsAreLimitedAndSummarizedOncePerMinute(t *testing.T) {
 		wantMetric(t, tel, `mcphub_log_records_suppressed_total{subsystem="main"} 0`)
 		wantMetric(t, tel, `mcphub_log_records_total{level="warn"} 22`)
 
-		time.Sleep(time.Hour) // a silent log stays silent
+		time.Sleep(time.Hour) // without records there are no summaries
 		synctest.Wait()
 		if n := len(stderr.records(t)); n != 22 {
 			t.Errorf("%d records", n)
@@ -116,7 +116,8 @@ func TestOutputIsLimitedForEachServer(t *testing.T) {
 			t.Errorf("%d lines, want %d", n, 2*maxOutput)
 		}
 		_ = tel.Shutdown(context.Background())
-		if got := summaries(t, stderr); len(got) != 1 || got[0]["upstream"] != "chatty" || got[0]["level"] != "INFO" || got[0]["suppressed"] != 5000.0 {
+		if got := summaries(t, stderr); len(got) != 1 || got[0]["upstream"] != "chatty" ||
+			got[0]["level"] != "INFO" || got[0]["suppressed"] != 5000.0 {
 			t.Errorf("summaries: %v", got)
 		}
 	})

@@ -68,7 +68,8 @@ func TestTintHasNoColourWithoutATerminal(t *testing.T) {
 	tel, stderr := start(t, Config{LogFormat: "tint", LogLevel: levelTrace})
 	logAll(tel.Logger(), "k", "v")
 	out := stderr.String()
-	for _, want := range []string{" TRACE trace k=v\n", " DBG debug k=v\n", " INF info k=v\n", " NOTICE notice k=v\n", " WRN warn k=v\n", " ERR error k=v\n"} {
+	for _, want := range []string{" TRACE trace k=v\n", " DBG debug k=v\n", " INF info k=v\n",
+		" NOTICE notice k=v\n", " WRN warn k=v\n", " ERR error k=v\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in %q", want, out)
 		}

@@ -46,7 +46,7 @@ func TestLogsCanBeExportedAlone(t *testing.T) {
 	}
 }
 
-// exported returns what the console exporter wrote beside the log.
+// exported returns what the console exporter has written between the log records.
 func exported(t *testing.T, stderr *buffer) (all []map[string]any) {
 	t.Helper()
 	for _, r := range stderr.records(t) {

@@ -30,7 +30,7 @@ func dropped(signal, reason string, n int) string {
 	return fmt.Sprintf(`mcphub_telemetry_dropped_total{reason=%q,signal=%q} %d`, reason, signal, n)
 }
 
-// gatedCollector is an OTLP receiver that answers once it may.
+// gatedCollector is an OTLP receiver that answers only after open was called.
 func gatedCollector(t *testing.T, status int) (endpoint string, open func(), posts *atomic.Int32) {
 	endpoint, open, posts, _ = countingCollector(t, status)
 	return endpoint, open, posts
@@ -129,7 +129,7 @@ func TestUnsampledSpansTakeNoPlaceInTheQueue(t *testing.T) {
 
 func TestRefusingCollectorIsCountedAndDoesNotDelayShutdown(t *testing.T) {
 	before := goleak.IgnoreCurrent()
-	endpoint, open, _ := gatedCollector(t, http.StatusServiceUnavailable) // which exporters try again
+	endpoint, open, _ := gatedCollector(t, http.StatusServiceUnavailable) // exporters try again after this status
 	open()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
 	t.Setenv("OTEL_LOGS_EXPORTER", "otlp")
@@ -151,8 +151,8 @@ func TestRefusingCollectorIsCountedAndDoesNotDelayShutdown(t *testing.T) {
 	verifyNoneBut(t, before)
 }
 
-// verifyNoneBut looks for goroutines of the SDK; those of the test's own server
-// and of idle connections end with it.
+// verifyNoneBut fails if goroutines of the SDK are left. Those of the server of the test
+// and of idle connections end with the test.
 func verifyNoneBut(t *testing.T, before goleak.Option) {
 	t.Helper()
 	http.DefaultClient.CloseIdleConnections()
@@ -175,12 +175,12 @@ func TestCollectorsNeverSlowDownTheObservedCode(t *testing.T) {
 			t.Setenv("OTEL_BLRP_SCHEDULE_DELAY", "1")
 			tel, _ := start(t, Config{Stderr: discard{}})
 			begin := time.Now()
-			for range 10_000 { // more than all queues hold
+			for range 10_000 { // more than the capacity of all queues
 				ctx, s := tel.TracerProvider().Tracer("test").Start(t.Context(), "tools/call")
 				tel.Logger().InfoContext(ctx, "called")
 				s.End()
 			}
-			if took := time.Since(begin); took > 5*time.Second { // 30 us each, and much for a busy machine
+			if took := time.Since(begin); took > 5*time.Second { // measured: 30 us each; the rest is for a busy machine
 				t.Errorf("10,000 spans and records took %v", took)
 			}
 			if took, _ := shutdown(tel, 300*time.Millisecond); took > 300*time.Millisecond+cancelGrace+time.Second {
@@ -199,7 +199,7 @@ func TestDisabledTracingAllocatesNothingBesidesTheContext(t *testing.T) {
 		tel.LoggerFor("gateway").DebugContext(ctx, "called")
 		s.End()
 	})
-	if allocs > 1 { // the context in which the API keeps its span
+	if allocs > 1 { // the context with the span of the API
 		t.Errorf("%v allocations", allocs)
 	}
 }

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	for _, kv := range os.Environ() { // the tests say what they want of the environment
+	for _, kv := range os.Environ() { // each test sets the variables that it needs
 		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "OTEL_") || name == "NO_COLOR" {
 			os.Unsetenv(name)
 		}
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// buffer is a stderr that can be read while it is written.
+// buffer is a stderr that can be read while it is being written.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -104,7 +104,7 @@ func linesWith(text, part string) string {
 	return b.String()
 }
 
-// span makes one span and returns its context.
+// span creates one span and returns its context.
 func span(t *testing.T, tel *Telemetry) trace.SpanContext {
 	t.Helper()
 	_, s := tel.TracerProvider().Tracer("test").Start(t.Context(), "tools/call")
@@ -121,7 +121,7 @@ func shutdown(tel *Telemetry, timeout time.Duration) (time.Duration, error) {
 	return time.Since(begin), err
 }
 
-// collector is an OTLP receiver that counts what it is sent.
+// collector is an OTLP receiver that counts requests by path.
 func collector(t *testing.T) (endpoint string, posts func(path string) int) {
 	var mu sync.Mutex
 	counts := make(map[string]int)
@@ -178,12 +178,14 @@ func listen(t *testing.T) net.Listener {
 
 func TestDisabledTelemetryHasNoSDKAndNoGoroutine(t *testing.T) {
 	for name, env := range map[string]map[string]string{
-		"nothing set":    {},
-		"none":           {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
+		"nothing set": {},
+		"none": {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none",
+			"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
 		"set to nothing": {"OTEL_TRACES_EXPORTER": "", "OTEL_EXPORTER_OTLP_ENDPOINT": ""},
-		"SDK disabled":   {"OTEL_SDK_DISABLED": "TRUE", "OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"},
-		"pull":           {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "prometheus"},
-		"only the port":  {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_TRACES_SAMPLER": "always_on"},
+		"SDK disabled": {"OTEL_SDK_DISABLED": "TRUE", "OTEL_TRACES_EXPORTER": "otlp",
+			"OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"},
+		"pull":          {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "prometheus"},
+		"only the port": {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_TRACES_SAMPLER": "always_on"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for k, v := range env {
@@ -314,7 +316,7 @@ func TestBlackHoleDelaysShutdownNoLongerThanItsContext(t *testing.T) {
 	wantMetric(t, tel, `mcphub_telemetry_export_errors_total{signal="traces"} 1`)
 }
 
-// stuck is a stderr nobody reads from any more.
+// stuck is a stderr whose reader has stopped reading.
 type stuck chan struct{}
 
 func (s stuck) Write(p []byte) (int, error) {
