@@ -18,7 +18,7 @@ func TestParseBatchReturnsTheBytesOfEachElement(t *testing.T) {
 		{`[` + strings.Repeat(`1,`, MaxBatch-1) + `1]`, slices.Repeat([]string{"1"}, MaxBatch)},
 	} {
 		if !IsBatch([]byte(tt.in)) {
-			t.Errorf("%.50q is no batch", tt.in)
+			t.Errorf("%.50q is not recognized as a batch", tt.in)
 		}
 		got, err := ParseBatch([]byte(tt.in))
 		if err != nil || len(got) != len(tt.want) {

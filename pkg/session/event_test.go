@@ -115,7 +115,7 @@ func TestFailingFlushIsOneEventUntilItRecovers(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		if got := failures(good.ID); got != 0 {
-			t.Errorf("a session that nobody had to write has %d failures", got)
+			t.Errorf("a session without changes has %d failures", got)
 		}
 		if e := m.Events(bad.ID); !strings.Contains(e[len(e)-1].Detail, errDisk.Error()) {
 			t.Errorf("the event does not say why: %+v", e[len(e)-1])

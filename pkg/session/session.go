@@ -20,7 +20,7 @@
 // Goroutines. New starts none. Run has three loops: one flushes, one ends expired
 // sessions, and one loads the sessions that Restore found, with 4 workers, until
 // all are loaded. In addition each write to the store runs in a goroutine of its
-// own, so that a store that hangs blocks no caller for longer than
+// own, so that a write that hangs blocks no caller for longer than
 // Config.WriteTimeout. All other methods run on the goroutines of their callers.
 //
 // The package knows neither MCP nor HTTP.

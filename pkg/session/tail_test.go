@@ -187,7 +187,7 @@ func TestPassedAllocatesNothingWithoutTails(t *testing.T) {
 	tail(t, m, other.ID, session.TailConfig{Buffer: 1})
 	msg, body := session.Message{SessionID: s.ID, Method: "tools/call"}, []byte(`{"a":"b"}`)
 	if n := testing.AllocsPerRun(100, func() { m.Passed(msg, body) }); n != 0 || !m.Tailed() {
-		t.Errorf("%v allocations for a session that nobody follows", n)
+		t.Errorf("%v allocations for a session without a tail", n)
 	}
 }
 

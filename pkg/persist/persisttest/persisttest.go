@@ -226,7 +226,7 @@ func concurrent(t *testing.T, s persist.Store) {
 			for range rounds {
 				got, ok, err := s.Get(t.Context(), "common")
 				if err != nil || ok && !possible[string(got)] {
-					t.Errorf("common holds %.40q, which nobody wrote (error %v)", got, err)
+					t.Errorf("common holds %.40q, which no writer wrote (error %v)", got, err)
 				}
 				for _, err := range s.Keys(t.Context()) {
 					if err != nil {
