@@ -31,7 +31,7 @@ func methods(tail *session.Tail) (all []string) {
 	return all
 }
 
-func TestATailGetsTheMessagesOfItsSessionInOrder(t *testing.T) {
+func TestTailGetsTheMessagesOfItsSessionInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := session.New(new(persist.Memory), session.Config{})
 		mine, _ := create(t, m)
@@ -55,10 +55,10 @@ func TestATailGetsTheMessagesOfItsSessionInOrder(t *testing.T) {
 			t.Errorf("the other tail got %q", got)
 		}
 		if got := methods(failures); !slices.Equal(got, []string{"second"}) {
-			t.Errorf("of failures were told %q", got)
+			t.Errorf("the tail of failures got %q", got)
 		}
 		a.Close()
-		a.Close() // twice is once
+		a.Close() // further calls do nothing
 		m.Passed(session.Message{SessionID: mine.ID, Method: "last"}, nil)
 		if len(a.C) != 0 || !slices.Equal(methods(b), []string{"last"}) {
 			t.Error("a closed tail gets messages, or the other gets none")
@@ -66,7 +66,7 @@ func TestATailGetsTheMessagesOfItsSessionInOrder(t *testing.T) {
 	})
 }
 
-func TestTailsAreForSessionsThatThereAre(t *testing.T) {
+func TestTailFailsForUnknownAndEndedSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := new(persist.Memory)
 		m := session.New(store, session.Config{})
@@ -84,12 +84,12 @@ func TestTailsAreForSessionsThatThereAre(t *testing.T) {
 			t.Errorf("after Close: %v", err)
 		}
 		m = restored(t, store, session.Config{})
-		tail(t, m, s.ID, session.TailConfig{Buffer: 1}) // which loads it
+		tail(t, m, s.ID, session.TailConfig{Buffer: 1}) // which loads the session
 		m.Passed(session.Message{SessionID: s.ID}, nil)
 	})
 }
 
-func TestATailIsToldOfTheEndOfItsSession(t *testing.T) {
+func TestTailIsNotifiedOfTheEndOfItsSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := session.New(new(persist.Memory), session.Config{})
 		ended, _ := create(t, m)
@@ -109,7 +109,7 @@ func TestATailIsToldOfTheEndOfItsSession(t *testing.T) {
 		}
 		m.Passed(session.Message{SessionID: ended.ID, Method: "late"}, nil)
 		if got := methods(over); !slices.Equal(got, []string{"late"}) {
-			t.Errorf("what its end brought about is %q", got)
+			t.Errorf("the messages after its end are %q", got)
 		}
 		check(t, m.Close(t.Context()))
 		<-stays.Done()
@@ -120,7 +120,7 @@ func TestATailIsToldOfTheEndOfItsSession(t *testing.T) {
 	})
 }
 
-func TestATailThatIsTooSlowKnowsWhatItLost(t *testing.T) {
+func TestSlowTailCountsLostMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
 		m := session.New(new(persist.Memory), session.Config{Registerer: reg})
@@ -141,7 +141,8 @@ func TestATailThatIsTooSlowKnowsWhatItLost(t *testing.T) {
 		if len(quick.C) != 11 || quick.Lost() != 0 {
 			t.Errorf("the quick one has %d", len(quick.C))
 		}
-		if lost, active := metric(t, reg, "mcphub_session_messages_lost_total"), metric(t, reg, "mcphub_session_tails_active"); lost != 8 || active != 2 {
+		lost := metric(t, reg, "mcphub_session_messages_lost_total")
+		if active := metric(t, reg, "mcphub_session_tails_active"); lost != 8 || active != 2 {
 			t.Errorf("%v lost, %v active", lost, active)
 		}
 		slow.Close()
@@ -152,7 +153,7 @@ func TestATailThatIsTooSlowKnowsWhatItLost(t *testing.T) {
 	})
 }
 
-func TestTailsMayComeAndGoWhileMessagesGoBy(t *testing.T) {
+func TestTailsMayBeOpenedAndClosedWhileMessagesPass(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	s, _ := create(t, m)
 	var wg sync.WaitGroup
@@ -175,7 +176,7 @@ func TestTailsMayComeAndGoWhileMessagesGoBy(t *testing.T) {
 	}
 }
 
-func TestNobodyPaysForTailsThatThereAreNot(t *testing.T) {
+func TestPassedAllocatesNothingWithoutTails(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	s, _ := create(t, m)
 	other, _ := create(t, m)
@@ -186,7 +187,7 @@ func TestNobodyPaysForTailsThatThereAreNot(t *testing.T) {
 	tail(t, m, other.ID, session.TailConfig{Buffer: 1})
 	msg, body := session.Message{SessionID: s.ID, Method: "tools/call"}, []byte(`{"a":"b"}`)
 	if n := testing.AllocsPerRun(100, func() { m.Passed(msg, body) }); n != 0 || !m.Tailed() {
-		t.Errorf("%v allocations for a session that nobody follows", n)
+		t.Errorf("%v allocations for a session without a tail", n)
 	}
 }
 
@@ -200,7 +201,7 @@ func TestTextsOfMessagesAreBounded(t *testing.T) {
 	}
 	for _, want := range []string{`"[cut]"`, `"` + s.ID + `.[redacted]"`, `12`, ``} {
 		if got := <-x.C; string(got.ID) != want || len(got.Method) > 300 {
-			t.Errorf("told was %+v, want the id %s", got, want)
+			t.Errorf("the tail got %+v, want the id %s", got, want)
 		}
 	}
 }

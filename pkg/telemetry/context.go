@@ -14,29 +14,30 @@ const (
 	upstreamKey = "upstream"
 )
 
-// stamp adds to each record what its context says of it: the session, unless
-// the record or its logger names one, and the ids of the span.
-type stamp struct {
+// contextHandler adds attributes from the context to each record: the ids of the span, and
+// the session, unless the record or its logger has that attribute.
+type contextHandler struct {
 	sessionOf func(context.Context) string
 	spans     bool // add the ids of the span
-	named     bool // an attribute of the logger names a session
+	named     bool // the logger has the attribute session
 
-	// All this belongs at the top, which a handler with open groups cannot reach
-	// any more. So we keep root, the handler before its first group, and scope,
-	// which makes next out of root: after each change next == scope(root).
+	// The attributes belong to the top level of a record, but a handler with open groups
+	// can add attributes only inside of its groups. So we keep root, the handler before its
+	// first group, and scope, the later calls of WithGroup and WithAttrs. Applying scope to
+	// root gives next.
 	next  slog.Handler
 	root  slog.Handler
 	scope []func(slog.Handler) slog.Handler
 }
 
-func newStamp(next slog.Handler, sessionOf func(context.Context) string, spans bool) *stamp {
-	return &stamp{sessionOf: sessionOf, spans: spans, next: next, root: next}
+func newContextHandler(next slog.Handler, sessionOf func(context.Context) string, spans bool) *contextHandler {
+	return &contextHandler{sessionOf: sessionOf, spans: spans, next: next, root: next}
 }
 
-// Enabled implements [slog.Handler]. The gates above decide.
-func (h *stamp) Enabled(context.Context, slog.Level) bool { return true }
+// Enabled implements [slog.Handler]. The filters before this handler check the level.
+func (h *contextHandler) Enabled(context.Context, slog.Level) bool { return true }
 
-func (h *stamp) Handle(ctx context.Context, r slog.Record) error {
+func (h *contextHandler) Handle(ctx context.Context, r slog.Record) error {
 	var found [3]slog.Attr
 	n := 0
 	if h.spans {
@@ -65,8 +66,8 @@ func (h *stamp) Handle(ctx context.Context, r slog.Record) error {
 	return next.Handle(ctx, r)
 }
 
-// session is the session to add, "" for none.
-func (h *stamp) session(ctx context.Context, r slog.Record) string {
+// session returns the session to add, "" for none.
+func (h *contextHandler) session(ctx context.Context, r slog.Record) string {
 	if h.sessionOf == nil || h.named {
 		return ""
 	}
@@ -77,7 +78,7 @@ func (h *stamp) session(ctx context.Context, r slog.Record) string {
 	return id
 }
 
-// attr is the value of an attribute of the record itself.
+// attr returns the value of an attribute of the record, without those of its logger.
 func attr(r slog.Record, key string) (value string) {
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Key == key {
@@ -88,7 +89,7 @@ func attr(r slog.Record, key string) (value string) {
 	return value
 }
 
-func (h *stamp) WithAttrs(attrs []slog.Attr) slog.Handler {
+func (h *contextHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	if len(attrs) == 0 {
 		return h
 	}
@@ -106,34 +107,35 @@ func (h *stamp) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &h2
 }
 
-func (h *stamp) WithGroup(name string) slog.Handler {
+func (h *contextHandler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
 	}
 	return h.with(func(next slog.Handler) slog.Handler { return next.WithGroup(name) })
 }
 
-func (h *stamp) with(open func(slog.Handler) slog.Handler) *stamp {
+// with returns a copy of h whose scope ends with open.
+func (h *contextHandler) with(open func(slog.Handler) slog.Handler) *contextHandler {
 	h2 := *h
 	h2.next = open(h.next)
 	h2.scope = append(slices.Clip(h.scope), open)
 	return &h2
 }
 
-// both writes each record twice, whatever the levels of the handlers are: the
-// gates above have decided.
-type both [2]slog.Handler
+// tee passes each record to two handlers. It ignores their levels, because the filters
+// before it have checked the level.
+type tee [2]slog.Handler
 
-func (b both) Enabled(context.Context, slog.Level) bool { return true }
+func (b tee) Enabled(context.Context, slog.Level) bool { return true }
 
-func (b both) Handle(ctx context.Context, r slog.Record) error {
+func (b tee) Handle(ctx context.Context, r slog.Record) error {
 	return errors.Join(b[0].Handle(ctx, r), b[1].Handle(ctx, r))
 }
 
-func (b both) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return both{b[0].WithAttrs(attrs), b[1].WithAttrs(attrs)}
+func (b tee) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return tee{b[0].WithAttrs(attrs), b[1].WithAttrs(attrs)}
 }
 
-func (b both) WithGroup(name string) slog.Handler {
-	return both{b[0].WithGroup(name), b[1].WithGroup(name)}
+func (b tee) WithGroup(name string) slog.Handler {
+	return tee{b[0].WithGroup(name), b[1].WithGroup(name)}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-func TestAStoreThatHangsHoldsNobodyUpForLongerThanWriteTimeout(t *testing.T) {
+func TestHangingStoreDelaysCallersByWriteTimeoutAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 3 * time.Second
 		store := newFaulty()
@@ -22,7 +22,7 @@ func TestAStoreThatHangsHoldsNobodyUpForLongerThanWriteTimeout(t *testing.T) {
 		kept, token := create(t, m)
 		gone, _ := create(t, m)
 		rename(t, m, kept.ID, "renamed")
-		release := store.block() // and ctx is not looked at
+		release := store.block() // and it ignores its ctx
 		defer release()
 		for name, fn := range map[string]func() error{
 			"Create": func() error {
@@ -44,7 +44,7 @@ func TestAStoreThatHangsHoldsNobodyUpForLongerThanWriteTimeout(t *testing.T) {
 				if !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("Flush = %v", err)
 				}
-				return fmt.Errorf("%w: %w", session.ErrUnavailable, err) // which Flush does not promise
+				return fmt.Errorf("%w: %w", session.ErrUnavailable, err) // Flush itself does not return ErrUnavailable
 			},
 		} {
 			start := time.Now()
@@ -53,9 +53,9 @@ func TestAStoreThatHangsHoldsNobodyUpForLongerThanWriteTimeout(t *testing.T) {
 				t.Errorf("%s took %s: %v; want ErrUnavailable after %s", name, took, err, limit)
 			}
 		}
-		acquire(t, m, token).Release() // what needs no store goes on
+		acquire(t, m, token).Release() // Acquire needs no store
 		release()
-		synctest.Wait() // what hung is written now, late as it is
+		synctest.Wait() // the blocked writes complete now
 		check(t, m.Flush(t.Context()))
 		made, _ := create(t, m)
 		want := []string{kept.ID, made.ID}
@@ -69,7 +69,7 @@ func TestAStoreThatHangsHoldsNobodyUpForLongerThanWriteTimeout(t *testing.T) {
 	})
 }
 
-func TestListReturnsPagesInTheOrderOfTheIds(t *testing.T) {
+func TestListReturnsPagesInOrderOfIDs(t *testing.T) {
 	store := newFaulty()
 	put(t, store, "zz", fresh("zz")) // not loaded
 	m := restored(t, store, session.Config{})
@@ -85,7 +85,7 @@ func TestListReturnsPagesInTheOrderOfTheIds(t *testing.T) {
 		want  []string
 	}{
 		{"", 0, all}, {"", 2, all[:2]}, {all[1], 2, all[2:4]}, {all[3], 2, all[4:]}, {all[4], 2, nil}, {"", 99, all},
-		{all[1], 0, all[2:]}, {all[1] + "0", 1, all[2:3]}, // the one before may have ended meanwhile
+		{all[1], 0, all[2:]}, {all[1] + "0", 1, all[2:3]}, // a session of the page before may have ended meanwhile
 	} {
 		page, count, restoring := m.List(tt.after, tt.limit)
 		var got []string
@@ -98,9 +98,9 @@ func TestListReturnsPagesInTheOrderOfTheIds(t *testing.T) {
 	}
 }
 
-// Touches were written once a minute, however short the idle timeout was.
-func TestASessionInUseSurvivesACrashHoweverShortItsIdleTimeout(t *testing.T) {
-	for touched := 30; touched < 45; touched++ { // wherever the flush stands
+// Regression: touches were written once a minute, even with a shorter idle timeout.
+func TestSessionInUseSurvivesCrashWithAnyIdleTimeout(t *testing.T) {
+	for touched := 30; touched < 45; touched++ { // at each offset to the flush
 		synctest.Test(t, func(t *testing.T) {
 			store := newFaulty()
 			m, stop := running(t, store, session.Config{IdleTimeout: 20 * time.Second})
@@ -109,7 +109,7 @@ func TestASessionInUseSurvivesACrashHoweverShortItsIdleTimeout(t *testing.T) {
 				time.Sleep(time.Second)
 				m.Touch(s.ID)
 			}
-			stop() // and nothing is written
+			stop() // without a last flush
 			time.Sleep(4 * time.Second)
 			m = restored(t, store, session.Config{IdleTimeout: 20 * time.Second})
 			if l, err := m.Acquire(t.Context(), token, ""); err != nil {
@@ -121,7 +121,7 @@ func TestASessionInUseSurvivesACrashHoweverShortItsIdleTimeout(t *testing.T) {
 	}
 }
 
-func TestCheckRecordAcceptsWhatCanBeLoaded(t *testing.T) {
+func TestCheckRecordAcceptsLoadableRecords(t *testing.T) {
 	store := new(persist.Memory)
 	s, _ := create(t, session.New(store, session.Config{}))
 	for id, data := range map[string]string{"s1": fresh("s1"), s.ID: record(t, store, s.ID)} {
@@ -131,7 +131,7 @@ func TestCheckRecordAcceptsWhatCanBeLoaded(t *testing.T) {
 		"":                      "not a session record",
 		`[]`:                    "not a session record",
 		fresh("s1") + "x":       "not a session record",
-		fresh("s2"):             `it is session "s2"`,
+		fresh("s2"):             `has the session id "s2"`,
 		`{"sessionId":"s1"}`:    "is missing",
 		`{"schemaVersion":999}`: "schema version 999",
 	} {

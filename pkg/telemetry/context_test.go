@@ -12,7 +12,7 @@ func sessionOf(ctx context.Context) string {
 	return id
 }
 
-func TestRecordsCarryTheSessionOfTheirContextOnce(t *testing.T) {
+func TestRecordsHaveTheSessionOfTheirContextOnce(t *testing.T) {
 	tel, stderr := start(t, Config{SessionOf: sessionOf})
 	ctx := context.WithValue(t.Context(), testSession{}, "abc")
 	for _, name := range Subsystems() {
@@ -36,7 +36,7 @@ func TestRecordsCarryTheSessionOfTheirContextOnce(t *testing.T) {
 	}
 }
 
-func TestSessionDebugChoosesByTheSessionOfTheContextToo(t *testing.T) {
+func TestSessionDebugSelectsByTheSessionOfTheContextToo(t *testing.T) {
 	tel, stderr := start(t, Config{SessionOf: sessionOf, SessionDebug: "id:abc"})
 	for _, id := range []string{"abc", "xyz"} {
 		tel.LoggerFor("session").DebugContext(context.WithValue(t.Context(), testSession{}, id), id)

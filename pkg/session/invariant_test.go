@@ -15,8 +15,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// TestNoSessionIsLostOrCountedTwice lets 64 goroutines do whatever they like,
-// over a store that fails now and then, and looks at every moment.
+// TestNoSessionIsLostOrCountedTwice runs random operations in 64 goroutines over a store
+// that fails sometimes, and checks the invariant at each scrape.
 func TestNoSessionIsLostOrCountedTwice(t *testing.T) {
 	for _, failing := range []int{0, 3} { // batches in ten
 		for name, cfg := range map[string]session.Config{
@@ -27,12 +27,12 @@ func TestNoSessionIsLostOrCountedTwice(t *testing.T) {
 			"all this": {IdleTimeout: 5 * time.Millisecond, MaxLifetime: 10 * time.Millisecond, MaxSessions: 60, AtLimit: session.Evict},
 			"few":      {IdleTimeout: 3 * time.Millisecond, MaxDerived: 5},
 		} {
-			t.Run(fmt.Sprintf("%s, %d of 10 batches fail", name, failing), func(t *testing.T) { obey(t, cfg, failing) })
+			t.Run(fmt.Sprintf("%s, %d of 10 batches fail", name, failing), func(t *testing.T) { runRandomSteps(t, cfg, failing) })
 		}
 	}
 }
 
-func obey(t *testing.T, cfg session.Config, failing int) {
+func runRandomSteps(t *testing.T, cfg session.Config, failing int) {
 	const workers, steps, stale = 64, 40, 40
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -50,16 +50,16 @@ func obey(t *testing.T, cfg session.Config, failing int) {
 	cfg.Registerer, cfg.Open, cfg.TouchThrottle = reg, new(opener).open, time.Nanosecond
 	cfg.CleanupInterval, cfg.FlushInterval = time.Millisecond, time.Millisecond
 	m := session.New(store, cfg)
-	w := m.Watch(8) // too slow for most
+	w := m.Watch(8) // too small: most events are lost
 	defer w.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	var working, background sync.WaitGroup
 	background.Go(func() {
 		for ctx.Err() == nil {
-			law(t, reg)
+			checkInvariant(t, reg)
 		}
 	})
-	var known sync.Map // a few tokens that all share
+	var known sync.Map // some tokens, shared by all goroutines
 	for i := range workers {
 		working.Go(func() {
 			r := rand.New(rand.NewPCG(seed, uint64(i)))
@@ -72,9 +72,9 @@ func obey(t *testing.T, cfg session.Config, failing int) {
 	working.Wait()
 	cancel()
 	background.Wait()
-	law(t, reg)
-	finish(t, m, store, reg)
-	if cfg.MaxSessions > 0 { // every place is free again, and there are no more
+	checkInvariant(t, reg)
+	expireAll(t, m, store, reg)
+	if cfg.MaxSessions > 0 { // after all sessions have ended, the limit must be exact
 		for i := range cfg.MaxSessions {
 			createFor(t, m, session.Session{ClientName: fmt.Sprint("probe", i/8)})
 		}
@@ -87,7 +87,7 @@ func obey(t *testing.T, cfg session.Config, failing int) {
 	}
 }
 
-// step does one thing to one of the sessions there are or were.
+// step calls one random method for one of the known sessions, which may have ended.
 func step(t *testing.T, m *session.Manager, r *rand.Rand, known *sync.Map) {
 	ctx := t.Context()
 	slot := r.IntN(16)
@@ -137,9 +137,9 @@ func step(t *testing.T, m *session.Manager, r *rand.Rand, known *sync.Map) {
 	}
 }
 
-// law fails the test unless created + restored - closed - active is 0 for each
+// checkInvariant fails the test unless created + restored - closed - active is 0 for each
 // kind of session.
-func law(t *testing.T, reg prometheus.Gatherer) {
+func checkInvariant(t *testing.T, reg prometheus.Gatherer) {
 	families, err := reg.Gather()
 	if err != nil {
 		t.Error(err)
@@ -168,13 +168,13 @@ func law(t *testing.T, reg prometheus.Gatherer) {
 	}
 }
 
-// finish lets every session expire; nothing may be left anywhere.
-func finish(t *testing.T, m *session.Manager, store *faulty, reg prometheus.Gatherer) {
+// expireAll lets every session expire and checks that nothing is left.
+func expireAll(t *testing.T, m *session.Manager, store *faulty, reg prometheus.Gatherer) {
 	t.Helper()
 	store.during(nil)
 	check(t, m.Restore(t.Context()))
 	for _, id := range keys(t, store) {
-		_ = m.Has(t.Context(), id) // load what Run did not come to
+		_ = m.Has(t.Context(), id) // load what Run has not loaded
 	}
 	for _, id := range ids(m) {
 		if _, err := m.End(t.Context(), id, session.Admin); err != nil {
@@ -182,7 +182,7 @@ func finish(t *testing.T, m *session.Manager, store *faulty, reg prometheus.Gath
 		}
 	}
 	check(t, m.Flush(t.Context()))
-	law(t, reg)
+	checkInvariant(t, reg)
 	if left := keys(t, store); len(left) != 0 || len(ids(m)) != 0 {
 		t.Errorf("after all have ended %v are live and %v stored", ids(m), left)
 	}
