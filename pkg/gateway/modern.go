@@ -118,7 +118,7 @@ var gone = []string{protocol.MethodInitialize, protocol.MethodPing, protocol.Met
 // readModern reads and checks what every modern request has to say, specification
 // 2026-07-28, basic, _meta, and basic/transports, standard request headers.
 func (g *Gateway) readModern(r *http.Request, m jsonrpc.Message) (aboutClient, *jsonrpc.Error) {
-	for _, name := range []string{protocol.HeaderProtocolVersion, "Mcp-Method", "Mcp-Name"} {
+	for _, name := range []string{protocol.HeaderProtocolVersion, protocol.HeaderMethod, protocol.HeaderName} {
 		if len(r.Header.Values(name)) > 1 {
 			return aboutClient{}, jsonrpc.Errorf(protocol.CodeHeaderMismatch, "there is more than one %s header", name)
 		}
@@ -218,7 +218,7 @@ func introduction(info json.RawMessage) json.RawMessage {
 func paramHeaders(h http.Header) http.Header {
 	var params http.Header
 	for name, values := range h {
-		if strings.HasPrefix(name, "Mcp-Param-") {
+		if strings.HasPrefix(name, protocol.HeaderParamPrefix) {
 			if params == nil {
 				params = http.Header{}
 			}
@@ -303,7 +303,7 @@ func (g *Gateway) discovery() json.RawMessage {
 		TTL               int64                      `json:"ttlMs"`
 		CacheScope        string                     `json:"cacheScope"`
 	}{"complete", protocol.SupportedVersions(), capabilities, g.instructions(),
-		map[string]json.RawMessage{protocol.MetaServerInfo: g.serverInfo()}, 0, scopePrivate}
+		map[string]json.RawMessage{protocol.MetaServerInfo: g.serverInfo()}, 0, protocol.CacheScopePrivate}
 	b, err := json.Marshal(result)
 	if err != nil { // a server's capabilities that are no JSON do not get this far
 		panic(err)
