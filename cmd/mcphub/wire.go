@@ -51,7 +51,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 	}
 	all := catalog.New(catalog.Naming(cfg.Naming), names)
 	h.pool = upstream.NewPool(specs, upstream.Config{
-		Identity: hubIdentity(),
+		Identity:    hubIdentity(),
 		OnConnected: func(server string) { h.gateway.ServerConnected(server) },
 		OnInventory: func(server string, inv upstream.Inventory) {
 			changed := all.Replace(server, offerOf(inv))

@@ -156,7 +156,7 @@ func (x *router) discoverResult() json.RawMessage {
 		TTL               int64                      `json:"ttlMs"`
 		CacheScope        string                     `json:"cacheScope"`
 	}{"complete", protocol.SupportedVersions(), capabilities, x.instructions(),
-		map[string]json.RawMessage{protocol.MetaServerInfo: x.serverInfo()}, 0, scopePrivate}
+		map[string]json.RawMessage{protocol.MetaServerInfo: x.serverInfo()}, 0, protocol.CacheScopePrivate}
 	b, err := json.Marshal(result)
 	if err != nil { // capabilities that are not JSON are refused when a server connects
 		panic(err)

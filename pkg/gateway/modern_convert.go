@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"encoding/json"
 	"strconv"
 
@@ -10,16 +9,10 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// The values of cacheScope, specification 2026-07-28, server/utilities/caching.
-const (
-	scopePrivate = "private" // for the same authorization only
-	scopePublic  = "public"
-)
-
 // toModern adds to a response of a legacy server or of the hub the members that a modern client expects.
 func (x *router) toModern(method string, m jsonrpc.Message) jsonrpc.Message {
 	if m.Error != nil {
-		m.Error = toModernError(m.Error)
+		m.Error = protocol.ToModernError(m.Error)
 		return m
 	}
 	fields, err := jsonrpc.Fields(m.Result, "resultType", "ttlMs", "cacheScope", "_meta")
@@ -68,37 +61,12 @@ type cacheHint struct{ ttl, scope string }
 // any time.
 func (x *router) cacheHint(kind catalog.Kind) cacheHint {
 	if kind < 0 || x.only != nil {
-		return cacheHint{"0", scopePrivate}
+		return cacheHint{"0", protocol.CacheScopePrivate}
 	}
 	ttl, private := x.catalog.Snapshot().Hints(kind)
-	scope := scopePublic
+	scope := protocol.CacheScopePublic
 	if private {
-		scope = scopePrivate
+		scope = protocol.CacheScopePrivate
 	}
 	return cacheHint{strconv.FormatInt(ttl, 10), scope}
-}
-
-// toModernError replaces an error code of the legacy protocol by the modern one.
-func toModernError(raw json.RawMessage) json.RawMessage {
-	if !bytes.Contains(raw, []byte("-320")) {
-		return raw
-	}
-	code := json.RawMessage(strconv.Itoa(jsonrpc.CodeInvalidParams))
-	edits := []jsonrpc.Edit{{Name: "code", Value: code}}
-	switch jsonrpc.ParseError(raw).Code {
-	case protocol.CodeResourceNotFound:
-	case protocol.CodeURLElicitationRequired:
-		edits = []jsonrpc.Edit{
-			{Name: "code", Value: json.RawMessage(strconv.Itoa(jsonrpc.CodeInternal))},
-			{Name: "message", Value: jsonrpc.String("the server wants the user to open a page first, in a way that protocol version " +
-				protocol.ModernVersion + " does not have")},
-		}
-	default:
-		return raw
-	}
-	out, err := jsonrpc.Rewrite(raw, edits...)
-	if err != nil {
-		return raw
-	}
-	return out
 }

@@ -87,7 +87,7 @@ func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message)
 		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strings.TrimPrefix(r.Proto, "HTTP/")),
 		semconv.McpProtocolVersion(version), instrument.FaultAttribute(instrument.FaultNone))
 	if m.ID != "" {
-		attrs = append(attrs, semconv.JSONRPCRequestID(clip(string(m.ID))))
+		attrs = append(attrs, semconv.JSONRPCRequestID(instrument.AttributeText(string(m.ID))))
 	}
 	switch m.Method {
 	case protocol.MethodToolsCall:
@@ -96,7 +96,7 @@ func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message)
 		attrs = append(attrs, semconv.GenAIPromptName(target))
 	case protocol.MethodResourcesRead, protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe:
 		if uri, ok := jsonrpc.StringField(m.Params, "uri"); ok {
-			attrs = append(attrs, semconv.McpResourceURI(clip(instrument.RedactedURI(uri))))
+			attrs = append(attrs, semconv.McpResourceURI(instrument.AttributeText(instrument.RedactedURI(uri))))
 		}
 	}
 	if host, port, err := net.SplitHostPort(r.RemoteAddr); err == nil {

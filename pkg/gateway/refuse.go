@@ -14,7 +14,7 @@ import (
 // refuse answers a request with an HTTP error status and the JSON-RPC error e.
 func refuse(w http.ResponseWriter, status int, id jsonrpc.ID, e *jsonrpc.Error) {
 	body := jsonrpc.NewError(id, e).Encode()
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", protocol.TypeJSON)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) //nolint:gosec // JSON, and declared as JSON
