@@ -62,13 +62,13 @@ func (a *api) messagesHead(w http.ResponseWriter, r *http.Request, id string) {
 // streamMessages writes the stream and logs who reads it: messages may hold
 // personal data.
 func (a *api) streamMessages(w http.ResponseWriter, r *http.Request, id string, query MessageQuery, tail *session.Tail) {
-	log := a.log.With("session", id, "remote", r.RemoteAddr, "payloads", query.Payload)
+	reader := []any{"session", id, "remote", r.RemoteAddr, "payloads", query.Payload}
 	start := time.Now()
-	log.InfoContext(r.Context(), "somebody follows the messages of a session")
+	a.log.InfoContext(r.Context(), "somebody follows the messages of a session", reader...)
 	s := &messageStream{eventWriter: newEventWriter(w), tail: tail}
 	why := s.run(r)
-	log.InfoContext(r.Context(), "the messages of a session are not followed any more",
-		"why", why, "messages", s.written, "lost", s.lost, "took", time.Since(start).Round(time.Millisecond).String())
+	a.log.InfoContext(r.Context(), "the messages of a session are not followed any more", append(reader,
+		"why", why, "messages", s.written, "lost", s.lost, "took", time.Since(start).Round(time.Millisecond).String())...)
 }
 
 // messageStream writes the messages of a tail. It is used by one goroutine.
