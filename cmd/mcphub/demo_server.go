@@ -80,7 +80,8 @@ func addDemoTools(s *server.MCPServer) {
 	s.AddTool(demoTool("slow", "Take some time",
 		"Takes its time, reports progress to a caller who asks for it, and stops when it is cancelled.",
 		mcp.WithNumber("seconds", mcp.Min(0), mcp.Max(600), mcp.DefaultNumber(3), mcp.Description("How long it takes.")),
-		mcp.WithInteger("steps", mcp.Min(1), mcp.Max(100), mcp.DefaultNumber(3), mcp.Description("In how many steps.")),
+		mcp.WithInteger("steps", mcp.Min(1), mcp.Max(100), mcp.DefaultNumber(3),
+			mcp.Description("In how many steps.")),
 	), demoSlow)
 	s.AddTool(demoTool("fail", "Fail", "Returns an error, always.",
 		mcp.WithString("message", mcp.Description("What the error says.")),

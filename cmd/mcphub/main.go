@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	fmt.Fprintln(stderr, "mcphub:", err)
 	if errors.Is(err, admin.ErrNoHub) {
-		fmt.Fprintln(stderr, "mcphub: is --admin right? It is the address of the hub's admin listener, by default 127.0.0.1:7789")
+		fmt.Fprintln(stderr, "mcphub: is --admin right? It names the hub's admin listener, by default "+defaultAdmin)
 	}
 	if isUsageError(err) {
 		return 2

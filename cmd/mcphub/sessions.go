@@ -18,8 +18,8 @@ the dot. The public half does not give access to the session.`,
 	}
 	var a adminAddress
 	a.bind(cmd.PersistentFlags())
-	cmd.AddCommand(newSessionsList(&a), newSessionsShow(&a), newSessionsEvents(&a), newSessionsTail(&a), newSessionsKill(&a),
-		newSessionsExport(), newSessionsImport())
+	cmd.AddCommand(newSessionsList(&a), newSessionsShow(&a), newSessionsEvents(&a), newSessionsTail(&a),
+		newSessionsKill(&a), newSessionsExport(), newSessionsImport())
 	return cmd
 }
 

@@ -43,7 +43,8 @@ func newSessionsExport() *cobra.Command {
 		},
 	}
 	bindDataDir(cmd, &s)
-	cmd.Flags().StringVarP(&output, "output", "o", "", "new `file` to write to, readable by you alone; default standard output")
+	cmd.Flags().StringVarP(&output, "output", "o", "",
+		"new `file` to write to, readable by you alone; default standard output")
 	return cmd
 }
 

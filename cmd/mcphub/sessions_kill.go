@@ -33,7 +33,7 @@ skips the question.`,
 				return err
 			}
 			if (len(args) == 0) == f.empty() {
-				return usageError{errors.New("name sessions or give a filter, but not both; mcphub sessions list shows the sessions")}
+				return usageError{errors.New("name sessions or give a filter, but not both; see mcphub sessions list")}
 			}
 			c, err := a.client()
 			if err != nil {
@@ -48,7 +48,8 @@ skips the question.`,
 				return err
 			}
 			if !yes {
-				if err := confirm(cmd.InOrStdin(), cmd.ErrOrStderr(), fmt.Sprintf("End %d sessions?", len(ids))); err != nil {
+				question := fmt.Sprintf("End %d sessions?", len(ids))
+				if err := confirm(cmd.InOrStdin(), cmd.ErrOrStderr(), question); err != nil {
 					return err
 				}
 			}

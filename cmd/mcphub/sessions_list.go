@@ -65,8 +65,9 @@ func printSessions(w io.Writer, sessions []admin.Session, restoring int) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SESSION\tKIND\tCLIENT\tPROTOCOL\tSTATE\tAGE\tIDLE\tEXPIRES IN\tIN FLIGHT\tREQUESTS")
 	for _, s := range sessions {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", s.SessionID, kindOf(s), plainText(s.ClientName+" "+s.ClientVersion),
-			plainText(s.ProtocolVersion), s.State, since(s.CreatedAt), since(s.LastAccessedAt), expiryOf(s), s.InFlight, s.Requests)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n",
+			s.SessionID, kindOf(s), plainText(s.ClientName+" "+s.ClientVersion), plainText(s.ProtocolVersion), s.State,
+			since(s.CreatedAt), since(s.LastAccessedAt), expiryOf(s), s.InFlight, s.Requests)
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -50,8 +50,9 @@ func printSession(w io.Writer, s admin.Session) error {
 		{"client", s.ClientName + " " + s.ClientVersion}, {"protocol", s.ProtocolVersion},
 		{"user agent", s.UserAgent}, {"address", s.IP}, {"cwd", s.Cwd}, {"project", s.Project},
 		{"created", timeAndAge(s.CreatedAt)}, {"last activity", timeAndAge(s.LastAccessedAt)}, {"expires in", expiryOf(s)},
-		{"in flight", strconv.Itoa(s.InFlight)}, {"requests", strconv.FormatInt(s.Requests, 10)}, {"dirty", strconv.FormatBool(s.Dirty)},
-		{"log level", s.LogLevel}, {"subscriptions", strings.Join(s.Subscriptions, ", ")}, {"servers", strings.Join(s.Upstreams, ", ")},
+		{"in flight", strconv.Itoa(s.InFlight)}, {"requests", strconv.FormatInt(s.Requests, 10)},
+		{"dirty", strconv.FormatBool(s.Dirty)}, {"log level", s.LogLevel},
+		{"subscriptions", strings.Join(s.Subscriptions, ", ")}, {"servers", strings.Join(s.Upstreams, ", ")},
 	} {
 		if text := strings.TrimSpace(plainText(row[1])); text != "" {
 			fmt.Fprintf(t, "%s\t%s\n", row[0], text)

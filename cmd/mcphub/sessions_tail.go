@@ -47,7 +47,8 @@ and cuts long ones, but it cannot recognise every secret. It logs who follows.`,
 	}
 	cmd.Flags().BoolVar(&query.Payload, "payload", false, "show params, results and errors, redacted and cut")
 	cmd.Flags().StringVar(&query.Method, "method", "", "only messages of this `method`, and the responses to them")
-	cmd.Flags().BoolVar(&query.Errors, "errors", false, "only errors, failed tools, cancellations and responses without a request")
+	cmd.Flags().BoolVar(&query.Errors, "errors", false,
+		"only errors, failed tools, cancellations and responses without a request")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, an object a line")
 	return cmd
 }
@@ -94,7 +95,8 @@ func (p messagePrinter) printHead() error {
 	if p.asJSON {
 		return nil
 	}
-	_, err := fmt.Fprintf(p.w, messageLine+"\n", "TIME", "HOP", "DIR", "KIND", "METHOD", "ID", "BYTES", "TOOK", "OUTCOME", "TRACE")
+	_, err := fmt.Fprintf(p.w, messageLine+"\n",
+		"TIME", "HOP", "DIR", "KIND", "METHOD", "ID", "BYTES", "TOOK", "OUTCOME", "TRACE")
 	return err
 }
 

@@ -18,7 +18,8 @@ file as you protect the directory.`
 
 func bindDataDir(cmd *cobra.Command, s *settings) {
 	s.bindFile(cmd.Flags())
-	cmd.Flags().StringVar(&s.dataDir, "data-dir", "", "`directory` that holds sessions/ (env MCPHUB_DATA_DIR; default ~/.mcp-hub-lite)")
+	cmd.Flags().StringVar(&s.dataDir, "data-dir", "",
+		"`directory` that holds sessions/ (env MCPHUB_DATA_DIR; default ~/.mcp-hub-lite)")
 }
 
 // openSessions opens the session store of a stopped hub. If mustExist is set,

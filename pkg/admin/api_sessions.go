@@ -14,7 +14,7 @@ import (
 // Times are in ms since 1970.
 type Session struct {
 	SessionID       string                     `json:"sessionId"` // the public half of the id
-	Kind            string                     `json:"kind"`      // the text of a session.Kind; "" from a hub without kinds
+	Kind            string                     `json:"kind"`      // protocol or derived; "": the hub knows no kinds
 	State           session.State              `json:"state"`
 	ClientName      string                     `json:"clientName,omitempty"`
 	ClientVersion   string                     `json:"clientVersion,omitempty"`

@@ -54,8 +54,8 @@ func (c *Client) EndSession(ctx context.Context, id string) error {
 // session after the change. A value of null removes its key.
 func (c *Client) PatchMetadata(ctx context.Context, id string, patch map[string]json.RawMessage) (Session, error) {
 	var s Session
-	k := call{op: "change the metadata of session " + id, method: http.MethodPatch, path: sessionPath(id) + "/metadata", body: patch}
-	err := c.do(ctx, k, &s)
+	err := c.do(ctx, call{op: "change the metadata of session " + id, method: http.MethodPatch,
+		path: sessionPath(id) + "/metadata", body: patch}, &s)
 	return s, err
 }
 

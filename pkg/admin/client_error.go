@@ -38,7 +38,8 @@ func (e *noHub) Is(target error) bool { return target == ErrNoHub }
 
 // unreachable is the error for a request without an answer.
 func unreachable(base string, cause error) error {
-	return &noHub{fmt.Sprintf("no hub answers at %s; is it running, and is this its admin listener? %v", base, cause), cause}
+	text := fmt.Sprintf("no hub answers at %s; is it running, and is this its admin listener? %v", base, cause)
+	return &noHub{text, cause}
 }
 
 // refusal is the error for an answer whose status is not 2xx.
@@ -46,8 +47,8 @@ func refusal(response *http.Response) error {
 	if text := problemText(response.Body); text != "" {
 		return errors.New(text)
 	}
-	return &noHub{text: fmt.Sprintf("%s answers %s, which is not an answer of a hub's admin listener; is this its address?",
-		response.Request.URL.Host, response.Status)}
+	const format = "%s answers %s, which is not an answer of a hub's admin listener; is this its address?"
+	return &noHub{text: fmt.Sprintf(format, response.Request.URL.Host, response.Status)}
 }
 
 // maxProblem bounds the body that describes an error, in bytes.

@@ -34,7 +34,9 @@ func (c *Client) Events(ctx context.Context, id string) (iter.Seq2[StreamedEvent
 // The caller must range over the messages, once. The connection is closed when
 // the loop ends or ctx does. When ctx ends, the loop ends without an error. An
 // error, an *Error, is the last item.
-func (c *Client) Messages(ctx context.Context, id string, query MessageQuery) (iter.Seq2[StreamedMessage, error], error) {
+func (c *Client) Messages(
+	ctx context.Context, id string, query MessageQuery,
+) (iter.Seq2[StreamedMessage, error], error) {
 	k := get("follow the messages of session "+id, sessionPath(id)+"/messages?"+query.encode())
 	return follow(ctx, c, k, decodeMessage)
 }
@@ -76,7 +78,9 @@ func decodeLost(e streamEvent) (int64, error) {
 }
 
 // follow opens a stream and returns the items that decode makes of its events.
-func follow[T any](ctx context.Context, c *Client, k call, decode func(streamEvent) (T, bool, error)) (iter.Seq2[T, error], error) {
+func follow[T any](
+	ctx context.Context, c *Client, k call, decode func(streamEvent) (item T, ok bool, err error),
+) (iter.Seq2[T, error], error) {
 	response, err := c.send(ctx, k)
 	if err != nil {
 		return nil, err

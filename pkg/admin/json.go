@@ -49,7 +49,9 @@ type objectRules struct {
 
 // readObject reads the body of r. If the body breaks the rules, readObject
 // returns an error and the HTTP status for it.
-func readObject[V any](w http.ResponseWriter, r *http.Request, rules objectRules) (object map[string]V, status int, err error) {
+func readObject[V any](
+	w http.ResponseWriter, r *http.Request, rules objectRules,
+) (object map[string]V, status int, err error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || !slices.Contains(rules.mediaTypes, mediaType) {
 		return nil, http.StatusUnsupportedMediaType, fmt.Errorf("Content-Type must be %s", rules.mediaTypes[0])

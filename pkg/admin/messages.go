@@ -61,7 +61,9 @@ func (a *api) messagesHead(w http.ResponseWriter, r *http.Request, id string) {
 
 // streamMessages writes the stream and logs who reads it: messages may hold
 // personal data.
-func (a *api) streamMessages(w http.ResponseWriter, r *http.Request, id string, query MessageQuery, tail *session.Tail) {
+func (a *api) streamMessages(
+	w http.ResponseWriter, r *http.Request, id string, query MessageQuery, tail *session.Tail,
+) {
 	reader := []any{"session", id, "remote", r.RemoteAddr, "payloads", query.Payload}
 	start := time.Now()
 	a.log.InfoContext(r.Context(), "somebody follows the messages of a session", reader...)
