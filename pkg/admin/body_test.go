@@ -134,7 +134,7 @@ func TestBodiesAreExactlyAsDocumented(t *testing.T) {
 	}
 }
 
-func TestTheBodyOfAServerIsExactlyAsDocumented(t *testing.T) {
+func TestBodyOfAServerIsExactlyAsDocumented(t *testing.T) {
 	r := start(t)
 	body := func() string {
 		down := r.pool.Server("down").Status()

@@ -124,7 +124,7 @@ func TestClientFollowsEventsUntilItsContextEnds(t *testing.T) {
 		cancel()
 	}
 	if len(got) != 1 || got[0].Event.Type != session.EventStreamOpened || got[0].Event.Detail != "get_sse" || got[0].Lost != 0 {
-		t.Errorf("came %+v", got)
+		t.Errorf("received %+v", got)
 	}
 }
 
@@ -150,7 +150,7 @@ func TestClientFollowsMessagesUntilTheSessionEnds(t *testing.T) {
 	}
 	if len(got) != 2 || got[0].Message.Outcome != "tool_error" || string(got[0].Message.Payload) != `{"text":"x"}` ||
 		!strings.Contains(string(got[0].Raw), `"outcome":"tool_error"`) || got[1].End != session.Admin {
-		t.Errorf("came %+v", got)
+		t.Errorf("received %+v", got)
 	}
 }
 
@@ -172,7 +172,7 @@ func TestClientReportsGapsOfAStreamAndSkipsUnknownEvents(t *testing.T) {
 		got = append(got, item)
 	}
 	if len(got) != 2 || got[0].Lost != 7 || got[1].End != session.Shutdown {
-		t.Errorf("came %+v", got)
+		t.Errorf("received %+v", got)
 	}
 	events, err := clientOf(t, hub.URL, hub.Client()).Events(t.Context(), "")
 	if err != nil {
@@ -180,7 +180,7 @@ func TestClientReportsGapsOfAStreamAndSkipsUnknownEvents(t *testing.T) {
 	}
 	for item, err := range events {
 		if err != nil || item.Lost != 7 {
-			t.Errorf("came %+v, %v", item, err)
+			t.Errorf("received %+v, %v", item, err)
 		}
 		break
 	}
