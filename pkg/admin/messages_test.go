@@ -47,7 +47,7 @@ func (w *watcher) message() session.Message {
 	return m
 }
 
-func TestMessagesOfASessionAreStreamedAsTheyGoBy(t *testing.T) {
+func TestMessagesOfASessionAreStreamed(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	other, _ := r.session(session.Session{})
@@ -85,7 +85,7 @@ func TestMessagesOfASessionAreStreamedAsTheyGoBy(t *testing.T) {
 	}
 }
 
-func TestPayloadsAreShownOnlyWhereTheConfigurationAllowsIt(t *testing.T) {
+func TestPayloadsNeedTheConfiguration(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	p := r.do(http.MethodGet, messagesOf(s.ID, "?payload=true"))
@@ -101,7 +101,7 @@ func TestPayloadsAreShownOnlyWhereTheConfigurationAllowsIt(t *testing.T) {
 		t.Errorf("shown is %s", m.Payload)
 	}
 	if m := without.message(); m.Payload != nil {
-		t.Errorf("shown without being asked for is %s", m.Payload)
+		t.Errorf("the stream without payloads has %s", m.Payload)
 	}
 	allowed.sessions.Passed(session.Message{SessionID: s.ID}, []byte(`["`+strings.Repeat("long ", 1<<20)+`"]`))
 	if m := with.message(); !m.PayloadCut || len(m.Payload) > 16<<10 || !strings.Contains(string(m.Payload), "[cut, ") {
@@ -109,7 +109,7 @@ func TestPayloadsAreShownOnlyWhereTheConfigurationAllowsIt(t *testing.T) {
 	}
 }
 
-func TestWhoFollowsASessionIsLogged(t *testing.T) {
+func TestMessageStreamsAreLogged(t *testing.T) {
 	r := startWith(t, func(cfg *admin.Config) { cfg.Payloads = true })
 	s, _ := r.session(session.Session{})
 	w := r.tail(s.ID, "?payload=1")
@@ -141,7 +141,7 @@ func TestWhoFollowsASessionIsLogged(t *testing.T) {
 	}
 }
 
-func TestTheEndOfTheHubIsNotLoggedAsTheEndOfTheSession(t *testing.T) {
+func TestEndOfTheHubIsNotLoggedAsTheEndOfTheSession(t *testing.T) {
 	r := startWith(t, func(*admin.Config) {})
 	s, _ := r.session(session.Session{})
 	r.tail(s.ID, "")
@@ -154,7 +154,7 @@ func TestTheEndOfTheHubIsNotLoggedAsTheEndOfTheSession(t *testing.T) {
 	}
 }
 
-func TestMessagesThatCannotBeHadAreRefusedInWords(t *testing.T) {
+func TestInvalidMessageStreamsAreRefusedWithAReason(t *testing.T) {
 	r := start(t)
 	s, token := r.session(session.Session{})
 	for path, status := range map[string]int{
@@ -182,7 +182,7 @@ func TestMessagesThatCannotBeHadAreRefusedInWords(t *testing.T) {
 	}
 }
 
-func TestTooManyTailsAreRefusedUntilOneGoes(t *testing.T) {
+func TestMessageStreamsAreLimited(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	var tails []*watcher
@@ -231,7 +231,7 @@ func tailedInBubble(t *testing.T, test func(t *testing.T, m *session.Manager, id
 	})
 }
 
-func TestASilentStreamOfMessagesBeatsAndEndsWithTheHub(t *testing.T) {
+func TestMessageStreamSendsKeepAlivesAndEndsWithTheHub(t *testing.T) {
 	tailedInBubble(t, func(t *testing.T, m *session.Manager, _ string, here net.Conn, ended <-chan struct{}) {
 		blocks := make(chan string, 64)
 		go read(bufio.NewReader(here), blocks)
@@ -245,14 +245,14 @@ func TestASilentStreamOfMessagesBeatsAndEndsWithTheHub(t *testing.T) {
 			got = append(got, <-blocks)
 		}
 		if len(got) != 4 || got[1] != ": keep-alive" || got[2] != ": keep-alive" || got[3] != "event: end\ndata: {\"reason\":\"shutdown\"}" || !isClosed(ended) {
-			t.Errorf("came %q", got)
+			t.Errorf("received %q", got)
 		}
 	})
 }
 
-func TestASlowReaderOfMessagesIsToldWhatItLost(t *testing.T) {
+func TestMessageStreamReportsLostMessages(t *testing.T) {
 	tailedInBubble(t, func(t *testing.T, m *session.Manager, id string, here net.Conn, _ <-chan struct{}) {
-		synctest.Wait() // it is about to write its first words
+		synctest.Wait() // until the handler blocks in its first write
 		const messages = 1000
 		begun := time.Now()
 		for range messages {
@@ -272,18 +272,18 @@ func TestASlowReaderOfMessagesIsToldWhatItLost(t *testing.T) {
 				seen++
 			case strings.HasPrefix(block, "event: lost\n"):
 				if _, err := fmt.Sscanf(block, "event: lost\ndata: {\"count\":%d}", &n); err != nil || n == 0 {
-					t.Errorf("told %q", block)
+					t.Errorf("the report of a gap is %q", block)
 				}
 				lost += n
 			}
 		}
 		if lost == 0 || seen+lost != messages || seen < 256 {
-			t.Errorf("%d messages came and %d were said to be lost, of %d", seen, lost, messages)
+			t.Errorf("received %d messages, reported as lost %d, of %d", seen, lost, messages)
 		}
 	})
 }
 
-func TestAReaderThatNeverReadsMessagesIsGivenUp(t *testing.T) {
+func TestMessageStreamEndsIfNobodyReadsIt(t *testing.T) {
 	tailedInBubble(t, func(t *testing.T, m *session.Manager, _ string, _ net.Conn, ended <-chan struct{}) {
 		time.Sleep(11 * time.Second)
 		if !isClosed(ended) || m.Tailed() {
