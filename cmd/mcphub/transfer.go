@@ -96,8 +96,7 @@ func newSessionsImport() *cobra.Command {
 }
 
 func bindDataDir(cmd *cobra.Command, s *settings) {
-	s.bindFile(cmd.Flags())
-	cmd.Flags().StringVar(&s.dataDir, "data-dir", "", "`directory` that holds sessions/ (env MCPHUB_DATA_DIR; default ~/.mcp-hub-lite)")
+	s.bind(cmd.Flags(), "dataDir")
 }
 
 // openSessions opens the directory of a stopped hub, which with exists must be

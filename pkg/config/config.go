@@ -2,8 +2,9 @@
 //
 //	text --readDocument--> nodes --decoder, expand ${VAR}--> Config --fill defaults--> --check--> Config
 //
-// The table of keys in keys.go holds everything about a key: name, type, default, check, variable, flag and help. To add
-// a key, add a field to Config or Server and a row to the table; make docs then writes it to docs/configuration.md.
+// The table of keys in keys.go holds everything about a key: name, type, default, check, variable, flag and help.
+// To add a key, add a field to Config or Server and a row to the table; make docs then writes it to
+// docs/configuration.md.
 //
 // No error of this package contains a value of the file or of a variable, since a value can be a secret. An error names
 // the position of the value and what was expected instead.

@@ -79,7 +79,8 @@ func TestTablesOfTheDocumentAreMadeFromTheTableOfKeys(t *testing.T) {
 	})
 	for _, k := range Keys() {
 		if tables[k.Name] != 1 {
-			t.Errorf("%s is in %d tables of %s; add its section to one <!-- table: --> comment", k.Name, tables[k.Name], document)
+			t.Errorf("%s is in %d tables of %s; name its section in one of the comments <!-- table: ... -->",
+				k.Name, tables[k.Name], document)
 		}
 	}
 	if *update {
@@ -113,11 +114,13 @@ func keyTable(keys []Key) string {
 	var b strings.Builder
 	b.WriteString("| Key | Type | Default | Meaning |\n| --- | --- | --- | --- |\n")
 	for _, k := range keys {
-		fmt.Fprintf(&b, "| `%s` | %s |%s | %s |\n", strings.TrimPrefix(k.Name, serverPrefix), k.Type, defaultOf(k), meaningOf(k))
+		name := strings.TrimPrefix(k.Name, serverPrefix)
+		fmt.Fprintf(&b, "| `%s` | %s |%s | %s |\n", name, k.Type, defaultOf(k), meaningOf(k))
 	}
 	return b.String()
 }
 
+// defaultOf returns the cell of the default; it begins with a space if there is one.
 func defaultOf(k Key) string {
 	switch {
 	case k.Default == "":

@@ -14,8 +14,8 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Bounds in addition to maxFileBytes. The time of the parser grows with the square of the number of tokens; its stack and
-// its key paths grow with the depth.
+// Bounds in addition to maxFileBytes. The time of the parser grows with the square of the number of tokens; its
+// stack and its key paths grow with the depth.
 const (
 	maxTokens = 20_000
 	maxDepth  = 32
@@ -54,7 +54,8 @@ func readDocument(data []byte, ps *problems) *node {
 	return root
 }
 
-// readable checks the encoding of data and returns it in the form that the parser needs. Lines and columns stay the same.
+// readable checks the encoding of data and returns it in the form that the parser needs. Lines and columns stay the
+// same.
 func readable(data []byte, ps *problems) (text []byte, ok bool) {
 	if len(data) > maxFileBytes {
 		ps.add(position{1, 1}, "", "the file is larger than 1 MiB")
@@ -79,8 +80,8 @@ func readable(data []byte, ps *problems) (text []byte, ok bool) {
 		pos.column++
 		rest = rest[n:]
 	}
-	// The columns of the YAML parser are wrong after a tab. Tabs of JSON are always between values, where a space has the
-	// same meaning.
+	// The columns of the YAML parser are wrong after a tab. Tabs of JSON are always between values, where a space
+	// has the same meaning.
 	if json.Valid(data) {
 		data = bytes.ReplaceAll(data, []byte("\t"), []byte(" "))
 	}
@@ -122,7 +123,7 @@ func bound(tokens token.Tokens) error {
 			continue
 		}
 		if count++; count > maxTokens {
-			return tokenError{t, fmt.Sprintf("the file has more than %d YAML tokens; expected a smaller file", maxTokens)}
+			return tokenError{t, fmt.Sprintf("the file has more than %d YAML tokens; expected fewer", maxTokens)}
 		}
 		switch t.Type {
 		case token.DirectiveType:

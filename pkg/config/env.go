@@ -1,7 +1,7 @@
 package config
 
-// ApplyEnv lets environment variables override the file: those that the table of keys names. An empty variable overrides
-// nothing. It also replaces a leading ~/ of the directories.
+// ApplyEnv lets environment variables override the file: those that the table of keys names. An empty variable
+// overrides nothing. It also replaces a leading ~/ of the directories.
 func (c *Config) ApplyEnv(lookup func(variable string) (value string, ok bool)) error {
 	return c.override(lookup, func(k Key) string { return k.Variable })
 }

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-var errReference = errors.New("${ does not begin a variable; expected ${NAME} or ${NAME:-default}, or $$ for a literal $")
+var errReference = errors.New(
+	"${ does not begin a variable; expected ${NAME} or ${NAME:-default}, or $$ for a literal $")
 
 // expand replaces ${NAME} and ${NAME:-default} in s by the value of the variable, and $$ by $. The default replaces a
 // variable that is missing or empty. The value of a variable is not expanded again.

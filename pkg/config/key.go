@@ -1,5 +1,7 @@
 package config
 
+import "strings"
+
 // Key describes one configuration key. The file decoder, the defaults, the checks, the flags, the environment variables
 // and the tables of docs/configuration.md are all made from the Keys.
 type Key struct {
@@ -11,7 +13,7 @@ type Key struct {
 	OnlyWith       string   // command or url: only servers with that key may have this one
 	Variable       string   // environment variable that overrides the file; "": none
 	Flag           string   // flag of mcphub serve that overrides both, such as --listen; "": none
-	Usage          string   // help text of the flag; `back quotes` name its argument
+	Usage          string   // help text of the flag, after its Choices; `back quotes` name its argument
 	Help           string   // meaning of the key, in Markdown
 	OtherNames     []string // names that other programs use for this key; an error suggests Name for them
 }
@@ -46,6 +48,9 @@ func (r row[S]) describe(prefix string) Key {
 	k.Name = prefix + k.Name
 	k.Type = r.typeName
 	k.Choices = r.choices
+	if r.Flag != "" && r.choices != nil {
+		k.Usage = strings.TrimSuffix(alternatives(r.choices)+": "+k.Usage, ": ")
+	}
 	if k.Default == "" {
 		k.Default = r.empty
 	}

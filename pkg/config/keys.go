@@ -47,7 +47,8 @@ var hubKeys = []row[Config]{
 	{field(logLevelsType, func(c *Config) *map[string]string { return &c.Log.Levels }), Key{
 		Name:     "log.levels",
 		Variable: "MCPHUB_LOG",
-		Help: "Levels of single subsystems, instead of `log.level`. The subsystems are " + inCode(subsystems[:]) + ". " +
+		Help: "Levels of single subsystems, instead of `log.level`. The subsystems are " +
+			inCode(subsystems[:]) + ". " +
 			"`mcp` contains the records of mcp-go and other libraries. Levels can be changed while the hub runs, see " +
 			"[telemetry.md](telemetry.md#levels).",
 	}},
@@ -79,8 +80,9 @@ var hubKeys = []row[Config]{
 	{field(countType, func(c *Config) *int { return &c.Metrics.MaxToolLabels }), Key{
 		Name:    "metrics.maxToolLabels",
 		Default: "200",
-		Help: "Largest number of tools with a label value of their own, on the client side and on the server side each. " +
-			"Calls of other tools have `_OTHER`, see [telemetry.md](telemetry.md#labels-that-cannot-grow).",
+		Help: "Largest number of tools with a label value of their own, on the client side and on the server " +
+			"side each. Calls of other tools have `_OTHER`, see " +
+			"[telemetry.md](telemetry.md#labels-that-cannot-grow).",
 	}},
 	{field(durationType, func(c *Config) *Duration { return &c.Sessions.IdleTimeout }), Key{
 		Name:    "sessions.idleTimeout",
@@ -105,8 +107,8 @@ var hubKeys = []row[Config]{
 	{field(boundType, func(c *Config) *Duration { return &c.Sessions.MaxLifetime }), Key{
 		Name:    "sessions.maxLifetime",
 		Default: "24h",
-		Help: "A session ends this long after it was created, even if it is in use. Its client then initializes again. " +
-			"`0`: never.",
+		Help: "A session ends this long after it was created, even if it is in use. Its client then " +
+			"initializes again. `0`: never.",
 	}},
 	{field(limitType, func(c *Config) *int { return &c.Sessions.MaxSessions }), Key{
 		Name:    "sessions.maxSessions",
@@ -152,8 +154,8 @@ var hubKeys = []row[Config]{
 	{field(durationType, func(c *Config) *Duration { return &c.Streams.Patience }), Key{
 		Name:    "streams.patience",
 		Default: "100ms",
-		Help: "The response to a request is one JSON object if the answer comes within this time and no other message " +
-			"comes before it. Otherwise it is an event stream.",
+		Help: "The response to a request is one JSON object if the answer comes within this time and no other " +
+			"message comes before it. Otherwise it is an event stream.",
 	}},
 	{field(countType, func(c *Config) *int { return &c.Streams.ResumeEvents }), Key{
 		Name:    "streams.resumeEvents",
@@ -197,8 +199,8 @@ var hubKeys = []row[Config]{
 var serverKeys = []row[Server]{
 	{field(programType, func(s *Server) *string { return &s.Command }), Key{
 		Name: "command",
-		Help: "Program that speaks MCP on stdin and stdout. `mcphub` is the running program itself, even if it is not in " +
-			"`PATH`.",
+		Help: "Program that speaks MCP on stdin and stdout. `mcphub` is the running program itself, even if " +
+			"it is not in `PATH`.",
 		OtherNames: []string{"cmd"},
 	}},
 	{field(stringsType, func(s *Server) *[]string { return &s.Args }), Key{
@@ -209,7 +211,8 @@ var serverKeys = []row[Server]{
 	{field(envType, func(s *Server) *map[string]Secret { return &s.Env }), Key{
 		Name:     "env",
 		OnlyWith: "command",
-		Help:     "Variables that are added to the environment of the child process, see below. Each value is one line.",
+		Help: "Variables that are added to the environment of the child process, see below. Each value is one " +
+			"line.",
 	}},
 	{directory(func(s *Server) *string { return &s.Cwd }), Key{
 		Name:     "cwd",
@@ -218,26 +221,27 @@ var serverKeys = []row[Server]{
 	}},
 	{field(urlType, func(s *Server) *string { return &s.URL }), Key{
 		Name: "url",
-		Help: "Streamable HTTP endpoint; with `type: sse` the URL of the event stream. It must not contain a user name or " +
-			"password: put credentials into `headers`.",
+		Help: "Streamable HTTP endpoint; with `type: sse` the URL of the event stream. It must not contain a " +
+			"user name or password: put credentials into `headers`.",
 	}},
 	{field(headersType, func(s *Server) *map[string]Secret { return &s.Headers }), Key{
 		Name:     "headers",
 		OnlyWith: "url",
-		Help: "Headers that are sent with every request. Hop-by-hop headers and those that the hub sets itself are refused: " +
+		Help: "Headers that are sent with every request. Hop-by-hop headers and those that the hub sets " +
+			"itself are refused: " +
 			inCode(hubHeaders) + ".",
 	}},
 	{field(eraType, func(s *Server) *string { return &s.Era }), Key{
 		Name:    "era",
 		Default: "auto",
-		Help: "Protocol versions that the hub uses with the server: of the legacy era (up to 2025-11-25) or of the modern " +
-			"era (from 2026-07-28).",
+		Help: "Protocol versions that the hub uses with the server: of the legacy era (up to 2025-11-25) or " +
+			"of the modern era (from 2026-07-28).",
 	}},
 	{field(bridgeType, func(s *Server) *string { return &s.Bridge }), Key{
 		Name:    "bridge",
 		Default: "principal",
-		Help: "Modern clients have no session. This key selects which of their requests share an upstream session on a legacy " +
-			"server with `isolation: session`.",
+		Help: "Modern clients have no session. This key selects which of their requests share an upstream " +
+			"session on a legacy server with `isolation: session`.",
 	}},
 	{field(isolationType, func(s *Server) *string { return &s.Isolation }), Key{
 		Name:           "isolation",
@@ -278,8 +282,8 @@ var (
 	)
 	parentType = choiceType(
 		Choice{"remote", "the span of the client is the parent of the span of the hub"},
-		Choice{"link", "the hub starts a trace with a link to the span of the client; use it if clients must not decide " +
-			"which traces are recorded"},
+		Choice{"link", "the hub starts a trace with a link to the span of the client; use it if clients must not " +
+			"decide which traces are recorded"},
 		Choice{"ignore", "the trace context is not used"},
 	)
 	toolLabelType = choiceType(

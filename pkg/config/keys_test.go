@@ -13,7 +13,7 @@ func TestEveryFieldOfAConfigHasARow(t *testing.T) {
 	for _, k := range Keys() {
 		names = append(names, k.Name)
 	}
-	fields := append(fieldPaths("", reflect.TypeFor[Config]()), fieldPaths("mcpServers.<name>.", reflect.TypeFor[Server]())...)
+	fields := append(fieldPaths("", reflect.TypeFor[Config]()), fieldPaths(serverPrefix, reflect.TypeFor[Server]())...)
 	slices.Sort(names)
 	slices.Sort(fields)
 	if !slices.Equal(names, fields) {
@@ -46,7 +46,7 @@ func TestEveryKeyIsCompletelyDescribed(t *testing.T) {
 		if k.Type == "" || !strings.HasSuffix(k.Help, ".") || strings.ContainsAny(k.Help, "|\n") {
 			t.Errorf("%s has no type, or its help is no sentence for a cell of a table: %q", k.Name, k.Help)
 		}
-		if k.Flag != "" && (k.Variable == "" || k.Usage == "" && k.Choices == nil) {
+		if k.Flag != "" && (k.Variable == "" || k.Usage == "") {
 			t.Errorf("%s has a flag but no variable or no usage", k.Name)
 		}
 	}
@@ -58,7 +58,7 @@ func TestEveryDefaultMayBeWrittenInTheFile(t *testing.T) {
 		if k.Default == "" {
 			continue
 		}
-		if name, ok := strings.CutPrefix(k.Name, "mcpServers.<name>."); ok {
+		if name, ok := strings.CutPrefix(k.Name, serverPrefix); ok {
 			if k.OnlyWith != "" {
 				continue
 			}

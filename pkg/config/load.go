@@ -8,8 +8,8 @@ import (
 
 const maxFileBytes = 1 << 20
 
-// Load reads and parses the file at path, and replaces a leading ~/ of its directories. The value of a ${VAR} is that of
-// the first lookup that has it. Without a lookup it comes from the environment.
+// Load reads and parses the file at path, and replaces a leading ~/ of its directories. The value of a ${VAR} is
+// that of the first lookup that has it. Without a lookup it comes from the environment.
 func Load(path string, lookup ...func(name string) (value string, ok bool)) (Config, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -46,8 +46,8 @@ func firstOf(lookups []func(string) (string, bool)) func(string) (string, bool) 
 	}
 }
 
-// Parse reads data, which is YAML or JSON, gives every other key its default, and validates the result. The value of each
-// ${VAR} comes from lookup; a nil lookup has no variables. The error has a line for each problem:
+// Parse reads data, which is YAML or JSON, gives every other key its default, and validates the result. The value
+// of each ${VAR} comes from lookup; a nil lookup has no variables. The error has a line for each problem:
 //
 //	name:line:column: key path: what is wrong; what was expected
 func Parse(name string, data []byte, lookup func(name string) (value string, ok bool)) (Config, error) {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// subsystems are the parts of the hub that can have a log level of their own. pkg/telemetry has the same list; a test of
-// cmd/mcphub compares them.
+// subsystems are the parts of the hub that can have a log level of their own. pkg/telemetry has the same list; a
+// test of cmd/mcphub compares them.
 var subsystems = [...]string{"admin", "catalog", "gateway", "mcp", "persist", "session", "telemetry", "upstream"}
 
 // levels are the values of log.level.
@@ -19,6 +19,7 @@ var (
 	checkLevel = oneOf(levels)
 )
 
+// levelVariable sets log.level. The error for a part of MCPHUB_LOG that is not valid names it.
 const levelVariable = "MCPHUB_LOG_LEVEL"
 
 // logLevelsType is the type of log.levels: subsystem to level.
@@ -57,8 +58,8 @@ func parseLogLevels(text string, old map[string]string, source string, fs *findi
 		wrong := checkSubsystem(name)
 		switch {
 		case !ok:
-			wrong = "is not of the form SUBSYSTEM=LEVEL; expected such as session=debug,upstream=info; use " + levelVariable +
-				" for all other subsystems"
+			wrong = "is not of the form SUBSYSTEM=LEVEL; expected such as session=debug,upstream=info; use " +
+				levelVariable + " for all other subsystems"
 		case wrong == "":
 			wrong = checkLevel(level)
 		}

@@ -20,8 +20,8 @@ const (
 	kindRefused kind = "" // the text of the node is the reason
 )
 
-// A node is a value of the file, with aliases resolved and merge keys merged. Aliases share a node, so it is not changed
-// once it is complete.
+// A node is a value of the file, with aliases resolved and merge keys merged. Aliases share a node, so it is not
+// changed once it is complete.
 type node struct {
 	position
 	kind    kind
@@ -75,7 +75,7 @@ func (b *builder) node(n ast.Node) *node {
 		target, ok := b.anchors[n.Value.GetToken().Value]
 		switch {
 		case !ok:
-			return scalar(kindRefused, "is an alias without an anchor before it; expected &NAME before *NAME, or a string in quotes")
+			return scalar(kindRefused, "is an alias without an anchor before it; expected &NAME before *NAME, or quotes")
 		case !b.spend(target.size, pos):
 			return scalar(kindRefused, "")
 		}
@@ -87,7 +87,7 @@ func (b *builder) node(n ast.Node) *node {
 	case *ast.MappingValueNode:
 		return b.mapping([]*ast.MappingValueNode{n}, pos)
 	}
-	return scalar(kindRefused, "is a kind of YAML value that is not supported; expected a string, number, boolean, list or mapping")
+	return scalar(kindRefused, "is not supported; expected a string, number, boolean, list or mapping")
 }
 
 // spend counts n nodes and reports whether there are still at most maxNodes. It keeps the aliases of a small file from

@@ -117,7 +117,7 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"env with url":     {"mcpServers:\n  a:\n    url: http://h/\n    env: {K: canary}\n", "f:4:5: mcpServers.a.env: is not valid with a url; expected a command"},
 		"headers of child": {"mcpServers:\n  a:\n    command: x\n    headers: {K: canary}\n", "f:4:5: mcpServers.a.headers: is not valid with a command; expected env, or a url"},
 		"header name":      {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      'Bearer canary': x\n", "f:5:7: mcpServers.a.headers: contains a name that no header can have"},
-		"hop by hop":       {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      connection: x\n", "f:5:7: mcpServers.a.headers.connection: is a header that the hub sets itself"},
+		"hop by hop":       {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      connection: x\n", "f:5:7: mcpServers.a.headers.connection: is a hop-by-hop header"},
 		"hub's header":     {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      MCP-Session-Id: x\n", "f:5:7: mcpServers.a.headers.MCP-Session-Id: is a header that the hub sets itself"},
 		"header twice":     {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      X-A: x\n      x-a: y\n", "f:6:7: mcpServers.a.headers.x-a: is given twice; upper and lower case are the same"},
 		"header value":     {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      X-A: \"canary\\r\\nX-B: y\"\n", "f:5:12: mcpServers.a.headers.X-A: contains a line break"},

@@ -61,11 +61,14 @@ var (
 	headersType   = secretsType(checkHeaders)
 )
 
-// scalarType returns a type whose values are written as one word in the file. textOf returns that word, or reports why
-// the node is none. parse and check return what is wrong with a value, "" if nothing is; what is expected instead is
-// added to the answer of parse.
-func scalarType[T comparable](name, expected string, textOf func(d *decoder, n *node, at, expected string) (string, bool),
-	parse func(text string) (v T, wrong string), check func(v T) string) valueType[T] {
+// scalarType returns a type whose values are one word. textOf returns the word of a node, or reports that the node is
+// not valid and returns false. parse and check return what is wrong with a value, "" if nothing is; what is expected
+// instead is added to what parse returns.
+func scalarType[T comparable](name, expected string,
+	textOf func(d *decoder, n *node, at, expected string) (string, bool),
+	parse func(text string) (v T, wrong string),
+	check func(v T) string,
+) valueType[T] {
 	return valueType[T]{
 		name:   name,
 		isZero: func(v T) bool { return v == *new(T) },

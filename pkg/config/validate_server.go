@@ -35,7 +35,8 @@ var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$`)
 // check checks the value of each key, and then the rules about several keys.
 func (s *Server) check(at string, fs *findings) {
 	if !serverName.MatchString(s.Name) || strings.Contains(s.Name, "__") {
-		fs.key(at, "is not a name for a server; expected 1 to 32 letters, digits, _ and -, first a letter or digit, no __")
+		fs.key(at, "is not a name for a server; "+
+			"expected 1 to 32 letters, digits, _ and -, first a letter or digit, no __")
 	}
 	for _, r := range serverKeys {
 		r.check(s, join(at, r.Name), fs)
@@ -81,7 +82,8 @@ func optional(t valueType[string]) valueType[string] {
 func checkEnv(env map[string]Secret, at string, fs *findings) {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		if !envName(name) {
-			fs.entry(at, name, true, "contains a name that no variable can have; expected no space, no = and no control character")
+			fs.entry(at, name, true, "contains a name that no variable can have; "+
+				"expected no space, no = and no control character")
 		}
 		if strings.ContainsAny(env[name].Reveal(), "\r\n\x00") {
 			fs.entry(at, name, false, "contains a line break or NUL; expected one line")
@@ -117,7 +119,9 @@ func checkHeaders(headers map[string]Secret, at string, fs *findings) {
 		switch {
 		case !headerName(name):
 			fs.entry(at, name, true, "contains a name that no header can have; expected letters, digits and -")
-		case slices.Contains(hopHeaders, canonical), slices.Contains(hubHeaders, canonical):
+		case slices.Contains(hopHeaders, canonical):
+			fs.entry(at, name, true, "is a hop-by-hop header; expected another")
+		case slices.Contains(hubHeaders, canonical):
 			fs.entry(at, name, true, "is a header that the hub sets itself; expected another")
 		case seen[canonical]:
 			fs.entry(at, name, true, "is given twice; upper and lower case are the same in header names")
