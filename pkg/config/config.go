@@ -1,6 +1,6 @@
 // Package config reads and checks the configuration file.
 //
-//	text --readDocument--> nodes --decoder, expand ${VAR}--> Config --fill defaults--> --check--> Config
+//	text --readDocument--> nodes --schema.read, expand--> Config --fill, check--> Config with defaults, valid
 //
 // The table of keys in keys.go holds everything about a key: name, type, default, check, variable, flag and help.
 // To add a key, add a field to Config or Server and a row to the table; make docs then writes it to
@@ -27,7 +27,7 @@ type Duration = time.Duration
 type Config struct {
 	Listen         string // address of the MCP endpoint
 	Admin          Admin
-	DataDir        string // directory of the sessions; ~/ stands for the home directory until Finish
+	DataDir        string // directory of the sessions; Load and Finish replace a leading ~/ by the home directory
 	Log            Log
 	Tracing        Tracing
 	Metrics        Metrics
@@ -36,7 +36,7 @@ type Config struct {
 	Streams        Streams
 	AllowedHosts   []string // accepted in the Host header besides loopback and Listen
 	AllowedOrigins []string // accepted in the Origin header besides the same origin
-	Naming         string   // prefix, bare or conflict
+	Naming         string   // how the names of several servers share one list
 	Servers        []Server // mcpServers, in the order of the file
 }
 
@@ -48,20 +48,20 @@ type Admin struct {
 
 // Log configures the log.
 type Log struct {
-	Level  string            // trace, debug, info, notice, warn or error
+	Level  string            // lowest level that is logged
 	Levels map[string]string // subsystem to level; the others have Level
-	Format string            // auto, tint or json
+	Format string            // of the records
 }
 
 // Tracing configures the use of the trace context that clients send.
 type Tracing struct {
-	Parent  string   // remote, link or ignore
+	Parent  string   // use of the trace context
 	Baggage []string // keys of baggage that are forwarded
 }
 
 // Metrics configures the labels of the metrics.
 type Metrics struct {
-	ToolLabel     string // on or off: metrics have a label for the tool
+	ToolLabel     string // whether metrics have a label for the tool
 	MaxToolLabels int    // largest number of label values for tools, on the client side and on the server side each
 }
 
@@ -75,7 +75,7 @@ type Sessions struct {
 
 	MaxSessions          int    // 0: no limit
 	MaxSessionsPerClient int    // 0: no limit
-	AtLimit              string // refuse or evict
+	AtLimit              string // reaction to a session that exceeds a limit
 }
 
 // Limits bounds the resources that one peer can use.
@@ -101,16 +101,16 @@ type Server struct {
 	Command        string
 	Args           []string
 	Env            map[string]Secret
-	Cwd            string // ~/ stands for the home directory until Finish
+	Cwd            string // Load and Finish replace a leading ~/ by the home directory
 	URL            string
 	Headers        map[string]Secret
-	Era            string   // auto, legacy or modern
-	Bridge         string   // principal, request or shared
-	Isolation      string   // session or shared
+	Era            string   // protocol versions that the hub uses with the server
+	Bridge         string   // which requests of modern clients share an upstream session
+	Isolation      string   // owner of an upstream session or child process
 	ConnectTimeout Duration // start, initialize and the first lists
 	CallTimeout    Duration // longest wait for one answer
 	Disabled       bool
-	Type           string // stdio, http, streamable-http, sse or empty
+	Type           string // transport, as MCP clients write it; may be empty
 }
 
 // Unlimited is the value of a Duration without a bound. The file writes it as 0.

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// environment is what the tests look variables up in.
+// environment looks up a variable for the tests.
 func environment(name string) (string, bool) {
 	v, ok := map[string]string{
 		"HOST": "127.0.0.1", "TOKEN": "canary-token", "EMPTY": "", "NUMBER": "12", "TRUE": "true",
@@ -14,7 +14,7 @@ func environment(name string) (string, bool) {
 	return v, ok
 }
 
-// Each text says what is wrong in which line and column, and what was expected.
+// Each want has the line, the column, what is wrong and what was expected.
 func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"unknown key":        {"listen: :1\nfoo: 1\n", "f:2:1: foo: unknown key; expected one of admin, "},
@@ -164,7 +164,7 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 	}
 }
 
-// staircase is n mappings in each other.
+// staircase returns n nested mappings.
 func staircase(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -173,7 +173,7 @@ func staircase(n int) string {
 	return b.String()
 }
 
-// bomb merges a mapping into thousands of others.
+// bomb returns a file whose merge keys repeat a mapping thousands of times.
 func bomb() string {
 	env := "mcpServers:\n  a: &a\n    command: x\n    env:\n"
 	for i := range 1000 {

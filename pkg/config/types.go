@@ -108,6 +108,17 @@ func choiceType(choices ...Choice) valueType[string] {
 	return t
 }
 
+// optional returns t with the empty string as a valid value. It is the value of a key that is not set.
+func optional(t valueType[string]) valueType[string] {
+	check := t.check
+	t.check = func(v, at string, fs *findings) {
+		if v != "" {
+			check(v, at, fs)
+		}
+	}
+	return t
+}
+
 // alternatives returns the values of choices as a list in words: a, b or c.
 func alternatives(choices []Choice) string {
 	var text strings.Builder

@@ -68,17 +68,6 @@ func (s *Server) checkUnused(other, wrong, at string, fs *findings) {
 	}
 }
 
-// optional returns t with the empty string as a valid value. It is the value of a key that is not set.
-func optional(t valueType[string]) valueType[string] {
-	check := t.check
-	t.check = func(v, at string, fs *findings) {
-		if v != "" {
-			check(v, at, fs)
-		}
-	}
-	return t
-}
-
 func checkEnv(env map[string]Secret, at string, fs *findings) {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		if !envName(name) {
