@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
+	"github.com/mcphub-go/mcphub/pkg/config"
 )
 
 // version is set by the linker for releases.
@@ -43,7 +44,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	fmt.Fprintln(stderr, "mcphub:", err)
 	if errors.Is(err, admin.ErrNoHub) {
-		fmt.Fprintln(stderr, "mcphub: is --admin right? It names the hub's admin listener, by default "+defaultAdmin)
+		fmt.Fprintln(stderr, "mcphub: is --admin right? It names the hub's admin listener, by default "+config.Default().Admin.Listen)
 	}
 	if isUsageError(err) {
 		return 2

@@ -18,8 +18,7 @@ file as you protect the directory.`
 
 func bindDataDir(cmd *cobra.Command, s *settings) {
 	s.bindFile(cmd.Flags())
-	cmd.Flags().StringVar(&s.dataDir, "data-dir", "",
-		"`directory` that holds sessions/ (env MCPHUB_DATA_DIR; default ~/.mcp-hub-lite)")
+	s.bind(cmd.Flags(), "dataDir")
 }
 
 // openSessions opens the session store of a stopped hub. If mustExist is set,

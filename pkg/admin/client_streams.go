@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,8 @@ import (
 	"io"
 	"iter"
 	"net/url"
-	"strings"
+
+	"github.com/mcphub-go/mcphub/pkg/sse"
 )
 
 // Events opens the stream of the events of one session, or of all sessions if
@@ -43,27 +43,27 @@ func (c *Client) Messages(
 
 // decodeEvent decodes an event of GET /api/v1/events. It reports false for an
 // event of a later version.
-func decodeEvent(e streamEvent) (item StreamedEvent, ok bool, err error) {
-	if e.name == lostEvent {
+func decodeEvent(e sse.Event) (item StreamedEvent, ok bool, err error) {
+	if e.Name == lostEvent {
 		item.Lost, err = decodeLost(e)
 		return item, true, err
 	}
-	err = json.Unmarshal(e.data, &item.Event)
+	err = json.Unmarshal(e.Data, &item.Event)
 	return item, item.Event.Type != "", err
 }
 
 // decodeMessage decodes an event of a stream of messages. It reports false for
 // an event of a later version.
-func decodeMessage(e streamEvent) (item StreamedMessage, ok bool, err error) {
-	switch e.name {
+func decodeMessage(e sse.Event) (item StreamedMessage, ok bool, err error) {
+	switch e.Name {
 	case messageEvent:
-		item.Raw = e.data
-		err = json.Unmarshal(e.data, &item.Message)
+		item.Raw = e.Data
+		err = json.Unmarshal(e.Data, &item.Message)
 	case lostEvent:
 		item.Lost, err = decodeLost(e)
 	case endEvent:
 		var end End
-		err = json.Unmarshal(e.data, &end)
+		err = json.Unmarshal(e.Data, &end)
 		item.End = end.Reason
 	default:
 		return item, false, nil
@@ -71,15 +71,15 @@ func decodeMessage(e streamEvent) (item StreamedMessage, ok bool, err error) {
 	return item, true, err
 }
 
-func decodeLost(e streamEvent) (int64, error) {
+func decodeLost(e sse.Event) (int64, error) {
 	var lost Lost
-	err := json.Unmarshal(e.data, &lost)
+	err := json.Unmarshal(e.Data, &lost)
 	return lost.Count, err
 }
 
 // follow opens a stream and returns the items that decode makes of its events.
 func follow[T any](
-	ctx context.Context, c *Client, k call, decode func(streamEvent) (item T, ok bool, err error),
+	ctx context.Context, c *Client, k call, decode func(sse.Event) (item T, ok bool, err error),
 ) (iter.Seq2[T, error], error) {
 	response, err := c.send(ctx, k)
 	if err != nil {
@@ -101,42 +101,33 @@ func follow[T any](
 				yield(none, &Error{Op: k.op, Status: response.StatusCode, Err: notJSON(err)})
 				return
 			}
-			if ok && !yield(item, nil) || event.name == endEvent {
+			if ok && !yield(item, nil) || event.Name == endEvent {
 				return
 			}
 		}
 	}, nil
 }
 
-// streamEvent is one server-sent event.
-type streamEvent struct {
-	name string
-	data []byte
-}
+// maxEvent is the limit of an event, in bytes.
+const maxEvent = 1 << 20
 
-// maxEventLine bounds a line of an event stream, in bytes.
-const maxEventLine = 1 << 20
-
-// readEvents returns the events of a stream that a hub writes, each of which
-// has one line of data. The last item is an error that says how the stream ends.
-func readEvents(stream io.Reader) iter.Seq2[streamEvent, error] {
-	return func(yield func(streamEvent, error) bool) {
-		lines := bufio.NewScanner(stream)
-		lines.Buffer(nil, maxEventLine)
-		name := ""
-		for lines.Scan() {
-			if text, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
-				name = text
-			}
-			data, ok := strings.CutPrefix(lines.Text(), "data: ")
-			if ok && !yield(streamEvent{name, []byte(data)}, nil) {
+// readEvents returns the events of a stream of the hub. The last item is an error that says how the
+// stream ended.
+func readEvents(stream io.Reader) iter.Seq2[sse.Event, error] {
+	return func(yield func(sse.Event, error) bool) {
+		events := sse.NewReader(stream, maxEvent)
+		for {
+			event, err := events.Next()
+			switch {
+			case errors.Is(err, io.EOF):
+				yield(event, errors.New("the hub has closed the stream"))
+				return
+			case err != nil:
+				yield(event, fmt.Errorf("the hub is gone, or has closed the stream because it was read too slowly: %w", err))
+				return
+			case !yield(event, nil):
 				return
 			}
 		}
-		err := errors.New("the hub has closed the stream")
-		if cause := lines.Err(); cause != nil {
-			err = fmt.Errorf("the hub is gone, or has closed the stream because it was read too slowly: %w", cause)
-		}
-		yield(streamEvent{}, err)
 	}
 }

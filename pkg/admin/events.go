@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -32,7 +33,7 @@ func (a *api) sessionEvents(w http.ResponseWriter, r *http.Request) {
 // as server-sent events. The event "lost" reports events that were dropped
 // because the client reads too slowly.
 func (a *api) events(w http.ResponseWriter, r *http.Request) {
-	eventStream(w)
+	out := newEventStream(w)
 	if r.Method == http.MethodHead { // a stream without a reader would keep its token and connection
 		return
 	}
@@ -45,24 +46,24 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	}
 	watch := a.cfg.Sessions.Watch(eventBuffer)
 	defer watch.Close()
-	streamEvents(r, newEventWriter(w), watch)
+	streamEvents(r, out, watch)
 }
 
 // streamEvents writes the events of watch until the client is gone or reads
 // too slowly.
-func streamEvents(r *http.Request, out eventWriter, watch *session.Watch) {
+func streamEvents(r *http.Request, out eventStream, watch *session.Watch) {
 	only := r.URL.Query().Get("session")
 	beat := time.NewTicker(eventBeat)
 	defer beat.Stop()
-	for err := out.write(": session events\n\n"); err == nil; {
+	for err := out.comment("session events"); err == nil; {
 		select {
 		case ev := <-watch.C:
 			if only == "" || ev.SessionID == only {
 				data, _ := json.Marshal(ev)
-				err = out.write("id: %d\nevent: %s\ndata: %s\n\n", ev.Seq, ev.Type, data)
+				err = out.event(strconv.FormatInt(int64(ev.Seq), 10), string(ev.Type), data)
 			}
 		case <-beat.C:
-			err = out.write(": keep-alive\n\n")
+			err = out.comment("keep-alive")
 		case <-r.Context().Done():
 			return
 		}
@@ -73,7 +74,7 @@ func streamEvents(r *http.Request, out eventWriter, watch *session.Watch) {
 }
 
 // writeLost reports that n events or messages are missing at this place.
-func writeLost(out eventWriter, n int64) error {
+func writeLost(out eventStream, n int64) error {
 	data, _ := json.Marshal(Lost{Count: n})
-	return out.write("event: %s\ndata: %s\n\n", lostEvent, data)
+	return out.event("", lostEvent, data)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -56,7 +57,7 @@ func (a *api) messagesHead(w http.ResponseWriter, r *http.Request, id string) {
 		a.sessionProblem(w, r, err)
 		return
 	}
-	eventStream(w)
+	newEventStream(w)
 }
 
 // streamMessages writes the stream and logs who reads it: messages may hold
@@ -67,7 +68,7 @@ func (a *api) streamMessages(
 	reader := []any{"session", id, "remote", r.RemoteAddr, "payloads", query.Payload}
 	start := time.Now()
 	a.log.InfoContext(r.Context(), "somebody follows the messages of a session", reader...)
-	s := &messageStream{eventWriter: newEventWriter(w), tail: tail}
+	s := &messageStream{out: newEventStream(w), tail: tail}
 	why := s.run(r)
 	a.log.InfoContext(r.Context(), "the messages of a session are not followed any more", append(reader,
 		"why", why, "messages", s.written, "lost", s.lost, "took", time.Since(start).Round(time.Millisecond).String())...)
@@ -75,7 +76,7 @@ func (a *api) streamMessages(
 
 // messageStream writes the messages of a tail. It is used by one goroutine.
 type messageStream struct {
-	eventWriter
+	out           eventStream
 	tail          *session.Tail
 	written, lost int64
 }
@@ -83,18 +84,17 @@ type messageStream struct {
 // run writes messages until the session ends or the client is gone, and
 // returns which of them, for the log.
 func (s *messageStream) run(r *http.Request) (why string) {
-	eventStream(s.w)
 	beat := time.NewTicker(eventBeat)
 	defer beat.Stop()
 	ended := s.tail.Done()
 	var graceOver <-chan time.Time // set when the session has ended
-	err := s.write(": session messages\n\n")
+	err := s.out.comment("session messages")
 	for err == nil {
 		select {
 		case m := <-s.tail.C:
 			err = s.writeMessage(m)
 		case <-beat.C:
-			err = s.write(": keep-alive\n\n")
+			err = s.out.comment("keep-alive")
 		case <-ended:
 			if s.tail.Ended() == session.Shutdown { // no grace: the hub closes this connection soon
 				return s.finish()
@@ -107,7 +107,7 @@ func (s *messageStream) run(r *http.Request) (why string) {
 		}
 		if lost := s.tail.Lost(); err == nil && lost > 0 {
 			s.lost += lost
-			err = writeLost(s.eventWriter, lost)
+			err = writeLost(s.out, lost)
 		}
 	}
 	return err.Error()
@@ -119,7 +119,7 @@ func (s *messageStream) writeMessage(m session.Message) error {
 		return err
 	}
 	s.written++
-	return s.write("id: %d\nevent: %s\ndata: %s\n\n", m.Seq, messageEvent, data)
+	return s.out.event(strconv.FormatInt(int64(m.Seq), 10), messageEvent, data)
 }
 
 // finish writes the buffered messages and the event "end". It returns why the
@@ -132,7 +132,7 @@ func (s *messageStream) finish() string {
 	}
 	end := End{Reason: s.tail.Ended()}
 	data, _ := json.Marshal(end)
-	if err := s.write("event: %s\ndata: %s\n\n", endEvent, data); err != nil {
+	if err := s.out.event("", endEvent, data); err != nil {
 		return err.Error()
 	}
 	if end.Reason == session.Shutdown {

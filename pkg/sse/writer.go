@@ -21,7 +21,9 @@ type Writer struct {
 func NewWriter(w http.ResponseWriter, timeout time.Duration) *Writer {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, no-transform")
+	if h.Get("Cache-Control") == "" { // the server may have a stricter policy
+		h.Set("Cache-Control", "no-cache, no-transform")
+	}
 	h.Set("X-Accel-Buffering", "no") // a reverse proxy must not buffer events
 	return &Writer{w: w, control: http.NewResponseController(w), timeout: timeout}
 }
