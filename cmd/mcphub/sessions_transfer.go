@@ -17,7 +17,6 @@ the sessions need to go on, the hashes of their secrets included, so protect the
 file as you protect the directory.`
 
 func bindDataDir(cmd *cobra.Command, s *settings) {
-	s.bindFile(cmd.Flags())
 	s.bind(cmd.Flags(), "dataDir")
 }
 
