@@ -63,7 +63,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 			}
 		},
 		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
-		Watched:        func() bool { return h.sessions.Tailed() },
+		Watched:        func() bool { return h.sessions.HasTails() },
 		OnMessage:      func(ctx context.Context, p instrument.MessageEvent) { h.gateway.PassMessage(ctx, p) },
 		HasSession:     func(id string) bool { return h.sessions.Has(context.Background(), id) },
 		Logger:         tel.LoggerFor("upstream"),
@@ -82,7 +82,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 
 		MaxSessions:          cfg.Sessions.MaxSessions,
 		MaxSessionsPerClient: cfg.Sessions.MaxSessionsPerClient,
-		AtLimit:              session.AtLimit(cfg.Sessions.AtLimit),
+		AtLimit:              session.LimitPolicy(cfg.Sessions.AtLimit),
 
 		Open:           func(ctx context.Context, s session.Session) (session.Live, error) { return h.gateway.Open(ctx, s) },
 		Logger:         tel.LoggerFor("session"),

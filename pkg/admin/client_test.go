@@ -114,7 +114,7 @@ func TestClientFollowsEventsUntilItsContextEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.session(session.Session{}) // whose event is not of s
-	r.sessions.Note(s.ID, session.EventStreamOpened, "get_sse")
+	r.sessions.AddEvent(s.ID, session.EventStreamOpened, "get_sse")
 	var got []admin.StreamedEvent
 	for item, err := range events {
 		if err != nil {
@@ -135,9 +135,9 @@ func TestClientFollowsMessagesUntilTheSessionEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.sessions.Passed(session.Message{SessionID: s.ID, Method: "ping", Outcome: "-32601"}, nil)
-	r.sessions.Passed(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "ok"}, nil)
-	r.sessions.Passed(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "tool_error"}, []byte(`{"text":"x"}`))
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "ping", Outcome: "-32601"}, nil)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "ok"}, nil)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "tool_error"}, []byte(`{"text":"x"}`))
 	if err := r.api().EndSession(t.Context(), s.ID); err != nil {
 		t.Fatal(err)
 	}

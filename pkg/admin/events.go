@@ -44,14 +44,14 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 		a.writeBusy(w, r, fmt.Sprintf("%d others watch already", maxEventStreams))
 		return
 	}
-	watch := a.cfg.Sessions.Watch(eventBuffer)
+	watch := a.cfg.Sessions.WatchEvents(eventBuffer)
 	defer watch.Close()
 	streamEvents(r, out, watch)
 }
 
 // streamEvents writes the events of watch until the client is gone or reads
 // too slowly.
-func streamEvents(r *http.Request, out eventStream, watch *session.Watch) {
+func streamEvents(r *http.Request, out eventStream, watch *session.EventWatch) {
 	only := r.URL.Query().Get("session")
 	beat := time.NewTicker(eventBeat)
 	defer beat.Stop()

@@ -49,7 +49,7 @@ func TestEventsOfASessionAreListed(t *testing.T) {
 	if err := r.sessions.Update(t.Context(), s.ID, func(s *session.Session) { s.State = session.Ready }); err != nil {
 		t.Fatal(err)
 	}
-	r.sessions.Note(s.ID, session.EventUpstreamInitialised, "up")
+	r.sessions.AddEvent(s.ID, session.EventUpstreamInitialised, "up")
 	want := []string{"created " + payload, "initialised", "upstream_initialised up"}
 	if got := r.noted(s.ID); !slices.Equal(got, want) {
 		t.Errorf("shown are %q, want %q", got, want)
@@ -178,7 +178,7 @@ func TestEventsAreStreamedAsTheyHappen(t *testing.T) {
 		t.Errorf("answered with %v", w.header)
 	}
 	s, _ := r.session(session.Session{ClientName: "two\nlines\r\n\r\ndata: {}"})
-	r.sessions.Note(s.ID, session.EventStreamOpened, "get_sse")
+	r.sessions.AddEvent(s.ID, session.EventStreamOpened, "get_sse")
 	r.do(http.MethodDelete, "/api/v1/sessions/"+old.ID)
 	last := int64(0)
 	for _, want := range []session.Event{
@@ -200,8 +200,8 @@ func TestEventsCanBeFilteredBySession(t *testing.T) {
 	other, _ := r.session(session.Session{})
 	w, nobody := r.watch("?session="+mine.ID), r.watch("?session=none")
 	for i := range 3 {
-		r.sessions.Note(other.ID, session.EventStreamOpened, "other")
-		r.sessions.Note(mine.ID, session.EventStreamOpened, fmt.Sprint(i))
+		r.sessions.AddEvent(other.ID, session.EventStreamOpened, "other")
+		r.sessions.AddEvent(mine.ID, session.EventStreamOpened, fmt.Sprint(i))
 	}
 	for i := range 3 {
 		if e := w.event(); e.SessionID != mine.ID || e.Detail != fmt.Sprint(i) {
@@ -330,7 +330,7 @@ func TestEventStreamReportsLostEvents(t *testing.T) {
 				}
 				begun := time.Now()
 				for range events - 1 {
-					m.Note(s.ID, session.EventStreamOpened, "get_sse")
+					m.AddEvent(s.ID, session.EventStreamOpened, "get_sse")
 				}
 				if took := time.Since(begun); took != 0 {
 					t.Errorf("the reader held up the hub for %s", took)
@@ -382,7 +382,7 @@ func TestNoAnswerShowsSecretsOfASession(t *testing.T) {
 		t.Fatal(err)
 	}
 	lease.Release()
-	r.sessions.Note(s.ID, session.EventUpstreamInitialised, "up")
+	r.sessions.AddEvent(s.ID, session.EventUpstreamInitialised, "up")
 	path := "/api/v1/sessions/" + s.ID
 	shown := r.do(http.MethodGet, path+"/events").body + r.do(http.MethodGet, path).body + r.do(http.MethodGet, "/api/v1/sessions").body
 	for _, body := range []string{`{"k":1}`, `{"":1}`, `x`} {

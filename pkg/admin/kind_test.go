@@ -14,7 +14,7 @@ import (
 // session.
 func (r *rig) derived(s session.Session) string {
 	r.t.Helper()
-	w := r.sessions.Derive(r.t.Context(), s)
+	w := r.sessions.AcquireDerived(r.t.Context(), s)
 	defer w.Release()
 	return w.ID()
 }

@@ -43,7 +43,7 @@ func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	tail, err := a.cfg.Sessions.Tail(r.Context(), id,
-		session.TailConfig{Buffer: messageBuffer, Payload: query.Payload, Keep: query.matches})
+		session.TailConfig{Buffer: messageBuffer, IncludePayload: query.Payload, Filter: query.matches})
 	if err != nil {
 		a.sessionProblem(w, r, err)
 		return
@@ -96,7 +96,7 @@ func (s *messageStream) run(r *http.Request) (why string) {
 		case <-beat.C:
 			err = s.out.comment("keep-alive")
 		case <-ended:
-			if s.tail.Ended() == session.Shutdown { // no grace: the hub closes this connection soon
+			if s.tail.EndReason() == session.Shutdown { // no grace: the hub closes this connection soon
 				return s.finish()
 			}
 			ended, graceOver = nil, time.After(endGrace)
@@ -130,7 +130,7 @@ func (s *messageStream) finish() string {
 			return err.Error()
 		}
 	}
-	end := End{Reason: s.tail.Ended()}
+	end := End{Reason: s.tail.EndReason()}
 	data, _ := json.Marshal(end)
 	if err := s.out.event("", endEvent, data); err != nil {
 		return err.Error()

@@ -56,10 +56,10 @@ func TestMessagesOfASessionAreStreamed(t *testing.T) {
 		t.Errorf("answered with %v", all.header)
 	}
 	secret := []byte(`{"text":"canary"}`)
-	r.sessions.Passed(session.Message{SessionID: other.ID, Method: "other"}, secret)
-	r.sessions.Passed(session.Message{SessionID: s.ID, Method: "ping", ID: json.RawMessage(`"two\nlines"`), Kind: "request"}, secret)
-	r.sessions.Passed(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "ok"}, secret)
-	r.sessions.Passed(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "tool_error"}, secret)
+	r.sessions.PublishMessage(session.Message{SessionID: other.ID, Method: "other"}, secret)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "ping", ID: json.RawMessage(`"two\nlines"`), Kind: "request"}, secret)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "ok"}, secret)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "tool_error"}, secret)
 	for i, want := range []string{"ping ", "tools/call ok", "tools/call tool_error"} {
 		if m := all.message(); m.Method+" "+m.Outcome != want || m.Seq != int64(i+1) || m.SessionID != s.ID || m.Payload != nil {
 			t.Errorf("message %d is %+v, want %s", i, m, want)
@@ -89,21 +89,21 @@ func TestPayloadsNeedTheConfiguration(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	p := r.do(http.MethodGet, messagesOf(s.ID, "?payload=true"))
-	if p.status != http.StatusForbidden || !strings.Contains(p.body, "admin.payloads: true") || r.sessions.Tailed() {
+	if p.status != http.StatusForbidden || !strings.Contains(p.body, "admin.payloads: true") || r.sessions.HasTails() {
 		t.Errorf("%d %s", p.status, p.body)
 	}
 	allowed := startWith(t, func(cfg *admin.Config) { cfg.Payloads = true })
 	s, token := allowed.session(session.Session{})
 	with, without := allowed.tail(s.ID, "?payload=true"), allowed.tail(s.ID, "")
 	_, verifier, _ := strings.Cut(token, ".")
-	allowed.sessions.Passed(session.Message{SessionID: s.ID}, []byte(`{"text":"shown <b>","password":"canary","note":"`+verifier+`"}`))
+	allowed.sessions.PublishMessage(session.Message{SessionID: s.ID}, []byte(`{"text":"shown <b>","password":"canary","note":"`+verifier+`"}`))
 	if m := with.message(); string(m.Payload) != `{"text":"shown \u003cb\u003e","password":"[redacted]","note":"[redacted]"}` || m.PayloadCut {
 		t.Errorf("shown is %s", m.Payload)
 	}
 	if m := without.message(); m.Payload != nil {
 		t.Errorf("the stream without payloads has %s", m.Payload)
 	}
-	allowed.sessions.Passed(session.Message{SessionID: s.ID}, []byte(`["`+strings.Repeat("long ", 1<<20)+`"]`))
+	allowed.sessions.PublishMessage(session.Message{SessionID: s.ID}, []byte(`["`+strings.Repeat("long ", 1<<20)+`"]`))
 	if m := with.message(); !m.PayloadCut || len(m.Payload) > 16<<10 || !strings.Contains(string(m.Payload), "[cut, ") {
 		t.Errorf("%d bytes are shown: %.100s", len(m.Payload), m.Payload)
 	}
@@ -113,7 +113,7 @@ func TestMessageStreamsAreLogged(t *testing.T) {
 	r := startWith(t, func(cfg *admin.Config) { cfg.Payloads = true })
 	s, _ := r.session(session.Session{})
 	w := r.tail(s.ID, "?payload=1")
-	r.sessions.Passed(session.Message{SessionID: s.ID}, nil)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID}, nil)
 	w.message()
 	w.cancel()
 	until(t, "the end is logged", func() bool { return strings.Contains(r.logs.String(), "not followed any more") })
@@ -136,7 +136,7 @@ func TestMessageStreamsAreLogged(t *testing.T) {
 			}
 		}
 	}
-	if r.sessions.Tailed() {
+	if r.sessions.HasTails() {
 		t.Error("the session is still followed")
 	}
 }
@@ -177,7 +177,7 @@ func TestInvalidMessageStreamsAreRefusedWithAReason(t *testing.T) {
 	if p := r.do(http.MethodGet, messagesOf(s.ID, ""), "Origin: http://evil.example"); p.status != http.StatusForbidden {
 		t.Errorf("another site: %d", p.status)
 	}
-	if r.sessions.Tailed() {
+	if r.sessions.HasTails() {
 		t.Error("a refusal follows the session")
 	}
 }
@@ -193,7 +193,7 @@ func TestMessageStreamsAreLimited(t *testing.T) {
 	if p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || !strings.Contains(p.body, "16 others follow") {
 		t.Errorf("a tail too many: %d %s", p.status, p.body)
 	}
-	r.sessions.Passed(session.Message{SessionID: s.ID, Method: "ping"}, nil)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "ping"}, nil)
 	for _, w := range tails {
 		if w.status != http.StatusOK || w.message().Method != "ping" {
 			t.Errorf("a tail was answered %d", w.status)
@@ -256,7 +256,7 @@ func TestMessageStreamReportsLostMessages(t *testing.T) {
 		const messages = 1000
 		begun := time.Now()
 		for range messages {
-			m.Passed(session.Message{SessionID: id}, nil)
+			m.PublishMessage(session.Message{SessionID: id}, nil)
 		}
 		if took := time.Since(begun); took != 0 {
 			t.Errorf("the reader held up the hub for %s", took)
@@ -286,7 +286,7 @@ func TestMessageStreamReportsLostMessages(t *testing.T) {
 func TestMessageStreamEndsIfNobodyReadsIt(t *testing.T) {
 	tailedInBubble(t, func(t *testing.T, m *session.Manager, _ string, _ net.Conn, ended <-chan struct{}) {
 		time.Sleep(11 * time.Second)
-		if !isClosed(ended) || m.Tailed() {
+		if !isClosed(ended) || m.HasTails() {
 			t.Error("it still holds its place")
 		}
 	})

@@ -109,9 +109,9 @@ func (g *Gateway) resume(w http.ResponseWriter, r *http.Request, cs *clientSessi
 
 // withEvents calls write, which writes a stream, between two events of the session.
 func (g *Gateway) withEvents(cs *clientSession, kind, opened string, write func() stream.Reason) {
-	g.cfg.Sessions.Note(cs.id, session.EventStreamOpened, opened)
+	g.cfg.Sessions.AddEvent(cs.id, session.EventStreamOpened, opened)
 	why := write()
-	g.cfg.Sessions.Note(cs.id, session.EventStreamClosed, kind+": "+string(why))
+	g.cfg.Sessions.AddEvent(cs.id, session.EventStreamClosed, kind+": "+string(why))
 }
 
 // unknownOutcome answers requests whose stream is no longer known, so that the client does not wait

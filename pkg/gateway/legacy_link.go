@@ -106,7 +106,7 @@ func (cs *clientSession) bound(ctx context.Context, server string, b upstream.Bo
 		put(&s.Upstreams, server, session.Upstream(b))
 	})
 	if err == nil {
-		cs.cfg.Sessions.Note(cs.id, event, server)
+		cs.cfg.Sessions.AddEvent(cs.id, event, server)
 	}
 	return err
 }

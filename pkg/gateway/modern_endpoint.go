@@ -78,7 +78,7 @@ func (x *modernEndpoint) request(w http.ResponseWriter, r *http.Request, m jsonr
 		req.refuse(w, e)
 		return
 	}
-	derived := x.cfg.Sessions.Derive(req.ctx, req.client.session(r))
+	derived := x.cfg.Sessions.AcquireDerived(req.ctx, req.client.session(r))
 	defer derived.Release()
 	req.ctx = session.WithID(req.ctx, derived.ID()) // for the log
 	x.tel.tap.message(req.ctx, instrument.In, m, req.op.aboutRequest())

@@ -29,7 +29,7 @@ type tailed struct {
 
 func (r *rig) tail(id string) *tailed {
 	r.t.Helper()
-	tail, err := r.sessions.Tail(r.t.Context(), id, session.TailConfig{Buffer: 1000, Payload: true})
+	tail, err := r.sessions.Tail(r.t.Context(), id, session.TailConfig{Buffer: 1000, IncludePayload: true})
 	if err != nil {
 		r.t.Fatal(err)
 	}

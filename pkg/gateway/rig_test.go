@@ -118,7 +118,7 @@ func build(t *testing.T, s setup) *rig {
 	}
 	uc.OnConnected = func(server string) { r.gateway.ServerConnected(server) }
 	uc.OnNotification = func(server string, m jsonrpc.Message) { r.gateway.ServerNotification(server, m) }
-	uc.Watched = func() bool { return r.sessions.Tailed() }
+	uc.Watched = func() bool { return r.sessions.HasTails() }
 	uc.OnMessage = func(ctx context.Context, p instrument.MessageEvent) { r.gateway.PassMessage(ctx, p) }
 	if s.upstream != nil {
 		s.upstream(&uc)

@@ -18,7 +18,7 @@ import (
 type tap struct{ sessions *session.Manager }
 
 // enabled reports whether anybody follows a session.
-func (t tap) enabled() bool { return t.sessions.Tailed() }
+func (t tap) enabled() bool { return t.sessions.HasTails() }
 
 // message passes a message between client and hub.
 func (t tap) message(ctx context.Context, d instrument.Direction, m jsonrpc.Message, about instrument.About) {
@@ -60,7 +60,7 @@ func (t tap) pass(ctx context.Context, e instrument.MessageEvent) {
 		out.TraceID = span.TraceID().String()
 	}
 	setOutcome(&out, m, e.About)
-	t.sessions.Passed(out, body(m))
+	t.sessions.PublishMessage(out, body(m))
 }
 
 // setOutcome sets the outcome and duration of the request that m ends.
@@ -79,7 +79,7 @@ func setOutcome(out *session.Message, m jsonrpc.Message, about instrument.About)
 		out.Outcome = "ok"
 	}
 	if !about.Since.IsZero() {
-		out.Took(about.Since)
+		out.SetDuration(about.Since)
 	}
 }
 

@@ -194,7 +194,7 @@ func BenchmarkDeriveRelease(b *testing.B) {
 			serveOne(m, s)
 			b.ReportAllocs()
 			for b.Loop() {
-				m.Derive(ctx, s).Release()
+				m.AcquireDerived(ctx, s).Release()
 			}
 		})
 	}

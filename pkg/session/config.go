@@ -22,7 +22,7 @@ type Config struct {
 
 	MaxSessions          int     // includes stored sessions that are not loaded yet; 0: no limit
 	MaxSessionsPerClient int     // 0: no limit
-	AtLimit              AtLimit // default Refuse
+	AtLimit              LimitPolicy // default Refuse
 	MaxDerived           int     // derived sessions, not included above; default 10,000, negative: none
 
 	// Open creates the Live of a session when it is first needed; nil: sessions

@@ -10,9 +10,9 @@ import (
 // ErrDerived is returned for a change of a derived session: it has no stored state.
 var ErrDerived = errors.New("the session is derived from requests and cannot be changed")
 
-// Work is a request of a derived session while it is served. Its start and end
+// DerivedRequest is a request of a derived session while it is served. Its start and end
 // count as activity, and until its end the session does not become idle.
-type Work struct {
+type DerivedRequest struct {
 	m  *Manager
 	id string
 	e  *entry // guarded by Manager.mu; nil: no session, or released
@@ -20,10 +20,10 @@ type Work struct {
 
 // ID returns the public id of the derived session of the request. It is "" if the
 // request is counted under no session.
-func (w *Work) ID() string { return w.id }
+func (w *DerivedRequest) ID() string { return w.id }
 
 // Release ends the request. Further calls do nothing.
-func (w *Work) Release() {
+func (w *DerivedRequest) Release() {
 	if w.m == nil {
 		return
 	}
@@ -45,7 +45,7 @@ func (w *Work) Release() {
 	}
 }
 
-// Derive records the start of a request that carries no session id, and counts it
+// AcquireDerived records the start of a request that carries no session id, and counts it
 // under the derived session with the same principal, client name, client version
 // and root directory (Cwd), all taken from s. It creates the session if there is
 // none. The other fields of the session (project, address, user agent, protocol
@@ -59,14 +59,14 @@ func (w *Work) Release() {
 // Derive does not fail and does not wait for the store. If all derived sessions
 // are in use, and after Close, it returns a Work without an ID. The caller must
 // release the Work in each case.
-func (m *Manager) Derive(ctx context.Context, s Session) *Work {
+func (m *Manager) AcquireDerived(ctx context.Context, s Session) *DerivedRequest {
 	s = derivedFrom(s)
 	key, now := keyOf(s), time.Now()
 	var ended *entry // at most one session ends: the expired one of this key, or an evicted one
 	m.mu.Lock()
 	if m.closed {
 		m.mu.Unlock()
-		return &Work{}
+		return &DerivedRequest{}
 	}
 	e := m.derived.byKey[key]
 	if e != nil {
@@ -82,14 +82,14 @@ func (m *Manager) Derive(ctx context.Context, s Session) *Work {
 		}
 		if len(m.derived.byKey) >= m.cfg.maxDerived() {
 			m.mu.Unlock()
-			return &Work{}
+			return &DerivedRequest{}
 		}
 		e = m.derive(s, now)
 	} else {
 		m.touch(e, now)
 	}
 	m.derived.startUse(e)
-	w := &Work{m: m, id: e.s.ID, e: e}
+	w := &DerivedRequest{m: m, id: e.s.ID, e: e}
 	m.mu.Unlock()
 	if ended != nil {
 		m.closeEnded(ctx, ended)

@@ -33,7 +33,7 @@ func TestDerivedSessionIdleLongestIsEvictedAtTheLimit(t *testing.T) {
 		work("a", "b", "c", "d", "b", "a") // idle longest: c, d, b, a
 		m.Touch(by["c"])
 		time.Sleep(time.Second)
-		busy := m.Derive(t.Context(), named("b")) // idle: d, a, c
+		busy := m.AcquireDerived(t.Context(), named("b")) // idle: d, a, c
 		for i, tt := range []struct{ gone, left string }{{"d", "abc"}, {"a", "bc"}, {"c", "b"}} {
 			work(fmt.Sprint("new", i))
 			if m.Has(t.Context(), by[tt.gone]) || len(ids(m)) != 4 {
@@ -56,9 +56,9 @@ func TestDerivedSessionIdleLongestIsEvictedAtTheLimit(t *testing.T) {
 func TestRequestHasNoDerivedSessionIfAllAreInUse(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	m := session.New(new(persist.Memory), session.Config{Registerer: reg, MaxDerived: 2})
-	a, b := m.Derive(t.Context(), named("a")), m.Derive(t.Context(), named("b"))
+	a, b := m.AcquireDerived(t.Context(), named("a")), m.AcquireDerived(t.Context(), named("b"))
 	for range 3 {
-		w := m.Derive(t.Context(), named("c"))
+		w := m.AcquireDerived(t.Context(), named("c"))
 		if w.ID() != "" {
 			t.Errorf("the request is of %s", w.ID())
 		}
@@ -201,7 +201,7 @@ func TestDeriveAllocatesOnlyItsHandle(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	ctx, s := t.Context(), realistic(0)
 	serveOne(m, s)
-	if n := testing.AllocsPerRun(1000, func() { m.Derive(ctx, s).Release() }); n > 1 {
+	if n := testing.AllocsPerRun(1000, func() { m.AcquireDerived(ctx, s).Release() }); n > 1 {
 		t.Errorf("a request allocates %v times", n)
 	}
 }

@@ -23,7 +23,7 @@ func named(name string) session.Session { return session.Session{ClientName: nam
 
 // serveOne serves one request of s and returns the id under which it was counted.
 func serveOne(m *session.Manager, s session.Session) string {
-	w := m.Derive(context.Background(), s)
+	w := m.AcquireDerived(context.Background(), s)
 	defer w.Release()
 	return w.ID()
 }
@@ -90,12 +90,12 @@ func TestDerivedSessionCountsRequestsLikeALease(t *testing.T) {
 				}
 			}
 		}
-		l, w := acquire(t, m, token), m.Derive(t.Context(), named("probe"))
+		l, w := acquire(t, m, token), m.AcquireDerived(t.Context(), named("probe"))
 		expect(w.ID(), l)
 		time.Sleep(time.Hour) // in use: not idle
 		cleanup(t, m, 0)
 		expect(w.ID(), l)
-		l2, w2 := acquire(t, m, token), m.Derive(t.Context(), named("probe"))
+		l2, w2 := acquire(t, m, token), m.AcquireDerived(t.Context(), named("probe"))
 		expect(w.ID(), l)
 		for range 2 { // the second time does nothing
 			l.Release()
@@ -125,7 +125,7 @@ func TestDerivedSessionIsNeverStored(t *testing.T) {
 		reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 		m, stop := running(t, store, session.Config{Registerer: reg})
 		for i := range 20 {
-			w := m.Derive(t.Context(), named(fmt.Sprint("probe", i)))
+			w := m.AcquireDerived(t.Context(), named(fmt.Sprint("probe", i)))
 			time.Sleep(3 * time.Minute) // the last access of a protocol session would be written
 			m.Touch(w.ID())
 			w.Release()
@@ -265,7 +265,7 @@ func TestDerivedSessionEndsLikeOthers(t *testing.T) {
 				reg := prometheus.NewPedanticRegistry()
 				tt.cfg.Registerer = reg
 				m := session.New(new(persist.Memory), tt.cfg)
-				w := m.Derive(t.Context(), named("probe"))
+				w := m.AcquireDerived(t.Context(), named("probe"))
 				if !tt.inUse {
 					w.Release()
 				}
@@ -342,9 +342,9 @@ func TestDeriveIsSafeForConcurrentUse(t *testing.T) {
 	for i := range workers {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(seed, uint64(i)))
-			var held []*session.Work
+			var held []*session.DerivedRequest
 			for range steps {
-				w := m.Derive(t.Context(), named(fmt.Sprint(r.IntN(2*limit))))
+				w := m.AcquireDerived(t.Context(), named(fmt.Sprint(r.IntN(2*limit))))
 				held = append(held, w)
 				switch r.IntN(6) {
 				case 0:

@@ -19,7 +19,7 @@ type Event struct {
 type EventType string
 
 // The types of events. The first group is recorded by the Manager itself, the
-// second by the owner of a Live through Manager.Note.
+// second by the owner of a Live through Manager.AddEvent.
 const (
 	EventCreated     EventType = "created"
 	EventInitialised EventType = "initialised"
@@ -46,11 +46,11 @@ type events struct {
 	seq      int64
 	bySess   map[string][]Event
 	ended    map[Kind][]string // ids, oldest first; by kind, because clients decide how many derived sessions end
-	watchers map[*Watch]bool
+	watchers map[*EventWatch]bool
 }
 
-// Watch receives events as they happen. The caller closes it.
-type Watch struct {
+// EventWatch receives events as they happen. The caller closes it.
+type EventWatch struct {
 	C      <-chan Event
 	events *events
 	send   chan Event
@@ -59,7 +59,7 @@ type Watch struct {
 
 // Lost returns how many events were lost since the last call because the buffer
 // was full.
-func (w *Watch) Lost() int64 {
+func (w *EventWatch) Lost() int64 {
 	w.events.mu.Lock()
 	defer w.events.mu.Unlock()
 	n := w.lost
@@ -68,20 +68,20 @@ func (w *Watch) Lost() int64 {
 }
 
 // Close ends the watch. C gets no more events.
-func (w *Watch) Close() {
+func (w *EventWatch) Close() {
 	w.events.mu.Lock()
 	defer w.events.mu.Unlock()
 	delete(w.events.watchers, w)
 }
 
-// Watch returns a Watch of the events of all sessions with a buffer of that size.
-func (m *Manager) Watch(buffer int) *Watch {
+// WatchEvents returns an EventWatch of the events of all sessions with a buffer of that size.
+func (m *Manager) WatchEvents(buffer int) *EventWatch {
 	ch := make(chan Event, buffer)
-	w := &Watch{C: ch, send: ch, events: &m.events}
+	w := &EventWatch{C: ch, send: ch, events: &m.events}
 	m.events.mu.Lock()
 	defer m.events.mu.Unlock()
 	if m.events.watchers == nil {
-		m.events.watchers = map[*Watch]bool{}
+		m.events.watchers = map[*EventWatch]bool{}
 	}
 	m.events.watchers[w] = true
 	return w
@@ -96,8 +96,8 @@ func (m *Manager) Events(id string) []Event {
 	return slices.Clone(m.events.bySess[id])
 }
 
-// Note adds an event to a live session; it does nothing if id is not live.
-func (m *Manager) Note(id string, what EventType, detail string) {
+// AddEvent adds an event to a live session; it does nothing if id is not live.
+func (m *Manager) AddEvent(id string, what EventType, detail string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e := m.live[id]; e != nil && e.published {

@@ -38,7 +38,7 @@ func TestEventsDescribeTheLifeOfASession(t *testing.T) {
 		ready(t, m, s.ID)
 		ready(t, m, s.ID) // it is
 		rename(t, m, s.ID, "renamed")
-		m.Note(s.ID, session.EventStreamOpened, "GET")
+		m.AddEvent(s.ID, session.EventStreamOpened, "GET")
 		check(t, m.Close(t.Context()))
 		want := []string{"created probe", "initialised", "stream_opened GET"}
 		if got := eventsOf(m, s.ID); !slices.Equal(got, want) {
@@ -126,7 +126,7 @@ func TestFailingFlushIsOneEventUntilItRecovers(t *testing.T) {
 func TestFailedCreateHasNoEvents(t *testing.T) {
 	reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 	m := session.New(store, session.Config{Registerer: reg, MaxSessions: 1})
-	w := m.Watch(10)
+	w := m.WatchEvents(10)
 	defer w.Close()
 	store.fail(errDisk)
 	_, _, _ = m.Create(t.Context(), session.Session{})
@@ -142,7 +142,7 @@ func TestNoteAddsEventsToLiveSessionsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
-		w := m.Watch(10)
+		w := m.WatchEvents(10)
 		defer w.Close()
 		s, _ := create(t, m)
 		end(t, m, s.ID)
@@ -152,7 +152,7 @@ func TestNoteAddsEventsToLiveSessionsOnly(t *testing.T) {
 		synctest.Wait()
 		unpublished := store.applied()[2][0]
 		for _, id := range []string{s.ID, unpublished, "nobody", ""} {
-			m.Note(id, session.EventStreamClosed, "")
+			m.AddEvent(id, session.EventStreamClosed, "")
 		}
 		if got := eventsOf(m, s.ID); !slices.Equal(got, []string{"created probe", "ended client_delete"}) {
 			t.Errorf("the ended session has %q", got)
@@ -170,8 +170,8 @@ func TestSessionKeepsItsLast32Events(t *testing.T) {
 	s, _ := create(t, m)
 	other, _ := create(t, m)
 	for i := range 100 {
-		m.Note(s.ID, session.EventUpstreamInitialised, fmt.Sprint(i))
-		m.Note(other.ID, session.EventStreamOpened, "")
+		m.AddEvent(s.ID, session.EventUpstreamInitialised, fmt.Sprint(i))
+		m.AddEvent(other.ID, session.EventStreamOpened, "")
 		events := m.Events(s.ID)
 		if len(events) != min(i+2, 32) || events[len(events)-1].Detail != fmt.Sprint(i) {
 			t.Fatalf("after %d events there are %d, the last is %+v", i+2, len(events), events[len(events)-1])
@@ -214,7 +214,7 @@ func TestEventsReturnsACopy(t *testing.T) {
 	before[0].Detail = "mine"
 	_ = append(before, session.Event{})
 	for range 40 { // more than are kept
-		m.Note(s.ID, session.EventStreamOpened, "")
+		m.AddEvent(s.ID, session.EventStreamOpened, "")
 	}
 	if got := m.Events(s.ID)[0]; got.Detail == "mine" || before[0].Type != session.EventCreated {
 		t.Errorf("the first event is %+v, that of the copy %+v", got, before[0])
@@ -224,7 +224,7 @@ func TestEventsReturnsACopy(t *testing.T) {
 func TestDetailOfEventIsCut(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	s, _ := createFor(t, m, session.Session{ClientName: strings.Repeat("é", 100_000)})
-	m.Note(s.ID, session.EventStreamOpened, "x"+strings.Repeat("é", 100_000))
+	m.AddEvent(s.ID, session.EventStreamOpened, "x"+strings.Repeat("é", 100_000))
 	for _, e := range m.Events(s.ID) {
 		if len(e.Detail) > 300 || !utf8.ValidString(e.Detail) {
 			t.Errorf("%s has a detail of %d bytes: %q", e.Type, len(e.Detail), e.Detail)
@@ -237,7 +237,7 @@ func TestEventsContainNoSecret(t *testing.T) {
 		store := newFaulty()
 		m, stop := running(t, store, session.Config{})
 		defer stop()
-		w := m.Watch(100)
+		w := m.WatchEvents(100)
 		defer w.Close()
 		s, token := create(t, m)
 		ready(t, m, s.ID)
@@ -264,10 +264,10 @@ func TestEventsContainNoSecret(t *testing.T) {
 func TestWatchGetsEveryEventAsItHappens(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	before, _ := create(t, m)
-	w := m.Watch(10)
+	w := m.WatchEvents(10)
 	defer w.Close()
 	s, _ := create(t, m)
-	m.Note(before.ID, session.EventStreamOpened, "GET")
+	m.AddEvent(before.ID, session.EventStreamOpened, "GET")
 	end(t, m, s.ID)
 	for i, want := range []session.Event{
 		{Seq: 2, SessionID: s.ID, Type: session.EventCreated, Detail: "probe"},
@@ -289,7 +289,7 @@ func TestSlowWatcherLosesEventsAndDelaysNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // a blocked goroutine would be reported as a deadlock
 		reg := prometheus.NewPedanticRegistry()
 		m := session.New(new(persist.Memory), session.Config{Registerer: reg})
-		slow, never, quick := m.Watch(2), m.Watch(0), m.Watch(100)
+		slow, never, quick := m.WatchEvents(2), m.WatchEvents(0), m.WatchEvents(100)
 		for range 10 {
 			create(t, m)
 		}
@@ -309,7 +309,7 @@ func TestSlowWatcherLosesEventsAndDelaysNobody(t *testing.T) {
 		if got := len(quick.C); got != 11 || quick.Lost() != 0 {
 			t.Errorf("the quick watcher has %d events", got)
 		}
-		for _, w := range []*session.Watch{slow, never, quick} {
+		for _, w := range []*session.EventWatch{slow, never, quick} {
 			w.Close()
 			w.Close() // further calls do nothing
 		}
@@ -330,12 +330,12 @@ func TestWatchesMayBeOpenedAndClosedWhileEventsHappen(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 200 {
-				m.Note(s.ID, session.EventStreamOpened, "")
+				m.AddEvent(s.ID, session.EventStreamOpened, "")
 			}
 		})
 		wg.Go(func() {
 			for range 100 {
-				w := m.Watch(4)
+				w := m.WatchEvents(4)
 				var last int64
 				for range 2 {
 					select {
@@ -359,7 +359,7 @@ func TestWatchesMayBeOpenedAndClosedWhileEventsHappen(t *testing.T) {
 // A concurrent End must not record its event before that of Create.
 func TestEventsOfEverySessionBeginWithItsCreationAndEndWithItsEnd(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{MaxSessions: 4, AtLimit: session.Evict})
-	w := m.Watch(100_000)
+	w := m.WatchEvents(100_000)
 	defer w.Close()
 	var wg sync.WaitGroup
 	for range 16 {
@@ -367,7 +367,7 @@ func TestEventsOfEverySessionBeginWithItsCreationAndEndWithItsEnd(t *testing.T) 
 			for range 50 {
 				_, _, _ = m.Create(t.Context(), session.Session{})
 				for _, id := range ids(m) {
-					m.Note(id, session.EventStreamOpened, "")
+					m.AddEvent(id, session.EventStreamOpened, "")
 				}
 			}
 		})

@@ -50,7 +50,7 @@ func runRandomSteps(t *testing.T, cfg session.Config, failing int) {
 	cfg.Registerer, cfg.Open, cfg.TouchThrottle = reg, new(opener).open, time.Nanosecond
 	cfg.CleanupInterval, cfg.FlushInterval = time.Millisecond, time.Millisecond
 	m := session.New(store, cfg)
-	w := m.Watch(8) // too small: most events are lost
+	w := m.WatchEvents(8) // too small: most events are lost
 	defer w.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	var working, background sync.WaitGroup
@@ -101,13 +101,13 @@ func step(t *testing.T, m *session.Manager, r *rand.Rand, known *sync.Map) {
 	}
 	switch r.IntN(12) {
 	case 10, 11:
-		w := m.Derive(ctx, session.Session{ClientName: fmt.Sprint("probe", r.IntN(16))})
+		w := m.AcquireDerived(ctx, session.Session{ClientName: fmt.Sprint("probe", r.IntN(16))})
 		switch r.IntN(8) {
 		case 0:
 			_, _ = m.End(ctx, w.ID(), session.Admin)
 		case 1:
 			m.Touch(w.ID())
-			m.Note(w.ID(), session.EventStreamOpened, "")
+			m.AddEvent(w.ID(), session.EventStreamOpened, "")
 		}
 		w.Release()
 		w.Release()
@@ -130,7 +130,7 @@ func step(t *testing.T, m *session.Manager, r *rand.Rand, known *sync.Map) {
 	case 9:
 		if l, err := m.Acquire(ctx, token, ""); err == nil {
 			_, _ = l.Live(ctx)
-			m.Note(id, session.EventStreamOpened, "")
+			m.AddEvent(id, session.EventStreamOpened, "")
 			l.Release()
 			l.Release()
 		}

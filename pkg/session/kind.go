@@ -8,7 +8,7 @@ type Kind string
 // The kinds.
 const (
 	Protocol Kind = ""        // by initialize: it has a token and is stored
-	Derived  Kind = "derived" // from requests without a session id: for display and metrics only, see Manager.Derive
+	Derived  Kind = "derived" // from requests without a session id: for display and metrics only, see Manager.AcquireDerived
 )
 
 // Kinds returns every Kind.

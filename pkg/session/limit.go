@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// AtLimit says what Create does when a limit of sessions is reached.
-type AtLimit string
+// LimitPolicy says what Create does when a limit of sessions is reached.
+type LimitPolicy string
 
 // The policies.
 const (
-	Refuse AtLimit = "refuse" // Create fails with a LimitError
-	Evict  AtLimit = "evict"  // the session idle for longest ends to make room; sessions in use stay
+	Refuse LimitPolicy = "refuse" // Create fails with a LimitError
+	Evict  LimitPolicy = "evict"  // the session idle for longest ends to make room; sessions in use stay
 )
 
 // LimitError is the error of Create when a limit of sessions is reached.

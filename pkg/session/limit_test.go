@@ -283,7 +283,7 @@ func TestCreateWithEndedContextEvictsNobody(t *testing.T) {
 
 // C7: there was no limit.
 func TestConcurrentCreatesNeverExceedTheLimit(t *testing.T) {
-	for _, policy := range []session.AtLimit{session.Refuse, session.Evict} {
+	for _, policy := range []session.LimitPolicy{session.Refuse, session.Evict} {
 		for name, cfg := range map[string]session.Config{"global": {MaxSessions: 10}, "client": {MaxSessionsPerClient: 10}} {
 			t.Run(fmt.Sprint(policy, " ", name), func(t *testing.T) {
 				reg, store := prometheus.NewPedanticRegistry(), newFaulty()

@@ -85,7 +85,7 @@ func TestIDFromOutsideOpensNoFileAndCreatesNothing(t *testing.T) {
 			t.Errorf("there was a session %.20q: %v, %v", id, ok, err)
 		}
 		m.Touch(id)
-		m.Note(id, session.EventStreamOpened, "")
+		m.AddEvent(id, session.EventStreamOpened, "")
 	}
 	check(t, m.Flush(t.Context()))
 	if after := names(t, path); !slices.Equal(after, before) || len(ids(m)) != 1 {
@@ -224,7 +224,7 @@ func TestNewStartsNoGoroutine(t *testing.T) {
 		s, token := create(t, m)
 		acquire(t, m, token).Release()
 		rename(t, m, s.ID, "renamed")
-		m.Watch(1)
+		m.WatchEvents(1)
 	})
 }
 

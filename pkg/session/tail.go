@@ -35,8 +35,8 @@ type Message struct {
 // Failed reports whether m has an outcome other than ok: an error or a cancellation.
 func (m Message) Failed() bool { return m.Outcome != "" && m.Outcome != "ok" }
 
-// Took sets the duration of m to the time since the request was received or sent.
-func (m *Message) Took(since time.Time) {
+// SetDuration sets the duration of m to the time since the request was received or sent.
+func (m *Message) SetDuration(since time.Time) {
 	s := time.Since(since).Seconds()
 	m.Seconds = &s
 }
@@ -52,11 +52,11 @@ var ErrClosed = errors.New("the hub is shutting down")
 // TailConfig selects what a Tail gets.
 type TailConfig struct {
 	Buffer  int  // size of the buffer for a slow reader, in messages
-	Payload bool // include the redacted payloads
+	IncludePayload bool // include the redacted payloads
 
 	// Keep selects messages; nil selects all. It is called before Payload is set,
 	// and must not block.
-	Keep func(Message) bool
+	Filter func(Message) bool
 }
 
 // Tail receives the messages of one session as they happen. The caller closes it.
@@ -109,8 +109,8 @@ func (m *Manager) Tail(ctx context.Context, id string, cfg TailConfig) (*Tail, e
 // is closed. A few more messages may follow.
 func (t *Tail) Done() <-chan struct{} { return t.done }
 
-// Ended returns the reason why Done is closed, "" if it is not.
-func (t *Tail) Ended() Reason {
+// EndReason returns the reason why Done is closed, "" if it is not.
+func (t *Tail) EndReason() Reason {
 	t.all.mu.Lock()
 	defer t.all.mu.Unlock()
 	return t.ended
@@ -180,14 +180,14 @@ func (x *tails) of(id string) []*Tail {
 	return x.bySess[id]
 }
 
-// Tailed reports whether any session has a Tail. It costs one atomic load. If it
+// HasTails reports whether any session has a Tail. It costs one atomic load. If it
 // reports false, Passed need not be called.
-func (m *Manager) Tailed() bool { return m.tails.active.Load() > 0 }
+func (m *Manager) HasTails() bool { return m.tails.active.Load() > 0 }
 
-// Passed sends msg to the tails of its session. It never waits for a reader. body is
+// PublishMessage sends msg to the tails of its session. It never waits for a reader. body is
 // the params, result or error of the message: it is not retained, and the tails get
 // it redacted and cut to a few KiB. Passed sets Seq, Time and Payload of msg.
-func (m *Manager) Passed(msg Message, body []byte) {
+func (m *Manager) PublishMessage(msg Message, body []byte) {
 	tails := m.tails.of(msg.SessionID)
 	if len(tails) == 0 {
 		return
@@ -197,12 +197,12 @@ func (m *Manager) Passed(msg Message, body []byte) {
 	var payload json.RawMessage
 	var cut bool
 	for _, t := range tails {
-		if t.cfg.Keep != nil && !t.cfg.Keep(msg) {
+		if t.cfg.Filter != nil && !t.cfg.Filter(msg) {
 			continue
 		}
 		out := msg
 		out.Payload, out.PayloadCut = nil, false
-		if t.cfg.Payload && len(body) > 0 {
+		if t.cfg.IncludePayload && len(body) > 0 {
 			if payload == nil {
 				payload, cut = redact(body, maxMessagePayload)
 			}
