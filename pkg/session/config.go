@@ -20,10 +20,10 @@ type Config struct {
 	WriteTimeout    time.Duration // longest wait for the store; default 10s
 	MaxLifetime     time.Duration // end a session at this age, even in use; default 24h, negative: never
 
-	MaxSessions          int     // includes stored sessions that are not loaded yet; 0: no limit
-	MaxSessionsPerClient int     // 0: no limit
+	MaxSessions          int         // includes stored sessions that are not loaded yet; 0: no limit
+	MaxSessionsPerClient int         // 0: no limit
 	AtLimit              LimitPolicy // default Refuse
-	MaxDerived           int     // derived sessions, not included above; default 10,000, negative: none
+	MaxDerived           int         // derived sessions, not included above; default 10,000, negative: none
 
 	// Open creates the Live of a session when it is first needed; nil: sessions
 	// have none. It is called without a lock, and never twice at a time for one

@@ -57,8 +57,8 @@ func (w *DerivedRequest) Release() {
 // not included in MaxSessions; at the limit the one idle for longest is evicted.
 //
 // Derive does not fail and does not wait for the store. If all derived sessions
-// are in use, and after Close, it returns a Work without an ID. The caller must
-// release the Work in each case.
+// are in use, and after Close, it returns a DerivedRequest without an ID. The caller must
+// release it in each case.
 func (m *Manager) AcquireDerived(ctx context.Context, s Session) *DerivedRequest {
 	s = derivedFrom(s)
 	key, now := keyOf(s), time.Now()

@@ -8,7 +8,7 @@
 // Durability. Create, End and UpdateDurably return after the change is on stable
 // storage. Every other change is written within Config.FlushInterval of the first
 // change, many sessions in one batch. Derived sessions, which count requests that
-// carry no session id (see Manager.Derive), are in memory only.
+// carry no session id (see Manager.AcquireDerived), are in memory only.
 //
 // Ownership. The [Manager] owns all sessions, their events and the running half
 // of each ([Live]). A session outlives the process: it lasts until it is ended,

@@ -51,7 +51,7 @@ var ErrClosed = errors.New("the hub is shutting down")
 
 // TailConfig selects what a Tail gets.
 type TailConfig struct {
-	Buffer  int  // size of the buffer for a slow reader, in messages
+	Buffer         int  // size of the buffer for a slow reader, in messages
 	IncludePayload bool // include the redacted payloads
 
 	// Keep selects messages; nil selects all. It is called before Payload is set,
