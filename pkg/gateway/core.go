@@ -45,22 +45,6 @@ func (c *core) principal(r *http.Request) string {
 	return c.cfg.Principal(r)
 }
 
-// errClientCancelled is the cause of a call that the client cancelled.
-var errClientCancelled = errors.New("cancelled by the client")
-
-// endedError is the cause of a call whose session has ended.
-type endedError struct{ reason session.Reason }
-
-func (e endedError) Error() string {
-	if e.reason == session.Shutdown {
-		return "the hub is being restarted; whether the request was carried out is not known"
-	}
-	return "the session has ended: " + string(e.reason)
-}
-
-// errStopping is the cause of a call that is cancelled because the hub stops.
-var errStopping = endedError{session.Shutdown}
-
 // endCause returns the cause of the end of a call that returned err. cause is that of its context.
 func (c *core) endCause(err, cause error) error {
 	if !errors.Is(err, upstream.ErrLost) || errors.Is(cause, errClientCancelled) {
@@ -80,11 +64,6 @@ func (c *core) callError(err, cause error) *jsonrpc.Error {
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "%v", ended)
 	}
 	return jsonrpc.AsError(err)
-}
-
-// errUnconfigured returns the error for a server that is not configured any more.
-func errUnconfigured() error {
-	return jsonrpc.Errorf(jsonrpc.CodeInternal, "the server is not configured any more")
 }
 
 // panicked logs a panic and returns the error of the request that caused it. As with handlers of net/http,

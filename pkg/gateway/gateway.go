@@ -1,6 +1,7 @@
 // Package gateway is the MCP endpoint: Streamable HTTP in front, servers behind.
 //
-//	Gateway            the HTTP door: GET, POST, DELETE, batches (http_*.go, guard.go, refuse.go)
+//	Gateway            New, Drain, Wait, and what servers report to clients (gateway.go)
+//	├─ door            HTTP: GET, POST, DELETE, batches (http_*.go, guard.go, refuse.go)
 //	├─ legacySessions  the live halves of sessions, their requests and streams (legacy_*.go)
 //	├─ modernEndpoint  requests that stand alone, their multi-round calls and subscriptions (modern_*.go)
 //	├─ router          finds the server for a request, merges lists and capabilities (router.go, capabilities.go)
@@ -29,16 +30,14 @@ import (
 // Gateway serves the MCP endpoint. Make one with New and serve it; Drain and Wait end it. Its
 // methods may be called concurrently.
 type Gateway struct {
-	*core
-	legacy *legacySessions
-	modern *modernEndpoint
-	drain  sync.Once
+	*door
+	drain sync.Once
 }
 
 // New makes a Gateway. It starts nothing.
 func New(cfg Config) *Gateway {
 	c := newCore(cfg)
-	return &Gateway{core: c, legacy: newLegacySessions(c), modern: newModernEndpoint(c)}
+	return &Gateway{door: &door{core: c, legacy: newLegacySessions(c), modern: newModernEndpoint(c)}}
 }
 
 // ServeHTTP answers one HTTP request, see specification 2025-11-25, basic/transports, streamable
@@ -85,7 +84,7 @@ func (g *Gateway) ListChanged(kinds []catalog.Kind) {
 			methods[protocol.MethodResourcesListChanged] = true
 		}
 	}
-	g.modern.listChanged(methods)
+	g.modern.subscriptions.listChanged(methods)
 	if g.router.only != nil && g.router.only.Isolated() {
 		return // each session is told over its own connection to the server
 	}

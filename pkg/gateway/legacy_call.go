@@ -61,6 +61,17 @@ func (c legacyCall) call(ctx context.Context, server *upstream.Server, req upstr
 	return response, err
 }
 
+// rememberTask remembers the server of the task that a call has created.
+func (c legacyCall) rememberTask(server *upstream.Server, response jsonrpc.Message) {
+	fields, err := jsonrpc.Fields(response.Result, "task")
+	if err != nil || fields[0] == nil {
+		return
+	}
+	if id, ok := jsonrpc.StringField(fields[0], "taskId"); ok {
+		c.cs.taskOwners.add(id, server)
+	}
+}
+
 // subscribe forwards resources/subscribe or resources/unsubscribe. If the server accepts it, the
 // subscription is added to the record of the session, or removed.
 func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {

@@ -1,46 +1,18 @@
 package gateway
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
-
-// maxTaskOwners is the limit of the tasks whose server a session remembers.
-const maxTaskOwners = 1024
-
-// taskOwners remembers which server has a task of a session. The zero value is ready. Its methods may be
-// called concurrently.
-type taskOwners struct {
-	mu      sync.Mutex
-	servers map[string]string // by task id
-}
-
-// of returns the name of the server of a task, or an empty string.
-func (x *taskOwners) of(id string) string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.servers[id]
-}
-
-// add remembers the server of a task. The first one stays: another server may have read the id.
-func (x *taskOwners) add(id string, server *upstream.Server) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.servers[id] == "" && len(x.servers) < maxTaskOwners {
-		put(&x.servers, id, server.Name())
-	}
-}
 
 // taskServers returns the servers at which the session may have tasks. A server that the session uses
 // and that the hub has not connected to yet may be one of them.
@@ -54,8 +26,6 @@ func (c legacyCall) taskServers() []*upstream.Server {
 	}
 	return all
 }
-
-func isTaskMethod(method string) bool { return strings.HasPrefix(method, "tasks/") }
 
 func errNoTasks() error {
 	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no server behind this hub offers tasks to its clients")
@@ -117,17 +87,6 @@ func (c legacyCall) ownerOf(ctx context.Context, id string, candidates []*upstre
 		}
 	}
 	return nil, cmp.Or(failed, error(jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "no server knows the task")))
-}
-
-// rememberTask remembers the server of the task that a call has created.
-func (c legacyCall) rememberTask(server *upstream.Server, response jsonrpc.Message) {
-	fields, err := jsonrpc.Fields(response.Result, "task")
-	if err != nil || fields[0] == nil {
-		return
-	}
-	if id, ok := jsonrpc.StringField(fields[0], "taskId"); ok {
-		c.cs.taskOwners.add(id, server)
-	}
 }
 
 // listTasks lists the tasks of all servers that the session uses and that support tasks/list, one server after
@@ -212,24 +171,4 @@ func cursorParams(cursor string) json.RawMessage {
 		return nil
 	}
 	return append(append(json.RawMessage(`{"cursor":`), jsonrpc.String(cursor)...), '}')
-}
-
-// asksForTask reports whether a tools/call asks for a task. The name of the member may be written with
-// escapes.
-func asksForTask(req upstream.Request) bool {
-	if req.Method != protocol.MethodToolsCall || !(bytes.Contains(req.Params, []byte(`"task"`)) || bytes.Contains(req.Params, []byte(`\u00`))) {
-		return false
-	}
-	fields, err := jsonrpc.Fields(req.Params, "task")
-	return err != nil || fields[0] != nil // with two such members, a server might use either
-}
-
-// withoutTask makes a tools/call an ordinary one, as a server without tasks does.
-func withoutTask(req upstream.Request) (upstream.Request, error) {
-	params, err := jsonrpc.Rewrite(req.Params, jsonrpc.Edit{Name: "task"})
-	if err != nil {
-		return req, invalidParams(err)
-	}
-	req.Params = params
-	return req, nil
 }

@@ -15,17 +15,6 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// BridgePolicy says which modern requests share a session with a legacy server that has one for each
-// client.
-type BridgePolicy string
-
-// The policies.
-const (
-	BridgePrincipal BridgePolicy = "principal" // those of one client of one principal; the default
-	BridgeRequest   BridgePolicy = "request"   // none
-	BridgeShared    BridgePolicy = "shared"    // all that declare the same capabilities
-)
-
 const (
 	bridgeIdle = 10 * time.Minute // for which an unused session is kept
 	maxBridges = 1000

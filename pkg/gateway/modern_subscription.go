@@ -29,7 +29,7 @@ const (
 // subscription is the stream of one subscriptions/listen, specification 2026-07-28,
 // basic/utilities/subscriptions. It is a subscriber. The goroutine of the HTTP request writes the stream.
 type subscription struct {
-	*modernEndpoint
+	*core
 	id    jsonrpc.ID
 	lists map[string]bool // the list_changed methods that the client wants; set before use
 	out   chan []byte
@@ -50,8 +50,59 @@ type changeFilter struct {
 	URIs      []string `json:"resourceSubscriptions,omitempty"`
 }
 
+// subscriptions owns the open streams of subscriptions/listen. Its methods may be called concurrently.
+type subscriptions struct {
+	*core
+
+	mu   sync.Mutex
+	open map[*subscription]bool
+}
+
+func newSubscriptions(c *core) *subscriptions {
+	return &subscriptions{core: c, open: map[*subscription]bool{}}
+}
+
+// add adds a stream. It reports false if there are too many.
+func (x *subscriptions) add(s *subscription) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.open) >= maxSubscriptionStreams {
+		return false
+	}
+	x.open[s] = true
+	return true
+}
+
+func (x *subscriptions) remove(s *subscription) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.open, s)
+}
+
+// all returns the streams of the moment.
+func (x *subscriptions) all() []*subscription {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	all := make([]*subscription, 0, len(x.open))
+	for s := range x.open {
+		all = append(all, s)
+	}
+	return all
+}
+
+// listChanged sends each stream notifications of these methods, and has its own connections checked: they
+// may be lost.
+func (x *subscriptions) listChanged(methods map[string]bool) {
+	for _, s := range x.all() {
+		s.checkLinks()
+		for method := range methods {
+			s.Notify(jsonrpc.Message{Method: method})
+		}
+	}
+}
+
 // listen answers subscriptions/listen, until the client closes the connection.
-func (x *modernEndpoint) listen(w http.ResponseWriter, r *http.Request, req *modernRequest) {
+func (x *subscriptions) listen(w http.ResponseWriter, r *http.Request, req *modernRequest) {
 	params, err := jsonrpc.Fields(req.message.Params, "notifications")
 	var filter changeFilter
 	if err != nil || params[0] == nil || json.Unmarshal(params[0], &filter) != nil || len(filter.URIs) > maxSubscriptionURIs {
@@ -60,10 +111,10 @@ func (x *modernEndpoint) listen(w http.ResponseWriter, r *http.Request, req *mod
 		return
 	}
 	x.router.awaitServers(req.ctx) // before that it is not known which changes servers report
-	s := &subscription{modernEndpoint: x, id: req.message.ID, ctx: req.ctx, out: make(chan []byte, subscriptionQueue),
+	s := &subscription{core: x.core, id: req.message.ID, ctx: req.ctx, out: make(chan []byte, subscriptionQueue),
 		check: make(chan struct{}, 1), links: map[*upstream.Server]*upstream.Link{}}
 	filter = s.restrict(filter)
-	if !x.addSubscription(s) {
+	if !x.add(s) {
 		w.Header().Set("Retry-After", "30")
 		response := jsonrpc.NewError(s.id, errBusy)
 		req.op.end(s.ctx, response, nil)
@@ -72,6 +123,7 @@ func (x *modernEndpoint) listen(w http.ResponseWriter, r *http.Request, req *mod
 		return
 	}
 	defer s.close()
+	defer x.remove(s)
 	filter.URIs = s.subscribe(req.client, filter.URIs)
 	req.op.end(s.ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // the span must not last as long as the stream
 	defer req.op.inFlight.Cancel(instrument.Disconnected)                  // unless the hub ends the stream
@@ -310,9 +362,8 @@ func (s *subscription) write(r *http.Request, op *operation, events *stream.Even
 	}
 }
 
-// close removes the subscription, and ends in the background what servers do for it.
+// close ends, in the background, what servers do for the subscription.
 func (s *subscription) close() {
-	s.removeSubscription(s)
 	s.interests.endUnwanted(s.interests.leave(s))
 	for _, link := range s.links {
 		if link.Isolated() {

@@ -236,10 +236,6 @@ func (x *router) target(m jsonrpc.Message) string {
 	return name
 }
 
-func invalidParams(err error) error {
-	return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
-}
-
 // awaitTimeout is the time for which a request waits for servers that are still starting.
 const awaitTimeout = 5 * time.Second
 
