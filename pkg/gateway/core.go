@@ -29,9 +29,10 @@ type core struct {
 }
 
 func newCore(cfg Config) *core {
-	c := &core{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg), router: newRouter(cfg),
+	c := &core{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg), router: newRouter(routerConfig{Pool: cfg.Pool, Catalog: cfg.Catalog, Transparent: cfg.Transparent,
+			PageSize: cfg.pageSize(), Version: cmp.Or(cfg.Version, "dev")}),
 		background: &background{}, draining: make(chan struct{})}
-	c.interests = newInterests(c.router, c.background, c.log)
+	c.interests = newInterests(c.router, c.background.Go, c.log)
 	c.retention = cfg.retention(c.tel.streams)
 	c.sender = &stream.Sender{Metrics: c.tel.streams, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(), Draining: c.draining}
 	return c

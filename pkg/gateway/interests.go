@@ -30,7 +30,7 @@ type subscriber interface {
 // Its methods may be called concurrently.
 type interests struct {
 	router     *router
-	background *background
+	background func(fn func()) // runs fn on a goroutine
 	log        *slog.Logger
 
 	mu         sync.Mutex
@@ -46,8 +46,10 @@ type wish struct {
 	level string // empty: no level was set
 }
 
-func newInterests(r *router, b *background, log *slog.Logger) *interests {
-	return &interests{router: r, background: b, log: log, wishes: map[subscriber]*wish{},
+// newInterests makes an interests without subscribers. background runs a function on a goroutine that the caller
+// waits for.
+func newInterests(r *router, background func(fn func()), log *slog.Logger) *interests {
+	return &interests{router: r, background: background, log: log, wishes: map[subscriber]*wish{},
 		byURI: map[string]map[subscriber]bool{}, modernMost: map[string]string{}}
 }
 
@@ -101,10 +103,14 @@ func (x *interests) add(who subscriber, uri string) {
 	if w == nil {
 		return
 	}
-	put(&w.uris, uri, true)
-	of := x.byURI[uri]
-	put(&of, who, true)
-	x.byURI[uri] = of
+	if w.uris == nil {
+		w.uris = map[string]bool{}
+	}
+	w.uris[uri] = true
+	if x.byURI[uri] == nil {
+		x.byURI[uri] = map[subscriber]bool{}
+	}
+	x.byURI[uri][who] = true
 }
 
 // remove is unsubscribe with mu held.
@@ -263,7 +269,7 @@ func (x *interests) connected(server *upstream.Server) {
 	if len(uris) == 0 && x.level(server.Name()) == "" {
 		return
 	}
-	x.background.Go(func() { x.tell(server, uris) })
+	x.background(func() { x.tell(server, uris) })
 }
 
 // opened tells the shared servers what a session wants that was opened again, in the background.
@@ -273,7 +279,7 @@ func (x *interests) opened(level string, uris []string) {
 	}
 	for _, server := range x.router.pool.Servers() {
 		if !server.Isolated() {
-			x.background.Go(func() { x.tell(server, uris) })
+			x.background(func() { x.tell(server, uris) })
 		}
 	}
 }
@@ -320,7 +326,7 @@ func (x *interests) endUnwanted(uris []string) {
 	if len(servers) == 0 {
 		return
 	}
-	x.background.Go(func() {
+	x.background(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), unsubscribeTimeout)
 		defer cancel()
 		for uri, server := range servers {

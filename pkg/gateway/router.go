@@ -25,8 +25,17 @@ type router struct {
 	version  string           // of the hub
 }
 
-func newRouter(cfg Config) *router {
-	x := &router{pool: cfg.Pool, catalog: cfg.Catalog, pageSize: cfg.pageSize(), version: cmp.Or(cfg.Version, "dev")}
+// routerConfig is the configuration of a router. All fields must be set.
+type routerConfig struct {
+	Pool        *upstream.Pool
+	Catalog     *catalog.Catalog
+	Transparent bool // forward everything unchanged, if there is exactly one server
+	PageSize    int  // items in one page of a merged list
+	Version     string
+}
+
+func newRouter(cfg routerConfig) *router {
+	x := &router{pool: cfg.Pool, catalog: cfg.Catalog, pageSize: cfg.PageSize, version: cfg.Version}
 	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
 		x.only = servers[0]
 	}
