@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -20,8 +21,8 @@ type core struct {
 	cfg        Config
 	log        *slog.Logger
 	tel        *telemetry
-	router     *router
-	interests  *interests
+	router     *routing.Router
+	interests  *routing.Interests
 	background *background // calls, and the ends of sessions
 	sender     *stream.Sender
 	retention  *stream.Retention
@@ -29,10 +30,10 @@ type core struct {
 }
 
 func newCore(cfg Config) *core {
-	c := &core{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg), router: newRouter(routerConfig{Pool: cfg.Pool, Catalog: cfg.Catalog, Transparent: cfg.Transparent,
-			PageSize: cfg.pageSize(), Version: cmp.Or(cfg.Version, "dev")}),
+	c := &core{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg), router: routing.New(routing.Config{Pool: cfg.Pool, Catalog: cfg.Catalog, Transparent: cfg.Transparent,
+		PageSize: cfg.pageSize(), Version: cmp.Or(cfg.Version, "dev")}),
 		background: &background{}, draining: make(chan struct{})}
-	c.interests = newInterests(c.router, c.background.Go, c.log)
+	c.interests = routing.NewInterests(c.router, c.background.Go, c.log)
 	c.retention = cfg.retention(c.tel.streams)
 	c.sender = &stream.Sender{Metrics: c.tel.streams, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(), Draining: c.draining}
 	return c

@@ -30,8 +30,3 @@ var errBusy = jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub has too many request
 func errUnconfigured() error {
 	return jsonrpc.Errorf(jsonrpc.CodeInternal, "the server is not configured any more")
 }
-
-// invalidParams returns the refusal of params because of err.
-func invalidParams(err error) error {
-	return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
-}

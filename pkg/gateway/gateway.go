@@ -65,7 +65,7 @@ func (g *Gateway) Open(_ context.Context, s session.Session) (session.Live, erro
 // time. It is meant for upstream.Config.OnConnected.
 func (g *Gateway) ServerConnected(server string) {
 	if s := g.cfg.Pool.Server(server); s != nil && !s.Isolated() {
-		g.interests.connected(s)
+		g.interests.Connected(s)
 	}
 }
 
@@ -85,7 +85,7 @@ func (g *Gateway) ListChanged(kinds []catalog.Kind) {
 		}
 	}
 	g.modern.subscriptions.listChanged(methods)
-	if g.router.only != nil && g.router.only.Isolated() {
+	if g.router.Only != nil && g.router.Only.Isolated() {
 		return // each session is told over its own connection to the server
 	}
 	g.legacy.listChanged(methods)
@@ -103,8 +103,8 @@ func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
 		g.log.Debug("a notification of a shared connection has no recipient", "upstream", server, "method", instrument.MethodLabel(m.Method))
 		return
 	}
-	for _, who := range g.interests.subscribers(uri) {
-		who.updated(server, m)
+	for _, who := range g.interests.Subscribers(uri) {
+		who.Updated(server, m)
 	}
 }
 

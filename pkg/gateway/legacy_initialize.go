@@ -26,7 +26,7 @@ func (l *legacySessions) initialize(w http.ResponseWriter, r *http.Request, m js
 		return
 	}
 	ctx, op := l.tel.startOperation(r, "", s.ProtocolVersion, m)
-	l.router.awaitServers(ctx)
+	l.router.AwaitServers(ctx)
 	s, token, err := l.create(ctx, r, s)
 	if err != nil {
 		if ctx.Err() != nil { // the client has gone
@@ -39,7 +39,7 @@ func (l *legacySessions) initialize(w http.ResponseWriter, r *http.Request, m js
 		return
 	}
 	op.setSession(s.ID)
-	response := jsonrpc.NewResult(m.ID, l.router.initializeResult(s.ProtocolVersion))
+	response := jsonrpc.NewResult(m.ID, l.router.InitializeResult(s.ProtocolVersion))
 	op.end(ctx, response, nil)
 	l.endPrevious(ctx, r)
 	w.Header().Set(protocol.HeaderSessionID, token)

@@ -56,12 +56,12 @@ func (cs *clientSession) Close(why session.Reason) {
 	links, streams := cs.links, cs.streams
 	cs.links, cs.ended = nil, true
 	cs.mu.Unlock()
-	unwanted := cs.interests.leave(cs)
+	unwanted := cs.interests.Leave(cs)
 	if streams != nil {
 		streams.Close()
 	}
 	if why != session.Shutdown {
-		cs.interests.endUnwanted(unwanted)
+		cs.interests.EndUnwanted(unwanted)
 	}
 	for _, l := range links {
 		cs.background.Go(func() { l.Close(why != session.Shutdown) })
@@ -144,7 +144,7 @@ func (cs *clientSession) push(m jsonrpc.Message) {
 }
 
 // updated implements subscriber.
-func (cs *clientSession) updated(server string, m jsonrpc.Message) {
+func (cs *clientSession) Updated(server string, m jsonrpc.Message) {
 	cs.tel.tap.fromServer(cs.ctx, server, m)
 	cs.push(m)
 }

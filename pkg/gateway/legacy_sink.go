@@ -15,7 +15,7 @@ func (cs *clientSession) Notify(m jsonrpc.Message) {
 	switch {
 	case !protocol.IsListChanged(m.Method):
 		cs.push(m)
-	case cs.router.only != nil:
+	case cs.router.Only != nil:
 		cs.announce(m)
 	} // otherwise the hub's own connection gets it, too, and the client sees the merged lists
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -18,9 +19,9 @@ import (
 // and that the hub has not connected to yet may be one of them.
 func (c legacyCall) taskServers() []*upstream.Server {
 	var all []*upstream.Server
-	for _, server := range c.cs.router.pool.Servers() {
+	for _, server := range c.cs.router.Pool.Servers() {
 		_, known := server.Initialized()
-		if keepsTasks(server) || (!known && server.Isolated() && c.cs.uses(server.Name())) {
+		if routing.KeepsTasks(server) || (!known && server.Isolated() && c.cs.uses(server.Name())) {
 			all = append(all, server)
 		}
 	}
@@ -33,9 +34,9 @@ func errNoTasks() error {
 
 // tasks answers a request of the methods tasks/…
 func (c legacyCall) tasks(ctx context.Context, m jsonrpc.Message) (jsonrpc.Message, error) {
-	c.cs.router.awaitServers(ctx)
-	if only := c.cs.router.only; only != nil {
-		if _, known := only.Initialized(); known && !keepsTasks(only) {
+	c.cs.router.AwaitServers(ctx)
+	if only := c.cs.router.Only; only != nil {
+		if _, known := only.Initialized(); known && !routing.KeepsTasks(only) {
 			return jsonrpc.Message{}, errNoTasks()
 		}
 		return c.call(ctx, only, upstream.Request{Method: m.Method, Params: m.Params})
@@ -67,7 +68,7 @@ func (c legacyCall) ownerOf(ctx context.Context, id string, candidates []*upstre
 	owner := c.cs.taskOwners.of(id)
 	params, err := jsonrpc.Rewrite(nil, jsonrpc.Edit{Name: "taskId", Value: jsonrpc.String(id)})
 	if err != nil {
-		return nil, invalidParams(err)
+		return nil, routing.InvalidParams(err)
 	}
 	var failed error
 	for _, server := range candidates {
@@ -97,7 +98,7 @@ func (c legacyCall) listTasks(ctx context.Context, candidates []*upstream.Server
 	if err != nil {
 		return jsonrpc.Message{}, err
 	}
-	candidates = slices.DeleteFunc(candidates, func(s *upstream.Server) bool { return !listsTasks(s) || !c.cs.uses(s.Name()) })
+	candidates = slices.DeleteFunc(candidates, func(s *upstream.Server) bool { return !routing.ListsTasks(s) || !c.cs.uses(s.Name()) })
 	if at != "" {
 		first := slices.IndexFunc(candidates, func(s *upstream.Server) bool { return s.Name() == at })
 		if first < 0 {
@@ -148,7 +149,7 @@ func taskCursor(server, cursor string) json.RawMessage {
 func readTaskCursor(params json.RawMessage) (server, cursor string, err error) {
 	fields, err := jsonrpc.Fields(params, "cursor")
 	if err != nil {
-		return "", "", invalidParams(err)
+		return "", "", routing.InvalidParams(err)
 	}
 	if fields[0] == nil || string(fields[0]) == "null" {
 		return "", "", nil

@@ -84,7 +84,7 @@ func (c *multiRoundCall) route() (response jsonrpc.Message, err error) {
 			err = c.panicked(c.ctx, p, c.message.Method)
 		}
 	}()
-	return c.router.route(c.ctx, c, c.message)
+	return c.router.Route(c.ctx, c, c.message)
 }
 
 // finish is called with the outcome of the call.
@@ -115,7 +115,7 @@ func (c *multiRoundCall) complete() {
 	if out.err != nil {
 		response = jsonrpc.NewError(req.message.ID, c.callError(out.err, cause))
 	}
-	response = c.router.toModern(c.message.Method, response)
+	response = c.router.ToModern(c.message.Method, response)
 	response.ID = req.message.ID
 	if c.round == 0 { // otherwise the call waited for the client, too
 		req.op.spent.Store(c.spent.Load())
@@ -173,7 +173,7 @@ func (c *multiRoundCall) abort(cause error) {
 }
 
 // forward implements caller.
-func (c *multiRoundCall) forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
+func (c *multiRoundCall) Forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
 	if server == nil {
 		return jsonrpc.Message{}, errUnconfigured()
 	}

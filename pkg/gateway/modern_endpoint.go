@@ -53,7 +53,7 @@ func (x *modernEndpoint) notification(w http.ResponseWriter, r *http.Request, m 
 		return
 	}
 	ctx, op := x.tel.startOperation(r, "", protocol.ModernVersion, m)
-	if only := x.router.only; only != nil && !protocol.IsMethod(m.Method) {
+	if only := x.router.Only; only != nil && !protocol.IsMethod(m.Method) {
 		if err := only.Link(upstream.LinkConfig{Modern: true}).Notify(ctx, m.Method, m.Params); err != nil {
 			x.log.DebugContext(ctx, "a notification of the client was not forwarded", "err", instrument.Redacted(err))
 		}
@@ -88,8 +88,8 @@ func (x *modernEndpoint) request(w http.ResponseWriter, r *http.Request, m jsonr
 
 // discover answers server/discover.
 func (x *modernEndpoint) discover(w http.ResponseWriter, req *modernRequest) {
-	x.router.awaitServers(req.ctx)
-	response := jsonrpc.NewResult(req.message.ID, x.router.discoverResult())
+	x.router.AwaitServers(req.ctx)
+	response := jsonrpc.NewResult(req.message.ID, x.router.DiscoverResult())
 	req.op.end(req.ctx, response, nil)
 	req.op.respond(req.ctx, response)
 	stream.WriteJSON(w, http.StatusOK, response.Encode())
@@ -138,12 +138,12 @@ func (x *modernEndpoint) startOrResume(req *modernRequest) (*multiRoundCall, *js
 // serverKeepsState reports whether the requestState of a request was issued by its server. A modern server
 // issues it itself; for a legacy one the hub does.
 func (x *modernEndpoint) serverKeepsState(req *modernRequest) bool {
-	server := x.router.only
+	server := x.router.Only
 	if server == nil {
-		if target, ok := x.router.lookup(req.message.Method, req.name); ok && req.message.Method != protocol.MethodResourcesRead {
-			server = x.router.pool.Server(target.Server)
+		if target, ok := x.router.Lookup(req.message.Method, req.name); ok && req.message.Method != protocol.MethodResourcesRead {
+			server = x.router.Pool.Server(target.Server)
 		} else {
-			server = x.router.pool.Server(x.router.serverOf(req.name))
+			server = x.router.Pool.Server(x.router.ServerOf(req.name))
 		}
 	}
 	return server == nil || server.Modern()

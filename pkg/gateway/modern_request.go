@@ -235,11 +235,11 @@ func (c modernClient) session(r *http.Request) session.Session {
 
 // checkArguments compares the mirrored arguments of a tool with their headers.
 func (c *core) checkArguments(r *http.Request, req *modernRequest) error {
-	target, ok := c.router.lookup(req.message.Method, req.name)
+	target, ok := c.router.Lookup(req.message.Method, req.name)
 	if !ok {
 		return nil
 	}
-	server := c.router.pool.Server(target.Server)
+	server := c.router.Pool.Server(target.Server)
 	if server == nil {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -110,7 +111,7 @@ func (x *subscriptions) listen(w http.ResponseWriter, r *http.Request, req *mode
 			"subscriptions/listen needs notifications, an object that says what to listen to, with up to %d resources", maxSubscriptionURIs))
 		return
 	}
-	x.router.awaitServers(req.ctx) // before that it is not known which changes servers report
+	x.router.AwaitServers(req.ctx) // before that it is not known which changes servers report
 	s := &subscription{core: x.core, id: req.message.ID, ctx: req.ctx, out: make(chan []byte, subscriptionQueue),
 		check: make(chan struct{}, 1), links: map[*upstream.Server]*upstream.Link{}}
 	filter = s.restrict(filter)
@@ -133,7 +134,7 @@ func (x *subscriptions) listen(w http.ResponseWriter, r *http.Request, req *mode
 
 // restrict returns the part of the filter that servers report, and keeps the methods of its lists.
 func (s *subscription) restrict(filter changeFilter) changeFilter {
-	capabilities, err := jsonrpc.Fields(s.router.capabilities(), "tools", "prompts", "resources")
+	capabilities, err := jsonrpc.Fields(s.router.Capabilities(), "tools", "prompts", "resources")
 	if err != nil {
 		return changeFilter{}
 	}
@@ -160,15 +161,15 @@ func (s *subscription) restrict(filter changeFilter) changeFilter {
 // subscribe asks the servers for updates of resources, and returns the URIs that they have accepted. An update that
 // a server sends at once is not missed.
 func (s *subscription) subscribe(client modernClient, uris []string) []string {
-	s.interests.join(s, "", uris)
-	ctx, cancel := context.WithTimeoutCause(s.ctx, resumeTimeout, upstream.ErrTimeout)
+	s.interests.Join(s, "", uris)
+	ctx, cancel := context.WithTimeoutCause(s.ctx, routing.ResumeTimeout, upstream.ErrTimeout)
 	defer cancel()
 	var asking sync.WaitGroup
 	slots := make(chan struct{}, subscribeConcurrency)
 	for _, uri := range uris {
-		server := s.router.pool.Server(s.router.serverOf(uri))
+		server := s.router.Pool.Server(s.router.ServerOf(uri))
 		if server == nil {
-			s.interests.unsubscribe(s, uri)
+			s.interests.Unsubscribe(s, uri)
 			continue
 		}
 		link := s.link(server, client)
@@ -177,14 +178,14 @@ func (s *subscription) subscribe(client modernClient, uris []string) []string {
 			defer func() { <-slots }()
 			response, err := link.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
 			if err != nil || response.Error != nil {
-				s.interests.unsubscribe(s, uri)
+				s.interests.Unsubscribe(s, uri)
 				s.log.DebugContext(ctx, "a server does not send updates of a resource", "upstream", server.Name(),
 					"err", instrument.Redacted(err))
 			}
 		})
 	}
 	asking.Wait()
-	agreed := s.interests.subscriptions(s)
+	agreed := s.interests.Subscriptions(s)
 	slices.Sort(agreed)
 	s.agreed.Store(&agreed)
 	return agreed
@@ -223,7 +224,7 @@ func (s *subscription) repair(ctx context.Context) {
 	}
 	s.background.Go(func() {
 		defer s.repairing.Store(false)
-		ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
+		ctx, cancel := context.WithTimeoutCause(ctx, routing.ResumeTimeout, upstream.ErrTimeout)
 		defer cancel()
 		for _, l := range own {
 			if err := l.Connect(ctx); err != nil {
@@ -240,7 +241,7 @@ func (s *subscription) resubscribe(ctx context.Context, c *upstream.Conn) error 
 		return nil
 	}
 	for _, uri := range *agreed {
-		if s.router.serverOf(uri) != c.Server() {
+		if s.router.ServerOf(uri) != c.Server() {
 			continue
 		}
 		_, err := c.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
@@ -252,7 +253,7 @@ func (s *subscription) resubscribe(ctx context.Context, c *upstream.Conn) error 
 }
 
 // updated implements subscriber.
-func (s *subscription) updated(server string, m jsonrpc.Message) {
+func (s *subscription) Updated(server string, m jsonrpc.Message) {
 	s.tel.tap.fromServer(s.ctx, server, m)
 	s.Notify(m)
 }
@@ -284,7 +285,7 @@ func (s *subscription) wants(m jsonrpc.Message) bool {
 		return false
 	}
 	uri, ok := jsonrpc.StringField(m.Params, "uri")
-	return ok && s.interests.wants(s, uri)
+	return ok && s.interests.Wants(s, uri)
 }
 
 // subscriptionSink is the upstream.Sink of the own connections of a subscription.
@@ -364,7 +365,7 @@ func (s *subscription) write(r *http.Request, op *operation, events *stream.Even
 
 // close ends, in the background, what servers do for the subscription.
 func (s *subscription) close() {
-	s.interests.endUnwanted(s.interests.leave(s))
+	s.interests.EndUnwanted(s.interests.Leave(s))
 	for _, link := range s.links {
 		if link.Isolated() {
 			s.background.Go(func() { link.Close(true) })

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -52,7 +53,7 @@ func asksForTask(req upstream.Request) bool {
 func withoutTask(req upstream.Request) (upstream.Request, error) {
 	params, err := jsonrpc.Rewrite(req.Params, jsonrpc.Edit{Name: "task"})
 	if err != nil {
-		return req, invalidParams(err)
+		return req, routing.InvalidParams(err)
 	}
 	req.Params = params
 	return req, nil
