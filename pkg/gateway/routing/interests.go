@@ -12,10 +12,11 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-const (
-	ResumeTimeout      = 30 * time.Second // to repeat to a server what an earlier connection was told
-	unsubscribeTimeout = 5 * time.Second  // to end what nobody wants any more
-)
+// ResumeTimeout is the time in which a server is told again what an earlier connection was told.
+const ResumeTimeout = 30 * time.Second
+
+// unsubscribeTimeout is the time in which subscriptions are ended that nobody wants any more.
+const unsubscribeTimeout = 5 * time.Second
 
 // Subscriber receives the updates of resources that it has subscribed to: a legacy session, or a
 // modern subscription.

@@ -33,6 +33,7 @@ type Config struct {
 	Version     string
 }
 
+// New makes a Router.
 func New(cfg Config) *Router {
 	x := &Router{Pool: cfg.Pool, catalog: cfg.Catalog, pageSize: cfg.PageSize, version: cfg.Version}
 	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
