@@ -224,3 +224,20 @@ func TestAnEndedSessionLeavesNoSubscriptionBehind(t *testing.T) {
 	end(bob)
 	until(t, "the server has no subscription", func() bool { return len(watcher.state("one").Subscriptions) == 0 })
 }
+
+func TestAnUpdateOfAPartOfAResourceReachesItsSubscriber(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
+	c := r.connect()
+	hears := c.listen()
+	if m := c.call("1", "resources/subscribe", `{"uri":"res://a"}`).answer(t); m.Error != nil {
+		t.Fatalf("subscribe: %s", m.Error)
+	}
+	for _, uri := range []string{"res://ab", "res://", "res://b/res://a", "res://a/sub", "res://a"} {
+		r.gateway.ServerNotification("one", jsonMessage("notifications/resources/updated", `{"uri":"`+uri+`"}`))
+	}
+	for _, want := range []string{"res://a/sub", "res://a"} {
+		if m := hears.message(); string(m.Params) != `{"uri":"`+want+`"}` {
+			t.Errorf("heard %s, want %s", m.Params, want)
+		}
+	}
+}

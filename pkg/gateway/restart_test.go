@@ -204,3 +204,42 @@ func TestManySessionsAreEndedTogether(t *testing.T) {
 		t.Errorf("%s", fmt.Sprintf("%d connections are left, want the hub's own", n))
 	}
 }
+
+// It hears what it has subscribed to, although it asks for nothing.
+func TestAClientThatOnlyListensAfterARestartIsConnectedAgain(t *testing.T) {
+	web := newWeb(t)
+	dir := filepath.Join(t.TempDir(), "sessions")
+	open := func() *rig {
+		store, err := persist.OpenDir(dir, persist.DirConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return start(t, setup{store: store, specs: []upstream.Spec{web.spec("web"), stdio(t, "one")}})
+	}
+	r := open()
+	before := r.connect()
+	before.tool("web__count", `{}`)
+	bound := web.session("tools/call")
+	in := func(verb string) (n int) {
+		for _, v := range web.seen(verb, "") {
+			if v.session == bound {
+				n++
+			}
+		}
+		return n
+	}
+	until(t, "the server's stream is open", func() bool { return in(http.MethodGet) > 0 })
+	r.stop()
+	gets, posts := in(http.MethodGet), in(http.MethodPost)
+
+	r = open()
+	if in(http.MethodGet) != gets {
+		t.Error("the session is connected although its client is not there")
+	}
+	c := &peer{rig: r, token: before.token, id: before.id}
+	c.listen()
+	until(t, "the server's stream is open again", func() bool { return in(http.MethodGet) > gets })
+	if n := in(http.MethodPost); n != posts {
+		t.Errorf("the server was sent %d messages", n-posts)
+	}
+}

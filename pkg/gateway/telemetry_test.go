@@ -278,3 +278,22 @@ func TestEveryRequestIsCountedOutAgain(t *testing.T) {
 		t.Errorf("came in: %q, want %q", kinds, want)
 	}
 }
+
+func TestTheShareOfTheHubIsNeverNegative(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two"), stdio(t, "three"), stdio(t, "four")}})
+	c := r.connect()
+	for range 10 {
+		c.call("1", "logging/setLevel", `{"level":"debug"}`).answer(t)
+	}
+	families, err := r.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if sum := m.GetHistogram().GetSampleSum(); sum < 0 {
+				t.Errorf("%s has the sum %v", f.GetName(), sum)
+			}
+		}
+	}
+}

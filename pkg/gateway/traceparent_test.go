@@ -1,15 +1,10 @@
 package gateway
 
 import (
-	"context"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
-	"github.com/mcphub-go/mcphub/pkg/instrument"
-	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -54,69 +49,5 @@ func TestOnlyBaggageThatIsAllowedGoesOn(t *testing.T) {
 		callerTrace+`-`+callerSpan+`-01"}}`)).body
 	if !strings.Contains(got, "tenant=acme") || strings.Contains(got, "hunter2") {
 		t.Errorf("the server got %s", got)
-	}
-}
-
-// A client that asks for a session may not get one for reasons of its own, or the hub's;
-// no server has anything to do with it.
-func TestASessionThatIsNotHadIsTheFaultOfTheHubOrOfTheClient(t *testing.T) {
-	for name, x := range map[string]struct {
-		hub   setup
-		fault instrument.Fault
-	}{
-		"a store that fails":    {setup{store: &moody{}}, instrument.FaultHub},
-		"too many sessions":     {setup{sessions: func(c *session.Config) { c.MaxSessions = 1 }}, instrument.FaultHub},
-		"too many of one's own": {setup{sessions: func(c *session.Config) { c.MaxSessionsPerClient = 1 }}, instrument.FaultClient},
-		"a client that is gone": {setup{}, instrument.FaultClient},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := start(t, x.hub)
-			r.connect()
-			if store, ok := r.store.(*moody); ok {
-				store.fails.Store(true)
-				defer store.fails.Store(false)
-			}
-			ctx, leave := context.WithCancel(t.Context())
-			defer leave()
-			if name == "a client that is gone" {
-				leave()
-			}
-			request := httptest.NewRequestWithContext(ctx, http.MethodPost, "/mcp", strings.NewReader(initializeBody))
-			request.RemoteAddr = "127.0.0.1:1"
-			request.Header.Set("Content-Type", "application/json")
-			request.Header.Set("Accept", "application/json, text/event-stream")
-			r.gateway.ServeHTTP(httptest.NewRecorder(), request)
-			count := func(fault instrument.Fault) float64 {
-				return r.metric("mcphub_operations_total", "fault", string(fault), "mcp_method_name", "initialize")
-			}
-			if count(x.fault) != 1 {
-				t.Errorf("it was not the fault of the %s, but %v of the hub, %v of the client, %v of a server", x.fault,
-					count(instrument.FaultHub), count(instrument.FaultClient), count(instrument.FaultBackend))
-			}
-		})
-	}
-}
-
-func TestEveryRequestSaysWhoseFaultItIs(t *testing.T) {
-	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), absent("gone")}})
-	c := r.connect()
-	for _, x := range []struct {
-		params string
-		fault  instrument.Fault
-	}{
-		{`{"name":"one__echo"}`, instrument.FaultNone},
-		{`{"name":"invented"}`, instrument.FaultClient},
-		{`{"name":"one__fail"}`, instrument.FaultTool},
-		{`{"name":"one__fail","arguments":{"error":{"code":-32000,"message":"no luck"}}}`, instrument.FaultBackend},
-		{`{"name":"gone__x"}`, instrument.FaultBackend},
-	} {
-		count := func() float64 {
-			return r.metric("mcphub_operations_total", "fault", string(x.fault), "mcp_method_name", "tools/call")
-		}
-		before := count()
-		c.call("1", "tools/call", x.params)
-		if after := count(); after != before+1 {
-			t.Errorf("%s: faults of %s went from %v to %v", x.params, x.fault, before, after)
-		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -277,5 +278,23 @@ func TestALongAnswerArrivesWhole(t *testing.T) {
 	_ = response.Body.Close()
 	if err != nil || !bytes.Contains(body, []byte(text)) || !json.Valid(body) {
 		t.Errorf("%d bytes arrived: %v", len(body), err)
+	}
+}
+
+func TestAToolOfAServerThatWasNeverUpFailsAtOnceAndSaysWhy(t *testing.T) {
+	r := start(t, setup{specs: []upstream.Spec{absent("dead"), stdio(t, "one")}})
+	c := r.connect()
+	begun := time.Now()
+	e := c.call("1", "tools/call", `{"name":"dead__x"}`).failed(t)
+	if took := time.Since(begun); took > patience/2 {
+		t.Errorf("it took %s", took)
+	}
+	for _, want := range []string{`server "dead" is down`, "could not be started", "next attempt in"} {
+		if !strings.Contains(e.Message, want) {
+			t.Errorf("the error is %q, without %q", e.Message, want)
+		}
+	}
+	if e := c.call("2", "tools/call", `{"name":"one__x"}`).failed(t); !strings.Contains(e.Message, `unknown tool: "one__x"`) {
+		t.Errorf("the error of a server that is up is %q", e.Message)
 	}
 }

@@ -64,17 +64,3 @@ func TestDeleteEndsWhatRunsAtOnce(t *testing.T) {
 		t.Errorf("%d sessions are open", n)
 	}
 }
-
-func TestASessionOfAnotherPrincipalIsNotFound(t *testing.T) {
-	r := start(t, setup{gateway: func(c *Config) { c.Principal = func(r *http.Request) string { return r.Header.Get("X-User") } }})
-	ann := r.connect("X-User: ann")
-	for _, user := range []string{"bob", "Ann", ""} {
-		if p := r.send(http.MethodPost, pingBody, "Mcp-Session-Id: "+ann.token, "X-User: "+user); p.status != http.StatusNotFound {
-			t.Errorf("%q may use the session: %d", user, p.status)
-		}
-		r.connect("Mcp-Session-Id: "+ann.token, "X-User: "+user) // must not end it
-	}
-	if p := ann.post(pingBody); p.status != http.StatusOK {
-		t.Errorf("ann may not: %d", p.status)
-	}
-}

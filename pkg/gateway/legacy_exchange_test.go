@@ -8,9 +8,6 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
-	"github.com/mcphub-go/mcphub/pkg/instrument"
-	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -67,52 +64,5 @@ func TestAServerStoppedByTheShutdownLeavesTheOutcomeUnknown(t *testing.T) {
 	down := fmt.Errorf("server %q %w", "one", upstream.ErrDown)
 	if e := r.gateway.callError(down, nil); e.Message != down.Error() {
 		t.Errorf("a request that was not sent: %v", e)
-	}
-}
-
-func TestACallThatTheHubHasEndedIsItsOwnDoingAndNoServers(t *testing.T) {
-	r := start(t, setup{})
-	lost := fmt.Errorf("server %q %w", "one", upstream.ErrLost)
-	for _, x := range []struct {
-		err, cause error
-		want       instrument.Fault
-	}{
-		{lost, nil, instrument.FaultBackend},
-		{lost, endedError{session.IdleTimeout}, instrument.FaultHub},
-		{lost, endedError{session.ClientDelete}, instrument.FaultClient},
-		{nil, endedError{session.IdleTimeout}, instrument.FaultNone}, // it was answered before
-		{nil, endedError{session.ClientDelete}, instrument.FaultNone},
-	} {
-		if got := faultOf(jsonrpc.NewResult("1", nil), x.err, r.gateway.endCause(x.err, x.cause)); got != x.want {
-			t.Errorf("%v, %v: the fault of %s, want %s", x.err, x.cause, got, x.want)
-		}
-	}
-	r.gateway.Drain()
-	if got := faultOf(jsonrpc.Message{}, lost, r.gateway.endCause(lost, nil)); got != instrument.FaultHub {
-		t.Errorf("while it stops, a server that is lost is the fault of %s", got)
-	}
-}
-
-// The calls of a session hear of its end by two ways, in either order.
-func TestACallWhoseSessionEndsSaysSoHoweverItHears(t *testing.T) {
-	spec := stdio(t, "one")
-	spec.Isolation = upstream.PerSession
-	r := start(t, setup{specs: []upstream.Spec{spec}})
-	const n = 15
-	for range n {
-		c := r.connect()
-		c.tool("one__echo", `{}`)
-		answered := make(chan reply, 1)
-		go func() { answered <- c.call("1", "tools/call", `{"name":"one__hang"}`) }()
-		until(t, "the call is under way", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 1 })
-		if _, err := r.sessions.End(t.Context(), c.id, session.Admin); err != nil {
-			t.Fatal(err)
-		}
-		<-answered
-	}
-	if got := r.metric("mcphub_operations_total", "fault", "hub", "mcp_method_name", "tools/call"); got != n {
-		t.Errorf("%v of %d calls were ended by the hub; %v are the fault of servers, %v of clients", got, n,
-			r.metric("mcphub_operations_total", "fault", "backend", "mcp_method_name", "tools/call"),
-			r.metric("mcphub_operations_total", "fault", "client", "mcp_method_name", "tools/call"))
 	}
 }

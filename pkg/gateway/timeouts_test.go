@@ -2,14 +2,10 @@ package gateway
 
 import (
 	"bufio"
-	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,68 +13,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
-	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
-
-// pipes is a listener without sockets, so that time can be virtual.
-type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.closed) })
-	return nil
-}
-
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
-
-func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case p.conns <- there:
-		return here, nil
-	case <-p.closed:
-		return nil, errors.New("closed")
-	}
-}
-
-// inBubble runs a hub without servers in virtual time.
-func inBubble(t *testing.T, s setup, test func(t *testing.T, r *rig, p *pipes)) {
-	synctest.Test(t, func(t *testing.T) {
-		s.sessions = func(c *session.Config) { c.FlushInterval = time.Minute } // fewer moments to simulate
-		r := build(t, s)
-		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-		server := &http.Server{Handler: Guard(r.gateway, nil, nil)}
-		var serving sync.WaitGroup
-		serving.Go(func() { _ = server.Serve(p) })
-		if len(s.specs) == 0 {
-			r.run()
-		} else {
-			r.stopWorkers = func() {} // servers that never say anything
-		}
-		transport := &http.Transport{DialContext: p.dial}
-		r.client, r.url = &http.Client{Transport: transport}, "http://localhost"
-		defer func() { // also after a test that gave up, which would look like a deadlock
-			transport.CloseIdleConnections()
-			r.stop()
-			_ = server.Close()
-			serving.Wait()
-		}()
-		test(t, r, p)
-	})
-}
 
 func TestASlowBodyIsGivenUp(t *testing.T) {
 	for name, head := range map[string]string{

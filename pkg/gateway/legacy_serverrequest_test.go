@@ -1,13 +1,120 @@
 package gateway
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/mark3labs/mcp-go/client"
+
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
+
+func TestQuestionsOfAServerReachTheClientOfTheCall(t *testing.T) {
+	web := newWeb(t)
+	r := start(t, setup{specs: []upstream.Spec{web.spec("web"), stdio(t, "one")}})
+	for _, name := range []string{"ann", "bob"} {
+		c, _ := r.dial(human{name}, client.WithLegacyProtocolOnly())
+		if got := callText(t, c, "web__elicit"); got != "accept map[name:"+name+"]" {
+			t.Errorf("elicitation for %s returned %q", name, got)
+		}
+		if got := callText(t, c, "web__sample"); !strings.HasPrefix(got, "model of "+name) {
+			t.Errorf("sampling for %s returned %q", name, got)
+		}
+	}
+}
+
+func TestTheFirstAnswerOfTheRightClientCounts(t *testing.T) {
+	one := stdio(t, "one")
+	one.Isolation = upstream.PerSession
+	r := start(t, setup{specs: []upstream.Spec{one}, untraced: true})
+	c, other := r.connect(), r.connect()
+	const question = `{"message":"\u00e9?", "n":1.50}`
+	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__ask","arguments":{"method":"elicitation/create","params":`+question+`}}`))
+	m := s.message()
+	if m.Method != "elicitation/create" || string(m.Params) != question || m.ID == `"q1"` {
+		t.Errorf("asked %s", m.Encode())
+	}
+	answer := func(id, member string) string { return fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,%s}`, id, member) }
+	if p := other.post(answer(string(m.ID), `"result":{"who":"other"}`)); p.status != http.StatusBadRequest {
+		t.Errorf("another client's answer: %d", p.status)
+	}
+	if p := c.post(answer(`"q1"`, `"result":{}`)); p.status != http.StatusBadRequest {
+		t.Errorf("an answer with the server's own id: %d", p.status)
+	}
+	if p := c.post(answer(string(m.ID), `"result":{ "who":"me","n":1.50 }`)); p.status != http.StatusAccepted {
+		t.Errorf("the answer: %d %s", p.status, p.body)
+	}
+	if p := c.post(answer(string(m.ID), `"result":{}`)); p.status != http.StatusAccepted {
+		t.Errorf("a second answer: %d", p.status)
+	}
+	if m := s.message(); string(m.Result) != `{"content":[],"answer":{ "who":"me","n":1.50 }}` {
+		t.Errorf("the server got %s", m.Encode())
+	}
+
+	s = c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__ask","arguments":{"method":"sampling/createMessage","params":{}}}`))
+	c.post(answer(string(s.message().ID), `"error":{"code":-1,"message":"The user said <no>.","data":{"a":1}}`))
+	if m := s.message(); !strings.Contains(string(m.Result), `"refused":{"code":-1,"message":"The user said`) || !strings.Contains(string(m.Result), `"data":{"a":1}`) {
+		t.Errorf("the server got %s", m.Encode())
+	}
+}
+
+func TestAQuestionThatNobodyReadsIsRefusedInWords(t *testing.T) {
+	one := stdio(t, "one")
+	one.Isolation = upstream.PerSession
+	r := start(t, setup{specs: []upstream.Spec{one}})
+	c := r.connect()
+	c.post(pingBody)
+	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "the request cannot be sent to the client: it has no stream open") {
+		t.Errorf("the refusal is %v", err)
+	}
+	if n := c.asks(); n != 0 {
+		t.Errorf("%d questions wait", n)
+	}
+	// With a stream it is asked there, and the one who asks can give up.
+	s := c.listen()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`))
+		done <- err
+	}()
+	if m := s.message(); m.Method != "custom/ask" {
+		t.Errorf("asked %s", m.Encode())
+	}
+	cancel()
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "the client did not answer") {
+		t.Errorf("the refusal is %v", err)
+	}
+}
+
+func TestQuestionsWaitInBoundedNumber(t *testing.T) {
+	r := start(t, setup{})
+	c := r.connect()
+	s := c.listen()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, maxServerRequests)
+	for range maxServerRequests {
+		go func() {
+			_, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`))
+			done <- err
+		}()
+		s.message()
+	}
+	if _, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "too many requests of servers") {
+		t.Errorf("a question too many: %v", err)
+	}
+	cancel()
+	for range maxServerRequests {
+		<-done
+	}
+	if n := c.asks(); n != 0 {
+		t.Errorf("%d questions still wait", n)
+	}
+}
 
 // askedBy begins a call during which the server asks, and returns its stream and
 // the question.
