@@ -12,7 +12,7 @@ import (
 
 // A server in Go finds a progress token under _META, too, where the hub does not
 // look for one. It is not to be the token of somebody else's call.
-func TestNobodyHasASharedServerReportOnTheCallOfAnother(t *testing.T) {
+func TestProgressTokenOfAClientCannotNameTheCallOfAnother(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	ann, bob := r.connect(), r.connect()
 	s := ann.open(http.MethodPost, request("1", "tools/call", `{"name":"one__gated","arguments":{"steps":1},"_meta":{"progressToken":"ann"}}`))
@@ -31,7 +31,7 @@ func TestNobodyHasASharedServerReportOnTheCallOfAnother(t *testing.T) {
 
 // Servers may read names of members in any case, and the last of two. What a
 // client writes so must not end what another has asked of a shared server.
-func TestNobodyEndsWhatAnotherAskedOfASharedServerByAmbiguousParams(t *testing.T) {
+func TestAmbiguousParamsDoNotChangeWhatAnotherClientAskedOfASharedServer(t *testing.T) {
 	for _, naming := range []catalog.Naming{catalog.Bare, catalog.Prefix} {
 		r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, naming: naming,
 			gateway: func(c *Config) { c.Transparent = naming == catalog.Bare }})
@@ -61,7 +61,7 @@ func TestNobodyEndsWhatAnotherAskedOfASharedServerByAmbiguousParams(t *testing.T
 	}
 }
 
-func TestANameThatOccursTwiceIsMirroredByNoHeader(t *testing.T) {
+func TestNameThatOccursTwiceIsMirroredByNoHeader(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
 	c := r.modern(`{}`)
 	for method, params := range map[string]string{

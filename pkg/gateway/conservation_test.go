@@ -84,7 +84,7 @@ func first(q required) string {
 	return ""
 }
 
-func TestMessagesAreConservedWhateverClientsOfBothErasDo(t *testing.T) {
+func TestMessagesOfClientsOfBothErasAreConserved(t *testing.T) {
 	const clients, rounds = 6, 25
 	one, two := stdio(t, "one"), stdio(t, "two")
 	two.Isolation = upstream.PerSession

@@ -116,7 +116,7 @@ func (m *callMetrics) record(ctx context.Context) {
 
 // A metric that a call has and record has not would be missing in what is
 // measured.
-func TestTheMetricsThatAreMeasuredAreThoseOfACall(t *testing.T) {
+func TestMeasuredMetricsAreThoseOfACall(t *testing.T) {
 	t.Parallel()
 	m := newCallMetrics(t)
 	m.hub.call(1) // the series are there
@@ -208,7 +208,7 @@ func BenchmarkTelemetryOfACall(b *testing.B) {
 	}
 }
 
-func TestRequestsThatAreNotForClientsToMakeAreCountedToo(t *testing.T) {
+func TestRequestsThatClientsMustNotSendAreCounted(t *testing.T) {
 	t.Parallel()
 	s := newServed(t, tracing{})
 	s.message.Method = "roots/list"

@@ -60,7 +60,7 @@ func (s *reader) completed(id string) {
 	}
 }
 
-func TestTheEndOfAnElicitationReachesTheClientOfASharedServerThatWasAsked(t *testing.T) {
+func TestCompletionOfAnElicitationReachesTheClientThatGotItFromASharedServer(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}, untraced: true})
 	ann, bob, eve := r.connectWith(opensPages), r.connectWith(opensPages), r.connectWith(opensPages)
 	hears := map[string]*reader{"ann": ann.listen(), "bob": bob.listen(), "eve": eve.listen()}
@@ -103,7 +103,7 @@ func TestTheEndOfAnElicitationReachesTheClientOfASharedServerThatWasAsked(t *tes
 	}
 }
 
-func TestAClientThatCannotOpenPagesHearsNothingOfThem(t *testing.T) {
+func TestClientWithoutURLElicitationGetsNoCompletion(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	if got := string(c.tool("one__ask", `{"method":"elicitation/create","params":{"mode":"url","elicitationId":"e1"}}`)); !strings.Contains(got, "refused") {
@@ -113,7 +113,7 @@ func TestAClientThatCannotOpenPagesHearsNothingOfThem(t *testing.T) {
 	until(t, "the end is counted", func() bool { return r.dropped("ambiguous") == 1 })
 }
 
-func TestTheEndOfAnElicitationReachesTheClientOfAServerOfItsOwn(t *testing.T) {
+func TestCompletionOfAnElicitationReachesTheClientOfAnIsolatedServer(t *testing.T) {
 	own := stdio(t, "own")
 	own.Isolation = upstream.PerSession
 	r := start(t, setup{specs: []upstream.Spec{own, newKeeper(t, "web", "").spec()}, untraced: true})
@@ -139,7 +139,7 @@ func TestTheEndOfAnElicitationReachesTheClientOfAServerOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestElicitationsAreRememberedInBoundedNumberAndTime(t *testing.T) {
+func TestElicitationsAreRememberedInLimitedNumberAndTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var e elicitations
 		e.add("one", "first", "", strings.Repeat("x", maxElicitationID+1))

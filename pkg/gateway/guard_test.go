@@ -28,7 +28,7 @@ func knock(t *testing.T, address, raw string) int {
 	return response.StatusCode
 }
 
-func TestGuardLetsInOnlyWhoMeansThisHub(t *testing.T) {
+func TestGuardAcceptsOnlyRequestsMeantForThisHub(t *testing.T) {
 	reached := 0
 	server := httptest.NewServer(Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }),
 		[]string{"Hub.Example.org", "[fd00::1]", "fd00::2"}, []string{"https://App.example.org/", "http://app.example.org:8080"}))
@@ -104,7 +104,7 @@ func TestGuardLetsInOnlyWhoMeansThisHub(t *testing.T) {
 	}
 }
 
-func TestGuardSaysWhatToDo(t *testing.T) {
+func TestGuardNamesTheKeyToChange(t *testing.T) {
 	r := start(t, setup{})
 	if p := r.send(http.MethodPost, initializeBody, "Host: evil.example"); p.status != 403 || !strings.Contains(p.body, "allowedHosts") {
 		t.Errorf("answered %d %s", p.status, p.body)

@@ -27,7 +27,7 @@ func TestDeleteEndsTheSession(t *testing.T) {
 	}
 }
 
-func TestDeleteEndsWhatRunsAtOnce(t *testing.T) {
+func TestDeleteEndsRunningCallsAtOnce(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), web.spec("web")}})
 	c, other := r.connect(), r.connect()

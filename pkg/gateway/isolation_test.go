@@ -87,7 +87,7 @@ func (c *peer) cancelOne(i int, arguments string) {
 	s.ended()
 }
 
-func TestACancelReachesNoOtherClient(t *testing.T) {
+func TestCancellationReachesNoOtherClient(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	mine, theirs, watcher := r.connect(), r.connect(), r.connect()
 	replies := make(chan reply, 1)
@@ -141,7 +141,7 @@ func TestSubscriptionsOfASharedConnectionAreKeptApart(t *testing.T) {
 	}
 }
 
-func TestAnUpdateDuringSomebodysCallGoesToItsSubscriber(t *testing.T) {
+func TestUpdateDuringTheCallOfAnotherClientReachesItsSubscriber(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	ann, bob := r.connect(), r.connect()
 	hears := ann.listen()
@@ -181,7 +181,7 @@ func TestLogLevelsOfASharedConnectionAreKeptApart(t *testing.T) {
 	}
 }
 
-func TestSessionIsolationGivesEachClientItsOwn(t *testing.T) {
+func TestSessionIsolationGivesEachClientItsOwnConnection(t *testing.T) {
 	web := newWeb(t)
 	shared := stdio(t, "own")
 	shared.Isolation = upstream.PerSession
@@ -202,7 +202,7 @@ func TestSessionIsolationGivesEachClientItsOwn(t *testing.T) {
 	}
 }
 
-func TestAnEndedSessionLeavesNoSubscriptionBehind(t *testing.T) {
+func TestEndedSessionLeavesNoSubscriptionBehind(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	ann, bob, watcher := r.connect(), r.connect(), r.connect()
 	const params = `{"uri":"test://one/one"}`
@@ -225,7 +225,7 @@ func TestAnEndedSessionLeavesNoSubscriptionBehind(t *testing.T) {
 	until(t, "the server has no subscription", func() bool { return len(watcher.state("one").Subscriptions) == 0 })
 }
 
-func TestAnUpdateOfAPartOfAResourceReachesItsSubscriber(t *testing.T) {
+func TestUpdateOfAPartOfAResourceReachesItsSubscriber(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	hears := c.listen()

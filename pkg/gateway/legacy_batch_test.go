@@ -39,7 +39,7 @@ func (p reply) answers(t *testing.T) map[jsonrpc.ID][]jsonrpc.Message {
 	return byID
 }
 
-func TestABatchIsAnsweredWithAList(t *testing.T) {
+func TestBatchIsAnsweredWithAList(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.batching()
 	p := c.post(together(request("1", "ping", `{}`), `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
@@ -71,7 +71,7 @@ func TestABatchIsAnsweredWithAList(t *testing.T) {
 	}
 }
 
-func TestABatchThatWantsNoAnswerIsAccepted(t *testing.T) {
+func TestBatchWithoutRequestsIsAccepted(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.batching()
 	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang","_meta":{"progressToken":1}}`))
@@ -84,7 +84,7 @@ func TestABatchThatWantsNoAnswerIsAccepted(t *testing.T) {
 	}
 }
 
-func TestABatchThatTakesTimeIsAStreamThatCanBeResumed(t *testing.T) {
+func TestSlowBatchIsAnsweredByAStreamThatCanBeResumed(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.batching()
 	gated := func(id string) string {
@@ -117,7 +117,7 @@ func TestABatchThatTakesTimeIsAStreamThatCanBeResumed(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestABatchIsBounded(t *testing.T) {
+func TestBatchIsLimited(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(c *Config) { c.MaxInFlight = 2 }})
 	c := r.batching()
 	var hanging []string
@@ -153,7 +153,7 @@ func TestABatchIsBounded(t *testing.T) {
 	r.conserved(2)
 }
 
-func TestOnlyOneVersionHasBatches(t *testing.T) {
+func TestBatchesExistInOneVersionOnly(t *testing.T) {
 	r := start(t, setup{})
 	for _, version := range []string{"2025-11-25", "2025-06-18", "2024-11-05"} {
 		c := r.connectWith(strings.Replace(initializeBody, "2025-11-25", version, 1))

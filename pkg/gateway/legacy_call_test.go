@@ -15,7 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestArgumentsAndResultsStayTheBytesTheyWere(t *testing.T) {
+func TestArgumentsAndResultsKeepTheirBytes(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}})
 	c := r.connect()
 	for _, arguments := range []string{
@@ -40,7 +40,7 @@ func TestArgumentsAndResultsStayTheBytesTheyWere(t *testing.T) {
 	}
 }
 
-func TestIdsComeBackByteForByte(t *testing.T) {
+func TestRequestIDsAreReturnedByteForByte(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	for _, id := range []string{`1`, `"1"`, `0`, `-1`, `9007199254740993`, `123456789012345678901234567890`, `"é"`, `"\u00e9"`, `1.50`, `1e2`, `""`,
@@ -54,7 +54,7 @@ func TestIdsComeBackByteForByte(t *testing.T) {
 	}
 }
 
-func TestErrorsOfServersArePassedOn(t *testing.T) {
+func TestErrorsOfServersAreForwardedUnchanged(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	for _, e := range []string{
@@ -73,7 +73,7 @@ func TestErrorsOfServersArePassedOn(t *testing.T) {
 	}
 }
 
-func TestPrefixedNamesLeadToTheirServer(t *testing.T) {
+func TestPrefixedNamesAreRoutedToTheirServer(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}, untraced: true})
 	c := r.connect()
 	list := string(c.call("1", "tools/list", `{}`).answer(t).Result)
@@ -111,7 +111,7 @@ func TestPrefixedNamesLeadToTheirServer(t *testing.T) {
 	}
 }
 
-func TestNamingConflictPrefixesOnlyWhatCollides(t *testing.T) {
+func TestNamingConflictPrefixesOnlyNamesThatCollide(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), web.spec("web")}, naming: catalog.Conflict})
 	c := r.connect()
@@ -126,7 +126,7 @@ func TestNamingConflictPrefixesOnlyWhatCollides(t *testing.T) {
 	}
 }
 
-func TestWhatNobodyHasIsRefusedInWords(t *testing.T) {
+func TestUnknownNamesAreRefusedWithTheReason(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}})
 	c := r.connect()
 	for _, x := range []struct {
@@ -164,7 +164,7 @@ func TestWhatNobodyHasIsRefusedInWords(t *testing.T) {
 	}
 }
 
-func TestABrokenServerCostsOnlyItsOwn(t *testing.T) {
+func TestBrokenServerAffectsOnlyItsOwnCalls(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{absent("broken"), stdio(t, "one"), stdio(t, "two")}})
 	c := r.connect()
 	if got := string(c.tool("one__echo", `{}`)); !strings.Contains(got, `"server":"one"`) {
@@ -188,7 +188,7 @@ func TestABrokenServerCostsOnlyItsOwn(t *testing.T) {
 	}
 }
 
-func TestAnIdUnderWayIsRefused(t *testing.T) {
+func TestRequestIDInFlightIsRefused(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c, other := r.connect(), r.connect()
 	first := make(chan reply, 1)
@@ -214,7 +214,7 @@ func TestAnIdUnderWayIsRefused(t *testing.T) {
 	}
 }
 
-func TestTooManyRequestsAtOnceAreRefused(t *testing.T) {
+func TestRequestsBeyondTheLimitInFlightAreRefused(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(c *Config) { c.MaxInFlight = 2 }})
 	c, other := r.connect(), r.connect()
 	replies := make(chan reply, 2)
@@ -237,7 +237,7 @@ func TestTooManyRequestsAtOnceAreRefused(t *testing.T) {
 	}
 }
 
-func TestOneServersLimitsAreNotAnothers(t *testing.T) {
+func TestSubscribedURIsOfASessionAreLimited(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	uri := func(i int) string { return fmt.Sprintf(`{"uri":"test://one/item/%d%s"}`, i, strings.Repeat("x", 8000)) }
@@ -261,7 +261,7 @@ func TestOneServersLimitsAreNotAnothers(t *testing.T) {
 	}
 }
 
-func TestChildrenGetNothingOfTheHubsEnvironment(t *testing.T) {
+func TestChildProcessesDoNotInheritTheEnvironmentOfTheHub(t *testing.T) {
 	t.Setenv("MCPHUB_CANARY", "secret")
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	if env := r.connect().state("one").Env; len(env) != 2 {
@@ -269,7 +269,7 @@ func TestChildrenGetNothingOfTheHubsEnvironment(t *testing.T) {
 	}
 }
 
-func TestALongAnswerArrivesWhole(t *testing.T) {
+func TestLongResponseArrivesComplete(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, untraced: true, gateway: func(c *Config) { c.Patience = patience }})
 	c := r.connect()
 	text := strings.Repeat("0123456789", 100_000)
@@ -281,7 +281,7 @@ func TestALongAnswerArrivesWhole(t *testing.T) {
 	}
 }
 
-func TestAToolOfAServerThatWasNeverUpFailsAtOnceAndSaysWhy(t *testing.T) {
+func TestToolOfServerThatWasNeverUpFailsAtOnceWithTheReason(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{absent("dead"), stdio(t, "one")}})
 	c := r.connect()
 	begun := time.Now()

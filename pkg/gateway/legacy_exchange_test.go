@@ -11,7 +11,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
+func TestExchangeSendsTheMessagesOfItsRequest(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	c.post(pingBody)
@@ -51,7 +51,7 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	}
 }
 
-func TestAServerStoppedByTheShutdownLeavesTheOutcomeUnknown(t *testing.T) {
+func TestServerStoppedByTheShutdownLeavesTheOutcomeUnknown(t *testing.T) {
 	r := start(t, setup{})
 	lost := fmt.Errorf("server %q %w", "one", upstream.ErrLost)
 	if e := r.gateway.callError(lost, nil); e.Message != lost.Error() {

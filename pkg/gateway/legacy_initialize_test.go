@@ -55,7 +55,7 @@ func TestInitializeNegotiatesTheVersion(t *testing.T) {
 	}
 }
 
-func TestTheSessionKnowsItsClient(t *testing.T) {
+func TestSessionRecordsItsClient(t *testing.T) {
 	r := start(t, setup{gateway: func(c *Config) { c.Principal = func(*http.Request) string { return "ann" } }})
 	long := strings.Repeat("é", 500)
 	p := r.send(http.MethodPost, request("1", "initialize", fmt.Sprintf(
@@ -77,7 +77,7 @@ func TestTheSessionKnowsItsClient(t *testing.T) {
 	}
 }
 
-func TestHeadersSayWhereTheClientWorksAndWhoItIs(t *testing.T) {
+func TestHeadersNameTheWorkingDirectoryProjectAndClient(t *testing.T) {
 	r := start(t, setup{})
 	const named, unnamed = `{"name":"probe","version":"1"}`, `{}`
 	long := strings.Repeat("x", 5000)
@@ -104,7 +104,7 @@ func TestHeadersSayWhereTheClientWorksAndWhoItIs(t *testing.T) {
 	}
 }
 
-func TestCapabilitiesAreBounded(t *testing.T) {
+func TestCapabilitiesOfAClientAreLimited(t *testing.T) {
 	r := start(t, setup{})
 	p := r.send(http.MethodPost, request("1", "initialize", fmt.Sprintf(
 		`{"protocolVersion":"2025-06-18","capabilities":{"x":%q},"clientInfo":{"name":"n","version":"9"}}`, strings.Repeat("x", maxCapabilities))))
@@ -134,7 +134,7 @@ func (m *moody) Apply(ctx context.Context, changes []persist.Change) error {
 	return m.Memory.Apply(ctx, changes)
 }
 
-func TestASessionThatCannotBeStoredIsNone(t *testing.T) {
+func TestSessionThatCannotBeStoredIsNotCreated(t *testing.T) {
 	r := build(t, setup{store: &full{}, sessions: func(c *session.Config) { c.FlushInterval = time.Hour }})
 	r.client = http.DefaultClient
 	r.server = httptest.NewServer(r.gateway)

@@ -55,7 +55,7 @@ func (r *rig) streamsClosed(reason string) float64 {
 	return r.metric("mcphub_streams_closed_total", "stream", "get_sse", "reason", reason)
 }
 
-func TestAClientThatAnsweredAndStopsToLosesItsStream(t *testing.T) {
+func TestClientThatStopsAnsweringPingsLosesItsStream(t *testing.T) {
 	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 		seen := map[jsonrpc.ID]bool{}
 		for range 3 {
@@ -98,7 +98,7 @@ func (r *rig) messages(direction, kind string) float64 {
 	return r.metric("mcphub_messages_total", "hop", "downstream", "direction", direction, "kind", kind)
 }
 
-func TestOneUnansweredPingIsForgiven(t *testing.T) {
+func TestOneUnansweredPingEndsNoStream(t *testing.T) {
 	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 		seen := map[jsonrpc.ID]bool{}
 		for range 20 {
@@ -116,7 +116,7 @@ func TestOneUnansweredPingIsForgiven(t *testing.T) {
 	})
 }
 
-func TestAClientThatNeverAnsweredIsAskedOnceAndKept(t *testing.T) {
+func TestClientThatNeverAnsweredAPingGetsOneAndKeepsItsStream(t *testing.T) {
 	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 		time.Sleep(10*time.Minute + beat/2)
 		if n := s.pings(); n != 1 {
@@ -140,7 +140,7 @@ func TestAClientThatNeverAnsweredIsAskedOnceAndKept(t *testing.T) {
 	})
 }
 
-func TestARefusedPingIsAnAnswer(t *testing.T) {
+func TestRefusedPingCountsAsAnswered(t *testing.T) {
 	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 		seen := map[jsonrpc.ID]bool{}
 		for range 5 {
@@ -158,7 +158,7 @@ func TestARefusedPingIsAnAnswer(t *testing.T) {
 	})
 }
 
-func TestAnotherClientsAnswerToAPingDoesNotCount(t *testing.T) {
+func TestResponseOfAnotherClientToAPingDoesNotCount(t *testing.T) {
 	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 		m := s.ping(map[jsonrpc.ID]bool{})
 		if status := c.connect().answers(m, pong); status != http.StatusBadRequest {
@@ -170,7 +170,7 @@ func TestAnotherClientsAnswerToAPingDoesNotCount(t *testing.T) {
 	})
 }
 
-func TestPingsGoOnWhenQuestionsHaveBeenAnswered(t *testing.T) {
+func TestPingsContinueWhenServerRequestsHaveBeenAnswered(t *testing.T) {
 	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 		seen := map[jsonrpc.ID]bool{}
 		c.answers(s.ping(seen), pong)
@@ -271,7 +271,7 @@ func (c *peer) streamEnded(cs *clientSession, reason string) {
 	}
 }
 
-func TestAStreamThatIsRefusedIsNotNoted(t *testing.T) {
+func TestRefusedStreamIsNoEvent(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	if p := c.send(http.MethodGet, "", "Mcp-Session-Id: "+c.token, "Accept: application/json"); p.status != http.StatusNotAcceptable {
@@ -288,7 +288,7 @@ func TestAStreamThatIsRefusedIsNotNoted(t *testing.T) {
 
 // The id of a question must not come again in the next life of the hub: an
 // answer that is late by a restart would be taken for another.
-func TestIdsOfQuestionsAreNotRepeatedAfterARestart(t *testing.T) {
+func TestIDsOfServerRequestsAreNotRepeatedAfterARestart(t *testing.T) {
 	seen := map[jsonrpc.ID]bool{}
 	for range 2 {
 		probed(t, func(_ *testing.T, c *peer, s *reader, _ *pipes) {
@@ -299,7 +299,7 @@ func TestIdsOfQuestionsAreNotRepeatedAfterARestart(t *testing.T) {
 	}
 }
 
-func TestARealClientAnswersPings(t *testing.T) {
+func TestMCPGoClientAnswersPings(t *testing.T) {
 	r := start(t, setup{gateway: func(c *Config) { c.Heartbeat = 20 * time.Millisecond }})
 	c, _ := r.dial(human{"ann"})
 	until(t, "three pings are answered", func() bool { return r.messages("in", "response") >= 3 })

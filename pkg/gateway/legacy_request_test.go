@@ -9,7 +9,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestAPanicCostsItsOwnRequestOnly(t *testing.T) {
+func TestPanicAffectsItsOwnRequestOnly(t *testing.T) {
 	r := start(t, setup{gateway: func(c *Config) { c.Catalog = nil }}) // which lists need
 	c, other := r.connect(), r.connect()
 	stream := c.listen()
@@ -41,7 +41,7 @@ func TestAPanicCostsItsOwnRequestOnly(t *testing.T) {
 	}
 }
 
-func TestAListOfParamsIsForwardedAsItIs(t *testing.T) {
+func TestListOfParamsIsForwardedUnchanged(t *testing.T) {
 	for name, s := range map[string]setup{
 		"traced":      {},
 		"untraced":    {untraced: true},

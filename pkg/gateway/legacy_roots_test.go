@@ -68,7 +68,7 @@ func (c *peer) worksAt() (cwd, project string) {
 	return s.Cwd, s.Project
 }
 
-func TestTheFirstRootSaysWhereTheClientWorks(t *testing.T) {
+func TestFirstRootNamesTheWorkingDirectory(t *testing.T) {
 	r := start(t, setup{})
 	c := r.rooted()
 	s := c.listen()
@@ -105,7 +105,7 @@ func TestTheFirstRootSaysWhereTheClientWorks(t *testing.T) {
 	}
 }
 
-func TestAnAnswerWithoutARootChangesNothing(t *testing.T) {
+func TestResponseWithoutARootChangesNothing(t *testing.T) {
 	r := start(t, setup{})
 	c := r.rooted("X-Mcp-Cwd: /header", "X-Mcp-Project: header")
 	s := c.listen()
@@ -129,7 +129,7 @@ func TestAnAnswerWithoutARootChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAClientIsAskedForItsRootsOnce(t *testing.T) {
+func TestRootsAreRequestedOnce(t *testing.T) {
 	r := start(t, setup{})
 	c := r.rooted()
 	first := c.listen()
@@ -148,7 +148,7 @@ func TestAClientIsAskedForItsRootsOnce(t *testing.T) {
 	}
 }
 
-func TestAClientThatDeclaredNoRootsIsNotAsked(t *testing.T) {
+func TestRootsAreNotRequestedFromAClientWithoutTheCapability(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	s := c.listen()
@@ -159,7 +159,7 @@ func TestAClientThatDeclaredNoRootsIsNotAsked(t *testing.T) {
 	}
 }
 
-func TestRootsThatChangeBeforeThereIsAStreamAreAskedForOnIt(t *testing.T) {
+func TestRootsThatChangeWithoutAStreamAreRequestedOnTheNextOne(t *testing.T) {
 	r := start(t, setup{})
 	c := r.rooted()
 	for range 2 {
@@ -176,7 +176,7 @@ func TestRootsThatChangeBeforeThereIsAStreamAreAskedForOnIt(t *testing.T) {
 	}
 }
 
-func TestAClientThatNeverSaysItsRootsHoldsUpNothing(t *testing.T) {
+func TestClientThatNeverListsItsRootsDelaysNothing(t *testing.T) {
 	inBubble(t, setup{gateway: func(c *Config) { c.Heartbeat = time.Hour }}, func(t *testing.T, r *rig, _ *pipes) {
 		c := r.rooted("X-Cwd: /header")
 		s := c.listen()
@@ -215,7 +215,7 @@ func TestAClientThatNeverSaysItsRootsHoldsUpNothing(t *testing.T) {
 	})
 }
 
-func TestWhereAClientWorksSurvivesARestart(t *testing.T) {
+func TestWorkingDirectorySurvivesARestart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sessions")
 	open := func() *rig {
 		store, err := persist.OpenDir(dir, persist.DirConfig{})
@@ -259,7 +259,7 @@ func (d *desk) move(root mcp.Root) {
 	d.root = root
 }
 
-func TestARealClientSaysItsRoots(t *testing.T) {
+func TestMCPGoClientListsItsRoots(t *testing.T) {
 	r := start(t, setup{})
 	d := &desk{root: mcp.Root{URI: "file:///home/ann/my%20repo"}}
 	c, _ := r.dial(human{"ann"}, client.WithRootsHandler(d))

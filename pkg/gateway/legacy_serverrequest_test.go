@@ -13,7 +13,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestQuestionsOfAServerReachTheClientOfTheCall(t *testing.T) {
+func TestServerRequestsReachTheClientOfTheCall(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{web.spec("web"), stdio(t, "one")}})
 	for _, name := range []string{"ann", "bob"} {
@@ -27,7 +27,7 @@ func TestQuestionsOfAServerReachTheClientOfTheCall(t *testing.T) {
 	}
 }
 
-func TestTheFirstAnswerOfTheRightClientCounts(t *testing.T) {
+func TestFirstResponseOfTheRightClientCounts(t *testing.T) {
 	one := stdio(t, "one")
 	one.Isolation = upstream.PerSession
 	r := start(t, setup{specs: []upstream.Spec{one}, untraced: true})
@@ -62,7 +62,7 @@ func TestTheFirstAnswerOfTheRightClientCounts(t *testing.T) {
 	}
 }
 
-func TestAQuestionThatNobodyReadsIsRefusedInWords(t *testing.T) {
+func TestServerRequestWithoutAStreamFailsWithTheReason(t *testing.T) {
 	one := stdio(t, "one")
 	one.Isolation = upstream.PerSession
 	r := start(t, setup{specs: []upstream.Spec{one}})
@@ -91,7 +91,7 @@ func TestAQuestionThatNobodyReadsIsRefusedInWords(t *testing.T) {
 	}
 }
 
-func TestQuestionsWaitInBoundedNumber(t *testing.T) {
+func TestWaitingServerRequestsAreLimited(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	s := c.listen()
@@ -135,7 +135,7 @@ func sharedAndOwn(t *testing.T) []upstream.Spec {
 	return []upstream.Spec{stdio(t, "one"), own}
 }
 
-func TestQuestionsAndAnswersStayTheBytesThatTheyWere(t *testing.T) {
+func TestServerRequestsAndResponsesKeepTheirBytes(t *testing.T) {
 	r := start(t, setup{specs: sharedAndOwn(t), untraced: true})
 	c := r.connect()
 	for _, server := range []string{"one", "own"} {
@@ -160,7 +160,7 @@ func TestQuestionsAndAnswersStayTheBytesThatTheyWere(t *testing.T) {
 	}
 }
 
-func TestAClientHearsThatAQuestionIsWithdrawnUnderItsOwnID(t *testing.T) {
+func TestCancellationOfAServerRequestHasTheIDThatTheClientGot(t *testing.T) {
 	r := start(t, setup{specs: sharedAndOwn(t), untraced: true})
 	c := r.connect()
 	for _, server := range []string{"one", "own"} {
@@ -177,7 +177,7 @@ func TestAClientHearsThatAQuestionIsWithdrawnUnderItsOwnID(t *testing.T) {
 	}
 }
 
-func TestTheProgressOfAnAnswerReachesTheServerThatAsked(t *testing.T) {
+func TestProgressOfAResponseReachesTheServerThatSentTheRequest(t *testing.T) {
 	r := start(t, setup{specs: sharedAndOwn(t), untraced: true})
 	ann, bob := r.connect(), r.connect()
 	progress := func(c *peer, token string) {
@@ -234,7 +234,7 @@ func TestTheProgressOfAnAnswerReachesTheServerThatAsked(t *testing.T) {
 // jsonEqual compares what went through the child's record, which compacts.
 func jsonEqual(a, b string) bool { return a == strings.ReplaceAll(b, ", ", ",") }
 
-func TestAClientIsAskedOnlyInTheWayThatItKnows(t *testing.T) {
+func TestElicitationInAnUndeclaredModeIsRefused(t *testing.T) {
 	for _, x := range []struct{ capabilities, params, refusal string }{
 		{`{"elicitation":{}}`, `{}`, ""},
 		{`{"elicitation":{}}`, `{"mode":"form"}`, ""},

@@ -60,7 +60,7 @@ func (c *peer) about(method, id string) jsonrpc.Message {
 
 func working(id string) string { return `{"taskId":"` + id + `","status":"working","ttl":1e3}` }
 
-func TestTasksAreOfferedWhereServersKeepThemForEachClient(t *testing.T) {
+func TestTasksAreOfferedIfServersKeepThemForEachClient(t *testing.T) {
 	shared := newKeeper(t, "all", allTasks).spec()
 	shared.Isolation = upstream.Shared
 	for name, x := range map[string]struct {
@@ -93,7 +93,7 @@ func TestTasksAreOfferedWhereServersKeepThemForEachClient(t *testing.T) {
 	}
 }
 
-func TestToolsSayThatTheyCanBeTasksOnlyWhereTheyCan(t *testing.T) {
+func TestToolsDeclareTaskSupportOnlyIfTheirServerKeepsTasks(t *testing.T) {
 	const stripped = `{"name":"%s__slow","inputSchema":{"n":1.50}}`
 	const whole = `{"name":"%s__slow","execution":{"taskSupport":"optional"},"inputSchema":{"n":1.50}}`
 	shared := newKeeper(t, "all", allTasks).spec()
@@ -110,7 +110,7 @@ func TestToolsSayThatTheyCanBeTasksOnlyWhereTheyCan(t *testing.T) {
 	}
 }
 
-func TestACallBecomesATaskOnlyWhereItCan(t *testing.T) {
+func TestCallBecomesATaskOnlyIfItsServerKeepsTasks(t *testing.T) {
 	shared := newKeeper(t, "all", allTasks).spec()
 	shared.Isolation = upstream.Shared
 	r := start(t, setup{specs: []upstream.Spec{newKeeper(t, "a", allTasks).spec(), shared, newKeeper(t, "none", "").spec(), stdio(t, "one")}, untraced: true})
@@ -136,7 +136,7 @@ func TestACallBecomesATaskOnlyWhereItCan(t *testing.T) {
 	}
 }
 
-func TestATaskIsFoundAtTheServerThatMadeIt(t *testing.T) {
+func TestTaskIsFoundAtTheServerThatCreatedIt(t *testing.T) {
 	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
 	dir := filepath.Join(t.TempDir(), "sessions")
 	open := func() *rig {
@@ -216,7 +216,7 @@ func (c *peer) list(cursor string) (ids []string) {
 	return nil
 }
 
-func TestTheTasksOfAllServersAreOneList(t *testing.T) {
+func TestTasksOfAllServersAreOneList(t *testing.T) {
 	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
 	r := start(t, setup{specs: []upstream.Spec{a.spec(), newKeeper(t, "mute", `{"requests":{"tools":{"call":{}}}}`).spec(), b.spec(), stdio(t, "one")}})
 	c, other := r.connect(), r.connect()
@@ -252,7 +252,7 @@ func TestTheTasksOfAllServersAreOneList(t *testing.T) {
 	}
 }
 
-func TestATaskIsNotDeniedWhileItsServerIsNotThereYet(t *testing.T) {
+func TestTaskIsNotUnknownWhileItsServerIsStarting(t *testing.T) {
 	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
 	store := &keptStore{Store: &persist.Memory{}}
 	r := start(t, setup{store: store, specs: []upstream.Spec{a.spec(), b.spec()}})
@@ -295,7 +295,7 @@ type keptStore struct{ persist.Store }
 
 func (*keptStore) Close() error { return nil }
 
-func TestWaitingForATaskCanBeGivenUp(t *testing.T) {
+func TestWaitForATaskCanBeCancelled(t *testing.T) {
 	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
 	r := start(t, setup{specs: []upstream.Spec{a.spec(), b.spec()}})
 	c := r.connect()
@@ -311,7 +311,7 @@ func TestWaitingForATaskCanBeGivenUp(t *testing.T) {
 	}
 }
 
-func TestNewsOfATaskReachItsClient(t *testing.T) {
+func TestNotificationsOfATaskReachItsClient(t *testing.T) {
 	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
 	r := start(t, setup{specs: []upstream.Spec{a.spec(), b.spec()}, untraced: true})
 	c, other := r.connect(), r.connect()
@@ -343,7 +343,7 @@ func TestNewsOfATaskReachItsClient(t *testing.T) {
 	}
 }
 
-func TestATransparentHubLeavesTasksAsTheyAre(t *testing.T) {
+func TestTransparentHubForwardsTasksUnchanged(t *testing.T) {
 	a := newKeeper(t, "a", allTasks)
 	r := start(t, setup{specs: []upstream.Spec{a.spec()}, naming: catalog.Bare, untraced: true, gateway: func(c *Config) { c.Transparent = true }})
 	if got := r.offered(); got != allTasks {

@@ -12,7 +12,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestAStormOfListChangesIsToldAFewTimes(t *testing.T) {
+func TestManyListChangesBecomeFewNotifications(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{}), Catalog: catalog.New(catalog.Prefix, nil)})
 		cs := g.legacy.start(session.Session{ID: "a", ProtocolVersion: "2025-11-25"})

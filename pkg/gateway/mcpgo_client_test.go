@@ -58,7 +58,7 @@ func callText(t *testing.T, c *client.Client, name string) string {
 	return text.Text
 }
 
-func TestARealClientIsAtHome(t *testing.T) {
+func TestMCPGoClientWorksWithTheHub(t *testing.T) {
 	for name, options := range map[string][]client.ClientOption{
 		"tries the modern protocol first": {client.WithProtocolVersion("2026-07-28")},
 		"legacy only":                     {client.WithLegacyProtocolOnly()},

@@ -13,7 +13,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestAnswersOfLegacyServersBecomeModern(t *testing.T) {
+func TestResponsesOfLegacyServersBecomeModern(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}, untraced: true})
 	c := r.modern(`{}`).with(`,"io.modelcontextprotocol/logLevel":"error","x/y":1.50`)
 	result := c.run("1", "one__weird", `{}`).answer(t).Result
@@ -55,7 +55,7 @@ func (c *modernPeer) count() string {
 	return number
 }
 
-func TestSessionsWithLegacyServersFollowThePolicy(t *testing.T) {
+func TestSessionsWithLegacyServersFollowTheBridgePolicy(t *testing.T) {
 	for policy, want := range map[BridgePolicy]string{"": "1 2 1 1 1", BridgePrincipal: "1 2 1 1 1", BridgeRequest: "1 1 1 1 1", BridgeShared: "1 2 3 1 4"} {
 		t.Run(string(policy), func(t *testing.T) {
 			web := newWeb(t)
@@ -86,7 +86,7 @@ func TestSessionsWithLegacyServersFollowThePolicy(t *testing.T) {
 	}
 }
 
-func TestALegacyServerLearnsWhoTheModernClientIs(t *testing.T) {
+func TestLegacyServerGetsTheIdentityOfTheModernClient(t *testing.T) {
 	web := newWeb(t)
 	spec := web.spec("web")
 	spec.Era = protocol.Legacy
@@ -107,7 +107,7 @@ func TestALegacyServerLearnsWhoTheModernClientIs(t *testing.T) {
 	}
 }
 
-func TestLogLevelsAreRaisedAndFilteredPerRequest(t *testing.T) {
+func TestLogLevelsAreRaisedAndFilteredForEachRequest(t *testing.T) {
 	for _, isolation := range []upstream.Isolation{upstream.Shared, upstream.PerSession} {
 		t.Run(string(isolation), func(t *testing.T) {
 			one, two := stdio(t, "one"), stdio(t, "two")
@@ -138,7 +138,7 @@ func TestLogLevelsAreRaisedAndFilteredPerRequest(t *testing.T) {
 	}
 }
 
-func TestANewSessionWithAServerHearsOfTheLogLevelAgain(t *testing.T) {
+func TestNewSessionWithAServerGetsTheLogLevelAgain(t *testing.T) {
 	for _, isolation := range []upstream.Isolation{upstream.Shared, upstream.PerSession} {
 		t.Run(string(isolation), func(t *testing.T) {
 			one := stdio(t, "one")
@@ -173,7 +173,7 @@ func clientNumber(n int) modernClient {
 	return modernClient{principal: fmt.Sprint(n), identity: upstream.Identity{Capabilities: []byte(`{}`)}}
 }
 
-func TestBridgesAreClosedWhenIdleAndBoundedInNumber(t *testing.T) {
+func TestBridgesAreClosedWhenIdleAndLimitedInNumber(t *testing.T) {
 	spec := upstream.Spec{Name: "one", Command: "/nonexistent", Isolation: upstream.PerSession}
 	inBubble(t, setup{specs: []upstream.Spec{spec}}, func(t *testing.T, r *rig, _ *pipes) {
 		b, server := r.gateway.modern.bridges, r.pool.Server("one")

@@ -187,7 +187,7 @@ func (p *play) act(s step) {
 	p.look()
 }
 
-func TestHoweverACallGoesEachOfItsRequestsIsAnsweredOnce(t *testing.T) {
+func TestEachRequestOfAMultiRoundCallIsAnsweredOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		script, failure := steps(rt), ""
 		stage(t, func(_ *testing.T, s staged) {

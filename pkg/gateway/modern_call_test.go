@@ -49,7 +49,7 @@ func parking(t *testing.T, isolation upstream.Isolation) (*rig, *modernPeer) {
 	return r, r.modern(canElicit, "X-User: ann")
 }
 
-func TestQuestionsOfLegacyServersBecomeResultsAndRetriesAnswers(t *testing.T) {
+func TestRequestsOfLegacyServersBecomeInputRequestsAndRetriesTheirResponses(t *testing.T) {
 	for _, isolation := range []upstream.Isolation{upstream.Shared, upstream.PerSession} {
 		t.Run(string(isolation), func(t *testing.T) {
 			r, c := parking(t, isolation)
@@ -84,7 +84,7 @@ func TestQuestionsOfLegacyServersBecomeResultsAndRetriesAnswers(t *testing.T) {
 	}
 }
 
-func TestARequestStateThatIsNotTheHubsIsRefusedAndDisturbsNothing(t *testing.T) {
+func TestForeignRequestStateIsRefusedAndAffectsNoCall(t *testing.T) {
 	r, c := parking(t, upstream.Shared)
 	other, _ := parking(t, upstream.Shared)
 	const arguments = `{"rounds":[[{}]]}`
@@ -133,7 +133,7 @@ func TestARequestStateThatIsNotTheHubsIsRefusedAndDisturbsNothing(t *testing.T) 
 	r.conserved(0)
 }
 
-func TestARequestStateCanBeUsedOnce(t *testing.T) {
+func TestRequestStateCanBeUsedOnce(t *testing.T) {
 	r, c := parking(t, upstream.Shared)
 	const arguments = `{"rounds":[[{}],[{}]]}`
 	q := c.run("1", "one__asks", arguments).wanted(t)
@@ -147,7 +147,7 @@ func TestARequestStateCanBeUsedOnce(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestACallThatEndsWhileItIsParkedIsAnsweredOnRetry(t *testing.T) {
+func TestCallThatEndsWhilePendingIsAnsweredOnRetry(t *testing.T) {
 	r, c := parking(t, upstream.Shared)
 	const arguments = `{"rounds":[[{}]],"leave":true}`
 	q := c.run("1", "one__asks", arguments).wanted(t)
@@ -163,7 +163,7 @@ func TestACallThatEndsWhileItIsParkedIsAnsweredOnRetry(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestProgressOfAParkedCallComesUnderTheTokenOfTheRetry(t *testing.T) {
+func TestProgressOfAPendingCallHasTheTokenOfTheRetry(t *testing.T) {
 	r, c := parking(t, upstream.Shared)
 	x := &multiRoundCall{core: r.gateway.core, current: &modernRequest{ctx: t.Context(), token: json.RawMessage(`"second"`), out: stream.NewLog(r.gateway.retention, "", "").NewPost(1, "1")}}
 	x.Notify(jsonMessage("notifications/progress", `{"progressToken":"first","progress":1.50}`))
@@ -176,7 +176,7 @@ func TestProgressOfAParkedCallComesUnderTheTokenOfTheRetry(t *testing.T) {
 	}
 }
 
-func TestAClientThatCannotAnswerIsNotAsked(t *testing.T) {
+func TestClientWithoutTheCapabilityGetsNoInputRequest(t *testing.T) {
 	r, c := parking(t, upstream.PerSession)
 	for capabilities, x := range map[string]struct{ method, params string }{
 		`{}`:                         {"elicitation/create", `{}`},
@@ -204,7 +204,7 @@ func TestAClientThatCannotAnswerIsNotAsked(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestTooManyParkedCallsAreRefusedAndTheRestGoesOn(t *testing.T) {
+func TestPendingCallsBeyondTheLimitAreRefusedAndTheCallContinues(t *testing.T) {
 	r, c := parking(t, upstream.Shared)
 	for range maxPendingCalls {
 		r.gateway.modern.pending.add(&multiRoundCall{core: r.gateway.core, pending: r.gateway.modern.pending, current: &modernRequest{}})
@@ -216,7 +216,7 @@ func TestTooManyParkedCallsAreRefusedAndTheRestGoesOn(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestADisconnectCancelsBeforeParkingAndNotAfterwards(t *testing.T) {
+func TestDisconnectCancelsACallUnlessItIsPending(t *testing.T) {
 	r, c := parking(t, upstream.PerSession)
 	r.gateway.cfg.Heartbeat = 10e6
 	const arguments = `{"rounds":[[{}]]}`
@@ -235,7 +235,7 @@ func TestADisconnectCancelsBeforeParkingAndNotAfterwards(t *testing.T) {
 	r.conserved(1)
 }
 
-func TestStoppingCancelsParkedCallsAndThoseAboutToPark(t *testing.T) {
+func TestDrainCancelsPendingCallsAndThoseAboutToBePending(t *testing.T) {
 	for _, isolation := range []upstream.Isolation{upstream.Shared, upstream.PerSession} {
 		r, c := parking(t, isolation)
 		const arguments = `{"rounds":[[{}]]}`
@@ -262,7 +262,7 @@ func (p *pendingCalls[C]) waiting() int {
 }
 
 // A server may answer a call while a question of it is still with the client.
-func TestAQuestionEndsWithTheCallThatItBelongsTo(t *testing.T) {
+func TestInputRequestEndsWithItsCall(t *testing.T) {
 	r := start(t, setup{})
 	m, err := jsonrpc.Parse([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}`))
 	if err != nil {

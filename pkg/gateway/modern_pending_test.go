@@ -52,7 +52,7 @@ func FuzzRequestState(f *testing.F) {
 	})
 }
 
-func TestADigestIsOverWhatAllRequestsOfACallHaveInCommon(t *testing.T) {
+func TestDigestCoversWhatTheRequestsOfACallHaveInCommon(t *testing.T) {
 	digest := func(method, params string) string {
 		return string(digestOf(jsonrpc.Message{Method: method, Params: json.RawMessage(params)}))
 	}
@@ -134,7 +134,7 @@ var done = jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)}
 
 func question(params string) jsonrpc.Message { return jsonMessage("elicitation/create", params) }
 
-func TestAParkedCallIsCancelledWhenNobodyComesBack(t *testing.T) {
+func TestPendingCallIsCancelledWithoutARetry(t *testing.T) {
 	stage(t, func(t *testing.T, s staged) {
 		failed := make(chan error, 1)
 		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
@@ -159,7 +159,7 @@ func TestAParkedCallIsCancelledWhenNobodyComesBack(t *testing.T) {
 	})
 }
 
-func TestTheOutcomeOfAParkedCallIsKeptForAWhile(t *testing.T) {
+func TestOutcomeOfAPendingCallIsKeptUntilItExpires(t *testing.T) {
 	stage(t, func(t *testing.T, s staged) {
 		for _, late := range []bool{false, true} {
 			leave := make(chan bool)
@@ -191,7 +191,7 @@ func TestTheOutcomeOfAParkedCallIsKeptForAWhile(t *testing.T) {
 	})
 }
 
-func TestQuestionsOfTheQuietPeriodAreAskedTogether(t *testing.T) {
+func TestInputRequestsWithinTheCollectTimeAreSentTogether(t *testing.T) {
 	stage(t, func(t *testing.T, s staged) {
 		begun := time.Now()
 		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
@@ -220,7 +220,7 @@ func TestQuestionsOfTheQuietPeriodAreAskedTogether(t *testing.T) {
 	})
 }
 
-func TestAnExpiredStateHasNoPowerOverALaterRound(t *testing.T) {
+func TestExpiryOfARoundDoesNotEndALaterRound(t *testing.T) {
 	stage(t, func(t *testing.T, s staged) {
 		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
 			for range 2 {

@@ -18,7 +18,7 @@ const (
 	futureMeta = `{"_meta":{"io.modelcontextprotocol/protocolVersion":"2099-01-01","io.modelcontextprotocol/clientCapabilities":{}}}`
 )
 
-func TestTheEraOfARequestIsToldFromItsHeadersAndMeta(t *testing.T) {
+func TestEraOfARequestFollowsFromItsHeadersAndMeta(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	const modern, legacy = "Mcp-Protocol-Version: 2026-07-28", "Mcp-Protocol-Version: 2025-11-25"
@@ -78,7 +78,7 @@ func TestModernGETAndDELETEAreNotAllowed(t *testing.T) {
 	}
 }
 
-func TestARefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
+func TestRefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), st.spec("two", "")}})
 	meta := func(members string) string { return `{"name":"one__echo","_meta":{` + members + `}}` }
@@ -162,7 +162,7 @@ func TestARefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
 	}
 }
 
-func TestAModernEndpointTakesOneRequestAndNothingElse(t *testing.T) {
+func TestModernEndpointTakesOneRequestAndNothingElse(t *testing.T) {
 	r := start(t, setup{})
 	const modern = "Mcp-Protocol-Version: 2026-07-28"
 	for body, status := range map[string]int{
@@ -189,7 +189,7 @@ func TestAModernEndpointTakesOneRequestAndNothingElse(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestDiscoveryNamesWhatTheHubOffers(t *testing.T) {
+func TestDiscoveryNamesTheCapabilitiesOfTheHub(t *testing.T) {
 	for name, s := range map[string]setup{
 		"prefixed":    {naming: catalog.Prefix},
 		"bare":        {naming: catalog.Bare},
@@ -244,7 +244,7 @@ func TestDiscoveryNamesWhatTheHubOffers(t *testing.T) {
 	}
 }
 
-func TestModernRequestsShowUpAsADerivedSession(t *testing.T) {
+func TestModernRequestsAreShownAsADerivedSession(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.modern(`{}`, "X-Mcp-Cwd: /src").with(`,"io.modelcontextprotocol/clientInfo":{"name":"ann","version":"3"}`)
 	for i := range 3 {

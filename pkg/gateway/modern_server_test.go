@@ -9,7 +9,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestModernServersGetWhatModernClientsSent(t *testing.T) {
+func TestModernServersGetTheBytesThatModernClientsSent(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}, untraced: true})
 	c := r.modern(canElicit).with(`,"io.modelcontextprotocol/clientInfo":{"name":"ann", "version":"1"},"io.modelcontextprotocol/logLevel":"info","x/y":[1.50]`)
@@ -38,7 +38,7 @@ func TestModernServersGetWhatModernClientsSent(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestAnInputRequiredResultPassesBothWaysUnmodified(t *testing.T) {
+func TestInputRequiredResultAndItsRetryPassUnmodified(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}, untraced: true})
 	c := r.modern(canElicit)
@@ -113,7 +113,7 @@ func TestHeadersOfArgumentsAreCheckedForwardedAndRecomputed(t *testing.T) {
 	}
 }
 
-func TestAModernClientThatGoesAwayCancels(t *testing.T) {
+func TestModernClientThatDisconnectsCancels(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}, gateway: quickBeat})
 	c := r.modern(`{}`)
@@ -172,7 +172,7 @@ func TestPagesOfMergedListsHaveTheConfiguredSize(t *testing.T) {
 	}
 }
 
-func TestMergedListsMayBeKeptAsLongAsTheLeastOfThem(t *testing.T) {
+func TestMergedListsMayBeCachedAsLongAsTheShortestOfThem(t *testing.T) {
 	st, st2 := newStub(t), newStub(t)
 	st2.says("tools/list", `"result":{"resultType":"complete","ttlMs":3000,"cacheScope":"public","tools":[]}`)
 	st2.says("prompts/list", `"result":{"resultType":"complete","ttlMs":9000,"cacheScope":"private","prompts":[]}`)
@@ -189,7 +189,7 @@ func TestMergedListsMayBeKeptAsLongAsTheLeastOfThem(t *testing.T) {
 // quickBeat makes an open request seen at once, since it starts to be answered.
 func quickBeat(c *Config) { c.Heartbeat = 10e6 }
 
-func TestTooManyModernRequestsAreToldToComeBack(t *testing.T) {
+func TestModernRequestsBeyondTheLimitAreRefusedWithRetryAfter(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(c *Config) { c.MaxInFlight = 1; quickBeat(c) }})
 	c := r.modern(`{}`)
 	var open []*reader

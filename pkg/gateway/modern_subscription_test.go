@@ -50,7 +50,7 @@ const (
 	updated      = "notifications/resources/updated"
 )
 
-func TestASubscriptionAgreesToWhatThereIsToHear(t *testing.T) {
+func TestSubscriptionIsAcknowledgedWithWhatServersReport(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), st.spec("two", "")}})
 	c := r.modern(`{}`)
@@ -76,7 +76,7 @@ func TestASubscriptionAgreesToWhatThereIsToHear(t *testing.T) {
 	r.conserved(3)
 }
 
-func TestATransparentHubAgreesToWhatItsServerTells(t *testing.T) {
+func TestTransparentHubAcknowledgesWhatItsServerReports(t *testing.T) {
 	st := newStub(t)
 	st.says("server/discover", `"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"resources":{"listChanged":true}}}`)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", "")}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
@@ -118,7 +118,7 @@ func TestUpdatesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 	}
 }
 
-func TestChangesOfListsReachTheSubscriptionsThatAskedForThem(t *testing.T) {
+func TestListChangesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), st.spec("two", "")}})
 	c := r.modern(`{}`)
@@ -153,7 +153,7 @@ func TestChangesOfListsReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestASlowReaderIsBoundedAlone(t *testing.T) {
+func TestSlowSubscriptionAloneLosesMessages(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.modern(`{}`)
 	const filter = `{"resourceSubscriptions":["test://one/one"]}`
@@ -178,7 +178,7 @@ func TestASlowReaderIsBoundedAlone(t *testing.T) {
 	}
 }
 
-func TestSubscriptionsAreBoundedInNumber(t *testing.T) {
+func TestSubscriptionStreamsAreLimited(t *testing.T) {
 	r := start(t, setup{})
 	c := r.modern(`{}`)
 	subscriptions := r.gateway.modern.subscriptions
@@ -198,7 +198,7 @@ func TestSubscriptionsAreBoundedInNumber(t *testing.T) {
 	r.conserved(1)
 }
 
-func TestAServerThatComesBackIsSubscribedToAgain(t *testing.T) {
+func TestReconnectedServerIsSubscribedToAgain(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), st.spec("two", upstream.PerSession)}})
 	c := r.modern(`{}`)
@@ -222,7 +222,7 @@ func TestAServerThatComesBackIsSubscribedToAgain(t *testing.T) {
 	s.hears("1", updated, "stub://one")
 }
 
-func TestAnOwnSessionThatALegacyServerForgotIsSubscribedAgain(t *testing.T) {
+func TestSubscriptionIsRenewedInANewSessionWithALegacyServer(t *testing.T) {
 	web := newWeb(t)
 	spec := web.spec("web")
 	spec.Era = protocol.Legacy

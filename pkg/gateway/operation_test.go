@@ -16,7 +16,7 @@ import (
 
 // A client that asks for a session may not get one for reasons of its own, or the hub's;
 // no server has anything to do with it.
-func TestASessionThatIsNotHadIsTheFaultOfTheHubOrOfTheClient(t *testing.T) {
+func TestSessionThatIsNotCreatedIsTheFaultOfTheHubOrTheClient(t *testing.T) {
 	for name, x := range map[string]struct {
 		hub   setup
 		fault instrument.Fault
@@ -54,7 +54,7 @@ func TestASessionThatIsNotHadIsTheFaultOfTheHubOrOfTheClient(t *testing.T) {
 	}
 }
 
-func TestEveryRequestSaysWhoseFaultItIs(t *testing.T) {
+func TestEveryRequestIsCountedByTheFaultOfItsOutcome(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), absent("gone")}})
 	c := r.connect()
 	for _, x := range []struct {
@@ -78,7 +78,7 @@ func TestEveryRequestSaysWhoseFaultItIs(t *testing.T) {
 	}
 }
 
-func TestACallThatTheHubHasEndedIsItsOwnDoingAndNoServers(t *testing.T) {
+func TestCallThatTheHubEndedIsNotTheFaultOfTheServer(t *testing.T) {
 	r := start(t, setup{})
 	lost := fmt.Errorf("server %q %w", "one", upstream.ErrLost)
 	for _, x := range []struct {
@@ -102,7 +102,7 @@ func TestACallThatTheHubHasEndedIsItsOwnDoingAndNoServers(t *testing.T) {
 }
 
 // The calls of a session hear of its end by two ways, in either order.
-func TestACallWhoseSessionEndsSaysSoHoweverItHears(t *testing.T) {
+func TestCallOfAnEndedSessionIsTheFaultOfTheHub(t *testing.T) {
 	spec := stdio(t, "one")
 	spec.Isolation = upstream.PerSession
 	r := start(t, setup{specs: []upstream.Spec{spec}})

@@ -14,7 +14,7 @@ import (
 // orphans reads how many connections outlive their session.
 func (r *rig) orphans() float64 { return r.metric("mcphub_backend_sessions_orphaned") }
 
-func TestAConnectionThatOutlivesItsSessionIsAnOrphan(t *testing.T) {
+func TestConnectionThatOutlivesItsSessionIsAnOrphan(t *testing.T) {
 	two, three := stdio(t, "two"), upstream.Spec{Name: "three", URL: parrotOverHTTP(t, false)}
 	two.Isolation, three.Isolation = upstream.PerSession, upstream.PerSession
 	var lost atomic.Value // the session that the table has lost without closing it
@@ -49,7 +49,7 @@ func TestAConnectionThatOutlivesItsSessionIsAnOrphan(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatIsBeingClosedIsNoOrphan(t *testing.T) {
+func TestConnectionThatIsBeingClosedIsNoOrphan(t *testing.T) {
 	two := stdio(t, "two")
 	two.Isolation = upstream.PerSession
 	var table *session.Manager

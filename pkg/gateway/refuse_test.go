@@ -13,7 +13,7 @@ import (
 
 const pingBody = `{"jsonrpc":"2.0","id":7,"method":"ping"}`
 
-func TestARefusedRequestCreatesNothing(t *testing.T) {
+func TestRefusedRequestCreatesNothing(t *testing.T) {
 	r := start(t, setup{gateway: func(c *Config) { c.MaxRequestBytes = 1000 }})
 	for _, c := range []struct {
 		name, method, body string
@@ -95,7 +95,7 @@ func TestARefusedRequestCreatesNothing(t *testing.T) {
 	}
 }
 
-func TestGoodHeadersComeInManySpellings(t *testing.T) {
+func TestValidHeadersAreAcceptedInManySpellings(t *testing.T) {
 	r := start(t, setup{})
 	for _, headers := range [][]string{
 		{"Content-Type: application/json; charset=utf-8"},
@@ -111,7 +111,7 @@ func TestGoodHeadersComeInManySpellings(t *testing.T) {
 	}
 }
 
-func TestALongVersionHeaderIsNotRepeatedWhole(t *testing.T) {
+func TestLongVersionHeaderIsNotRepeatedWhole(t *testing.T) {
 	r := start(t, setup{})
 	p := r.send(http.MethodPost, pingBody, "Mcp-Protocol-Version: "+strings.Repeat("9", 5000))
 	if p.status != http.StatusBadRequest || len(p.body) > 500 {
@@ -119,7 +119,7 @@ func TestALongVersionHeaderIsNotRepeatedWhole(t *testing.T) {
 	}
 }
 
-func TestAllWaysToHaveNoSessionLookTheSame(t *testing.T) {
+func TestRequestsWithoutAValidSessionAreRefusedAlike(t *testing.T) {
 	r := start(t, setup{gateway: func(c *Config) { c.Principal = func(r *http.Request) string { return r.Header.Get("X-User") } }})
 	mine := r.connect("X-User: ann")
 	deleted := r.connect("X-User: ann")
@@ -173,7 +173,7 @@ func TestAllWaysToHaveNoSessionLookTheSame(t *testing.T) {
 	}
 }
 
-func TestNotificationsAndAnswersAreAccepted(t *testing.T) {
+func TestNotificationsAndResponsesAreAccepted(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	for _, body := range []string{
@@ -199,7 +199,7 @@ func TestNotificationsAndAnswersAreAccepted(t *testing.T) {
 	}
 }
 
-func TestASessionOfAnotherPrincipalIsNotFound(t *testing.T) {
+func TestSessionOfAnotherPrincipalIsNotFound(t *testing.T) {
 	r := start(t, setup{gateway: func(c *Config) { c.Principal = func(r *http.Request) string { return r.Header.Get("X-User") } }})
 	ann := r.connect("X-User: ann")
 	for _, user := range []string{"bob", "Ann", ""} {

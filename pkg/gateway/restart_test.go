@@ -15,7 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestASessionGoesOnAfterARestart(t *testing.T) {
+func TestSessionContinuesAfterARestart(t *testing.T) {
 	web := newWeb(t)
 	dir := filepath.Join(t.TempDir(), "sessions")
 	open := func() *rig {
@@ -85,7 +85,7 @@ func TestASessionGoesOnAfterARestart(t *testing.T) {
 	until(t, "the server's session is deleted", func() bool { return web.saw("DELETE", bound) })
 }
 
-func TestASharedServerThatWasRestartedIsToldAgain(t *testing.T) {
+func TestRestartedSharedServerGetsLevelAndSubscriptionsAgain(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	c.call("1", "logging/setLevel", `{"level":"warning"}`)
@@ -102,7 +102,7 @@ func TestASharedServerThatWasRestartedIsToldAgain(t *testing.T) {
 	})
 }
 
-func TestAServerThatForgotItsSessionIsInitializedAgain(t *testing.T) {
+func TestServerThatForgotItsSessionIsInitializedAgain(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{web.spec("web")}})
 	c := r.connect()
@@ -128,7 +128,7 @@ func TestAServerThatForgotItsSessionIsInitializedAgain(t *testing.T) {
 	}
 }
 
-func TestDrainClosesTheStreamsThatStayForEver(t *testing.T) {
+func TestDrainClosesTheStreamsThatWouldStayOpen(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	call := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang","_meta":{"progressToken":1}}`))
@@ -151,7 +151,7 @@ func TestDrainClosesTheStreamsThatStayForEver(t *testing.T) {
 	}
 }
 
-func TestAShutdownSaysThatTheOutcomeIsUnknown(t *testing.T) {
+func TestShutdownReportsThatTheOutcomeIsUnknown(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), web.spec("web")}})
 	c := r.connect()
@@ -173,7 +173,7 @@ func TestAShutdownSaysThatTheOutcomeIsUnknown(t *testing.T) {
 	}
 }
 
-func TestManySessionsAreEndedTogether(t *testing.T) {
+func TestManySessionsAreEndedAtOnce(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{web.spec("web")}})
 	var bound []string
@@ -206,7 +206,7 @@ func TestManySessionsAreEndedTogether(t *testing.T) {
 }
 
 // It hears what it has subscribed to, although it asks for nothing.
-func TestAClientThatOnlyListensAfterARestartIsConnectedAgain(t *testing.T) {
+func TestClientThatOnlyListensIsReconnectedAfterARestart(t *testing.T) {
 	web := newWeb(t)
 	dir := filepath.Join(t.TempDir(), "sessions")
 	open := func() *rig {

@@ -13,7 +13,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestASessionNotesWhatBecameOfItsServers(t *testing.T) {
+func TestSessionEventsDescribeItsSessionsWithServers(t *testing.T) {
 	web := newWeb(t)
 	dir := filepath.Join(t.TempDir(), "sessions")
 	open := func() *rig {
@@ -54,7 +54,7 @@ func TestASessionNotesWhatBecameOfItsServers(t *testing.T) {
 	}
 }
 
-func TestAServerWhoseSessionCannotBeKeptIsNotNoted(t *testing.T) {
+func TestSessionWithAServerThatCannotBeStoredIsNoEvent(t *testing.T) {
 	web := newWeb(t)
 	store := &moody{}
 	r := start(t, setup{store: store, specs: []upstream.Spec{web.spec("web")}})
@@ -85,7 +85,7 @@ func TestAServerWhoseSessionCannotBeKeptIsNotNoted(t *testing.T) {
 
 // What people are shown of a session must not be enough to take it, nor the
 // sessions that servers gave it.
-func TestEventsAndLogsShowNothingThatOpensASession(t *testing.T) {
+func TestEventsAndLogsContainNothingThatOpensASession(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), web.spec("web")},
 		sessions: func(c *session.Config) { c.MaxSessions = 1 }, gateway: func(c *Config) { c.Principal = func(*http.Request) string { return "ann" } }})

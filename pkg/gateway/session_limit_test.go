@@ -34,7 +34,7 @@ func (r *rig) refused(words string, headers ...string) {
 	}
 }
 
-func TestASessionTooManyIsRefusedInWords(t *testing.T) {
+func TestSessionBeyondTheLimitIsRefusedWithTheReason(t *testing.T) {
 	r := limited(t, func(c *session.Config) { c.MaxSessions = 2 })
 	first := r.connect("X-User: ann")
 	r.connect("X-User: bob")
@@ -52,7 +52,7 @@ func TestASessionTooManyIsRefusedInWords(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestAClientWithASessionTooManyIsRefusedAndNoOther(t *testing.T) {
+func TestClientBeyondItsLimitIsRefusedAndNoOther(t *testing.T) {
 	r := limited(t, func(c *session.Config) { c.MaxSessionsPerClient = 1 })
 	r.connect("X-User: ann")
 	r.refused("the client has 1 sessions already, which is the limit", "X-User: ann")
@@ -64,7 +64,7 @@ func TestAClientWithASessionTooManyIsRefusedAndNoOther(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestAFullHubThatEvictsTakesTheIdlest(t *testing.T) {
+func TestFullHubThatEvictsEndsTheSessionIdleLongest(t *testing.T) {
 	r := limited(t, func(c *session.Config) { c.MaxSessions, c.AtLimit = 2, session.Evict })
 	busy, idle := r.connect("X-User: ann"), r.connect("X-User: bob")
 	busy.open(http.MethodGet, "", "X-User: ann").any()
@@ -87,7 +87,7 @@ func TestAFullHubThatEvictsTakesTheIdlest(t *testing.T) {
 	r.refused("the hub has 2 sessions already, which is the limit", "X-User: bob") // nobody is idle
 }
 
-func TestAClientAtItsLimitMayInitializeAgain(t *testing.T) {
+func TestClientAtItsLimitMayInitializeAgain(t *testing.T) {
 	for name, limit := range map[string]func(*session.Config){
 		"per client": func(c *session.Config) { c.MaxSessionsPerClient = 1 },
 		"global":     func(c *session.Config) { c.MaxSessions = 1 },

@@ -14,7 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestAListenerHearsWhatItMissed(t *testing.T) {
+func TestResumedGETStreamGetsTheMissedMessages(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	other := c.listen()
@@ -53,7 +53,7 @@ func TestAListenerHearsWhatItMissed(t *testing.T) {
 	}
 }
 
-func TestOnlySoManyLostListenersAreRemembered(t *testing.T) {
+func TestLostGETStreamsAreLimited(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	for range 3 * stream.MaxStreams {
@@ -67,7 +67,7 @@ func TestOnlySoManyLostListenersAreRemembered(t *testing.T) {
 	}
 }
 
-func TestARestartLeavesNoRequestWithoutAnAnswer(t *testing.T) {
+func TestRestartLeavesNoRequestWithoutAResponse(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sessions")
 	open := func() *rig {
 		store, err := persist.OpenDir(dir, persist.DirConfig{})
@@ -99,7 +99,7 @@ func TestARestartLeavesNoRequestWithoutAnAnswer(t *testing.T) {
 	next.answered("1")
 }
 
-func TestWhatWasLostForTooLongIsForgotten(t *testing.T) {
+func TestLostStreamIsForgottenAfterTheWindow(t *testing.T) {
 	never := upstream.Spec{Name: "never", Command: "never"} // lists wait for it
 	inBubble(t, setup{specs: []upstream.Spec{never}}, func(t *testing.T, r *rig, _ *pipes) {
 		c := r.connect()
@@ -123,7 +123,7 @@ func TestWhatWasLostForTooLongIsForgotten(t *testing.T) {
 	})
 }
 
-func TestOlderClientsGetIDsButNoEmptyEvents(t *testing.T) {
+func TestOlderClientsGetEventIDsButNoEmptyEvents(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	for _, version := range []string{"2025-06-18", "2025-03-26", "2024-11-05"} {
 		c := r.connectWith(strings.Replace(initializeBody, "2025-11-25", version, 1))
@@ -157,7 +157,7 @@ func TestOlderClientsGetIDsButNoEmptyEvents(t *testing.T) {
 	}
 }
 
-func TestALongRequestIDMakesNoEventIDs(t *testing.T) {
+func TestLongRequestIDMakesNoEventIDs(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	id := `"` + strings.Repeat("x", stream.MaxEventRequests) + `"`
@@ -201,7 +201,7 @@ func TestDeleteAnswersACallThatWaitsForTheClient(t *testing.T) {
 	}
 }
 
-func TestAHubThatDrainsSaysWhenToComeBack(t *testing.T) {
+func TestDrainTellsClientsWhenToReconnect(t *testing.T) {
 	r := start(t, setup{})
 	for version, want := range map[string]bool{"2025-11-25": true, "2025-06-18": false} {
 		s := r.connectWith(strings.Replace(initializeBody, "2025-11-25", version, 1)).listen()

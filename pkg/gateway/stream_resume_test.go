@@ -71,7 +71,7 @@ func (s *reader) answered(id string) {
 	s.ended()
 }
 
-func TestABrokenStreamGoesOnWhereItWasLost(t *testing.T) {
+func TestBrokenStreamResumesWhereItWasLost(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	s := c.gated("1", 6)
@@ -130,7 +130,7 @@ func TestABrokenStreamGoesOnWhereItWasLost(t *testing.T) {
 	}
 }
 
-func TestAnEventIDOfAnotherSessionOpensNothing(t *testing.T) {
+func TestEventIDOfAnotherSessionOpensNothing(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	mine, theirs := r.connect(), r.connect()
 	s := mine.gated("5", 1)
@@ -151,7 +151,7 @@ func TestAnEventIDOfAnotherSessionOpensNothing(t *testing.T) {
 	}
 }
 
-func TestANewReaderDisplacesTheOlder(t *testing.T) {
+func TestNewReaderDisplacesTheOlder(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	s := c.gated("1", 2)
@@ -169,7 +169,7 @@ func TestANewReaderDisplacesTheOlder(t *testing.T) {
 	})
 }
 
-func TestABadLastEventIDIsRefused(t *testing.T) {
+func TestInvalidLastEventIDIsRefused(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	s := c.gated("1", 1)
@@ -190,7 +190,7 @@ func TestABadLastEventIDIsRefused(t *testing.T) {
 	s.answered("1")
 }
 
-func TestAQuestionWaitsForAClientThatComesBack(t *testing.T) {
+func TestServerRequestWaitsForAClientThatResumes(t *testing.T) {
 	one := stdio(t, "one")
 	one.Isolation = upstream.PerSession
 	r := start(t, setup{specs: []upstream.Spec{one}})
@@ -231,7 +231,7 @@ func TestAQuestionWaitsForAClientThatComesBack(t *testing.T) {
 
 // Sessions with many calls at once lose their connections at random and come
 // back. Each stream brings all of its events once, in order, and no other's.
-func TestStreamsThatBreakNeverMix(t *testing.T) {
+func TestBrokenStreamsNeverMix(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}, untraced: true})
 	var wg sync.WaitGroup
 	resumes := make(chan int, 256)
@@ -292,7 +292,7 @@ func (c *peer) broken(id, session int, server string) (resumes int) {
 	return resumes
 }
 
-func TestASlowReaderAloneLosesMessages(t *testing.T) {
+func TestSlowReaderAloneLosesMessages(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c, other := r.connect(), r.connect()
 	s := c.gated("1", 1)

@@ -17,7 +17,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestProgressAndLogsComeBeforeTheAnswerAndNowhereElse(t *testing.T) {
+func TestProgressAndLogsPrecedeTheResponseAndGoNowhereElse(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c, other := r.connect(), r.connect()
 	streams := []*reader{c.listen(), other.listen()}
@@ -52,7 +52,7 @@ func TestProgressAndLogsComeBeforeTheAnswerAndNowhereElse(t *testing.T) {
 	}
 }
 
-func TestASilentCallAndASilentStreamBeat(t *testing.T) {
+func TestSilentCallAndSilentStreamSendHeartbeats(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(c *Config) { c.Heartbeat = 5 * time.Millisecond }})
 	c := r.connect()
 	listening := c.listen()
@@ -73,7 +73,7 @@ func TestASilentCallAndASilentStreamBeat(t *testing.T) {
 	c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
 }
 
-func TestADisconnectIsNoCancellation(t *testing.T) {
+func TestDisconnectIsNoCancellation(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang","_meta":{"progressToken":1}}`))
@@ -96,7 +96,7 @@ func TestADisconnectIsNoCancellation(t *testing.T) {
 	})
 }
 
-func TestAClientThatNeverReadsHoldsUpNobodyElse(t *testing.T) {
+func TestClientThatNeverReadsDelaysNoOther(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	lazy, other := r.connect(), r.connect()
 	conn, err := net.Dial("tcp", r.server.Listener.Addr().String())
@@ -117,7 +117,7 @@ func TestAClientThatNeverReadsHoldsUpNobodyElse(t *testing.T) {
 	}
 }
 
-func TestAListChangeReachesTheNewestStreamOnly(t *testing.T) {
+func TestListChangeReachesTheNewestStreamOnly(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}})
 	c, other := r.connect(), r.connect()
 	first := c.listen()
@@ -148,7 +148,7 @@ func TestAListChangeReachesTheNewestStreamOnly(t *testing.T) {
 	}
 }
 
-func TestAListChangeOnTheStreamOfACallIsNotForwarded(t *testing.T) {
+func TestListChangeOnTheStreamOfACallIsNotForwarded(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{web.spec("web"), stdio(t, "one")}})
 	c := r.connect()
@@ -164,7 +164,7 @@ func TestAListChangeOnTheStreamOfACallIsNotForwarded(t *testing.T) {
 	}
 }
 
-func TestASessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
+func TestSessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	var last *reader
@@ -190,7 +190,7 @@ func TestASessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
 	})
 }
 
-func TestWhatNobodyListensToIsCounted(t *testing.T) {
+func TestNotificationWithoutAStreamIsCounted(t *testing.T) {
 	r := start(t, setup{})
 	r.connect().post(pingBody) // its live half is open, and it has no stream
 	before := r.dropped("no_stream")

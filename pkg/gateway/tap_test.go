@@ -79,7 +79,7 @@ func (x *tailed) once() {
 	}
 }
 
-func TestEachMessageOfASessionIsToldOnce(t *testing.T) {
+func TestEachMessageOfASessionIsTappedOnce(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connectWith(strings.Replace(initializeBody, "2025-11-25", protocol.BatchVersion, 1))
 	x := r.tail(c.id)
@@ -104,7 +104,7 @@ func TestEachMessageOfASessionIsToldOnce(t *testing.T) {
 }
 
 // A request that ends without an answer from a server says why.
-func TestTheOutcomeOfACallThatFailedIsTold(t *testing.T) {
+func TestOutcomeOfAFailedCallIsTapped(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	x := r.tail(c.id)
@@ -117,7 +117,7 @@ func TestTheOutcomeOfACallThatFailedIsTold(t *testing.T) {
 
 // News that a shared connection brings for several clients is told to each who
 // asked for it, on both hops.
-func TestNewsOfASharedServerIsToldToThoseItIsFor(t *testing.T) {
+func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	ann, bob := r.connect(), r.connect()
 	for _, c := range []*peer{ann, bob} {
@@ -158,7 +158,7 @@ func TestNewsOfASharedServerIsToldToThoseItIsFor(t *testing.T) {
 	}
 }
 
-func TestNobodyPaysForMessagesThatNobodyFollows(t *testing.T) {
+func TestMessagesThatNobodyFollowsCostNothing(t *testing.T) {
 	g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{})})
 	ctx := trace.ContextWithSpanContext(session.WithID(context.Background(), "s"), trace.NewSpanContext(trace.SpanContextConfig{TraceID: [16]byte{1}, SpanID: [8]byte{1}}))
 	op := &operation{tel: g.tel, name: "tools/call", target: "one__echo"}
@@ -173,7 +173,7 @@ func TestNobodyPaysForMessagesThatNobodyFollows(t *testing.T) {
 	}
 }
 
-func TestWhatIsToldOfAMessageIsBounded(t *testing.T) {
+func TestTappedMessageIsLimitedInSize(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	x := r.tail(c.id)

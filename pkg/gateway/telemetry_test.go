@@ -106,7 +106,7 @@ func TestEachMessageHasItsServerSpan(t *testing.T) {
 	}
 }
 
-func TestTheCallerIsTheParent(t *testing.T) {
+func TestSpanOfTheCallerIsTheParent(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	header := "Traceparent: 00-11111111111111111111111111111111-2222222222222222-01"
@@ -137,7 +137,7 @@ func TestTheCallerIsTheParent(t *testing.T) {
 	}
 }
 
-func TestNoVerifierIsShownAnywhere(t *testing.T) {
+func TestVerifierIsShownNowhere(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), web.spec("web")}})
 	c := r.connect()
@@ -183,7 +183,7 @@ func TestNoVerifierIsShownAnywhere(t *testing.T) {
 	}
 }
 
-func TestMetricsAreNamedAndBounded(t *testing.T) {
+func TestMetricsAreNamedAndLimited(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), web.spec("web")}})
 	c := r.connect()
@@ -243,7 +243,7 @@ func (r *rig) series() int {
 	return n
 }
 
-func TestEveryRequestIsCountedOutAgain(t *testing.T) {
+func TestEveryRequestInFlightIsCountedOutAgain(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(c *Config) { c.MaxInFlight = 2 }})
 	c, other := r.connect(), r.connect()
 	for _, id := range []string{"1", "2"} {
@@ -279,7 +279,7 @@ func TestEveryRequestIsCountedOutAgain(t *testing.T) {
 	}
 }
 
-func TestTheShareOfTheHubIsNeverNegative(t *testing.T) {
+func TestOverheadOfTheHubIsNeverNegative(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two"), stdio(t, "three"), stdio(t, "four")}})
 	c := r.connect()
 	for range 10 {

@@ -16,7 +16,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestASlowBodyIsGivenUp(t *testing.T) {
+func TestSlowRequestBodyTimesOut(t *testing.T) {
 	for name, head := range map[string]string{
 		"POST":               "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\nContent-Length: 100\r\n\r\n{",
 		"POST in chunks":     "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
@@ -50,7 +50,7 @@ func TestASlowBodyIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestAnOpenStreamKeepsItsSessionAlive(t *testing.T) {
+func TestOpenStreamKeepsItsSessionAlive(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig, _ *pipes) {
 		c := r.connect()
 		s := c.listen()
@@ -81,7 +81,7 @@ func TestAnOpenStreamKeepsItsSessionAlive(t *testing.T) {
 	})
 }
 
-func TestAnExpiredSessionIsRefusedBeforeTheSweep(t *testing.T) {
+func TestExpiredSessionIsRefusedBeforeTheSweep(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig, _ *pipes) {
 		c := r.connect()
 		time.Sleep(30*time.Minute + time.Second)
@@ -91,7 +91,7 @@ func TestAnExpiredSessionIsRefusedBeforeTheSweep(t *testing.T) {
 	})
 }
 
-func TestAReaderThatNeverReadsIsGivenUp(t *testing.T) {
+func TestStreamOfAClientThatNeverReadsIsClosed(t *testing.T) {
 	inBubble(t, setup{}, func(t *testing.T, r *rig, p *pipes) {
 		c := r.connect()
 		conn, err := p.dial(t.Context(), "", "")
@@ -124,7 +124,7 @@ func TestAReaderThatNeverReadsIsGivenUp(t *testing.T) {
 	})
 }
 
-func TestInitializeWaitsForServersButNotForEver(t *testing.T) {
+func TestInitializeWaitsForServersForALimitedTime(t *testing.T) {
 	never := upstream.Spec{Name: "never", Command: "never"}
 	inBubble(t, setup{specs: []upstream.Spec{never}}, func(t *testing.T, r *rig, _ *pipes) {
 		start := time.Now()
@@ -140,7 +140,7 @@ func TestInitializeWaitsForServersButNotForEver(t *testing.T) {
 	})
 }
 
-func TestASilentCallIsKeptAlive(t *testing.T) {
+func TestSilentCallIsKeptAlive(t *testing.T) {
 	never := upstream.Spec{Name: "never", Command: "never"}
 	inBubble(t, setup{specs: []upstream.Spec{never}, gateway: func(c *Config) { c.Heartbeat = time.Second }},
 		func(t *testing.T, r *rig, _ *pipes) {

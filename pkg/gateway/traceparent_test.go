@@ -8,7 +8,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestTheTraceContextOfAClientIsParentOrLinkOrNothing(t *testing.T) {
+func TestTraceContextOfAClientIsParentOrLinkOrNothing(t *testing.T) {
 	const header = "Traceparent: 00-11111111111111111111111111111111-2222222222222222-01"
 	meta := fmt.Sprintf(`{"name":"one__echo","_meta":{"traceparent":"00-%s-%s-01"}}`, callerTrace, callerSpan)
 	for _, c := range []struct {
@@ -43,7 +43,7 @@ func TestTheTraceContextOfAClientIsParentOrLinkOrNothing(t *testing.T) {
 	}
 }
 
-func TestOnlyBaggageThatIsAllowedGoesOn(t *testing.T) {
+func TestOnlyAllowedBaggageIsForwarded(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(cfg *Config) { cfg.Baggage = []string{"tenant"} }})
 	got := r.connect().post(request("1", "tools/call", `{"name":"one__echo","_meta":{"baggage":"tenant=acme,password=hunter2","traceparent":"00-`+
 		callerTrace+`-`+callerSpan+`-01"}}`)).body

@@ -10,7 +10,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-func TestATransparentHubChangesNothing(t *testing.T) {
+func TestTransparentHubChangesNothing(t *testing.T) {
 	for _, isolation := range []upstream.Isolation{upstream.Shared, upstream.PerSession} {
 		t.Run(string(isolation), func(t *testing.T) {
 			one := stdio(t, "one")
@@ -68,7 +68,7 @@ func TestATransparentHubChangesNothing(t *testing.T) {
 	}
 }
 
-func TestATransparentHubWithoutItsServerSaysSo(t *testing.T) {
+func TestTransparentHubReportsThatItsServerIsDown(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{absent("gone")}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
 	c := r.connect()
 	for _, method := range []string{"tools/list", "tools/call", "custom/echo", "logging/setLevel"} {
@@ -78,7 +78,7 @@ func TestATransparentHubWithoutItsServerSaysSo(t *testing.T) {
 	}
 }
 
-func TestWhatTheHubDoesNotKnowOfPassesATransparentOne(t *testing.T) {
+func TestUnknownNotificationsPassATransparentHub(t *testing.T) {
 	for _, isolation := range []upstream.Isolation{upstream.Shared, upstream.PerSession} {
 		t.Run(string(isolation), func(t *testing.T) {
 			web := newWeb(t)

@@ -44,7 +44,7 @@ func TestSubscribersOfAResourceGetUpdatesOfItsParts(t *testing.T) {
 	})
 }
 
-func TestASubscriptionIsUnwantedWhenItsLastSubscriberLeaves(t *testing.T) {
+func TestSubscriptionIsUnwantedWhenItsLastSubscriberLeaves(t *testing.T) {
 	t.Parallel()
 	x, ann, bob := newTestInterests(), &client{"ann"}, &client{"bob"}
 	x.Join(ann, "", []string{"a", "b"})
@@ -66,7 +66,7 @@ func TestASubscriptionIsUnwantedWhenItsLastSubscriberLeaves(t *testing.T) {
 	}
 }
 
-func TestASharedServerIsAskedForTheMostVerboseLevelOfAnybody(t *testing.T) {
+func TestSharedServerIsAskedForTheMostVerboseLevelOfAllClients(t *testing.T) {
 	t.Parallel()
 	x, ann, bob := newTestInterests(), &client{"ann"}, &client{"bob"}
 	if x.Level("one") != "" {
@@ -97,7 +97,7 @@ func TestASharedServerIsAskedForTheMostVerboseLevelOfAnybody(t *testing.T) {
 	}
 }
 
-func TestASessionGetsTheLogMessagesOfItsLevel(t *testing.T) {
+func TestSessionGetsTheLogMessagesOfItsLevel(t *testing.T) {
 	t.Parallel()
 	x, ann, bob := newTestInterests(), &client{"ann"}, &client{"bob"}
 	x.Join(ann, "warning", nil)

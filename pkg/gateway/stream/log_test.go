@@ -64,7 +64,7 @@ func (l *Log) sums(t *testing.T, streams ...*Stream) {
 	}
 }
 
-func TestAStreamIsBoundedByItsMessages(t *testing.T) {
+func TestStreamIsLimitedByItsMessages(t *testing.T) {
 	l := newLog(Retention{})
 	s := l.NewPost(1, "1")
 	for i := range MaxQueuedMessages {
@@ -82,7 +82,7 @@ func TestAStreamIsBoundedByItsMessages(t *testing.T) {
 	l.sums(t, s)
 }
 
-func TestTheStreamsOfASessionAreBoundedByTheirBytesTogether(t *testing.T) {
+func TestStreamsOfASessionAreLimitedByTheirBytesTogether(t *testing.T) {
 	l := newLog(Retention{})
 	one, two := l.NewPost(1, "1"), l.NewPost(1, "2")
 	large := make([]byte, 2*maxQueuedBytes)
@@ -121,7 +121,7 @@ func (l *Log) lostStream(id jsonrpc.ID) *Stream {
 	return s
 }
 
-func TestWhatWasWrittenIsKeptUpToABound(t *testing.T) {
+func TestWrittenMessagesAreKeptUpToALimit(t *testing.T) {
 	l := newLog(Retention{Events: 10, Bytes: 1000})
 	s, other := l.NewPost(1, "1"), l.NewPost(1, "2")
 	s.begin()
@@ -150,7 +150,7 @@ func TestWhatWasWrittenIsKeptUpToABound(t *testing.T) {
 	}
 }
 
-func TestWhatComesForALostStreamIsBoundedButAnAnswerFits(t *testing.T) {
+func TestMessagesOfALostStreamAreLimitedButAnAnswerFits(t *testing.T) {
 	l := newLog(Retention{Events: 4, Bytes: 100})
 	open, s := l.NewPost(1, "0"), l.lostStream("1")
 	open.begin()
@@ -186,7 +186,7 @@ func TestWhatComesForALostStreamIsBoundedButAnAnswerFits(t *testing.T) {
 	}
 }
 
-func TestAReaderThatLeavesMoreThanIsKeptLosesTheOldest(t *testing.T) {
+func TestReaderThatLeavesMoreThanIsKeptLosesTheOldest(t *testing.T) {
 	l := newLog(Retention{Events: 10, Bytes: 1000})
 	s := l.NewPost(1, "1")
 	s.begin()
@@ -257,7 +257,7 @@ func FuzzStreamLog(f *testing.F) {
 	})
 }
 
-func TestWhatIsKeptIsForgottenWhenTheWindowIsOver(t *testing.T) {
+func TestKeptMessagesAreForgottenAfterTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLog(Retention{Window: time.Minute})
 		open := l.NewPost(1, "1")
@@ -293,7 +293,7 @@ func TestWhatIsKeptIsForgottenWhenTheWindowIsOver(t *testing.T) {
 	})
 }
 
-func TestEventIDs(t *testing.T) {
+func TestParseEventIDAcceptsOnlyIDsOfStreamName(t *testing.T) {
 	for _, requests := range [][]jsonrpc.ID{nil, {"1"}, {`"a.b-c\u00e9é"`}, {"-1.5e3"}, {"1", `"x"`, "2"}} {
 		name := streamName("ABCDEFGH", 12, requests)
 		id, ok := ParseEventID(name + ".34")
