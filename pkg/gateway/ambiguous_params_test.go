@@ -38,15 +38,15 @@ func TestAmbiguousParamsDoNotChangeWhatAnotherClientAskedOfASharedServer(t *test
 		state := map[catalog.Naming]string{catalog.Bare: "state", catalog.Prefix: "one__state"}[naming]
 		ann, bob := r.connect(), r.connect()
 		seen := func() string { return string(ann.tool(state, `{}`)) }
-		ann.call("1", "resources/subscribe", `{"uri":"test://one/one"}`).answer(t)
-		ann.call("2", "logging/setLevel", `{"level":"debug"}`).answer(t)
+		ann.call("1", "resources/subscribe", `{"uri":"test://one/one"}`).response(t)
+		ann.call("2", "logging/setLevel", `{"level":"debug"}`).response(t)
 		for _, params := range []string{
 			`{"uri":"test://both","uri":"test://one/one"}`, `{"uri":"test://both","URI":"test://one/one"}`, `{"URI":"test://one/one"}`,
 		} {
 			bob.call("1", "resources/unsubscribe", params)
 			if s := seen(); !strings.Contains(s, `"subscriptions":["test://one/one"]`) {
 				t.Errorf("%s: after %s the server has %.200s", naming, params, s)
-				ann.call("1", "resources/subscribe", `{"uri":"test://one/one"}`).answer(t)
+				ann.call("1", "resources/subscribe", `{"uri":"test://one/one"}`).response(t)
 			}
 		}
 		for _, params := range []string{
@@ -55,7 +55,7 @@ func TestAmbiguousParamsDoNotChangeWhatAnotherClientAskedOfASharedServer(t *test
 			bob.call("1", "logging/setLevel", params)
 			if s := seen(); !strings.Contains(s, `"level":"debug"`) {
 				t.Errorf("%s: after %s the server has %.200s", naming, params, s)
-				ann.call("2", "logging/setLevel", `{"level":"debug"}`).answer(t)
+				ann.call("2", "logging/setLevel", `{"level":"debug"}`).response(t)
 			}
 		}
 	}
@@ -67,7 +67,7 @@ func TestNameThatOccursTwiceIsMirroredByNoHeader(t *testing.T) {
 	for method, params := range map[string]string{
 		"tools/call": `{"name":"echo","name":"weird"}`, "prompts/get": `{"name":"greet","name":"other"}`, "resources/read": `{"uri":"test://both","uri":"test://one/one"}`,
 	} {
-		if p := c.ask("1", method, params, "Mcp-Name: greet"); p.status != http.StatusBadRequest || p.failed(t).Code != -32602 {
+		if p := c.call("1", method, params, "Mcp-Name: greet"); p.status != http.StatusBadRequest || p.rpcError(t).Code != -32602 {
 			t.Errorf("%s: %d %s", method, p.status, p.body)
 		}
 	}

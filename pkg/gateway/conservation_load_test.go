@@ -19,18 +19,18 @@ import (
 )
 
 // ledger is what became of the requests of one hop in one direction.
-type ledger struct{ asked, answered, inFlight, cancelled float64 }
+type requestCounts struct{ asked, answered, inFlight, cancelled float64 }
 
-func (l ledger) unaccounted() float64 { return l.asked - l.answered - l.inFlight - l.cancelled }
+func (l requestCounts) unaccounted() float64 { return l.asked - l.answered - l.inFlight - l.cancelled }
 
 // ledgers reads those of both hops and directions from one scrape.
-func (r *rig) ledgers() map[string]ledger {
+func (r *rig) requestCounts() map[string]requestCounts {
 	r.t.Helper()
 	families, err := r.registry.Gather()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	books := map[string]ledger{}
+	books := map[string]requestCounts{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			have := map[string]string{}
@@ -63,9 +63,9 @@ func (r *rig) ledgers() map[string]ledger {
 }
 
 // balanced checks the equation of the messages for both hops and directions.
-func (r *rig) balanced() map[string]ledger {
+func (r *rig) checkRequestCounts() map[string]requestCounts {
 	r.t.Helper()
-	books := r.ledgers()
+	books := r.requestCounts()
 	if len(books) != 4 {
 		r.t.Errorf("there are ledgers %v", books)
 	}
@@ -78,7 +78,7 @@ func (r *rig) balanced() map[string]ledger {
 }
 
 // havoc is one client that does what clients should not, and servers that do.
-type havoc struct {
+type chaosClient struct {
 	*rig
 	random *rand.Rand
 	n      int
@@ -89,15 +89,15 @@ type havoc struct {
 const batchInitialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-03-26",` +
 	`"capabilities":{"elicitation":{},"sampling":{}},"clientInfo":{"name":"batch","version":"1"}}}`
 
-var havocServers = []string{"one", "two"}
+var chaosServers = []string{"one", "two"}
 
-func (h *havoc) server() string { return havocServers[h.random.IntN(len(havocServers))] }
+func (h *chaosClient) server() string { return chaosServers[h.random.IntN(len(chaosServers))] }
 
-func (h *havoc) pause() time.Duration { return time.Duration(h.random.IntN(30)) * time.Millisecond }
+func (h *chaosClient) pause() time.Duration { return time.Duration(h.random.IntN(30)) * time.Millisecond }
 
 // try sends a request and takes what comes, for as long as d; 0: to the end.
 // Whatever goes wrong is meant to.
-func (h *havoc) try(d time.Duration, method, body string, headers ...string) {
+func (h *chaosClient) try(d time.Duration, method, body string, headers ...string) {
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	if d > 0 {
 		ctx, cancel = context.WithTimeout(h.t.Context(), d)
@@ -123,7 +123,7 @@ func (h *havoc) try(d time.Duration, method, body string, headers ...string) {
 }
 
 // read reads a stream and answers some of the questions on it, twice at times.
-func (h *havoc) read(body io.Reader) {
+func (h *chaosClient) read(body io.Reader) {
 	var seen strings.Builder
 	buffer := make([]byte, 4<<10)
 	for {
@@ -148,7 +148,7 @@ func (h *havoc) read(body io.Reader) {
 	}
 }
 
-func (h *havoc) reply(m jsonrpc.Message) {
+func (h *chaosClient) reply(m jsonrpc.Message) {
 	member := `"result":{}`
 	switch h.random.IntN(4) {
 	case 0:
@@ -161,20 +161,20 @@ func (h *havoc) reply(m jsonrpc.Message) {
 	h.post(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,%s}`, m.ID, member))
 }
 
-func (h *havoc) post(body string, headers ...string) {
+func (h *chaosClient) post(body string, headers ...string) {
 	h.try(0, http.MethodPost, body, append(headers, "Mcp-Session-Id: "+h.old.token)...)
 }
 
 // orderly is asked something and answers.
-func (h *havoc) orderly() {
+func (h *chaosClient) orderly() {
 	s := h.old.open(http.MethodPost, request(`"orderly"`, "tools/call", `{"name":"two__ask","arguments":{"method":"elicitation/create","params":{}}}`))
-	h.old.answers(s.message(), `"result":{}`)
+	h.old.respond(s.message(), `"result":{}`)
 	s.message()
 	s.cancel()
 }
 
 // legacy does one thing that a client with a session may do.
-func (h *havoc) legacy() {
+func (h *chaosClient) legacy() {
 	h.n++
 	id, server := strconv.Itoa(h.n), h.server()
 	tool := func(name, arguments string) string {
@@ -197,7 +197,7 @@ func (h *havoc) legacy() {
 			body = tool("work", `{"steps":3}`)
 		}
 		var other sync.WaitGroup
-		other.Go(func() { (&havoc{rig: h.rig, random: rand.New(rand.NewPCG(1, uint64(h.n))), old: h.old}).post(body) })
+		other.Go(func() { (&chaosClient{rig: h.rig, random: rand.New(rand.NewPCG(1, uint64(h.n))), old: h.old}).post(body) })
 		time.Sleep(what)
 		h.post(cancel)
 		other.Wait()
@@ -228,7 +228,7 @@ func (h *havoc) legacy() {
 	}
 }
 
-func (h *havoc) malformed() {
+func (h *chaosClient) malformed() {
 	token := "Mcp-Session-Id: " + h.old.token
 	for _, x := range []struct {
 		body    string
@@ -257,7 +257,7 @@ func (h *havoc) malformed() {
 }
 
 // modernly does one thing that a client without a session may do.
-func (h *havoc) modernly() {
+func (h *chaosClient) modernly() {
 	h.n++
 	id, server := strconv.Itoa(h.n), h.server()
 	try := func(d time.Duration, method, params string) {
@@ -288,12 +288,12 @@ func (h *havoc) modernly() {
 	}
 }
 
-func (h *havoc) connectAnew() {
+func (h *chaosClient) connectAnew() {
 	h.old = h.connectWith([]string{initializeBody, batchInitialize}[h.random.IntN(2)])
 }
 
 // havocSeed is printed; MCPHUB_HAVOC_SEED repeats a run.
-func havocSeed(t *testing.T) uint64 {
+func chaosSeed(t *testing.T) uint64 {
 	seed := rand.Uint64()
 	if n, err := strconv.ParseUint(os.Getenv("MCPHUB_HAVOC_SEED"), 10, 64); err == nil {
 		seed = n
@@ -313,7 +313,7 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 	web := upstream.Spec{Name: "web", URL: parrotOverHTTP(t, false), Isolation: upstream.PerSession, CallTimeout: 300 * time.Millisecond}
 	r := start(t, setup{specs: []upstream.Spec{one, two, web, newStub(t).spec("new", upstream.Shared)}, quiet: true,
 		gateway: func(c *Config) { c.Heartbeat, c.Patience = 5*time.Millisecond, 5*time.Millisecond }})
-	seed := havocSeed(t)
+	seed := chaosSeed(t)
 	stop, scraped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(scraped)
@@ -322,13 +322,13 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(5 * time.Millisecond):
-				r.balanced()
+				r.checkRequestCounts()
 			}
 		}
 	}()
 	var wg sync.WaitGroup
 	for n := range clients {
-		h := &havoc{rig: r, random: rand.New(rand.NewPCG(seed, uint64(n))), n: 1000 * (n + 1), new: r.modern(canElicit)}
+		h := &chaosClient{rig: r, random: rand.New(rand.NewPCG(seed, uint64(n))), n: 1000 * (n + 1), new: r.modern(canElicit)}
 		h.connectAnew()
 		h.orderly()
 		wg.Go(func() {
@@ -345,7 +345,7 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 	wg.Wait()
 	r.gateway.Drain() // those who left calls parked do not come back
 	until(t, "nothing is in flight but the hub's own streams of changes", func() bool {
-		for key, l := range r.ledgers() {
+		for key, l := range r.requestCounts() {
 			if l.inFlight > map[string]float64{"backend out": 1}[key] {
 				return false
 			}
@@ -354,7 +354,7 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 	})
 	close(stop)
 	<-scraped
-	for key, l := range r.balanced() {
+	for key, l := range r.checkRequestCounts() {
 		if l.asked == 0 || l.answered == 0 || l.cancelled == 0 {
 			t.Errorf("%s: too little to prove anything: %+v", key, l)
 		}
@@ -365,7 +365,7 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 		t.Error("questions are not measured where the roles are reversed")
 	}
 	r.stop()
-	for key, l := range r.balanced() {
+	for key, l := range r.checkRequestCounts() {
 		if l.inFlight != 0 {
 			t.Errorf("%s: %v requests are in flight of a hub that has stopped", key, l.inFlight)
 		}

@@ -13,14 +13,14 @@ import (
 
 // mix is what clients of both eras do at random, and how much of it has no
 // answer.
-type mix struct {
+type mixedLoad struct {
 	*rig
 	taken   atomic.Int64 // requests that were taken back by their clients
 	listens atomic.Int64 // streams of changes that were closed
 	left    atomic.Int64 // calls that nobody came back for
 }
 
-func (x *mix) legacy(c *peer, what, n int) {
+func (x *mixedLoad) legacy(c *peer, what, n int) {
 	id := fmt.Sprint(n)
 	switch what {
 	case 0:
@@ -28,7 +28,7 @@ func (x *mix) legacy(c *peer, what, n int) {
 	case 1:
 		c.call(id, "tools/call", `{"name":"two__fail","arguments":{"error":{"code":1,"message":"m"}}}`)
 	case 2:
-		c.cancelOne(n, fmt.Sprintf(`{"n":%d}`, n))
+		c.callAndCancel(n, fmt.Sprintf(`{"n":%d}`, n))
 		x.taken.Add(1)
 	case 3:
 		c.call(id, "tools/list", `{}`)
@@ -36,48 +36,48 @@ func (x *mix) legacy(c *peer, what, n int) {
 		c.call(id, "no/such", `{}`)
 	default:
 		s := c.open(http.MethodPost, request(id, "tools/call", `{"name":"two__ask","arguments":{"method":"elicitation/create","params":{}}}`))
-		c.answers(s.message(), `"result":{}`)
+		c.respond(s.message(), `"result":{}`)
 		s.message()
 		s.cancel()
 	}
 }
 
-func (x *mix) modernly(c *modernPeer, what, n int) {
+func (x *mixedLoad) modernly(c *modernPeer, what, n int) {
 	id := fmt.Sprint(n)
 	const arguments = `{"rounds":[[{}]]}`
-	asks := func() required {
-		return c.ask(id, "tools/call", `{"name":"two__asks","arguments":`+arguments+`}`).wanted(c.t)
+	asks := func() inputRequiredResult {
+		return c.call(id, "tools/call", `{"name":"two__asks","arguments":`+arguments+`}`).inputRequired(c.t)
 	}
 	switch what {
 	case 0:
-		c.run(id, "one__echo", `{}`)
+		c.tool(id, "one__echo", `{}`)
 	case 1:
-		c.run(id, "two__fail", `{"error":{"code":1,"message":"m"}}`)
+		c.tool(id, "two__fail", `{"error":{"code":1,"message":"m"}}`)
 	case 2:
 		s := c.with(`,"progressToken":1`).stream(id, "tools/call", fmt.Sprintf(`{"name":"one__hang","arguments":{"m":%d}}`, n))
 		s.message()
 		s.cancel()
 		x.taken.Add(1)
 	case 3:
-		c.ask(id, "server/discover", `{}`)
+		c.call(id, "server/discover", `{}`)
 	case 4:
-		c.ask(id, "ping", `{}`)
+		c.call(id, "ping", `{}`)
 	case 5:
-		s, _ := c.listens(id, `{"toolsListChanged":true,"resourceSubscriptions":["test://one/one","test://two/one"]}`)
+		s, _ := c.subscribe(id, `{"toolsListChanged":true,"resourceSubscriptions":["test://one/one","test://two/one"]}`)
 		s.cancel()
 		x.listens.Add(1)
 	case 6:
 		q := asks()
-		c.ask(id, "tools/call", `{"name":"two__asks","arguments":`+arguments+`,"requestState":"`+q.RequestState+`","inputResponses":{"`+first(q)+`":{}}}`)
+		c.call(id, "tools/call", `{"name":"two__asks","arguments":`+arguments+`,"requestState":"`+q.RequestState+`","inputResponses":{"`+first(q)+`":{}}}`)
 	case 7:
 		asks()
 		x.left.Add(1)
 	default:
-		c.run(id, "nobody__x", `{}`)
+		c.tool(id, "nobody__x", `{}`)
 	}
 }
 
-func first(q required) string {
+func first(q inputRequiredResult) string {
 	for key := range q.InputRequests {
 		return key
 	}
@@ -93,7 +93,7 @@ func TestMessagesOfClientsOfBothErasAreConserved(t *testing.T) {
 		c.Bridge = map[string]BridgePolicy{"two": BridgeRequest} // one call at a time: whose question it is can be told
 	}
 	r := start(t, setup{specs: []upstream.Spec{one, two}, gateway: users})
-	x := &mix{rig: r}
+	x := &mixedLoad{rig: r}
 	var wg sync.WaitGroup
 	for n := range clients {
 		wg.Go(func() {

@@ -10,7 +10,7 @@ import (
 )
 
 // knock sends raw bytes to a guarded handler and returns the status.
-func knock(t *testing.T, address, raw string) int {
+func sendRaw(t *testing.T, address, raw string) int {
 	t.Helper()
 	c, err := net.Dial("tcp", address)
 	if err != nil {
@@ -94,7 +94,7 @@ func TestGuardAcceptsOnlyRequestsMeantForThisHub(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := reached
-			if got := knock(t, address, c.raw); got != c.status {
+			if got := sendRaw(t, address, c.raw); got != c.status {
 				t.Errorf("answered %d, want %d", got, c.status)
 			}
 			if (reached > before) != (c.status == 200) {

@@ -41,17 +41,17 @@ func TestDeleteEndsRunningCallsAtOnce(t *testing.T) {
 		go func() { answers <- c.call(id, "tools/call", params) }()
 	}
 	until(t, "the calls are under way", func() bool {
-		return other.state("one").Hanging == 1 && c.asks() == 1 && web.waiting.Load() == 1
+		return other.state("one").Hanging == 1 && c.waitingRequests() == 1 && web.waiting.Load() == 1
 	})
 	bound := web.session("tools/call")
 	if p := c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusNoContent {
 		t.Errorf("DELETE: %d %q", p.status, p.body)
 	}
-	stream.ended()
+	stream.waitForEnd()
 	for range 3 {
 		p := <-answers
 		// The server that asked hears of it too, and may be the first to say so.
-		if m := p.answer(t); !strings.Contains(string(m.Encode()), "the session has ended: client_delete") {
+		if m := p.response(t); !strings.Contains(string(m.Encode()), "the session has ended: client_delete") {
 			t.Errorf("the call was answered with %s", p.body)
 		}
 	}

@@ -42,20 +42,20 @@ func TestNothingOfOneCallReachesAnother(t *testing.T) {
 		calls = n
 	}
 	r := start(t, setup{specs: parrots(t), untraced: true, quiet: true})
-	audit := &audit{t: t}
+	audit := &isolationAudit{t: t}
 	var lanes, streams sync.WaitGroup
 	for n := range clients {
-		c := &tenant{rig: r, audit: audit, name: fmt.Sprintf("%s%d-", secretPrefix, n), modern: n%2 == 1}
+		c := &loadClient{rig: r, audit: audit, name: fmt.Sprintf("%s%d-", secretPrefix, n), modern: n%2 == 1}
 		if !c.modern {
 			c.token = r.connect().token
 			streams.Go(c.overhear)
 		}
 		for i, id := range sameIDs {
 			lanes.Go(func() {
-				l := &lane{tenant: c, id: id, name: fmt.Sprintf("%s%d-", c.name, i)}
+				l := &loadCaller{loadClient: c, id: id, name: fmt.Sprintf("%s%d-", c.name, i)}
 				defer l.hangUp()
 				for k := range (calls + all - 1) / all {
-					if err := l.work(k+n, saying{Say: fmt.Sprintf("%s%d-", l.name, k)}); err != nil {
+					if err := l.work(k+n, sayArguments{Say: fmt.Sprintf("%s%d-", l.name, k)}); err != nil {
 						audit.complain("%s%d: %v", l.name, k, err)
 						return
 					}
@@ -76,7 +76,7 @@ func TestNothingOfOneCallReachesAnother(t *testing.T) {
 }
 
 // audit is what all clients together have seen.
-type audit struct {
+type isolationAudit struct {
 	t                               *testing.T
 	calls, questions, notes, strays atomic.Int64
 	complaints                      atomic.Int64
@@ -85,14 +85,14 @@ type audit struct {
 	cancelled []string
 }
 
-func (a *audit) complain(format string, args ...any) {
+func (a *isolationAudit) complain(format string, args ...any) {
 	if a.complaints.Add(1) <= 20 {
 		a.t.Errorf(format, args...)
 	}
 }
 
 // own complains about what is not all of the call, or client, with that name.
-func (a *audit) own(name string, data []byte) {
+func (a *isolationAudit) own(name string, data []byte) {
 	for rest := data; ; {
 		at := bytes.Index(rest, []byte(secretPrefix))
 		if at < 0 {
@@ -107,13 +107,13 @@ func (a *audit) own(name string, data []byte) {
 }
 
 // check compares what was cancelled with what the servers were told of that.
-func (a *audit) check(r *rig) {
+func (a *isolationAudit) check(r *rig) {
 	var seen []string
 	c := r.connect()
 	until(a.t, "the servers have heard of all cancellations", func() bool {
 		seen = nil
 		for _, server := range []string{parrotName, "legacy", "modern"} {
-			var result struct{ Heard heard }
+			var result struct{ Heard parrotReport }
 			if err := json.Unmarshal(c.tool(server+"__heard", `{}`), &result); err != nil {
 				a.t.Fatal(err)
 			}
@@ -136,17 +136,17 @@ func (a *audit) check(r *rig) {
 }
 
 // tenant is a client among many.
-type tenant struct {
+type loadClient struct {
 	*rig
-	audit  *audit
+	audit  *isolationAudit
 	name   string
 	modern bool
 	token  string // of the session, if it has one
 }
 
 // overhear reads what comes on a stream of the session's own until it ends.
-func (c *tenant) overhear() {
-	l := &lane{tenant: c}
+func (c *loadClient) overhear() {
+	l := &loadCaller{loadClient: c}
 	defer l.hangUp()
 	response, err := l.send(http.MethodGet, "", "")
 	if err != nil || response.StatusCode != http.StatusOK {
@@ -161,17 +161,17 @@ func (c *tenant) overhear() {
 }
 
 // lane makes one call of a client after the other, over a connection of its own.
-type lane struct {
-	*tenant
+type loadCaller struct {
+	*loadClient
 	id   jsonrpc.ID
 	name string
 
 	conn  net.Conn // nil: to be made
 	read  *bufio.Reader
-	aside *lane // for what has to be said during a call
+	aside *loadCaller // for what has to be said during a call
 }
 
-func (l *lane) hangUp() {
+func (l *loadCaller) hangUp() {
 	if l.conn != nil {
 		_ = l.conn.Close()
 		l.conn = nil
@@ -182,7 +182,7 @@ func (l *lane) hangUp() {
 }
 
 // send writes an HTTP request and reads the head of the response.
-func (l *lane) send(verb, tool, body string) (*http.Response, error) {
+func (l *loadCaller) send(verb, tool, body string) (*http.Response, error) {
 	if l.conn == nil {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(l.url, "http://"))
 		if err != nil {
@@ -206,7 +206,7 @@ func (l *lane) send(verb, tool, body string) (*http.Response, error) {
 }
 
 // events hands on the messages of a stream, or the one that is the body.
-func (l *lane) events(response *http.Response, take func([]byte, jsonrpc.Message) error) error {
+func (l *loadCaller) events(response *http.Response, take func([]byte, jsonrpc.Message) error) error {
 	defer func() { _ = response.Body.Close() }()
 	if response.Header.Get("Content-Type") != protocol.TypeEventStream {
 		data, err := io.ReadAll(response.Body)
@@ -242,9 +242,9 @@ func (l *lane) events(response *http.Response, take func([]byte, jsonrpc.Message
 }
 
 // say sends a message during a call. It is one that gets no answer.
-func (l *lane) say(body string) error {
+func (l *loadCaller) say(body string) error {
 	if l.aside == nil {
-		l.aside = &lane{tenant: l.tenant}
+		l.aside = &loadCaller{loadClient: l.loadClient}
 	}
 	response, err := l.aside.send(http.MethodPost, "", body)
 	if err != nil {
@@ -258,7 +258,7 @@ func (l *lane) say(body string) error {
 }
 
 // work makes the n-th call.
-func (l *lane) work(n int, it saying) error {
+func (l *loadCaller) work(n int, it sayArguments) error {
 	server := []string{parrotName, "legacy", "modern"}[n%3]
 	it.Steps, it.Log = n/3%4, n/5%2 == 0
 	switch n % 16 {
@@ -282,12 +282,12 @@ func (l *lane) work(n int, it saying) error {
 
 // round sends the request and takes what comes. Where the answer is a question
 // it returns the members of the request that answers it.
-func (l *lane) round(server string, it saying, more string) (next string, err error) {
+func (l *loadCaller) round(server string, it sayArguments, more string) (next string, err error) {
 	arguments, _ := json.Marshal(it)
 	meta := `"progressToken":"same"`
 	if l.modern {
 		meta += `,"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{},"sampling":{}},` +
-			`"io.modelcontextprotocol/clientInfo":{"name":"` + l.tenant.name + `","version":"1"},"io.modelcontextprotocol/logLevel":"debug"`
+			`"io.modelcontextprotocol/clientInfo":{"name":"` + l.loadClient.name + `","version":"1"},"io.modelcontextprotocol/logLevel":"debug"`
 	}
 	response, err := l.send(http.MethodPost, server+"__say", request(string(l.id), "tools/call",
 		fmt.Sprintf(`{"name":"%s__say","arguments":%s,"_meta":{%s}%s}`, server, arguments, meta, more)))
@@ -342,7 +342,7 @@ func (l *lane) round(server string, it saying, more string) (next string, err er
 
 // complete checks that nothing is missing. Over a shared connection to a legacy
 // server a log message or a question has a call only while there is no other.
-func (l *lane) complete(server string, it saying, steps, logs int, answered string, again bool) error {
+func (l *loadCaller) complete(server string, it sayArguments, steps, logs int, answered string, again bool) error {
 	wantLogs, wantAnswer := 0, `"no"`
 	if it.Log {
 		wantLogs = 1
@@ -368,7 +368,7 @@ func (l *lane) complete(server string, it saying, steps, logs int, answered stri
 }
 
 // cancel takes the call back that is under way.
-func (l *lane) cancel(it saying) error {
+func (l *loadCaller) cancel(it sayArguments) error {
 	l.audit.mu.Lock()
 	l.audit.cancelled = append(l.audit.cancelled, it.Say)
 	l.audit.mu.Unlock()
@@ -380,7 +380,7 @@ func (l *lane) cancel(it saying) error {
 }
 
 // replyTo is the result that answers a question.
-func replyTo(method string, it saying) string {
+func replyTo(method string, it sayArguments) string {
 	if method == "sampling/createMessage" {
 		return fmt.Sprintf(`{"role":"assistant","content":{"type":"text","text":%q},"model":"parrot"}`, it.Say)
 	}
@@ -388,7 +388,7 @@ func replyTo(method string, it saying) string {
 }
 
 // replies answers the questions of a result.
-func replies(result json.RawMessage, it saying) string {
+func replies(result json.RawMessage, it sayArguments) string {
 	var wanted struct {
 		InputRequests map[string]struct{ Method string }
 	}

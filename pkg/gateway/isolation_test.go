@@ -26,12 +26,12 @@ func TestClientsOfASharedConnectionDoNotMix(t *testing.T) {
 				arguments := fmt.Sprintf(`{"client":%d,"round":%d,"steps":%d}`, n, i, i%4)
 				switch {
 				case i%10 == n%10 && n%2 == 0:
-					c.cancelOne(i, arguments)
+					c.callAndCancel(i, arguments)
 					mu.Lock()
 					cancelled = append(cancelled, arguments)
 					mu.Unlock()
 				default:
-					c.workOne(i, i%4, arguments)
+					c.callWithProgress(i, i%4, arguments)
 				}
 			}
 		})
@@ -54,9 +54,9 @@ func TestClientsOfASharedConnectionDoNotMix(t *testing.T) {
 }
 
 // workOne makes a call with progress and looks at everything that comes back.
-func (c *peer) workOne(i, steps int, arguments string) {
+func (c *peer) callWithProgress(i, steps int, arguments string) {
 	p := c.call(fmt.Sprint(i), "tools/call", fmt.Sprintf(`{"name":"one__work","arguments":%s,"_meta":{"progressToken":%d}}`, arguments, i))
-	m := p.answer(c.t)
+	m := p.response(c.t)
 	if string(m.ID) != fmt.Sprint(i) || string(m.Result) != `{"content":[],"of":`+arguments+`}` {
 		c.t.Errorf("%s was answered with %s", arguments, p.body)
 	}
@@ -74,17 +74,17 @@ func (c *peer) workOne(i, steps int, arguments string) {
 
 // cancelOne begins a call, cancels it when the server has it, and expects no
 // answer.
-func (c *peer) cancelOne(i int, arguments string) {
+func (c *peer) callAndCancel(i int, arguments string) {
 	s := c.open("POST", request(fmt.Sprint(i), "tools/call",
 		fmt.Sprintf(`{"name":"one__hang","arguments":%s,"_meta":{"progressToken":%d}}`, arguments, i)))
 	if m := s.message(); string(m.Params) != fmt.Sprintf(`{"progressToken":%d,"progress":0,"of":%s}`, i, arguments) {
 		c.t.Errorf("%s got %s", arguments, m.Encode())
 	}
 	c.post(fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%d}}`, i))
-	if e, ok := s.any(); !ok || e.comment != "cancelled" {
+	if e, ok := s.next(); !ok || e.comment != "cancelled" {
 		c.t.Errorf("the cancelled call %s got %s", arguments, e.Encode())
 	}
-	s.ended()
+	s.waitForEnd()
 }
 
 func TestCancellationReachesNoOtherClient(t *testing.T) {
@@ -110,11 +110,11 @@ func TestSubscriptionsOfASharedConnectionAreKeptApart(t *testing.T) {
 	annHears, bobHears := ann.listen(), bob.listen()
 	const params = `{"uri":"test://one/one"}`
 	for _, c := range []*peer{ann, bob} {
-		if m := c.call("1", "resources/subscribe", params).answer(t); string(m.Result) != `{}` {
+		if m := c.call("1", "resources/subscribe", params).response(t); string(m.Result) != `{}` {
 			t.Fatalf("subscribe: %s", m.Error)
 		}
 	}
-	if m := bob.call("1", "resources/unsubscribe", params).answer(t); string(m.Result) != `{}` {
+	if m := bob.call("1", "resources/unsubscribe", params).response(t); string(m.Result) != `{}` {
 		t.Errorf("unsubscribe: %s", m.Error)
 	}
 	if got := ann.state("one").Subscriptions; !slices.Equal(got, []string{"test://one/one"}) {
@@ -128,7 +128,7 @@ func TestSubscriptionsOfASharedConnectionAreKeptApart(t *testing.T) {
 	if len(bobHears.events) != 0 {
 		t.Error("bob hears of what he is not subscribed to")
 	}
-	if m := ann.call("1", "resources/unsubscribe", params).answer(t); string(m.Result) != `{}` {
+	if m := ann.call("1", "resources/unsubscribe", params).response(t); string(m.Result) != `{}` {
 		t.Errorf("unsubscribe: %s", m.Error)
 	}
 	if got := ann.state("one").Subscriptions; len(got) != 0 {
@@ -160,7 +160,7 @@ func TestLogLevelsOfASharedConnectionAreKeptApart(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	quiet, chatty := r.connect(), r.connect()
 	set := func(c *peer, level string) {
-		if m := c.call("1", "logging/setLevel", `{"level":"`+level+`"}`).answer(t); string(m.Result) != `{}` {
+		if m := c.call("1", "logging/setLevel", `{"level":"`+level+`"}`).response(t); string(m.Result) != `{}` {
 			t.Errorf("setLevel: %s", m.Error)
 		}
 	}
@@ -207,7 +207,7 @@ func TestEndedSessionLeavesNoSubscriptionBehind(t *testing.T) {
 	ann, bob, watcher := r.connect(), r.connect(), r.connect()
 	const params = `{"uri":"test://one/one"}`
 	for _, c := range []*peer{ann, bob} {
-		if m := c.call("1", "resources/subscribe", params).answer(t); string(m.Result) != `{}` {
+		if m := c.call("1", "resources/subscribe", params).response(t); string(m.Result) != `{}` {
 			t.Fatalf("subscribe: %s", m.Error)
 		}
 	}
@@ -229,7 +229,7 @@ func TestUpdateOfAPartOfAResourceReachesItsSubscriber(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	hears := c.listen()
-	if m := c.call("1", "resources/subscribe", `{"uri":"res://a"}`).answer(t); m.Error != nil {
+	if m := c.call("1", "resources/subscribe", `{"uri":"res://a"}`).response(t); m.Error != nil {
 		t.Fatalf("subscribe: %s", m.Error)
 	}
 	for _, uri := range []string{"res://ab", "res://", "res://b/res://a", "res://a/sub", "res://a"} {

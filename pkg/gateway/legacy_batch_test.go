@@ -14,15 +14,15 @@ import (
 )
 
 // batching makes a session of the version that has batches.
-func (r *rig) batching() *peer {
+func (r *rig) connectForBatches() *peer {
 	r.t.Helper()
 	return r.connectWith(strings.Replace(initializeBody, "2025-11-25", protocol.BatchVersion, 1))
 }
 
-func together(messages ...string) string { return "[" + strings.Join(messages, ",") + "]" }
+func batchOf(messages ...string) string { return "[" + strings.Join(messages, ",") + "]" }
 
 // answers are the responses of a list, by id.
-func (p reply) answers(t *testing.T) map[jsonrpc.ID][]jsonrpc.Message {
+func (p reply) responses(t *testing.T) map[jsonrpc.ID][]jsonrpc.Message {
 	t.Helper()
 	var all []json.RawMessage
 	if err := json.Unmarshal([]byte(p.body), &all); err != nil || p.status != http.StatusOK || p.header.Get("Content-Type") != protocol.TypeJSON {
@@ -41,11 +41,11 @@ func (p reply) answers(t *testing.T) map[jsonrpc.ID][]jsonrpc.Message {
 
 func TestBatchIsAnsweredWithAList(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
-	c := r.batching()
-	p := c.post(together(request("1", "ping", `{}`), `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
+	c := r.connectForBatches()
+	p := c.post(batchOf(request("1", "ping", `{}`), `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
 		request(`"a"`, "tools/list", `{}`), request("2", "no/such", `{}`), request("3", "initialize", `{"protocolVersion":"2025-03-26","capabilities":{}}`),
 		request("4", "ping", `{}`), request("4", "tools/list", `{}`), `{"jsonrpc":"2.0","id":9}`, `1`, `[]`))
-	all := p.answers(t)
+	all := p.responses(t)
 	if string(all["1"][0].Result) != `{}` || !strings.Contains(string(all[`"a"`][0].Result), "one__echo") || all["2"][0].Error == nil {
 		t.Errorf("answered with %s", p.body)
 	}
@@ -73,28 +73,28 @@ func TestBatchIsAnsweredWithAList(t *testing.T) {
 
 func TestBatchWithoutRequestsIsAccepted(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
-	c := r.batching()
+	c := r.connectForBatches()
 	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang","_meta":{"progressToken":1}}`))
 	s.message()
-	if p := c.post(together(`{"jsonrpc":"2.0","id":"x","result":{}}`, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)); p.status != http.StatusAccepted || p.body != "" {
+	if p := c.post(batchOf(`{"jsonrpc":"2.0","id":"x","result":{}}`, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)); p.status != http.StatusAccepted || p.body != "" {
 		t.Errorf("answered %d %q", p.status, p.body)
 	}
-	if e, _ := s.any(); e.comment != "cancelled" {
+	if e, _ := s.next(); e.comment != "cancelled" {
 		t.Errorf("the call got %+v", e)
 	}
 }
 
 func TestSlowBatchIsAnsweredByAStreamThatCanBeResumed(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
-	c := r.batching()
+	c := r.connectForBatches()
 	gated := func(id string) string {
 		return request(id, "tools/call", fmt.Sprintf(`{"name":"one__gated","arguments":{"steps":1},"_meta":{"progressToken":%s}}`, id))
 	}
-	s := c.open(http.MethodPost, together(gated("1"), gated("2"), request("3", "ping", `{}`)))
+	s := c.open(http.MethodPost, batchOf(gated("1"), gated("2"), request("3", "ping", `{}`)))
 	if m := s.message(); m.ID != "3" || string(m.Result) != `{}` {
 		t.Errorf("the stream begins with %s", m.Encode())
 	}
-	c.lose(s, "post_sse")
+	c.disconnect(s, "post_sse")
 	c.steps(4)
 	again := c.resume(s.last)
 	seen := map[string]int{}
@@ -102,7 +102,7 @@ func TestSlowBatchIsAnsweredByAStreamThatCanBeResumed(t *testing.T) {
 		m := again.message()
 		seen[m.Method+string(m.ID)]++
 	}
-	again.ended()
+	again.waitForEnd()
 	if seen["notifications/progress"] != 2 || seen["1"] != 1 || seen["2"] != 1 {
 		t.Errorf("the rest of the stream is %v", seen)
 	}
@@ -113,28 +113,28 @@ func TestSlowBatchIsAnsweredByAStreamThatCanBeResumed(t *testing.T) {
 			t.Errorf("the answer is %s", m.Encode())
 		}
 	}
-	unknown.ended()
+	unknown.waitForEnd()
 	r.conserved(0)
 }
 
 func TestBatchIsLimited(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(c *Config) { c.MaxInFlight = 2 }})
-	c := r.batching()
+	c := r.connectForBatches()
 	var hanging []string
 	for i := range 4 {
 		hanging = append(hanging, request(fmt.Sprint(i), "tools/call", `{"name":"one__hang"}`))
 	}
-	s := c.open(http.MethodPost, together(hanging...))
+	s := c.open(http.MethodPost, batchOf(hanging...))
 	for range 2 {
 		if m := s.message(); !strings.Contains(string(m.Error), "the session has 2 requests in flight already") {
 			t.Errorf("a request too many gets %s", m.Encode())
 		}
 	}
-	c.post(together(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}`,
+	c.post(batchOf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}`,
 		`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`))
-	s.ended()
+	s.waitForEnd()
 	for name, body := range map[string]string{
-		"too many":    together(strings.TrimSuffix(strings.Repeat("1,", jsonrpc.MaxBatch+1), ",")),
+		"too many":    batchOf(strings.TrimSuffix(strings.Repeat("1,", jsonrpc.MaxBatch+1), ",")),
 		"empty":       " [ ]",
 		"not JSON":    `[{"jsonrpc":"2.0"`,
 		"two of them": `[1][2]`,
@@ -143,11 +143,11 @@ func TestBatchIsLimited(t *testing.T) {
 		if strings.Contains(name, "JSON") || strings.HasPrefix(name, "two") {
 			code = -32700
 		}
-		if p := c.post(body); p.status != http.StatusBadRequest || p.failed(t).Code != code {
+		if p := c.post(body); p.status != http.StatusBadRequest || p.rpcError(t).Code != code {
 			t.Errorf("%s: %d %s", name, p.status, p.body)
 		}
 	}
-	if p := c.post(together(strings.TrimSuffix(strings.Repeat("1,", jsonrpc.MaxBatch), ","))); len(p.answers(t)["null"]) != jsonrpc.MaxBatch {
+	if p := c.post(batchOf(strings.TrimSuffix(strings.Repeat("1,", jsonrpc.MaxBatch), ","))); len(p.responses(t)["null"]) != jsonrpc.MaxBatch {
 		t.Errorf("a batch as large as may be: %d", p.status)
 	}
 	r.conserved(2)
@@ -157,8 +157,8 @@ func TestBatchesExistInOneVersionOnly(t *testing.T) {
 	r := start(t, setup{})
 	for _, version := range []string{"2025-11-25", "2025-06-18", "2024-11-05"} {
 		c := r.connectWith(strings.Replace(initializeBody, "2025-11-25", version, 1))
-		p := c.post(together(pingBody))
-		if e := p.failed(t); p.status != http.StatusBadRequest || e.Code != -32600 || !strings.Contains(e.Message, "batches") {
+		p := c.post(batchOf(pingBody))
+		if e := p.rpcError(t); p.status != http.StatusBadRequest || e.Code != -32600 || !strings.Contains(e.Message, "batches") {
 			t.Errorf("%s: %d %s", version, p.status, p.body)
 		}
 		if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != 0 {

@@ -28,7 +28,7 @@ func TestArgumentsAndResultsKeepTheirBytes(t *testing.T) {
 	} {
 		params := fmt.Sprintf(`{ "x-before":{"a":[ ]}, "name" : "one__echo" , "arguments":%s, "x-after":1.0 }`, arguments)
 		want := fmt.Sprintf(`{ "x-before":{"a":[ ]}, "name" : "echo" , "arguments":%s, "x-after":1.0 ,`, arguments)
-		got := string(c.call("1", "tools/call", params).answer(t).Result)
+		got := string(c.call("1", "tools/call", params).response(t).Result)
 		// Tracing adds the one member that may be added.
 		before, _, found := strings.Cut(got, `"_meta":{"traceparent":"00-`)
 		if !found || strings.ReplaceAll(before, " ", "") != strings.ReplaceAll(`{"content":[],"server":"one","params":`+want, " ", "") {
@@ -46,7 +46,7 @@ func TestRequestIDsAreReturnedByteForByte(t *testing.T) {
 	for _, id := range []string{`1`, `"1"`, `0`, `-1`, `9007199254740993`, `123456789012345678901234567890`, `"é"`, `"\u00e9"`, `1.50`, `1e2`, `""`,
 		`"` + strings.Repeat("i", 10_000) + `"`} {
 		for _, method := range []string{"ping", "tools/list", "tools/call", "no/such"} {
-			m := c.call(id, method, `{"name":"one__echo"}`).answer(t)
+			m := c.call(id, method, `{"name":"one__echo"}`).response(t)
 			if string(m.ID) != id {
 				t.Errorf("%s with the id %.50s was answered with %.50s", method, id, m.ID)
 			}
@@ -63,7 +63,7 @@ func TestErrorsOfServersAreForwardedUnchanged(t *testing.T) {
 		`{"code":4711,"message":"custom","data":null,"extra":1.0}`,
 		`{"code":-32000,"message":""}`,
 	} {
-		m := c.call("1", "tools/call", `{"name":"one__fail","arguments":{"error":`+e+`}}`).answer(t)
+		m := c.call("1", "tools/call", `{"name":"one__fail","arguments":{"error":`+e+`}}`).response(t)
 		if string(m.Error) != e {
 			t.Errorf("%s arrived as %s", e, m.Error)
 		}
@@ -76,7 +76,7 @@ func TestErrorsOfServersAreForwardedUnchanged(t *testing.T) {
 func TestPrefixedNamesAreRoutedToTheirServer(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}, untraced: true})
 	c := r.connect()
-	list := string(c.call("1", "tools/list", `{}`).answer(t).Result)
+	list := string(c.call("1", "tools/list", `{}`).response(t).Result)
 	for _, server := range []string{"one", "two"} {
 		want := strings.ReplaceAll(childTools, `"name":"`, `"name":"`+server+`__`)
 		if !strings.Contains(list, strings.Trim(want, "[]")) {
@@ -86,27 +86,27 @@ func TestPrefixedNamesAreRoutedToTheirServer(t *testing.T) {
 			t.Errorf("%s__echo returned %s", server, got)
 		}
 		p := c.call("1", "prompts/get", fmt.Sprintf(`{"name":"%s__greet","arguments":{"who":"%s__greet"}}`, server, server))
-		if got := string(p.answer(t).Result); !strings.HasPrefix(got, fmt.Sprintf(`{"server":%q,"params":{"name":"greet","arguments":{"who":"%s__greet"}`, server, server)) {
+		if got := string(p.response(t).Result); !strings.HasPrefix(got, fmt.Sprintf(`{"server":%q,"params":{"name":"greet","arguments":{"who":"%s__greet"}`, server, server)) {
 			t.Errorf("prompts/get of %s returned %s", server, got)
 		}
 		p = c.call("1", "completion/complete", fmt.Sprintf(`{"argument":{"name":"%s__greet","value":""}, "ref":{"type":"ref/prompt", "name":"%s__greet","title":"x"}}`, server, server))
-		if got := string(p.answer(t).Result); !strings.HasPrefix(got, fmt.Sprintf(`{"server":%q,"params":{"argument":{"name":"%s__greet","value":""}, "ref":{"type":"ref/prompt", "name":"greet","title":"x"}`, server, server)) {
+		if got := string(p.response(t).Result); !strings.HasPrefix(got, fmt.Sprintf(`{"server":%q,"params":{"argument":{"name":"%s__greet","value":""}, "ref":{"type":"ref/prompt", "name":"greet","title":"x"}`, server, server)) {
 			t.Errorf("completion for a prompt of %s returned %s", server, got)
 		}
 		for _, ref := range []string{"test://" + server + "/item/{id}", "test://" + server + "/one"} {
 			p = c.call("1", "completion/complete", fmt.Sprintf(`{"ref":{"type":"ref/resource","uri":%q}}`, ref))
-			if got := string(p.answer(t).Result); !strings.HasPrefix(got, fmt.Sprintf(`{"server":%q,"params":{"ref":{"type":"ref/resource","uri":%q}`, server, ref)) {
+			if got := string(p.response(t).Result); !strings.HasPrefix(got, fmt.Sprintf(`{"server":%q,"params":{"ref":{"type":"ref/resource","uri":%q}`, server, ref)) {
 				t.Errorf("completion for %s returned %s", ref, got)
 			}
 		}
 		for _, uri := range []string{"test://" + server + "/one", "test://" + server + "/item/7"} {
 			p = c.call("1", "resources/read", fmt.Sprintf(`{"uri":%q}`, uri))
-			if got := string(p.answer(t).Result); !strings.HasPrefix(got, fmt.Sprintf(`{"server":%q,"params":{"uri":%q`, server, uri)) {
+			if got := string(p.response(t).Result); !strings.HasPrefix(got, fmt.Sprintf(`{"server":%q,"params":{"uri":%q`, server, uri)) {
 				t.Errorf("reading %s returned %s", uri, got)
 			}
 		}
 	}
-	if got := string(c.call("1", "resources/read", `{"uri":"test://both"}`).answer(t).Result); !strings.HasPrefix(got, `{"server":"one"`) {
+	if got := string(c.call("1", "resources/read", `{"uri":"test://both"}`).response(t).Result); !strings.HasPrefix(got, `{"server":"one"`) {
 		t.Errorf("a resource that two servers have was read as %s", got)
 	}
 }
@@ -121,7 +121,7 @@ func TestNamingConflictPrefixesOnlyNamesThatCollide(t *testing.T) {
 	if got := string(c.tool("one__grow", `{}`)); got != `{"content":[]}` {
 		t.Errorf("one__grow returned %s", got)
 	}
-	if e := c.call("1", "tools/call", `{"name":"grow"}`).failed(t); e.Code != -32602 {
+	if e := c.call("1", "tools/call", `{"name":"grow"}`).rpcError(t); e.Code != -32602 {
 		t.Errorf("grow, which two servers have, returned %v", e)
 	}
 }
@@ -158,7 +158,7 @@ func TestUnknownNamesAreRefusedWithTheReason(t *testing.T) {
 		{strings.Repeat("m", 5000), `{}`, -32601, "cannot tell"},
 	} {
 		p := c.call("1", x.method, x.params)
-		if e := p.failed(t); p.status != 200 || e.Code != x.code || !strings.Contains(e.Message, x.words) || len(e.Message) > 500 {
+		if e := p.rpcError(t); p.status != 200 || e.Code != x.code || !strings.Contains(e.Message, x.words) || len(e.Message) > 500 {
 			t.Errorf("%.50s %s: %d %s", x.method, x.params, p.status, p.body)
 		}
 	}
@@ -171,15 +171,15 @@ func TestBrokenServerAffectsOnlyItsOwnCalls(t *testing.T) {
 		t.Errorf("one returned %s", got)
 	}
 	p := c.call("1", "tools/call", `{"name":"two__die"}`)
-	if e := p.failed(t); e.Code != -32603 || !strings.Contains(e.Message, `server "two" was lost before it answered`) {
+	if e := p.rpcError(t); e.Code != -32603 || !strings.Contains(e.Message, `server "two" was lost before it answered`) {
 		t.Errorf("the call that the server died of returned %s", p.body)
 	}
 	until(t, "two is down", func() bool { return r.pool.Server("two").Status().State == upstream.Down })
 	p = c.call("1", "tools/call", `{"name":"two__echo"}`)
-	if e := p.failed(t); !strings.Contains(e.Message, `server "two" is down`) || !strings.Contains(e.Message, "exit status 3") || !strings.Contains(e.Message, "next attempt in") {
+	if e := p.rpcError(t); !strings.Contains(e.Message, `server "two" is down`) || !strings.Contains(e.Message, "exit status 3") || !strings.Contains(e.Message, "next attempt in") {
 		t.Errorf("a call of the server that is down returned %s", p.body)
 	}
-	if list := string(c.call("1", "tools/list", `{}`).answer(t).Result); !strings.Contains(list, "one__echo") || strings.Contains(list, "broken__") {
+	if list := string(c.call("1", "tools/list", `{}`).response(t).Result); !strings.Contains(list, "one__echo") || strings.Contains(list, "broken__") {
 		t.Errorf("tools/list is %s", list)
 	}
 	until(t, "two is up again", func() bool { return r.pool.Server("two").Status().State == upstream.Up })
@@ -194,7 +194,7 @@ func TestRequestIDInFlightIsRefused(t *testing.T) {
 	first := make(chan reply, 1)
 	go func() { first <- c.call("1", "tools/call", `{"name":"one__hang"}`) }()
 	until(t, "the call is under way", func() bool { return other.state("one").Hanging == 1 })
-	if p := c.call("1", "ping", `{}`); p.status != http.StatusBadRequest || p.failed(t).Code != -32600 || string(p.answer(t).ID) != "1" {
+	if p := c.call("1", "ping", `{}`); p.status != http.StatusBadRequest || p.rpcError(t).Code != -32600 || string(p.response(t).ID) != "1" {
 		t.Errorf("the id again: %d %s", p.status, p.body)
 	}
 	for _, id := range []string{`"1"`, `1.0`, `2`} {
@@ -222,7 +222,7 @@ func TestRequestsBeyondTheLimitInFlightAreRefused(t *testing.T) {
 		go func() { replies <- c.call(id, "tools/call", `{"name":"one__hang"}`) }()
 	}
 	until(t, "the calls are under way", func() bool { return other.state("one").Hanging == 2 })
-	if p := c.call("3", "ping", `{}`); p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || p.failed(t).Code != -32603 {
+	if p := c.call("3", "ping", `{}`); p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || p.rpcError(t).Code != -32603 {
 		t.Errorf("a request too many: %d %s", p.status, p.body)
 	}
 	if p := other.call("3", "ping", `{}`); p.status != http.StatusOK {
@@ -243,7 +243,7 @@ func TestSubscribedURIsOfASessionAreLimited(t *testing.T) {
 	uri := func(i int) string { return fmt.Sprintf(`{"uri":"test://one/item/%d%s"}`, i, strings.Repeat("x", 8000)) }
 	refused := 0
 	for i := range 12 {
-		if m := c.call("1", "resources/subscribe", uri(i)).answer(t); m.Error != nil {
+		if m := c.call("1", "resources/subscribe", uri(i)).response(t); m.Error != nil {
 			refused++
 			if e := jsonrpc.ParseError(m.Error); e.Code != -32602 || !strings.Contains(e.Message, "too many subscriptions") {
 				t.Errorf("refused with %s", m.Error)
@@ -253,7 +253,7 @@ func TestSubscribedURIsOfASessionAreLimited(t *testing.T) {
 	if refused != 4 {
 		t.Errorf("%d of 12 long subscriptions were refused", refused)
 	}
-	if m := c.call("1", "resources/subscribe", uri(0)).answer(t); m.Error != nil {
+	if m := c.call("1", "resources/subscribe", uri(0)).response(t); m.Error != nil {
 		t.Errorf("subscribing again was refused: %s", m.Error)
 	}
 	if err := r.sessions.Flush(t.Context()); err != nil {
@@ -285,7 +285,7 @@ func TestToolOfServerThatWasNeverUpFailsAtOnceWithTheReason(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{absent("dead"), stdio(t, "one")}})
 	c := r.connect()
 	begun := time.Now()
-	e := c.call("1", "tools/call", `{"name":"dead__x"}`).failed(t)
+	e := c.call("1", "tools/call", `{"name":"dead__x"}`).rpcError(t)
 	if took := time.Since(begun); took > patience/2 {
 		t.Errorf("it took %s", took)
 	}
@@ -294,7 +294,7 @@ func TestToolOfServerThatWasNeverUpFailsAtOnceWithTheReason(t *testing.T) {
 			t.Errorf("the error is %q, without %q", e.Message, want)
 		}
 	}
-	if e := c.call("2", "tools/call", `{"name":"one__x"}`).failed(t); !strings.Contains(e.Message, `unknown tool: "one__x"`) {
+	if e := c.call("2", "tools/call", `{"name":"one__x"}`).rpcError(t); !strings.Contains(e.Message, `unknown tool: "one__x"`) {
 		t.Errorf("the error of a server that is up is %q", e.Message)
 	}
 }

@@ -35,7 +35,7 @@ func TestInitializeNegotiatesTheVersion(t *testing.T) {
 			ProtocolVersion string
 			ServerInfo      struct{ Name, Version string }
 		}
-		m := p.answer(t)
+		m := p.response(t)
 		if err := json.Unmarshal(m.Result, &v); err != nil || string(m.ID) != `"x"` || v.ProtocolVersion != want || v.ServerInfo.Name != "mcphub" || v.ServerInfo.Version != "test" {
 			t.Errorf("asked for %s: %s", asked, p.body)
 		}
@@ -108,7 +108,7 @@ func TestCapabilitiesOfAClientAreLimited(t *testing.T) {
 	r := start(t, setup{})
 	p := r.send(http.MethodPost, request("1", "initialize", fmt.Sprintf(
 		`{"protocolVersion":"2025-06-18","capabilities":{"x":%q},"clientInfo":{"name":"n","version":"9"}}`, strings.Repeat("x", maxCapabilities))))
-	if p.status != http.StatusBadRequest || p.failed(t).Code != -32602 {
+	if p.status != http.StatusBadRequest || p.rpcError(t).Code != -32602 {
 		t.Errorf("capabilities that are too long: %d %s", p.status, p.body)
 	}
 	if keys := r.stored(); len(keys) != 0 {
@@ -117,17 +117,17 @@ func TestCapabilitiesOfAClientAreLimited(t *testing.T) {
 }
 
 // full is a store in which nothing can be stored.
-type full struct{ persist.Memory }
+type failingStore struct{ persist.Memory }
 
-func (*full) Apply(context.Context, []persist.Change) error { return errors.New("the disk is full") }
+func (*failingStore) Apply(context.Context, []persist.Change) error { return errors.New("the disk is full") }
 
 // moody is a store in which now and then nothing can be stored.
-type moody struct {
+type flakyStore struct {
 	persist.Memory
 	fails atomic.Bool
 }
 
-func (m *moody) Apply(ctx context.Context, changes []persist.Change) error {
+func (m *flakyStore) Apply(ctx context.Context, changes []persist.Change) error {
 	if m.fails.Load() {
 		return errors.New("the disk is full")
 	}
@@ -135,7 +135,7 @@ func (m *moody) Apply(ctx context.Context, changes []persist.Change) error {
 }
 
 func TestSessionThatCannotBeStoredIsNotCreated(t *testing.T) {
-	r := build(t, setup{store: &full{}, sessions: func(c *session.Config) { c.FlushInterval = time.Hour }})
+	r := build(t, setup{store: &failingStore{}, sessions: func(c *session.Config) { c.FlushInterval = time.Hour }})
 	r.client = http.DefaultClient
 	r.server = httptest.NewServer(r.gateway)
 	r.url = r.server.URL
@@ -143,7 +143,7 @@ func TestSessionThatCannotBeStoredIsNotCreated(t *testing.T) {
 	defer r.client.CloseIdleConnections()
 	p := r.send(http.MethodPost, initializeBody)
 	if p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || p.header.Get("Mcp-Session-Id") != "" ||
-		p.failed(t).Code != -32603 || strings.Contains(p.body, "disk") {
+		p.rpcError(t).Code != -32603 || strings.Contains(p.body, "disk") {
 		t.Errorf("answered %d %v %s", p.status, p.header, p.body)
 	}
 	if all, _ := r.sessions.All(); len(all) != 0 {
@@ -159,7 +159,7 @@ func TestCapabilitiesAndInstructionsAreMerged(t *testing.T) {
 		Capabilities map[string]map[string]bool
 		Instructions string
 	}
-	if err := json.Unmarshal(p.answer(t).Result, &v); err != nil {
+	if err := json.Unmarshal(p.response(t).Result, &v); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]map[string]bool{"tools": {"listChanged": true}, "prompts": {"listChanged": true},
@@ -180,7 +180,7 @@ func TestInitializingAgainEndsTheOldSession(t *testing.T) {
 	if again.token == old.token {
 		t.Error("the token is the same")
 	}
-	stream.ended()
+	stream.waitForEnd()
 	if p := old.post(pingBody); p.status != http.StatusNotFound {
 		t.Errorf("the old session answers %d", p.status)
 	}

@@ -16,20 +16,20 @@ import (
 )
 
 // beat is the heartbeat of the hubs in these tests.
-const beat = time.Second
+const testHeartbeat = time.Second
 
 const pong = `"result":{}`
 
 // probed runs a hub with a client that listens, in virtual time.
-func probed(t *testing.T, test func(t *testing.T, c *peer, s *reader, p *pipes)) {
-	inBubble(t, setup{gateway: func(c *Config) { c.Heartbeat = beat }}, func(t *testing.T, r *rig, p *pipes) {
+func withListener(t *testing.T, test func(t *testing.T, c *peer, s *reader, p *pipes)) {
+	inBubble(t, setup{gateway: func(c *Config) { c.Heartbeat = testHeartbeat }}, func(t *testing.T, r *rig, p *pipes) {
 		c := r.connect()
 		test(t, c, c.listen(), p)
 	})
 }
 
 // ping returns the next message, which must be a ping with an id of its own.
-func (s *reader) ping(seen map[jsonrpc.ID]bool) jsonrpc.Message {
+func (s *reader) expectPing(seen map[jsonrpc.ID]bool) jsonrpc.Message {
 	s.t.Helper()
 	m := s.message()
 	if m.Kind() != jsonrpc.Request || m.Method != "ping" || m.Params != nil || seen[m.ID] {
@@ -40,9 +40,9 @@ func (s *reader) ping(seen map[jsonrpc.ID]bool) jsonrpc.Message {
 }
 
 // pings takes what has come on the stream and counts the pings.
-func (s *reader) pings() (n int) {
+func (s *reader) countPings() (n int) {
 	for len(s.events) > 0 {
-		if e, ok := s.any(); ok && e.Method == "ping" {
+		if e, ok := s.next(); ok && e.Method == "ping" {
 			n++
 		}
 	}
@@ -56,28 +56,28 @@ func (r *rig) streamsClosed(reason string) float64 {
 }
 
 func TestClientThatStopsAnsweringPingsLosesItsStream(t *testing.T) {
-	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
+	withListener(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 		seen := map[jsonrpc.ID]bool{}
 		for range 3 {
-			if status := c.answers(s.ping(seen), pong); status != http.StatusAccepted {
+			if status := c.respond(s.expectPing(seen), pong); status != http.StatusAccepted {
 				t.Errorf("the answer to a ping: %d", status)
 			}
 		}
-		s.ping(seen)
+		s.expectPing(seen)
 		unanswered := time.Now()
-		s.ping(seen)
-		s.ended()
-		if took := time.Since(unanswered); took != 2*beat {
+		s.expectPing(seen)
+		s.waitForEnd()
+		if took := time.Since(unanswered); took != 2*testHeartbeat {
 			t.Errorf("the stream ended after %s without an answer", took)
 		}
 		synctest.Wait()
-		if n := c.asks(); n != 0 {
+		if n := c.waitingRequests(); n != 0 {
 			t.Errorf("%d pings still wait for an answer", n)
 		}
 		if got := c.streamsClosed("half_open"); got != 1 {
 			t.Errorf("%v streams were counted as half open", got)
 		}
-		if got, want := c.happened(), []string{"created probe", "initialised", "stream_opened get_sse", "stream_closed get_sse: half_open"}; !slices.Equal(got, want) {
+		if got, want := c.events(), []string{"created probe", "initialised", "stream_opened get_sse", "stream_closed get_sse: half_open"}; !slices.Equal(got, want) {
 			t.Errorf("noted was %q, want %q", got, want)
 		}
 		if out, in := c.messages("out", "request"), c.messages("in", "response"); out != 5 || in != 3 {
@@ -87,8 +87,8 @@ func TestClientThatStopsAnsweringPingsLosesItsStream(t *testing.T) {
 			t.Errorf("the session is %+v: %v", info, err)
 		}
 		again := c.listen() // the session lives on
-		c.answers(again.ping(seen), pong)
-		again.ping(seen)
+		c.respond(again.expectPing(seen), pong)
+		again.expectPing(seen)
 	})
 }
 
@@ -99,16 +99,16 @@ func (r *rig) messages(direction, kind string) float64 {
 }
 
 func TestOneUnansweredPingEndsNoStream(t *testing.T) {
-	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
+	withListener(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 		seen := map[jsonrpc.ID]bool{}
 		for range 20 {
-			c.answers(s.ping(seen), pong)
-			late := s.ping(seen)
-			next := s.ping(seen)
-			if status := c.answers(late, pong); status != http.StatusAccepted {
+			c.respond(s.expectPing(seen), pong)
+			late := s.expectPing(seen)
+			next := s.expectPing(seen)
+			if status := c.respond(late, pong); status != http.StatusAccepted {
 				t.Errorf("an answer that nobody waits for any more: %d", status)
 			}
-			c.answers(next, pong)
+			c.respond(next, pong)
 		}
 		if got := c.streamsClosed("half_open"); got != 0 {
 			t.Errorf("%v streams were taken for half open", got)
@@ -117,21 +117,21 @@ func TestOneUnansweredPingEndsNoStream(t *testing.T) {
 }
 
 func TestClientThatNeverAnsweredAPingGetsOneAndKeepsItsStream(t *testing.T) {
-	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
-		time.Sleep(10*time.Minute + beat/2)
-		if n := s.pings(); n != 1 {
+	withListener(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
+		time.Sleep(10*time.Minute + testHeartbeat/2)
+		if n := s.countPings(); n != 1 {
 			t.Errorf("%d pings came in ten minutes, want 1", n)
 		}
-		if n := c.asks(); n != 0 {
+		if n := c.waitingRequests(); n != 0 {
 			t.Errorf("%d pings still wait for an answer", n)
 		}
 		// On another stream it is asked again, and answers this time.
 		seen := map[jsonrpc.ID]bool{}
 		second := c.listen()
-		c.answers(second.ping(seen), pong)
-		c.answers(second.ping(seen), pong)
-		time.Sleep(beat / 2)
-		if n := s.pings(); n != 0 {
+		c.respond(second.expectPing(seen), pong)
+		c.respond(second.expectPing(seen), pong)
+		time.Sleep(testHeartbeat / 2)
+		if n := s.countPings(); n != 0 {
 			t.Errorf("%d pings came on the stream that was given up", n)
 		}
 		if got := c.metric("mcphub_streams_active", "stream", "get_sse"); got != 2 {
@@ -141,17 +141,17 @@ func TestClientThatNeverAnsweredAPingGetsOneAndKeepsItsStream(t *testing.T) {
 }
 
 func TestRefusedPingCountsAsAnswered(t *testing.T) {
-	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
+	withListener(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 		seen := map[jsonrpc.ID]bool{}
 		for range 5 {
-			if status := c.answers(s.ping(seen), `"error":{"code":-32601,"message":"no ping here"}`); status != http.StatusAccepted {
+			if status := c.respond(s.expectPing(seen), `"error":{"code":-32601,"message":"no ping here"}`); status != http.StatusAccepted {
 				t.Errorf("the refusal of a ping: %d", status)
 			}
 		}
 		for range maxMissed {
-			s.ping(seen)
+			s.expectPing(seen)
 		}
-		s.ended()
+		s.waitForEnd()
 		if got := c.messages("in", "error"); got != 5 {
 			t.Errorf("%v refusals were counted", got)
 		}
@@ -159,35 +159,35 @@ func TestRefusedPingCountsAsAnswered(t *testing.T) {
 }
 
 func TestResponseOfAnotherClientToAPingDoesNotCount(t *testing.T) {
-	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
-		m := s.ping(map[jsonrpc.ID]bool{})
-		if status := c.connect().answers(m, pong); status != http.StatusBadRequest {
+	withListener(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
+		m := s.expectPing(map[jsonrpc.ID]bool{})
+		if status := c.connect().respond(m, pong); status != http.StatusBadRequest {
 			t.Errorf("another client's answer: %d", status)
 		}
-		if status := c.answers(m, pong); status != http.StatusAccepted {
+		if status := c.respond(m, pong); status != http.StatusAccepted {
 			t.Errorf("the answer: %d", status)
 		}
 	})
 }
 
 func TestPingsContinueWhenServerRequestsHaveBeenAnswered(t *testing.T) {
-	probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
+	withListener(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 		seen := map[jsonrpc.ID]bool{}
-		c.answers(s.ping(seen), pong)
+		c.respond(s.expectPing(seen), pong)
 		var waiting []jsonrpc.ID
 		for range maxServerRequests {
 			id, _ := c.live().requests.add()
 			waiting = append(waiting, id)
 		}
-		time.Sleep(10*beat + beat/2)
-		if n := s.pings(); n != 0 {
+		time.Sleep(10*testHeartbeat + testHeartbeat/2)
+		if n := s.countPings(); n != 0 {
 			t.Errorf("%d pings came although too many questions wait", n)
 		}
 		for _, id := range waiting {
 			c.live().requests.remove(id)
 		}
-		c.answers(s.ping(seen), pong)
-		s.ping(seen)
+		c.respond(s.expectPing(seen), pong)
+		s.expectPing(seen)
 	})
 }
 
@@ -198,10 +198,10 @@ func TestEachEndOfAStreamHasItsReasonAndLeavesNoPing(t *testing.T) {
 		"shutdown": func(c *peer, _ *reader) { c.gateway.Drain() },
 	} {
 		t.Run(reason, func(t *testing.T) {
-			probed(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
+			withListener(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 				cs := c.live()
-				s.ping(map[jsonrpc.ID]bool{})
-				if n := cs.waiting(); n != 1 {
+				s.expectPing(map[jsonrpc.ID]bool{})
+				if n := cs.waitingRequests(); n != 1 {
 					t.Errorf("%d pings wait for an answer", n)
 				}
 				end(c, s)
@@ -211,7 +211,7 @@ func TestEachEndOfAStreamHasItsReasonAndLeavesNoPing(t *testing.T) {
 		})
 	}
 	t.Run("shutdown that closes the session first", func(t *testing.T) {
-		probed(t, func(t *testing.T, c *peer, _ *reader, _ *pipes) {
+		withListener(t, func(t *testing.T, c *peer, _ *reader, _ *pipes) {
 			cs := c.live()
 			if err := c.sessions.Close(t.Context()); err != nil {
 				t.Error(err)
@@ -221,9 +221,9 @@ func TestEachEndOfAStreamHasItsReasonAndLeavesNoPing(t *testing.T) {
 		})
 	})
 	t.Run("write_error", func(t *testing.T) {
-		probed(t, func(t *testing.T, c *peer, s *reader, p *pipes) {
+		withListener(t, func(t *testing.T, c *peer, s *reader, p *pipes) {
 			s.cancel()
-			s.ended()
+			s.waitForEnd()
 			c = c.connect()
 			conn, err := p.dial(t.Context(), "", "")
 			if err != nil {
@@ -237,7 +237,7 @@ func TestEachEndOfAStreamHasItsReasonAndLeavesNoPing(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			time.Sleep(2*beat + stream.WriteTimeout)
+			time.Sleep(2*testHeartbeat + stream.WriteTimeout)
 			synctest.Wait()
 			c.streamEnded(c.live(), "write_error")
 		})
@@ -256,14 +256,14 @@ func (c *peer) streamEnded(cs *clientSession, reason string) {
 			c.t.Errorf("%v streams ended with reason %s, want %v", got, r, want)
 		}
 	}
-	if n := cs.waiting(); n != 0 {
+	if n := cs.waitingRequests(); n != 0 {
 		c.t.Errorf("%d pings still wait for an answer", n)
 	}
 	last := "stream_closed get_sse: " + reason
 	if reason == "session" {
 		last = "ended admin" // nothing is noted of a session that has ended
 	}
-	if got := c.happened(); !slices.Contains(got, "stream_opened get_sse") || got[len(got)-1] != last {
+	if got := c.events(); !slices.Contains(got, "stream_opened get_sse") || got[len(got)-1] != last {
 		c.t.Errorf("noted was %q, want %q at the end", got, last)
 	}
 	if got := c.metric("mcphub_streams_active"); got != 0 {
@@ -281,7 +281,7 @@ func TestRefusedStreamIsNoEvent(t *testing.T) {
 		c.listen()
 	}
 	c.send(http.MethodGet, "", "Mcp-Session-Id: "+c.token)
-	if got := c.happened(); len(got) != 2+stream.MaxStreams {
+	if got := c.events(); len(got) != 2+stream.MaxStreams {
 		t.Errorf("noted was %q", got)
 	}
 }
@@ -291,9 +291,9 @@ func TestRefusedStreamIsNoEvent(t *testing.T) {
 func TestIDsOfServerRequestsAreNotRepeatedAfterARestart(t *testing.T) {
 	seen := map[jsonrpc.ID]bool{}
 	for range 2 {
-		probed(t, func(_ *testing.T, c *peer, s *reader, _ *pipes) {
+		withListener(t, func(_ *testing.T, c *peer, s *reader, _ *pipes) {
 			for range 3 {
-				c.answers(s.ping(seen), pong)
+				c.respond(s.expectPing(seen), pong)
 			}
 		})
 	}
@@ -301,7 +301,7 @@ func TestIDsOfServerRequestsAreNotRepeatedAfterARestart(t *testing.T) {
 
 func TestMCPGoClientAnswersPings(t *testing.T) {
 	r := start(t, setup{gateway: func(c *Config) { c.Heartbeat = 20 * time.Millisecond }})
-	c, _ := r.dial(human{"ann"})
+	c, _ := r.connectMCPGo(mcpGoUser{"ann"})
 	until(t, "three pings are answered", func() bool { return r.messages("in", "response") >= 3 })
 	if err := c.Ping(t.Context()); err != nil {
 		t.Errorf("ping: %v", err)

@@ -15,7 +15,7 @@ func TestPanicAffectsItsOwnRequestOnly(t *testing.T) {
 	stream := c.listen()
 	for range 3 { // under the same id: the last one is over
 		p := c.call("7", "tools/list", `{}`)
-		if e := p.failed(t); p.status != http.StatusOK || e.Code != -32603 || e.Message != "internal error of the hub" || string(p.answer(t).ID) != "7" {
+		if e := p.rpcError(t); p.status != http.StatusOK || e.Code != -32603 || e.Message != "internal error of the hub" || string(p.response(t).ID) != "7" {
 			t.Errorf("answered %d %s", p.status, p.body)
 		}
 	}
@@ -54,7 +54,7 @@ func TestListOfParamsIsForwardedUnchanged(t *testing.T) {
 				s.specs = []upstream.Spec{one}
 				c := start(t, s).connect()
 				for _, params := range []string{`[]`, `[1, 2.50,"\u00e9",{"_meta":{"progressToken":7}}]`, `[{"uri":"test://one/one"}]`} {
-					if m := c.call("1", "custom/echo", params).answer(t); string(m.Result) != `{"server":"one","params":`+params+`}` {
+					if m := c.call("1", "custom/echo", params).response(t); string(m.Result) != `{"server":"one","params":`+params+`}` {
 						t.Errorf("%s was answered with %s %s", params, m.Result, m.Error)
 					}
 				}

@@ -23,14 +23,14 @@ const (
 )
 
 // rooted makes a session of a client that has declared roots.
-func (r *rig) rooted(headers ...string) *peer {
+func (r *rig) connectWithRoots(headers ...string) *peer {
 	r.t.Helper()
 	return r.connectWith(strings.Replace(initializeBody, `"sampling":{}`, `"roots":{"listChanged":true}`, 1), headers...)
 }
 
 // asked returns the next message, which must ask for the roots. Earlier
 // questions may have been taken back.
-func (s *reader) asked() jsonrpc.Message {
+func (s *reader) rootsRequest() jsonrpc.Message {
 	s.t.Helper()
 	m := s.message()
 	for m.Method == "notifications/cancelled" {
@@ -44,7 +44,7 @@ func (s *reader) asked() jsonrpc.Message {
 
 // silent checks that nothing has been said on the stream: what is said next is
 // the next thing that comes.
-func (s *reader) silent(r *rig) {
+func (s *reader) expectNothingBefore(r *rig) {
 	s.t.Helper()
 	r.gateway.ListChanged([]catalog.Kind{catalog.Prompts})
 	if m := s.message(); m.Method != "notifications/prompts/list_changed" {
@@ -54,7 +54,7 @@ func (s *reader) silent(r *rig) {
 
 // worksAt waits until the hub has dealt with what the client said, and
 // returns where it takes the client to work.
-func (c *peer) worksAt() (cwd, project string) {
+func (c *peer) workingDirectory() (cwd, project string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
@@ -70,9 +70,9 @@ func (c *peer) worksAt() (cwd, project string) {
 
 func TestFirstRootNamesTheWorkingDirectory(t *testing.T) {
 	r := start(t, setup{})
-	c := r.rooted()
+	c := r.connectWithRoots()
 	s := c.listen()
-	m := s.asked()
+	m := s.rootsRequest()
 	long := strings.Repeat("é", 3000)
 	for _, x := range []struct{ name, root, cwd, project string }{
 		{"a file", `{"uri":"file:///home/ann/repo"}`, "/home/ann/repo", "repo"},
@@ -91,14 +91,14 @@ func TestFirstRootNamesTheWorkingDirectory(t *testing.T) {
 		{"a long path", `{"uri":"file:///` + long + `"}`, "/" + long[:4094], long[:256]},
 		{"a long name", `{"uri":"file:///a","name":"` + long + `"}`, "/a", long[:256]},
 	} {
-		if status := c.answers(m, `"result":{"roots":[`+x.root+`]}`); status != http.StatusAccepted {
+		if status := c.respond(m, `"result":{"roots":[`+x.root+`]}`); status != http.StatusAccepted {
 			t.Errorf("%s: the answer: %d", x.name, status)
 		}
-		if cwd, project := c.worksAt(); cwd != x.cwd || project != x.project {
+		if cwd, project := c.workingDirectory(); cwd != x.cwd || project != x.project {
 			t.Errorf("%s: works at %q in %q, want %q in %q", x.name, cwd, project, x.cwd, x.project)
 		}
 		c.post(rootsChanged)
-		m = s.asked()
+		m = s.rootsRequest()
 	}
 	if out := r.messages("out", "request"); out != 16 {
 		t.Errorf("%v questions were counted", out)
@@ -107,40 +107,40 @@ func TestFirstRootNamesTheWorkingDirectory(t *testing.T) {
 
 func TestResponseWithoutARootChangesNothing(t *testing.T) {
 	r := start(t, setup{})
-	c := r.rooted("X-Mcp-Cwd: /header", "X-Mcp-Project: header")
+	c := r.connectWithRoots("X-Mcp-Cwd: /header", "X-Mcp-Project: header")
 	s := c.listen()
-	m := s.asked()
+	m := s.rootsRequest()
 	for _, answer := range []string{
 		`"result":{"roots":[]}`, `"result":{}`, `"result":{"roots":null}`, `"result":{"roots":"x"}`, `"result":{"roots":[7]}`, `"result":{"roots":[{}]}`,
 		`"result":{"roots":[null]}`, `"result":{"roots":[{"uri":5}]}`, `"result":{"roots":[{"uri":""}]}`, `"result":{"roots":[{"name":"n"}]}`, `"result":[]`, `"result":"x"`,
 		`"result":null`, `"error":{"code":-32601,"message":"no roots here"}`, `"error":{"code":0,"message":""}`,
 	} {
-		if status := c.answers(m, answer); status != http.StatusAccepted {
+		if status := c.respond(m, answer); status != http.StatusAccepted {
 			t.Errorf("%s: %d", answer, status)
 		}
-		if cwd, project := c.worksAt(); cwd != "/header" || project != "header" {
+		if cwd, project := c.workingDirectory(); cwd != "/header" || project != "header" {
 			t.Errorf("after %s it works at %q in %q", answer, cwd, project)
 		}
 		c.post(rootsChanged)
-		m = s.asked()
+		m = s.rootsRequest()
 	}
-	if n := c.asks(); n != 1 {
+	if n := c.waitingRequests(); n != 1 {
 		t.Errorf("%d questions wait for an answer", n)
 	}
 }
 
 func TestRootsAreRequestedOnce(t *testing.T) {
 	r := start(t, setup{})
-	c := r.rooted()
+	c := r.connectWithRoots()
 	first := c.listen()
-	c.answers(first.asked(), oneRoot)
+	c.respond(first.rootsRequest(), oneRoot)
 	second := c.listen()
-	second.silent(r)
+	second.expectNothingBefore(r)
 	c.post(pingBody)
-	second.silent(r)
+	second.expectNothingBefore(r)
 	c.post(rootsChanged)
-	c.answers(second.asked(), `"result":{"roots":[{"uri":"file:///b"}]}`)
-	if cwd, _ := c.worksAt(); cwd != "/b" {
+	c.respond(second.rootsRequest(), `"result":{"roots":[{"uri":"file:///b"}]}`)
+	if cwd, _ := c.workingDirectory(); cwd != "/b" {
 		t.Errorf("works at %q", cwd)
 	}
 	if len(first.events) != 0 {
@@ -153,7 +153,7 @@ func TestRootsAreNotRequestedFromAClientWithoutTheCapability(t *testing.T) {
 	c := r.connect()
 	s := c.listen()
 	c.post(rootsChanged)
-	s.silent(r)
+	s.expectNothingBefore(r)
 	if out := r.messages("out", "request"); out != 0 {
 		t.Errorf("%v questions were counted", out)
 	}
@@ -161,54 +161,54 @@ func TestRootsAreNotRequestedFromAClientWithoutTheCapability(t *testing.T) {
 
 func TestRootsThatChangeWithoutAStreamAreRequestedOnTheNextOne(t *testing.T) {
 	r := start(t, setup{})
-	c := r.rooted()
+	c := r.connectWithRoots()
 	for range 2 {
 		c.post(rootsChanged)
-		c.worksAt()
+		c.workingDirectory()
 		s := c.listen()
-		c.answers(s.asked(), oneRoot)
-		if cwd, project := c.worksAt(); cwd != "/home/ann/repo" || project != "repo" {
+		c.respond(s.rootsRequest(), oneRoot)
+		if cwd, project := c.workingDirectory(); cwd != "/home/ann/repo" || project != "repo" {
 			t.Errorf("works at %q in %q", cwd, project)
 		}
 		s.cancel()
-		s.ended()
+		s.waitForEnd()
 		until(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 0 })
 	}
 }
 
 func TestClientThatNeverListsItsRootsDelaysNothing(t *testing.T) {
 	inBubble(t, setup{gateway: func(c *Config) { c.Heartbeat = time.Hour }}, func(t *testing.T, r *rig, _ *pipes) {
-		c := r.rooted("X-Cwd: /header")
+		c := r.connectWithRoots("X-Cwd: /header")
 		s := c.listen()
-		late := s.asked()
+		late := s.rootsRequest()
 		begun := time.Now()
 		if p := c.post(pingBody); p.status != http.StatusOK || time.Since(begun) != 0 {
 			t.Errorf("a request meanwhile: %d after %s", p.status, time.Since(begun))
 		}
 		time.Sleep(rootsTimeout - time.Second)
-		if n := c.asks(); n != 1 {
+		if n := c.waitingRequests(); n != 1 {
 			t.Errorf("%d questions wait for an answer", n)
 		}
 		time.Sleep(2 * time.Second)
-		if n := c.asks(); n != 0 {
+		if n := c.waitingRequests(); n != 0 {
 			t.Errorf("%d questions wait for an answer after %s", n, rootsTimeout)
 		}
-		if status := c.answers(late, oneRoot); status != http.StatusAccepted {
+		if status := c.respond(late, oneRoot); status != http.StatusAccepted {
 			t.Errorf("the late answer: %d", status)
 		}
-		if cwd, _ := c.worksAt(); cwd != "/header" {
+		if cwd, _ := c.workingDirectory(); cwd != "/header" {
 			t.Errorf("works at %q", cwd)
 		}
 		if m := s.message(); m.Method != "notifications/cancelled" {
 			t.Errorf("the client was told %+v of the question given up", m)
 		}
 		c.post(rootsChanged)
-		s.asked()
+		s.rootsRequest()
 		begun = time.Now()
 		if p := c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusNoContent {
 			t.Errorf("DELETE: %d", p.status)
 		}
-		s.ended()
+		s.waitForEnd()
 		if err := r.gateway.Wait(t.Context()); err != nil || time.Since(begun) != 0 {
 			t.Errorf("the question outlived its session by %s: %v", time.Since(begun), err)
 		}
@@ -225,35 +225,35 @@ func TestWorkingDirectorySurvivesARestart(t *testing.T) {
 		return start(t, setup{store: store})
 	}
 	r := open()
-	c := r.rooted()
-	c.answers(c.listen().asked(), oneRoot)
-	c.worksAt()
+	c := r.connectWithRoots()
+	c.respond(c.listen().rootsRequest(), oneRoot)
+	c.workingDirectory()
 	r.stop()
 	r = open()
 	c = &peer{rig: r, token: c.token, id: c.id}
-	if cwd, project := c.worksAt(); cwd != "/home/ann/repo" || project != "repo" {
+	if cwd, project := c.workingDirectory(); cwd != "/home/ann/repo" || project != "repo" {
 		t.Errorf("works at %q in %q", cwd, project)
 	}
 	s := c.listen() // roots may have changed while nobody listened
-	c.answers(s.asked(), `"result":{"roots":[{"uri":"file:///b"}]}`)
-	if cwd, project := c.worksAt(); cwd != "/b" || project != "b" {
+	c.respond(s.rootsRequest(), `"result":{"roots":[{"uri":"file:///b"}]}`)
+	if cwd, project := c.workingDirectory(); cwd != "/b" || project != "b" {
 		t.Errorf("works at %q in %q", cwd, project)
 	}
 }
 
 // desk is where a client of mcp-go works.
-type desk struct {
+type rootsProvider struct {
 	mu   sync.Mutex
 	root mcp.Root
 }
 
-func (d *desk) ListRoots(context.Context, mcp.ListRootsRequest) (*mcp.ListRootsResult, error) {
+func (d *rootsProvider) ListRoots(context.Context, mcp.ListRootsRequest) (*mcp.ListRootsResult, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return &mcp.ListRootsResult{Roots: []mcp.Root{d.root}}, nil
 }
 
-func (d *desk) move(root mcp.Root) {
+func (d *rootsProvider) move(root mcp.Root) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.root = root
@@ -261,8 +261,8 @@ func (d *desk) move(root mcp.Root) {
 
 func TestMCPGoClientListsItsRoots(t *testing.T) {
 	r := start(t, setup{})
-	d := &desk{root: mcp.Root{URI: "file:///home/ann/my%20repo"}}
-	c, _ := r.dial(human{"ann"}, client.WithRootsHandler(d))
+	d := &rootsProvider{root: mcp.Root{URI: "file:///home/ann/my%20repo"}}
+	c, _ := r.connectMCPGo(mcpGoUser{"ann"}, client.WithRootsHandler(d))
 	works := func(cwd, project string) {
 		t.Helper()
 		until(t, "the hub knows where the client works", func() bool {

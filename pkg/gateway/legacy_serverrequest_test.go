@@ -17,7 +17,7 @@ func TestServerRequestsReachTheClientOfTheCall(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{web.spec("web"), stdio(t, "one")}})
 	for _, name := range []string{"ann", "bob"} {
-		c, _ := r.dial(human{name}, client.WithLegacyProtocolOnly())
+		c, _ := r.connectMCPGo(mcpGoUser{name}, client.WithLegacyProtocolOnly())
 		if got := callText(t, c, "web__elicit"); got != "accept map[name:"+name+"]" {
 			t.Errorf("elicitation for %s returned %q", name, got)
 		}
@@ -71,7 +71,7 @@ func TestServerRequestWithoutAStreamFailsWithTheReason(t *testing.T) {
 	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "the request cannot be sent to the client: it has no stream open") {
 		t.Errorf("the refusal is %v", err)
 	}
-	if n := c.asks(); n != 0 {
+	if n := c.waitingRequests(); n != 0 {
 		t.Errorf("%d questions wait", n)
 	}
 	// With a stream it is asked there, and the one who asks can give up.
@@ -111,14 +111,14 @@ func TestWaitingServerRequestsAreLimited(t *testing.T) {
 	for range maxServerRequests {
 		<-done
 	}
-	if n := c.asks(); n != 0 {
+	if n := c.waitingRequests(); n != 0 {
 		t.Errorf("%d questions still wait", n)
 	}
 }
 
 // askedBy begins a call during which the server asks, and returns its stream and
 // the question.
-func (c *peer) askedBy(server, method, params string) (*reader, jsonrpc.Message) {
+func (c *peer) callSendingRequest(server, method, params string) (*reader, jsonrpc.Message) {
 	c.t.Helper()
 	s := c.open(http.MethodPost, request(`"`+server+`"`, "tools/call", `{"name":"`+server+`__ask","arguments":{"method":"`+method+`","params":`+params+`}}`))
 	m := s.message()
@@ -129,14 +129,14 @@ func (c *peer) askedBy(server, method, params string) (*reader, jsonrpc.Message)
 }
 
 // sharedAndOwn are a server that all clients share and one that each has alone.
-func sharedAndOwn(t *testing.T) []upstream.Spec {
+func sharedAndIsolated(t *testing.T) []upstream.Spec {
 	own := stdio(t, "own")
 	own.Isolation = upstream.PerSession
 	return []upstream.Spec{stdio(t, "one"), own}
 }
 
 func TestServerRequestsAndResponsesKeepTheirBytes(t *testing.T) {
-	r := start(t, setup{specs: sharedAndOwn(t), untraced: true})
+	r := start(t, setup{specs: sharedAndIsolated(t), untraced: true})
 	c := r.connect()
 	for _, server := range []string{"one", "own"} {
 		for _, x := range []struct{ method, question, answer string }{
@@ -148,11 +148,11 @@ func TestServerRequestsAndResponsesKeepTheirBytes(t *testing.T) {
 				`{"action":"accept","content":{},"y":[ ]}`},
 			{"elicitation/create", `{"message":"m","requestedSchema":{}}`, `{"action":"decline", "z":1.0}`},
 		} {
-			s, m := c.askedBy(server, x.method, x.question)
+			s, m := c.callSendingRequest(server, x.method, x.question)
 			if string(m.Params) != x.question {
 				t.Errorf("%s: %s became\n%s", server, x.question, m.Params)
 			}
-			c.answers(m, `"result":`+x.answer)
+			c.respond(m, `"result":`+x.answer)
 			if m := s.message(); string(m.Result) != `{"content":[],"answer":`+x.answer+`}` {
 				t.Errorf("%s: %s became\n%s", server, x.answer, m.Result)
 			}
@@ -161,16 +161,16 @@ func TestServerRequestsAndResponsesKeepTheirBytes(t *testing.T) {
 }
 
 func TestCancellationOfAServerRequestHasTheIDThatTheClientGot(t *testing.T) {
-	r := start(t, setup{specs: sharedAndOwn(t), untraced: true})
+	r := start(t, setup{specs: sharedAndIsolated(t), untraced: true})
 	c := r.connect()
 	for _, server := range []string{"one", "own"} {
-		s, m := c.askedBy(server, "sampling/createMessage", `{}`)
+		s, m := c.callSendingRequest(server, "sampling/createMessage", `{}`)
 		c.tool(server+"__say", `{"method":"notifications/cancelled","params":{"requestId":"q1","reason":"enough"}}`)
 		if got := s.message(); got.Method != "notifications/cancelled" || string(got.Params) != `{"requestId":`+string(m.ID)+`}` {
 			t.Errorf("%s: heard %s, was asked as %s", server, got.Encode(), m.ID)
 		}
-		until(t, "nobody waits for the answer", func() bool { return c.asks() == 0 })
-		if status := c.answers(m, `"result":{}`); status != http.StatusAccepted {
+		until(t, "nobody waits for the answer", func() bool { return c.waitingRequests() == 0 })
+		if status := c.respond(m, `"result":{}`); status != http.StatusAccepted {
 			t.Errorf("%s: a late answer: %d", server, status)
 		}
 		c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"` + server + `"}}`)
@@ -178,7 +178,7 @@ func TestCancellationOfAServerRequestHasTheIDThatTheClientGot(t *testing.T) {
 }
 
 func TestProgressOfAResponseReachesTheServerThatSentTheRequest(t *testing.T) {
-	r := start(t, setup{specs: sharedAndOwn(t), untraced: true})
+	r := start(t, setup{specs: sharedAndIsolated(t), untraced: true})
 	ann, bob := r.connect(), r.connect()
 	progress := func(c *peer, token string) {
 		t.Helper()
@@ -189,7 +189,7 @@ func TestProgressOfAResponseReachesTheServerThatSentTheRequest(t *testing.T) {
 	tokens, asked := map[string]bool{}, map[string]jsonrpc.Message{}
 	streams := map[string]*reader{}
 	for _, server := range []string{"one", "own"} { // both choose the same token
-		streams[server], asked[server] = ann.askedBy(server, "sampling/createMessage", `{"n":1.50,"_meta":{"a":[ ],"progressToken":7},"progressToken":8}`)
+		streams[server], asked[server] = ann.callSendingRequest(server, "sampling/createMessage", `{"n":1.50,"_meta":{"a":[ ],"progressToken":7},"progressToken":8}`)
 		fields, _ := jsonrpc.Fields(asked[server].Params, "_meta")
 		meta, _ := jsonrpc.Fields(fields[0], "progressToken")
 		token := string(meta[0])
@@ -207,7 +207,7 @@ func TestProgressOfAResponseReachesTheServerThatSentTheRequest(t *testing.T) {
 		if got := ann.state(server).Progress; len(got) != 1 || !jsonEqual(string(got[0]), want) {
 			t.Errorf("%s heard %s", server, got)
 		}
-		ann.answers(asked[server], `"result":{}`)
+		ann.respond(asked[server], `"result":{}`)
 		s.message()
 	}
 	if n := len(bob.state("own").Progress); n != 0 {

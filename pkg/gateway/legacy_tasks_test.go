@@ -17,21 +17,21 @@ import (
 )
 
 // offered is the capability "tasks" that a client is told of.
-func (r *rig) offered() string {
+func (r *rig) tasksCapability() string {
 	r.t.Helper()
 	var init struct {
 		Capabilities struct{ Tasks json.RawMessage }
 	}
-	if err := json.Unmarshal(r.send(http.MethodPost, initializeBody).answer(r.t).Result, &init); err != nil {
+	if err := json.Unmarshal(r.send(http.MethodPost, initializeBody).response(r.t).Result, &init); err != nil {
 		r.t.Fatal(err)
 	}
 	return string(init.Capabilities.Tasks)
 }
 
 // task calls a tool as a task and returns the id of the task.
-func (c *peer) task(tool string) string {
+func (c *peer) createTask(tool string) string {
 	c.t.Helper()
-	m := c.call("1", "tools/call", `{"name":"`+tool+`","task":{"ttl":1.50},"_meta":{"progressToken":"mine"}}`).answer(c.t)
+	m := c.call("1", "tools/call", `{"name":"`+tool+`","task":{"ttl":1.50},"_meta":{"progressToken":"mine"}}`).response(c.t)
 	fields, err := jsonrpc.Fields(m.Result, "task", "of")
 	id, ok := jsonrpc.StringField(fields[0], "taskId")
 	if err != nil || !ok || string(fields[1]) != `{"ttl":1.50}` {
@@ -42,7 +42,7 @@ func (c *peer) task(tool string) string {
 
 // modernly sends a request of the modern protocol. members go before _meta in its
 // params.
-func (r *rig) modernly(method, members string, headers ...string) reply {
+func (r *rig) sendModern(method, members string, headers ...string) reply {
 	r.t.Helper()
 	if members != "" {
 		members += ","
@@ -53,40 +53,40 @@ func (r *rig) modernly(method, members string, headers ...string) reply {
 }
 
 // about asks something about a task.
-func (c *peer) about(method, id string) jsonrpc.Message {
+func (c *peer) taskRequest(method, id string) jsonrpc.Message {
 	c.t.Helper()
-	return c.call("7", method, `{"taskId":"`+id+`"}`).answer(c.t)
+	return c.call("7", method, `{"taskId":"`+id+`"}`).response(c.t)
 }
 
-func working(id string) string { return `{"taskId":"` + id + `","status":"working","ttl":1e3}` }
+func workingTask(id string) string { return `{"taskId":"` + id + `","status":"working","ttl":1e3}` }
 
 func TestTasksAreOfferedIfServersKeepThemForEachClient(t *testing.T) {
-	shared := newKeeper(t, "all", allTasks).spec()
+	shared := newTaskServer(t, "all", allTasks).spec()
 	shared.Isolation = upstream.Shared
 	for name, x := range map[string]struct {
 		specs []upstream.Spec
 		want  string
 	}{
-		"all": {[]upstream.Spec{newKeeper(t, "a", allTasks).spec(), stdio(t, "one")}, allTasks},
-		"each its part": {[]upstream.Spec{newKeeper(t, "a", `{"requests":{"tools":{"call":{}}}}`).spec(), newKeeper(t, "b", `{"cancel":{},"requests":{}}`).spec(),
-			newKeeper(t, "c", `{"list":{},"requests":{"tools":{}}}`).spec()}, allTasks},
-		"one part":         {[]upstream.Spec{newKeeper(t, "a", `{"requests":{"tools":{"call":{}}}}`).spec(), stdio(t, "one")}, `{"requests":{"tools":{"call":{}}}}`},
+		"all": {[]upstream.Spec{newTaskServer(t, "a", allTasks).spec(), stdio(t, "one")}, allTasks},
+		"each its part": {[]upstream.Spec{newTaskServer(t, "a", `{"requests":{"tools":{"call":{}}}}`).spec(), newTaskServer(t, "b", `{"cancel":{},"requests":{}}`).spec(),
+			newTaskServer(t, "c", `{"list":{},"requests":{"tools":{}}}`).spec()}, allTasks},
+		"one part":         {[]upstream.Spec{newTaskServer(t, "a", `{"requests":{"tools":{"call":{}}}}`).spec(), stdio(t, "one")}, `{"requests":{"tools":{"call":{}}}}`},
 		"shared":           {[]upstream.Spec{shared, stdio(t, "one")}, ""},
-		"none declares it": {[]upstream.Spec{newKeeper(t, "a", "").spec(), stdio(t, "one")}, ""},
+		"none declares it": {[]upstream.Spec{newTaskServer(t, "a", "").spec(), stdio(t, "one")}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, setup{specs: x.specs})
-			if got := r.offered(); got != x.want {
+			if got := r.tasksCapability(); got != x.want {
 				t.Errorf("offered %s, want %s", got, x.want)
 			}
-			p := r.modernly("server/discover", "")
+			p := r.sendModern("server/discover", "")
 			if !strings.Contains(p.body, `"capabilities"`) || strings.Contains(p.body, `"tasks"`) {
 				t.Errorf("a modern client is told %s", p.body)
 			}
 			if x.want != "" {
 				return
 			}
-			if e := r.connect().call("1", "tasks/list", `{}`).failed(t); e.Code != jsonrpc.CodeMethodNotFound {
+			if e := r.connect().call("1", "tasks/list", `{}`).rpcError(t); e.Code != jsonrpc.CodeMethodNotFound {
 				t.Errorf("tasks/list where there are none: %v", e)
 			}
 		})
@@ -96,40 +96,40 @@ func TestTasksAreOfferedIfServersKeepThemForEachClient(t *testing.T) {
 func TestToolsDeclareTaskSupportOnlyIfTheirServerKeepsTasks(t *testing.T) {
 	const stripped = `{"name":"%s__slow","inputSchema":{"n":1.50}}`
 	const whole = `{"name":"%s__slow","execution":{"taskSupport":"optional"},"inputSchema":{"n":1.50}}`
-	shared := newKeeper(t, "all", allTasks).spec()
+	shared := newTaskServer(t, "all", allTasks).spec()
 	shared.Isolation = upstream.Shared
-	r := start(t, setup{specs: []upstream.Spec{newKeeper(t, "a", allTasks).spec(), shared, newKeeper(t, "none", "").spec()}})
-	legacy := string(r.connect().call("1", "tools/list", `{}`).answer(t).Result)
+	r := start(t, setup{specs: []upstream.Spec{newTaskServer(t, "a", allTasks).spec(), shared, newTaskServer(t, "none", "").spec()}})
+	legacy := string(r.connect().call("1", "tools/list", `{}`).response(t).Result)
 	for server, want := range map[string]string{"a": whole, "all": stripped, "none": stripped} {
 		if tool := fmt.Sprintf(want, server); !strings.Contains(legacy, tool) {
 			t.Errorf("the list has no %s:\n%s", tool, legacy)
 		}
 	}
-	if p := r.modernly("tools/list", ""); strings.Contains(p.body, "taskSupport") || strings.Count(p.body, `"inputSchema":{"n":1.50}`) != 3 {
+	if p := r.sendModern("tools/list", ""); strings.Contains(p.body, "taskSupport") || strings.Count(p.body, `"inputSchema":{"n":1.50}`) != 3 {
 		t.Errorf("a modern client is told %s", p.body)
 	}
 }
 
 func TestCallBecomesATaskOnlyIfItsServerKeepsTasks(t *testing.T) {
-	shared := newKeeper(t, "all", allTasks).spec()
+	shared := newTaskServer(t, "all", allTasks).spec()
 	shared.Isolation = upstream.Shared
-	r := start(t, setup{specs: []upstream.Spec{newKeeper(t, "a", allTasks).spec(), shared, newKeeper(t, "none", "").spec(), stdio(t, "one")}, untraced: true})
+	r := start(t, setup{specs: []upstream.Spec{newTaskServer(t, "a", allTasks).spec(), shared, newTaskServer(t, "none", "").spec(), stdio(t, "one")}, untraced: true})
 	c := r.connect()
-	c.task("a__slow")
+	c.createTask("a__slow")
 	for tool, want := range map[string]string{
 		"all__slow":  `{"content":[],"params":{"name":"slow", "x":1.50}}`,
 		"none__slow": `{"content":[],"params":{"name":"slow", "x":1.50}}`,
 		"one__echo":  `{"content":[],"server":"one","params":{"name":"echo", "x":1.50}}`,
 	} {
 		for _, member := range []string{`"task"`, `"t\u0061sk"`} { // the same to whoever reads it
-			m := c.call("1", "tools/call", `{"name":"`+tool+`",`+member+`:{"ttl":5}, "x":1.50}`).answer(t)
+			m := c.call("1", "tools/call", `{"name":"`+tool+`",`+member+`:{"ttl":5}, "x":1.50}`).response(t)
 			if string(m.Result) != want {
 				t.Errorf("%s with %s: %s %s", tool, member, m.Result, m.Error)
 			}
 		}
 	}
 	for _, tool := range []string{"a__slow", "all__slow"} {
-		p := r.modernly("tools/call", `"name":"`+tool+`","task":{}`, "Mcp-Name: "+tool)
+		p := r.sendModern("tools/call", `"name":"`+tool+`","task":{}`, "Mcp-Name: "+tool)
 		if !strings.Contains(p.body, `"content":[]`) || strings.Contains(p.body, "taskId") {
 			t.Errorf("a modern client called %s and got %s", tool, p.body)
 		}
@@ -137,7 +137,7 @@ func TestCallBecomesATaskOnlyIfItsServerKeepsTasks(t *testing.T) {
 }
 
 func TestTaskIsFoundAtTheServerThatCreatedIt(t *testing.T) {
-	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
+	a, b := newTaskServer(t, "a", allTasks), newTaskServer(t, "b", allTasks)
 	dir := filepath.Join(t.TempDir(), "sessions")
 	open := func() *rig {
 		store, err := persist.OpenDir(dir, persist.DirConfig{})
@@ -148,19 +148,19 @@ func TestTaskIsFoundAtTheServerThatCreatedIt(t *testing.T) {
 	}
 	r := open()
 	c, other := r.connect(), r.connect()
-	tasks := map[*keeper]string{b: c.task("b__slow"), a: c.task("a__slow")}
-	theirs := other.task("b__slow")
+	tasks := map[*taskServer]string{b: c.createTask("b__slow"), a: c.createTask("a__slow")}
+	theirs := other.createTask("b__slow")
 	look := func(when string) {
 		t.Helper()
 		for k, id := range tasks {
-			if m := c.about("tasks/get", id); string(m.Result) != working(id) {
+			if m := c.taskRequest("tasks/get", id); string(m.Result) != workingTask(id) {
 				t.Errorf("%s, the task of %s: %s %s", when, k.name, m.Result, m.Error)
 			}
-			if e := jsonrpc.ParseError(other.about("tasks/get", id).Error); e == nil || e.Code != jsonrpc.CodeInvalidParams {
+			if e := jsonrpc.ParseError(other.taskRequest("tasks/get", id).Error); e == nil || e.Code != jsonrpc.CodeInvalidParams {
 				t.Errorf("%s, another client asked for the task of %s and got %v", when, k.name, e)
 			}
 		}
-		if m := other.about("tasks/get", theirs); string(m.Result) != working(theirs) {
+		if m := other.taskRequest("tasks/get", theirs); string(m.Result) != workingTask(theirs) {
 			t.Errorf("%s, the task of another client: %s %s", when, m.Result, m.Error)
 		}
 	}
@@ -171,10 +171,10 @@ func TestTaskIsFoundAtTheServerThatCreatedIt(t *testing.T) {
 	look("after the restart")
 
 	for k, id := range tasks {
-		if m := c.about("tasks/cancel", id); string(m.Result) != `{"taskId":"`+id+`","status":"cancelled"}` {
+		if m := c.taskRequest("tasks/cancel", id); string(m.Result) != `{"taskId":"`+id+`","status":"cancelled"}` {
 			t.Errorf("cancelling the task of %s: %s %s", k.name, m.Result, m.Error)
 		}
-		m := c.about("tasks/result", id)
+		m := c.taskRequest("tasks/result", id)
 		if want := `{"content":[ ],"n":1.50,"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"` + id + `"}}}`; string(m.Result) != want {
 			t.Errorf("the result of the task of %s: %s %s", k.name, m.Result, m.Error)
 		}
@@ -183,14 +183,14 @@ func TestTaskIsFoundAtTheServerThatCreatedIt(t *testing.T) {
 		}
 	}
 	for _, params := range []string{`{}`, `{"taskId":7}`, `{"taskId":"nobody's"}`, `[]`} {
-		if e := c.call("1", "tasks/get", params).failed(t); e.Code != jsonrpc.CodeInvalidParams {
+		if e := c.call("1", "tasks/get", params).rpcError(t); e.Code != jsonrpc.CodeInvalidParams {
 			t.Errorf("tasks/get %s: %v", params, e)
 		}
 	}
 }
 
 // list reads the list of tasks from a cursor on.
-func (c *peer) list(cursor string) (ids []string) {
+func (c *peer) listTasks(cursor string) (ids []string) {
 	c.t.Helper()
 	params := `{}`
 	for range 20 {
@@ -201,7 +201,7 @@ func (c *peer) list(cursor string) (ids []string) {
 			Tasks      []struct{ TaskID string }
 			NextCursor string
 		}
-		m := c.call("1", "tasks/list", params).answer(c.t)
+		m := c.call("1", "tasks/list", params).response(c.t)
 		if err := json.Unmarshal(m.Result, &page); err != nil {
 			c.t.Fatalf("tasks/list: %s", m.Encode())
 		}
@@ -217,25 +217,25 @@ func (c *peer) list(cursor string) (ids []string) {
 }
 
 func TestTasksOfAllServersAreOneList(t *testing.T) {
-	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
-	r := start(t, setup{specs: []upstream.Spec{a.spec(), newKeeper(t, "mute", `{"requests":{"tools":{"call":{}}}}`).spec(), b.spec(), stdio(t, "one")}})
+	a, b := newTaskServer(t, "a", allTasks), newTaskServer(t, "b", allTasks)
+	r := start(t, setup{specs: []upstream.Spec{a.spec(), newTaskServer(t, "mute", `{"requests":{"tools":{"call":{}}}}`).spec(), b.spec(), stdio(t, "one")}})
 	c, other := r.connect(), r.connect()
-	if got := c.list(""); len(got) != 0 {
+	if got := c.listTasks(""); len(got) != 0 {
 		t.Errorf("before there are any: %q", got)
 	}
-	other.task("a__slow")
-	c.task("mute__slow") // whose server lists none
-	want := []string{c.task("a__slow"), c.task("a__slow"), c.task("b__slow"), c.task("b__slow")}
-	if got := c.list(""); !slices.Equal(got, want) {
+	other.createTask("a__slow")
+	c.createTask("mute__slow") // whose server lists none
+	want := []string{c.createTask("a__slow"), c.createTask("a__slow"), c.createTask("b__slow"), c.createTask("b__slow")}
+	if got := c.listTasks(""); !slices.Equal(got, want) {
 		t.Errorf("listed %q, want %q", got, want)
 	}
 	foreign := strings.Trim(string(taskCursor("a", "7")), `"`)
 	for _, cursor := range []string{`"?"`, `"AAAA"`, `7`, `{}`, `"` + foreign + `"`, string(taskCursor("no", "0")), string(taskCursor("one", "0")), string(taskCursor("", "0"))} {
-		if e := c.call("1", "tasks/list", `{"cursor":`+cursor+`}`).failed(t); e.Code != jsonrpc.CodeInvalidParams {
+		if e := c.call("1", "tasks/list", `{"cursor":`+cursor+`}`).rpcError(t); e.Code != jsonrpc.CodeInvalidParams {
 			t.Errorf("cursor %s: %v", cursor, e)
 		}
 	}
-	if !slices.Equal(c.list(""), want) {
+	if !slices.Equal(c.listTasks(""), want) {
 		t.Error("the list has changed")
 	}
 	a.http.CloseClientConnections()
@@ -244,21 +244,21 @@ func TestTasksOfAllServersAreOneList(t *testing.T) {
 		c.call("1", "tools/call", `{"name":"a__plain"}`)
 		return r.pool.Server("a").Status().State == upstream.Down
 	})
-	if got := c.list(""); !slices.Equal(got, want[2:]) {
+	if got := c.listTasks(""); !slices.Equal(got, want[2:]) {
 		t.Errorf("while a server is down, listed %q, want those of the other, %q", got, want[2:])
 	}
-	if e := jsonrpc.ParseError(c.about("tasks/get", want[0]).Error); e == nil || !strings.Contains(e.Message, `server "a" is down`) {
+	if e := jsonrpc.ParseError(c.taskRequest("tasks/get", want[0]).Error); e == nil || !strings.Contains(e.Message, `server "a" is down`) {
 		t.Errorf("a task of a server that is down: %v", e)
 	}
 }
 
 func TestTaskIsNotUnknownWhileItsServerIsStarting(t *testing.T) {
-	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
+	a, b := newTaskServer(t, "a", allTasks), newTaskServer(t, "b", allTasks)
 	store := &keptStore{Store: &persist.Memory{}}
 	r := start(t, setup{store: store, specs: []upstream.Spec{a.spec(), b.spec()}})
 	c := r.connect()
-	id := c.task("a__slow")
-	c.task("b__slow")
+	id := c.createTask("a__slow")
+	c.createTask("b__slow")
 	r.stop()
 
 	a.slow = make(chan struct{})
@@ -273,10 +273,10 @@ func TestTaskIsNotUnknownWhileItsServerIsStarting(t *testing.T) {
 	t.Cleanup(r.stop)
 	c = &peer{rig: r, token: c.token, id: c.id}
 	got := make(chan jsonrpc.Message, 1)
-	go func() { got <- c.about("tasks/get", id) }()
+	go func() { got <- c.taskRequest("tasks/get", id) }()
 	until(t, "the request is under way", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "downstream") == 1 })
 	close(a.slow)
-	if m := <-got; string(m.Result) != working(id) {
+	if m := <-got; string(m.Result) != workingTask(id) {
 		t.Errorf("while the servers are being started: %s %s", m.Result, m.Error)
 	}
 	r.stop()
@@ -285,7 +285,7 @@ func TestTaskIsNotUnknownWhileItsServerIsStarting(t *testing.T) {
 	a.http.Close()
 	r = start(t, setup{store: store, specs: []upstream.Spec{a.spec(), b.spec()}})
 	c = &peer{rig: r, token: c.token, id: c.id}
-	if e := jsonrpc.ParseError(c.about("tasks/get", id).Error); e == nil || !strings.Contains(e.Message, `server "a" is down`) {
+	if e := jsonrpc.ParseError(c.taskRequest("tasks/get", id).Error); e == nil || !strings.Contains(e.Message, `server "a" is down`) {
 		t.Errorf("a task of a server that could not be started: %v", e)
 	}
 }
@@ -296,28 +296,28 @@ type keptStore struct{ persist.Store }
 func (*keptStore) Close() error { return nil }
 
 func TestWaitForATaskCanBeCancelled(t *testing.T) {
-	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
+	a, b := newTaskServer(t, "a", allTasks), newTaskServer(t, "b", allTasks)
 	r := start(t, setup{specs: []upstream.Spec{a.spec(), b.spec()}})
 	c := r.connect()
-	id := c.task("b__slow")
+	id := c.createTask("b__slow")
 	s := c.open(http.MethodPost, request("5", "tasks/result", `{"taskId":"`+id+`"}`))
 	c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}`)
-	if e, ok := s.any(); !ok || e.comment != "cancelled" {
+	if e, ok := s.next(); !ok || e.comment != "cancelled" {
 		t.Errorf("the cancelled request got %s", e.Encode())
 	}
 	until(t, "the server is told", func() bool { return len(b.saw("notifications/cancelled")) == 1 })
-	if m := c.about("tasks/get", id); string(m.Result) != working(id) {
+	if m := c.taskRequest("tasks/get", id); string(m.Result) != workingTask(id) {
 		t.Errorf("the task did not survive that nobody waits for it: %s %s", m.Result, m.Error)
 	}
 }
 
 func TestNotificationsOfATaskReachItsClient(t *testing.T) {
-	a, b := newKeeper(t, "a", allTasks), newKeeper(t, "b", allTasks)
+	a, b := newTaskServer(t, "a", allTasks), newTaskServer(t, "b", allTasks)
 	r := start(t, setup{specs: []upstream.Spec{a.spec(), b.spec()}, untraced: true})
 	c, other := r.connect(), r.connect()
 	hears, others := c.listen(), other.listen()
-	id := c.task("b__slow")
-	other.task("b__slow")
+	id := c.createTask("b__slow")
+	other.createTask("b__slow")
 	waits := c.open(http.MethodPost, request("5", "tasks/result", `{"taskId":"`+id+`"}`))
 	// The server leaves open to which of the requests the news belong, or that they
 	// belong to none.
@@ -344,30 +344,30 @@ func TestNotificationsOfATaskReachItsClient(t *testing.T) {
 }
 
 func TestTransparentHubForwardsTasksUnchanged(t *testing.T) {
-	a := newKeeper(t, "a", allTasks)
+	a := newTaskServer(t, "a", allTasks)
 	r := start(t, setup{specs: []upstream.Spec{a.spec()}, naming: catalog.Bare, untraced: true, gateway: func(c *Config) { c.Transparent = true }})
-	if got := r.offered(); got != allTasks {
+	if got := r.tasksCapability(); got != allTasks {
 		t.Errorf("offered %s", got)
 	}
 	c, other := r.connect(), r.connect()
-	if m := c.call("1", "tools/list", `{}`).answer(t); string(m.Result) != `{"tools":`+taskTools+`}` {
+	if m := c.call("1", "tools/list", `{}`).response(t); string(m.Result) != `{"tools":`+taskTools+`}` {
 		t.Errorf("tools/list: %s", m.Result)
 	}
-	id := c.task("slow")
-	c.task("slow")
-	if m := c.about("tasks/get", id); string(m.Result) != working(id) {
+	id := c.createTask("slow")
+	c.createTask("slow")
+	if m := c.taskRequest("tasks/get", id); string(m.Result) != workingTask(id) {
 		t.Errorf("tasks/get: %s %s", m.Result, m.Error)
 	}
-	if m := other.about("tasks/get", id); `"error":`+string(m.Error) != noTask {
+	if m := other.taskRequest("tasks/get", id); `"error":`+string(m.Error) != noTask {
 		t.Errorf("another client: %s", m.Encode())
 	}
-	if m := c.call("1", "tasks/list", `{"cursor":"0"}`).answer(t); string(m.Result) != `{"tasks":[{"taskId":"`+id+`","ttl":1e3}],"nextCursor":"1"}` {
+	if m := c.call("1", "tasks/list", `{"cursor":"0"}`).response(t); string(m.Result) != `{"tasks":[{"taskId":"`+id+`","ttl":1e3}],"nextCursor":"1"}` {
 		t.Errorf("tasks/list: %s %s", m.Result, m.Error)
 	}
 	shared := a.spec()
 	shared.Isolation = upstream.Shared
 	r = start(t, setup{specs: []upstream.Spec{shared}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
-	if e := r.connect().call("1", "tasks/list", `{}`).failed(t); r.offered() != "" || e.Code != jsonrpc.CodeMethodNotFound || len(a.saw("tasks/list")) != 1 {
+	if e := r.connect().call("1", "tasks/list", `{}`).rpcError(t); r.tasksCapability() != "" || e.Code != jsonrpc.CodeMethodNotFound || len(a.saw("tasks/list")) != 1 {
 		t.Errorf("tasks of everybody can be listed: %v", e)
 	}
 }

@@ -15,20 +15,20 @@ import (
 )
 
 // human answers the questions of servers.
-type human struct{ name string }
+type mcpGoUser struct{ name string }
 
-func (h human) Elicit(context.Context, mcp.ElicitationRequest) (*mcp.ElicitationResult, error) {
+func (h mcpGoUser) Elicit(context.Context, mcp.ElicitationRequest) (*mcp.ElicitationResult, error) {
 	return &mcp.ElicitationResult{ElicitationResponse: mcp.ElicitationResponse{
 		Action: mcp.ElicitationResponseActionAccept, Content: map[string]any{"name": h.name}}}, nil
 }
 
-func (h human) CreateMessage(context.Context, mcp.CreateMessageRequest) (*mcp.CreateMessageResult, error) {
+func (h mcpGoUser) CreateMessage(context.Context, mcp.CreateMessageRequest) (*mcp.CreateMessageResult, error) {
 	return &mcp.CreateMessageResult{Model: "model of " + h.name,
 		SamplingMessage: mcp.SamplingMessage{Role: mcp.RoleAssistant, Content: mcp.NewTextContent("Something.")}}, nil
 }
 
 // dial connects a client of mcp-go.
-func (r *rig) dial(h human, options ...client.ClientOption) (*client.Client, *mcp.InitializeResult) {
+func (r *rig) connectMCPGo(h mcpGoUser, options ...client.ClientOption) (*client.Client, *mcp.InitializeResult) {
 	r.t.Helper()
 	tr, err := transport.NewStreamableHTTP(r.url, transport.WithContinuousListening(), transport.WithHTTPBasicClient(r.client))
 	if err != nil {
@@ -65,7 +65,7 @@ func TestMCPGoClientWorksWithTheHub(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
-			c, init := r.dial(human{"ann"}, options...)
+			c, init := r.connectMCPGo(mcpGoUser{"ann"}, options...)
 			if init.ProtocolVersion != "2025-11-25" || init.ServerInfo.Name != "mcphub" || init.Capabilities.Tools == nil || init.Instructions == "" {
 				t.Errorf("initialized with %+v", init)
 			}

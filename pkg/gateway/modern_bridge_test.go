@@ -16,7 +16,7 @@ import (
 func TestResponsesOfLegacyServersBecomeModern(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}, untraced: true})
 	c := r.modern(`{}`).with(`,"io.modelcontextprotocol/logLevel":"error","x/y":1.50`)
-	result := c.run("1", "one__weird", `{}`).answer(t).Result
+	result := c.tool("1", "one__weird", `{}`).response(t).Result
 	if has(t, result, "resultType") != `"complete"` || has(t, result, "ttlMs") != "" || !strings.Contains(has(t, result, "_meta"), `"io.modelcontextprotocol/serverInfo":{"name":"mcphub"`) {
 		t.Errorf("the result is %s", result)
 	}
@@ -25,22 +25,22 @@ func TestResponsesOfLegacyServersBecomeModern(t *testing.T) {
 			t.Errorf("%s is not in %s", part, result)
 		}
 	}
-	result = c.ask("1", "resources/read", `{"uri":"test://one/one"}`).answer(t).Result
+	result = c.call("1", "resources/read", `{"uri":"test://one/one"}`).response(t).Result
 	if has(t, result, "ttlMs") != "0" || has(t, result, "cacheScope") != `"private"` {
 		t.Errorf("the resource is %s", result)
 	}
 	if got := has(t, result, "params"); strings.Contains(got, "io.modelcontextprotocol") || !strings.Contains(got, `"x/y":1.50`) {
 		t.Errorf("the legacy server got %s", got)
 	}
-	p := c.run("1", "one__fail", `{"error":{"code":-32002,"message":"gone","data":{"uri":"x://y", "n":1.50}}}`)
-	if p.status != 400 || string(p.answer(t).Error) != `{"code":-32602,"message":"gone","data":{"uri":"x://y", "n":1.50}}` {
+	p := c.tool("1", "one__fail", `{"error":{"code":-32002,"message":"gone","data":{"uri":"x://y", "n":1.50}}}`)
+	if p.status != 400 || string(p.response(t).Error) != `{"code":-32602,"message":"gone","data":{"uri":"x://y", "n":1.50}}` {
 		t.Errorf("%d %s", p.status, p.body)
 	}
-	p = c.run("1", "one__fail", `{"error":{"code":-32042,"message":"open","data":{"elicitations":[]}}}`)
-	if e := p.failed(t); p.status != 200 || e.Code != -32603 || !strings.Contains(e.Message, "open a page") {
+	p = c.tool("1", "one__fail", `{"error":{"code":-32042,"message":"open","data":{"elicitations":[]}}}`)
+	if e := p.rpcError(t); p.status != 200 || e.Code != -32603 || !strings.Contains(e.Message, "open a page") {
 		t.Errorf("%d %s", p.status, p.body)
 	}
-	if p = c.ask("1", "resources/read", `{"uri":"nobody://x"}`); p.failed(t).Code != -32602 || !strings.Contains(string(p.failed(t).Data), "nobody://x") {
+	if p = c.call("1", "resources/read", `{"uri":"nobody://x"}`); p.rpcError(t).Code != -32602 || !strings.Contains(string(p.rpcError(t).Data), "nobody://x") {
 		t.Errorf("%d %s", p.status, p.body)
 	}
 	r.conserved(0)
@@ -49,7 +49,7 @@ func TestResponsesOfLegacyServersBecomeModern(t *testing.T) {
 // count calls the tool that counts the calls of a session, and returns the number.
 func (c *modernPeer) count() string {
 	c.t.Helper()
-	content := has(c.t, c.run("1", "web__count", `{}`).answer(c.t).Result, "content")
+	content := has(c.t, c.tool("1", "web__count", `{}`).response(c.t).Result, "content")
 	_, text, _ := strings.Cut(content, `"text":"`)
 	number, _, _ := strings.Cut(text, `"`)
 	return number
@@ -96,7 +96,7 @@ func TestLegacyServerGetsTheIdentityOfTheModernClient(t *testing.T) {
 		`,"io.modelcontextprotocol/clientInfo":{"name":"ann"}`:                        `{"name":"ann","version":""}`,
 		`,"io.modelcontextprotocol/clientInfo":{"version":"1","name":"ann","x":1.50}`: `{"version":"1","name":"ann","x":1.50}`,
 	} {
-		if p := r.modern(canElicit).with(more).run("1", "web__count", `{}`); p.status != 200 || p.answer(t).Error != nil {
+		if p := r.modern(canElicit).with(more).tool("1", "web__count", `{}`); p.status != 200 || p.response(t).Error != nil {
 			t.Errorf("%d %s", p.status, p.body)
 		}
 		all := web.seen("POST", "initialize")
@@ -125,11 +125,11 @@ func TestLogLevelsAreRaisedAndFilteredForEachRequest(t *testing.T) {
 					whoever string
 				}{{silent, 0, "", "silent"}, {at("error"), 0, "error", "error"}, {at("info"), 1, "info", "info"}, {at("error"), 0, "info", "error again"},
 					{at("debug"), 2, "debug", "debug"}, {silent, 0, "debug", "silent again"}} {
-					p := x.c.run("1", server+"__log", `{"size":2}`)
-					if n := max(0, len(p.events)-1); n != x.logs || p.answer(t).Error != nil {
+					p := x.c.tool("1", server+"__log", `{"size":2}`)
+					if n := max(0, len(p.events)-1); n != x.logs || p.response(t).Error != nil {
 						t.Errorf("%s, %s: %d log messages: %s", server, x.whoever, n, p.body)
 					}
-					if got := silent.seen(server).Level; got != x.level {
+					if got := silent.state(server).Level; got != x.level {
 						t.Errorf("%s, %s: the level is %q, want %q", server, x.whoever, got, x.level)
 					}
 				}
@@ -145,11 +145,11 @@ func TestNewSessionWithAServerGetsTheLogLevelAgain(t *testing.T) {
 			one.Isolation = isolation
 			r := start(t, setup{specs: []upstream.Spec{one}})
 			c := r.modern(`{}`)
-			c.with(`,"io.modelcontextprotocol/logLevel":"info"`).run("1", "one__log", `{}`)
-			c.run("2", "one__die", `{}`)
+			c.with(`,"io.modelcontextprotocol/logLevel":"info"`).tool("1", "one__log", `{}`)
+			c.tool("2", "one__die", `{}`)
 			until(t, "the level is told again", func() bool {
-				p := c.run("3", "one__state", `{}`)
-				return p.answer(t).Error == nil && strings.Contains(string(p.answer(t).Result), `"level":"info"`)
+				p := c.tool("3", "one__state", `{}`)
+				return p.response(t).Error == nil && strings.Contains(string(p.response(t).Result), `"level":"info"`)
 			})
 		})
 	}
@@ -162,7 +162,7 @@ func (b *bridges) count() int {
 	return len(b.open)
 }
 
-func (b *bridges) has(br *bridge) bool {
+func (b *bridges) isOpen(br *bridge) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.open[br.key] == br
@@ -219,7 +219,7 @@ func TestBridgesAreClosedWhenIdleAndLimitedInNumber(t *testing.T) {
 		time.Sleep(time.Second)
 		kept[3].leave()
 		enter(-1) // takes the place of the one that is idle longest
-		if b.count() != maxBridges || b.has(kept[7]) || !b.has(kept[3]) {
+		if b.count() != maxBridges || b.isOpen(kept[7]) || !b.isOpen(kept[3]) {
 			t.Errorf("%d are open", b.count())
 		}
 		r.gateway.Drain()
@@ -230,7 +230,7 @@ func TestBridgesAreClosedWhenIdleAndLimitedInNumber(t *testing.T) {
 			t.Errorf("a new session while the hub stops: %v", err)
 		}
 		for _, br := range kept {
-			if b.has(br) {
+			if b.isOpen(br) {
 				br.leave()
 			}
 		}

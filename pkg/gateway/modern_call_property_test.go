@@ -18,8 +18,8 @@ import (
 )
 
 // play is a call that does what it is told, and the client of it.
-type play struct {
-	s      staged
+type scriptedCall struct {
+	s      virtualHub
 	fail   func(format string, args ...any)
 	id     int
 	orders chan string
@@ -31,7 +31,7 @@ type play struct {
 	lost   *int                              // requests that were taken back
 }
 
-func (p *play) begin() {
+func (p *scriptedCall) begin() {
 	p.orders, p.over = make(chan string, 64), make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	p.leave = cancel
@@ -39,7 +39,7 @@ func (p *play) begin() {
 }
 
 // work asks, withdraws and finishes.
-func (p *play) work(c *multiRoundCall) (jsonrpc.Message, error) {
+func (p *scriptedCall) work(c *multiRoundCall) (jsonrpc.Message, error) {
 	defer close(p.over)
 	ctx, stop := context.WithCancel(c.ctx)
 	var asking sync.WaitGroup
@@ -55,12 +55,12 @@ func (p *play) work(c *multiRoundCall) (jsonrpc.Message, error) {
 				withdraw = cancel
 				asking.Go(func() {
 					defer cancel()
-					_, _ = c.Ask(one, question(`{}`))
+					_, _ = c.Ask(one, elicitationRequest(`{}`))
 				})
 			case "withdraw":
 				withdraw()
 			case "finish":
-				return done, nil
+				return emptyResult, nil
 			}
 		case <-c.ctx.Done():
 			return jsonrpc.Message{}, context.Cause(c.ctx)
@@ -69,14 +69,14 @@ func (p *play) work(c *multiRoundCall) (jsonrpc.Message, error) {
 }
 
 // come comes back with answers to some of the questions.
-func (p *play) come(state string, keys []string) {
+func (p *scriptedCall) come(state string, keys []string) {
 	p.id++
 	answers := map[string]json.RawMessage{}
 	for _, key := range keys {
 		answers[key] = json.RawMessage(`{}`)
 	}
 	responses, _ := json.Marshal(answers)
-	params := strings.TrimSuffix(stagedParams, "}") + `,"inputResponses":` + string(responses) + `,"requestState":"` + state + `"}`
+	params := strings.TrimSuffix(virtualParams, "}") + `,"inputResponses":` + string(responses) + `,"requestState":"` + state + `"}`
 	ctx, cancel := context.WithCancel(context.Background())
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/mcp", strings.NewReader(p.s.client.body(fmt.Sprint(p.id), "tools/call", params)))
 	r.Header.Set("Content-Type", "application/json")
@@ -95,7 +95,7 @@ func (p *play) come(state string, keys []string) {
 }
 
 // look takes the answer if there is one.
-func (p *play) look() {
+func (p *scriptedCall) look() {
 	synctest.Wait()
 	if p.open == nil {
 		return
@@ -104,15 +104,15 @@ func (p *play) look() {
 	case w := <-p.open:
 		p.leave()
 		p.open = nil
-		p.answered(recorded(p.s.rig, w))
+		p.answered(readRecorded(p.s.rig, w))
 	default:
 	}
 }
 
 // answered checks that r is one answer to the last request.
-func (p *play) answered(r reply) {
+func (p *scriptedCall) answered(r reply) {
 	n := strings.Count(r.body, fmt.Sprintf(`"id":%d,`, p.id))
-	m := r.answer(p.s.t)
+	m := r.response(p.s.t)
 	if n != 1 || string(m.ID) != fmt.Sprint(p.id) {
 		p.fail("request %d was answered %d times: %s", p.id, n, r.body)
 		return
@@ -124,7 +124,7 @@ func (p *play) answered(r reply) {
 		return
 	}
 	p.state, p.keys = "", nil
-	var q required
+	var q inputRequiredResult
 	if json.Unmarshal(m.Result, &q) == nil && q.ResultType == "input_required" {
 		p.state = q.RequestState
 		for key := range q.InputRequests {
@@ -150,7 +150,7 @@ func steps(t *rapid.T) []step {
 }
 
 // act does the step if the play allows it now.
-func (p *play) act(s step) {
+func (p *scriptedCall) act(s step) {
 	switch s.what {
 	case "ask", "withdraw", "finish":
 		select {
@@ -190,8 +190,8 @@ func (p *play) act(s step) {
 func TestEachRequestOfAMultiRoundCallIsAnsweredOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		script, failure := steps(rt), ""
-		stage(t, func(_ *testing.T, s staged) {
-			failure = perform(s, script)
+		withVirtualHub(t, func(_ *testing.T, s virtualHub) {
+			failure = runScript(s, script)
 		})
 		if failure != "" {
 			rt.Fatal(failure)
@@ -200,12 +200,12 @@ func TestEachRequestOfAMultiRoundCallIsAnsweredOnce(t *testing.T) {
 }
 
 // perform plays the script and returns what went wrong.
-func perform(s staged, script []step) (failure string) {
+func runScript(s virtualHub, script []step) (failure string) {
 	fail := func(format string, args ...any) { failure = fmt.Sprintf(format, args...) }
 	lost := 0
-	plays := make([]*play, 3)
+	plays := make([]*scriptedCall, 3)
 	for i := range plays {
-		plays[i] = &play{s: s, fail: fail, id: 1000 * (i + 1), lost: &lost}
+		plays[i] = &scriptedCall{s: s, fail: fail, id: 1000 * (i + 1), lost: &lost}
 		plays[i].begin()
 	}
 	for _, step := range script {
@@ -226,7 +226,7 @@ func perform(s staged, script []step) (failure string) {
 	}
 	time.Sleep(2 * pendingTimeout)
 	synctest.Wait()
-	if n := s.gateway.modern.pending.waiting(); n != 0 {
+	if n := s.gateway.modern.pending.count(); n != 0 {
 		fail("%d conversations are kept", n)
 	}
 	s.gateway.background.mu.Lock()

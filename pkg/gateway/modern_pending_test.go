@@ -76,18 +76,18 @@ func TestDigestCoversWhatTheRequestsOfACallHaveInCommon(t *testing.T) {
 
 // staged is a hub in virtual time with a server that never says anything, and
 // calls whose course a test decides.
-type staged struct {
+type virtualHub struct {
 	*rig
 	client *modernPeer
 }
 
-const stagedParams = `{"name":"one__x"}`
+const virtualParams = `{"name":"one__x"}`
 
 // begin begins a request whose call does what work does, and returns what it is
 // answered.
-func (s staged) begin(ctx context.Context, id string, work func(*multiRoundCall) (jsonrpc.Message, error)) <-chan *httptest.ResponseRecorder {
+func (s virtualHub) begin(ctx context.Context, id string, work func(*multiRoundCall) (jsonrpc.Message, error)) <-chan *httptest.ResponseRecorder {
 	g := s.gateway
-	body := s.client.body(id, "tools/call", stagedParams)
+	body := s.client.body(id, "tools/call", virtualParams)
 	m, err := jsonrpc.Parse([]byte(body))
 	if err != nil {
 		s.t.Fatal(err)
@@ -112,47 +112,47 @@ func (s staged) begin(ctx context.Context, id string, work func(*multiRoundCall)
 }
 
 // again sends a retry.
-func (s staged) again(id, state, responses string) reply {
+func (s virtualHub) again(id, state, responses string) reply {
 	s.t.Helper()
-	params := strings.TrimSuffix(stagedParams, "}") + `,"inputResponses":` + responses + `,"requestState":"` + state + `"}`
-	return s.client.ask(id, "tools/call", params)
+	params := strings.TrimSuffix(virtualParams, "}") + `,"inputResponses":` + responses + `,"requestState":"` + state + `"}`
+	return s.client.call(id, "tools/call", params)
 }
 
 // stage runs a test in virtual time.
-func stage(t *testing.T, test func(t *testing.T, s staged)) {
+func withVirtualHub(t *testing.T, test func(t *testing.T, s virtualHub)) {
 	silent := upstream.Spec{Name: "one", Command: "/nonexistent"}
 	inBubble(t, setup{specs: []upstream.Spec{silent}, untraced: true}, func(t *testing.T, r *rig, _ *pipes) {
 		r.t = t
-		test(t, staged{r, r.modern(canElicit)})
+		test(t, virtualHub{r, r.modern(canElicit)})
 	})
 }
 
 // recorded makes a reply of what was recorded.
-func recorded(r *rig, w *httptest.ResponseRecorder) reply { return r.read(w.Result()) }
+func readRecorded(r *rig, w *httptest.ResponseRecorder) reply { return r.read(w.Result()) }
 
-var done = jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)}
+var emptyResult = jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)}
 
-func question(params string) jsonrpc.Message { return jsonMessage("elicitation/create", params) }
+func elicitationRequest(params string) jsonrpc.Message { return jsonMessage("elicitation/create", params) }
 
 func TestPendingCallIsCancelledWithoutARetry(t *testing.T) {
-	stage(t, func(t *testing.T, s staged) {
+	withVirtualHub(t, func(t *testing.T, s virtualHub) {
 		failed := make(chan error, 1)
-		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
-			_, err := c.Ask(c.ctx, question(`{}`))
+		q := readRecorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
+			_, err := c.Ask(c.ctx, elicitationRequest(`{}`))
 			failed <- err
 			return jsonrpc.Message{}, err
-		})).wanted(t)
+		})).inputRequired(t)
 		time.Sleep(pendingTimeout - time.Second)
 		synctest.Wait()
-		if len(failed) != 0 || s.gateway.modern.pending.waiting() != 1 {
+		if len(failed) != 0 || s.gateway.modern.pending.count() != 1 {
 			t.Error("given up too early")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if err := <-failed; err == nil || !strings.Contains(err.Error(), "did not come back") || s.gateway.modern.pending.waiting() != 0 {
-			t.Errorf("after the time: %v, %d wait", err, s.gateway.modern.pending.waiting())
+		if err := <-failed; err == nil || !strings.Contains(err.Error(), "did not come back") || s.gateway.modern.pending.count() != 0 {
+			t.Errorf("after the time: %v, %d wait", err, s.gateway.modern.pending.count())
 		}
-		if p := s.again("2", q.RequestState, `{}`); p.status != 400 || !strings.Contains(p.failed(t).Message, "expired") {
+		if p := s.again("2", q.RequestState, `{}`); p.status != 400 || !strings.Contains(p.rpcError(t).Message, "expired") {
 			t.Errorf("the retry: %d %s", p.status, p.body)
 		}
 		s.conserved(0)
@@ -160,18 +160,18 @@ func TestPendingCallIsCancelledWithoutARetry(t *testing.T) {
 }
 
 func TestOutcomeOfAPendingCallIsKeptUntilItExpires(t *testing.T) {
-	stage(t, func(t *testing.T, s staged) {
+	withVirtualHub(t, func(t *testing.T, s virtualHub) {
 		for _, late := range []bool{false, true} {
 			leave := make(chan bool)
-			q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
+			q := readRecorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
 				ctx, cancel := context.WithCancel(c.ctx)
 				go func() { <-leave; cancel() }()
-				_, _ = c.Ask(ctx, question(`{}`))
-				return done, nil
-			})).wanted(t)
+				_, _ = c.Ask(ctx, elicitationRequest(`{}`))
+				return emptyResult, nil
+			})).inputRequired(t)
 			leave <- true
 			synctest.Wait()
-			if s.gateway.modern.pending.waiting() != 1 {
+			if s.gateway.modern.pending.count() != 1 {
 				t.Error("the outcome is not kept")
 			}
 			wait := pendingTimeout - time.Second
@@ -180,10 +180,10 @@ func TestOutcomeOfAPendingCallIsKeptUntilItExpires(t *testing.T) {
 			}
 			time.Sleep(wait)
 			synctest.Wait()
-			if p := s.again("2", q.RequestState, `{}`); (p.answer(t).Error != nil) != late {
+			if p := s.again("2", q.RequestState, `{}`); (p.response(t).Error != nil) != late {
 				t.Errorf("late %v: %d %s", late, p.status, p.body)
 			}
-			if n := s.gateway.modern.pending.waiting(); n != 0 {
+			if n := s.gateway.modern.pending.count(); n != 0 {
 				t.Errorf("late %v: %d are kept", late, n)
 			}
 		}
@@ -192,13 +192,13 @@ func TestOutcomeOfAPendingCallIsKeptUntilItExpires(t *testing.T) {
 }
 
 func TestInputRequestsWithinTheCollectTimeAreSentTogether(t *testing.T) {
-	stage(t, func(t *testing.T, s staged) {
+	withVirtualHub(t, func(t *testing.T, s virtualHub) {
 		begun := time.Now()
-		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
+		q := readRecorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
 			asked := make(chan error, 4)
 			for range 4 {
 				go func() {
-					_, err := c.Ask(c.ctx, question(`{}`))
+					_, err := c.Ask(c.ctx, elicitationRequest(`{}`))
 					asked <- err
 				}()
 				time.Sleep(collectTime - time.Millisecond)
@@ -208,8 +208,8 @@ func TestInputRequestsWithinTheCollectTimeAreSentTogether(t *testing.T) {
 					return jsonrpc.Message{}, err
 				}
 			}
-			return done, nil
-		})).wanted(t)
+			return emptyResult, nil
+		})).inputRequired(t)
 		if took := time.Since(begun); len(q.InputRequests) != 4 || took != 4*collectTime-3*time.Millisecond {
 			t.Errorf("%d questions after %v", len(q.InputRequests), took)
 		}
@@ -221,19 +221,19 @@ func TestInputRequestsWithinTheCollectTimeAreSentTogether(t *testing.T) {
 }
 
 func TestExpiryOfARoundDoesNotEndALaterRound(t *testing.T) {
-	stage(t, func(t *testing.T, s staged) {
-		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
+	withVirtualHub(t, func(t *testing.T, s virtualHub) {
+		q := readRecorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
 			for range 2 {
-				if _, err := c.Ask(c.ctx, question(`{}`)); err != nil {
+				if _, err := c.Ask(c.ctx, elicitationRequest(`{}`)); err != nil {
 					return jsonrpc.Message{}, err
 				}
 			}
-			return done, nil
-		})).wanted(t)
+			return emptyResult, nil
+		})).inputRequired(t)
 		time.Sleep(pendingTimeout - time.Second)
-		q2 := s.again("2", q.RequestState, `{"q1":{}}`).wanted(t)
+		q2 := s.again("2", q.RequestState, `{"q1":{}}`).inputRequired(t)
 		time.Sleep(pendingTimeout - time.Second) // the first round would have expired long since
-		if p := s.again("3", q2.RequestState, `{"q2":{}}`); p.status != 200 || p.answer(t).Error != nil {
+		if p := s.again("3", q2.RequestState, `{"q2":{}}`); p.status != 200 || p.response(t).Error != nil {
 			t.Errorf("the end: %d %s", p.status, p.body)
 		}
 		s.conserved(0)

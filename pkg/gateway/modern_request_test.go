@@ -44,10 +44,10 @@ func TestEraOfARequestFollowsFromItsHeadersAndMeta(t *testing.T) {
 		{"no version at all", `{}`, nil, 400, -32600},
 	} {
 		p := r.send(http.MethodPost, request(`"é"`, "tools/list", x.params), x.headers...)
-		m := p.answer(t)
+		m := p.response(t)
 		code := 0
 		if m.Error != nil {
-			code = p.failed(t).Code
+			code = p.rpcError(t).Code
 		}
 		if p.status != x.status || code != x.code || string(m.ID) != `"é"` {
 			t.Errorf("%s: %d %s", x.name, p.status, p.body)
@@ -129,11 +129,11 @@ func TestRefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
 	} {
 		store := r.stored()
 		p := r.send(http.MethodPost, request(`"r"`, x.method, x.params), x.headers...)
-		e := p.failed(t)
+		e := p.rpcError(t)
 		if p.status != x.status || e.Code != x.code || !strings.Contains(e.Message, x.words) {
 			t.Errorf("%s: %d %s", x.name, p.status, p.body)
 		}
-		if string(p.answer(t).ID) != `"r"` {
+		if string(p.response(t).ID) != `"r"` {
 			t.Errorf("%s: the id is not echoed: %s", x.name, p.body)
 		}
 		if x.code == -32022 && !strings.Contains(string(e.Data), `"requested":"2099-01-01"`) {
@@ -203,7 +203,7 @@ func TestDiscoveryNamesTheCapabilitiesOfTheHub(t *testing.T) {
 			}
 			s.specs = []upstream.Spec{one}
 			r := start(t, s)
-			p := r.modern(`{}`).ask(`"d"`, "server/discover", `{}`)
+			p := r.modern(`{}`).call(`"d"`, "server/discover", `{}`)
 			var d struct {
 				ResultType        string
 				SupportedVersions []string
@@ -213,7 +213,7 @@ func TestDiscoveryNamesTheCapabilitiesOfTheHub(t *testing.T) {
 				CacheScope        string
 				Meta              map[string]struct{ Name, Version string } `json:"_meta"`
 			}
-			if err := json.Unmarshal(p.answer(t).Result, &d); err != nil || p.status != 200 {
+			if err := json.Unmarshal(p.response(t).Result, &d); err != nil || p.status != 200 {
 				t.Fatalf("%d %s: %v", p.status, p.body, err)
 			}
 			if d.ResultType != "complete" || d.TTL == nil || d.CacheScope != "private" || !strings.Contains(d.Instructions, "Be kind to one.") {
@@ -230,7 +230,7 @@ func TestDiscoveryNamesTheCapabilitiesOfTheHub(t *testing.T) {
 			if d.Capabilities["tasks"] != nil || (d.Capabilities["experimental"] != nil) == (s.gateway == nil) {
 				t.Errorf("capabilities %v", d.Capabilities)
 			}
-			refused := r.send(http.MethodPost, request("1", "tools/list", futureMeta), "Mcp-Protocol-Version: 2099-01-01").failed(t)
+			refused := r.send(http.MethodPost, request("1", "tools/list", futureMeta), "Mcp-Protocol-Version: 2099-01-01").rpcError(t)
 			var data struct{ Supported []string }
 			if err := json.Unmarshal(refused.Data, &data); err != nil || len(data.Supported) == 0 {
 				t.Errorf("data %s: %v", refused.Data, err)
@@ -248,7 +248,7 @@ func TestModernRequestsAreShownAsADerivedSession(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.modern(`{}`, "X-Mcp-Cwd: /src").with(`,"io.modelcontextprotocol/clientInfo":{"name":"ann","version":"3"}`)
 	for i := range 3 {
-		if p := c.run(fmt.Sprint(i), "one__echo", `{}`); p.status != 200 || p.header.Get("Mcp-Session-Id") != "" {
+		if p := c.tool(fmt.Sprint(i), "one__echo", `{}`); p.status != 200 || p.header.Get("Mcp-Session-Id") != "" {
 			t.Errorf("%d %v", p.status, p.header)
 		}
 	}

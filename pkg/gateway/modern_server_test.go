@@ -20,7 +20,7 @@ func TestModernServersGetTheBytesThatModernClientsSent(t *testing.T) {
 	} {
 		const answer = `{"resultType":"complete" , "ttlMs":1, "cacheScope":"public", "content":[ ],"n":1.50,"big":12345678901234567890}`
 		st.says(x.method, `"result":`+answer)
-		if p := c.ask(`"x"`, x.method, x.params); string(p.answer(t).Result) != answer {
+		if p := c.call(`"x"`, x.method, x.params); string(p.response(t).Result) != answer {
 			t.Errorf("%s was answered %s", x.method, p.body)
 		}
 		v := st.last(x.method)
@@ -44,17 +44,17 @@ func TestInputRequiredResultAndItsRetryPassUnmodified(t *testing.T) {
 	c := r.modern(canElicit)
 	const asked = `{"resultType":"input_required", "inputRequests":{"k":{"method":"elicitation/create","params":{"n":1.50}}},"requestState":"st\u00e4te =="}`
 	st.says("tools/call", `"result":`+asked)
-	if p := c.run("1", "two__echo", `{}`); string(p.answer(t).Result) != asked {
+	if p := c.tool("1", "two__echo", `{}`); string(p.response(t).Result) != asked {
 		t.Errorf("asked %s", p.body)
 	}
 	const retry = `{"name":"two__echo","arguments":{},"inputResponses":{"k":{"action":"accept", "n":1.50}},"requestState":"st\u00e4te =="}`
 	st.says("tools/call", `"result":{"resultType":"complete","content":[]}`)
-	c.ask("2", "tools/call", retry)
+	c.call("2", "tools/call", retry)
 	if got := string(st.last("tools/call").Params); !strings.Contains(got, retry[len(`{"name":"two__echo",`):len(retry)-1]) {
 		t.Errorf("the server got %s", got)
 	}
 	// A state that looks like one of the hub's is the server's own affair there.
-	c.ask("3", "tools/call", strings.Replace(retry, "st", "mcphub1.AAAAAAAAAA.", 1))
+	c.call("3", "tools/call", strings.Replace(retry, "st", "mcphub1.AAAAAAAAAA.", 1))
 	if got := string(st.last("tools/call").Params); !strings.Contains(got, "mcphub1.AAAAAAAAAA.") {
 		t.Errorf("the server got %s", got)
 	}
@@ -77,8 +77,8 @@ func TestErrorsOfModernServersKeepTheirBytesAndGetTheirStatus(t *testing.T) {
 		{"200", `{"code":7,"message":"m","data":null}`, 200},
 	} {
 		st.says("tools/call", x.status+` "error":`+x.body)
-		p := c.run("1", "two__echo", `{}`)
-		if p.status != x.want || string(p.answer(t).Error) != x.body {
+		p := c.tool("1", "two__echo", `{}`)
+		if p.status != x.want || string(p.response(t).Error) != x.body {
 			t.Errorf("%s became %d %s", x.body, p.status, p.body)
 		}
 	}
@@ -91,7 +91,7 @@ func TestHeadersOfArgumentsAreCheckedForwardedAndRecomputed(t *testing.T) {
 	c := r.modern(`{}`)
 	st.says("tools/call", `"result":{"resultType":"complete","content":[]}`)
 	ask := func(region string, headers ...string) reply {
-		return c.ask("1", "tools/call", `{"name":"two__there","arguments":{"region":`+region+`}}`, headers...)
+		return c.call("1", "tools/call", `{"name":"two__there","arguments":{"region":`+region+`}}`, headers...)
 	}
 	if p := ask(`"eu"`, "Mcp-Param-Region: eu", "Mcp-Param-Zone: a  b", "Mcp-Param-Zone: c"); p.status != 200 {
 		t.Fatalf("%d %s", p.status, p.body)
@@ -104,7 +104,7 @@ func TestHeadersOfArgumentsAreCheckedForwardedAndRecomputed(t *testing.T) {
 		t.Errorf("%d %s: %v", p.status, p.body, st.last("tools/call").header)
 	}
 	for _, headers := range [][]string{{"Mcp-Param-Region: us"}, {}, {"Mcp-Param-Region: eu", "Mcp-Param-Region: eu"}, {"Mcp-Param-Region: =?base64?!?="}} {
-		if p := ask(`"eu"`, headers...); p.status != 400 || p.failed(t).Code != -32020 || strings.Contains(p.failed(t).Message, "eu") {
+		if p := ask(`"eu"`, headers...); p.status != 400 || p.rpcError(t).Code != -32020 || strings.Contains(p.rpcError(t).Message, "eu") {
 			t.Errorf("%v: %d %s", headers, p.status, p.body)
 		}
 	}
@@ -115,16 +115,16 @@ func TestHeadersOfArgumentsAreCheckedForwardedAndRecomputed(t *testing.T) {
 
 func TestModernClientThatDisconnectsCancels(t *testing.T) {
 	st := newStub(t)
-	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}, gateway: quickBeat})
+	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}, gateway: shortHeartbeat})
 	c := r.modern(`{}`)
 	s := c.stream("1", "tools/call", `{"name":"two__hang"}`)
 	until(t, "the modern server has the call", func() bool { return st.value(&st.hanging) == 1 })
 	s.cancel()
 	until(t, "its stream is closed", func() bool { return st.value(&st.hanging) == 0 })
 	s = c.stream("1", "tools/call", `{"name":"one__hang","arguments":{"a":1}}`)
-	until(t, "the legacy server has the call", func() bool { return c.seen("one").Hanging == 1 })
+	until(t, "the legacy server has the call", func() bool { return c.state("one").Hanging == 1 })
 	s.cancel()
-	until(t, "it is told", func() bool { return len(c.seen("one").Cancelled) == 1 })
+	until(t, "it is told", func() bool { return len(c.state("one").Cancelled) == 1 })
 	r.conserved(2)
 	until(t, "nothing is in flight behind the hub", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend") == 1 }) // the stub's stream of changes
 	if got := r.metric("mcphub_streams_active", "stream", "post_sse"); got != 0 {
@@ -139,12 +139,12 @@ func TestPagesOfMergedListsHaveTheConfiguredSize(t *testing.T) {
 	want := strings.Count(childTools, `"inputSchema"`) + 3
 	for era, list := range map[string]func(params string) reply{
 		"legacy": func(params string) reply { return old.call("1", "tools/list", params) },
-		"modern": func(params string) reply { return c.ask("1", "tools/list", params) },
+		"modern": func(params string) reply { return c.call("1", "tools/list", params) },
 	} {
 		n, params := 0, `{}`
 		for {
 			p := list(params)
-			result := p.answer(t).Result
+			result := p.response(t).Result
 			page := strings.Count(has(t, result, "tools"), `"inputSchema"`)
 			cursor := has(t, result, "nextCursor")
 			if page > 4 || page == 0 || (page < 4 && cursor != "") {
@@ -165,7 +165,7 @@ func TestPagesOfMergedListsHaveTheConfiguredSize(t *testing.T) {
 			t.Errorf("%s: %d tools, want %d", era, n, want)
 		}
 		for _, cursor := range []string{`"x"`, `""`, `7`, `"-1"`, `null`} {
-			if p := list(`{"cursor":` + cursor + `}`); cursor != `""` && cursor != `null` && p.failed(t).Code != -32602 {
+			if p := list(`{"cursor":` + cursor + `}`); cursor != `""` && cursor != `null` && p.rpcError(t).Code != -32602 {
 				t.Errorf("%s: the cursor %s: %s", era, cursor, p.body)
 			}
 		}
@@ -179,7 +179,7 @@ func TestMergedListsMayBeCachedAsLongAsTheShortestOfThem(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), st2.spec("three", "")}})
 	c := r.modern(`{}`)
 	for method, want := range map[string][2]string{"tools/list": {"3000", `"public"`}, "prompts/list": {"7000", `"private"`}} {
-		result := c.ask("1", method, `{}`).answer(t).Result
+		result := c.call("1", method, `{}`).response(t).Result
 		if has(t, result, "ttlMs") != want[0] || has(t, result, "cacheScope") != want[1] {
 			t.Errorf("%s: %s", method, result)
 		}
@@ -187,19 +187,19 @@ func TestMergedListsMayBeCachedAsLongAsTheShortestOfThem(t *testing.T) {
 }
 
 // quickBeat makes an open request seen at once, since it starts to be answered.
-func quickBeat(c *Config) { c.Heartbeat = 10e6 }
+func shortHeartbeat(c *Config) { c.Heartbeat = 10e6 }
 
 func TestModernRequestsBeyondTheLimitAreRefusedWithRetryAfter(t *testing.T) {
-	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(c *Config) { c.MaxInFlight = 1; quickBeat(c) }})
+	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(c *Config) { c.MaxInFlight = 1; shortHeartbeat(c) }})
 	c := r.modern(`{}`)
 	var open []*reader
 	for range modernShare - 1 { // one is left to look with
 		open = append(open, c.stream("1", "tools/call", `{"name":"one__hang"}`))
 	}
-	until(t, "they hang", func() bool { return c.seen("one").Hanging == modernShare-1 })
+	until(t, "they hang", func() bool { return c.state("one").Hanging == modernShare-1 })
 	open = append(open, c.stream("1", "tools/call", `{"name":"one__hang"}`))
-	p := c.run(`"more"`, "one__echo", `{}`)
-	if p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || string(p.answer(t).ID) != `"more"` {
+	p := c.tool(`"more"`, "one__echo", `{}`)
+	if p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || string(p.response(t).ID) != `"more"` {
 		t.Errorf("%d %s", p.status, p.body)
 	}
 	for _, s := range open {

@@ -15,7 +15,7 @@ import (
 )
 
 // listens opens a subscription and returns its stream and what was agreed to.
-func (c *modernPeer) listens(id, filter string) (*reader, string) {
+func (c *modernPeer) subscribe(id, filter string) (*reader, string) {
 	c.t.Helper()
 	s := c.stream(id, "subscriptions/listen", `{"notifications":`+filter+`}`)
 	m := s.message()
@@ -36,7 +36,7 @@ func tag(t *testing.T, m jsonrpc.Message) string {
 }
 
 // hears checks that the next message is that notification, under that id.
-func (s *reader) hears(id, method, uri string) {
+func (s *reader) expectNotification(id, method, uri string) {
 	s.t.Helper()
 	m := s.message()
 	got, _ := jsonrpc.StringField(m.Params, "uri")
@@ -61,7 +61,7 @@ func TestSubscriptionIsAcknowledgedWithWhatServersReport(t *testing.T) {
 		{`"7"`, `{"toolsListChanged":false,"resourceSubscriptions":["stub://one","nobody://x","test://one/one","stub://one","test://one/item/refused"]}`,
 			`{"resourceSubscriptions":["stub://one","test://one/one"]}`},
 	} {
-		if s, agreed := c.listens(x.id, x.filter); agreed != x.agreed {
+		if s, agreed := c.subscribe(x.id, x.filter); agreed != x.agreed {
 			t.Errorf("%s: agreed to %s", x.filter, agreed)
 		} else {
 			s.cancel()
@@ -69,7 +69,7 @@ func TestSubscriptionIsAcknowledgedWithWhatServersReport(t *testing.T) {
 	}
 	for _, params := range []string{`{"notifications":[]}`, `{"notifications":{"resourceSubscriptions":"x"}}`,
 		`{"notifications":{"resourceSubscriptions":["x"` + strings.Repeat(`,"x"`, maxSubscriptionURIs) + `]}}`} {
-		if p := c.ask("1", "subscriptions/listen", params); p.status != 400 || p.failed(t).Code != -32602 {
+		if p := c.call("1", "subscriptions/listen", params); p.status != 400 || p.rpcError(t).Code != -32602 {
 			t.Errorf("%.60s: %d %s", params, p.status, p.body)
 		}
 	}
@@ -80,7 +80,7 @@ func TestTransparentHubAcknowledgesWhatItsServerReports(t *testing.T) {
 	st := newStub(t)
 	st.says("server/discover", `"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"resources":{"listChanged":true}}}`)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", "")}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
-	if _, agreed := r.modern(`{}`).listens("1", `{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}`); agreed != `{"resourcesListChanged":true}` {
+	if _, agreed := r.modern(`{}`).subscribe("1", `{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}`); agreed != `{"resourcesListChanged":true}` {
 		t.Errorf("agreed to %s", agreed)
 	}
 }
@@ -91,15 +91,15 @@ func TestUpdatesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 			st := newStub(t)
 			one := stdio(t, "one")
 			one.Isolation = isolation
-			r := start(t, setup{specs: []upstream.Spec{one, st.spec("two", isolation)}, gateway: quickBeat})
+			r := start(t, setup{specs: []upstream.Spec{one, st.spec("two", isolation)}, gateway: shortHeartbeat})
 			c := r.modern(`{}`)
 			before := st.listening()
-			both, _ := c.listens(`"both"`, `{"resourceSubscriptions":["test://one/item/now","stub://one"]}`)
-			both.hears(`"both"`, updated, "test://one/item/now") // was told before it was agreed to
-			legacy, _ := c.listens("1", `{"toolsListChanged":true,"resourceSubscriptions":["test://one/item/now"]}`)
-			legacy.hears("1", updated, "test://one/item/now")
+			both, _ := c.subscribe(`"both"`, `{"resourceSubscriptions":["test://one/item/now","stub://one"]}`)
+			both.expectNotification(`"both"`, updated, "test://one/item/now") // was told before it was agreed to
+			legacy, _ := c.subscribe("1", `{"toolsListChanged":true,"resourceSubscriptions":["test://one/item/now"]}`)
+			legacy.expectNotification("1", updated, "test://one/item/now")
 			if isolation == upstream.Shared {
-				both.hears(`"both"`, updated, "test://one/item/now")
+				both.expectNotification(`"both"`, updated, "test://one/item/now")
 			}
 			st.tell(updated, `,"uri":"stub://other"`)
 			st.tell(updated, `,"uri":"stub://one/part","n":1.50`)
@@ -107,12 +107,12 @@ func TestUpdatesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 			if uri, _ := jsonrpc.StringField(m.Params, "uri"); uri != "stub://one/part" || tag(t, m) != `"both"` || has(t, m.Params, "n") != "1.50" {
 				t.Errorf("heard %s", m.Encode())
 			}
-			c.run("1", "one__grow", `{}`)
+			c.tool("1", "one__grow", `{}`)
 			both.cancel()
-			both.ended()
+			both.waitForEnd()
 			legacy.cancel()
 			until(t, "the servers are told that it is over", func() bool {
-				return st.listening() == before && len(c.seen("one").Subscriptions) == 0 && r.pool.Server("one").Status().Connections <= 2
+				return st.listening() == before && len(c.state("one").Subscriptions) == 0 && r.pool.Server("one").Status().Connections <= 2
 			})
 		})
 	}
@@ -122,34 +122,34 @@ func TestListChangesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), st.spec("two", "")}})
 	c := r.modern(`{}`)
-	first, _ := c.listens("1", `{"toolsListChanged":true}`)
-	second, _ := c.listens("2", `{"toolsListChanged":true,"promptsListChanged":true}`)
-	deaf, _ := c.listens("3", `{"resourcesListChanged":true}`)
-	c.run("1", "one__grow", `{}`)
-	first.hears("1", toolsChanged, "")
-	second.hears("2", toolsChanged, "")
-	if p := c.ask("4", "tools/list", `{}`); !strings.Contains(p.body, "one__grown") {
+	first, _ := c.subscribe("1", `{"toolsListChanged":true}`)
+	second, _ := c.subscribe("2", `{"toolsListChanged":true,"promptsListChanged":true}`)
+	deaf, _ := c.subscribe("3", `{"resourcesListChanged":true}`)
+	c.tool("1", "one__grow", `{}`)
+	first.expectNotification("1", toolsChanged, "")
+	second.expectNotification("2", toolsChanged, "")
+	if p := c.call("4", "tools/list", `{}`); !strings.Contains(p.body, "one__grown") {
 		t.Error("the change was told before the hub knew of it")
 	}
 	st.says("prompts/list", `"result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","prompts":[]}`)
 	st.tell("notifications/prompts/list_changed", "")
-	second.hears("2", "notifications/prompts/list_changed", "")
+	second.expectNotification("2", "notifications/prompts/list_changed", "")
 	st.says("resources/list", `"result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","resources":[]}`)
 	st.tell("notifications/resources/list_changed", "")
-	deaf.hears("3", "notifications/resources/list_changed", "") // and nothing before
+	deaf.expectNotification("3", "notifications/resources/list_changed", "") // and nothing before
 	r.gateway.Drain()
 	for id, s := range map[string]*reader{"1": first, "2": second, "3": deaf} {
 		m := s.message()
 		if string(m.ID) != id || has(t, m.Result, "resultType") != `"complete"` || tag(t, m) != id {
 			t.Errorf("the last word is %s", m.Encode())
 		}
-		s.ended()
+		s.waitForEnd()
 	}
-	late, agreed := c.listens("9", `{"toolsListChanged":true}`) // while the hub stops: acknowledged, and over
+	late, agreed := c.subscribe("9", `{"toolsListChanged":true}`) // while the hub stops: acknowledged, and over
 	if m := late.message(); string(m.ID) != "9" || agreed == "" {
 		t.Errorf("the last word is %s", m.Encode())
 	}
-	late.ended()
+	late.waitForEnd()
 	r.conserved(0)
 }
 
@@ -162,14 +162,14 @@ func TestSlowSubscriptionAloneLosesMessages(t *testing.T) {
 	defer cancel()
 	slow := c.do(ctx, http.MethodPost, c.body("1", "subscriptions/listen", params), c.mirrored("subscriptions/listen", params)...)
 	defer func() { _ = slow.Body.Close() }()
-	good, _ := c.listens("2", filter)
+	good, _ := c.subscribe("2", filter)
 	m := jsonMessage(updated, `{"uri":"test://one/one","x":"`+strings.Repeat("x", 32<<10)+`"}`)
 	for n := 0; r.dropped("slow_reader") == 0; n++ {
 		if n == 2000 {
 			t.Fatal("nothing is dropped")
 		}
 		r.gateway.ServerNotification("one", m)
-		good.hears("2", updated, "test://one/one")
+		good.expectNotification("2", updated, "test://one/one")
 	}
 	for _, s := range r.gateway.modern.subscriptions.all() {
 		if n := len(s.out); string(s.id) == "1" && n != subscriptionQueue {
@@ -187,13 +187,13 @@ func TestSubscriptionStreamsAreLimited(t *testing.T) {
 		subscriptions.open[&subscription{core: r.gateway.core}] = true
 	}
 	subscriptions.mu.Unlock()
-	if p := c.ask("1", "subscriptions/listen", `{"notifications":{}}`); p.status != 503 || p.header.Get("Retry-After") == "" || string(p.answer(t).ID) != "1" {
+	if p := c.call("1", "subscriptions/listen", `{"notifications":{}}`); p.status != 503 || p.header.Get("Retry-After") == "" || string(p.response(t).ID) != "1" {
 		t.Errorf("%d %s", p.status, p.body)
 	}
 	subscriptions.mu.Lock()
 	clear(subscriptions.open)
 	subscriptions.mu.Unlock()
-	s, _ := c.listens("2", `{}`)
+	s, _ := c.subscribe("2", `{}`)
 	s.cancel()
 	r.conserved(1)
 }
@@ -202,14 +202,14 @@ func TestReconnectedServerIsSubscribedToAgain(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), st.spec("two", upstream.PerSession)}})
 	c := r.modern(`{}`)
-	s, _ := c.listens("1", `{"resourceSubscriptions":["test://one/one","stub://one"]}`)
-	c.run("1", "one__die", `{}`)
+	s, _ := c.subscribe("1", `{"resourceSubscriptions":["test://one/one","stub://one"]}`)
+	c.tool("1", "one__die", `{}`)
 	until(t, "the shared server is told again", func() bool {
-		p := c.run("2", "one__state", `{}`)
+		p := c.tool("2", "one__state", `{}`)
 		return strings.Contains(p.body, `"subscriptions":["test://one/one"]`)
 	})
-	c.run("3", "one__update", `{}`)
-	s.hears("1", updated, "test://one/one")
+	c.tool("3", "one__update", `{}`)
+	s.expectNotification("1", updated, "test://one/one")
 	opened := st.value(&st.opened)
 	st.mu.Lock()
 	for events := range st.streams {
@@ -219,15 +219,15 @@ func TestReconnectedServerIsSubscribedToAgain(t *testing.T) {
 	st.mu.Unlock()
 	until(t, "the streams are there again", func() bool { return st.listening() == 2 && st.value(&st.opened) >= opened+2 })
 	st.tell(updated, `,"uri":"stub://one"`)
-	s.hears("1", updated, "stub://one")
+	s.expectNotification("1", updated, "stub://one")
 }
 
 func TestSubscriptionIsRenewedInANewSessionWithALegacyServer(t *testing.T) {
 	web := newWeb(t)
 	spec := web.spec("web")
 	spec.Era = protocol.Legacy
-	r := start(t, setup{specs: []upstream.Spec{spec}, gateway: quickBeat})
-	_, agreed := r.modern(`{}`).listens("1", `{"resourceSubscriptions":["web://page"]}`)
+	r := start(t, setup{specs: []upstream.Spec{spec}, gateway: shortHeartbeat})
+	_, agreed := r.modern(`{}`).subscribe("1", `{"resourceSubscriptions":["web://page"]}`)
 	if agreed != `{"resourceSubscriptions":["web://page"]}` {
 		t.Errorf("agreed to %s", agreed)
 	}

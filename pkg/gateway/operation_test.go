@@ -21,7 +21,7 @@ func TestSessionThatIsNotCreatedIsTheFaultOfTheHubOrTheClient(t *testing.T) {
 		hub   setup
 		fault instrument.Fault
 	}{
-		"a store that fails":    {setup{store: &moody{}}, instrument.FaultHub},
+		"a store that fails":    {setup{store: &flakyStore{}}, instrument.FaultHub},
 		"too many sessions":     {setup{sessions: func(c *session.Config) { c.MaxSessions = 1 }}, instrument.FaultHub},
 		"too many of one's own": {setup{sessions: func(c *session.Config) { c.MaxSessionsPerClient = 1 }}, instrument.FaultClient},
 		"a client that is gone": {setup{}, instrument.FaultClient},
@@ -29,7 +29,7 @@ func TestSessionThatIsNotCreatedIsTheFaultOfTheHubOrTheClient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, x.hub)
 			r.connect()
-			if store, ok := r.store.(*moody); ok {
+			if store, ok := r.store.(*flakyStore); ok {
 				store.fails.Store(true)
 				defer store.fails.Store(false)
 			}

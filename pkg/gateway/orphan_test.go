@@ -30,7 +30,7 @@ func TestConnectionThatOutlivesItsSessionIsAnOrphan(t *testing.T) {
 		p.tool("two__echo", `{}`)
 		p.tool("three__say", `{"say":"x"}`)
 	}
-	r.modern(`{}`).run("1", "two__echo", `{}`) // whose connection belongs to no session
+	r.modern(`{}`).tool("1", "two__echo", `{}`) // whose connection belongs to no session
 	for range 3 {
 		if n := r.orphans(); n != 0 {
 			t.Fatalf("%v connections of sessions that are there are orphans", n)

@@ -72,8 +72,8 @@ func TestRefusedRequestCreatesNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := r.send(c.method, c.body, c.headers...)
-			m := p.answer(t)
-			if p.status != c.status || p.failed(t).Code != c.code || string(m.ID) != c.id {
+			m := p.response(t)
+			if p.status != c.status || p.rpcError(t).Code != c.code || string(m.ID) != c.id {
 				t.Errorf("answered %d %s", p.status, p.body)
 			}
 			if p.header.Get("Mcp-Session-Id") != "" {
@@ -193,7 +193,7 @@ func TestNotificationsAndResponsesAreAccepted(t *testing.T) {
 		`{"jsonrpc":"2.0","id":1,"result":{}}`,
 		`{"jsonrpc":"2.0","id":"hub-x-1","error":{"code":1,"message":"no"}}`,
 	} {
-		if p := c.post(body); p.status != http.StatusBadRequest || p.failed(t).Code != -32600 {
+		if p := c.post(body); p.status != http.StatusBadRequest || p.rpcError(t).Code != -32600 {
 			t.Errorf("%s: %d %q", body, p.status, p.body)
 		}
 	}

@@ -31,7 +31,7 @@ func TestSessionContinuesAfterARestart(t *testing.T) {
 		"logging/setLevel":    `{"level":"warning"}`,
 		"resources/subscribe": `{"uri":"test://one/one"}`,
 	} {
-		if m := c.call("1", method, params).answer(t); m.Error != nil {
+		if m := c.call("1", method, params).response(t); m.Error != nil {
 			t.Fatalf("%s: %s", method, m.Error)
 		}
 	}
@@ -107,7 +107,7 @@ func TestServerThatForgotItsSessionIsInitializedAgain(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{web.spec("web")}})
 	c := r.connect()
 	c.tool("web__count", `{}`)
-	if m := c.call("1", "logging/setLevel", `{"level":"warning"}`).answer(t); m.Error != nil {
+	if m := c.call("1", "logging/setLevel", `{"level":"warning"}`).response(t); m.Error != nil {
 		t.Errorf("setLevel: %s", m.Error)
 	}
 	old := web.session("tools/call")
@@ -136,7 +136,7 @@ func TestDrainClosesTheStreamsThatWouldStayOpen(t *testing.T) {
 	stream := c.listen()
 	r.gateway.Drain()
 	r.gateway.Drain()
-	stream.ended()
+	stream.waitForEnd()
 	if p := c.post(pingBody); p.status != http.StatusOK {
 		t.Errorf("a request while draining: %d", p.status)
 	}
@@ -159,7 +159,7 @@ func TestShutdownReportsThatTheOutcomeIsUnknown(t *testing.T) {
 	call.message()
 	answer := make(chan reply, 1)
 	go func() { answer <- c.call("2", "tools/call", `{"name":"web__elicit"}`) }()
-	until(t, "the client is asked", func() bool { return c.asks() == 1 })
+	until(t, "the client is asked", func() bool { return c.waitingRequests() == 1 })
 	begun := time.Now()
 	r.stop()
 	if took := time.Since(begun); took > 8*time.Second {
@@ -168,7 +168,7 @@ func TestShutdownReportsThatTheOutcomeIsUnknown(t *testing.T) {
 	if m := call.message(); !strings.Contains(string(m.Error), "whether the request was carried out is not known") {
 		t.Errorf("the call was answered with %s", m.Encode())
 	}
-	if p := <-answer; !strings.Contains(p.failed(t).Message, "not known") {
+	if p := <-answer; !strings.Contains(p.rpcError(t).Message, "not known") {
 		t.Errorf("the call that asked was answered with %s", p.body)
 	}
 }

@@ -59,7 +59,7 @@ func (c *modernPeer) mirrored(method, params string, headers ...string) []string
 	return append(all, headers...)
 }
 
-func (c *modernPeer) ask(id, method, params string, headers ...string) reply {
+func (c *modernPeer) call(id, method, params string, headers ...string) reply {
 	c.t.Helper()
 	return c.send(http.MethodPost, c.body(id, method, params), c.mirrored(method, params, headers...)...)
 }
@@ -70,16 +70,16 @@ func (c *modernPeer) stream(id, method, params string) *reader {
 }
 
 // run calls a tool.
-func (c *modernPeer) run(id, name, arguments string) reply {
+func (c *modernPeer) tool(id, name, arguments string) reply {
 	c.t.Helper()
-	return c.ask(id, "tools/call", fmt.Sprintf(`{"name":%q,"arguments":%s}`, name, arguments))
+	return c.call(id, "tools/call", fmt.Sprintf(`{"name":%q,"arguments":%s}`, name, arguments))
 }
 
 // seen asks the child called server what it has seen.
-func (c *modernPeer) seen(server string) (state childState) {
+func (c *modernPeer) state(server string) (state childState) {
 	c.t.Helper()
 	var v struct{ State childState }
-	if err := json.Unmarshal(c.run(`"state"`, server+"__state", `{}`).answer(c.t).Result, &v); err != nil {
+	if err := json.Unmarshal(c.tool(`"state"`, server+"__state", `{}`).response(c.t).Result, &v); err != nil {
 		c.t.Fatal(err)
 	}
 	return v.State

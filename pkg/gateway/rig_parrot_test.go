@@ -38,13 +38,13 @@ type parrot struct {
 }
 
 // heard is what the tool heard returns.
-type heard struct {
+type parrotReport struct {
 	Cancelled []string `json:"cancelled"`
 	Swapped   []string `json:"swapped"`
 }
 
 // saying is what a parrot is told.
-type saying struct {
+type sayArguments struct {
 	Say   string `json:"say"`
 	Steps int    `json:"steps"` // of progress
 	Log   bool   `json:"log"`
@@ -209,7 +209,7 @@ func (p *parrot) answer(session string, m jsonrpc.Message, gone <-chan struct{},
 func (p *parrot) report(id jsonrpc.ID) jsonrpc.Message {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b, _ := json.Marshal(heard{p.cancelled, p.swapped})
+	b, _ := json.Marshal(parrotReport{p.cancelled, p.swapped})
 	return jsonrpc.NewResult(id, append(append([]byte(`{"resultType":"complete","content":[],"heard":`), b...), '}'))
 }
 
@@ -217,7 +217,7 @@ func (p *parrot) report(id jsonrpc.ID) jsonrpc.Message {
 func (p *parrot) say(session string, m jsonrpc.Message, gone <-chan struct{}, send func(jsonrpc.Message)) jsonrpc.Message {
 	fields, _ := jsonrpc.Fields(m.Params, "arguments", "_meta", "inputResponses", "requestState")
 	token, _ := jsonrpc.Fields(fields[1], "progressToken")
-	var it saying
+	var it sayArguments
 	_ = json.Unmarshal(fields[0], &it)
 	for i := range it.Steps {
 		send(jsonrpc.Message{Method: "notifications/progress",
@@ -255,7 +255,7 @@ func (p *parrot) say(session string, m jsonrpc.Message, gone <-chan struct{}, se
 	return jsonrpc.NewResult(m.ID, result)
 }
 
-func questionOf(it saying) []byte {
+func questionOf(it sayArguments) []byte {
 	if it.Ask == "sampling/createMessage" {
 		return fmt.Appendf(nil, `{"messages":[{"role":"user","content":{"type":"text","text":%q}}],"maxTokens":1}`, it.Say)
 	}
@@ -263,7 +263,7 @@ func questionOf(it saying) []byte {
 }
 
 // ask asks the client of a legacy session.
-func (p *parrot) ask(session string, it saying, send func(jsonrpc.Message)) string {
+func (p *parrot) ask(session string, it sayArguments, send func(jsonrpc.Message)) string {
 	reply := make(chan jsonrpc.Message, 1)
 	p.mu.Lock()
 	p.asked[session]++
@@ -285,7 +285,7 @@ func (p *parrot) ask(session string, it saying, send func(jsonrpc.Message)) stri
 }
 
 // compare notes an answer of somebody else.
-func (p *parrot) compare(it saying, answer []byte) string {
+func (p *parrot) compare(it sayArguments, answer []byte) string {
 	if bytes.Contains(answer, []byte(it.Say)) && strings.Count(string(answer), secretPrefix) == strings.Count(string(answer), it.Say) {
 		return "yes"
 	}

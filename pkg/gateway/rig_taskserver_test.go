@@ -23,7 +23,7 @@ const (
 
 // keeper is a server reached over HTTP that keeps tasks, those of each session
 // apart, specification 2025-11-25, basic/utilities/tasks.
-type keeper struct {
+type taskServer struct {
 	t    *testing.T
 	name string
 	caps string // its capability "tasks"; "": none
@@ -31,20 +31,20 @@ type keeper struct {
 	slow chan struct{} // if not nil: initialize waits for its end
 
 	mu       sync.Mutex
-	sessions map[string]*kept
+	sessions map[string]*taskSession
 	seen     []string // "session method params"
 }
 
 // kept is a session of a keeper.
-type kept struct {
+type taskSession struct {
 	tasks   []string
 	over    map[string]chan struct{} // closed when the task is
 	tokens  map[string]string        // progress tokens of the calls that became tasks
 	streams chan string              // messages for its GET stream
 }
 
-func newKeeper(t *testing.T, name, caps string) *keeper {
-	k := &keeper{t: t, name: name, caps: caps, sessions: map[string]*kept{}}
+func newTaskServer(t *testing.T, name, caps string) *taskServer {
+	k := &taskServer{t: t, name: name, caps: caps, sessions: map[string]*taskSession{}}
 	k.http = httptest.NewServer(k)
 	t.Cleanup(func() {
 		k.http.CloseClientConnections()
@@ -53,9 +53,9 @@ func newKeeper(t *testing.T, name, caps string) *keeper {
 	return k
 }
 
-func (k *keeper) spec() upstream.Spec { return upstream.Spec{Name: k.name, URL: k.http.URL} }
+func (k *taskServer) spec() upstream.Spec { return upstream.Spec{Name: k.name, URL: k.http.URL} }
 
-func (k *keeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (k *taskServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	m, _ := jsonrpc.Parse(body)
 	if m.Method == "initialize" {
@@ -81,7 +81,7 @@ func (k *keeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (k *keeper) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
+func (k *taskServer) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 	if k.slow != nil {
 		select {
 		case <-k.slow:
@@ -91,7 +91,7 @@ func (k *keeper) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.Me
 	}
 	k.mu.Lock()
 	id := fmt.Sprintf("%s-s%d", k.name, len(k.sessions))
-	k.sessions[id] = &kept{over: map[string]chan struct{}{}, tokens: map[string]string{}, streams: make(chan string, 16)}
+	k.sessions[id] = &taskSession{over: map[string]chan struct{}{}, tokens: map[string]string{}, streams: make(chan string, 16)}
 	k.mu.Unlock()
 	caps := `{"tools":{}}`
 	if k.caps != "" {
@@ -102,7 +102,7 @@ func (k *keeper) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.Me
 		m.ID, caps, k.name))
 }
 
-func (s *kept) listen(w http.ResponseWriter, r *http.Request) {
+func (s *taskSession) listen(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	_ = http.NewResponseController(w).Flush()
 	for {
@@ -118,7 +118,7 @@ func (s *kept) listen(w http.ResponseWriter, r *http.Request) {
 
 const noTask = `"error":{"code":-32602,"message":"Failed to retrieve task: Task not found"}`
 
-func (k *keeper) answer(r *http.Request, session string, s *kept, m jsonrpc.Message) string {
+func (k *taskServer) answer(r *http.Request, session string, s *taskSession, m jsonrpc.Message) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	task, _ := jsonrpc.StringField(m.Params, "taskId")
@@ -159,10 +159,10 @@ func (k *keeper) answer(r *http.Request, session string, s *kept, m jsonrpc.Mess
 	return `"result":{"taskId":"` + task + `","status":"working","ttl":1e3}`
 }
 
-func (k *keeper) call(session string, s *kept, m jsonrpc.Message) string {
+func (k *taskServer) call(session string, s *taskSession, m jsonrpc.Message) string {
 	if strings.Contains(string(m.Params), `"login"`) {
 		s.streams <- `{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":"` + session + `"}}`
-		return `"error":` + fmt.Sprintf(loginFirst, session, session)
+		return `"error":` + fmt.Sprintf(urlElicitationRequired, session, session)
 	}
 	fields, _ := jsonrpc.Fields(m.Params, "task", "_meta")
 	if fields[0] == nil {
@@ -176,7 +176,7 @@ func (k *keeper) call(session string, s *kept, m jsonrpc.Message) string {
 }
 
 // list gives one task a page.
-func (s *kept) list(m jsonrpc.Message) string {
+func (s *taskSession) list(m jsonrpc.Message) string {
 	at := 0
 	if cursor, ok := jsonrpc.StringField(m.Params, "cursor"); ok {
 		var err error
@@ -195,7 +195,7 @@ func (s *kept) list(m jsonrpc.Message) string {
 }
 
 // saw returns what came that has the text.
-func (k *keeper) saw(text string) []string {
+func (k *taskServer) saw(text string) []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(k.seen), func(s string) bool { return !strings.Contains(s, text) })

@@ -306,7 +306,7 @@ func parseEvent(t *testing.T, block string) (jsonrpc.Message, string) {
 }
 
 // answer is the JSON-RPC response in p.
-func (p reply) answer(t *testing.T) jsonrpc.Message {
+func (p reply) response(t *testing.T) jsonrpc.Message {
 	t.Helper()
 	if len(p.events) > 0 {
 		return p.events[len(p.events)-1]
@@ -319,9 +319,9 @@ func (p reply) answer(t *testing.T) jsonrpc.Message {
 }
 
 // failed returns the JSON-RPC error in p.
-func (p reply) failed(t *testing.T) *jsonrpc.Error {
+func (p reply) rpcError(t *testing.T) *jsonrpc.Error {
 	t.Helper()
-	m := p.answer(t)
+	m := p.response(t)
 	if m.Error == nil {
 		t.Errorf("not an error: %q", p.body)
 		return &jsonrpc.Error{}
@@ -387,7 +387,7 @@ func request(id, method, params string) string {
 func (c *peer) tool(name, arguments string) json.RawMessage {
 	c.t.Helper()
 	p := c.call(`"tool"`, "tools/call", fmt.Sprintf(`{"name":%q,"arguments":%s}`, name, arguments))
-	m := p.answer(c.t)
+	m := p.response(c.t)
 	if m.Error != nil {
 		c.t.Errorf("%s: %s", name, m.Error)
 	}
@@ -472,14 +472,14 @@ func (c *peer) open(method, body string, headers ...string) *reader {
 func (c *peer) listen() *reader {
 	c.t.Helper()
 	s := c.open(http.MethodGet, "")
-	if e, ok := s.any(); !ok || e.comment == "" {
+	if e, ok := s.next(); !ok || e.comment == "" {
 		c.t.Errorf("the stream does not begin with a comment: %+v", e)
 	}
 	return s
 }
 
 // any returns the next thing on the stream.
-func (s *reader) any() (event, bool) {
+func (s *reader) next() (event, bool) {
 	s.t.Helper()
 	select {
 	case e, ok := <-s.events:
@@ -494,7 +494,7 @@ func (s *reader) any() (event, bool) {
 func (s *reader) message() jsonrpc.Message {
 	s.t.Helper()
 	for {
-		e, ok := s.any()
+		e, ok := s.next()
 		if !ok {
 			s.t.Fatal("the stream has ended")
 		}
@@ -506,10 +506,10 @@ func (s *reader) message() jsonrpc.Message {
 }
 
 // ended waits for the end of the stream.
-func (s *reader) ended() {
+func (s *reader) waitForEnd() {
 	s.t.Helper()
 	for {
-		if _, ok := s.any(); !ok {
+		if _, ok := s.next(); !ok {
 			return
 		}
 	}
@@ -528,7 +528,7 @@ func until(t *testing.T, what string, ok func() bool) {
 }
 
 // happened returns what the hub noted of the session, as "type detail".
-func (c *peer) happened() []string {
+func (c *peer) events() []string {
 	var all []string
 	for _, e := range c.sessions.Events(c.id) {
 		all = append(all, strings.TrimSpace(string(e.Type)+" "+e.Detail))
@@ -537,7 +537,7 @@ func (c *peer) happened() []string {
 }
 
 // answers answers a question of the hub and returns the HTTP status.
-func (c *peer) answers(m jsonrpc.Message, member string) int {
+func (c *peer) respond(m jsonrpc.Message, member string) int {
 	c.t.Helper()
 	return c.post(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,%s}`, m.ID, member)).status
 }
@@ -593,15 +593,15 @@ func (r *rig) metric(name string, labels ...string) float64 {
 }
 
 // asks is how many questions wait for this client's answer.
-func (c *peer) asks() int {
+func (c *peer) waitingRequests() int {
 	cs := c.live()
 	if cs == nil {
 		return 0
 	}
-	return cs.waiting()
+	return cs.waitingRequests()
 }
 
-func (cs *clientSession) waiting() int {
+func (cs *clientSession) waitingRequests() int {
 	cs.requests.mu.Lock()
 	defer cs.requests.mu.Unlock()
 	return len(cs.requests.waiting)

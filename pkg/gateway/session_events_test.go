@@ -30,13 +30,13 @@ func TestSessionEventsDescribeItsSessionsWithServers(t *testing.T) {
 		c.tool("web__count", `{}`)
 	}
 	want := []string{"created probe", "initialised", "upstream_initialised web"}
-	if got := c.happened(); !slices.Equal(got, want) {
+	if got := c.events(); !slices.Equal(got, want) {
 		t.Errorf("noted was %q, want %q", got, want)
 	}
 	web.forget(web.session("tools/call"))
 	c.tool("web__count", `{}`)
 	want = append(want, "upstream_reinitialised web")
-	if got := c.happened(); !slices.Equal(got, want) {
+	if got := c.events(); !slices.Equal(got, want) {
 		t.Errorf("noted was %q, want %q", got, want)
 	}
 	r.stop()
@@ -44,28 +44,28 @@ func TestSessionEventsDescribeItsSessionsWithServers(t *testing.T) {
 	r = open()
 	c = &peer{rig: r, token: c.token, id: c.id}
 	c.tool("web__count", `{}`) // goes on with the session at the server
-	if got, want := c.happened(), []string{"restored"}; !slices.Equal(got, want) {
+	if got, want := c.events(), []string{"restored"}; !slices.Equal(got, want) {
 		t.Errorf("noted was %q, want %q", got, want)
 	}
 	web.forget(web.session("tools/call"))
 	c.tool("web__count", `{}`)
-	if got, want := c.happened(), []string{"restored", "upstream_reinitialised web"}; !slices.Equal(got, want) {
+	if got, want := c.events(), []string{"restored", "upstream_reinitialised web"}; !slices.Equal(got, want) {
 		t.Errorf("noted was %q, want %q", got, want)
 	}
 }
 
 func TestSessionWithAServerThatCannotBeStoredIsNoEvent(t *testing.T) {
 	web := newWeb(t)
-	store := &moody{}
+	store := &flakyStore{}
 	r := start(t, setup{store: store, specs: []upstream.Spec{web.spec("web")}})
 	c := r.connect()
 	store.fails.Store(true)
-	if e := c.call("1", "tools/call", `{"name":"web__count"}`).failed(t); !strings.Contains(e.Message, "could not be kept") {
+	if e := c.call("1", "tools/call", `{"name":"web__count"}`).rpcError(t); !strings.Contains(e.Message, "could not be kept") {
 		t.Errorf("answered %v", e)
 	}
 	store.fails.Store(false)
 	noted := func() (n int) {
-		for _, what := range c.happened() {
+		for _, what := range c.events() {
 			if strings.HasPrefix(what, "upstream_") {
 				n++
 			}
@@ -73,13 +73,13 @@ func TestSessionWithAServerThatCannotBeStoredIsNoEvent(t *testing.T) {
 		return n
 	}
 	if noted() != 0 {
-		t.Errorf("noted was %q", c.happened())
+		t.Errorf("noted was %q", c.events())
 	}
 	until(t, "the server is tried again", func() bool {
-		return c.call("1", "tools/call", `{"name":"web__count"}`).answer(t).Error == nil
+		return c.call("1", "tools/call", `{"name":"web__count"}`).response(t).Error == nil
 	})
 	if noted() != 1 {
-		t.Errorf("noted was %q", c.happened())
+		t.Errorf("noted was %q", c.events())
 	}
 }
 
@@ -91,9 +91,9 @@ func TestEventsAndLogsContainNothingThatOpensASession(t *testing.T) {
 		sessions: func(c *session.Config) { c.MaxSessions = 1 }, gateway: func(c *Config) { c.Principal = func(*http.Request) string { return "ann" } }})
 	watch := r.sessions.WatchEvents(64)
 	defer watch.Close()
-	c := r.rooted()
+	c := r.connectWithRoots()
 	s := c.listen()
-	c.answers(s.asked(), oneRoot)
+	c.respond(s.rootsRequest(), oneRoot)
 	c.tool("web__count", `{}`)
 	secrets := []string{web.session("tools/call")}
 	web.forget(secrets[0])
@@ -107,7 +107,7 @@ func TestEventsAndLogsContainNothingThatOpensASession(t *testing.T) {
 	secrets = append(secrets, verifier, record.TokenHash)
 	shown := r.send(http.MethodPost, initializeBody).body
 	c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token)
-	s.ended()
+	s.waitForEnd()
 	r.stop()
 
 	b, err := json.Marshal(r.sessions.Events(c.id))

@@ -10,14 +10,14 @@ import (
 
 // limited makes a hub whose sessions are limited, and whose clients say who
 // they are.
-func limited(t *testing.T, limit func(*session.Config)) *rig {
+func startLimited(t *testing.T, limit func(*session.Config)) *rig {
 	t.Helper()
 	return start(t, setup{sessions: limit,
 		gateway: func(c *Config) { c.Principal = func(r *http.Request) string { return r.Header.Get("X-User") } }})
 }
 
 // refused checks that a client gets no session and is told why.
-func (r *rig) refused(words string, headers ...string) {
+func (r *rig) expectRefusal(words string, headers ...string) {
 	r.t.Helper()
 	stored, open := len(r.stored()), len(r.gateway.legacy.all())
 	all, _ := r.sessions.All()
@@ -25,7 +25,7 @@ func (r *rig) refused(words string, headers ...string) {
 	if p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || p.header.Get("Mcp-Session-Id") != "" {
 		r.t.Errorf("answered %d %v", p.status, p.header)
 	}
-	if e := p.failed(r.t); e.Code != -32603 || e.Message != words+"; try again later" || string(p.answer(r.t).ID) != "0" {
+	if e := p.rpcError(r.t); e.Code != -32603 || e.Message != words+"; try again later" || string(p.response(r.t).ID) != "0" {
 		r.t.Errorf("answered %s", p.body)
 	}
 	after, _ := r.sessions.All()
@@ -35,11 +35,11 @@ func (r *rig) refused(words string, headers ...string) {
 }
 
 func TestSessionBeyondTheLimitIsRefusedWithTheReason(t *testing.T) {
-	r := limited(t, func(c *session.Config) { c.MaxSessions = 2 })
+	r := startLimited(t, func(c *session.Config) { c.MaxSessions = 2 })
 	first := r.connect("X-User: ann")
 	r.connect("X-User: bob")
 	for range 3 {
-		r.refused("the hub has 2 sessions already, which is the limit", "X-User: eve")
+		r.expectRefusal("the hub has 2 sessions already, which is the limit", "X-User: eve")
 	}
 	if p := first.post(pingBody); p.status != http.StatusOK {
 		t.Errorf("a session that was there: %d", p.status)
@@ -53,21 +53,21 @@ func TestSessionBeyondTheLimitIsRefusedWithTheReason(t *testing.T) {
 }
 
 func TestClientBeyondItsLimitIsRefusedAndNoOther(t *testing.T) {
-	r := limited(t, func(c *session.Config) { c.MaxSessionsPerClient = 1 })
+	r := startLimited(t, func(c *session.Config) { c.MaxSessionsPerClient = 1 })
 	r.connect("X-User: ann")
-	r.refused("the client has 1 sessions already, which is the limit", "X-User: ann")
+	r.expectRefusal("the client has 1 sessions already, which is the limit", "X-User: ann")
 	r.connect("X-User: bob")
 	if p := r.send(http.MethodPost, initializeBody); p.status != http.StatusOK { // of nobody, known by its address and name
 		t.Errorf("a client without a principal: %d", p.status)
 	}
-	r.refused("the client has 1 sessions already, which is the limit")
+	r.expectRefusal("the client has 1 sessions already, which is the limit")
 	r.conserved(0)
 }
 
 func TestFullHubThatEvictsEndsTheSessionIdleLongest(t *testing.T) {
-	r := limited(t, func(c *session.Config) { c.MaxSessions, c.AtLimit = 2, session.Evict })
+	r := startLimited(t, func(c *session.Config) { c.MaxSessions, c.AtLimit = 2, session.Evict })
 	busy, idle := r.connect("X-User: ann"), r.connect("X-User: bob")
-	busy.open(http.MethodGet, "", "X-User: ann").any()
+	busy.open(http.MethodGet, "", "X-User: ann").next()
 	next := r.connect("X-User: eve")
 	if p := idle.post(pingBody); p.status != http.StatusNotFound {
 		t.Errorf("the evicted session answers %d", p.status)
@@ -80,11 +80,11 @@ func TestFullHubThatEvictsEndsTheSessionIdleLongest(t *testing.T) {
 	if got := r.closed("evicted"); got != 1 {
 		t.Errorf("%v sessions were evicted", got)
 	}
-	if got := idle.happened(); got[len(got)-1] != "ended evicted" {
+	if got := idle.events(); got[len(got)-1] != "ended evicted" {
 		t.Errorf("noted was %q", got)
 	}
-	next.open(http.MethodGet, "", "X-User: eve").any()
-	r.refused("the hub has 2 sessions already, which is the limit", "X-User: bob") // nobody is idle
+	next.open(http.MethodGet, "", "X-User: eve").next()
+	r.expectRefusal("the hub has 2 sessions already, which is the limit", "X-User: bob") // nobody is idle
 }
 
 func TestClientAtItsLimitMayInitializeAgain(t *testing.T) {
@@ -93,7 +93,7 @@ func TestClientAtItsLimitMayInitializeAgain(t *testing.T) {
 		"global":     func(c *session.Config) { c.MaxSessions = 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := limited(t, limit)
+			r := startLimited(t, limit)
 			c := r.connect("X-User: ann")
 			again := r.connect("X-User: ann", "Mcp-Session-Id: "+c.token)
 			if p := c.post(pingBody); p.status != http.StatusNotFound {

@@ -19,8 +19,8 @@ func TestResumedGETStreamGetsTheMissedMessages(t *testing.T) {
 	c := r.connect()
 	other := c.listen()
 	s := c.listen()
-	begun := s.beginning()
-	c.lose(other, "get_sse")
+	begun := s.firstEventID()
+	c.disconnect(other, "get_sse")
 	hear := func(s *reader, want string) {
 		t.Helper()
 		if m := s.message(); m.Method != want {
@@ -29,7 +29,7 @@ func TestResumedGETStreamGetsTheMissedMessages(t *testing.T) {
 	}
 	r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
 	hear(s, "notifications/tools/list_changed")
-	c.lose(s, "get_sse")
+	c.disconnect(s, "get_sse")
 	r.gateway.ListChanged([]catalog.Kind{catalog.Prompts})
 	r.gateway.ListChanged([]catalog.Kind{catalog.Resources})
 	if got := r.dropped("no_stream"); got != 0 {
@@ -48,7 +48,7 @@ func TestResumedGETStreamGetsTheMissedMessages(t *testing.T) {
 	}
 	// A client that has forgotten where it was begins anew.
 	unknown := "ABCDEFGH" + begun[stream.EpochLength:]
-	if e, _ := c.resume(unknown).any(); e.comment != "stream of session "+c.id {
+	if e, _ := c.resume(unknown).next(); e.comment != "stream of session "+c.id {
 		t.Errorf("an unknown stream begins with %+v", e)
 	}
 }
@@ -58,8 +58,8 @@ func TestLostGETStreamsAreLimited(t *testing.T) {
 	c := r.connect()
 	for range 3 * stream.MaxStreams {
 		s := c.listen()
-		s.beginning()
-		c.lose(s, "get_sse")
+		s.firstEventID()
+		c.disconnect(s, "get_sse")
 	}
 	until(t, "the last is detached", func() bool { return !c.live().streamLog().HasReader() })
 	if gets, resumable := c.live().streamLog().Size(); gets != stream.MaxStreams || resumable != stream.MaxStreams {
@@ -79,8 +79,8 @@ func TestRestartLeavesNoRequestWithoutAResponse(t *testing.T) {
 	r := open()
 	c := r.connect()
 	s := c.gated(`"a.b\u00e9"`, 1)
-	begun := s.beginning()
-	c.lose(s, "post_sse")
+	begun := s.firstEventID()
+	c.disconnect(s, "post_sse")
 	r.stop()
 
 	r = open()
@@ -90,13 +90,13 @@ func TestRestartLeavesNoRequestWithoutAResponse(t *testing.T) {
 	if want := `{"code":-32603,"message":"the outcome of the request is not known: the hub was restarted, or what it kept is gone"}`; string(m.Error) != want || string(m.ID) != `"a.b\u00e9"` {
 		t.Errorf("the answer is %s", m.Encode())
 	}
-	again.ended()
+	again.waitForEnd()
 	next := c.gated("1", 0)
-	if strings.HasPrefix(next.beginning(), begun[:stream.EpochLength]) {
+	if strings.HasPrefix(next.firstEventID(), begun[:stream.EpochLength]) {
 		t.Error("the ids of events may come again")
 	}
 	c.steps(1)
-	next.answered("1")
+	next.expectResult("1")
 }
 
 func TestLostStreamIsForgottenAfterTheWindow(t *testing.T) {
@@ -104,12 +104,12 @@ func TestLostStreamIsForgottenAfterTheWindow(t *testing.T) {
 	inBubble(t, setup{specs: []upstream.Spec{never}}, func(t *testing.T, r *rig, _ *pipes) {
 		c := r.connect()
 		s := c.open(http.MethodPost, request("1", "tools/list", `{}`))
-		begun := s.beginning()
+		begun := s.firstEventID()
 		s.cancel()
 		time.Sleep(5*time.Minute + 4*time.Second) // the answer came after five seconds
 		synctest.Wait()
 		again := c.resume(begun)
-		again.answered("1")
+		again.expectResult("1")
 		time.Sleep(5*time.Minute + time.Second)
 		synctest.Wait()
 		if got := r.metric("mcphub_stream_log_bytes"); got != 0 {
@@ -119,7 +119,7 @@ func TestLostStreamIsForgottenAfterTheWindow(t *testing.T) {
 		if m := again.message(); !strings.Contains(string(m.Error), "not known") {
 			t.Errorf("the answer is %s", m.Encode())
 		}
-		again.ended()
+		again.waitForEnd()
 	})
 }
 
@@ -128,16 +128,16 @@ func TestOlderClientsGetEventIDsButNoEmptyEvents(t *testing.T) {
 	for _, version := range []string{"2025-06-18", "2025-03-26", "2024-11-05"} {
 		c := r.connectWith(strings.Replace(initializeBody, "2025-11-25", version, 1))
 		s := c.gated("1", 2)
-		if e, _ := s.any(); e.comment != "keep-alive" {
+		if e, _ := s.next(); e.comment != "keep-alive" {
 			t.Errorf("%s: the stream begins with %+v", version, e)
 		}
 		c.steps(1)
-		s.progresses("1", 1, 1)
-		c.lose(s, "post_sse")
+		s.expectProgress("1", 1, 1)
+		c.disconnect(s, "post_sse")
 		c.steps(2)
 		again := c.resume(s.last)
-		again.progresses("1", 2, 2)
-		again.answered("1")
+		again.expectProgress("1", 2, 2)
+		again.expectResult("1")
 		listening := c.listen()
 		r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
 		if listening.message(); listening.last == "" {
@@ -148,8 +148,8 @@ func TestOlderClientsGetEventIDsButNoEmptyEvents(t *testing.T) {
 		}
 		// Without an id nobody can come back, and nothing waits for them.
 		deaf := c.listen()
-		c.lose(listening, "get_sse")
-		c.lose(deaf, "get_sse")
+		c.disconnect(listening, "get_sse")
+		c.disconnect(deaf, "get_sse")
 		until(t, "only the one that knows an id is remembered", func() bool {
 			gets, _ := c.live().streamLog().Size()
 			return gets == 1
@@ -162,7 +162,7 @@ func TestLongRequestIDMakesNoEventIDs(t *testing.T) {
 	c := r.connect()
 	id := `"` + strings.Repeat("x", stream.MaxEventRequests) + `"`
 	p := c.call(id, "tools/call", `{"name":"one__work","arguments":{"steps":2},"_meta":{"progressToken":1}}`)
-	if len(p.events) != 3 || p.primed != "" || strings.Join(p.ids, "") != "" || string(p.answer(t).ID) != id {
+	if len(p.events) != 3 || p.primed != "" || strings.Join(p.ids, "") != "" || string(p.response(t).ID) != id {
 		t.Errorf("answered with %q", p.body)
 	}
 }
@@ -172,15 +172,15 @@ func TestDeleteAnswersACallThatWaitsForTheClient(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{web.spec("web"), stdio(t, "one")}})
 	c := r.connect()
 	first := c.open(http.MethodPost, request("1", "tools/call", `{"name":"web__elicit"}`))
-	begun := first.beginning()
+	begun := first.firstEventID()
 	first.message()
 	resumed := c.resume(begun)
 	resumed.message()
 	second := c.open(http.MethodPost, request("2", "tools/call", `{"name":"web__elicit"}`))
 	second.message()
 	lost := c.gated("3", 1)
-	lost.beginning()
-	c.lose(lost, "post_sse")
+	lost.firstEventID()
+	c.disconnect(lost, "post_sse")
 	listening := c.listen()
 	began := time.Now()
 	if p := c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusNoContent {
@@ -190,9 +190,9 @@ func TestDeleteAnswersACallThatWaitsForTheClient(t *testing.T) {
 		if m := s.message(); !strings.Contains(string(m.Encode()), "the session has ended: client_delete") { // the server may say it first
 			t.Errorf("the call was answered with %s", m.Encode())
 		}
-		s.ended()
+		s.waitForEnd()
 	}
-	listening.ended()
+	listening.waitForEnd()
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("it took %s", took)
 	}

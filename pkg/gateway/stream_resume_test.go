@@ -16,7 +16,7 @@ import (
 )
 
 // beginning returns the id of the event that begins the stream.
-func (s *reader) beginning() string {
+func (s *reader) firstEventID() string {
 	s.t.Helper()
 	select {
 	case id := <-s.primed:
@@ -29,7 +29,7 @@ func (s *reader) beginning() string {
 
 // lose breaks the connection of the stream, and waits until the hub has
 // noticed.
-func (c *peer) lose(s *reader, stream string) {
+func (c *peer) disconnect(s *reader, stream string) {
 	c.t.Helper()
 	active := c.metric("mcphub_streams_active", "stream", stream)
 	s.cancel()
@@ -53,7 +53,7 @@ func (c *peer) gated(id string, steps int) *reader {
 func (c *peer) steps(n int) { c.tool("one__gate", fmt.Sprintf(`{"steps":%d}`, n)) }
 
 // progresses expects these steps of the call on the stream.
-func (s *reader) progresses(token string, from, to int) {
+func (s *reader) expectProgress(token string, from, to int) {
 	s.t.Helper()
 	for i := from; i <= to; i++ {
 		if m, want := s.message(), fmt.Sprintf(`{"progressToken":%s,"progress":%d}`, token, i); string(m.Params) != want {
@@ -63,41 +63,41 @@ func (s *reader) progresses(token string, from, to int) {
 }
 
 // answered expects the answer, and the end of the stream.
-func (s *reader) answered(id string) {
+func (s *reader) expectResult(id string) {
 	s.t.Helper()
 	if m := s.message(); string(m.ID) != id || m.Result == nil {
 		s.t.Errorf("the answer is %s", m.Encode())
 	}
-	s.ended()
+	s.waitForEnd()
 }
 
 func TestBrokenStreamResumesWhereItWasLost(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	s := c.gated("1", 6)
-	begun := s.beginning()
+	begun := s.firstEventID()
 	c.steps(2)
-	s.progresses("1", 1, 2)
-	c.lose(s, "post_sse")
+	s.expectProgress("1", 1, 2)
+	c.disconnect(s, "post_sse")
 	c.steps(2) // while nobody reads
 	again := c.resume(s.last)
-	again.progresses("1", 3, 4)
+	again.expectProgress("1", 3, 4)
 	c.steps(1) // while somebody does
-	again.progresses("1", 5, 5)
-	c.lose(again, "post_sse")
+	again.expectProgress("1", 5, 5)
+	c.disconnect(again, "post_sse")
 	c.steps(2) // the last and the answer
 	last := c.resume(again.last)
-	last.progresses("1", 6, 6)
-	last.answered("1")
+	last.expectProgress("1", 6, 6)
+	last.expectResult("1")
 
 	// All of it can still be had, from any event on.
 	whole := c.resume(begun)
-	whole.progresses("1", 1, 6)
-	whole.answered("1")
+	whole.expectProgress("1", 1, 6)
+	whole.expectResult("1")
 	rest := c.resume(begun[:len(begun)-1] + "4")
-	rest.progresses("1", 5, 6)
-	rest.answered("1")
-	c.resume(rest.last[:len(rest.last)-1] + "7").ended()
+	rest.expectProgress("1", 5, 6)
+	rest.expectResult("1")
+	c.resume(rest.last[:len(rest.last)-1] + "7").waitForEnd()
 
 	if got := r.metric("mcphub_streams_resumed_total", "stream", "post_sse", "outcome", "replayed"); got != 5 {
 		t.Errorf("%v streams were resumed", got)
@@ -109,7 +109,7 @@ func TestBrokenStreamResumesWhereItWasLost(t *testing.T) {
 	if got := r.metric("mcphub_stream_log_bytes"); got < 300 {
 		t.Errorf("%v bytes are kept", got)
 	}
-	if happened := c.happened(); !slices.Contains(happened, "stream_opened post_sse resumed") || !slices.Contains(happened, "stream_closed post_sse: answered") {
+	if happened := c.events(); !slices.Contains(happened, "stream_opened post_sse resumed") || !slices.Contains(happened, "stream_closed post_sse: answered") {
 		t.Errorf("noted was %q", happened)
 	}
 	span := ""
@@ -134,18 +134,18 @@ func TestEventIDOfAnotherSessionOpensNothing(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	mine, theirs := r.connect(), r.connect()
 	s := mine.gated("5", 1)
-	begun := s.beginning()
+	begun := s.firstEventID()
 	mine.steps(1)
-	s.progresses("5", 1, 1)
+	s.expectProgress("5", 1, 1)
 	for _, id := range []string{begun, s.last} {
 		stolen := theirs.resume(id)
 		if m := stolen.message(); string(m.ID) != "5" || !strings.Contains(string(m.Error), "the outcome of the request is not known") {
 			t.Errorf("another session gets %s", m.Encode())
 		}
-		stolen.ended()
+		stolen.waitForEnd()
 	}
 	mine.steps(1)
-	s.answered("5") // and it was not displaced
+	s.expectResult("5") // and it was not displaced
 	if got := r.metric("mcphub_streams_resumed_total", "stream", "post_sse", "outcome", "unknown"); got != 2 {
 		t.Errorf("%v ids were unknown", got)
 	}
@@ -155,15 +155,15 @@ func TestNewReaderDisplacesTheOlder(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	s := c.gated("1", 2)
-	begun := s.beginning()
+	begun := s.firstEventID()
 	c.steps(1)
-	s.progresses("1", 1, 1)
+	s.expectProgress("1", 1, 1)
 	again := c.resume(begun)
-	s.ended()
-	again.progresses("1", 1, 1)
+	s.waitForEnd()
+	again.expectProgress("1", 1, 1)
 	c.steps(2)
-	again.progresses("1", 2, 2)
-	again.answered("1")
+	again.expectProgress("1", 2, 2)
+	again.expectResult("1")
 	until(t, "the reason is counted", func() bool {
 		return r.metric("mcphub_streams_closed_total", "stream", "post_sse", "reason", "displaced") == 1
 	})
@@ -173,12 +173,12 @@ func TestInvalidLastEventIDIsRefused(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	s := c.gated("1", 1)
-	begun := s.beginning()
+	begun := s.firstEventID()
 	ahead := begun[:len(begun)-1] + "1"
 	for _, headers := range [][]string{{"Last-Event-ID: x"}, {"Last-Event-ID: " + begun + "x"}, {"Last-Event-ID: " + strings.Repeat("1", 5000)},
 		{"Last-Event-ID: " + begun, "Last-Event-ID: " + begun}, {"Last-Event-ID: " + ahead}} {
 		p := c.send(http.MethodGet, "", append([]string{"Mcp-Session-Id: " + c.token}, headers...)...)
-		if e := p.failed(t); p.status != http.StatusBadRequest || e.Code != -32600 || !strings.Contains(e.Message, "Last-Event-ID") {
+		if e := p.rpcError(t); p.status != http.StatusBadRequest || e.Code != -32600 || !strings.Contains(e.Message, "Last-Event-ID") {
 			t.Errorf("%.50q: %d %s", headers, p.status, p.body)
 		}
 	}
@@ -186,8 +186,8 @@ func TestInvalidLastEventIDIsRefused(t *testing.T) {
 		t.Errorf("%v refusals were counted", got)
 	}
 	c.steps(2)
-	s.progresses("1", 1, 1)
-	s.answered("1")
+	s.expectProgress("1", 1, 1)
+	s.expectResult("1")
 }
 
 func TestServerRequestWaitsForAClientThatResumes(t *testing.T) {
@@ -197,8 +197,8 @@ func TestServerRequestWaitsForAClientThatResumes(t *testing.T) {
 	c := r.connect()
 	c.tool("one__state", `{}`) // the connection is there
 	s := c.gated("1", 1)
-	begun := s.beginning()
-	c.lose(s, "post_sse")
+	begun := s.firstEventID()
+	c.disconnect(s, "post_sse")
 	cs := c.live()
 	id, _ := stream.ParseEventID(begun)
 	out := cs.streamLog().Find(id)
@@ -209,20 +209,20 @@ func TestServerRequestWaitsForAClientThatResumes(t *testing.T) {
 		answers <- fmt.Sprint(string(answer), err)
 	}
 	go ask()
-	until(t, "the question waits", func() bool { return c.asks() == 1 && len(out.Messages()) == 1 })
+	until(t, "the question waits", func() bool { return c.waitingRequests() == 1 && len(out.Messages()) == 1 })
 	s = c.resume(begun)
 	m := s.message()
-	if status := c.answers(m, `"result":{"a":1}`); m.Method != "elicitation/create" || status != http.StatusAccepted {
+	if status := c.respond(m, `"result":{"a":1}`); m.Method != "elicitation/create" || status != http.StatusAccepted {
 		t.Errorf("asked %s, answered %d", m.Encode(), status)
 	}
 	if got := <-answers; got != `{"a":1}<nil>` {
 		t.Errorf("the answer is %s", got)
 	}
 	// A stream that is there comes before one that may come back.
-	c.lose(s, "post_sse")
+	c.disconnect(s, "post_sse")
 	listening := c.listen()
 	go ask()
-	c.answers(listening.message(), `"result":{"b":2}`)
+	c.respond(listening.message(), `"result":{"b":2}`)
 	if got := <-answers; got != `{"b":2}<nil>` {
 		t.Errorf("the answer is %s", got)
 	}
@@ -241,7 +241,7 @@ func TestBrokenStreamsNeverMix(t *testing.T) {
 			wg.Go(func() {
 				total := 0
 				for round := range 12 {
-					total += c.broken(call*100+round, session, []string{"one", "two"}[round%2])
+					total += c.callWithBreaks(call*100+round, session, []string{"one", "two"}[round%2])
 				}
 				resumes <- total
 			})
@@ -260,7 +260,7 @@ func TestBrokenStreamsNeverMix(t *testing.T) {
 }
 
 // broken makes a call over connections that break, and returns how many did.
-func (c *peer) broken(id, session int, server string) (resumes int) {
+func (c *peer) callWithBreaks(id, session int, server string) (resumes int) {
 	const steps = 25
 	token := fmt.Sprintf(`"%d of %d"`, id, session)
 	s := c.open(http.MethodPost, request(fmt.Sprint(id), "tools/call",
@@ -288,7 +288,7 @@ func (c *peer) broken(id, session int, server string) (resumes int) {
 			resumes++
 		}
 	}
-	s.ended()
+	s.waitForEnd()
 	return resumes
 }
 
@@ -296,8 +296,8 @@ func TestSlowReaderAloneLosesMessages(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c, other := r.connect(), r.connect()
 	s := c.gated("1", 1)
-	begun := s.beginning()
-	c.lose(s, "post_sse")
+	begun := s.firstEventID()
+	c.disconnect(s, "post_sse")
 	cs := c.live()
 	id, _ := stream.ParseEventID(begun)
 	x := newExchange(t.Context(), cs, cs.streamLog().Find(id))
@@ -307,14 +307,14 @@ func TestSlowReaderAloneLosesMessages(t *testing.T) {
 	if got := r.dropped("slow_reader"); got != 1024 {
 		t.Errorf("%v messages were dropped, want what is beyond the bound", got)
 	}
-	c.workOne(2, 3, `{"steps":3}`) // another call of the same session
-	other.workOne(2, 3, `{"steps":3}`)
+	c.callWithProgress(2, 3, `{"steps":3}`) // another call of the same session
+	other.callWithProgress(2, 3, `{"steps":3}`)
 	c.steps(2) // the progress does not fit, the answer does
 	again := c.resume(begun)
 	for range 1024 {
 		again.message()
 	}
-	again.answered("1")
+	again.expectResult("1")
 	if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.State != session.Ready {
 		t.Errorf("the session is %+v: %v", info, err)
 	}

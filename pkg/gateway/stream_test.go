@@ -31,7 +31,7 @@ func TestProgressAndLogsPrecedeTheResponseAndGoNowhereElse(t *testing.T) {
 				t.Errorf("progress %s, want %s", m.Params, want)
 			}
 		}
-		if m := p.answer(t); string(m.ID) != token || m.Result == nil {
+		if m := p.response(t); string(m.ID) != token || m.Result == nil {
 			t.Errorf("the last event is %s", m.Encode())
 		}
 	}
@@ -61,9 +61,9 @@ func TestSilentCallAndSilentStreamSendHeartbeats(t *testing.T) {
 	}
 	for _, s := range []*reader{listening, c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang"}`))} {
 		for range 3 {
-			e, _ := s.any()
+			e, _ := s.next()
 			if e.Message.Method == "ping" { // the hub finds out whether anybody reads
-				e, _ = s.any()
+				e, _ = s.next()
 			}
 			if e.comment != "keep-alive" {
 				t.Errorf("the stream says %+v", e)
@@ -79,7 +79,7 @@ func TestDisconnectIsNoCancellation(t *testing.T) {
 	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang","_meta":{"progressToken":1}}`))
 	s.message()
 	s.cancel()
-	s.ended()
+	s.waitForEnd()
 	until(t, "the hub has noticed", func() bool { return r.metric("mcphub_streams_active", "stream", "post_sse") == 0 })
 	if st := c.state("one"); st.Hanging != 1 || len(st.Cancelled) != 0 {
 		t.Errorf("the server saw %+v", st)
@@ -110,7 +110,7 @@ func TestClientThatNeverReadsDelaysNoOther(t *testing.T) {
 		lazy.token, len(body), body)
 	until(t, "the reader is too slow", func() bool { return r.dropped("slow_reader") > 0 })
 	for range 20 {
-		other.workOne(7, 3, `{"steps":3}`)
+		other.callWithProgress(7, 3, `{"steps":3}`)
 	}
 	if p := lazy.call("2", "ping", `{}`); p.status != http.StatusOK {
 		t.Errorf("another request of the lazy client: %d", p.status)
@@ -129,14 +129,14 @@ func TestListChangeReachesTheNewestStreamOnly(t *testing.T) {
 			t.Errorf("heard %s", m.Encode())
 		}
 	}
-	if list := string(c.call("1", "tools/list", `{}`).answer(t).Result); !strings.Contains(list, "one__grown") {
+	if list := string(c.call("1", "tools/list", `{}`).response(t).Result); !strings.Contains(list, "one__grown") {
 		t.Errorf("told too early: tools/list is %s", list)
 	}
 	if len(first.events) != 0 {
 		t.Error("the older stream heard it too")
 	}
 	second.cancel()
-	second.ended()
+	second.waitForEnd()
 	until(t, "the newer stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 2 })
 	r.gateway.ListChanged([]catalog.Kind{catalog.Prompts, catalog.Resources, catalog.Templates})
 	heard := map[string]int{}
@@ -159,7 +159,7 @@ func TestListChangeOnTheStreamOfACallIsNotForwarded(t *testing.T) {
 	if m := s.message(); m.Method != "notifications/tools/list_changed" {
 		t.Errorf("heard %s", m.Encode())
 	}
-	if list := string(c.call("1", "tools/list", `{}`).answer(t).Result); !strings.Contains(list, "web__grown") {
+	if list := string(c.call("1", "tools/list", `{}`).response(t).Result); !strings.Contains(list, "web__grown") {
 		t.Errorf("told too early: tools/list is %s", list)
 	}
 }
@@ -178,7 +178,7 @@ func TestSessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
 		t.Errorf("%+v %v", info, err)
 	}
 	last.cancel()
-	last.ended()
+	last.waitForEnd()
 	until(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == stream.MaxStreams-1 })
 	until(t, "a stream can be had again", func() bool {
 		ctx, cancel := context.WithCancel(t.Context())

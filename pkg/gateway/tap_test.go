@@ -20,21 +20,21 @@ import (
 )
 
 // tailed collects what is told of a session.
-type tailed struct {
+type tapRecorder struct {
 	r      *rig
 	tail   *session.Tail
 	told   []session.Message
 	before map[string]float64
 }
 
-func (r *rig) tail(id string) *tailed {
+func (r *rig) tail(id string) *tapRecorder {
 	r.t.Helper()
 	tail, err := r.sessions.Tail(r.t.Context(), id, session.TailConfig{Buffer: 1000, IncludePayload: true})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(tail.Close)
-	return &tailed{r: r, tail: tail, before: r.counted()}
+	return &tapRecorder{r: r, tail: tail, before: r.counted()}
 }
 
 // counted are the messages between clients and hub so far.
@@ -49,20 +49,20 @@ func (r *rig) counted() map[string]float64 {
 }
 
 // has reports whether something like that was told.
-func (x *tailed) has(like string) bool {
+func (x *tapRecorder) has(like string) bool {
 	for len(x.tail.C) > 0 {
 		x.told = append(x.told, <-x.tail.C)
 	}
 	return slices.ContainsFunc(x.told, func(m session.Message) bool { return strings.Contains(x.text(m), like) })
 }
 
-func (x *tailed) text(m session.Message) string {
+func (x *tapRecorder) text(m session.Message) string {
 	return strings.Join([]string{m.Hop, m.Server, m.Direction, m.Kind, m.Method, m.Outcome, m.Fault, string(m.ID), string(m.Payload)}, " ")
 }
 
 // once checks that as much was told as was counted. Answers to nothing have a
 // counter of their own.
-func (x *tailed) once() {
+func (x *tapRecorder) once() {
 	x.r.t.Helper()
 	x.has("")
 	told := map[string]float64{}
@@ -83,12 +83,12 @@ func TestEachMessageOfASessionIsTappedOnce(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connectWith(strings.Replace(initializeBody, "2025-11-25", protocol.BatchVersion, 1))
 	x := r.tail(c.id)
-	c.post(together(request("1", "ping", `{}`), `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`,
+	c.post(batchOf(request("1", "ping", `{}`), `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`,
 		request("2", "no/such", `{}`), request("3", "initialize", `{}`), request("4", "ping", `{}`), request("4", "ping", `{}`)))
 	c.post(`{"jsonrpc":"2.0","id":"nobody asked","result":{}}`)
 	s := c.open(http.MethodPost, request(`"a"`, "tools/call", `{"name":"one__ask","arguments":{"method":"custom/ask","params":{"api_key":"canary","n":1.50}}}`))
-	c.answers(s.message(), `"error":{"code":-7,"message":"no"}`)
-	s.ended()
+	c.respond(s.message(), `"error":{"code":-7,"message":"no"}`)
+	s.waitForEnd()
 	for _, like := range []string{
 		"backend one in request custom/ask", `{"api_key":"[redacted]","n":1.50}`, "downstream  out request custom/ask", "downstream  in error custom/ask -7",
 		"backend one out error custom/ask -7", "downstream  in response  unmatched  \"nobody asked\"", "downstream  out error initialize -32600",
@@ -139,7 +139,7 @@ func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 	})
 	modern := r.tail(derived)
 	r.connect().call("1", "tools/call", `{"name":"one__update","arguments":{}}`)
-	for who, x := range map[string]*tailed{"legacy": x, "modern": modern} {
+	for who, x := range map[string]*tapRecorder{"legacy": x, "modern": modern} {
 		for _, like := range []string{"backend one in notification notifications/resources/updated", "downstream  out notification notifications/resources/updated"} {
 			until(t, who+" is told of "+like, func() bool { return x.has(like) })
 		}

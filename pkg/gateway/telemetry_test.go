@@ -121,7 +121,7 @@ func TestSpanOfTheCallerIsTheParent(t *testing.T) {
 	if len(clients) != 1 || clients[0].Parent().SpanID() != s.SpanContext().SpanID() {
 		t.Errorf("the CLIENT span is not the child of the SERVER span: %v", clients)
 	}
-	body := string(p.answer(t).Result)
+	body := string(p.response(t).Result)
 	if !strings.Contains(body, fmt.Sprintf(`"traceparent":"00-%s-%s-01"`, callerTrace, clients[0].SpanContext().SpanID())) ||
 		strings.Contains(body, callerSpan) || !strings.Contains(body, `"tracestate":"a=b"`) || !strings.Contains(body, `"other":1.50`) {
 		t.Errorf("the server got %s", body)
@@ -153,7 +153,7 @@ func TestVerifierIsShownNowhere(t *testing.T) {
 	bodies.WriteString(r.send(http.MethodPost, pingBody, "Mcp-Session-Id: "+c.token+"x").body)
 	bodies.WriteString(r.send(http.MethodPost, pingBody, "Mcp-Session-Id: x"+c.token).body)
 	again := r.connect("Mcp-Session-Id: " + c.token)
-	stream.ended()
+	stream.waitForEnd()
 	bodies.WriteString(again.send(http.MethodDelete, "", "Mcp-Session-Id: "+again.token).body)
 	r.stop()
 
@@ -259,7 +259,7 @@ func TestEveryRequestInFlightIsCountedOutAgain(t *testing.T) {
 	gone := other.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang","_meta":{"progressToken":1}}`))
 	gone.message()
 	gone.cancel() // nobody reads the answer to this one
-	gone.ended()
+	gone.waitForEnd()
 	c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
 	for _, p := range []*peer{c, other} {
 		if _, err := r.sessions.End(t.Context(), p.id, session.Admin); err != nil {
@@ -283,7 +283,7 @@ func TestOverheadOfTheHubIsNeverNegative(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two"), stdio(t, "three"), stdio(t, "four")}})
 	c := r.connect()
 	for range 10 {
-		c.call("1", "logging/setLevel", `{"level":"debug"}`).answer(t)
+		c.call("1", "logging/setLevel", `{"level":"debug"}`).response(t)
 	}
 	families, err := r.registry.Gather()
 	if err != nil {

@@ -57,7 +57,7 @@ func TestOpenStreamKeepsItsSessionAlive(t *testing.T) {
 		time.Sleep(4 * time.Hour) // eight idle timeouts
 		beats := 0
 		for len(s.events) > 0 {
-			if e, _ := s.any(); e.comment == "keep-alive" {
+			if e, _ := s.next(); e.comment == "keep-alive" {
 				beats++
 			}
 		}
@@ -134,7 +134,7 @@ func TestInitializeWaitsForServersForALimitedTime(t *testing.T) {
 		}
 		start = time.Now()
 		p := c.call("1", "tools/list", `{}`)
-		if took := time.Since(start); took != routing.AwaitTimeout || string(p.answer(t).Result) != `{"tools":[]}` {
+		if took := time.Since(start); took != routing.AwaitTimeout || string(p.response(t).Result) != `{"tools":[]}` {
 			t.Errorf("tools/list took %s: %s", took, p.body)
 		}
 	})

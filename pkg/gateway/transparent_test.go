@@ -22,7 +22,7 @@ func TestTransparentHubChangesNothing(t *testing.T) {
 				Capabilities json.RawMessage
 				Instructions string
 			}
-			if err := json.Unmarshal(p.answer(t).Result, &init); err != nil || init.Instructions != "Be kind to one." {
+			if err := json.Unmarshal(p.response(t).Result, &init); err != nil || init.Instructions != "Be kind to one." {
 				t.Errorf("initialized with %s", p.body)
 			}
 			want := []byte(childCapabilities)
@@ -50,7 +50,7 @@ func TestTransparentHubChangesNothing(t *testing.T) {
 				{"logging/setLevel", `{"level":"info"}`, `{}`, ""},
 				{"resources/subscribe", `{"uri":"test://one/one"}`, `{}`, ""},
 			} {
-				m := c.call("1", x.method, x.params).answer(t)
+				m := c.call("1", x.method, x.params).response(t)
 				if string(m.Result) != x.result || string(m.Error) != x.failure {
 					t.Errorf("%s %s: %s %s", x.method, x.params, m.Result, m.Error)
 				}
@@ -72,7 +72,7 @@ func TestTransparentHubReportsThatItsServerIsDown(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{absent("gone")}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
 	c := r.connect()
 	for _, method := range []string{"tools/list", "tools/call", "custom/echo", "logging/setLevel"} {
-		if e := c.call("1", method, `{"name":"x","level":"info"}`).failed(t); e.Code != -32603 || !bytes.Contains([]byte(e.Message), []byte(`server "gone" is down`)) {
+		if e := c.call("1", method, `{"name":"x","level":"info"}`).rpcError(t); e.Code != -32603 || !bytes.Contains([]byte(e.Message), []byte(`server "gone" is down`)) {
 			t.Errorf("%s: %v", method, e)
 		}
 	}
