@@ -19,9 +19,9 @@ import (
 )
 
 // ledger is what became of the requests of one hop in one direction.
-type requestCounts struct{ asked, answered, inFlight, cancelled float64 }
+type requestCounts struct{ sent, answered, inFlight, cancelled float64 }
 
-func (l requestCounts) unaccounted() float64 { return l.asked - l.answered - l.inFlight - l.cancelled }
+func (l requestCounts) unaccounted() float64 { return l.sent - l.answered - l.inFlight - l.cancelled }
 
 // ledgers reads those of both hops and directions from one scrape.
 func (r *rig) requestCounts() map[string]requestCounts {
@@ -50,7 +50,7 @@ func (r *rig) requestCounts() map[string]requestCounts {
 			case f.GetName() != "mcphub_messages_total" || have["kind"] == "notification":
 				continue
 			case have["kind"] == "request":
-				here.asked += m.GetCounter().GetValue()
+				here.sent += m.GetCounter().GetValue()
 			default:
 				there.answered += m.GetCounter().GetValue()
 				books[back] = there
@@ -82,8 +82,8 @@ type chaosClient struct {
 	*rig
 	random *rand.Rand
 	n      int
-	old    *peer
-	new    *modernPeer
+	session    *peer
+	modernClient    *modernPeer
 }
 
 const batchInitialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-03-26",` +
@@ -138,7 +138,7 @@ func (h *chaosClient) read(body io.Reader) {
 			_, _ = seen.WriteString(rest)
 			if data, ok := strings.CutPrefix(line, "data: "); ok {
 				if m, err := jsonrpc.Parse([]byte(data)); err == nil && m.Kind() == jsonrpc.Request {
-					h.reply(m)
+					h.respond(m)
 				}
 			}
 		}
@@ -148,7 +148,7 @@ func (h *chaosClient) read(body io.Reader) {
 	}
 }
 
-func (h *chaosClient) reply(m jsonrpc.Message) {
+func (h *chaosClient) respond(m jsonrpc.Message) {
 	member := `"result":{}`
 	switch h.random.IntN(4) {
 	case 0:
@@ -162,25 +162,25 @@ func (h *chaosClient) reply(m jsonrpc.Message) {
 }
 
 func (h *chaosClient) post(body string, headers ...string) {
-	h.try(0, http.MethodPost, body, append(headers, "Mcp-Session-Id: "+h.old.token)...)
+	h.try(0, http.MethodPost, body, append(headers, "Mcp-Session-Id: "+h.session.token)...)
 }
 
 // orderly is asked something and answers.
-func (h *chaosClient) orderly() {
-	s := h.old.open(http.MethodPost, request(`"orderly"`, "tools/call", `{"name":"two__ask","arguments":{"method":"elicitation/create","params":{}}}`))
-	h.old.respond(s.message(), `"result":{}`)
+func (h *chaosClient) answerOneRequest() {
+	s := h.session.open(http.MethodPost, request(`"orderly"`, "tools/call", `{"name":"two__ask","arguments":{"method":"elicitation/create","params":{}}}`))
+	h.session.respond(s.message(), `"result":{}`)
 	s.message()
 	s.cancel()
 }
 
 // legacy does one thing that a client with a session may do.
-func (h *chaosClient) legacy() {
+func (h *chaosClient) legacyStep() {
 	h.n++
 	id, server := strconv.Itoa(h.n), h.server()
 	tool := func(name, arguments string) string {
 		return request(id, "tools/call", fmt.Sprintf(`{"name":"%s__%s","arguments":%s,"_meta":{"progressToken":%q}}`, server, name, arguments, id))
 	}
-	token := "Mcp-Session-Id: " + h.old.token
+	token := "Mcp-Session-Id: " + h.session.token
 	ask := fmt.Sprintf(`{"method":%q,"params":{}%s}`, []string{"elicitation/create", "elicitation/create", "sampling/createMessage", "roots/list", "ping", "no/such"}[h.random.IntN(6)],
 		[]string{"", `,"size":0`, `,"size":20`}[h.random.IntN(3)]) // some questions are taken back
 	cancel := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`, id)
@@ -197,7 +197,7 @@ func (h *chaosClient) legacy() {
 			body = tool("work", `{"steps":3}`)
 		}
 		var other sync.WaitGroup
-		other.Go(func() { (&chaosClient{rig: h.rig, random: rand.New(rand.NewPCG(1, uint64(h.n))), old: h.old}).post(body) })
+		other.Go(func() { (&chaosClient{rig: h.rig, random: rand.New(rand.NewPCG(1, uint64(h.n))), session: h.session}).post(body) })
 		time.Sleep(what)
 		h.post(cancel)
 		other.Wait()
@@ -213,12 +213,12 @@ func (h *chaosClient) legacy() {
 		h.try(h.pause()+1, http.MethodPost, tool([]string{"ask", "hang"}[h.random.IntN(2)], ask), token)
 		h.try(0, http.MethodDelete, "", token)
 		h.post(tool("echo", `{}`)) // of a session that is none
-		h.connectAnew()
+		h.reconnect()
 	case 9:
 		h.post(fmt.Sprintf(`[%s,%s,{"jsonrpc":"2.0","method":"notifications/x"},7,{"jsonrpc":"2.0","id":"i","method":"initialize"},%s,%s,%s]`,
 			tool("echo", `{}`), request(`"a"`, "ping", `{}`), request(`"b"`, "no/such", `{}`), request(`"b"`, "ping", `{}`), cancel))
 	case 10:
-		h.malformed()
+		h.sendMalformed()
 	case 11: // pings that are answered, refused or not
 		h.try(h.pause()+1, http.MethodGet, "", token)
 	case 12:
@@ -228,8 +228,8 @@ func (h *chaosClient) legacy() {
 	}
 }
 
-func (h *chaosClient) malformed() {
-	token := "Mcp-Session-Id: " + h.old.token
+func (h *chaosClient) sendMalformed() {
+	token := "Mcp-Session-Id: " + h.session.token
 	for _, x := range []struct {
 		body    string
 		headers []string
@@ -257,11 +257,11 @@ func (h *chaosClient) malformed() {
 }
 
 // modernly does one thing that a client without a session may do.
-func (h *chaosClient) modernly() {
+func (h *chaosClient) modernStep() {
 	h.n++
 	id, server := strconv.Itoa(h.n), h.server()
 	try := func(d time.Duration, method, params string) {
-		h.try(d, http.MethodPost, h.new.body(id, method, params), h.new.mirrored(method, params)...)
+		h.try(d, http.MethodPost, h.modernClient.body(id, method, params), h.modernClient.mirrored(method, params)...)
 	}
 	call := func(d time.Duration, server, tool, arguments string) {
 		try(d, "tools/call", fmt.Sprintf(`{"name":"%s__%s","arguments":%s}`, server, tool, arguments))
@@ -288,8 +288,8 @@ func (h *chaosClient) modernly() {
 	}
 }
 
-func (h *chaosClient) connectAnew() {
-	h.old = h.connectWith([]string{initializeBody, batchInitialize}[h.random.IntN(2)])
+func (h *chaosClient) reconnect() {
+	h.session = h.connectWith([]string{initializeBody, batchInitialize}[h.random.IntN(2)])
 }
 
 // havocSeed is printed; MCPHUB_HAVOC_SEED repeats a run.
@@ -328,18 +328,18 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 	}()
 	var wg sync.WaitGroup
 	for n := range clients {
-		h := &chaosClient{rig: r, random: rand.New(rand.NewPCG(seed, uint64(n))), n: 1000 * (n + 1), new: r.modern(canElicit)}
-		h.connectAnew()
-		h.orderly()
+		h := &chaosClient{rig: r, random: rand.New(rand.NewPCG(seed, uint64(n))), n: 1000 * (n + 1), modernClient: r.modern(canElicit)}
+		h.reconnect()
+		h.answerOneRequest()
 		wg.Go(func() {
 			for range rounds {
 				if h.random.IntN(3) > 0 {
-					h.legacy()
+					h.legacyStep()
 				} else {
-					h.modernly()
+					h.modernStep()
 				}
 			}
-			h.try(0, http.MethodDelete, "", "Mcp-Session-Id: "+h.old.token)
+			h.try(0, http.MethodDelete, "", "Mcp-Session-Id: "+h.session.token)
 		})
 	}
 	wg.Wait()
@@ -355,7 +355,7 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 	close(stop)
 	<-scraped
 	for key, l := range r.checkRequestCounts() {
-		if l.asked == 0 || l.answered == 0 || l.cancelled == 0 {
+		if l.sent == 0 || l.answered == 0 || l.cancelled == 0 {
 			t.Errorf("%s: too little to prove anything: %+v", key, l)
 		}
 		t.Logf("%s: %+v", key, l)

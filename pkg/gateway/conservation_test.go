@@ -15,12 +15,12 @@ import (
 // answer.
 type mixedLoad struct {
 	*rig
-	taken   atomic.Int64 // requests that were taken back by their clients
-	listens atomic.Int64 // streams of changes that were closed
-	left    atomic.Int64 // calls that nobody came back for
+	cancelled   atomic.Int64 // requests that were taken back by their clients
+	subscriptions atomic.Int64 // streams of changes that were closed
+	abandoned    atomic.Int64 // calls that nobody came back for
 }
 
-func (x *mixedLoad) legacy(c *peer, what, n int) {
+func (x *mixedLoad) legacyStep(c *peer, what, n int) {
 	id := fmt.Sprint(n)
 	switch what {
 	case 0:
@@ -29,7 +29,7 @@ func (x *mixedLoad) legacy(c *peer, what, n int) {
 		c.call(id, "tools/call", `{"name":"two__fail","arguments":{"error":{"code":1,"message":"m"}}}`)
 	case 2:
 		c.callAndCancel(n, fmt.Sprintf(`{"n":%d}`, n))
-		x.taken.Add(1)
+		x.cancelled.Add(1)
 	case 3:
 		c.call(id, "tools/list", `{}`)
 	case 4:
@@ -42,7 +42,7 @@ func (x *mixedLoad) legacy(c *peer, what, n int) {
 	}
 }
 
-func (x *mixedLoad) modernly(c *modernPeer, what, n int) {
+func (x *mixedLoad) modernStep(c *modernPeer, what, n int) {
 	id := fmt.Sprint(n)
 	const arguments = `{"rounds":[[{}]]}`
 	asks := func() inputRequiredResult {
@@ -57,7 +57,7 @@ func (x *mixedLoad) modernly(c *modernPeer, what, n int) {
 		s := c.with(`,"progressToken":1`).stream(id, "tools/call", fmt.Sprintf(`{"name":"one__hang","arguments":{"m":%d}}`, n))
 		s.message()
 		s.cancel()
-		x.taken.Add(1)
+		x.cancelled.Add(1)
 	case 3:
 		c.call(id, "server/discover", `{}`)
 	case 4:
@@ -65,19 +65,19 @@ func (x *mixedLoad) modernly(c *modernPeer, what, n int) {
 	case 5:
 		s, _ := c.subscribe(id, `{"toolsListChanged":true,"resourceSubscriptions":["test://one/one","test://two/one"]}`)
 		s.cancel()
-		x.listens.Add(1)
+		x.subscriptions.Add(1)
 	case 6:
 		q := asks()
-		c.call(id, "tools/call", `{"name":"two__asks","arguments":`+arguments+`,"requestState":"`+q.RequestState+`","inputResponses":{"`+first(q)+`":{}}}`)
+		c.call(id, "tools/call", `{"name":"two__asks","arguments":`+arguments+`,"requestState":"`+q.RequestState+`","inputResponses":{"`+firstInput(q)+`":{}}}`)
 	case 7:
 		asks()
-		x.left.Add(1)
+		x.abandoned.Add(1)
 	default:
 		c.tool(id, "nobody__x", `{}`)
 	}
 }
 
-func first(q inputRequiredResult) string {
+func firstInput(q inputRequiredResult) string {
 	for key := range q.InputRequests {
 		return key
 	}
@@ -102,9 +102,9 @@ func TestMessagesOfClientsOfBothErasAreConserved(t *testing.T) {
 			old, c := r.connect(user), r.modern(canElicit, user)
 			for i := range rounds {
 				if random.IntN(2) == 0 {
-					x.legacy(old, random.IntN(6), 1000*(n+1)+i)
+					x.legacyStep(old, random.IntN(6), 1000*(n+1)+i)
 				} else {
-					x.modernly(c, random.IntN(9), 1000*(n+1)+i)
+					x.modernStep(c, random.IntN(9), 1000*(n+1)+i)
 				}
 			}
 		})
@@ -112,12 +112,12 @@ func TestMessagesOfClientsOfBothErasAreConserved(t *testing.T) {
 	wg.Wait()
 	r.gateway.Drain()
 	until(t, "nothing is under way behind the hub", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend") == 0 })
-	r.conserved(float64(x.taken.Load() + x.listens.Load()))
+	r.conserved(float64(x.cancelled.Load() + x.subscriptions.Load()))
 	count := func(direction, kind string) float64 {
 		return r.metric("mcphub_messages_total", "hop", "backend", "direction", direction, "kind", kind)
 	}
 	out, in := count("out", "request"), count("in", "response")+count("in", "error")
-	if lost := float64(x.taken.Load() + x.left.Load()); out != in+lost {
+	if lost := float64(x.cancelled.Load() + x.abandoned.Load()); out != in+lost {
 		t.Errorf("servers were sent %v requests, answered %v, and %v were given up", out, in, lost)
 	}
 	if n := r.gateway.modern.inFlight.Load(); n != 0 {

@@ -59,7 +59,7 @@ func TestDeleteEndsRunningCallsAtOnce(t *testing.T) {
 		s := other.state("one")
 		return s.Hanging == 0 && len(s.Cancelled) == 1 && string(s.Cancelled[0]) == `{"who":"deleted"}`
 	})
-	until(t, "the server's session is deleted", func() bool { return web.saw("DELETE", bound) })
+	until(t, "the server's session is deleted", func() bool { return web.receivedIn("DELETE", bound) })
 	if n := len(r.gateway.legacy.all()); n != 1 {
 		t.Errorf("%d sessions are open", n)
 	}

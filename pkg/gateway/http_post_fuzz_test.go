@@ -54,14 +54,14 @@ func FuzzPost(f *testing.F) {
 		w := &fuzzWriter{ResponseRecorder: httptest.NewRecorder()}
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		w.enough = cancel
+		w.cancel = cancel
 		Guard(h.gateway, nil, nil).ServeHTTP(w, r.WithContext(ctx))
 		p.check(w.ResponseRecorder)
 		opened := len(h.ids()) - before
 		if header := w.Header().Get(protocol.HeaderSessionID) != ""; header != (opened == 1) && p.token == "" || header && !p.initializes() {
 			t.Errorf("%d sessions were opened, the header is %q", opened, w.Header().Get(protocol.HeaderSessionID))
 		}
-		p.tidy()
+		p.endSessions()
 	})
 }
 
@@ -121,12 +121,12 @@ func (h *fuzzHub) ids() []string {
 // fuzzWriter gives up a stream that would stay open for ever when it has begun.
 type fuzzWriter struct {
 	*httptest.ResponseRecorder
-	enough func()
+	cancel func()
 }
 
 func (w *fuzzWriter) Write(b []byte) (int, error) {
 	if bytes.Contains(b, []byte(`"notifications/subscriptions/acknowledged"`)) {
-		w.enough()
+		w.cancel()
 	}
 	return w.ResponseRecorder.Write(b)
 }
@@ -283,7 +283,7 @@ func (p *fuzzedPost) agree(status, code int) bool {
 }
 
 // tidy ends the sessions and waits until nothing goes on any more.
-func (p *fuzzedPost) tidy() {
+func (p *fuzzedPost) endSessions() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, id := range p.ids() {

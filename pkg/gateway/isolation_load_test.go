@@ -48,15 +48,15 @@ func TestNothingOfOneCallReachesAnother(t *testing.T) {
 		c := &loadClient{rig: r, audit: audit, name: fmt.Sprintf("%s%d-", secretPrefix, n), modern: n%2 == 1}
 		if !c.modern {
 			c.token = r.connect().token
-			streams.Go(c.overhear)
+			streams.Go(c.readGETStream)
 		}
 		for i, id := range sameIDs {
 			lanes.Go(func() {
 				l := &loadCaller{loadClient: c, id: id, name: fmt.Sprintf("%s%d-", c.name, i)}
-				defer l.hangUp()
+				defer l.closeConn()
 				for k := range (calls + all - 1) / all {
-					if err := l.work(k+n, sayArguments{Say: fmt.Sprintf("%s%d-", l.name, k)}); err != nil {
-						audit.complain("%s%d: %v", l.name, k, err)
+					if err := l.call(k+n, sayArguments{Say: fmt.Sprintf("%s%d-", l.name, k)}); err != nil {
+						audit.errorf("%s%d: %v", l.name, k, err)
 						return
 					}
 				}
@@ -64,12 +64,12 @@ func TestNothingOfOneCallReachesAnother(t *testing.T) {
 		}
 	}
 	lanes.Wait()
-	audit.check(r)
+	audit.checkCancelled(r)
 	r.conserved(float64(len(audit.cancelled)))
 	r.stop() // ends the streams
 	streams.Wait()
 	t.Logf("%d calls, %d of them cancelled; %d questions, %d notifications, %d messages without a call",
-		audit.calls.Load(), len(audit.cancelled), audit.questions.Load(), audit.notes.Load(), audit.strays.Load())
+		audit.calls.Load(), len(audit.cancelled), audit.serverRequests.Load(), audit.notifications.Load(), audit.unrelated.Load())
 	if audit.calls.Load() < int64(calls) {
 		t.Errorf("only %d calls of %d", audit.calls.Load(), calls)
 	}
@@ -78,28 +78,28 @@ func TestNothingOfOneCallReachesAnother(t *testing.T) {
 // audit is what all clients together have seen.
 type isolationAudit struct {
 	t                               *testing.T
-	calls, questions, notes, strays atomic.Int64
-	complaints                      atomic.Int64
+	calls, serverRequests, notifications, unrelated atomic.Int64
+	errors                      atomic.Int64
 
 	mu        sync.Mutex
 	cancelled []string
 }
 
-func (a *isolationAudit) complain(format string, args ...any) {
-	if a.complaints.Add(1) <= 20 {
+func (a *isolationAudit) errorf(format string, args ...any) {
+	if a.errors.Add(1) <= 20 {
 		a.t.Errorf(format, args...)
 	}
 }
 
 // own complains about what is not all of the call, or client, with that name.
-func (a *isolationAudit) own(name string, data []byte) {
+func (a *isolationAudit) checkOwn(name string, data []byte) {
 	for rest := data; ; {
 		at := bytes.Index(rest, []byte(secretPrefix))
 		if at < 0 {
 			return
 		}
 		if rest = rest[at:]; !bytes.HasPrefix(rest, []byte(name)) {
-			a.complain("%s got %s", name, data)
+			a.errorf("%s got %s", name, data)
 			return
 		}
 		rest = rest[1:]
@@ -107,7 +107,7 @@ func (a *isolationAudit) own(name string, data []byte) {
 }
 
 // check compares what was cancelled with what the servers were told of that.
-func (a *isolationAudit) check(r *rig) {
+func (a *isolationAudit) checkCancelled(r *rig) {
 	var seen []string
 	c := r.connect()
 	until(a.t, "the servers have heard of all cancellations", func() bool {
@@ -119,7 +119,7 @@ func (a *isolationAudit) check(r *rig) {
 			}
 			seen = append(seen, result.Heard.Cancelled...)
 			for _, swap := range result.Heard.Swapped {
-				a.complain("%s: %s", server, swap)
+				a.errorf("%s: %s", server, swap)
 			}
 		}
 		return len(seen) >= len(a.cancelled)
@@ -130,7 +130,7 @@ func (a *isolationAudit) check(r *rig) {
 		only := func(these, those []string) []string {
 			return slices.DeleteFunc(slices.Clone(these), func(s string) bool { return slices.Contains(those, s) })
 		}
-		a.complain("%d calls were cancelled, the servers heard of %d, which are not these: of clients alone are %q, of servers alone %q",
+		a.errorf("%d calls were cancelled, the servers heard of %d, which are not these: of clients alone are %q, of servers alone %q",
 			len(a.cancelled), len(seen), only(a.cancelled, seen), only(seen, a.cancelled))
 	}
 }
@@ -145,17 +145,17 @@ type loadClient struct {
 }
 
 // overhear reads what comes on a stream of the session's own until it ends.
-func (c *loadClient) overhear() {
+func (c *loadClient) readGETStream() {
 	l := &loadCaller{loadClient: c}
-	defer l.hangUp()
+	defer l.closeConn()
 	response, err := l.send(http.MethodGet, "", "")
 	if err != nil || response.StatusCode != http.StatusOK {
-		c.audit.complain("GET: %v", err)
+		c.audit.errorf("GET: %v", err)
 		return
 	}
 	_ = l.events(response, func(data []byte, _ jsonrpc.Message) error {
-		c.audit.strays.Add(1)
-		c.audit.own(c.name, data)
+		c.audit.unrelated.Add(1)
+		c.audit.checkOwn(c.name, data)
 		return nil
 	})
 }
@@ -168,16 +168,16 @@ type loadCaller struct {
 
 	conn  net.Conn // nil: to be made
 	read  *bufio.Reader
-	aside *loadCaller // for what has to be said during a call
+	second *loadCaller // for what has to be said during a call
 }
 
-func (l *loadCaller) hangUp() {
+func (l *loadCaller) closeConn() {
 	if l.conn != nil {
 		_ = l.conn.Close()
 		l.conn = nil
 	}
-	if l.aside != nil {
-		l.aside.hangUp()
+	if l.second != nil {
+		l.second.closeConn()
 	}
 }
 
@@ -242,11 +242,11 @@ func (l *loadCaller) events(response *http.Response, take func([]byte, jsonrpc.M
 }
 
 // say sends a message during a call. It is one that gets no answer.
-func (l *loadCaller) say(body string) error {
-	if l.aside == nil {
-		l.aside = &loadCaller{loadClient: l.loadClient}
+func (l *loadCaller) sendMessage(body string) error {
+	if l.second == nil {
+		l.second = &loadCaller{loadClient: l.loadClient}
 	}
-	response, err := l.aside.send(http.MethodPost, "", body)
+	response, err := l.second.send(http.MethodPost, "", body)
 	if err != nil {
 		return err
 	}
@@ -258,7 +258,7 @@ func (l *loadCaller) say(body string) error {
 }
 
 // work makes the n-th call.
-func (l *loadCaller) work(n int, it sayArguments) error {
+func (l *loadCaller) call(n int, it sayArguments) error {
 	server := []string{parrotName, "legacy", "modern"}[n%3]
 	it.Steps, it.Log = n/3%4, n/5%2 == 0
 	switch n % 16 {
@@ -297,7 +297,7 @@ func (l *loadCaller) round(server string, it sayArguments, more string) (next st
 	var answer jsonrpc.Message
 	steps, logs := 0, 0
 	err = l.events(response, func(data []byte, m jsonrpc.Message) error {
-		l.audit.own(it.Say, data)
+		l.audit.checkOwn(it.Say, data)
 		switch m.Method {
 		case "":
 			answer = m
@@ -312,12 +312,12 @@ func (l *loadCaller) round(server string, it sayArguments, more string) (next st
 		case "notifications/message":
 			logs++
 		default:
-			l.audit.questions.Add(1)
-			return l.say(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, replyTo(m.Method, it)))
+			l.audit.serverRequests.Add(1)
+			return l.sendMessage(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, inputResponse(m.Method, it)))
 		}
 		return nil
 	})
-	l.audit.notes.Add(int64(steps + logs))
+	l.audit.notifications.Add(int64(steps + logs))
 	switch {
 	case it.Hang && answer.ID == "" && (err == nil || l.conn == nil):
 		return "", nil
@@ -331,18 +331,18 @@ func (l *loadCaller) round(server string, it sayArguments, more string) (next st
 		return "", fmt.Errorf("the answer is %s", answer.Encode())
 	}
 	if string(fields[0]) == `"input_required"` {
-		l.audit.questions.Add(1)
-		return fmt.Sprintf(`,"requestState":%s,"inputResponses":%s`, fields[1], replies(answer.Result, it)), nil
+		l.audit.serverRequests.Add(1)
+		return fmt.Sprintf(`,"requestState":%s,"inputResponses":%s`, fields[1], inputResponses(answer.Result, it)), nil
 	}
 	if string(fields[2]) != strconv.Quote(it.Say) {
 		return "", fmt.Errorf("the answer is %s", answer.Encode())
 	}
-	return "", l.complete(server, it, steps, logs, string(fields[3]), more != "")
+	return "", l.checkComplete(server, it, steps, logs, string(fields[3]), more != "")
 }
 
 // complete checks that nothing is missing. Over a shared connection to a legacy
 // server a log message or a question has a call only while there is no other.
-func (l *loadCaller) complete(server string, it sayArguments, steps, logs int, answered string, again bool) error {
+func (l *loadCaller) checkComplete(server string, it sayArguments, steps, logs int, answered string, again bool) error {
 	wantLogs, wantAnswer := 0, `"no"`
 	if it.Log {
 		wantLogs = 1
@@ -373,14 +373,14 @@ func (l *loadCaller) cancel(it sayArguments) error {
 	l.audit.cancelled = append(l.audit.cancelled, it.Say)
 	l.audit.mu.Unlock()
 	if l.modern {
-		l.hangUp()
+		l.closeConn()
 		return io.EOF
 	}
-	return l.say(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + string(l.id) + `}}`)
+	return l.sendMessage(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + string(l.id) + `}}`)
 }
 
 // replyTo is the result that answers a question.
-func replyTo(method string, it sayArguments) string {
+func inputResponse(method string, it sayArguments) string {
 	if method == "sampling/createMessage" {
 		return fmt.Sprintf(`{"role":"assistant","content":{"type":"text","text":%q},"model":"parrot"}`, it.Say)
 	}
@@ -388,14 +388,14 @@ func replyTo(method string, it sayArguments) string {
 }
 
 // replies answers the questions of a result.
-func replies(result json.RawMessage, it sayArguments) string {
+func inputResponses(result json.RawMessage, it sayArguments) string {
 	var wanted struct {
 		InputRequests map[string]struct{ Method string }
 	}
 	_ = json.Unmarshal(result, &wanted) // an answer that is missing will be missed
 	var out []string
 	for key, q := range wanted.InputRequests {
-		out = append(out, strconv.Quote(key)+":"+replyTo(q.Method, it))
+		out = append(out, strconv.Quote(key)+":"+inputResponse(q.Method, it))
 	}
 	return "{" + strings.Join(out, ",") + "}"
 }

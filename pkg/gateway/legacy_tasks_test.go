@@ -178,7 +178,7 @@ func TestTaskIsFoundAtTheServerThatCreatedIt(t *testing.T) {
 		if want := `{"content":[ ],"n":1.50,"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"` + id + `"}}}`; string(m.Result) != want {
 			t.Errorf("the result of the task of %s: %s %s", k.name, m.Result, m.Error)
 		}
-		if n := len(k.saw("tasks/cancel")); n != 1 {
+		if n := len(k.received("tasks/cancel")); n != 1 {
 			t.Errorf("%s saw %d cancellations", k.name, n)
 		}
 	}
@@ -305,7 +305,7 @@ func TestWaitForATaskCanBeCancelled(t *testing.T) {
 	if e, ok := s.next(); !ok || e.comment != "cancelled" {
 		t.Errorf("the cancelled request got %s", e.Encode())
 	}
-	until(t, "the server is told", func() bool { return len(b.saw("notifications/cancelled")) == 1 })
+	until(t, "the server is told", func() bool { return len(b.received("notifications/cancelled")) == 1 })
 	if m := c.taskRequest("tasks/get", id); string(m.Result) != workingTask(id) {
 		t.Errorf("the task did not survive that nobody waits for it: %s %s", m.Result, m.Error)
 	}
@@ -367,7 +367,7 @@ func TestTransparentHubForwardsTasksUnchanged(t *testing.T) {
 	shared := a.spec()
 	shared.Isolation = upstream.Shared
 	r = start(t, setup{specs: []upstream.Spec{shared}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
-	if e := r.connect().call("1", "tasks/list", `{}`).rpcError(t); r.tasksCapability() != "" || e.Code != jsonrpc.CodeMethodNotFound || len(a.saw("tasks/list")) != 1 {
+	if e := r.connect().call("1", "tasks/list", `{}`).rpcError(t); r.tasksCapability() != "" || e.Code != jsonrpc.CodeMethodNotFound || len(a.received("tasks/list")) != 1 {
 		t.Errorf("tasks of everybody can be listed: %v", e)
 	}
 }

@@ -19,28 +19,28 @@ import (
 
 // play is a call that does what it is told, and the client of it.
 type scriptedCall struct {
-	s      virtualHub
+	hub      virtualHub
 	fail   func(format string, args ...any)
 	id     int
-	orders chan string
-	over   chan struct{}
-	open   <-chan *httptest.ResponseRecorder // the request that waits
-	leave  context.CancelFunc                // it
+	commands chan string
+	ended   chan struct{}
+	response   <-chan *httptest.ResponseRecorder // the request that waits
+	disconnect  context.CancelFunc                // it
 	state  string                            // to come back with; "": none
 	keys   []string                          // of what the client was asked
-	lost   *int                              // requests that were taken back
+	cancelled   *int                              // requests that were taken back
 }
 
 func (p *scriptedCall) begin() {
-	p.orders, p.over = make(chan string, 64), make(chan struct{})
+	p.commands, p.ended = make(chan string, 64), make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
-	p.leave = cancel
-	p.open = p.s.begin(ctx, fmt.Sprint(p.id), p.work)
+	p.disconnect = cancel
+	p.response = p.hub.begin(ctx, fmt.Sprint(p.id), p.work)
 }
 
 // work asks, withdraws and finishes.
 func (p *scriptedCall) work(c *multiRoundCall) (jsonrpc.Message, error) {
-	defer close(p.over)
+	defer close(p.ended)
 	ctx, stop := context.WithCancel(c.ctx)
 	var asking sync.WaitGroup
 	defer asking.Wait()
@@ -48,7 +48,7 @@ func (p *scriptedCall) work(c *multiRoundCall) (jsonrpc.Message, error) {
 	withdraw := func() {}
 	for {
 		select {
-		case order := <-p.orders:
+		case order := <-p.commands:
 			switch order {
 			case "ask":
 				one, cancel := context.WithCancel(ctx)
@@ -69,7 +69,7 @@ func (p *scriptedCall) work(c *multiRoundCall) (jsonrpc.Message, error) {
 }
 
 // come comes back with answers to some of the questions.
-func (p *scriptedCall) come(state string, keys []string) {
+func (p *scriptedCall) retry(state string, keys []string) {
 	p.id++
 	answers := map[string]json.RawMessage{}
 	for _, key := range keys {
@@ -78,41 +78,41 @@ func (p *scriptedCall) come(state string, keys []string) {
 	responses, _ := json.Marshal(answers)
 	params := strings.TrimSuffix(virtualParams, "}") + `,"inputResponses":` + string(responses) + `,"requestState":"` + state + `"}`
 	ctx, cancel := context.WithCancel(context.Background())
-	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/mcp", strings.NewReader(p.s.client.body(fmt.Sprint(p.id), "tools/call", params)))
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/mcp", strings.NewReader(p.hub.client.body(fmt.Sprint(p.id), "tools/call", params)))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "*/*")
-	for _, h := range p.s.client.mirrored("tools/call", params) {
+	for _, h := range p.hub.client.mirrored("tools/call", params) {
 		name, value, _ := strings.Cut(h, ": ")
 		r.Header.Set(name, value)
 	}
 	answered := make(chan *httptest.ResponseRecorder, 1)
 	go func() {
 		w := httptest.NewRecorder()
-		p.s.gateway.ServeHTTP(w, r)
+		p.hub.gateway.ServeHTTP(w, r)
 		answered <- w
 	}()
-	p.open, p.leave = answered, cancel
+	p.response, p.disconnect = answered, cancel
 }
 
 // look takes the answer if there is one.
-func (p *scriptedCall) look() {
+func (p *scriptedCall) check() {
 	synctest.Wait()
-	if p.open == nil {
+	if p.response == nil {
 		return
 	}
 	select {
-	case w := <-p.open:
-		p.leave()
-		p.open = nil
-		p.answered(readRecorded(p.s.rig, w))
+	case w := <-p.response:
+		p.disconnect()
+		p.response = nil
+		p.checkResponse(readRecorded(p.hub.rig, w))
 	default:
 	}
 }
 
 // answered checks that r is one answer to the last request.
-func (p *scriptedCall) answered(r reply) {
+func (p *scriptedCall) checkResponse(r reply) {
 	n := strings.Count(r.body, fmt.Sprintf(`"id":%d,`, p.id))
-	m := r.response(p.s.t)
+	m := r.response(p.hub.t)
 	if n != 1 || string(m.ID) != fmt.Sprint(p.id) {
 		p.fail("request %d was answered %d times: %s", p.id, n, r.body)
 		return
@@ -135,8 +135,8 @@ func (p *scriptedCall) answered(r reply) {
 
 // step is what happens in one play.
 type step struct {
-	play int
-	what string
+	call int
+	action string
 	n    int
 }
 
@@ -151,10 +151,10 @@ func steps(t *rapid.T) []step {
 
 // act does the step if the play allows it now.
 func (p *scriptedCall) act(s step) {
-	switch s.what {
+	switch s.action {
 	case "ask", "withdraw", "finish":
 		select {
-		case p.orders <- s.what:
+		case p.commands <- s.action:
 		default:
 		}
 	case "pause":
@@ -162,29 +162,29 @@ func (p *scriptedCall) act(s step) {
 	case "long pause":
 		time.Sleep([]time.Duration{time.Minute, pendingTimeout}[s.n%2])
 	case "disconnect":
-		if p.open == nil {
+		if p.response == nil {
 			break
 		}
-		p.leave()
-		if w := <-p.open; strings.Contains(w.Body.String(), `"id":`) {
+		p.disconnect()
+		if w := <-p.response; strings.Contains(w.Body.String(), `"id":`) {
 			p.fail("answered although nobody is there: %s", w.Body)
 		}
-		p.open = nil
-		*p.lost++
+		p.response = nil
+		*p.cancelled++
 	case "come":
-		if p.open == nil && p.state != "" {
-			p.come(p.state, p.keys[:s.n%(len(p.keys)+1)])
+		if p.response == nil && p.state != "" {
+			p.retry(p.state, p.keys[:s.n%(len(p.keys)+1)])
 		}
 	case "forge":
-		if p.open == nil && p.state != "" {
-			p.come(p.state[:len(p.state)-2]+"__", p.keys)
+		if p.response == nil && p.state != "" {
+			p.retry(p.state[:len(p.state)-2]+"__", p.keys)
 		}
 	case "replay":
-		if p.open == nil {
-			p.come(statePrefix+p.s.gateway.modern.pending.process+".AAAA", nil)
+		if p.response == nil {
+			p.retry(statePrefix+p.hub.gateway.modern.pending.process+".AAAA", nil)
 		}
 	}
-	p.look()
+	p.check()
 }
 
 func TestEachRequestOfAMultiRoundCallIsAnsweredOnce(t *testing.T) {
@@ -205,23 +205,23 @@ func runScript(s virtualHub, script []step) (failure string) {
 	lost := 0
 	plays := make([]*scriptedCall, 3)
 	for i := range plays {
-		plays[i] = &scriptedCall{s: s, fail: fail, id: 1000 * (i + 1), lost: &lost}
+		plays[i] = &scriptedCall{hub: s, fail: fail, id: 1000 * (i + 1), cancelled: &lost}
 		plays[i].begin()
 	}
 	for _, step := range script {
-		plays[step.play].act(step)
+		plays[step.call].act(step)
 		for _, p := range plays {
-			p.look()
+			p.check()
 		}
 	}
 	for _, p := range plays {
 		select {
-		case p.orders <- "finish":
-		case <-p.over:
+		case p.commands <- "finish":
+		case <-p.ended:
 		}
-		if p.look(); p.open != nil {
+		if p.check(); p.response != nil {
 			fail("a request is not answered though the call is over")
-			p.leave()
+			p.disconnect()
 		}
 	}
 	time.Sleep(2 * pendingTimeout)

@@ -112,7 +112,7 @@ func (s virtualHub) begin(ctx context.Context, id string, work func(*multiRoundC
 }
 
 // again sends a retry.
-func (s virtualHub) again(id, state, responses string) reply {
+func (s virtualHub) retry(id, state, responses string) reply {
 	s.t.Helper()
 	params := strings.TrimSuffix(virtualParams, "}") + `,"inputResponses":` + responses + `,"requestState":"` + state + `"}`
 	return s.client.call(id, "tools/call", params)
@@ -152,7 +152,7 @@ func TestPendingCallIsCancelledWithoutARetry(t *testing.T) {
 		if err := <-failed; err == nil || !strings.Contains(err.Error(), "did not come back") || s.gateway.modern.pending.count() != 0 {
 			t.Errorf("after the time: %v, %d wait", err, s.gateway.modern.pending.count())
 		}
-		if p := s.again("2", q.RequestState, `{}`); p.status != 400 || !strings.Contains(p.rpcError(t).Message, "expired") {
+		if p := s.retry("2", q.RequestState, `{}`); p.status != 400 || !strings.Contains(p.rpcError(t).Message, "expired") {
 			t.Errorf("the retry: %d %s", p.status, p.body)
 		}
 		s.conserved(0)
@@ -180,7 +180,7 @@ func TestOutcomeOfAPendingCallIsKeptUntilItExpires(t *testing.T) {
 			}
 			time.Sleep(wait)
 			synctest.Wait()
-			if p := s.again("2", q.RequestState, `{}`); (p.response(t).Error != nil) != late {
+			if p := s.retry("2", q.RequestState, `{}`); (p.response(t).Error != nil) != late {
 				t.Errorf("late %v: %d %s", late, p.status, p.body)
 			}
 			if n := s.gateway.modern.pending.count(); n != 0 {
@@ -213,7 +213,7 @@ func TestInputRequestsWithinTheCollectTimeAreSentTogether(t *testing.T) {
 		if took := time.Since(begun); len(q.InputRequests) != 4 || took != 4*collectTime-3*time.Millisecond {
 			t.Errorf("%d questions after %v", len(q.InputRequests), took)
 		}
-		if p := s.again("2", q.RequestState, `{"q1":{},"q2":{},"q3":{},"q4":{}}`); p.status != 200 {
+		if p := s.retry("2", q.RequestState, `{"q1":{},"q2":{},"q3":{},"q4":{}}`); p.status != 200 {
 			t.Errorf("the retry: %d %s", p.status, p.body)
 		}
 		s.conserved(0)
@@ -231,9 +231,9 @@ func TestExpiryOfARoundDoesNotEndALaterRound(t *testing.T) {
 			return emptyResult, nil
 		})).inputRequired(t)
 		time.Sleep(pendingTimeout - time.Second)
-		q2 := s.again("2", q.RequestState, `{"q1":{}}`).inputRequired(t)
+		q2 := s.retry("2", q.RequestState, `{"q1":{}}`).inputRequired(t)
 		time.Sleep(pendingTimeout - time.Second) // the first round would have expired long since
-		if p := s.again("3", q2.RequestState, `{"q2":{}}`); p.status != 200 || p.response(t).Error != nil {
+		if p := s.retry("3", q2.RequestState, `{"q2":{}}`); p.status != 200 || p.response(t).Error != nil {
 			t.Errorf("the end: %d %s", p.status, p.body)
 		}
 		s.conserved(0)

@@ -19,7 +19,7 @@ func TestModernServersGetTheBytesThatModernClientsSent(t *testing.T) {
 		{"resources/read", `{"uri":"stub://one" ,"x":1e2}`, "", "stub://one"},
 	} {
 		const answer = `{"resultType":"complete" , "ttlMs":1, "cacheScope":"public", "content":[ ],"n":1.50,"big":12345678901234567890}`
-		st.says(x.method, `"result":`+answer)
+		st.setAnswer(x.method, `"result":`+answer)
 		if p := c.call(`"x"`, x.method, x.params); string(p.response(t).Result) != answer {
 			t.Errorf("%s was answered %s", x.method, p.body)
 		}
@@ -43,12 +43,12 @@ func TestInputRequiredResultAndItsRetryPassUnmodified(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}, untraced: true})
 	c := r.modern(canElicit)
 	const asked = `{"resultType":"input_required", "inputRequests":{"k":{"method":"elicitation/create","params":{"n":1.50}}},"requestState":"st\u00e4te =="}`
-	st.says("tools/call", `"result":`+asked)
+	st.setAnswer("tools/call", `"result":`+asked)
 	if p := c.tool("1", "two__echo", `{}`); string(p.response(t).Result) != asked {
 		t.Errorf("asked %s", p.body)
 	}
 	const retry = `{"name":"two__echo","arguments":{},"inputResponses":{"k":{"action":"accept", "n":1.50}},"requestState":"st\u00e4te =="}`
-	st.says("tools/call", `"result":{"resultType":"complete","content":[]}`)
+	st.setAnswer("tools/call", `"result":{"resultType":"complete","content":[]}`)
 	c.call("2", "tools/call", retry)
 	if got := string(st.last("tools/call").Params); !strings.Contains(got, retry[len(`{"name":"two__echo",`):len(retry)-1]) {
 		t.Errorf("the server got %s", got)
@@ -76,7 +76,7 @@ func TestErrorsOfModernServersKeepTheirBytesAndGetTheirStatus(t *testing.T) {
 		{"200", `{"code":-32603,"message":"m"}`, 200},
 		{"200", `{"code":7,"message":"m","data":null}`, 200},
 	} {
-		st.says("tools/call", x.status+` "error":`+x.body)
+		st.setAnswer("tools/call", x.status+` "error":`+x.body)
 		p := c.tool("1", "two__echo", `{}`)
 		if p.status != x.want || string(p.response(t).Error) != x.body {
 			t.Errorf("%s became %d %s", x.body, p.status, p.body)
@@ -89,7 +89,7 @@ func TestHeadersOfArgumentsAreCheckedForwardedAndRecomputed(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}})
 	c := r.modern(`{}`)
-	st.says("tools/call", `"result":{"resultType":"complete","content":[]}`)
+	st.setAnswer("tools/call", `"result":{"resultType":"complete","content":[]}`)
 	ask := func(region string, headers ...string) reply {
 		return c.call("1", "tools/call", `{"name":"two__there","arguments":{"region":`+region+`}}`, headers...)
 	}
@@ -174,8 +174,8 @@ func TestPagesOfMergedListsHaveTheConfiguredSize(t *testing.T) {
 
 func TestMergedListsMayBeCachedAsLongAsTheShortestOfThem(t *testing.T) {
 	st, st2 := newStub(t), newStub(t)
-	st2.says("tools/list", `"result":{"resultType":"complete","ttlMs":3000,"cacheScope":"public","tools":[]}`)
-	st2.says("prompts/list", `"result":{"resultType":"complete","ttlMs":9000,"cacheScope":"private","prompts":[]}`)
+	st2.setAnswer("tools/list", `"result":{"resultType":"complete","ttlMs":3000,"cacheScope":"public","tools":[]}`)
+	st2.setAnswer("prompts/list", `"result":{"resultType":"complete","ttlMs":9000,"cacheScope":"private","prompts":[]}`)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), st2.spec("three", "")}})
 	c := r.modern(`{}`)
 	for method, want := range map[string][2]string{"tools/list": {"3000", `"public"`}, "prompts/list": {"7000", `"private"`}} {

@@ -78,7 +78,7 @@ func TestSubscriptionIsAcknowledgedWithWhatServersReport(t *testing.T) {
 
 func TestTransparentHubAcknowledgesWhatItsServerReports(t *testing.T) {
 	st := newStub(t)
-	st.says("server/discover", `"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"resources":{"listChanged":true}}}`)
+	st.setAnswer("server/discover", `"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"resources":{"listChanged":true}}}`)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", "")}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
 	if _, agreed := r.modern(`{}`).subscribe("1", `{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}`); agreed != `{"resourcesListChanged":true}` {
 		t.Errorf("agreed to %s", agreed)
@@ -101,8 +101,8 @@ func TestUpdatesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 			if isolation == upstream.Shared {
 				both.expectNotification(`"both"`, updated, "test://one/item/now")
 			}
-			st.tell(updated, `,"uri":"stub://other"`)
-			st.tell(updated, `,"uri":"stub://one/part","n":1.50`)
+			st.notify(updated, `,"uri":"stub://other"`)
+			st.notify(updated, `,"uri":"stub://one/part","n":1.50`)
 			m := both.message()
 			if uri, _ := jsonrpc.StringField(m.Params, "uri"); uri != "stub://one/part" || tag(t, m) != `"both"` || has(t, m.Params, "n") != "1.50" {
 				t.Errorf("heard %s", m.Encode())
@@ -131,11 +131,11 @@ func TestListChangesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 	if p := c.call("4", "tools/list", `{}`); !strings.Contains(p.body, "one__grown") {
 		t.Error("the change was told before the hub knew of it")
 	}
-	st.says("prompts/list", `"result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","prompts":[]}`)
-	st.tell("notifications/prompts/list_changed", "")
+	st.setAnswer("prompts/list", `"result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","prompts":[]}`)
+	st.notify("notifications/prompts/list_changed", "")
 	second.expectNotification("2", "notifications/prompts/list_changed", "")
-	st.says("resources/list", `"result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","resources":[]}`)
-	st.tell("notifications/resources/list_changed", "")
+	st.setAnswer("resources/list", `"result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","resources":[]}`)
+	st.notify("notifications/resources/list_changed", "")
 	deaf.expectNotification("3", "notifications/resources/list_changed", "") // and nothing before
 	r.gateway.Drain()
 	for id, s := range map[string]*reader{"1": first, "2": second, "3": deaf} {
@@ -218,7 +218,7 @@ func TestReconnectedServerIsSubscribedToAgain(t *testing.T) {
 	}
 	st.mu.Unlock()
 	until(t, "the streams are there again", func() bool { return st.listening() == 2 && st.value(&st.opened) >= opened+2 })
-	st.tell(updated, `,"uri":"stub://one"`)
+	st.notify(updated, `,"uri":"stub://one"`)
 	s.expectNotification("1", updated, "stub://one")
 }
 
@@ -232,7 +232,7 @@ func TestSubscriptionIsRenewedInANewSessionWithALegacyServer(t *testing.T) {
 		t.Errorf("agreed to %s", agreed)
 	}
 	first := web.session("resources/subscribe")
-	until(t, "the server can tell", func() bool { return web.saw(http.MethodGet, first) })
+	until(t, "the server can tell", func() bool { return web.receivedIn(http.MethodGet, first) })
 	web.forget(first)
 	web.http.CloseClientConnections()
 	until(t, "it is subscribed again in a new session", func() bool { return web.session("resources/subscribe") != first })

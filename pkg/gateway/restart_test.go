@@ -44,7 +44,7 @@ func TestSessionContinuesAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.stop()
-	if web.saw("DELETE", bound) {
+	if web.receivedIn("DELETE", bound) {
 		t.Error("the restart ended the session at the server")
 	}
 	initialized := len(web.seen("POST", "initialize"))
@@ -82,7 +82,7 @@ func TestSessionContinuesAfterARestart(t *testing.T) {
 	if p := c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusNoContent {
 		t.Errorf("DELETE: %d %s", p.status, p.body)
 	}
-	until(t, "the server's session is deleted", func() bool { return web.saw("DELETE", bound) })
+	until(t, "the server's session is deleted", func() bool { return web.receivedIn("DELETE", bound) })
 }
 
 func TestRestartedSharedServerGetsLevelAndSubscriptionsAgain(t *testing.T) {
@@ -196,7 +196,7 @@ func TestManySessionsAreEndedAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 	for _, id := range bound {
-		if !web.saw("DELETE", id) {
+		if !web.receivedIn("DELETE", id) {
 			t.Errorf("the server's session %s was not ended", id)
 		}
 	}

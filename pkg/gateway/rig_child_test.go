@@ -38,7 +38,7 @@ type child struct {
 	cancels map[jsonrpc.ID]chan struct{}
 	answers map[jsonrpc.ID]chan jsonrpc.Message
 	gate    chan struct{}
-	asked   int
+	lastRequest   int
 	grown   bool
 	state   childState
 }
@@ -64,7 +64,7 @@ func serveStdio(name string, in io.Reader, out io.Writer) {
 			return
 		}
 		if m, err := jsonrpc.Parse(line); err == nil {
-			c.take(m)
+			c.handle(m)
 		}
 	}
 }
@@ -75,7 +75,7 @@ func (c *child) send(m jsonrpc.Message) {
 	_, _ = c.out.Write(append(m.Encode(), '\n'))
 }
 
-func (c *child) take(m jsonrpc.Message) {
+func (c *child) handle(m jsonrpc.Message) {
 	c.mu.Lock()
 	c.state.Seen[m.Method]++
 	answer := c.answers[m.ID]
@@ -234,9 +234,9 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		c.state.Cancelled = append(c.state.Cancelled, fields[0])
 		return jsonrpc.Message{}
 	case "ask":
-		return c.ask(args[2], args[3], args[4])
+		return c.request(args[2], args[3], args[4])
 	case "asks":
-		return c.asks(fields[0])
+		return c.requestInRounds(fields[0])
 	case "log":
 		if string(args[4]) == "2" {
 			c.send(jsonMessage("notifications/message", `{"level":"debug","data":{"n":1.50}}`))
@@ -289,7 +289,7 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 
 // asks asks questions in rounds, those of a round at once. With leave it does not
 // wait for the answers of the last round, but until it is told to end.
-func (c *child) asks(arguments json.RawMessage) jsonrpc.Message {
+func (c *child) requestInRounds(arguments json.RawMessage) jsonrpc.Message {
 	var args struct {
 		Rounds [][]json.RawMessage `json:"rounds"`
 		Leave  bool                `json:"leave"`
@@ -300,7 +300,7 @@ func (c *child) asks(arguments json.RawMessage) jsonrpc.Message {
 		answers := make([]json.RawMessage, len(questions))
 		var asking sync.WaitGroup
 		for i, params := range questions {
-			asking.Go(func() { answers[i] = c.ask(json.RawMessage(`"elicitation/create"`), params, nil).Result })
+			asking.Go(func() { answers[i] = c.request(json.RawMessage(`"elicitation/create"`), params, nil).Result })
 		}
 		if args.Leave && n == len(args.Rounds)-1 {
 			<-c.gate
@@ -314,13 +314,13 @@ func (c *child) asks(arguments json.RawMessage) jsonrpc.Message {
 }
 
 // ask asks the client. With patience, in ms, it takes the question back after that.
-func (c *child) ask(method, params, patience json.RawMessage) jsonrpc.Message {
+func (c *child) request(method, params, patience json.RawMessage) jsonrpc.Message {
 	var name string
 	_ = json.Unmarshal(method, &name)
 	reply := make(chan jsonrpc.Message, 1)
 	c.mu.Lock()
-	c.asked++
-	id := jsonrpc.ID(fmt.Sprintf(`"q%d"`, c.asked))
+	c.lastRequest++
+	id := jsonrpc.ID(fmt.Sprintf(`"q%d"`, c.lastRequest))
 	c.answers[id] = reply
 	c.mu.Unlock()
 	c.send(jsonrpc.Message{ID: id, Method: name, Params: params})

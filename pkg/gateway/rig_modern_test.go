@@ -130,7 +130,7 @@ func (s *stub) spec(name string, isolation upstream.Isolation) upstream.Spec {
 }
 
 // says sets the answer to a method.
-func (s *stub) says(method, member string) {
+func (s *stub) setAnswer(method, member string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answers[method] = member
@@ -209,7 +209,7 @@ func (s *stub) listen(w http.ResponseWriter, r *http.Request, m jsonrpc.Message)
 }
 
 // tell sends a notification on every stream of changes that is open.
-func (s *stub) tell(method, members string) {
+func (s *stub) notify(method, members string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for events, id := range s.streams {

@@ -30,9 +30,9 @@ type parrot struct {
 
 	mu        sync.Mutex
 	sessions  int
-	asked     map[string]int                  // questions, by session
-	answers   map[string]chan jsonrpc.Message // by session and id of the question
-	underWay  map[string]chan struct{}        // by session and id of the request; closed when it is cancelled
+	lastRequest     map[string]int                  // questions, by session
+	waiting   map[string]chan jsonrpc.Message // by session and id of the question
+	inFlight  map[string]chan struct{}        // by session and id of the request; closed when it is cancelled
 	cancelled []string                        // what was said in calls that were
 	swapped   []string                        // answers that belong to another question
 }
@@ -53,7 +53,7 @@ type sayArguments struct {
 }
 
 func newParrot(modern bool) *parrot {
-	return &parrot{modern: modern, asked: map[string]int{}, answers: map[string]chan jsonrpc.Message{}, underWay: map[string]chan struct{}{}}
+	return &parrot{modern: modern, lastRequest: map[string]int{}, waiting: map[string]chan jsonrpc.Message{}, inFlight: map[string]chan struct{}{}}
 }
 
 // serveParrot serves a parrot over stdio.
@@ -72,7 +72,7 @@ func serveParrot(in io.Reader, out io.Writer) {
 			return
 		}
 		m, err := jsonrpc.Parse(line)
-		if err != nil || p.told("", m) {
+		if err != nil || p.accept("", m) {
 			continue
 		}
 		gone := p.begin("", m.ID)
@@ -109,7 +109,7 @@ func (p *parrot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case err != nil || perr != nil:
 		w.WriteHeader(http.StatusBadRequest)
 		return
-	case p.told(session, m):
+	case p.accept(session, m):
 		w.WriteHeader(http.StatusAccepted)
 		return
 	case m.Method == "initialize":
@@ -146,18 +146,18 @@ func (p *parrot) begin(session string, id jsonrpc.ID) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	gone := make(chan struct{})
-	p.underWay[session+" "+string(id)] = gone
+	p.inFlight[session+" "+string(id)] = gone
 	return gone
 }
 
 func (p *parrot) end(session string, id jsonrpc.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.underWay, session+" "+string(id))
+	delete(p.inFlight, session+" "+string(id))
 }
 
 // told takes what wants no answer, and reports whether m did not.
-func (p *parrot) told(session string, m jsonrpc.Message) bool {
+func (p *parrot) accept(session string, m jsonrpc.Message) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -165,15 +165,15 @@ func (p *parrot) told(session string, m jsonrpc.Message) bool {
 		return false
 	case m.Kind() == jsonrpc.Response:
 		key := session + " " + string(m.ID)
-		if reply := p.answers[key]; reply != nil {
-			delete(p.answers, key)
+		if reply := p.waiting[key]; reply != nil {
+			delete(p.waiting, key)
 			reply <- m
 		}
 	case m.Method == "notifications/cancelled":
 		id, _ := jsonrpc.Fields(m.Params, "requestId")
 		key := session + " " + string(id[0])
-		if gone := p.underWay[key]; gone != nil {
-			delete(p.underWay, key)
+		if gone := p.inFlight[key]; gone != nil {
+			delete(p.inFlight, key)
 			close(gone)
 		}
 	}
@@ -241,12 +241,12 @@ func (p *parrot) say(session string, m jsonrpc.Message, gone <-chan struct{}, se
 	switch {
 	case it.Ask != "" && p.modern && fields[2] == nil:
 		return jsonrpc.NewResult(m.ID, fmt.Appendf(nil, `{"resultType":"input_required","requestState":%q,"inputRequests":{"q":{"method":%q,"params":%s}}}`,
-			it.Say, it.Ask, questionOf(it)))
+			it.Say, it.Ask, requestParams(it)))
 	case it.Ask != "" && p.modern:
 		answered = p.compare(it, fields[2])
 		_ = p.compare(it, fields[3])
 	case it.Ask != "":
-		answered = p.ask(session, it, send)
+		answered = p.request(session, it, send)
 	}
 	result := fmt.Appendf(nil, `{"content":[],"of":%q,"answered":%q}`, it.Say, answered)
 	if p.modern {
@@ -255,7 +255,7 @@ func (p *parrot) say(session string, m jsonrpc.Message, gone <-chan struct{}, se
 	return jsonrpc.NewResult(m.ID, result)
 }
 
-func questionOf(it sayArguments) []byte {
+func requestParams(it sayArguments) []byte {
 	if it.Ask == "sampling/createMessage" {
 		return fmt.Appendf(nil, `{"messages":[{"role":"user","content":{"type":"text","text":%q}}],"maxTokens":1}`, it.Say)
 	}
@@ -263,14 +263,14 @@ func questionOf(it sayArguments) []byte {
 }
 
 // ask asks the client of a legacy session.
-func (p *parrot) ask(session string, it sayArguments, send func(jsonrpc.Message)) string {
+func (p *parrot) request(session string, it sayArguments, send func(jsonrpc.Message)) string {
 	reply := make(chan jsonrpc.Message, 1)
 	p.mu.Lock()
-	p.asked[session]++
-	id := jsonrpc.ID(fmt.Sprint(p.asked[session]))
-	p.answers[session+" "+string(id)] = reply
+	p.lastRequest[session]++
+	id := jsonrpc.ID(fmt.Sprint(p.lastRequest[session]))
+	p.waiting[session+" "+string(id)] = reply
 	p.mu.Unlock()
-	send(jsonrpc.Message{ID: id, Method: it.Ask, Params: questionOf(it)})
+	send(jsonrpc.Message{ID: id, Method: it.Ask, Params: requestParams(it)})
 	ctx, cancel := context.WithTimeout(context.Background(), 6*patience)
 	defer cancel()
 	select {

@@ -38,7 +38,7 @@ type taskServer struct {
 // kept is a session of a keeper.
 type taskSession struct {
 	tasks   []string
-	over    map[string]chan struct{} // closed when the task is
+	done    map[string]chan struct{} // closed when the task is
 	tokens  map[string]string        // progress tokens of the calls that became tasks
 	streams chan string              // messages for its GET stream
 }
@@ -91,7 +91,7 @@ func (k *taskServer) initialize(w http.ResponseWriter, r *http.Request, m jsonrp
 	}
 	k.mu.Lock()
 	id := fmt.Sprintf("%s-s%d", k.name, len(k.sessions))
-	k.sessions[id] = &taskSession{over: map[string]chan struct{}{}, tokens: map[string]string{}, streams: make(chan string, 16)}
+	k.sessions[id] = &taskSession{done: map[string]chan struct{}{}, tokens: map[string]string{}, streams: make(chan string, 16)}
 	k.mu.Unlock()
 	caps := `{"tools":{}}`
 	if k.caps != "" {
@@ -122,7 +122,7 @@ func (k *taskServer) answer(r *http.Request, session string, s *taskSession, m j
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	task, _ := jsonrpc.StringField(m.Params, "taskId")
-	over, known := s.over[task]
+	over, known := s.done[task]
 	switch m.Method {
 	case "tools/list":
 		return `"result":{"tools":` + taskTools + `}`
@@ -152,7 +152,7 @@ func (k *taskServer) answer(r *http.Request, session string, s *taskSession, m j
 			s.streams <- `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":` + token + `,"progress":1.50}}`
 		}
 		close(over)
-		s.over[task] = over
+		s.done[task] = over
 		s.streams <- `{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"taskId":"` + task + `","status":"cancelled"}}`
 		return `"result":{"taskId":"` + task + `","status":"cancelled"}`
 	}
@@ -171,7 +171,7 @@ func (k *taskServer) call(session string, s *taskSession, m jsonrpc.Message) str
 	meta, _ := jsonrpc.Fields(fields[1], "progressToken")
 	id := fmt.Sprintf("%s-t%d", session, len(s.tasks))
 	s.tasks = append(s.tasks, id)
-	s.over[id], s.tokens[id] = make(chan struct{}), string(meta[0])
+	s.done[id], s.tokens[id] = make(chan struct{}), string(meta[0])
 	return `"result":{"task":{"taskId":"` + id + `","status":"working"},"of":` + string(fields[0]) + `}`
 }
 
@@ -195,7 +195,7 @@ func (s *taskSession) list(m jsonrpc.Message) string {
 }
 
 // saw returns what came that has the text.
-func (k *taskServer) saw(text string) []string {
+func (k *taskServer) received(text string) []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(k.seen), func(s string) bool { return !strings.Contains(s, text) })

@@ -154,7 +154,7 @@ func (w *web) session(method string) string {
 }
 
 // saw reports whether a request with that verb came in the session.
-func (w *web) saw(verb, session string) bool {
+func (w *web) receivedIn(verb, session string) bool {
 	for _, v := range w.seen(verb, "") {
 		if v.session == session {
 			return true

@@ -23,7 +23,7 @@ import (
 type tapRecorder struct {
 	r      *rig
 	tail   *session.Tail
-	told   []session.Message
+	messages   []session.Message
 	before map[string]float64
 }
 
@@ -34,11 +34,11 @@ func (r *rig) tail(id string) *tapRecorder {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(tail.Close)
-	return &tapRecorder{r: r, tail: tail, before: r.counted()}
+	return &tapRecorder{r: r, tail: tail, before: r.messageCounts()}
 }
 
 // counted are the messages between clients and hub so far.
-func (r *rig) counted() map[string]float64 {
+func (r *rig) messageCounts() map[string]float64 {
 	counts := map[string]float64{}
 	for _, direction := range []string{"in", "out"} {
 		for _, kind := range []string{"request", "notification", "response", "error"} {
@@ -51,9 +51,9 @@ func (r *rig) counted() map[string]float64 {
 // has reports whether something like that was told.
 func (x *tapRecorder) has(like string) bool {
 	for len(x.tail.C) > 0 {
-		x.told = append(x.told, <-x.tail.C)
+		x.messages = append(x.messages, <-x.tail.C)
 	}
-	return slices.ContainsFunc(x.told, func(m session.Message) bool { return strings.Contains(x.text(m), like) })
+	return slices.ContainsFunc(x.messages, func(m session.Message) bool { return strings.Contains(x.text(m), like) })
 }
 
 func (x *tapRecorder) text(m session.Message) string {
@@ -62,17 +62,17 @@ func (x *tapRecorder) text(m session.Message) string {
 
 // once checks that as much was told as was counted. Answers to nothing have a
 // counter of their own.
-func (x *tapRecorder) once() {
+func (x *tapRecorder) checkCounted() {
 	x.r.t.Helper()
 	x.has("")
 	told := map[string]float64{}
 	var all []string
-	for _, m := range x.told {
+	for _, m := range x.messages {
 		if all = append(all, x.text(m)); m.Hop == "downstream" && m.Outcome != "unmatched" {
 			told[m.Direction+" "+m.Kind]++
 		}
 	}
-	for what, n := range x.r.counted() {
+	for what, n := range x.r.messageCounts() {
 		if told[what] != n-x.before[what] {
 			x.r.t.Errorf("%s: %v were told of %v\n%s", what, told[what], n-x.before[what], strings.Join(all, "\n"))
 		}
@@ -97,7 +97,7 @@ func TestEachMessageOfASessionIsTappedOnce(t *testing.T) {
 			t.Errorf("not told: %s", like)
 		}
 	}
-	x.once()
+	x.checkCounted()
 	if x.has("canary") {
 		t.Error("a secret was told")
 	}
@@ -110,9 +110,9 @@ func TestOutcomeOfAFailedCallIsTapped(t *testing.T) {
 	x := r.tail(c.id)
 	c.call("1", "tools/call", `{"name":"one__die","arguments":{}}`)
 	if !x.has("downstream  out error tools/call connection_lost backend 1") {
-		t.Errorf("told was %+v", x.told)
+		t.Errorf("told was %+v", x.messages)
 	}
-	x.once()
+	x.checkCounted()
 }
 
 // News that a shared connection brings for several clients is told to each who
@@ -144,7 +144,7 @@ func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 			until(t, who+" is told of "+like, func() bool { return x.has(like) })
 		}
 		n := 0
-		for _, m := range x.told {
+		for _, m := range x.messages {
 			if m.Method == "notifications/resources/updated" {
 				n++
 			}
@@ -154,7 +154,7 @@ func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 		}
 	}
 	if nothing.has("updated") {
-		t.Errorf("who asked for nothing was told %+v", nothing.told)
+		t.Errorf("who asked for nothing was told %+v", nothing.messages)
 	}
 }
 
@@ -181,9 +181,9 @@ func TestTappedMessageIsLimitedInSize(t *testing.T) {
 	long := strings.Repeat("m/", 10_000)
 	c.call(fmt.Sprintf("%q", verifier), long+verifier, `{"v":"`+verifier+`","long":"`+long+`"}`)
 	if !x.has("downstream  in request m/") || x.has(verifier) {
-		t.Errorf("told was %.500s", fmt.Sprint(x.told))
+		t.Errorf("told was %.500s", fmt.Sprint(x.messages))
 	}
-	for _, m := range x.told {
+	for _, m := range x.messages {
 		if n := len(x.text(m)); n > 16<<10 {
 			t.Errorf("%d bytes are told of a message", n)
 		}
