@@ -167,7 +167,7 @@ func (h *chaosClient) post(body string, headers ...string) {
 
 // orderly is asked something and answers.
 func (h *chaosClient) answerOneRequest() {
-	s := h.session.open(http.MethodPost, request(`"orderly"`, "tools/call", `{"name":"two__ask","arguments":{"method":"elicitation/create","params":{}}}`))
+	s := h.session.open(http.MethodPost, request(`"orderly"`, "tools/call", `{"name":"two__request","arguments":{"method":"elicitation/create","params":{}}}`))
 	h.session.respond(s.message(), `"result":{}`)
 	s.message()
 	s.cancel()
@@ -186,7 +186,7 @@ func (h *chaosClient) legacyStep() {
 	cancel := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`, id)
 	switch h.random.IntN(15) {
 	case 14:
-		h.post(request(id, "tools/call", fmt.Sprintf(`{"name":"web__say","arguments":{"say":"x","steps":2,"ask":"sampling/createMessage"},"_meta":{"progressToken":%s}}`, id)))
+		h.post(request(id, "tools/call", fmt.Sprintf(`{"name":"web__say","arguments":{"say":"x","steps":2,"request":"sampling/createMessage"},"_meta":{"progressToken":%s}}`, id)))
 	case 0:
 		h.post(tool("echo", `{}`))
 	case 1: // it is never answered
@@ -202,15 +202,15 @@ func (h *chaosClient) legacyStep() {
 		h.post(cancel)
 		other.Wait()
 	case 4, 5:
-		h.post(tool("ask", ask))
+		h.post(tool("request", ask))
 	case 6: // and nobody is there to answer
-		h.try(h.pause()+1, http.MethodPost, tool("ask", ask), token)
+		h.try(h.pause()+1, http.MethodPost, tool("request", ask), token)
 	case 7:
 		if server == "two" || h.random.IntN(4) == 0 { // the other is everybody's
 			h.post(tool("die", []string{`{}`, `{"size":9}`}[h.random.IntN(2)]))
 		}
 	case 8: // the session ends in the middle of a call
-		h.try(h.pause()+1, http.MethodPost, tool([]string{"ask", "hang"}[h.random.IntN(2)], ask), token)
+		h.try(h.pause()+1, http.MethodPost, tool([]string{"request", "hang"}[h.random.IntN(2)], ask), token)
 		h.try(0, http.MethodDelete, "", token)
 		h.post(tool("echo", `{}`)) // of a session that is none
 		h.reconnect()
@@ -222,7 +222,7 @@ func (h *chaosClient) legacyStep() {
 	case 11: // pings that are answered, refused or not
 		h.try(h.pause()+1, http.MethodGet, "", token)
 	case 12:
-		h.post(fmt.Sprintf(`[%s,%s]`, tool("ask", ask), request(id+"000", "tools/list", `{}`)))
+		h.post(fmt.Sprintf(`[%s,%s]`, tool("request", ask), request(id+"000", "tools/list", `{}`)))
 	default:
 		h.post(request(id, "resources/"+[]string{"subscribe", "unsubscribe", "read"}[h.random.IntN(3)], fmt.Sprintf(`{"uri":"test://%s/one"}`, server)))
 	}
@@ -274,9 +274,9 @@ func (h *chaosClient) modernStep() {
 	case 2: // in time or not
 		call(0, server, "hang", `{}`)
 	case 3: // parked, and left
-		call(0, server, "asks", `{"rounds":[[{}]]}`)
+		call(0, server, "requests", `{"rounds":[[{}]]}`)
 	case 4: // left before it is parked
-		call(h.pause()+1, server, "ask", `{"method":"elicitation/create","params":{}}`)
+		call(h.pause()+1, server, "request", `{"method":"elicitation/create","params":{}}`)
 	case 5:
 		try(h.pause()+1, "subscriptions/listen", `{"notifications":{"toolsListChanged":true,"resourceSubscriptions":["test://one/one","test://two/one","stub://one"]}}`)
 	case 6:

@@ -35,7 +35,7 @@ func (x *mixedLoad) legacyStep(c *peer, what, n int) {
 	case 4:
 		c.call(id, "no/such", `{}`)
 	default:
-		s := c.open(http.MethodPost, request(id, "tools/call", `{"name":"two__ask","arguments":{"method":"elicitation/create","params":{}}}`))
+		s := c.open(http.MethodPost, request(id, "tools/call", `{"name":"two__request","arguments":{"method":"elicitation/create","params":{}}}`))
 		c.respond(s.message(), `"result":{}`)
 		s.message()
 		s.cancel()
@@ -46,7 +46,7 @@ func (x *mixedLoad) modernStep(c *modernPeer, what, n int) {
 	id := fmt.Sprint(n)
 	const arguments = `{"rounds":[[{}]]}`
 	asks := func() inputRequiredResult {
-		return c.call(id, "tools/call", `{"name":"two__asks","arguments":`+arguments+`}`).inputRequired(c.t)
+		return c.call(id, "tools/call", `{"name":"two__requests","arguments":`+arguments+`}`).inputRequired(c.t)
 	}
 	switch what {
 	case 0:
@@ -68,7 +68,7 @@ func (x *mixedLoad) modernStep(c *modernPeer, what, n int) {
 		x.subscriptions.Add(1)
 	case 6:
 		q := asks()
-		c.call(id, "tools/call", `{"name":"two__asks","arguments":`+arguments+`,"requestState":"`+q.RequestState+`","inputResponses":{"`+firstInput(q)+`":{}}}`)
+		c.call(id, "tools/call", `{"name":"two__requests","arguments":`+arguments+`,"requestState":"`+q.RequestState+`","inputResponses":{"`+firstInput(q)+`":{}}}`)
 	case 7:
 		asks()
 		x.abandoned.Add(1)

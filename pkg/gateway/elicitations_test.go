@@ -32,7 +32,7 @@ func (c *peer) callRequiringElicitations(server, id string) {
 func (c *peer) callSendingElicitation(server, id string) {
 	c.t.Helper()
 	question := `{"mode":"url","elicitationId":"` + id + `","url":"https://x.test","message":"m", "n":1.50}`
-	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"`+server+`__ask","arguments":{"method":"elicitation/create","params":`+question+`}}`))
+	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"`+server+`__request","arguments":{"method":"elicitation/create","params":`+question+`}}`))
 	m := s.message()
 	if string(m.Params) != question {
 		c.t.Errorf("asked %s", m.Encode())
@@ -44,7 +44,7 @@ func (c *peer) callSendingElicitation(server, id string) {
 }
 
 // completes has the server say that an elicitation is complete, during a call
-// of c ("say") or when there is none ("sayLater").
+// of c ("notify") or when there is none ("notifyLater").
 func (c *peer) completeElicitation(server, tool, id string) {
 	c.t.Helper()
 	p := c.call("1", "tools/call", `{"name":"`+server+`__`+tool+`","arguments":{"method":"notifications/elicitation/complete","params":{"elicitationId":"`+id+`"}}}`)
@@ -70,15 +70,15 @@ func TestCompletionOfAnElicitationReachesTheClientThatGotItFromASharedServer(t *
 	ann.callRequiringElicitations("one", "both")
 	bob.callRequiringElicitations("one", "both")
 
-	eve.completeElicitation("one", "sayLater", "e1")
+	eve.completeElicitation("one", "notifyLater", "e1")
 	hears["ann"].expectCompletion("e1")
-	eve.completeElicitation("one", "say", "e2-") // there is no other call, but this is not about hers
+	eve.completeElicitation("one", "notify", "e2-") // there is no other call, but this is not about hers
 	hears["bob"].expectCompletion("e2-")
-	eve.completeElicitation("one", "say", "e2")
+	eve.completeElicitation("one", "notify", "e2")
 	hears["bob"].expectCompletion("e2")
-	eve.completeElicitation("two", "say", "e2") // the same id of another server is another one
+	eve.completeElicitation("two", "notify", "e2") // the same id of another server is another one
 	hears["ann"].expectCompletion("e2")
-	eve.completeElicitation("one", "say", "both")
+	eve.completeElicitation("one", "notify", "both")
 	hears["ann"].expectCompletion("both")
 	hears["bob"].expectCompletion("both")
 
@@ -90,10 +90,10 @@ func TestCompletionOfAnElicitationReachesTheClientThatGotItFromASharedServer(t *
 	}
 	before := r.dropped("ambiguous")
 	for _, id := range []string{"unknown", "e1", "new"} { // e1 is complete already, and new is a modern client's
-		eve.completeElicitation("one", "say", id)
+		eve.completeElicitation("one", "notify", id)
 	}
-	eve.completeElicitation("two", "say", "both-") // which is not its own
-	eve.completeElicitation("one", "say", "both-") // ann's alone by now
+	eve.completeElicitation("two", "notify", "both-") // which is not its own
+	eve.completeElicitation("one", "notify", "both-") // ann's alone by now
 	hears["ann"].expectCompletion("both-")
 	until(t, "what is for nobody is counted", func() bool { return r.dropped("ambiguous") == before+4 })
 	for name, s := range hears {
@@ -106,10 +106,10 @@ func TestCompletionOfAnElicitationReachesTheClientThatGotItFromASharedServer(t *
 func TestClientWithoutURLElicitationGetsNoCompletion(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
-	if got := string(c.tool("one__ask", `{"method":"elicitation/create","params":{"mode":"url","elicitationId":"e1"}}`)); !strings.Contains(got, "refused") {
+	if got := string(c.tool("one__request", `{"method":"elicitation/create","params":{"mode":"url","elicitationId":"e1"}}`)); !strings.Contains(got, "refused") {
 		t.Errorf("the server got %s", got)
 	}
-	c.completeElicitation("one", "say", "e1")
+	c.completeElicitation("one", "notify", "e1")
 	until(t, "the end is counted", func() bool { return r.dropped("ambiguous") == 1 })
 }
 
@@ -121,7 +121,7 @@ func TestCompletionOfAnElicitationReachesTheClientOfAnIsolatedServer(t *testing.
 	hears, others := ann.listen(), bob.listen()
 	bob.callRequiringElicitations("own", "same")
 	ann.callRequiringElicitations("own", "same")
-	ann.completeElicitation("own", "sayLater", "same")
+	ann.completeElicitation("own", "notifyLater", "same")
 	hears.expectCompletion("same")
 
 	p := ann.call("1", "tools/call", `{"name":"web__plain","arguments":{"login":true}}`)

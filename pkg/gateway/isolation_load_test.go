@@ -113,12 +113,12 @@ func (a *isolationAudit) checkCancelled(r *rig) {
 	until(a.t, "the servers have heard of all cancellations", func() bool {
 		seen = nil
 		for _, server := range []string{parrotName, "legacy", "modern"} {
-			var result struct{ Heard parrotReport }
-			if err := json.Unmarshal(c.tool(server+"__heard", `{}`), &result); err != nil {
+			var result struct{ Report parrotReport }
+			if err := json.Unmarshal(c.tool(server+"__report", `{}`), &result); err != nil {
 				a.t.Fatal(err)
 			}
-			seen = append(seen, result.Heard.Cancelled...)
-			for _, swap := range result.Heard.Swapped {
+			seen = append(seen, result.Report.Cancelled...)
+			for _, swap := range result.Report.Swapped {
 				a.errorf("%s: %s", server, swap)
 			}
 		}
@@ -265,9 +265,9 @@ func (l *loadCaller) call(n int, it sayArguments) error {
 	case 5:
 		it.Hang, it.Steps, it.Log = true, 1, false
 	case 9:
-		it.Ask = "elicitation/create"
+		it.Request = "elicitation/create"
 	case 13:
-		it.Ask = "sampling/createMessage"
+		it.Request = "sampling/createMessage"
 	}
 	l.audit.calls.Add(1)
 	more := ""
@@ -347,18 +347,18 @@ func (l *loadCaller) checkComplete(server string, it sayArguments, steps, logs i
 	if it.Log {
 		wantLogs = 1
 	}
-	if it.Ask != "" {
+	if it.Request != "" {
 		wantAnswer = `"yes"`
 	}
 	switch {
-	case it.Ask != "" && server == "modern" && !l.modern: // the hub called twice
+	case it.Request != "" && server == "modern" && !l.modern: // the hub called twice
 		it.Steps, wantLogs = 2*it.Steps, 2*wantLogs
 	case again && server != "modern": // what came before came with the question
 		it.Steps, wantLogs = steps, logs
 	case server == parrotName && logs < wantLogs:
 		wantLogs = logs
 	}
-	if server == parrotName && answered == `"refused"` && it.Ask != "" {
+	if server == parrotName && answered == `"refused"` && it.Request != "" {
 		wantAnswer = answered
 	}
 	if steps != it.Steps || logs != wantLogs || answered != wantAnswer {

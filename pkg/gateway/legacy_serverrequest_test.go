@@ -33,7 +33,7 @@ func TestFirstResponseOfTheRightClientCounts(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{one}, untraced: true})
 	c, other := r.connect(), r.connect()
 	const question = `{"message":"\u00e9?", "n":1.50}`
-	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__ask","arguments":{"method":"elicitation/create","params":`+question+`}}`))
+	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__request","arguments":{"method":"elicitation/create","params":`+question+`}}`))
 	m := s.message()
 	if m.Method != "elicitation/create" || string(m.Params) != question || m.ID == `"q1"` {
 		t.Errorf("asked %s", m.Encode())
@@ -55,7 +55,7 @@ func TestFirstResponseOfTheRightClientCounts(t *testing.T) {
 		t.Errorf("the server got %s", m.Encode())
 	}
 
-	s = c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__ask","arguments":{"method":"sampling/createMessage","params":{}}}`))
+	s = c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__request","arguments":{"method":"sampling/createMessage","params":{}}}`))
 	c.post(answer(string(s.message().ID), `"error":{"code":-1,"message":"The user said <no>.","data":{"a":1}}`))
 	if m := s.message(); !strings.Contains(string(m.Result), `"refused":{"code":-1,"message":"The user said`) || !strings.Contains(string(m.Result), `"data":{"a":1}`) {
 		t.Errorf("the server got %s", m.Encode())
@@ -120,7 +120,7 @@ func TestWaitingServerRequestsAreLimited(t *testing.T) {
 // the question.
 func (c *peer) callSendingRequest(server, method, params string) (*reader, jsonrpc.Message) {
 	c.t.Helper()
-	s := c.open(http.MethodPost, request(`"`+server+`"`, "tools/call", `{"name":"`+server+`__ask","arguments":{"method":"`+method+`","params":`+params+`}}`))
+	s := c.open(http.MethodPost, request(`"`+server+`"`, "tools/call", `{"name":"`+server+`__request","arguments":{"method":"`+method+`","params":`+params+`}}`))
 	m := s.message()
 	if m.Method != method {
 		c.t.Errorf("asked %s", m.Encode())
@@ -165,7 +165,7 @@ func TestCancellationOfAServerRequestHasTheIDThatTheClientGot(t *testing.T) {
 	c := r.connect()
 	for _, server := range []string{"one", "own"} {
 		s, m := c.callSendingRequest(server, "sampling/createMessage", `{}`)
-		c.tool(server+"__say", `{"method":"notifications/cancelled","params":{"requestId":"q1","reason":"enough"}}`)
+		c.tool(server+"__notify", `{"method":"notifications/cancelled","params":{"requestId":"q1","reason":"enough"}}`)
 		if got := s.message(); got.Method != "notifications/cancelled" || string(got.Params) != `{"requestId":`+string(m.ID)+`}` {
 			t.Errorf("%s: heard %s, was asked as %s", server, got.Encode(), m.ID)
 		}

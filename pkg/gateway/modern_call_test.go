@@ -35,7 +35,7 @@ func (p reply) inputRequired(t *testing.T) inputRequiredResult {
 // retry goes on with the call of the tool asks that began with these arguments.
 func (c *modernPeer) retry(id, arguments, state, responses string) reply {
 	c.t.Helper()
-	return c.call(id, "tools/call", fmt.Sprintf(`{"name":"one__asks","arguments":%s,"inputResponses":%s,"requestState":%q}`, arguments, responses, state))
+	return c.call(id, "tools/call", fmt.Sprintf(`{"name":"one__requests","arguments":%s,"inputResponses":%s,"requestState":%q}`, arguments, responses, state))
 }
 
 // parking starts a hub with a legacy server over a connection of the given sort.
@@ -54,7 +54,7 @@ func TestRequestsOfLegacyServersBecomeInputRequestsAndRetriesTheirResponses(t *t
 		t.Run(string(isolation), func(t *testing.T) {
 			r, c := startWithLegacyServer(t, isolation)
 			const arguments = `{"rounds":[[{"n":1.50}],[{"a":1},{"b":2}]]}`
-			q := c.tool("1", "one__asks", arguments).inputRequired(t)
+			q := c.tool("1", "one__requests", arguments).inputRequired(t)
 			if len(q.InputRequests) != 1 || q.InputRequests["q1"].Method != "elicitation/create" || string(q.InputRequests["q1"].Params) != `{"n":1.50}` {
 				t.Errorf("asked %+v", q)
 			}
@@ -88,8 +88,8 @@ func TestForeignRequestStateIsRefusedAndAffectsNoCall(t *testing.T) {
 	r, c := startWithLegacyServer(t, upstream.Shared)
 	other, _ := startWithLegacyServer(t, upstream.Shared)
 	const arguments = `{"rounds":[[{}]]}`
-	q := c.tool("1", "one__asks", arguments).inputRequired(t)
-	foreign := other.modern(canElicit, "X-User: ann").tool("1", "one__asks", arguments).inputRequired(t).RequestState
+	q := c.tool("1", "one__requests", arguments).inputRequired(t)
+	foreign := other.modern(canElicit, "X-User: ann").tool("1", "one__requests", arguments).inputRequired(t).RequestState
 	const answer = `{"q1":{}}`
 	state := q.RequestState
 	flipped := []byte(state)
@@ -118,12 +118,12 @@ func TestForeignRequestStateIsRefusedAndAffectsNoCall(t *testing.T) {
 			t.Errorf("%s: %d %s", name, p.status, p.body)
 		}
 	}
-	p := c.call("1", "tools/call", `{"name":"one__asks","arguments":`+arguments+`,"requestState":7}`)
+	p := c.call("1", "tools/call", `{"name":"one__requests","arguments":`+arguments+`,"requestState":7}`)
 	if e := p.rpcError(t); e.Code != -32602 {
 		t.Errorf("a state that is no text: %s", p.body)
 	}
 	// The same params in other words are the same, and what came before has done no harm.
-	p = c.call("9", "tools/call", `{"requestState":"`+state+`","inputResponses":{"q1":{}}, "arguments": {"rounds":[[{ }]]},"name":"one__asks"}`)
+	p = c.call("9", "tools/call", `{"requestState":"`+state+`","inputResponses":{"q1":{}}, "arguments": {"rounds":[[{ }]]},"name":"one__requests"}`)
 	if p.status != 200 || has(t, p.response(t).Result, "resultType") != `"complete"` {
 		t.Errorf("the retry: %d %s", p.status, p.body)
 	}
@@ -136,7 +136,7 @@ func TestForeignRequestStateIsRefusedAndAffectsNoCall(t *testing.T) {
 func TestRequestStateCanBeUsedOnce(t *testing.T) {
 	r, c := startWithLegacyServer(t, upstream.Shared)
 	const arguments = `{"rounds":[[{}],[{}]]}`
-	q := c.tool("1", "one__asks", arguments).inputRequired(t)
+	q := c.tool("1", "one__requests", arguments).inputRequired(t)
 	q2 := c.retry("2", arguments, q.RequestState, `{"q1":{}}`).inputRequired(t)
 	if p := c.retry("3", arguments, q.RequestState, `{"q1":{},"q2":{}}`); p.status != 400 || !strings.Contains(p.rpcError(t).Message, "used already") {
 		t.Errorf("replayed: %d %s", p.status, p.body)
@@ -150,7 +150,7 @@ func TestRequestStateCanBeUsedOnce(t *testing.T) {
 func TestCallThatEndsWhilePendingIsAnsweredOnRetry(t *testing.T) {
 	r, c := startWithLegacyServer(t, upstream.Shared)
 	const arguments = `{"rounds":[[{}]],"leave":true}`
-	q := c.tool("1", "one__asks", arguments).inputRequired(t)
+	q := c.tool("1", "one__requests", arguments).inputRequired(t)
 	c.tool("2", "one__gate", `{}`)
 	until(t, "the call is over", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 0 })
 	p := c.retry("3", arguments, q.RequestState, `{"q1":{}}`)
@@ -187,7 +187,7 @@ func TestClientWithoutTheCapabilityGetsNoInputRequest(t *testing.T) {
 		`{"roots":{},"custom":{}}`:   {"custom/ask", `{}`},
 	} {
 		c.capabilities = capabilities
-		p := c.tool("1", "one__ask", fmt.Sprintf(`{"method":%q,"params":%s}`, x.method, x.params))
+		p := c.tool("1", "one__request", fmt.Sprintf(`{"method":%q,"params":%s}`, x.method, x.params))
 		if has(t, p.response(t).Result, "refused") == "" {
 			t.Errorf("%s was asked %v: %s", capabilities, x, p.body)
 		}
@@ -199,7 +199,7 @@ func TestClientWithoutTheCapabilityGetsNoInputRequest(t *testing.T) {
 		`{"roots":{}}`:                         {"roots/list", `{}`},
 	} {
 		c.capabilities = capabilities
-		c.tool("1", "one__ask", fmt.Sprintf(`{"method":%q,"params":%s}`, x.method, x.params)).inputRequired(t)
+		c.tool("1", "one__request", fmt.Sprintf(`{"method":%q,"params":%s}`, x.method, x.params)).inputRequired(t)
 	}
 	r.conserved(0)
 }
@@ -209,7 +209,7 @@ func TestPendingCallsBeyondTheLimitAreRefusedAndTheCallContinues(t *testing.T) {
 	for range maxPendingCalls {
 		r.gateway.modern.pending.add(&multiRoundCall{core: r.gateway.core, pending: r.gateway.modern.pending, current: &modernRequest{}})
 	}
-	p := c.tool("1", "one__ask", `{"method":"elicitation/create","params":{}}`)
+	p := c.tool("1", "one__request", `{"method":"elicitation/create","params":{}}`)
 	if refused := has(t, p.response(t).Result, "refused"); !strings.Contains(refused, "too many calls wait") {
 		t.Errorf("a call too many: %s", p.body)
 	}
@@ -220,7 +220,7 @@ func TestDisconnectCancelsACallUnlessItIsPending(t *testing.T) {
 	r, c := startWithLegacyServer(t, upstream.PerSession)
 	r.gateway.cfg.Heartbeat = 10e6
 	const arguments = `{"rounds":[[{}]]}`
-	q := c.tool("1", "one__asks", arguments).inputRequired(t) // its connection is closed or not, it does not matter
+	q := c.tool("1", "one__requests", arguments).inputRequired(t) // its connection is closed or not, it does not matter
 	r.client.CloseIdleConnections()
 	s := c.stream("2", "tools/call", `{"name":"one__hang","arguments":{"n":2}}`)
 	until(t, "it hangs", func() bool { return c.state("one").Hanging == 1 })
@@ -239,7 +239,7 @@ func TestDrainCancelsPendingCallsAndThoseAboutToBePending(t *testing.T) {
 	for _, isolation := range []upstream.Isolation{upstream.Shared, upstream.PerSession} {
 		r, c := startWithLegacyServer(t, isolation)
 		const arguments = `{"rounds":[[{}]]}`
-		q := c.tool("1", "one__asks", arguments).inputRequired(t)
+		q := c.tool("1", "one__requests", arguments).inputRequired(t)
 		r.gateway.Drain()
 		until(t, "the parked call is over", func() bool { return r.gateway.modern.pending.count() == 0 })
 		if p := c.retry("2", arguments, q.RequestState, `{"q1":{}}`); p.status != 400 || p.rpcError(t).Code != -32602 {
@@ -247,7 +247,7 @@ func TestDrainCancelsPendingCallsAndThoseAboutToBePending(t *testing.T) {
 		}
 		// A call that asks now, when nobody will come back.
 		until(t, "a later question fails", func() bool {
-			return strings.Contains(c.tool("3", "one__ask", `{"method":"elicitation/create","params":{}}`).body, "is being restarted")
+			return strings.Contains(c.tool("3", "one__request", `{"method":"elicitation/create","params":{}}`).body, "is being restarted")
 		})
 		r.conserved(0)
 		r.stop() // waits for the calls

@@ -21,7 +21,7 @@ const (
 	childCapabilities = `{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true,"listChanged":true},"logging":{},"completions":{},"tasks":{"list":{}},"experimental":{"x/y":{"n":1.50}}}`
 	childTools        = `[{"name":"echo","title":"\u00e9 <&>","inputSchema":{"type":"object","x-weird":[1.50,1e2,{"b":1,"a":2}]},"_meta":{"z":0,"a":[ ]}},` +
 		`{"inputSchema":{"type":"object"},"name":"weird"},{"name":"fail","inputSchema":{}},{"name":"work","inputSchema":{}},{"name":"hang","inputSchema":{}},` +
-		`{"name":"ask","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"update","inputSchema":{}},{"name":"die","inputSchema":{}},{"name":"gated","inputSchema":{}},{"name":"gate","inputSchema":{}},{"name":"asks","inputSchema":{}},{"name":"say","inputSchema":{}},{"name":"sayLater","inputSchema":{}}]`
+		`{"name":"request","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"update","inputSchema":{}},{"name":"die","inputSchema":{}},{"name":"gated","inputSchema":{}},{"name":"gate","inputSchema":{}},{"name":"requests","inputSchema":{}},{"name":"notify","inputSchema":{}},{"name":"notifyLater","inputSchema":{}}]`
 	childPrompts   = `[{"name":"greet","arguments":[{"name":"who"}]}]`
 	childResources = `[{"uri":"test://%s/one","name":"one"},{"uri":"test://both","name":"both"}]`
 	childTemplates = `[{"uriTemplate":"test://%s/item/{id}","name":"item"}]`
@@ -233,9 +233,9 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		c.state.Hanging--
 		c.state.Cancelled = append(c.state.Cancelled, fields[0])
 		return jsonrpc.Message{}
-	case "ask":
+	case "request":
 		return c.request(args[2], args[3], args[4])
-	case "asks":
+	case "requests":
 		return c.requestInRounds(fields[0])
 	case "log":
 		if string(args[4]) == "2" {
@@ -254,14 +254,14 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 	case "update":
 		c.send(jsonMessage("notifications/resources/updated", `{"uri":"test://`+c.name+`/one"}`))
 		return result(`{"content":[]}`)
-	case "say", "sayLater": // something, during the call or after it
+	case "notify", "notifyLater": // sends a notification during the call, or after it
 		var method string
 		_ = json.Unmarshal(args[2], &method)
-		said := jsonrpc.Message{Method: method, Params: args[3]}
-		if tool == "say" {
-			c.send(said)
+		notification := jsonrpc.Message{Method: method, Params: args[3]}
+		if tool == "notify" {
+			c.send(notification)
 		} else {
-			time.AfterFunc(20*time.Millisecond, func() { c.send(said) })
+			time.AfterFunc(20*time.Millisecond, func() { c.send(notification) })
 		}
 		return result(`{"content":[]}`)
 	case "state":

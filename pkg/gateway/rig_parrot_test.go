@@ -48,7 +48,7 @@ type sayArguments struct {
 	Say   string `json:"say"`
 	Steps int    `json:"steps"` // of progress
 	Log   bool   `json:"log"`
-	Ask   string `json:"ask"`  // the method of a question
+	Request   string `json:"request"`  // the method of a question
 	Hang  bool   `json:"hang"` // until the call is cancelled
 }
 
@@ -181,7 +181,7 @@ func (p *parrot) accept(session string, m jsonrpc.Message) bool {
 }
 
 func (p *parrot) answer(session string, m jsonrpc.Message, gone <-chan struct{}, send func(jsonrpc.Message)) jsonrpc.Message {
-	const tools = `"tools":[{"name":"say","inputSchema":{"type":"object"}},{"name":"heard","inputSchema":{"type":"object"}}]`
+	const tools = `"tools":[{"name":"say","inputSchema":{"type":"object"}},{"name":"report","inputSchema":{"type":"object"}}]`
 	const capabilities = `"capabilities":{"tools":{},"logging":{}}`
 	switch m.Method {
 	case "initialize":
@@ -198,7 +198,7 @@ func (p *parrot) answer(session string, m jsonrpc.Message, gone <-chan struct{},
 	case "ping", "logging/setLevel":
 		return jsonrpc.NewResult(m.ID, json.RawMessage(`{}`))
 	case "tools/call":
-		if name, _ := jsonrpc.StringField(m.Params, "name"); name == "heard" {
+		if name, _ := jsonrpc.StringField(m.Params, "name"); name == "report" {
 			return p.report(m.ID)
 		}
 		return p.say(session, m, gone, send)
@@ -210,7 +210,7 @@ func (p *parrot) report(id jsonrpc.ID) jsonrpc.Message {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b, _ := json.Marshal(parrotReport{p.cancelled, p.swapped})
-	return jsonrpc.NewResult(id, append(append([]byte(`{"resultType":"complete","content":[],"heard":`), b...), '}'))
+	return jsonrpc.NewResult(id, append(append([]byte(`{"resultType":"complete","content":[],"report":`), b...), '}'))
 }
 
 // say is the tool. It returns an empty message if the call was cancelled.
@@ -239,13 +239,13 @@ func (p *parrot) say(session string, m jsonrpc.Message, gone <-chan struct{}, se
 	}
 	answered := "no"
 	switch {
-	case it.Ask != "" && p.modern && fields[2] == nil:
+	case it.Request != "" && p.modern && fields[2] == nil:
 		return jsonrpc.NewResult(m.ID, fmt.Appendf(nil, `{"resultType":"input_required","requestState":%q,"inputRequests":{"q":{"method":%q,"params":%s}}}`,
-			it.Say, it.Ask, requestParams(it)))
-	case it.Ask != "" && p.modern:
+			it.Say, it.Request, requestParams(it)))
+	case it.Request != "" && p.modern:
 		answered = p.compare(it, fields[2])
 		_ = p.compare(it, fields[3])
-	case it.Ask != "":
+	case it.Request != "":
 		answered = p.request(session, it, send)
 	}
 	result := fmt.Appendf(nil, `{"content":[],"of":%q,"answered":%q}`, it.Say, answered)
@@ -256,7 +256,7 @@ func (p *parrot) say(session string, m jsonrpc.Message, gone <-chan struct{}, se
 }
 
 func requestParams(it sayArguments) []byte {
-	if it.Ask == "sampling/createMessage" {
+	if it.Request == "sampling/createMessage" {
 		return fmt.Appendf(nil, `{"messages":[{"role":"user","content":{"type":"text","text":%q}}],"maxTokens":1}`, it.Say)
 	}
 	return fmt.Appendf(nil, `{"message":%q,"requestedSchema":{"type":"object","properties":{}}}`, it.Say)
@@ -270,7 +270,7 @@ func (p *parrot) request(session string, it sayArguments, send func(jsonrpc.Mess
 	id := jsonrpc.ID(fmt.Sprint(p.lastRequest[session]))
 	p.waiting[session+" "+string(id)] = reply
 	p.mu.Unlock()
-	send(jsonrpc.Message{ID: id, Method: it.Ask, Params: requestParams(it)})
+	send(jsonrpc.Message{ID: id, Method: it.Request, Params: requestParams(it)})
 	ctx, cancel := context.WithTimeout(context.Background(), 6*patience)
 	defer cancel()
 	select {

@@ -86,7 +86,7 @@ func TestEachMessageOfASessionIsTappedOnce(t *testing.T) {
 	c.post(batchOf(request("1", "ping", `{}`), `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`,
 		request("2", "no/such", `{}`), request("3", "initialize", `{}`), request("4", "ping", `{}`), request("4", "ping", `{}`)))
 	c.post(`{"jsonrpc":"2.0","id":"nobody asked","result":{}}`)
-	s := c.open(http.MethodPost, request(`"a"`, "tools/call", `{"name":"one__ask","arguments":{"method":"custom/ask","params":{"api_key":"canary","n":1.50}}}`))
+	s := c.open(http.MethodPost, request(`"a"`, "tools/call", `{"name":"one__request","arguments":{"method":"custom/ask","params":{"api_key":"canary","n":1.50}}}`))
 	c.respond(s.message(), `"error":{"code":-7,"message":"no"}`)
 	s.waitForEnd()
 	for _, like := range []string{
