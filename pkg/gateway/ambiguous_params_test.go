@@ -10,27 +10,27 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// A server in Go finds a progress token under _META, too, where the hub does not
-// look for one. It is not to be the token of somebody else's call.
+// A server in Go also reads a progress token from _META, where the hub does not look for one. It must not be the token
+// of the call of another client.
 func TestProgressTokenOfAClientCannotNameTheCallOfAnother(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	ann, bob := r.connect(), r.connect()
 	s := ann.open(http.MethodPost, request("1", "tools/call", `{"name":"one__gated","arguments":{"steps":1},"_meta":{"progressToken":"ann"}}`))
-	until(t, "ann's call is under way", func() bool { return bob.state("one").Seen["tools/call"] > 1 })
+	until(t, "ann's call is in flight", func() bool { return bob.state("one").Seen["tools/call"] > 1 })
 	for n := range 40 {
 		bob.call("1", "tools/call", fmt.Sprintf(`{"name":"one__work","arguments":{"steps":1,"bob":1},"_meta":{},"_META":{"progressToken":%d}}`, n))
 	}
 	bob.tool("one__gate", `{"steps":2}`)
 	if m := s.message(); m.Method != "notifications/progress" || strings.Contains(string(m.Params), "bob") {
-		t.Errorf("ann hears %s %s", m.Method, m.Params)
+		t.Errorf("ann received %s %s", m.Method, m.Params)
 	}
 	if m := s.message(); m.Result == nil {
-		t.Errorf("ann hears %s %s", m.Method, m.Params)
+		t.Errorf("ann received %s %s", m.Method, m.Params)
 	}
 }
 
-// Servers may read names of members in any case, and the last of two. What a
-// client writes so must not end what another has asked of a shared server.
+// Servers may read the names of members in any case, and the last of two equal ones. Such params of one client must not
+// end what another client asked of a shared server.
 func TestAmbiguousParamsDoNotChangeWhatAnotherClientAskedOfASharedServer(t *testing.T) {
 	for _, naming := range []catalog.Naming{catalog.Bare, catalog.Prefix} {
 		r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, naming: naming,

@@ -18,19 +18,19 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// ledger is what became of the requests of one hop in one direction.
+// requestCounts are the requests of one hop in one direction, by outcome.
 type requestCounts struct{ sent, answered, inFlight, cancelled float64 }
 
 func (l requestCounts) unaccounted() float64 { return l.sent - l.answered - l.inFlight - l.cancelled }
 
-// ledgers reads those of both hops and directions from one scrape.
+// requestCounts reads the counts of both hops and directions from one scrape.
 func (r *rig) requestCounts() map[string]requestCounts {
 	r.t.Helper()
 	families, err := r.registry.Gather()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	books := map[string]requestCounts{}
+	counts := map[string]requestCounts{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			have := map[string]string{}
@@ -38,14 +38,14 @@ func (r *rig) requestCounts() map[string]requestCounts {
 				have[l.GetName()] = l.GetValue()
 			}
 			key, back := have["hop"]+" "+have["direction"], have["hop"]+" "+map[string]string{"in": "out", "out": "in"}[have["direction"]]
-			here, there := books[key], books[back]
+			here, there := counts[key], counts[back]
 			switch {
 			case f.GetName() == "mcphub_requests_in_flight":
 				here.inFlight += m.GetGauge().GetValue()
 			case f.GetName() == "mcphub_requests_cancelled_total":
 				here.cancelled += m.GetCounter().GetValue()
 				if have["reason"] == string(instrument.Unexplained) && m.GetCounter().GetValue() != 0 {
-					r.t.Errorf("%s: requests ended for no known reason", key)
+					r.t.Errorf("%s: requests were cancelled for an unknown reason", key)
 				}
 			case f.GetName() != "mcphub_messages_total" || have["kind"] == "notification":
 				continue
@@ -53,37 +53,37 @@ func (r *rig) requestCounts() map[string]requestCounts {
 				here.sent += m.GetCounter().GetValue()
 			default:
 				there.answered += m.GetCounter().GetValue()
-				books[back] = there
+				counts[back] = there
 				continue
 			}
-			books[key] = here
+			counts[key] = here
 		}
 	}
-	return books
+	return counts
 }
 
-// balanced checks the equation of the messages for both hops and directions.
+// checkRequestCounts checks for both hops and directions that each request is answered, in flight or cancelled.
 func (r *rig) checkRequestCounts() map[string]requestCounts {
 	r.t.Helper()
-	books := r.requestCounts()
-	if len(books) != 4 {
-		r.t.Errorf("there are ledgers %v", books)
+	counts := r.requestCounts()
+	if len(counts) != 4 {
+		r.t.Errorf("there are counts of %v", counts)
 	}
-	for key, l := range books {
+	for key, l := range counts {
 		if l.unaccounted() != 0 {
 			r.t.Errorf("%s: %v requests are unaccounted for: %+v", key, l.unaccounted(), l)
 		}
 	}
-	return books
+	return counts
 }
 
-// havoc is one client that does what clients should not, and servers that do.
+// chaosClient is one client that misbehaves at random, and calls tools of servers that do.
 type chaosClient struct {
 	*rig
-	random *rand.Rand
-	n      int
-	session    *peer
-	modernClient    *modernPeer
+	random       *rand.Rand
+	n            int
+	session      *peer
+	modernClient *modernPeer
 }
 
 const batchInitialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-03-26",` +
@@ -93,10 +93,11 @@ var chaosServers = []string{"one", "two"}
 
 func (h *chaosClient) server() string { return chaosServers[h.random.IntN(len(chaosServers))] }
 
-func (h *chaosClient) pause() time.Duration { return time.Duration(h.random.IntN(30)) * time.Millisecond }
+func (h *chaosClient) pause() time.Duration {
+	return time.Duration(h.random.IntN(30)) * time.Millisecond
+}
 
-// try sends a request and takes what comes, for as long as d; 0: to the end.
-// Whatever goes wrong is meant to.
+// try sends a request and reads the response for the time d; 0: to its end. Errors are expected.
 func (h *chaosClient) try(d time.Duration, method, body string, headers ...string) {
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	if d > 0 {
@@ -122,7 +123,7 @@ func (h *chaosClient) try(d time.Duration, method, body string, headers ...strin
 	h.read(response.Body)
 }
 
-// read reads a stream and answers some of the questions on it, twice at times.
+// read reads a stream and answers some of the server requests on it, sometimes twice.
 func (h *chaosClient) read(body io.Reader) {
 	var seen strings.Builder
 	buffer := make([]byte, 4<<10)
@@ -165,15 +166,15 @@ func (h *chaosClient) post(body string, headers ...string) {
 	h.try(0, http.MethodPost, body, append(headers, "Mcp-Session-Id: "+h.session.token)...)
 }
 
-// orderly is asked something and answers.
+// answerOneRequest gets one server request and answers it.
 func (h *chaosClient) answerOneRequest() {
-	s := h.session.open(http.MethodPost, request(`"orderly"`, "tools/call", `{"name":"two__request","arguments":{"method":"elicitation/create","params":{}}}`))
+	s := h.session.open(http.MethodPost, request(`"regular"`, "tools/call", `{"name":"two__request","arguments":{"method":"elicitation/create","params":{}}}`))
 	h.session.respond(s.message(), `"result":{}`)
 	s.message()
 	s.cancel()
 }
 
-// legacy does one thing that a client with a session may do.
+// legacyStep does one random thing that a client with a session may do.
 func (h *chaosClient) legacyStep() {
 	h.n++
 	id, server := strconv.Itoa(h.n), h.server()
@@ -181,38 +182,40 @@ func (h *chaosClient) legacyStep() {
 		return request(id, "tools/call", fmt.Sprintf(`{"name":"%s__%s","arguments":%s,"_meta":{"progressToken":%q}}`, server, name, arguments, id))
 	}
 	token := "Mcp-Session-Id: " + h.session.token
-	ask := fmt.Sprintf(`{"method":%q,"params":{}%s}`, []string{"elicitation/create", "elicitation/create", "sampling/createMessage", "roots/list", "ping", "no/such"}[h.random.IntN(6)],
-		[]string{"", `,"size":0`, `,"size":20`}[h.random.IntN(3)]) // some questions are taken back
+	arguments := fmt.Sprintf(`{"method":%q,"params":{}%s}`, []string{"elicitation/create", "elicitation/create", "sampling/createMessage", "roots/list", "ping", "no/such"}[h.random.IntN(6)],
+		[]string{"", `,"size":0`, `,"size":20`}[h.random.IntN(3)]) // some server requests are cancelled by the server
 	cancel := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`, id)
 	switch h.random.IntN(15) {
 	case 14:
 		h.post(request(id, "tools/call", fmt.Sprintf(`{"name":"web__say","arguments":{"say":"x","steps":2,"request":"sampling/createMessage"},"_meta":{"progressToken":%s}}`, id)))
 	case 0:
 		h.post(tool("echo", `{}`))
-	case 1: // it is never answered
+	case 1: // the call is never answered
 		h.try(h.pause()+1, http.MethodPost, tool("hang", `{}`), token)
-	case 2, 3: // taken back, maybe before it is there, and maybe after its end
+	case 2, 3: // cancelled, perhaps before the call has begun or after it has ended
 		body, what := tool("hang", `{}`), h.pause()
 		if h.random.IntN(2) == 0 {
 			body = tool("work", `{"steps":3}`)
 		}
 		var other sync.WaitGroup
-		other.Go(func() { (&chaosClient{rig: h.rig, random: rand.New(rand.NewPCG(1, uint64(h.n))), session: h.session}).post(body) })
+		other.Go(func() {
+			(&chaosClient{rig: h.rig, random: rand.New(rand.NewPCG(1, uint64(h.n))), session: h.session}).post(body)
+		})
 		time.Sleep(what)
 		h.post(cancel)
 		other.Wait()
 	case 4, 5:
-		h.post(tool("request", ask))
-	case 6: // and nobody is there to answer
-		h.try(h.pause()+1, http.MethodPost, tool("request", ask), token)
+		h.post(tool("request", arguments))
+	case 6: // the client disconnects before it answers
+		h.try(h.pause()+1, http.MethodPost, tool("request", arguments), token)
 	case 7:
-		if server == "two" || h.random.IntN(4) == 0 { // the other is everybody's
+		if server == "two" || h.random.IntN(4) == 0 { // server one is shared with the other clients
 			h.post(tool("die", []string{`{}`, `{"size":9}`}[h.random.IntN(2)]))
 		}
 	case 8: // the session ends in the middle of a call
-		h.try(h.pause()+1, http.MethodPost, tool([]string{"request", "hang"}[h.random.IntN(2)], ask), token)
+		h.try(h.pause()+1, http.MethodPost, tool([]string{"request", "hang"}[h.random.IntN(2)], arguments), token)
 		h.try(0, http.MethodDelete, "", token)
-		h.post(tool("echo", `{}`)) // of a session that is none
+		h.post(tool("echo", `{}`)) // the session has ended
 		h.reconnect()
 	case 9:
 		h.post(fmt.Sprintf(`[%s,%s,{"jsonrpc":"2.0","method":"notifications/x"},7,{"jsonrpc":"2.0","id":"i","method":"initialize"},%s,%s,%s]`,
@@ -222,7 +225,7 @@ func (h *chaosClient) legacyStep() {
 	case 11: // pings that are answered, refused or not
 		h.try(h.pause()+1, http.MethodGet, "", token)
 	case 12:
-		h.post(fmt.Sprintf(`[%s,%s]`, tool("request", ask), request(id+"000", "tools/list", `{}`)))
+		h.post(fmt.Sprintf(`[%s,%s]`, tool("request", arguments), request(id+"000", "tools/list", `{}`)))
 	default:
 		h.post(request(id, "resources/"+[]string{"subscribe", "unsubscribe", "read"}[h.random.IntN(3)], fmt.Sprintf(`{"uri":"test://%s/one"}`, server)))
 	}
@@ -256,7 +259,7 @@ func (h *chaosClient) sendMalformed() {
 	}
 }
 
-// modernly does one thing that a client without a session may do.
+// modernStep does one random thing that a client without a session may do.
 func (h *chaosClient) modernStep() {
 	h.n++
 	id, server := strconv.Itoa(h.n), h.server()
@@ -273,9 +276,9 @@ func (h *chaosClient) modernStep() {
 		call(h.pause()+1, server, "hang", `{}`)
 	case 2: // in time or not
 		call(0, server, "hang", `{}`)
-	case 3: // parked, and left
+	case 3: // the call becomes pending and is abandoned
 		call(0, server, "requests", `{"rounds":[[{}]]}`)
-	case 4: // left before it is parked
+	case 4: // disconnected before the call is pending
 		call(h.pause()+1, server, "request", `{"method":"elicitation/create","params":{}}`)
 	case 5:
 		try(h.pause()+1, "subscriptions/listen", `{"notifications":{"toolsListChanged":true,"resourceSubscriptions":["test://one/one","test://two/one","stub://one"]}}`)
@@ -292,19 +295,18 @@ func (h *chaosClient) reconnect() {
 	h.session = h.connectWith([]string{initializeBody, batchInitialize}[h.random.IntN(2)])
 }
 
-// havocSeed is printed; MCPHUB_HAVOC_SEED repeats a run.
+// chaosSeed returns the seed of a run and logs it. MCPHUB_CHAOS_SEED repeats a run.
 func chaosSeed(t *testing.T) uint64 {
 	seed := rand.Uint64()
-	if n, err := strconv.ParseUint(os.Getenv("MCPHUB_HAVOC_SEED"), 10, 64); err == nil {
+	if n, err := strconv.ParseUint(os.Getenv("MCPHUB_CHAOS_SEED"), 10, 64); err == nil {
 		seed = n
 	}
-	t.Logf("MCPHUB_HAVOC_SEED=%d", seed)
+	t.Logf("MCPHUB_CHAOS_SEED=%d", seed)
 	return seed
 }
 
-// Whatever clients of both eras and their servers do, at every scrape a request
-// is answered, in flight or cancelled, on both hops and in both roles; and in the end none
-// is in flight.
+// Clients of both eras and their servers misbehave at random. At every scrape, each request is answered, in flight or
+// cancelled, on both hops and in both roles. At the end none is in flight.
 func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 	const clients, rounds = 6, 40
 	one, two := stdio(t, "one"), stdio(t, "two")
@@ -343,8 +345,8 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	r.gateway.Drain() // those who left calls parked do not come back
-	until(t, "nothing is in flight but the hub's own streams of changes", func() bool {
+	r.gateway.Drain() // the abandoned pending calls get no retry
+	until(t, "nothing is in flight except the hub's own subscription streams", func() bool {
 		for key, l := range r.requestCounts() {
 			if l.inFlight > map[string]float64{"backend out": 1}[key] {
 				return false
@@ -356,18 +358,18 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 	<-scraped
 	for key, l := range r.checkRequestCounts() {
 		if l.sent == 0 || l.answered == 0 || l.cancelled == 0 {
-			t.Errorf("%s: too little to prove anything: %+v", key, l)
+			t.Errorf("%s: too few requests for a meaningful test: %+v", key, l)
 		}
 		t.Logf("%s: %+v", key, l)
 	}
 	if r.metric("mcp_client_operation_duration_seconds", "mcphub_backend", "", "mcp_method_name", "elicitation/create") == 0 ||
 		r.metric("mcp_server_operation_duration_seconds", "network_transport", "pipe", "mcp_method_name", "elicitation/create") == 0 {
-		t.Error("questions are not measured where the roles are reversed")
+		t.Error("server requests are not measured")
 	}
 	r.stop()
 	for key, l := range r.checkRequestCounts() {
 		if l.inFlight != 0 {
-			t.Errorf("%s: %v requests are in flight of a hub that has stopped", key, l.inFlight)
+			t.Errorf("%s: %v requests are in flight after the hub has stopped", key, l.inFlight)
 		}
 	}
 }

@@ -11,13 +11,12 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// mix is what clients of both eras do at random, and how much of it has no
-// answer.
+// mixedLoad makes requests of clients of both eras at random, and counts those without a response.
 type mixedLoad struct {
 	*rig
-	cancelled   atomic.Int64 // requests that were taken back by their clients
-	subscriptions atomic.Int64 // streams of changes that were closed
-	abandoned    atomic.Int64 // calls that nobody came back for
+	cancelled     atomic.Int64 // requests that their clients cancelled
+	subscriptions atomic.Int64 // subscription streams that were closed
+	abandoned     atomic.Int64 // pending calls without a retry
 }
 
 func (x *mixedLoad) legacyStep(c *peer, what, n int) {
@@ -90,7 +89,7 @@ func TestMessagesOfClientsOfBothErasAreConserved(t *testing.T) {
 	two.Isolation = upstream.PerSession
 	users := func(c *Config) {
 		c.Principal = func(r *http.Request) string { return r.Header.Get("X-User") }
-		c.Bridge = map[string]BridgePolicy{"two": BridgeRequest} // one call at a time: whose question it is can be told
+		c.Bridge = map[string]BridgePolicy{"two": BridgeRequest} // one call at a time, so that each server request belongs to a known call
 	}
 	r := start(t, setup{specs: []upstream.Spec{one, two}, gateway: users})
 	x := &mixedLoad{rig: r}
@@ -111,7 +110,7 @@ func TestMessagesOfClientsOfBothErasAreConserved(t *testing.T) {
 	}
 	wg.Wait()
 	r.gateway.Drain()
-	until(t, "nothing is under way behind the hub", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend") == 0 })
+	until(t, "nothing is in flight between hub and servers", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend") == 0 })
 	r.conserved(float64(x.cancelled.Load() + x.subscriptions.Load()))
 	count := func(direction, kind string) float64 {
 		return r.metric("mcphub_messages_total", "hop", "backend", "direction", direction, "kind", kind)
@@ -121,7 +120,7 @@ func TestMessagesOfClientsOfBothErasAreConserved(t *testing.T) {
 		t.Errorf("servers were sent %v requests, answered %v, and %v were given up", out, in, lost)
 	}
 	if n := r.gateway.modern.inFlight.Load(); n != 0 {
-		t.Errorf("%d modern requests are counted as under way", n)
+		t.Errorf("%d modern requests are counted as in flight", n)
 	}
 	for _, stream := range []string{"post_sse", "subscription"} {
 		until(t, "no stream is open", func() bool { return r.metric("mcphub_streams_active", "stream", stream) == 0 })

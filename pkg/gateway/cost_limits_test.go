@@ -1,6 +1,6 @@
 //go:build !race
 
-// The race detector makes pools forget at random. "make cost" runs this without it.
+// The race detector makes pools drop objects at random. "make cost" runs this file without it.
 
 package gateway
 
@@ -12,8 +12,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// What a proxied call allocates more with tracing than without. The smallest of
-// several averages counts: whatever else the process does only adds to them.
+// The test limits the allocations that tracing adds to a proxied call. It uses the smallest of several averages,
+// because other work of the process only adds to them.
 func TestTracingAllocatesNoMoreThanItMay(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties pools
 	for _, spec := range costServers(t) {
@@ -36,9 +36,8 @@ func TestTracingAllocatesNoMoreThanItMay(t *testing.T) {
 	}
 }
 
-// What tracing allocates for a call on the side of the client, exactly: there is
-// neither a server nor another goroutine. What is left of the limits is that of
-// the way to the server, which pkg/upstream has.
+// The test limits the allocations that tracing adds between client and hub. They are exact, because there is neither a
+// server nor another goroutine. The rest of the limits is for the way to the server, which pkg/upstream tests.
 func TestTracingAloneAllocatesNoMoreThanItMay(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	off := 0.0

@@ -22,8 +22,7 @@ import (
 
 const aSession, aVersion = "abcdefghijklmnop", "2025-11-25"
 
-// served is all that telemetry does with a call of a tool between the client and
-// the hub, without the call.
+// served does the telemetry of a tool call between client and hub, without the call.
 type served struct {
 	tel      *telemetry
 	request  *http.Request
@@ -55,7 +54,7 @@ func newServed(t testing.TB, how tracing) *served {
 	return s
 }
 
-// unread is a span processor that nobody looks at.
+// unread is a span processor that drops its spans.
 type unread struct{}
 
 func (unread) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
@@ -70,8 +69,8 @@ func (s *served) pass() {
 	op.inFlight.Answer(s.response)
 }
 
-// callMetrics is everything that is counted and measured of one proxied call, on
-// both hops: the gateway's as they are, and those of pkg/upstream made anew.
+// callMetrics records the metrics of one proxied call on both hops: those of a gateway, and copies of those of
+// pkg/upstream.
 type callMetrics struct {
 	hub           *costHub
 	registry      *prometheus.Registry // of those of pkg/upstream
@@ -100,7 +99,7 @@ func newCallMetrics(t testing.TB) *callMetrics {
 	return m
 }
 
-// record is the metrics of one call.
+// record records the metrics of one call.
 func (m *callMetrics) record(ctx context.Context) {
 	tel := m.hub.gateway.tel
 	in := tel.messages.Begin(instrument.In, m.request)
@@ -114,8 +113,7 @@ func (m *callMetrics) record(ctx context.Context) {
 	in.Answer(m.response)
 }
 
-// A metric that a call has and record has not would be missing in what is
-// measured.
+// The cost of a metric that a call has, but record has not, would not be measured.
 func TestMeasuredMetricsAreThoseOfACall(t *testing.T) {
 	t.Parallel()
 	m := newCallMetrics(t)
@@ -130,12 +128,12 @@ func TestMeasuredMetricsAreThoseOfACall(t *testing.T) {
 	}
 	got := since(before, counts(t, m.hub.gateway.cfg.Registerer, m.registry))
 	if !maps.Equal(got, want) {
-		t.Errorf("ten calls count %v, measured are %v", want, got)
+		t.Errorf("ten calls count %v, record counts %v", want, got)
 	}
 }
 
-// counts are counters, gauges and how many observations histograms have, but
-// those of sessions, which are not of a call.
+// counts returns the values of counters and gauges and the numbers of observations of histograms, without the metrics
+// of sessions, which do not belong to a call.
 func counts(t testing.TB, of ...prometheus.Registerer) map[string]float64 {
 	t.Helper()
 	have := map[string]float64{}
@@ -156,7 +154,7 @@ func counts(t testing.TB, of ...prometheus.Registerer) map[string]float64 {
 	return have
 }
 
-// since are the series that have changed, and by how much.
+// since returns the series that have changed, with the differences.
 func since(before, now map[string]float64) map[string]float64 {
 	changed := map[string]float64{}
 	for series, n := range now {
@@ -167,8 +165,7 @@ func since(before, now map[string]float64) map[string]float64 {
 	return changed
 }
 
-// BenchmarkMetricsOfACall is everything that is counted and measured of one
-// proxied call of a tool, on both hops.
+// BenchmarkMetricsOfACall records the metrics of one proxied tool call, on both hops.
 func BenchmarkMetricsOfACall(b *testing.B) {
 	sampled, span := sdktrace.NewTracerProvider().Tracer("").Start(context.Background(), "x")
 	defer span.End()
@@ -194,8 +191,8 @@ func BenchmarkMetricsOfACall(b *testing.B) {
 	}
 }
 
-// BenchmarkTelemetryOfACall is a call between client and hub as far as it is
-// telemetry, for each way to trace it. pkg/upstream has the other hop.
+// BenchmarkTelemetryOfACall does the telemetry of a call between client and hub, for each way to trace it. pkg/upstream
+// has the other hop.
 func BenchmarkTelemetryOfACall(b *testing.B) {
 	for _, how := range tracings() {
 		b.Run(how.name, func(b *testing.B) {

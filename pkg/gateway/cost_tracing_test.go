@@ -28,8 +28,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// tracing is a way to trace calls, and what it may cost: allocations for each
-// proxied call more than without tracing.
+// tracing is a way to trace calls, and the limit of the allocations that it adds to a proxied call.
 type tracing struct {
 	name    string
 	sampler sdktrace.Sampler // nil: off
@@ -43,7 +42,7 @@ const (
 	unsampledParent = "00-" + callerTrace + "-" + callerSpan + "-00"
 )
 
-// tracings begins with tracing off, as a hub is without an endpoint to export to.
+// tracings returns all ways to trace. The first is without tracing, the default of a hub without an export endpoint.
 func tracings() []tracing {
 	byParent := sdktrace.ParentBased(sdktrace.AlwaysSample())
 	return []tracing{
@@ -57,15 +56,14 @@ func tracings() []tracing {
 	}
 }
 
-// costHub is a hub that is called in process, so that the allocations between
-// two calls are its own.
+// costHub is a hub that is called in process, so that the measured allocations are its own.
 type costHub struct {
 	gateway *Gateway
 	header  http.Header
 	body    string
 }
 
-// discarded is a span exporter and an HTTP response that nobody looks at.
+// discarded is a span exporter and an HTTP response that drop their data.
 type discarded struct{ header http.Header }
 
 func (discarded) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
@@ -75,7 +73,7 @@ func (d discarded) Header() http.Header       { return d.header }
 func (discarded) Write(p []byte) (int, error) { return len(p), nil }
 func (discarded) WriteHeader(int)             {}
 
-// newCostHub runs a hub in front of one server, with a session and its call.
+// newCostHub runs a hub with one server, a session and the request of a call.
 func newCostHub(t testing.TB, spec upstream.Spec, how tracing) *costHub {
 	registry := prometheus.NewRegistry()
 	uc := upstream.Config{Registerer: registry, Logger: slog.New(slog.DiscardHandler)}
@@ -137,11 +135,11 @@ func (h *costHub) run(t testing.TB) {
 		workers.Wait()
 	})
 	if !cfg.Pool.Settled(t.Context()) {
-		t.Fatal("the server did not settle")
+		t.Fatal("the server neither connected nor failed")
 	}
 }
 
-// enter makes the session of all calls.
+// enter creates the session that all calls use.
 func (h *costHub) enter(t testing.TB) {
 	h.header = http.Header{"Content-Type": {protocol.TypeJSON}, "Accept": {protocol.TypeJSON + ", " + protocol.TypeEventStream}}
 	response := http.Header{}
@@ -167,7 +165,7 @@ func (h *costHub) call(n int) {
 	}
 }
 
-// allocations are those of one call, averaged over n.
+// allocations returns the allocations of one call, averaged over n calls.
 func (h *costHub) allocations(t testing.TB, n int) float64 {
 	var before, after runtime.MemStats
 	done := h.answered(t)
@@ -180,16 +178,16 @@ func (h *costHub) allocations(t testing.TB, n int) float64 {
 	return float64(after.Mallocs-before.Mallocs) / float64(n)
 }
 
-// costServers are the servers that calls are measured with.
+// costServers returns the servers of the measured calls.
 func costServers(t testing.TB) []upstream.Spec {
 	return []upstream.Spec{stdio(t, "child"), {Name: "http", URL: parrotElsewhere(t)}}
 }
 
-// webParrotName is that of the child that is a parrot over HTTP.
+// webParrotName is the name of the child process that is a parrot over HTTP.
 const webParrotName = "webparrot"
 
-// parrotElsewhere is a parrot over HTTP in a process of its own, so that what it
-// allocates is not taken for the hub's.
+// parrotElsewhere starts a parrot over HTTP in a process of its own, so that its allocations are not counted as the
+// hub's.
 func parrotElsewhere(t testing.TB) (url string) {
 	child := exec.Command(stdio(t, "").Command)
 	child.Env = []string{childVariable + "=" + webParrotName, "GORACE=atexit_sleep_ms=0"}
@@ -214,7 +212,7 @@ func parrotElsewhere(t testing.TB) (url string) {
 	return strings.TrimSpace(url)
 }
 
-// serveWebParrot serves a parrot over HTTP, says where, and ends with its input.
+// serveWebParrot serves a parrot over HTTP, writes its URL to out, and ends when in ends.
 func serveWebParrot(in io.Reader, out io.Writer) {
 	server := httptest.NewServer(newParrot(false))
 	defer server.Close()
@@ -223,7 +221,7 @@ func serveWebParrot(in io.Reader, out io.Writer) {
 	server.CloseClientConnections()
 }
 
-// answered is how many calls the server has answered with a result.
+// answered returns the number of calls that the server has answered with a result.
 func (h *costHub) answered(t testing.TB) (n float64) {
 	families, err := h.gateway.cfg.Registerer.(*prometheus.Registry).Gather()
 	if err != nil {
@@ -239,8 +237,7 @@ func (h *costHub) answered(t testing.TB) (n float64) {
 	return n
 }
 
-// BenchmarkProxiedCall is one call of a tool through the hub, without the HTTP
-// of the client, for each way to trace it.
+// BenchmarkProxiedCall makes one tool call through the hub, without the HTTP of the client, for each way to trace it.
 func BenchmarkProxiedCall(b *testing.B) {
 	for _, spec := range costServers(b) {
 		for _, how := range tracings() {

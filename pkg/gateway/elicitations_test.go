@@ -19,23 +19,23 @@ const (
 		`{"mode":"url","elicitationId":"%s","url":"https://x.test","n":1.50}]}}`
 )
 
-// mustLogin calls a tool of the server that wants two pages opened first.
+// callRequiringElicitations calls a tool of the server that fails because two pages must be opened first.
 func (c *peer) callRequiringElicitations(server, id string) {
 	c.t.Helper()
 	refusal := fmt.Sprintf(urlElicitationRequired, id, id)
 	if m := c.call("1", "tools/call", `{"name":"`+server+`__fail","arguments":{"error":`+refusal+`}}`).response(c.t); string(m.Error) != refusal {
-		c.t.Errorf("the refusal came as %s", m.Error)
+		c.t.Errorf("the error arrived as %s", m.Error)
 	}
 }
 
-// mustOpen calls a tool of the server that asks for a page to be opened.
+// callSendingElicitation calls a tool of the server that requests an elicitation by URL during the call.
 func (c *peer) callSendingElicitation(server, id string) {
 	c.t.Helper()
-	question := `{"mode":"url","elicitationId":"` + id + `","url":"https://x.test","message":"m", "n":1.50}`
-	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"`+server+`__request","arguments":{"method":"elicitation/create","params":`+question+`}}`))
+	params := `{"mode":"url","elicitationId":"` + id + `","url":"https://x.test","message":"m", "n":1.50}`
+	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"`+server+`__request","arguments":{"method":"elicitation/create","params":`+params+`}}`))
 	m := s.message()
-	if string(m.Params) != question {
-		c.t.Errorf("asked %s", m.Encode())
+	if string(m.Params) != params {
+		c.t.Errorf("received %s", m.Encode())
 	}
 	c.respond(m, `"result":{"action":"accept"}`)
 	if m := s.message(); string(m.Result) != `{"content":[],"answer":{"action":"accept"}}` {
@@ -43,27 +43,27 @@ func (c *peer) callSendingElicitation(server, id string) {
 	}
 }
 
-// completes has the server say that an elicitation is complete, during a call
-// of c ("notify") or when there is none ("notifyLater").
+// completeElicitation makes the server send the completion of an elicitation, during a call of c (tool notify) or after
+// it (notifyLater).
 func (c *peer) completeElicitation(server, tool, id string) {
 	c.t.Helper()
 	p := c.call("1", "tools/call", `{"name":"`+server+`__`+tool+`","arguments":{"method":"notifications/elicitation/complete","params":{"elicitationId":"`+id+`"}}}`)
 	if m := p.response(c.t); len(p.events) > 1 || m.Error != nil {
-		c.t.Errorf("the call that has nothing to do with it brought %s", p.body)
+		c.t.Errorf("the unrelated call received %s", p.body)
 	}
 }
 
 func (s *reader) expectCompletion(id string) {
 	s.t.Helper()
 	if m := s.message(); m.Method != "notifications/elicitation/complete" || string(m.Params) != `{"elicitationId":"`+id+`"}` {
-		s.t.Errorf("heard %s, want the end of %s", m.Encode(), id)
+		s.t.Errorf("received %s, want the completion of %s", m.Encode(), id)
 	}
 }
 
 func TestCompletionOfAnElicitationReachesTheClientThatGotItFromASharedServer(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}, untraced: true})
 	ann, bob, eve := r.connectWith(initializeWithURLElicitation), r.connectWith(initializeWithURLElicitation), r.connectWith(initializeWithURLElicitation)
-	hears := map[string]*reader{"ann": ann.listen(), "bob": bob.listen(), "eve": eve.listen()}
+	streams := map[string]*reader{"ann": ann.listen(), "bob": bob.listen(), "eve": eve.listen()}
 	ann.callSendingElicitation("one", "e1")
 	bob.callRequiringElicitations("one", "e2")
 	ann.callRequiringElicitations("two", "e2")
@@ -71,16 +71,16 @@ func TestCompletionOfAnElicitationReachesTheClientThatGotItFromASharedServer(t *
 	bob.callRequiringElicitations("one", "both")
 
 	eve.completeElicitation("one", "notifyLater", "e1")
-	hears["ann"].expectCompletion("e1")
-	eve.completeElicitation("one", "notify", "e2-") // there is no other call, but this is not about hers
-	hears["bob"].expectCompletion("e2-")
+	streams["ann"].expectCompletion("e1")
+	eve.completeElicitation("one", "notify", "e2-") // eve's is the only call, but the elicitation is bob's
+	streams["bob"].expectCompletion("e2-")
 	eve.completeElicitation("one", "notify", "e2")
-	hears["bob"].expectCompletion("e2")
-	eve.completeElicitation("two", "notify", "e2") // the same id of another server is another one
-	hears["ann"].expectCompletion("e2")
+	streams["bob"].expectCompletion("e2")
+	eve.completeElicitation("two", "notify", "e2") // the same id of another server is another elicitation
+	streams["ann"].expectCompletion("e2")
 	eve.completeElicitation("one", "notify", "both")
-	hears["ann"].expectCompletion("both")
-	hears["bob"].expectCompletion("both")
+	streams["ann"].expectCompletion("both")
+	streams["bob"].expectCompletion("both")
 
 	if p := bob.send(http.MethodDelete, "", "Mcp-Session-Id: "+bob.token); p.status != http.StatusNoContent {
 		t.Fatalf("DELETE: %d", p.status)
@@ -89,16 +89,16 @@ func TestCompletionOfAnElicitationReachesTheClientThatGotItFromASharedServer(t *
 		t.Errorf("a modern client got %s", p.body)
 	}
 	before := r.dropped("ambiguous")
-	for _, id := range []string{"unknown", "e1", "new"} { // e1 is complete already, and new is a modern client's
+	for _, id := range []string{"unknown", "e1", "new"} { // e1 is complete already, and new belongs to a modern client
 		eve.completeElicitation("one", "notify", id)
 	}
-	eve.completeElicitation("two", "notify", "both-") // which is not its own
-	eve.completeElicitation("one", "notify", "both-") // ann's alone by now
-	hears["ann"].expectCompletion("both-")
-	until(t, "what is for nobody is counted", func() bool { return r.dropped("ambiguous") == before+4 })
-	for name, s := range hears {
+	eve.completeElicitation("two", "notify", "both-") // server two did not issue this id
+	eve.completeElicitation("one", "notify", "both-") // bob's session has ended
+	streams["ann"].expectCompletion("both-")
+	until(t, "completions without a recipient are counted", func() bool { return r.dropped("ambiguous") == before+4 })
+	for name, s := range streams {
 		if name != "bob" && len(s.events) != 0 {
-			t.Errorf("%s hears of more: %s", name, (<-s.events).Encode())
+			t.Errorf("%s also received %s", name, (<-s.events).Encode())
 		}
 	}
 }
@@ -110,7 +110,7 @@ func TestClientWithoutURLElicitationGetsNoCompletion(t *testing.T) {
 		t.Errorf("the server got %s", got)
 	}
 	c.completeElicitation("one", "notify", "e1")
-	until(t, "the end is counted", func() bool { return r.dropped("ambiguous") == 1 })
+	until(t, "the completion is counted", func() bool { return r.dropped("ambiguous") == 1 })
 }
 
 func TestCompletionOfAnElicitationReachesTheClientOfAnIsolatedServer(t *testing.T) {
@@ -118,24 +118,24 @@ func TestCompletionOfAnElicitationReachesTheClientOfAnIsolatedServer(t *testing.
 	own.Isolation = upstream.PerSession
 	r := start(t, setup{specs: []upstream.Spec{own, newTaskServer(t, "web", "").spec()}, untraced: true})
 	ann, bob := r.connectWith(initializeWithURLElicitation), r.connectWith(initializeWithURLElicitation)
-	hears, others := ann.listen(), bob.listen()
+	getStream, otherStream := ann.listen(), bob.listen()
 	bob.callRequiringElicitations("own", "same")
 	ann.callRequiringElicitations("own", "same")
 	ann.completeElicitation("own", "notifyLater", "same")
-	hears.expectCompletion("same")
+	getStream.expectCompletion("same")
 
 	p := ann.call("1", "tools/call", `{"name":"web__plain","arguments":{"login":true}}`)
 	if e := p.rpcError(t); e.Code != protocol.CodeURLElicitationRequired {
 		t.Errorf("refused with %v", e)
 	}
-	if len(p.events) < 2 { // it did not come during the call
-		p.events = append(p.events, hears.message())
+	if len(p.events) < 2 { // it was not sent during the call
+		p.events = append(p.events, getStream.message())
 	}
 	if m := p.events[0]; m.Method != "notifications/elicitation/complete" {
-		t.Errorf("heard %s", m.Encode())
+		t.Errorf("received %s", m.Encode())
 	}
-	if len(others.events) != 0 {
-		t.Error("another client hears of it")
+	if len(otherStream.events) != 0 {
+		t.Error("another client received it")
 	}
 }
 
@@ -144,10 +144,10 @@ func TestElicitationsAreRememberedInLimitedNumberAndTime(t *testing.T) {
 		var e elicitations
 		e.add("one", "first", "", strings.Repeat("x", maxElicitationID+1))
 		if e.take("one", "") || e.take("one", strings.Repeat("x", maxElicitationID+1)) || len(e.open) != 1 {
-			t.Errorf("remembered %d", len(e.open))
+			t.Errorf("%d are remembered", len(e.open))
 		}
 		for i := range maxElicitations {
-			e.add("one", fmt.Sprint(i), fmt.Sprint(i)) // which counts once
+			e.add("one", fmt.Sprint(i), fmt.Sprint(i)) // the same id twice counts once
 		}
 		if len(e.open) != maxElicitations || e.take("one", "first") || !e.take("one", "0") || e.take("one", "0") || e.take("two", "1") {
 			t.Errorf("%d are remembered", len(e.open))
@@ -156,7 +156,7 @@ func TestElicitationsAreRememberedInLimitedNumberAndTime(t *testing.T) {
 		e.add("one", "2", "late")
 		time.Sleep(time.Second)
 		if e.take("one", "1") || !e.take("one", "2") || !e.take("one", "late") {
-			t.Error("the wrong ones are forgotten")
+			t.Error("the wrong ids are forgotten")
 		}
 	})
 }

@@ -40,7 +40,7 @@ func TestDeleteEndsRunningCallsAtOnce(t *testing.T) {
 	} {
 		go func() { answers <- c.call(id, "tools/call", params) }()
 	}
-	until(t, "the calls are under way", func() bool {
+	until(t, "the calls are in flight", func() bool {
 		return other.state("one").Hanging == 1 && c.waitingRequests() == 1 && web.waiting.Load() == 1
 	})
 	bound := web.session("tools/call")
@@ -50,7 +50,7 @@ func TestDeleteEndsRunningCallsAtOnce(t *testing.T) {
 	stream.waitForEnd()
 	for range 3 {
 		p := <-answers
-		// The server that asked hears of it too, and may be the first to say so.
+		// The server that sent the request gets the error too, and may answer the call with it first.
 		if m := p.response(t); !strings.Contains(string(m.Encode()), "the session has ended: client_delete") {
 			t.Errorf("the call was answered with %s", p.body)
 		}

@@ -14,8 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// FuzzHeaders sends requests whose headers are anything: none may panic, open
-// a session or write a record.
+// FuzzHeaders sends requests with fuzzed headers. None may panic, create a session or write a record.
 func FuzzHeaders(f *testing.F) {
 	f.Add("POST", "abc.def", "2025-11-25", "application/json", "*/*", "localhost", "")
 	f.Add("GET", "../config/x", "", "", "text/event-stream", "127.0.0.1:1", "http://evil")

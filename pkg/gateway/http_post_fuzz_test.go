@@ -19,21 +19,19 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// How the request of a fuzzed POST is made; what is left of the number says
-// which hub gets it.
+// The bits that say how the request of a fuzzed POST is made. The remaining bits choose the hub.
 const (
 	withSession = 1 << iota // of a version that the next two bits choose
 	oldest                  // 2024-11-05
 	batches                 // 2025-03-26
-	forged                  // a session token that is none
-	mirrored                // Mcp-Method and Mcp-Name are what the body says
+	forged                  // an invalid session token
+	mirrored                // Mcp-Method and Mcp-Name mirror the body
 	fuzzHubs
 )
 
-// FuzzPost sends anything to hubs with servers of both eras. Each answer has to
-// be JSON-RPC, or there is none to be had; its status and code have to agree,
-// and it has to be the answer to that request. Only initialize opens a session,
-// and nothing goes on afterwards.
+// FuzzPost sends fuzzed requests to hubs with servers of both eras. Each response must be JSON-RPC, or empty if the
+// message needs none. Its HTTP status and error code must agree, and it must be the response to that request. Only
+// initialize creates a session, and nothing runs afterwards.
 func FuzzPost(f *testing.F) {
 	hubs := startFuzzHubs(f)
 	for _, seed := range postSeeds {
@@ -43,7 +41,7 @@ func FuzzPost(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte, how uint8, version, method, name string) {
 		if bytes.Contains(body, []byte(`"die"`)) || bytes.Contains(body, []byte("__die")) {
-			return // a tool that costs a second
+			return // a tool that takes a second
 		}
 		h := hubs[int(how/fuzzHubs)%len(hubs)]
 		p := &fuzzedPost{fuzzHub: h, t: t, body: body}
@@ -71,8 +69,7 @@ type fuzzHub struct {
 	panics *logBuffer
 }
 
-// startFuzzHubs starts a hub that merges three servers, and transparent ones in
-// front of a server of each era.
+// startFuzzHubs starts a hub that merges three servers, and a transparent hub in front of a server of each era.
 func startFuzzHubs(f *testing.F) []*fuzzHub {
 	f.Helper()
 	var hubs []*fuzzHub
@@ -82,9 +79,9 @@ func startFuzzHubs(f *testing.F) []*fuzzHub {
 		h := &fuzzHub{panics: &logBuffer{}}
 		s := setup{quiet: true, untraced: true, naming: catalog.Prefix, gateway: func(c *Config) {
 			c.Logger = slog.New(slog.NewTextHandler(h.panics, &slog.HandlerOptions{Level: slog.LevelError}))
-			c.Bridge = map[string]BridgePolicy{"legacy": BridgeRequest} // nothing is kept
+			c.Bridge = map[string]BridgePolicy{"legacy": BridgeRequest} // sessions with servers end with their request
 			c.Transparent = len(specs) == 1
-			c.Patience = time.Minute // one object wherever that is possible
+			c.Patience = time.Minute // respond with one JSON object if possible
 		}}
 		if len(specs) == 1 {
 			s.naming = catalog.Bare
@@ -100,7 +97,7 @@ func startFuzzHubs(f *testing.F) []*fuzzHub {
 		h.run()
 		f.Cleanup(h.stop)
 		if !h.pool.Settled(f.Context()) {
-			f.Fatal("the servers did not settle")
+			f.Fatal("the servers neither connected nor failed")
 		}
 		hubs = append(hubs, h)
 	}
@@ -118,7 +115,7 @@ func (h *fuzzHub) ids() []string {
 	return ids
 }
 
-// fuzzWriter gives up a stream that would stay open for ever when it has begun.
+// fuzzWriter cancels a request when a stream has begun that would stay open.
 type fuzzWriter struct {
 	*httptest.ResponseRecorder
 	cancel func()
@@ -139,7 +136,7 @@ type fuzzedPost struct {
 	message    jsonrpc.Message
 	parseError error
 	modern     bool
-	token      string // of a session that is there
+	token      string // of an open session
 }
 
 func (p *fuzzedPost) initializes() bool {
@@ -190,7 +187,7 @@ func (p *fuzzedPost) connect(version string) string {
 	return w.Header().Get(protocol.HeaderSessionID)
 }
 
-// check looks at the response.
+// check checks the response.
 func (p *fuzzedPost) check(w *httptest.ResponseRecorder) {
 	if w.Code == http.StatusAccepted {
 		if w.Body.Len() != 0 {
@@ -222,7 +219,7 @@ func (p *fuzzedPost) check(w *httptest.ResponseRecorder) {
 	}
 }
 
-// checkBatch looks at a list of answers.
+// checkBatch checks a list of responses.
 func (p *fuzzedPost) checkBatch(w *httptest.ResponseRecorder) {
 	all, err := jsonrpc.ParseBatch(w.Body.Bytes())
 	if err != nil || !jsonrpc.IsBatch(p.body) || w.Code != http.StatusOK {
@@ -235,7 +232,7 @@ func (p *fuzzedPost) checkBatch(w *httptest.ResponseRecorder) {
 	}
 }
 
-// checkAnswer looks at the one answer that there is.
+// checkAnswer checks a single response.
 func (p *fuzzedPost) checkAnswer(w *httptest.ResponseRecorder) {
 	m, err := jsonrpc.Parse(w.Body.Bytes())
 	if err != nil || m.Kind() != jsonrpc.Response {
@@ -247,7 +244,7 @@ func (p *fuzzedPost) checkAnswer(w *httptest.ResponseRecorder) {
 		want = p.message.ID
 	}
 	if m.ID != want {
-		// Whoever answers nobody's question, or none at all, is told so without an id.
+		// The error for an unmatched response has no id.
 		if p.message.Kind() != jsonrpc.Response || m.ID != p.message.ID {
 			p.t.Errorf("the answer is to %s, not to %s: %s", m.ID, want, w.Body)
 		}
@@ -282,7 +279,7 @@ func (p *fuzzedPost) agree(status, code int) bool {
 	return false
 }
 
-// tidy ends the sessions and waits until nothing goes on any more.
+// endSessions ends the sessions and waits until nothing runs.
 func (p *fuzzedPost) endSessions() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -292,13 +289,13 @@ func (p *fuzzedPost) endSessions() {
 		}
 	}
 	if err := p.gateway.Wait(ctx); err != nil {
-		p.t.Errorf("something goes on: %v", err)
+		p.t.Errorf("calls are still running: %v", err)
 	}
 	if n := len(p.gateway.legacy.all()); n != 0 {
 		p.t.Errorf("%d sessions are open", n)
 	}
 	if calls, subs := p.gateway.modern.inFlight.Load(), len(p.gateway.modern.subscriptions.all()); calls != 0 || subs != 0 {
-		p.t.Errorf("%d calls and %d subscriptions go on", calls, subs)
+		p.t.Errorf("%d calls and %d subscriptions are still open", calls, subs)
 	}
 	if log := p.panics.String(); strings.Contains(log, "panic") {
 		p.t.Error(log)
@@ -311,7 +308,7 @@ func modernSeed(method, params string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":{%s%s}}`, method, params, fuzzedMeta)
 }
 
-// postSeeds are requests that get somewhere.
+// postSeeds are requests that reach different parts of the gateway.
 var postSeeds = []struct {
 	body                  string
 	how                   uint8

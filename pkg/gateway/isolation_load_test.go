@@ -22,18 +22,16 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// secretPrefix begins what a call is told, and what all that belongs to it has
-// to carry.
+// secretPrefix begins the secret of a call. All messages that belong to the call contain the secret.
 const secretPrefix = "secret-"
 
-// sameIDs are the ids that every client uses, all at once. The last two are one
-// number to those who read them as floating point, the first two one text.
+// sameIDs are the request ids that every client uses at the same time. The last two are the same floating-point number,
+// the first two the same text.
 var sameIDs = []jsonrpc.ID{`1`, `"1"`, `0`, `9007199254740993`, `9007199254740992`}
 
-// 64 clients, half of them without sessions, call three sorts of servers with
-// the same ids and the same progress token, are asked questions and cancel
-// calls: whatever reaches a client is its own, and is of the call on whose
-// stream it comes. make isolation makes 100,000 calls.
+// 64 clients, half of them without sessions, call three kinds of servers with the same ids and the same progress token,
+// get server requests and cancel calls. Each message that a client receives must belong to the call on whose stream it
+// arrives. make isolation makes 100,000 calls.
 func TestNothingOfOneCallReachesAnother(t *testing.T) {
 	const clients = 64
 	all := clients * len(sameIDs) // calls at once
@@ -68,18 +66,18 @@ func TestNothingOfOneCallReachesAnother(t *testing.T) {
 	r.conserved(float64(len(audit.cancelled)))
 	r.stop() // ends the streams
 	streams.Wait()
-	t.Logf("%d calls, %d of them cancelled; %d questions, %d notifications, %d messages without a call",
+	t.Logf("%d calls, %d of them cancelled; %d server requests, %d notifications, %d messages without a call",
 		audit.calls.Load(), len(audit.cancelled), audit.serverRequests.Load(), audit.notifications.Load(), audit.unrelated.Load())
 	if audit.calls.Load() < int64(calls) {
 		t.Errorf("only %d calls of %d", audit.calls.Load(), calls)
 	}
 }
 
-// audit is what all clients together have seen.
+// isolationAudit collects what all clients together have received.
 type isolationAudit struct {
-	t                               *testing.T
+	t                                               *testing.T
 	calls, serverRequests, notifications, unrelated atomic.Int64
-	errors                      atomic.Int64
+	errors                                          atomic.Int64
 
 	mu        sync.Mutex
 	cancelled []string
@@ -91,7 +89,7 @@ func (a *isolationAudit) errorf(format string, args ...any) {
 	}
 }
 
-// own complains about what is not all of the call, or client, with that name.
+// checkOwn reports an error if data contains the secret of another call or client than name.
 func (a *isolationAudit) checkOwn(name string, data []byte) {
 	for rest := data; ; {
 		at := bytes.Index(rest, []byte(secretPrefix))
@@ -106,11 +104,11 @@ func (a *isolationAudit) checkOwn(name string, data []byte) {
 	}
 }
 
-// check compares what was cancelled with what the servers were told of that.
+// checkCancelled compares the cancelled calls with the cancellations that the servers received.
 func (a *isolationAudit) checkCancelled(r *rig) {
 	var seen []string
 	c := r.connect()
-	until(a.t, "the servers have heard of all cancellations", func() bool {
+	until(a.t, "the servers have received all cancellations", func() bool {
 		seen = nil
 		for _, server := range []string{parrotName, "legacy", "modern"} {
 			var result struct{ Report parrotReport }
@@ -130,12 +128,12 @@ func (a *isolationAudit) checkCancelled(r *rig) {
 		only := func(these, those []string) []string {
 			return slices.DeleteFunc(slices.Clone(these), func(s string) bool { return slices.Contains(those, s) })
 		}
-		a.errorf("%d calls were cancelled, the servers heard of %d, which are not these: of clients alone are %q, of servers alone %q",
+		a.errorf("%d calls were cancelled, the servers received %d cancellations; only of clients: %q, only of servers: %q",
 			len(a.cancelled), len(seen), only(a.cancelled, seen), only(seen, a.cancelled))
 	}
 }
 
-// tenant is a client among many.
+// loadClient is one of many clients.
 type loadClient struct {
 	*rig
 	audit  *isolationAudit
@@ -144,7 +142,7 @@ type loadClient struct {
 	token  string // of the session, if it has one
 }
 
-// overhear reads what comes on a stream of the session's own until it ends.
+// readGETStream reads a GET stream of the session until it ends.
 func (c *loadClient) readGETStream() {
 	l := &loadCaller{loadClient: c}
 	defer l.closeConn()
@@ -160,15 +158,15 @@ func (c *loadClient) readGETStream() {
 	})
 }
 
-// lane makes one call of a client after the other, over a connection of its own.
+// loadCaller makes the calls of a client one after the other, over a connection of its own.
 type loadCaller struct {
 	*loadClient
 	id   jsonrpc.ID
 	name string
 
-	conn  net.Conn // nil: to be made
-	read  *bufio.Reader
-	second *loadCaller // for what has to be said during a call
+	conn   net.Conn // nil: not connected
+	read   *bufio.Reader
+	second *loadCaller // sends messages during a call
 }
 
 func (l *loadCaller) closeConn() {
@@ -205,7 +203,7 @@ func (l *loadCaller) send(verb, tool, body string) (*http.Response, error) {
 	return http.ReadResponse(l.read, nil)
 }
 
-// events hands on the messages of a stream, or the one that is the body.
+// events calls take with each message of a stream, or with the message in the body.
 func (l *loadCaller) events(response *http.Response, take func([]byte, jsonrpc.Message) error) error {
 	defer func() { _ = response.Body.Close() }()
 	if response.Header.Get("Content-Type") != protocol.TypeEventStream {
@@ -241,7 +239,7 @@ func (l *loadCaller) events(response *http.Response, take func([]byte, jsonrpc.M
 	}
 }
 
-// say sends a message during a call. It is one that gets no answer.
+// sendMessage sends a message without response during a call.
 func (l *loadCaller) sendMessage(body string) error {
 	if l.second == nil {
 		l.second = &loadCaller{loadClient: l.loadClient}
@@ -252,12 +250,12 @@ func (l *loadCaller) sendMessage(body string) error {
 	}
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("HTTP status %s to %s", response.Status, body)
+		return fmt.Errorf("HTTP status %s for %s", response.Status, body)
 	}
 	return nil
 }
 
-// work makes the n-th call.
+// call makes the n-th call.
 func (l *loadCaller) call(n int, it sayArguments) error {
 	server := []string{parrotName, "legacy", "modern"}[n%3]
 	it.Steps, it.Log = n/3%4, n/5%2 == 0
@@ -280,8 +278,8 @@ func (l *loadCaller) call(n int, it sayArguments) error {
 	}
 }
 
-// round sends the request and takes what comes. Where the answer is a question
-// it returns the members of the request that answers it.
+// round sends the request and reads the response. If that is an input_required result, round returns the members of the
+// retry.
 func (l *loadCaller) round(server string, it sayArguments, more string) (next string, err error) {
 	arguments, _ := json.Marshal(it)
 	meta := `"progressToken":"same"`
@@ -340,8 +338,8 @@ func (l *loadCaller) round(server string, it sayArguments, more string) (next st
 	return "", l.checkComplete(server, it, steps, logs, string(fields[3]), more != "")
 }
 
-// complete checks that nothing is missing. Over a shared connection to a legacy
-// server a log message or a question has a call only while there is no other.
+// checkComplete checks that nothing is missing. Over a shared connection to a legacy server, a log message or a server
+// request belongs to a call only if no other call is in flight.
 func (l *loadCaller) checkComplete(server string, it sayArguments, steps, logs int, answered string, again bool) error {
 	wantLogs, wantAnswer := 0, `"no"`
 	if it.Log {
@@ -353,7 +351,7 @@ func (l *loadCaller) checkComplete(server string, it sayArguments, steps, logs i
 	switch {
 	case it.Request != "" && server == "modern" && !l.modern: // the hub called twice
 		it.Steps, wantLogs = 2*it.Steps, 2*wantLogs
-	case again && server != "modern": // what came before came with the question
+	case again && server != "modern": // earlier messages came with the input_required result
 		it.Steps, wantLogs = steps, logs
 	case server == parrotName && logs < wantLogs:
 		wantLogs = logs
@@ -367,7 +365,7 @@ func (l *loadCaller) checkComplete(server string, it sayArguments, steps, logs i
 	return nil
 }
 
-// cancel takes the call back that is under way.
+// cancel cancels the call in flight.
 func (l *loadCaller) cancel(it sayArguments) error {
 	l.audit.mu.Lock()
 	l.audit.cancelled = append(l.audit.cancelled, it.Say)
@@ -379,7 +377,7 @@ func (l *loadCaller) cancel(it sayArguments) error {
 	return l.sendMessage(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + string(l.id) + `}}`)
 }
 
-// replyTo is the result that answers a question.
+// inputResponse returns the result of a server request.
 func inputResponse(method string, it sayArguments) string {
 	if method == "sampling/createMessage" {
 		return fmt.Sprintf(`{"role":"assistant","content":{"type":"text","text":%q},"model":"parrot"}`, it.Say)
@@ -387,12 +385,12 @@ func inputResponse(method string, it sayArguments) string {
 	return fmt.Sprintf(`{"action":"accept","content":{"said":%q}}`, it.Say)
 }
 
-// replies answers the questions of a result.
+// inputResponses returns the responses to the input requests of a result.
 func inputResponses(result json.RawMessage, it sayArguments) string {
 	var wanted struct {
 		InputRequests map[string]struct{ Method string }
 	}
-	_ = json.Unmarshal(result, &wanted) // an answer that is missing will be missed
+	_ = json.Unmarshal(result, &wanted) // a missing response makes the call fail
 	var out []string
 	for key, q := range wanted.InputRequests {
 		out = append(out, strconv.Quote(key)+":"+inputResponse(q.Method, it))

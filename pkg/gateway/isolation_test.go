@@ -11,8 +11,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// Sixteen clients do the same with the same ids and the same progress tokens,
-// over one connection to one server. Each must see what is its own, and only that.
+// Sixteen clients make the same calls with the same ids and the same progress tokens over one connection to one server.
+// Each must receive its own messages, and only those.
 func TestClientsOfASharedConnectionDoNotMix(t *testing.T) {
 	const clients, rounds = 16, 140 // 2240 calls
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, untraced: true})
@@ -45,15 +45,15 @@ func TestClientsOfASharedConnectionDoNotMix(t *testing.T) {
 	slices.Sort(seen)
 	slices.Sort(cancelled)
 	if !slices.Equal(seen, cancelled) || s.Hanging != 0 {
-		t.Errorf("the server saw %d cancellations, %d were meant; %d calls hang", len(seen), len(cancelled), s.Hanging)
+		t.Errorf("the server received %d cancellations, want %d; %d calls hang", len(seen), len(cancelled), s.Hanging)
 	}
 	if got := r.metric("mcphub_unmatched_responses_total"); got != 0 {
-		t.Errorf("%v messages of the server found no owner", got)
+		t.Errorf("%v messages of the server matched no call", got)
 	}
 	r.conserved(float64(len(cancelled)))
 }
 
-// workOne makes a call with progress and looks at everything that comes back.
+// callWithProgress makes a call with progress and checks all messages of its response.
 func (c *peer) callWithProgress(i, steps int, arguments string) {
 	p := c.call(fmt.Sprint(i), "tools/call", fmt.Sprintf(`{"name":"one__work","arguments":%s,"_meta":{"progressToken":%d}}`, arguments, i))
 	m := p.response(c.t)
@@ -72,8 +72,7 @@ func (c *peer) callWithProgress(i, steps int, arguments string) {
 	}
 }
 
-// cancelOne begins a call, cancels it when the server has it, and expects no
-// answer.
+// callAndCancel begins a call, cancels it when the server has it, and expects no response.
 func (c *peer) callAndCancel(i int, arguments string) {
 	s := c.open("POST", request(fmt.Sprint(i), "tools/call",
 		fmt.Sprintf(`{"name":"one__hang","arguments":%s,"_meta":{"progressToken":%d}}`, arguments, i)))
@@ -92,13 +91,13 @@ func TestCancellationReachesNoOtherClient(t *testing.T) {
 	mine, theirs, watcher := r.connect(), r.connect(), r.connect()
 	replies := make(chan reply, 1)
 	go func() { replies <- mine.call("5", "tools/call", `{"name":"one__hang","arguments":{"who":"me"}}`) }()
-	until(t, "the call is under way", func() bool { return watcher.state("one").Hanging == 1 })
-	for _, id := range []string{"5", `"5"`, "1", "2", "3", "null"} { // hub-side ids of the connection included
+	until(t, "the call is in flight", func() bool { return watcher.state("one").Hanging == 1 })
+	for _, id := range []string{"5", `"5"`, "1", "2", "3", "null"} { // with the hub's ids on the connection to the server
 		theirs.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + id + `}}`)
 	}
 	mine.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"5"}}`)
 	if s := watcher.state("one"); s.Hanging != 1 || s.Seen["notifications/cancelled"] != 0 {
-		t.Errorf("somebody else cancelled the call: %+v", s)
+		t.Errorf("another client cancelled the call: %+v", s)
 	}
 	mine.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}`)
 	<-replies
@@ -107,7 +106,7 @@ func TestCancellationReachesNoOtherClient(t *testing.T) {
 func TestSubscriptionsOfASharedConnectionAreKeptApart(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	ann, bob := r.connect(), r.connect()
-	annHears, bobHears := ann.listen(), bob.listen()
+	annStream, bobStream := ann.listen(), bob.listen()
 	const params = `{"uri":"test://one/one"}`
 	for _, c := range []*peer{ann, bob} {
 		if m := c.call("1", "resources/subscribe", params).response(t); string(m.Result) != `{}` {
@@ -122,11 +121,11 @@ func TestSubscriptionsOfASharedConnectionAreKeptApart(t *testing.T) {
 	}
 	updated := jsonMessage("notifications/resources/updated", params)
 	r.gateway.ServerNotification("one", updated)
-	if m := annHears.message(); string(m.Params) != params {
-		t.Errorf("ann hears %s", m.Params)
+	if m := annStream.message(); string(m.Params) != params {
+		t.Errorf("ann received %s", m.Params)
 	}
-	if len(bobHears.events) != 0 {
-		t.Error("bob hears of what he is not subscribed to")
+	if len(bobStream.events) != 0 {
+		t.Error("bob received an update without a subscription")
 	}
 	if m := ann.call("1", "resources/unsubscribe", params).response(t); string(m.Result) != `{}` {
 		t.Errorf("unsubscribe: %s", m.Error)
@@ -144,40 +143,40 @@ func TestSubscriptionsOfASharedConnectionAreKeptApart(t *testing.T) {
 func TestUpdateDuringTheCallOfAnotherClientReachesItsSubscriber(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	ann, bob := r.connect(), r.connect()
-	hears := ann.listen()
+	getStream := ann.listen()
 	const params = `{"uri":"test://one/one"}`
 	ann.call("1", "resources/subscribe", params)
 	p := bob.call("1", "tools/call", `{"name":"one__update"}`)
 	if len(p.events) != 0 {
-		t.Errorf("bob's call brought %s", p.body)
+		t.Errorf("bob's call received %s", p.body)
 	}
-	if m := hears.message(); string(m.Params) != params {
-		t.Errorf("ann hears %s", m.Params)
+	if m := getStream.message(); string(m.Params) != params {
+		t.Errorf("ann received %s", m.Params)
 	}
 }
 
 func TestLogLevelsOfASharedConnectionAreKeptApart(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
-	quiet, chatty := r.connect(), r.connect()
+	atError, atInfo := r.connect(), r.connect()
 	set := func(c *peer, level string) {
 		if m := c.call("1", "logging/setLevel", `{"level":"`+level+`"}`).response(t); string(m.Result) != `{}` {
 			t.Errorf("setLevel: %s", m.Error)
 		}
 	}
-	set(chatty, "info")
-	set(quiet, "error")
-	if got := quiet.state("one").Level; got != "info" {
-		t.Errorf("the server is at %q, which hides what a client asked for", got)
+	set(atInfo, "info")
+	set(atError, "error")
+	if got := atError.state("one").Level; got != "info" {
+		t.Errorf("the server has the level %q, which hides messages that a client wants", got)
 	}
-	if p := quiet.call("1", "tools/call", `{"name":"one__log"}`); len(p.events) != 0 {
-		t.Errorf("the client that wants errors got %s", p.body)
+	if p := atError.call("1", "tools/call", `{"name":"one__log"}`); len(p.events) != 0 {
+		t.Errorf("the client with level error received %s", p.body)
 	}
-	if p := chatty.call("1", "tools/call", `{"name":"one__log"}`); len(p.events) != 2 || string(p.events[0].Params) != `{"level":"info","data":{"n":1.50}}` {
-		t.Errorf("the client that wants all got %s", p.body)
+	if p := atInfo.call("1", "tools/call", `{"name":"one__log"}`); len(p.events) != 2 || string(p.events[0].Params) != `{"level":"info","data":{"n":1.50}}` {
+		t.Errorf("the client with level info received %s", p.body)
 	}
-	set(chatty, "critical")
-	if got := quiet.state("one").Level; got != "error" {
-		t.Errorf("the server is at %q", got)
+	set(atInfo, "critical")
+	if got := atError.state("one").Level; got != "error" {
+		t.Errorf("the server has the level %q", got)
 	}
 }
 
@@ -194,7 +193,7 @@ func TestSessionIsolationGivesEachClientItsOwnConnection(t *testing.T) {
 			}
 		}
 		if s := c.state("own"); s.Seen["tools/call"] != 1 {
-			t.Errorf("the child of this session saw %v", s.Seen)
+			t.Errorf("the child process of this session received %v", s.Seen)
 		}
 	}
 	if n := r.pool.Server("own").Status().Connections; n != 4 {
@@ -219,7 +218,7 @@ func TestEndedSessionLeavesNoSubscriptionBehind(t *testing.T) {
 	}
 	end(ann)
 	if got := watcher.state("one").Subscriptions; len(got) != 1 {
-		t.Errorf("ann's end took bob's subscription along: %q", got)
+		t.Errorf("the end of ann's session ended bob's subscription: %q", got)
 	}
 	end(bob)
 	until(t, "the server has no subscription", func() bool { return len(watcher.state("one").Subscriptions) == 0 })
@@ -228,7 +227,7 @@ func TestEndedSessionLeavesNoSubscriptionBehind(t *testing.T) {
 func TestUpdateOfAPartOfAResourceReachesItsSubscriber(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
-	hears := c.listen()
+	getStream := c.listen()
 	if m := c.call("1", "resources/subscribe", `{"uri":"res://a"}`).response(t); m.Error != nil {
 		t.Fatalf("subscribe: %s", m.Error)
 	}
@@ -236,8 +235,8 @@ func TestUpdateOfAPartOfAResourceReachesItsSubscriber(t *testing.T) {
 		r.gateway.ServerNotification("one", jsonMessage("notifications/resources/updated", `{"uri":"`+uri+`"}`))
 	}
 	for _, want := range []string{"res://a/sub", "res://a"} {
-		if m := hears.message(); string(m.Params) != `{"uri":"`+want+`"}` {
-			t.Errorf("heard %s, want %s", m.Params, want)
+		if m := getStream.message(); string(m.Params) != `{"uri":"`+want+`"}` {
+			t.Errorf("received %s, want %s", m.Params, want)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// batching makes a session of the version that has batches.
+// connectForBatches creates a session of the version that has batches.
 func (r *rig) connectForBatches() *peer {
 	r.t.Helper()
 	return r.connectWith(strings.Replace(initializeBody, "2025-11-25", protocol.BatchVersion, 1))
@@ -21,7 +21,7 @@ func (r *rig) connectForBatches() *peer {
 
 func batchOf(messages ...string) string { return "[" + strings.Join(messages, ",") + "]" }
 
-// answers are the responses of a list, by id.
+// responses returns the responses of a list, by id.
 func (p reply) responses(t *testing.T) map[jsonrpc.ID][]jsonrpc.Message {
 	t.Helper()
 	var all []json.RawMessage
@@ -80,7 +80,7 @@ func TestBatchWithoutRequestsIsAccepted(t *testing.T) {
 		t.Errorf("answered %d %q", p.status, p.body)
 	}
 	if e, _ := s.next(); e.comment != "cancelled" {
-		t.Errorf("the call got %+v", e)
+		t.Errorf("the call received %+v", e)
 	}
 }
 
@@ -106,7 +106,7 @@ func TestSlowBatchIsAnsweredByAStreamThatCanBeResumed(t *testing.T) {
 	if seen["notifications/progress"] != 2 || seen["1"] != 1 || seen["2"] != 1 {
 		t.Errorf("the rest of the stream is %v", seen)
 	}
-	// Another hub answers all that it was for.
+	// A hub without the stream answers all requests of the batch.
 	unknown := c.resume("ABCDEFGH" + s.last[stream.EpochLength:])
 	for _, id := range []jsonrpc.ID{"1", "2", "3"} {
 		if m := unknown.message(); m.ID != id || !strings.Contains(string(m.Error), "not known") {
@@ -127,7 +127,7 @@ func TestBatchIsLimited(t *testing.T) {
 	s := c.open(http.MethodPost, batchOf(hanging...))
 	for range 2 {
 		if m := s.message(); !strings.Contains(string(m.Error), "the session has 2 requests in flight already") {
-			t.Errorf("a request too many gets %s", m.Encode())
+			t.Errorf("a request beyond the limit got %s", m.Encode())
 		}
 	}
 	c.post(batchOf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}`,
@@ -148,7 +148,7 @@ func TestBatchIsLimited(t *testing.T) {
 		}
 	}
 	if p := c.post(batchOf(strings.TrimSuffix(strings.Repeat("1,", jsonrpc.MaxBatch), ","))); len(p.responses(t)["null"]) != jsonrpc.MaxBatch {
-		t.Errorf("a batch as large as may be: %d", p.status)
+		t.Errorf("a batch of the maximum size: %d", p.status)
 	}
 	r.conserved(2)
 }

@@ -29,7 +29,7 @@ func TestArgumentsAndResultsKeepTheirBytes(t *testing.T) {
 		params := fmt.Sprintf(`{ "x-before":{"a":[ ]}, "name" : "one__echo" , "arguments":%s, "x-after":1.0 }`, arguments)
 		want := fmt.Sprintf(`{ "x-before":{"a":[ ]}, "name" : "echo" , "arguments":%s, "x-after":1.0 ,`, arguments)
 		got := string(c.call("1", "tools/call", params).response(t).Result)
-		// Tracing adds the one member that may be added.
+		// Tracing adds one member. No other may be added.
 		before, _, found := strings.Cut(got, `"_meta":{"traceparent":"00-`)
 		if !found || strings.ReplaceAll(before, " ", "") != strings.ReplaceAll(`{"content":[],"server":"one","params":`+want, " ", "") {
 			t.Errorf("arguments %.100s arrived as %.400s", arguments, got)
@@ -107,7 +107,7 @@ func TestPrefixedNamesAreRoutedToTheirServer(t *testing.T) {
 		}
 	}
 	if got := string(c.call("1", "resources/read", `{"uri":"test://both"}`).response(t).Result); !strings.HasPrefix(got, `{"server":"one"`) {
-		t.Errorf("a resource that two servers have was read as %s", got)
+		t.Errorf("a resource of two servers returned %s", got)
 	}
 }
 
@@ -132,7 +132,7 @@ func TestUnknownNamesAreRefusedWithTheReason(t *testing.T) {
 	for _, x := range []struct {
 		method, params string
 		code           int
-		words          string
+		message        string
 	}{
 		{"tools/call", `{"name":"one__nothing"}`, -32602, `unknown tool: "one__nothing"`},
 		{"tools/call", `{"name":"echo"}`, -32602, `unknown tool: "echo"`},
@@ -158,7 +158,7 @@ func TestUnknownNamesAreRefusedWithTheReason(t *testing.T) {
 		{strings.Repeat("m", 5000), `{}`, -32601, "cannot tell"},
 	} {
 		p := c.call("1", x.method, x.params)
-		if e := p.rpcError(t); p.status != 200 || e.Code != x.code || !strings.Contains(e.Message, x.words) || len(e.Message) > 500 {
+		if e := p.rpcError(t); p.status != 200 || e.Code != x.code || !strings.Contains(e.Message, x.message) || len(e.Message) > 500 {
 			t.Errorf("%.50s %s: %d %s", x.method, x.params, p.status, p.body)
 		}
 	}
@@ -172,12 +172,12 @@ func TestBrokenServerAffectsOnlyItsOwnCalls(t *testing.T) {
 	}
 	p := c.call("1", "tools/call", `{"name":"two__die"}`)
 	if e := p.rpcError(t); e.Code != -32603 || !strings.Contains(e.Message, `server "two" was lost before it answered`) {
-		t.Errorf("the call that the server died of returned %s", p.body)
+		t.Errorf("the call during which the server exited returned %s", p.body)
 	}
 	until(t, "two is down", func() bool { return r.pool.Server("two").Status().State == upstream.Down })
 	p = c.call("1", "tools/call", `{"name":"two__echo"}`)
 	if e := p.rpcError(t); !strings.Contains(e.Message, `server "two" is down`) || !strings.Contains(e.Message, "exit status 3") || !strings.Contains(e.Message, "next attempt in") {
-		t.Errorf("a call of the server that is down returned %s", p.body)
+		t.Errorf("a call to the server that is down returned %s", p.body)
 	}
 	if list := string(c.call("1", "tools/list", `{}`).response(t).Result); !strings.Contains(list, "one__echo") || strings.Contains(list, "broken__") {
 		t.Errorf("tools/list is %s", list)
@@ -193,9 +193,9 @@ func TestRequestIDInFlightIsRefused(t *testing.T) {
 	c, other := r.connect(), r.connect()
 	first := make(chan reply, 1)
 	go func() { first <- c.call("1", "tools/call", `{"name":"one__hang"}`) }()
-	until(t, "the call is under way", func() bool { return other.state("one").Hanging == 1 })
+	until(t, "the call is in flight", func() bool { return other.state("one").Hanging == 1 })
 	if p := c.call("1", "ping", `{}`); p.status != http.StatusBadRequest || p.rpcError(t).Code != -32600 || string(p.response(t).ID) != "1" {
-		t.Errorf("the id again: %d %s", p.status, p.body)
+		t.Errorf("the same id: %d %s", p.status, p.body)
 	}
 	for _, id := range []string{`"1"`, `1.0`, `2`} {
 		if p := c.call(id, "ping", `{}`); p.status != http.StatusOK {
@@ -221,12 +221,12 @@ func TestRequestsBeyondTheLimitInFlightAreRefused(t *testing.T) {
 	for _, id := range []string{"1", "2"} {
 		go func() { replies <- c.call(id, "tools/call", `{"name":"one__hang"}`) }()
 	}
-	until(t, "the calls are under way", func() bool { return other.state("one").Hanging == 2 })
+	until(t, "the calls are in flight", func() bool { return other.state("one").Hanging == 2 })
 	if p := c.call("3", "ping", `{}`); p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || p.rpcError(t).Code != -32603 {
-		t.Errorf("a request too many: %d %s", p.status, p.body)
+		t.Errorf("a request beyond the limit: %d %s", p.status, p.body)
 	}
 	if p := other.call("3", "ping", `{}`); p.status != http.StatusOK {
-		t.Errorf("another client's: %d %s", p.status, p.body)
+		t.Errorf("a request of another client: %d %s", p.status, p.body)
 	}
 	for _, id := range []string{"1", "2"} {
 		c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + id + `,"reason":"x"}}`)
@@ -265,7 +265,7 @@ func TestChildProcessesDoNotInheritTheEnvironmentOfTheHub(t *testing.T) {
 	t.Setenv("MCPHUB_CANARY", "secret")
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	if env := r.connect().state("one").Env; len(env) != 2 {
-		t.Errorf("the child's environment is %q", env)
+		t.Errorf("the environment of the child process is %q", env)
 	}
 }
 
@@ -284,17 +284,17 @@ func TestLongResponseArrivesComplete(t *testing.T) {
 func TestToolOfServerThatWasNeverUpFailsAtOnceWithTheReason(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{absent("dead"), stdio(t, "one")}})
 	c := r.connect()
-	begun := time.Now()
+	began := time.Now()
 	e := c.call("1", "tools/call", `{"name":"dead__x"}`).rpcError(t)
-	if took := time.Since(begun); took > patience/2 {
-		t.Errorf("it took %s", took)
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("the request took %s", took)
 	}
 	for _, want := range []string{`server "dead" is down`, "could not be started", "next attempt in"} {
 		if !strings.Contains(e.Message, want) {
-			t.Errorf("the error is %q, without %q", e.Message, want)
+			t.Errorf("the error %q does not contain %q", e.Message, want)
 		}
 	}
 	if e := c.call("2", "tools/call", `{"name":"one__x"}`).rpcError(t); !strings.Contains(e.Message, `unknown tool: "one__x"`) {
-		t.Errorf("the error of a server that is up is %q", e.Message)
+		t.Errorf("the error for a server that is up is %q", e.Message)
 	}
 }

@@ -18,7 +18,7 @@ func TestExchangeSendsTheMessagesOfItsRequest(t *testing.T) {
 	x := newExchange(t.Context(), c.live(), c.live().streamLog().NewPost(1, "1"))
 	x.Notify(jsonMessage("notifications/tools/list_changed", `{}`))
 	if len(x.out.Messages()) != 0 {
-		t.Error("a change of a list, which the hub tells itself, is on the stream")
+		t.Error("list_changed, which the hub sends itself, is on the stream")
 	}
 	x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
 	if len(x.out.Messages()) != 1 {
@@ -31,7 +31,7 @@ func TestExchangeSendsTheMessagesOfItsRequest(t *testing.T) {
 		t.Errorf("%v messages were dropped", got)
 	}
 	if _, err := x.Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it does not read its stream") {
-		t.Errorf("asked for: %v", err)
+		t.Errorf("the server request: %v", err)
 	}
 
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
@@ -44,10 +44,10 @@ func TestExchangeSendsTheMessagesOfItsRequest(t *testing.T) {
 	before := r.dropped("no_stream")
 	x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
 	if got := r.dropped("no_stream"); got != before+1 || len(x.out.Messages()) != 0 {
-		t.Errorf("a message that nobody reads is kept")
+		t.Errorf("a message for a stream without reader is kept")
 	}
 	if _, err := x.Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it has no stream open") {
-		t.Errorf("asked for: %v", err)
+		t.Errorf("the server request: %v", err)
 	}
 }
 
@@ -55,11 +55,11 @@ func TestServerStoppedByTheShutdownLeavesTheOutcomeUnknown(t *testing.T) {
 	r := start(t, setup{})
 	lost := fmt.Errorf("server %q %w", "one", upstream.ErrLost)
 	if e := r.gateway.callError(lost, nil); e.Message != lost.Error() {
-		t.Errorf("while it runs: %v", e)
+		t.Errorf("while the hub runs: %v", e)
 	}
 	r.gateway.Drain()
 	if e := r.gateway.callError(lost, nil); !strings.Contains(e.Message, "whether the request was carried out is not known") {
-		t.Errorf("while it stops: %v", e)
+		t.Errorf("while the hub stops: %v", e)
 	}
 	down := fmt.Errorf("server %q %w", "one", upstream.ErrDown)
 	if e := r.gateway.callError(down, nil); e.Message != down.Error() {

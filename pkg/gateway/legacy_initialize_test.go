@@ -20,7 +20,7 @@ import (
 
 func TestInitializeNegotiatesTheVersion(t *testing.T) {
 	r := start(t, setup{})
-	for asked, want := range map[string]string{
+	for requested, want := range map[string]string{
 		"2024-11-05": "2024-11-05",
 		"2025-03-26": "2025-03-26",
 		"2025-06-18": "2025-06-18",
@@ -30,14 +30,14 @@ func TestInitializeNegotiatesTheVersion(t *testing.T) {
 		"junk":       "2025-11-25",
 	} {
 		p := r.send(http.MethodPost, request(`"x"`, "initialize", fmt.Sprintf(
-			`{"protocolVersion":%q,"capabilities":{},"clientInfo":{"name":"n","version":"1"},"_meta":{"a":1}}`, asked)))
+			`{"protocolVersion":%q,"capabilities":{},"clientInfo":{"name":"n","version":"1"},"_meta":{"a":1}}`, requested)))
 		var v struct {
 			ProtocolVersion string
 			ServerInfo      struct{ Name, Version string }
 		}
 		m := p.response(t)
 		if err := json.Unmarshal(m.Result, &v); err != nil || string(m.ID) != `"x"` || v.ProtocolVersion != want || v.ServerInfo.Name != "mcphub" || v.ServerInfo.Version != "test" {
-			t.Errorf("asked for %s: %s", asked, p.body)
+			t.Errorf("version %s: %s", requested, p.body)
 		}
 		token := p.header.Get("Mcp-Session-Id")
 		for _, b := range []byte(token) {
@@ -50,7 +50,7 @@ func TestInitializeNegotiatesTheVersion(t *testing.T) {
 			t.Errorf("the token is short: %d and %d characters", len(id), len(verifier))
 		}
 		if s, err := r.sessions.Get(t.Context(), id); err != nil || s.ProtocolVersion != want {
-			t.Errorf("kept %+v: %v", s, err)
+			t.Errorf("stored %+v: %v", s, err)
 		}
 	}
 }
@@ -68,7 +68,7 @@ func TestSessionRecordsItsClient(t *testing.T) {
 	}
 	if s.ClientName != strings.Repeat("é", maxField/2) || s.ClientVersion != "9" || s.UserAgent != "probe/1" || s.IP != "127.0.0.1" ||
 		s.Principal != "ann" || string(s.Capabilities) != `{"roots": {"x":1.50}}` || s.State != session.Initializing {
-		t.Errorf("kept %+v", s)
+		t.Errorf("stored %+v", s)
 	}
 	c := &peer{rig: r, token: p.header.Get("Mcp-Session-Id"), id: id}
 	c.post(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)
@@ -99,7 +99,7 @@ func TestHeadersNameTheWorkingDirectoryProjectAndClient(t *testing.T) {
 		id, _, _ := strings.Cut(p.header.Get("Mcp-Session-Id"), ".")
 		s, err := r.sessions.Get(t.Context(), id)
 		if err != nil || s.ClientName != x.name || s.Cwd != x.cwd || s.Project != x.project {
-			t.Errorf("%.100q: kept %.40q %.40q %.40q: %v", x.headers, s.ClientName, s.Cwd, s.Project, err)
+			t.Errorf("%.100q: stored %.40q %.40q %.40q: %v", x.headers, s.ClientName, s.Cwd, s.Project, err)
 		}
 	}
 }
@@ -116,12 +116,14 @@ func TestCapabilitiesOfAClientAreLimited(t *testing.T) {
 	}
 }
 
-// full is a store in which nothing can be stored.
+// failingStore is a store whose writes fail.
 type failingStore struct{ persist.Memory }
 
-func (*failingStore) Apply(context.Context, []persist.Change) error { return errors.New("the disk is full") }
+func (*failingStore) Apply(context.Context, []persist.Change) error {
+	return errors.New("the disk is full")
+}
 
-// moody is a store in which now and then nothing can be stored.
+// flakyStore is a store whose writes fail while fails is set.
 type flakyStore struct {
 	persist.Memory
 	fails atomic.Bool
@@ -190,11 +192,11 @@ func TestInitializingAgainEndsTheOldSession(t *testing.T) {
 	if got := r.closed("disconnect"); got != 1 {
 		t.Errorf("%v sessions ended as disconnected", got)
 	}
-	// Whoever knows no more than the public id, or nothing, ends nothing.
+	// A client without the right token ends no session.
 	for _, token := range []string{again.id, again.token + "x", "x.y"} {
 		r.connect("Mcp-Session-Id: " + token)
 	}
 	if p := again.post(pingBody); p.status != http.StatusOK {
-		t.Errorf("a stranger ended the session: %d", p.status)
+		t.Errorf("a client without the token ended the session: %d", p.status)
 	}
 }

@@ -15,12 +15,12 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// beat is the heartbeat of the hubs in these tests.
+// testHeartbeat is the heartbeat of the hubs in these tests.
 const testHeartbeat = time.Second
 
 const pong = `"result":{}`
 
-// probed runs a hub with a client that listens, in virtual time.
+// withListener runs a test with a hub and a client that reads a GET stream, in virtual time.
 func withListener(t *testing.T, test func(t *testing.T, c *peer, s *reader, p *pipes)) {
 	inBubble(t, setup{gateway: func(c *Config) { c.Heartbeat = testHeartbeat }}, func(t *testing.T, r *rig, p *pipes) {
 		c := r.connect()
@@ -28,18 +28,18 @@ func withListener(t *testing.T, test func(t *testing.T, c *peer, s *reader, p *p
 	})
 }
 
-// ping returns the next message, which must be a ping with an id of its own.
+// expectPing returns the next message, which must be a ping with a new id.
 func (s *reader) expectPing(seen map[jsonrpc.ID]bool) jsonrpc.Message {
 	s.t.Helper()
 	m := s.message()
 	if m.Kind() != jsonrpc.Request || m.Method != "ping" || m.Params != nil || seen[m.ID] {
-		s.t.Errorf("the stream says %s, want a new ping", m.Encode())
+		s.t.Errorf("received %s, want a new ping", m.Encode())
 	}
 	seen[m.ID] = true
 	return m
 }
 
-// pings takes what has come on the stream and counts the pings.
+// countPings reads the messages that have arrived and counts the pings.
 func (s *reader) countPings() (n int) {
 	for len(s.events) > 0 {
 		if e, ok := s.next(); ok && e.Method == "ping" {
@@ -49,7 +49,7 @@ func (s *reader) countPings() (n int) {
 	return n
 }
 
-// streamsClosed reads the counter of GET streams that ended for that reason.
+// streamsClosed returns the counter of GET streams that ended for a reason.
 func (r *rig) streamsClosed(reason string) float64 {
 	r.t.Helper()
 	return r.metric("mcphub_streams_closed_total", "stream", "get_sse", "reason", reason)
@@ -72,13 +72,13 @@ func TestClientThatStopsAnsweringPingsLosesItsStream(t *testing.T) {
 		}
 		synctest.Wait()
 		if n := c.waitingRequests(); n != 0 {
-			t.Errorf("%d pings still wait for an answer", n)
+			t.Errorf("%d pings still wait for a response", n)
 		}
 		if got := c.streamsClosed("half_open"); got != 1 {
 			t.Errorf("%v streams were counted as half open", got)
 		}
 		if got, want := c.events(), []string{"created probe", "initialised", "stream_opened get_sse", "stream_closed get_sse: half_open"}; !slices.Equal(got, want) {
-			t.Errorf("noted was %q, want %q", got, want)
+			t.Errorf("the events are %q, want %q", got, want)
 		}
 		if out, in := c.messages("out", "request"), c.messages("in", "response"); out != 5 || in != 3 {
 			t.Errorf("%v pings and %v answers were counted", out, in)
@@ -86,13 +86,13 @@ func TestClientThatStopsAnsweringPingsLosesItsStream(t *testing.T) {
 		if info, err := c.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != 0 {
 			t.Errorf("the session is %+v: %v", info, err)
 		}
-		again := c.listen() // the session lives on
+		again := c.listen() // the session stays open
 		c.respond(again.expectPing(seen), pong)
 		again.expectPing(seen)
 	})
 }
 
-// messages reads the counter of messages between the hub and its clients.
+// messages returns the counter of messages between the hub and its clients.
 func (r *rig) messages(direction, kind string) float64 {
 	r.t.Helper()
 	return r.metric("mcphub_messages_total", "hop", "downstream", "direction", direction, "kind", kind)
@@ -106,12 +106,12 @@ func TestOneUnansweredPingEndsNoStream(t *testing.T) {
 			late := s.expectPing(seen)
 			next := s.expectPing(seen)
 			if status := c.respond(late, pong); status != http.StatusAccepted {
-				t.Errorf("an answer that nobody waits for any more: %d", status)
+				t.Errorf("a late response: %d", status)
 			}
 			c.respond(next, pong)
 		}
 		if got := c.streamsClosed("half_open"); got != 0 {
-			t.Errorf("%v streams were taken for half open", got)
+			t.Errorf("%v streams were counted as half open", got)
 		}
 	})
 }
@@ -123,16 +123,16 @@ func TestClientThatNeverAnsweredAPingGetsOneAndKeepsItsStream(t *testing.T) {
 			t.Errorf("%d pings came in ten minutes, want 1", n)
 		}
 		if n := c.waitingRequests(); n != 0 {
-			t.Errorf("%d pings still wait for an answer", n)
+			t.Errorf("%d pings still wait for a response", n)
 		}
-		// On another stream it is asked again, and answers this time.
+		// On another stream it gets a ping again, and answers it.
 		seen := map[jsonrpc.ID]bool{}
 		second := c.listen()
 		c.respond(second.expectPing(seen), pong)
 		c.respond(second.expectPing(seen), pong)
 		time.Sleep(testHeartbeat / 2)
 		if n := s.countPings(); n != 0 {
-			t.Errorf("%d pings came on the stream that was given up", n)
+			t.Errorf("%d pings came on the first stream", n)
 		}
 		if got := c.metric("mcphub_streams_active", "stream", "get_sse"); got != 2 {
 			t.Errorf("%v streams are open", got)
@@ -162,7 +162,7 @@ func TestResponseOfAnotherClientToAPingDoesNotCount(t *testing.T) {
 	withListener(t, func(t *testing.T, c *peer, s *reader, _ *pipes) {
 		m := s.expectPing(map[jsonrpc.ID]bool{})
 		if status := c.connect().respond(m, pong); status != http.StatusBadRequest {
-			t.Errorf("another client's answer: %d", status)
+			t.Errorf("the response of another client: %d", status)
 		}
 		if status := c.respond(m, pong); status != http.StatusAccepted {
 			t.Errorf("the answer: %d", status)
@@ -181,7 +181,7 @@ func TestPingsContinueWhenServerRequestsHaveBeenAnswered(t *testing.T) {
 		}
 		time.Sleep(10*testHeartbeat + testHeartbeat/2)
 		if n := s.countPings(); n != 0 {
-			t.Errorf("%d pings came although too many questions wait", n)
+			t.Errorf("%d pings came although too many server requests wait", n)
 		}
 		for _, id := range waiting {
 			c.live().requests.remove(id)
@@ -232,7 +232,7 @@ func TestEachEndOfAStreamHasItsReasonAndLeavesNoPing(t *testing.T) {
 			defer func() { _ = conn.Close() }()
 			_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: "+c.token+"\r\n\r\n")
 			lines := bufio.NewReaderSize(conn, 16)
-			for line := ""; !strings.Contains(line, `"method":"ping"`); { // the last thing it ever reads
+			for line := ""; !strings.Contains(line, `"method":"ping"`); { // the client reads nothing after this
 				if line, err = lines.ReadString('\n'); err != nil {
 					t.Fatal(err)
 				}
@@ -244,7 +244,7 @@ func TestEachEndOfAStreamHasItsReasonAndLeavesNoPing(t *testing.T) {
 	})
 }
 
-// streamEnded checks what is left of the only stream of a session.
+// streamEnded checks the metrics and events after the end of the only stream of a session.
 func (c *peer) streamEnded(cs *clientSession, reason string) {
 	c.t.Helper()
 	for _, r := range []string{"client", "session", "shutdown", "write_error", "half_open"} {
@@ -257,14 +257,14 @@ func (c *peer) streamEnded(cs *clientSession, reason string) {
 		}
 	}
 	if n := cs.waitingRequests(); n != 0 {
-		c.t.Errorf("%d pings still wait for an answer", n)
+		c.t.Errorf("%d pings still wait for a response", n)
 	}
 	last := "stream_closed get_sse: " + reason
 	if reason == "session" {
-		last = "ended admin" // nothing is noted of a session that has ended
+		last = "ended admin" // an ended session gets no events
 	}
 	if got := c.events(); !slices.Contains(got, "stream_opened get_sse") || got[len(got)-1] != last {
-		c.t.Errorf("noted was %q, want %q at the end", got, last)
+		c.t.Errorf("the events are %q, want %q at the end", got, last)
 	}
 	if got := c.metric("mcphub_streams_active"); got != 0 {
 		c.t.Errorf("%v streams are open", got)
@@ -282,12 +282,12 @@ func TestRefusedStreamIsNoEvent(t *testing.T) {
 	}
 	c.send(http.MethodGet, "", "Mcp-Session-Id: "+c.token)
 	if got := c.events(); len(got) != 2+stream.MaxStreams {
-		t.Errorf("noted was %q", got)
+		t.Errorf("the events are %q", got)
 	}
 }
 
-// The id of a question must not come again in the next life of the hub: an
-// answer that is late by a restart would be taken for another.
+// The id of a server request must not be issued again after a restart: a late response would be taken for that of the
+// new request.
 func TestIDsOfServerRequestsAreNotRepeatedAfterARestart(t *testing.T) {
 	seen := map[jsonrpc.ID]bool{}
 	for range 2 {

@@ -10,10 +10,10 @@ import (
 )
 
 func TestPanicAffectsItsOwnRequestOnly(t *testing.T) {
-	r := start(t, setup{gateway: func(c *Config) { c.Catalog = nil }}) // which lists need
+	r := start(t, setup{gateway: func(c *Config) { c.Catalog = nil }}) // lists need it
 	c, other := r.connect(), r.connect()
 	stream := c.listen()
-	for range 3 { // under the same id: the last one is over
+	for range 3 { // with the same id, because the previous request has ended
 		p := c.call("7", "tools/list", `{}`)
 		if e := p.rpcError(t); p.status != http.StatusOK || e.Code != -32603 || e.Message != "internal error of the hub" || string(p.response(t).ID) != "7" {
 			t.Errorf("answered %d %s", p.status, p.body)
@@ -25,10 +25,10 @@ func TestPanicAffectsItsOwnRequestOnly(t *testing.T) {
 		}
 	}
 	if len(stream.events) != 0 {
-		t.Error("the stream of the session heard of it")
+		t.Error("the GET stream of the session received a message")
 	}
 	r.conserved(0)
-	until(t, "the requests hold their session no longer", func() bool {
+	until(t, "the requests have released their session", func() bool {
 		info, err := r.sessions.Info(t.Context(), c.id)
 		return err == nil && info.InFlight == 1 // the stream
 	})

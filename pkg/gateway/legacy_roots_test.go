@@ -22,14 +22,13 @@ const (
 	oneRoot      = `"result":{"roots":[{"uri":"file:///home/ann/repo"}]}`
 )
 
-// rooted makes a session of a client that has declared roots.
+// connectWithRoots creates a session of a client that has declared roots.
 func (r *rig) connectWithRoots(headers ...string) *peer {
 	r.t.Helper()
 	return r.connectWith(strings.Replace(initializeBody, `"sampling":{}`, `"roots":{"listChanged":true}`, 1), headers...)
 }
 
-// asked returns the next message, which must ask for the roots. Earlier
-// questions may have been taken back.
+// rootsRequest returns the next message, which must be roots/list. Cancellations of earlier requests may precede it.
 func (s *reader) rootsRequest() jsonrpc.Message {
 	s.t.Helper()
 	m := s.message()
@@ -37,29 +36,29 @@ func (s *reader) rootsRequest() jsonrpc.Message {
 		m = s.message()
 	}
 	if m.Kind() != jsonrpc.Request || m.Method != "roots/list" {
-		s.t.Errorf("the stream says %s, want a question for the roots", m.Encode())
+		s.t.Errorf("received %s, want roots/list", m.Encode())
 	}
 	return m
 }
 
-// silent checks that nothing has been said on the stream: what is said next is
-// the next thing that comes.
+// expectNothingBefore checks that nothing has been sent on the stream: a notification that is sent now is the next
+// message.
 func (s *reader) expectNothingBefore(r *rig) {
 	s.t.Helper()
 	r.gateway.ListChanged([]catalog.Kind{catalog.Prompts})
 	if m := s.message(); m.Method != "notifications/prompts/list_changed" {
-		s.t.Errorf("the stream says %s", m.Encode())
+		s.t.Errorf("received %s", m.Encode())
 	}
 }
 
-// worksAt waits until the hub has dealt with what the client said, and
-// returns where it takes the client to work.
+// workingDirectory waits until the hub has processed the client's messages, and returns the stored working directory
+// and project.
 func (c *peer) workingDirectory() (cwd, project string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	if err := c.gateway.Wait(ctx); err != nil {
-		c.t.Errorf("the hub did not come to rest: %v", err)
+		c.t.Errorf("the hub is still busy: %v", err)
 	}
 	s, err := c.sessions.Get(ctx, c.id)
 	if err != nil {
@@ -95,13 +94,13 @@ func TestFirstRootNamesTheWorkingDirectory(t *testing.T) {
 			t.Errorf("%s: the answer: %d", x.name, status)
 		}
 		if cwd, project := c.workingDirectory(); cwd != x.cwd || project != x.project {
-			t.Errorf("%s: works at %q in %q, want %q in %q", x.name, cwd, project, x.cwd, x.project)
+			t.Errorf("%s: stored %q, project %q; want %q, project %q", x.name, cwd, project, x.cwd, x.project)
 		}
 		c.post(rootsChanged)
 		m = s.rootsRequest()
 	}
 	if out := r.messages("out", "request"); out != 16 {
-		t.Errorf("%v questions were counted", out)
+		t.Errorf("%v server requests were counted", out)
 	}
 }
 
@@ -119,13 +118,13 @@ func TestResponseWithoutARootChangesNothing(t *testing.T) {
 			t.Errorf("%s: %d", answer, status)
 		}
 		if cwd, project := c.workingDirectory(); cwd != "/header" || project != "header" {
-			t.Errorf("after %s it works at %q in %q", answer, cwd, project)
+			t.Errorf("after %s: stored %q, project %q", answer, cwd, project)
 		}
 		c.post(rootsChanged)
 		m = s.rootsRequest()
 	}
 	if n := c.waitingRequests(); n != 1 {
-		t.Errorf("%d questions wait for an answer", n)
+		t.Errorf("%d server requests wait for a response", n)
 	}
 }
 
@@ -141,10 +140,10 @@ func TestRootsAreRequestedOnce(t *testing.T) {
 	c.post(rootsChanged)
 	c.respond(second.rootsRequest(), `"result":{"roots":[{"uri":"file:///b"}]}`)
 	if cwd, _ := c.workingDirectory(); cwd != "/b" {
-		t.Errorf("works at %q", cwd)
+		t.Errorf("stored %q", cwd)
 	}
 	if len(first.events) != 0 {
-		t.Error("the older stream heard of it")
+		t.Error("the older stream received a message")
 	}
 }
 
@@ -155,7 +154,7 @@ func TestRootsAreNotRequestedFromAClientWithoutTheCapability(t *testing.T) {
 	c.post(rootsChanged)
 	s.expectNothingBefore(r)
 	if out := r.messages("out", "request"); out != 0 {
-		t.Errorf("%v questions were counted", out)
+		t.Errorf("%v server requests were counted", out)
 	}
 }
 
@@ -168,7 +167,7 @@ func TestRootsThatChangeWithoutAStreamAreRequestedOnTheNextOne(t *testing.T) {
 		s := c.listen()
 		c.respond(s.rootsRequest(), oneRoot)
 		if cwd, project := c.workingDirectory(); cwd != "/home/ann/repo" || project != "repo" {
-			t.Errorf("works at %q in %q", cwd, project)
+			t.Errorf("stored %q, project %q", cwd, project)
 		}
 		s.cancel()
 		s.waitForEnd()
@@ -181,36 +180,36 @@ func TestClientThatNeverListsItsRootsDelaysNothing(t *testing.T) {
 		c := r.connectWithRoots("X-Cwd: /header")
 		s := c.listen()
 		late := s.rootsRequest()
-		begun := time.Now()
-		if p := c.post(pingBody); p.status != http.StatusOK || time.Since(begun) != 0 {
-			t.Errorf("a request meanwhile: %d after %s", p.status, time.Since(begun))
+		began := time.Now()
+		if p := c.post(pingBody); p.status != http.StatusOK || time.Since(began) != 0 {
+			t.Errorf("a request meanwhile: %d after %s", p.status, time.Since(began))
 		}
 		time.Sleep(rootsTimeout - time.Second)
 		if n := c.waitingRequests(); n != 1 {
-			t.Errorf("%d questions wait for an answer", n)
+			t.Errorf("%d server requests wait for a response", n)
 		}
 		time.Sleep(2 * time.Second)
 		if n := c.waitingRequests(); n != 0 {
-			t.Errorf("%d questions wait for an answer after %s", n, rootsTimeout)
+			t.Errorf("%d server requests wait for a response after %s", n, rootsTimeout)
 		}
 		if status := c.respond(late, oneRoot); status != http.StatusAccepted {
 			t.Errorf("the late answer: %d", status)
 		}
 		if cwd, _ := c.workingDirectory(); cwd != "/header" {
-			t.Errorf("works at %q", cwd)
+			t.Errorf("stored %q", cwd)
 		}
 		if m := s.message(); m.Method != "notifications/cancelled" {
-			t.Errorf("the client was told %+v of the question given up", m)
+			t.Errorf("received %+v, want the cancellation of roots/list", m)
 		}
 		c.post(rootsChanged)
 		s.rootsRequest()
-		begun = time.Now()
+		began = time.Now()
 		if p := c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusNoContent {
 			t.Errorf("DELETE: %d", p.status)
 		}
 		s.waitForEnd()
-		if err := r.gateway.Wait(t.Context()); err != nil || time.Since(begun) != 0 {
-			t.Errorf("the question outlived its session by %s: %v", time.Since(begun), err)
+		if err := r.gateway.Wait(t.Context()); err != nil || time.Since(began) != 0 {
+			t.Errorf("roots/list outlived its session by %s: %v", time.Since(began), err)
 		}
 	})
 }
@@ -232,16 +231,16 @@ func TestWorkingDirectorySurvivesARestart(t *testing.T) {
 	r = open()
 	c = &peer{rig: r, token: c.token, id: c.id}
 	if cwd, project := c.workingDirectory(); cwd != "/home/ann/repo" || project != "repo" {
-		t.Errorf("works at %q in %q", cwd, project)
+		t.Errorf("stored %q, project %q", cwd, project)
 	}
-	s := c.listen() // roots may have changed while nobody listened
+	s := c.listen() // roots may have changed while the client read no stream
 	c.respond(s.rootsRequest(), `"result":{"roots":[{"uri":"file:///b"}]}`)
 	if cwd, project := c.workingDirectory(); cwd != "/b" || project != "b" {
-		t.Errorf("works at %q in %q", cwd, project)
+		t.Errorf("stored %q, project %q", cwd, project)
 	}
 }
 
-// desk is where a client of mcp-go works.
+// rootsProvider is the roots handler of a client of mcp-go, with one root.
 type rootsProvider struct {
 	mu   sync.Mutex
 	root mcp.Root
@@ -263,17 +262,17 @@ func TestMCPGoClientListsItsRoots(t *testing.T) {
 	r := start(t, setup{})
 	d := &rootsProvider{root: mcp.Root{URI: "file:///home/ann/my%20repo"}}
 	c, _ := r.connectMCPGo(mcpGoUser{"ann"}, client.WithRootsHandler(d))
-	works := func(cwd, project string) {
+	expect := func(cwd, project string) {
 		t.Helper()
-		until(t, "the hub knows where the client works", func() bool {
+		until(t, "the hub has stored the working directory", func() bool {
 			all, _ := r.sessions.All()
 			return len(all) == 1 && all[0].Cwd == cwd && all[0].Project == project
 		})
 	}
-	works("/home/ann/my repo", "my repo")
+	expect("/home/ann/my repo", "my repo")
 	d.move(mcp.Root{URI: "file:///srv/x", Name: "Other"})
 	if err := c.RootListChanges(t.Context()); err != nil {
 		t.Error(err)
 	}
-	works("/srv/x", "Other")
+	expect("/srv/x", "Other")
 }

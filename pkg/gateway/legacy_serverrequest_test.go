@@ -32,24 +32,24 @@ func TestFirstResponseOfTheRightClientCounts(t *testing.T) {
 	one.Isolation = upstream.PerSession
 	r := start(t, setup{specs: []upstream.Spec{one}, untraced: true})
 	c, other := r.connect(), r.connect()
-	const question = `{"message":"\u00e9?", "n":1.50}`
-	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__request","arguments":{"method":"elicitation/create","params":`+question+`}}`))
+	const params = `{"message":"\u00e9?", "n":1.50}`
+	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__request","arguments":{"method":"elicitation/create","params":`+params+`}}`))
 	m := s.message()
-	if m.Method != "elicitation/create" || string(m.Params) != question || m.ID == `"q1"` {
-		t.Errorf("asked %s", m.Encode())
+	if m.Method != "elicitation/create" || string(m.Params) != params || m.ID == `"q1"` {
+		t.Errorf("received %s", m.Encode())
 	}
 	answer := func(id, member string) string { return fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,%s}`, id, member) }
 	if p := other.post(answer(string(m.ID), `"result":{"who":"other"}`)); p.status != http.StatusBadRequest {
-		t.Errorf("another client's answer: %d", p.status)
+		t.Errorf("the response of another client: %d", p.status)
 	}
 	if p := c.post(answer(`"q1"`, `"result":{}`)); p.status != http.StatusBadRequest {
-		t.Errorf("an answer with the server's own id: %d", p.status)
+		t.Errorf("a response with the server's own id: %d", p.status)
 	}
 	if p := c.post(answer(string(m.ID), `"result":{ "who":"me","n":1.50 }`)); p.status != http.StatusAccepted {
-		t.Errorf("the answer: %d %s", p.status, p.body)
+		t.Errorf("the response: %d %s", p.status, p.body)
 	}
 	if p := c.post(answer(string(m.ID), `"result":{}`)); p.status != http.StatusAccepted {
-		t.Errorf("a second answer: %d", p.status)
+		t.Errorf("a second response: %d", p.status)
 	}
 	if m := s.message(); string(m.Result) != `{"content":[],"answer":{ "who":"me","n":1.50 }}` {
 		t.Errorf("the server got %s", m.Encode())
@@ -69,12 +69,12 @@ func TestServerRequestWithoutAStreamFailsWithTheReason(t *testing.T) {
 	c := r.connect()
 	c.post(pingBody)
 	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "the request cannot be sent to the client: it has no stream open") {
-		t.Errorf("the refusal is %v", err)
+		t.Errorf("the error is %v", err)
 	}
 	if n := c.waitingRequests(); n != 0 {
-		t.Errorf("%d questions wait", n)
+		t.Errorf("%d server requests wait", n)
 	}
-	// With a stream it is asked there, and the one who asks can give up.
+	// With a GET stream the request is sent, and the server can cancel it.
 	s := c.listen()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -83,11 +83,11 @@ func TestServerRequestWithoutAStreamFailsWithTheReason(t *testing.T) {
 		done <- err
 	}()
 	if m := s.message(); m.Method != "custom/ask" {
-		t.Errorf("asked %s", m.Encode())
+		t.Errorf("received %s", m.Encode())
 	}
 	cancel()
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "the client did not answer") {
-		t.Errorf("the refusal is %v", err)
+		t.Errorf("the error is %v", err)
 	}
 }
 
@@ -105,30 +105,29 @@ func TestWaitingServerRequestsAreLimited(t *testing.T) {
 		s.message()
 	}
 	if _, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "too many requests of servers") {
-		t.Errorf("a question too many: %v", err)
+		t.Errorf("a server request beyond the limit: %v", err)
 	}
 	cancel()
 	for range maxServerRequests {
 		<-done
 	}
 	if n := c.waitingRequests(); n != 0 {
-		t.Errorf("%d questions still wait", n)
+		t.Errorf("%d server requests still wait", n)
 	}
 }
 
-// askedBy begins a call during which the server asks, and returns its stream and
-// the question.
+// callSendingRequest begins a call during which the server sends a request, and returns the stream and the request.
 func (c *peer) callSendingRequest(server, method, params string) (*reader, jsonrpc.Message) {
 	c.t.Helper()
 	s := c.open(http.MethodPost, request(`"`+server+`"`, "tools/call", `{"name":"`+server+`__request","arguments":{"method":"`+method+`","params":`+params+`}}`))
 	m := s.message()
 	if m.Method != method {
-		c.t.Errorf("asked %s", m.Encode())
+		c.t.Errorf("received %s", m.Encode())
 	}
 	return s, m
 }
 
-// sharedAndOwn are a server that all clients share and one that each has alone.
+// sharedAndIsolated returns a shared server and an isolated one.
 func sharedAndIsolated(t *testing.T) []upstream.Spec {
 	own := stdio(t, "own")
 	own.Isolation = upstream.PerSession
@@ -139,7 +138,7 @@ func TestServerRequestsAndResponsesKeepTheirBytes(t *testing.T) {
 	r := start(t, setup{specs: sharedAndIsolated(t), untraced: true})
 	c := r.connect()
 	for _, server := range []string{"one", "own"} {
-		for _, x := range []struct{ method, question, answer string }{
+		for _, x := range []struct{ method, params, answer string }{
 			{"sampling/createMessage", `{"messages":[{"role":"user","content":[{"type":"tool_result","toolUseId":"t","content":[ ]}]}],"maxTokens":1e2,"includeContext":"thisServer",` +
 				`"tools":[{"name":"w","inputSchema":{"type":"object","n":1.50}}],"toolChoice":{"mode":"required"},"x-unknown":{"a":[1.0]}, "_meta":{"z":0}}`,
 				`{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"w","input":{"n":1.50}}],"model":"m","stopReason":"toolUse","x-unknown":[ 1e2 ]}`},
@@ -148,9 +147,9 @@ func TestServerRequestsAndResponsesKeepTheirBytes(t *testing.T) {
 				`{"action":"accept","content":{},"y":[ ]}`},
 			{"elicitation/create", `{"message":"m","requestedSchema":{}}`, `{"action":"decline", "z":1.0}`},
 		} {
-			s, m := c.callSendingRequest(server, x.method, x.question)
-			if string(m.Params) != x.question {
-				t.Errorf("%s: %s became\n%s", server, x.question, m.Params)
+			s, m := c.callSendingRequest(server, x.method, x.params)
+			if string(m.Params) != x.params {
+				t.Errorf("%s: %s became\n%s", server, x.params, m.Params)
 			}
 			c.respond(m, `"result":`+x.answer)
 			if m := s.message(); string(m.Result) != `{"content":[],"answer":`+x.answer+`}` {
@@ -167,11 +166,11 @@ func TestCancellationOfAServerRequestHasTheIDThatTheClientGot(t *testing.T) {
 		s, m := c.callSendingRequest(server, "sampling/createMessage", `{}`)
 		c.tool(server+"__notify", `{"method":"notifications/cancelled","params":{"requestId":"q1","reason":"enough"}}`)
 		if got := s.message(); got.Method != "notifications/cancelled" || string(got.Params) != `{"requestId":`+string(m.ID)+`}` {
-			t.Errorf("%s: heard %s, was asked as %s", server, got.Encode(), m.ID)
+			t.Errorf("%s: received %s, the id of the request is %s", server, got.Encode(), m.ID)
 		}
-		until(t, "nobody waits for the answer", func() bool { return c.waitingRequests() == 0 })
+		until(t, "no request waits for a response", func() bool { return c.waitingRequests() == 0 })
 		if status := c.respond(m, `"result":{}`); status != http.StatusAccepted {
-			t.Errorf("%s: a late answer: %d", server, status)
+			t.Errorf("%s: a late response: %d", server, status)
 		}
 		c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"` + server + `"}}`)
 	}
@@ -186,41 +185,41 @@ func TestProgressOfAResponseReachesTheServerThatSentTheRequest(t *testing.T) {
 			t.Errorf("progress: %d %s", p.status, p.body)
 		}
 	}
-	tokens, asked := map[string]bool{}, map[string]jsonrpc.Message{}
+	tokens, sent := map[string]bool{}, map[string]jsonrpc.Message{}
 	streams := map[string]*reader{}
-	for _, server := range []string{"one", "own"} { // both choose the same token
-		streams[server], asked[server] = ann.callSendingRequest(server, "sampling/createMessage", `{"n":1.50,"_meta":{"a":[ ],"progressToken":7},"progressToken":8}`)
-		fields, _ := jsonrpc.Fields(asked[server].Params, "_meta")
+	for _, server := range []string{"one", "own"} { // both servers use the same token
+		streams[server], sent[server] = ann.callSendingRequest(server, "sampling/createMessage", `{"n":1.50,"_meta":{"a":[ ],"progressToken":7},"progressToken":8}`)
+		fields, _ := jsonrpc.Fields(sent[server].Params, "_meta")
 		meta, _ := jsonrpc.Fields(fields[0], "progressToken")
 		token := string(meta[0])
-		if want := `{"n":1.50,"_meta":{"a":[ ],"progressToken":` + token + `},"progressToken":8}`; string(asked[server].Params) != want || token == "7" || tokens[token] {
-			t.Errorf("%s asks %s", server, asked[server].Params)
+		if want := `{"n":1.50,"_meta":{"a":[ ],"progressToken":` + token + `},"progressToken":8}`; string(sent[server].Params) != want || token == "7" || tokens[token] {
+			t.Errorf("%s sent %s", server, sent[server].Params)
 		}
 		tokens[token] = true
-		progress(bob, token) // whose question it is not
+		progress(bob, token) // not the recipient of the request
 		progress(ann, token)
 	}
 	progress(ann, "7")
 	want := `{"progress":1.50,"progressToken":7, "x":"` + ann.id + `"}`
 	for server, s := range streams {
-		until(t, "the server hears of the progress", func() bool { return len(ann.state(server).Progress) > 0 })
+		until(t, "the server receives the progress", func() bool { return len(ann.state(server).Progress) > 0 })
 		if got := ann.state(server).Progress; len(got) != 1 || !jsonEqual(string(got[0]), want) {
-			t.Errorf("%s heard %s", server, got)
+			t.Errorf("%s received %s", server, got)
 		}
-		ann.respond(asked[server], `"result":{}`)
+		ann.respond(sent[server], `"result":{}`)
 		s.message()
 	}
 	if n := len(bob.state("own").Progress); n != 0 {
-		t.Errorf("the server of another client heard %d", n)
+		t.Errorf("the server of another client received %d", n)
 	}
 	for token := range tokens {
 		progress(ann, token) // too late
 	}
 	progress(ann, `{}`)
-	until(t, "what is about no question is counted", func() bool { return r.dropped("unsupported") == 2+1+2+1 })
+	until(t, "progress that matches no request is counted", func() bool { return r.dropped("unsupported") == 2+1+2+1 })
 	for _, server := range []string{"one", "own"} {
 		if n := len(ann.state(server).Progress); n != 1 {
-			t.Errorf("%s heard %d", server, n)
+			t.Errorf("%s received %d", server, n)
 		}
 	}
 	requests := &ann.live().requests
@@ -231,7 +230,7 @@ func TestProgressOfAResponseReachesTheServerThatSentTheRequest(t *testing.T) {
 	}
 }
 
-// jsonEqual compares what went through the child's record, which compacts.
+// jsonEqual reports whether a is b without spaces: the state of the child process is compacted JSON.
 func jsonEqual(a, b string) bool { return a == strings.ReplaceAll(b, ", ", ",") }
 
 func TestElicitationInAnUndeclaredModeIsRefused(t *testing.T) {
@@ -246,7 +245,7 @@ func TestElicitationInAnUndeclaredModeIsRefused(t *testing.T) {
 	} {
 		err := checkSupported([]byte(x.capabilities), jsonMessage("elicitation/create", x.params))
 		if (err == nil) != (x.refusal == "") || (err != nil && !strings.Contains(err.Error(), x.refusal)) {
-			t.Errorf("%s asked %s: %v", x.capabilities, x.params, err)
+			t.Errorf("%s, elicitation %s: %v", x.capabilities, x.params, err)
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// offered is the capability "tasks" that a client is told of.
+// tasksCapability returns the capability "tasks" in the result of initialize.
 func (r *rig) tasksCapability() string {
 	r.t.Helper()
 	var init struct {
@@ -35,13 +35,12 @@ func (c *peer) createTask(tool string) string {
 	fields, err := jsonrpc.Fields(m.Result, "task", "of")
 	id, ok := jsonrpc.StringField(fields[0], "taskId")
 	if err != nil || !ok || string(fields[1]) != `{"ttl":1.50}` {
-		c.t.Fatalf("%s became no task: %s", tool, m.Encode())
+		c.t.Fatalf("%s did not become a task: %s", tool, m.Encode())
 	}
 	return id
 }
 
-// modernly sends a request of the modern protocol. members go before _meta in its
-// params.
+// sendModern sends a request of the modern protocol. members precede _meta in its params.
 func (r *rig) sendModern(method, members string, headers ...string) reply {
 	r.t.Helper()
 	if members != "" {
@@ -52,7 +51,7 @@ func (r *rig) sendModern(method, members string, headers ...string) reply {
 		append([]string{"Mcp-Protocol-Version: 2026-07-28", "Mcp-Method: " + method}, headers...)...)
 }
 
-// about asks something about a task.
+// taskRequest sends a request about a task.
 func (c *peer) taskRequest(method, id string) jsonrpc.Message {
 	c.t.Helper()
 	return c.call("7", method, `{"taskId":"`+id+`"}`).response(c.t)
@@ -81,13 +80,13 @@ func TestTasksAreOfferedIfServersKeepThemForEachClient(t *testing.T) {
 			}
 			p := r.sendModern("server/discover", "")
 			if !strings.Contains(p.body, `"capabilities"`) || strings.Contains(p.body, `"tasks"`) {
-				t.Errorf("a modern client is told %s", p.body)
+				t.Errorf("a modern client received %s", p.body)
 			}
 			if x.want != "" {
 				return
 			}
 			if e := r.connect().call("1", "tasks/list", `{}`).rpcError(t); e.Code != jsonrpc.CodeMethodNotFound {
-				t.Errorf("tasks/list where there are none: %v", e)
+				t.Errorf("tasks/list without tasks: %v", e)
 			}
 		})
 	}
@@ -106,7 +105,7 @@ func TestToolsDeclareTaskSupportOnlyIfTheirServerKeepsTasks(t *testing.T) {
 		}
 	}
 	if p := r.sendModern("tools/list", ""); strings.Contains(p.body, "taskSupport") || strings.Count(p.body, `"inputSchema":{"n":1.50}`) != 3 {
-		t.Errorf("a modern client is told %s", p.body)
+		t.Errorf("a modern client received %s", p.body)
 	}
 }
 
@@ -121,7 +120,7 @@ func TestCallBecomesATaskOnlyIfItsServerKeepsTasks(t *testing.T) {
 		"none__slow": `{"content":[],"params":{"name":"slow", "x":1.50}}`,
 		"one__echo":  `{"content":[],"server":"one","params":{"name":"echo", "x":1.50}}`,
 	} {
-		for _, member := range []string{`"task"`, `"t\u0061sk"`} { // the same to whoever reads it
+		for _, member := range []string{`"task"`, `"t\u0061sk"`} { // the same member, escaped
 			m := c.call("1", "tools/call", `{"name":"`+tool+`",`+member+`:{"ttl":5}, "x":1.50}`).response(t)
 			if string(m.Result) != want {
 				t.Errorf("%s with %s: %s %s", tool, member, m.Result, m.Error)
@@ -150,25 +149,25 @@ func TestTaskIsFoundAtTheServerThatCreatedIt(t *testing.T) {
 	c, other := r.connect(), r.connect()
 	tasks := map[*taskServer]string{b: c.createTask("b__slow"), a: c.createTask("a__slow")}
 	theirs := other.createTask("b__slow")
-	look := func(when string) {
+	check := func(when string) {
 		t.Helper()
 		for k, id := range tasks {
 			if m := c.taskRequest("tasks/get", id); string(m.Result) != workingTask(id) {
 				t.Errorf("%s, the task of %s: %s %s", when, k.name, m.Result, m.Error)
 			}
 			if e := jsonrpc.ParseError(other.taskRequest("tasks/get", id).Error); e == nil || e.Code != jsonrpc.CodeInvalidParams {
-				t.Errorf("%s, another client asked for the task of %s and got %v", when, k.name, e)
+				t.Errorf("%s, the request of another client for the task of %s got %v", when, k.name, e)
 			}
 		}
 		if m := other.taskRequest("tasks/get", theirs); string(m.Result) != workingTask(theirs) {
 			t.Errorf("%s, the task of another client: %s %s", when, m.Result, m.Error)
 		}
 	}
-	look("before the restart")
+	check("before the restart")
 	r.stop()
 	r = open()
 	c, other = &peer{rig: r, token: c.token, id: c.id}, &peer{rig: r, token: other.token, id: other.id}
-	look("after the restart")
+	check("after the restart")
 
 	for k, id := range tasks {
 		if m := c.taskRequest("tasks/cancel", id); string(m.Result) != `{"taskId":"`+id+`","status":"cancelled"}` {
@@ -179,7 +178,7 @@ func TestTaskIsFoundAtTheServerThatCreatedIt(t *testing.T) {
 			t.Errorf("the result of the task of %s: %s %s", k.name, m.Result, m.Error)
 		}
 		if n := len(k.received("tasks/cancel")); n != 1 {
-			t.Errorf("%s saw %d cancellations", k.name, n)
+			t.Errorf("%s received %d cancellations", k.name, n)
 		}
 	}
 	for _, params := range []string{`{}`, `{"taskId":7}`, `{"taskId":"nobody's"}`, `[]`} {
@@ -189,7 +188,7 @@ func TestTaskIsFoundAtTheServerThatCreatedIt(t *testing.T) {
 	}
 }
 
-// list reads the list of tasks from a cursor on.
+// listTasks reads all pages of the list of tasks, from a cursor on.
 func (c *peer) listTasks(cursor string) (ids []string) {
 	c.t.Helper()
 	params := `{}`
@@ -212,7 +211,7 @@ func (c *peer) listTasks(cursor string) (ids []string) {
 			return ids
 		}
 	}
-	c.t.Fatal("the list has no end")
+	c.t.Fatal("the list does not end")
 	return nil
 }
 
@@ -221,10 +220,10 @@ func TestTasksOfAllServersAreOneList(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{a.spec(), newTaskServer(t, "mute", `{"requests":{"tools":{"call":{}}}}`).spec(), b.spec(), stdio(t, "one")}})
 	c, other := r.connect(), r.connect()
 	if got := c.listTasks(""); len(got) != 0 {
-		t.Errorf("before there are any: %q", got)
+		t.Errorf("before the first task: %q", got)
 	}
 	other.createTask("a__slow")
-	c.createTask("mute__slow") // whose server lists none
+	c.createTask("mute__slow") // its server does not support tasks/list
 	want := []string{c.createTask("a__slow"), c.createTask("a__slow"), c.createTask("b__slow"), c.createTask("b__slow")}
 	if got := c.listTasks(""); !slices.Equal(got, want) {
 		t.Errorf("listed %q, want %q", got, want)
@@ -240,7 +239,7 @@ func TestTasksOfAllServersAreOneList(t *testing.T) {
 	}
 	a.http.CloseClientConnections()
 	a.http.Close()
-	until(t, "the server is found to be gone", func() bool {
+	until(t, "the hub has noticed that the server is down", func() bool {
 		c.call("1", "tools/call", `{"name":"a__plain"}`)
 		return r.pool.Server("a").Status().State == upstream.Down
 	})
@@ -274,7 +273,7 @@ func TestTaskIsNotUnknownWhileItsServerIsStarting(t *testing.T) {
 	c = &peer{rig: r, token: c.token, id: c.id}
 	got := make(chan jsonrpc.Message, 1)
 	go func() { got <- c.taskRequest("tasks/get", id) }()
-	until(t, "the request is under way", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "downstream") == 1 })
+	until(t, "the request is in flight", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "downstream") == 1 })
 	close(a.slow)
 	if m := <-got; string(m.Result) != workingTask(id) {
 		t.Errorf("while the servers are being started: %s %s", m.Result, m.Error)
@@ -290,7 +289,7 @@ func TestTaskIsNotUnknownWhileItsServerIsStarting(t *testing.T) {
 	}
 }
 
-// keptStore outlives the hub that uses it.
+// keptStore is a store that stays open after Close, for another hub.
 type keptStore struct{ persist.Store }
 
 func (*keptStore) Close() error { return nil }
@@ -303,11 +302,11 @@ func TestWaitForATaskCanBeCancelled(t *testing.T) {
 	s := c.open(http.MethodPost, request("5", "tasks/result", `{"taskId":"`+id+`"}`))
 	c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}`)
 	if e, ok := s.next(); !ok || e.comment != "cancelled" {
-		t.Errorf("the cancelled request got %s", e.Encode())
+		t.Errorf("the cancelled request received %s", e.Encode())
 	}
-	until(t, "the server is told", func() bool { return len(b.received("notifications/cancelled")) == 1 })
+	until(t, "the server gets the cancellation", func() bool { return len(b.received("notifications/cancelled")) == 1 })
 	if m := c.taskRequest("tasks/get", id); string(m.Result) != workingTask(id) {
-		t.Errorf("the task did not survive that nobody waits for it: %s %s", m.Result, m.Error)
+		t.Errorf("the task after the cancelled request: %s %s", m.Result, m.Error)
 	}
 }
 
@@ -315,31 +314,30 @@ func TestNotificationsOfATaskReachItsClient(t *testing.T) {
 	a, b := newTaskServer(t, "a", allTasks), newTaskServer(t, "b", allTasks)
 	r := start(t, setup{specs: []upstream.Spec{a.spec(), b.spec()}, untraced: true})
 	c, other := r.connect(), r.connect()
-	hears, others := c.listen(), other.listen()
+	getStream, otherStream := c.listen(), other.listen()
 	id := c.createTask("b__slow")
 	other.createTask("b__slow")
-	waits := c.open(http.MethodPost, request("5", "tasks/result", `{"taskId":"`+id+`"}`))
-	// The server leaves open to which of the requests the news belong, or that they
-	// belong to none.
+	resultStream := c.open(http.MethodPost, request("5", "tasks/result", `{"taskId":"`+id+`"}`))
+	// The notifications may arrive on the stream of either request or on the GET stream.
 	seen := map[string]int{}
 	for _, m := range c.call("7", "tasks/cancel", `{"taskId":"`+id+`"}`).events {
 		if m.Result == nil {
 			seen[m.Method+string(m.Params)]++
 		}
 	}
-	for m := waits.message(); m.Result == nil; m = waits.message() {
+	for m := resultStream.message(); m.Result == nil; m = resultStream.message() {
 		seen[m.Method+string(m.Params)]++
 	}
 	status, progress := `notifications/tasks/status{"taskId":"`+id+`","status":"cancelled"}`, `notifications/progress{"progressToken":"mine","progress":1.50}`
 	for seen[status]+seen[progress] < 2 {
-		m := hears.message()
+		m := getStream.message()
 		seen[m.Method+string(m.Params)]++
 	}
 	if len(seen) != 2 || seen[status] != 1 || seen[progress] != 1 {
-		t.Errorf("heard %v", seen)
+		t.Errorf("received %v", seen)
 	}
-	if len(others.events) != 0 {
-		t.Errorf("another client hears %+v", <-others.events)
+	if len(otherStream.events) != 0 {
+		t.Errorf("another client received %+v", <-otherStream.events)
 	}
 }
 
@@ -368,6 +366,6 @@ func TestTransparentHubForwardsTasksUnchanged(t *testing.T) {
 	shared.Isolation = upstream.Shared
 	r = start(t, setup{specs: []upstream.Spec{shared}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
 	if e := r.connect().call("1", "tasks/list", `{}`).rpcError(t); r.tasksCapability() != "" || e.Code != jsonrpc.CodeMethodNotFound || len(a.received("tasks/list")) != 1 {
-		t.Errorf("tasks of everybody can be listed: %v", e)
+		t.Errorf("the tasks of all clients can be listed: %v", e)
 	}
 }

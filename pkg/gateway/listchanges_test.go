@@ -18,27 +18,46 @@ func TestManyListChangesBecomeFewNotifications(t *testing.T) {
 		cs := g.legacy.start(session.Session{ID: "a", ProtocolVersion: "2025-11-25"})
 		defer cs.Close(session.Shutdown)
 		s := cs.streamLog().NewGet()
-		told := func() int {
+		sent := func() int {
 			synctest.Wait()
 			return len(s.Messages())
 		}
 		for range 1000 {
 			cs.announce(jsonrpc.Message{Method: "notifications/tools/list_changed"})
 		}
-		if n := told(); n != 1 {
-			t.Errorf("told %d times at once", n)
+		if n := sent(); n != 1 {
+			t.Errorf("%d notifications at once", n)
 		}
 		time.Sleep(changePause)
-		if n := told(); n != 2 {
-			t.Errorf("told %d times after the pause", n)
+		if n := sent(); n != 2 {
+			t.Errorf("%d notifications after the pause", n)
 		}
 		time.Sleep(10 * changePause)
-		if n := told(); n != 2 {
-			t.Errorf("told %d times in the end", n)
+		if n := sent(); n != 2 {
+			t.Errorf("%d notifications in the end", n)
 		}
 		cs.announce(jsonrpc.Message{Method: "notifications/tools/list_changed"})
-		if n := told(); n != 3 {
-			t.Errorf("a later change is told %d times", n-2)
+		if n := sent(); n != 3 {
+			t.Errorf("%d notifications of a later change", n-2)
 		}
 	})
+}
+
+func TestListChangesCollectEachMethodByItself(t *testing.T) {
+	t.Parallel()
+	var x listChanges
+	if !x.first("tools") || !x.first("prompts") {
+		t.Error("the first change of a list is not sent at once")
+	}
+	for range 3 {
+		if x.first("tools") {
+			t.Error("a change is sent although changes are being collected")
+		}
+	}
+	if !x.end("tools") || x.end("prompts") {
+		t.Error("end does not report whether a change has come meanwhile")
+	}
+	if !x.first("tools") || x.end("tools") {
+		t.Error("the method is still marked after its collection")
+	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// human answers the questions of servers.
+// mcpGoUser answers the requests of servers to a client of mcp-go.
 type mcpGoUser struct{ name string }
 
 func (h mcpGoUser) Elicit(context.Context, mcp.ElicitationRequest) (*mcp.ElicitationResult, error) {
@@ -27,7 +27,7 @@ func (h mcpGoUser) CreateMessage(context.Context, mcp.CreateMessageRequest) (*mc
 		SamplingMessage: mcp.SamplingMessage{Role: mcp.RoleAssistant, Content: mcp.NewTextContent("Something.")}}, nil
 }
 
-// dial connects a client of mcp-go.
+// connectMCPGo connects a client of mcp-go.
 func (r *rig) connectMCPGo(h mcpGoUser, options ...client.ClientOption) (*client.Client, *mcp.InitializeResult) {
 	r.t.Helper()
 	tr, err := transport.NewStreamableHTTP(r.url, transport.WithContinuousListening(), transport.WithHTTPBasicClient(r.client))
@@ -82,9 +82,9 @@ func TestMCPGoClientWorksWithTheHub(t *testing.T) {
 			if _, err := c.CallTool(t.Context(), mcp.CallToolRequest{Params: mcp.CallToolParams{Name: "one__echo"}}); err != nil {
 				t.Errorf("echo: %v", err)
 			}
-			until(t, "the client listens", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 1 })
+			until(t, "the client reads a GET stream", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 1 })
 			r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
-			until(t, "the client hears of a change", func() bool { return changed.Load() == 1 })
+			until(t, "the client receives list_changed", func() bool { return changed.Load() == 1 })
 			if err := c.Ping(t.Context()); err != nil {
 				t.Errorf("ping: %v", err)
 			}

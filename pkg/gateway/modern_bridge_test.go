@@ -46,7 +46,7 @@ func TestResponsesOfLegacyServersBecomeModern(t *testing.T) {
 	r.conserved(0)
 }
 
-// count calls the tool that counts the calls of a session, and returns the number.
+// count calls the tool count, which counts the calls of a session, and returns the number.
 func (c *modernPeer) count() string {
 	c.t.Helper()
 	content := has(c.t, c.tool("1", "web__count", `{}`).response(c.t).Result, "content")
@@ -73,7 +73,7 @@ func TestSessionsWithLegacyServersFollowTheBridgePolicy(t *testing.T) {
 				t.Errorf("counted %s, want %s", got, want)
 			}
 			last := len(web.seen("POST", "initialize"))
-			if n := map[BridgePolicy]int{BridgeRequest: 5, BridgeShared: 2}[policy]; n != 0 && last != n+1 { // and the hub's own
+			if n := map[BridgePolicy]int{BridgeRequest: 5, BridgeShared: 2}[policy]; n != 0 && last != n+1 { // with the hub's own
 				t.Errorf("%d sessions", last)
 			}
 			if policy == BridgeRequest {
@@ -113,24 +113,24 @@ func TestLogLevelsAreRaisedAndFilteredForEachRequest(t *testing.T) {
 			one, two := stdio(t, "one"), stdio(t, "two")
 			one.Isolation, two.Isolation = isolation, isolation
 			r := start(t, setup{specs: []upstream.Spec{one, two}})
-			silent := r.modern(`{}`)
+			noLevel := r.modern(`{}`)
 			at := func(level string) *modernPeer {
-				return silent.with(`,"io.modelcontextprotocol/logLevel":"` + level + `"`)
+				return noLevel.with(`,"io.modelcontextprotocol/logLevel":"` + level + `"`)
 			}
 			for _, server := range []string{"one", "two"} {
 				for _, x := range []struct {
-					c       *modernPeer
-					logs    int
-					level   string
-					whoever string
-				}{{silent, 0, "", "silent"}, {at("error"), 0, "error", "error"}, {at("info"), 1, "info", "info"}, {at("error"), 0, "info", "error again"},
-					{at("debug"), 2, "debug", "debug"}, {silent, 0, "debug", "silent again"}} {
+					c      *modernPeer
+					logs   int
+					level  string
+					client string
+				}{{noLevel, 0, "", "without a level"}, {at("error"), 0, "error", "error"}, {at("info"), 1, "info", "info"}, {at("error"), 0, "info", "error again"},
+					{at("debug"), 2, "debug", "debug"}, {noLevel, 0, "debug", "without a level again"}} {
 					p := x.c.tool("1", server+"__log", `{"size":2}`)
 					if n := max(0, len(p.events)-1); n != x.logs || p.response(t).Error != nil {
-						t.Errorf("%s, %s: %d log messages: %s", server, x.whoever, n, p.body)
+						t.Errorf("%s, %s: %d log messages: %s", server, x.client, n, p.body)
 					}
-					if got := silent.state(server).Level; got != x.level {
-						t.Errorf("%s, %s: the level is %q, want %q", server, x.whoever, got, x.level)
+					if got := noLevel.state(server).Level; got != x.level {
+						t.Errorf("%s, %s: the level is %q, want %q", server, x.client, got, x.level)
 					}
 				}
 			}
@@ -147,7 +147,7 @@ func TestNewSessionWithAServerGetsTheLogLevelAgain(t *testing.T) {
 			c := r.modern(`{}`)
 			c.with(`,"io.modelcontextprotocol/logLevel":"info"`).tool("1", "one__log", `{}`)
 			c.tool("2", "one__die", `{}`)
-			until(t, "the level is told again", func() bool {
+			until(t, "the server gets the level again", func() bool {
 				p := c.tool("3", "one__state", `{}`)
 				return p.response(t).Error == nil && strings.Contains(string(p.response(t).Result), `"level":"info"`)
 			})
@@ -155,7 +155,7 @@ func TestNewSessionWithAServerGetsTheLogLevelAgain(t *testing.T) {
 	}
 }
 
-// count is how many sessions are open.
+// count returns the number of open bridges.
 func (b *bridges) count() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -168,7 +168,7 @@ func (b *bridges) isOpen(br *bridge) bool {
 	return b.open[br.key] == br
 }
 
-// clientNumber is a client that shares its sessions with no other.
+// clientNumber returns a client that shares no bridge with another number.
 func clientNumber(n int) modernClient {
 	return modernClient{principal: fmt.Sprint(n), identity: upstream.Identity{Capabilities: []byte(`{}`)}}
 }
@@ -186,48 +186,48 @@ func TestBridgesAreClosedWhenIdleAndLimitedInNumber(t *testing.T) {
 		}
 		first := enter(1)
 		if enter(1) != first || first.users != 2 {
-			t.Error("a second request has another session")
+			t.Error("a second request got another bridge")
 		}
 		first.leave()
 		time.Sleep(2 * bridgeIdle)
 		if b.count() != 1 {
-			t.Error("a session was closed while it was used")
+			t.Error("a bridge in use was closed")
 		}
 		first.leave()
 		time.Sleep(bridgeIdle - time.Second)
 		if enter(1) != first {
-			t.Error("the session was not kept")
+			t.Error("an idle bridge was closed too early")
 		}
 		first.leave()
 		time.Sleep(bridgeIdle - time.Second)
 		if b.count() != 1 {
-			t.Error("its use did not count")
+			t.Error("the use of a bridge did not restart the idle time")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if b.count() != 0 {
-			t.Error("an idle session stays open")
+			t.Error("an idle bridge stays open")
 		}
 		kept := make([]*bridge, maxBridges)
 		for i := range kept {
 			kept[i] = enter(i)
 		}
 		if _, err := b.enter(server, clientNumber(-1)); err == nil || jsonrpc.AsError(err).Code != jsonrpc.CodeInternal {
-			t.Errorf("a session too many: %v", err)
+			t.Errorf("a bridge beyond the limit: %v", err)
 		}
 		kept[7].leave()
 		time.Sleep(time.Second)
 		kept[3].leave()
-		enter(-1) // takes the place of the one that is idle longest
+		enter(-1) // evicts the bridge that has been idle longest
 		if b.count() != maxBridges || b.isOpen(kept[7]) || !b.isOpen(kept[3]) {
-			t.Errorf("%d are open", b.count())
+			t.Errorf("%d bridges are open", b.count())
 		}
 		r.gateway.Drain()
 		if b.count() != maxBridges-1 {
-			t.Errorf("%d are open while they are used, after the idle one was closed", b.count())
+			t.Errorf("%d bridges are open, want those in use", b.count())
 		}
 		if _, err := b.enter(server, clientNumber(-2)); err == nil || !strings.Contains(err.Error(), "restarted") {
-			t.Errorf("a new session while the hub stops: %v", err)
+			t.Errorf("a new bridge while the hub stops: %v", err)
 		}
 		for _, br := range kept {
 			if b.isOpen(br) {
@@ -235,7 +235,7 @@ func TestBridgesAreClosedWhenIdleAndLimitedInNumber(t *testing.T) {
 			}
 		}
 		if b.count() != 1 {
-			t.Errorf("%d are open after the last request", b.count())
+			t.Errorf("%d bridges are open after the last request", b.count())
 		}
 	})
 }

@@ -17,18 +17,18 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// play is a call that does what it is told, and the client of it.
+// scriptedCall is a call that follows commands, and the client of that call.
 type scriptedCall struct {
-	hub      virtualHub
-	fail   func(format string, args ...any)
-	id     int
-	commands chan string
-	ended   chan struct{}
-	response   <-chan *httptest.ResponseRecorder // the request that waits
-	disconnect  context.CancelFunc                // it
-	state  string                            // to come back with; "": none
-	keys   []string                          // of what the client was asked
-	cancelled   *int                              // requests that were taken back
+	hub        virtualHub
+	fail       func(format string, args ...any)
+	id         int
+	commands   chan string
+	ended      chan struct{}
+	response   <-chan *httptest.ResponseRecorder // to the request in flight; nil: there is none
+	disconnect context.CancelFunc                // closes the connection of that request
+	state      string                            // requestState for the retry; empty: none
+	keys       []string                          // of the input requests
+	cancelled  *int                              // number of cancelled requests
 }
 
 func (p *scriptedCall) begin() {
@@ -38,7 +38,7 @@ func (p *scriptedCall) begin() {
 	p.response = p.hub.begin(ctx, fmt.Sprint(p.id), p.work)
 }
 
-// work asks, withdraws and finishes.
+// work runs the call: it sends, cancels and finishes on command.
 func (p *scriptedCall) work(c *multiRoundCall) (jsonrpc.Message, error) {
 	defer close(p.ended)
 	ctx, stop := context.WithCancel(c.ctx)
@@ -68,7 +68,7 @@ func (p *scriptedCall) work(c *multiRoundCall) (jsonrpc.Message, error) {
 	}
 }
 
-// come comes back with answers to some of the questions.
+// retry sends the request again with answers to some of the input requests.
 func (p *scriptedCall) retry(state string, keys []string) {
 	p.id++
 	answers := map[string]json.RawMessage{}
@@ -94,7 +94,7 @@ func (p *scriptedCall) retry(state string, keys []string) {
 	p.response, p.disconnect = answered, cancel
 }
 
-// look takes the answer if there is one.
+// check takes the response if there is one.
 func (p *scriptedCall) check() {
 	synctest.Wait()
 	if p.response == nil {
@@ -109,7 +109,7 @@ func (p *scriptedCall) check() {
 	}
 }
 
-// answered checks that r is one answer to the last request.
+// checkResponse checks that r is the one response to the last request.
 func (p *scriptedCall) checkResponse(r reply) {
 	n := strings.Count(r.body, fmt.Sprintf(`"id":%d,`, p.id))
 	m := r.response(p.hub.t)
@@ -117,7 +117,7 @@ func (p *scriptedCall) checkResponse(r reply) {
 		p.fail("request %d was answered %d times: %s", p.id, n, r.body)
 		return
 	}
-	if r.status == http.StatusBadRequest { // the retry came to nothing; what waits still waits
+	if r.status == http.StatusBadRequest { // the retry was refused; the call is still pending
 		if e := jsonrpc.ParseError(m.Error); e.Code != jsonrpc.CodeInvalidParams {
 			p.fail("refused with %s", r.body)
 		}
@@ -133,11 +133,11 @@ func (p *scriptedCall) checkResponse(r reply) {
 	}
 }
 
-// step is what happens in one play.
+// step is one action of one call.
 type step struct {
-	call int
+	call   int
 	action string
-	n    int
+	n      int
 }
 
 func steps(t *rapid.T) []step {
@@ -149,7 +149,7 @@ func steps(t *rapid.T) []step {
 	return rapid.SliceOfN(one, 1, 40).Draw(t, "steps")
 }
 
-// act does the step if the play allows it now.
+// act does the step if it is possible in the present state of the call.
 func (p *scriptedCall) act(s step) {
 	switch s.action {
 	case "ask", "withdraw", "finish":
@@ -167,7 +167,7 @@ func (p *scriptedCall) act(s step) {
 		}
 		p.disconnect()
 		if w := <-p.response; strings.Contains(w.Body.String(), `"id":`) {
-			p.fail("answered although nobody is there: %s", w.Body)
+			p.fail("answered after the disconnect: %s", w.Body)
 		}
 		p.response = nil
 		*p.cancelled++
@@ -199,39 +199,39 @@ func TestEachRequestOfAMultiRoundCallIsAnsweredOnce(t *testing.T) {
 	})
 }
 
-// perform plays the script and returns what went wrong.
+// runScript runs the steps and returns a failure, or an empty string.
 func runScript(s virtualHub, script []step) (failure string) {
 	fail := func(format string, args ...any) { failure = fmt.Sprintf(format, args...) }
 	lost := 0
-	plays := make([]*scriptedCall, 3)
-	for i := range plays {
-		plays[i] = &scriptedCall{hub: s, fail: fail, id: 1000 * (i + 1), cancelled: &lost}
-		plays[i].begin()
+	calls := make([]*scriptedCall, 3)
+	for i := range calls {
+		calls[i] = &scriptedCall{hub: s, fail: fail, id: 1000 * (i + 1), cancelled: &lost}
+		calls[i].begin()
 	}
 	for _, step := range script {
-		plays[step.call].act(step)
-		for _, p := range plays {
+		calls[step.call].act(step)
+		for _, p := range calls {
 			p.check()
 		}
 	}
-	for _, p := range plays {
+	for _, p := range calls {
 		select {
 		case p.commands <- "finish":
 		case <-p.ended:
 		}
 		if p.check(); p.response != nil {
-			fail("a request is not answered though the call is over")
+			fail("a request is not answered although the call has ended")
 			p.disconnect()
 		}
 	}
 	time.Sleep(2 * pendingTimeout)
 	synctest.Wait()
 	if n := s.gateway.modern.pending.count(); n != 0 {
-		fail("%d conversations are kept", n)
+		fail("%d calls are still pending", n)
 	}
 	s.gateway.background.mu.Lock()
 	if n := s.gateway.background.n; n != 0 {
-		fail("%d calls go on", n)
+		fail("%d calls are still running", n)
 	}
 	s.gateway.background.mu.Unlock()
 	s.conserved(float64(lost))

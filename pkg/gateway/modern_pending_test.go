@@ -17,8 +17,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// FuzzRequestState looks for states that are taken although they are none: only
-// what the hub gave may be, and only for what it was given for.
+// FuzzRequestState looks for forged states that are accepted. A state is valid only if the hub issued it, and only for
+// the same principal and digest.
 func FuzzRequestState(f *testing.F) {
 	p := newPendingCalls[*multiRoundCall]()
 	c := &multiRoundCall{}
@@ -43,14 +43,72 @@ func FuzzRequestState(f *testing.F) {
 			strings.TrimPrefix(strings.NewReplacer("\r", "", "\n", "").Replace(sealed), statePrefix) == strings.TrimPrefix(good, statePrefix)
 		switch {
 		case right && (found != c || round != 3 || err != nil):
-			t.Errorf("the state is not known: %v", err)
+			t.Errorf("the valid state was refused: %v", err)
 		case !right && (found != nil || err == nil):
-			t.Errorf("%q was taken of %q for %q", sealed, principal, digest)
+			t.Errorf("%q was accepted from %q with digest %q", sealed, principal, digest)
 		case !right && !errors.Is(err, errStateForged) && !errors.Is(err, errStateForeign):
 			t.Errorf("refused with %v", err)
 		}
 	})
 }
+
+func TestRequestStateExpiresAfterThePendingTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPendingCalls[*stoppable]()
+		c := &stoppable{}
+		id := p.add(c)
+		state, err := p.seal(id, 1, "ann", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(pendingTimeout)
+		if found, round, err := p.find(state, "ann", nil); found != c || round != 1 || err != nil {
+			t.Errorf("a valid state: %v, round %d: %v", found, round, err)
+		}
+		time.Sleep(time.Millisecond)
+		if _, _, err := p.find(state, "ann", nil); !errors.Is(err, errStateExpired) {
+			t.Errorf("an expired state: %v", err)
+		}
+	})
+}
+
+func TestPendingCallsAreStoppedTogetherAndLimited(t *testing.T) {
+	t.Parallel()
+	p := newPendingCalls[*stoppable]()
+	calls := map[string]*stoppable{}
+	for range maxPendingCalls {
+		c := &stoppable{}
+		calls[p.add(c)] = c
+	}
+	if id := p.add(&stoppable{}); id != "" || len(calls) != maxPendingCalls || calls[""] != nil {
+		t.Errorf("%d calls have an id, and the call beyond the limit has %q", len(calls), id)
+	}
+	for id, c := range calls {
+		p.remove(id)
+		if another := p.add(c); another == "" || another == id {
+			t.Errorf("after the end of a call, another has the id %q", another)
+		}
+		break
+	}
+	if p.stopped() {
+		t.Error("stopped before the stop")
+	}
+	p.stop()
+	for _, c := range calls {
+		if !errors.Is(c.cause, errStopping) {
+			t.Fatalf("a call was stopped with %v", c.cause)
+		}
+	}
+	if !p.stopped() {
+		t.Error("not stopped after the stop")
+	}
+}
+
+// stoppable is a pending call that records the cause of its stop.
+type stoppable struct{ cause error }
+
+func (s *stoppable) stop(cause error) { s.cause = cause }
 
 func TestDigestCoversWhatTheRequestsOfACallHaveInCommon(t *testing.T) {
 	digest := func(method, params string) string {
@@ -60,22 +118,21 @@ func TestDigestCoversWhatTheRequestsOfACallHaveInCommon(t *testing.T) {
 	for _, params := range []string{`{"arguments":{"b":[ 2 ],"a":1.0},"name":"\u0078"}`,
 		`{"name":"x","_meta":{"progressToken":1},"arguments":{"a":1,"b":[2]},"requestState":"s","inputResponses":{"q":{}}}`} {
 		if digest("tools/call", params) != same {
-			t.Errorf("%s is another request", params)
+			t.Errorf("%s has another digest", params)
 		}
 	}
 	for _, params := range []string{`{"name":"y","arguments":{"a":1,"b":[2]}}`, `{"name":"x","arguments":{"a":1,"b":[3]}}`, `{"name":"x"}`, `{}`, ``, `[1]`,
 		`{"name":"x","arguments":{"a":1,"b":[2]},"more":null}`} {
 		if digest("tools/call", params) == same {
-			t.Errorf("%s is the same request", params)
+			t.Errorf("%s has the same digest", params)
 		}
 	}
 	if digest("prompts/get", `{"name":"x","arguments":{"a":1,"b":[2]}}`) == same {
-		t.Error("the method does not count")
+		t.Error("the digest does not depend on the method")
 	}
 }
 
-// staged is a hub in virtual time with a server that never says anything, and
-// calls whose course a test decides.
+// virtualHub is a hub in virtual time with a server that never sends anything. Tests decide what its calls do.
 type virtualHub struct {
 	*rig
 	client *modernPeer
@@ -83,8 +140,7 @@ type virtualHub struct {
 
 const virtualParams = `{"name":"one__x"}`
 
-// begin begins a request whose call does what work does, and returns what it is
-// answered.
+// begin begins a request whose call runs work, and returns the channel of its response.
 func (s virtualHub) begin(ctx context.Context, id string, work func(*multiRoundCall) (jsonrpc.Message, error)) <-chan *httptest.ResponseRecorder {
 	g := s.gateway
 	body := s.client.body(id, "tools/call", virtualParams)
@@ -111,14 +167,14 @@ func (s virtualHub) begin(ctx context.Context, id string, work func(*multiRoundC
 	return answered
 }
 
-// again sends a retry.
+// retry sends a retry.
 func (s virtualHub) retry(id, state, responses string) reply {
 	s.t.Helper()
 	params := strings.TrimSuffix(virtualParams, "}") + `,"inputResponses":` + responses + `,"requestState":"` + state + `"}`
 	return s.client.call(id, "tools/call", params)
 }
 
-// stage runs a test in virtual time.
+// withVirtualHub runs a test in virtual time.
 func withVirtualHub(t *testing.T, test func(t *testing.T, s virtualHub)) {
 	silent := upstream.Spec{Name: "one", Command: "/nonexistent"}
 	inBubble(t, setup{specs: []upstream.Spec{silent}, untraced: true}, func(t *testing.T, r *rig, _ *pipes) {
@@ -127,12 +183,14 @@ func withVirtualHub(t *testing.T, test func(t *testing.T, s virtualHub)) {
 	})
 }
 
-// recorded makes a reply of what was recorded.
+// readRecorded returns the recorded response as a reply.
 func readRecorded(r *rig, w *httptest.ResponseRecorder) reply { return r.read(w.Result()) }
 
 var emptyResult = jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)}
 
-func elicitationRequest(params string) jsonrpc.Message { return jsonMessage("elicitation/create", params) }
+func elicitationRequest(params string) jsonrpc.Message {
+	return jsonMessage("elicitation/create", params)
+}
 
 func TestPendingCallIsCancelledWithoutARetry(t *testing.T) {
 	withVirtualHub(t, func(t *testing.T, s virtualHub) {
@@ -145,12 +203,12 @@ func TestPendingCallIsCancelledWithoutARetry(t *testing.T) {
 		time.Sleep(pendingTimeout - time.Second)
 		synctest.Wait()
 		if len(failed) != 0 || s.gateway.modern.pending.count() != 1 {
-			t.Error("given up too early")
+			t.Error("the call ended too early")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if err := <-failed; err == nil || !strings.Contains(err.Error(), "did not come back") || s.gateway.modern.pending.count() != 0 {
-			t.Errorf("after the time: %v, %d wait", err, s.gateway.modern.pending.count())
+			t.Errorf("after the timeout: %v, %d calls are pending", err, s.gateway.modern.pending.count())
 		}
 		if p := s.retry("2", q.RequestState, `{}`); p.status != 400 || !strings.Contains(p.rpcError(t).Message, "expired") {
 			t.Errorf("the retry: %d %s", p.status, p.body)
@@ -172,7 +230,7 @@ func TestOutcomeOfAPendingCallIsKeptUntilItExpires(t *testing.T) {
 			leave <- true
 			synctest.Wait()
 			if s.gateway.modern.pending.count() != 1 {
-				t.Error("the outcome is not kept")
+				t.Error("the outcome was not kept")
 			}
 			wait := pendingTimeout - time.Second
 			if late {
@@ -184,7 +242,7 @@ func TestOutcomeOfAPendingCallIsKeptUntilItExpires(t *testing.T) {
 				t.Errorf("late %v: %d %s", late, p.status, p.body)
 			}
 			if n := s.gateway.modern.pending.count(); n != 0 {
-				t.Errorf("late %v: %d are kept", late, n)
+				t.Errorf("late %v: %d calls are pending", late, n)
 			}
 		}
 		s.conserved(0)
@@ -193,25 +251,25 @@ func TestOutcomeOfAPendingCallIsKeptUntilItExpires(t *testing.T) {
 
 func TestInputRequestsWithinTheCollectTimeAreSentTogether(t *testing.T) {
 	withVirtualHub(t, func(t *testing.T, s virtualHub) {
-		begun := time.Now()
+		began := time.Now()
 		q := readRecorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
-			asked := make(chan error, 4)
+			answered := make(chan error, 4)
 			for range 4 {
 				go func() {
 					_, err := c.Ask(c.ctx, elicitationRequest(`{}`))
-					asked <- err
+					answered <- err
 				}()
 				time.Sleep(collectTime - time.Millisecond)
 			}
 			for range 4 {
-				if err := <-asked; err != nil {
+				if err := <-answered; err != nil {
 					return jsonrpc.Message{}, err
 				}
 			}
 			return emptyResult, nil
 		})).inputRequired(t)
-		if took := time.Since(begun); len(q.InputRequests) != 4 || took != 4*collectTime-3*time.Millisecond {
-			t.Errorf("%d questions after %v", len(q.InputRequests), took)
+		if took := time.Since(began); len(q.InputRequests) != 4 || took != 4*collectTime-3*time.Millisecond {
+			t.Errorf("%d input requests after %v", len(q.InputRequests), took)
 		}
 		if p := s.retry("2", q.RequestState, `{"q1":{},"q2":{},"q3":{},"q4":{}}`); p.status != 200 {
 			t.Errorf("the retry: %d %s", p.status, p.body)
@@ -232,9 +290,9 @@ func TestExpiryOfARoundDoesNotEndALaterRound(t *testing.T) {
 		})).inputRequired(t)
 		time.Sleep(pendingTimeout - time.Second)
 		q2 := s.retry("2", q.RequestState, `{"q1":{}}`).inputRequired(t)
-		time.Sleep(pendingTimeout - time.Second) // the first round would have expired long since
+		time.Sleep(pendingTimeout - time.Second) // the timeout of the first round is over
 		if p := s.retry("3", q2.RequestState, `{"q2":{}}`); p.status != 200 || p.response(t).Error != nil {
-			t.Errorf("the end: %d %s", p.status, p.body)
+			t.Errorf("the final response: %d %s", p.status, p.body)
 		}
 		s.conserved(0)
 	})

@@ -57,7 +57,7 @@ func TestEraOfARequestFollowsFromItsHeadersAndMeta(t *testing.T) {
 		}
 	}
 	if p := c.call("1", "ping", `{}`); p.status != 200 {
-		t.Errorf("the session suffered: %d %s", p.status, p.body)
+		t.Errorf("the session was affected: %d %s", p.status, p.body)
 	}
 	r.conserved(0)
 }
@@ -93,7 +93,7 @@ func TestRefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
 		name, method, params string
 		headers              []string
 		status, code         int
-		words                string
+		message              string
 	}{
 		{"no params", "tools/call", `{}`, call, 400, -32602, "protocolVersion"},
 		{"no version in _meta", "tools/call", meta(caps), call, 400, -32602, "protocolVersion"},
@@ -130,7 +130,7 @@ func TestRefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
 		store := r.stored()
 		p := r.send(http.MethodPost, request(`"r"`, x.method, x.params), x.headers...)
 		e := p.rpcError(t)
-		if p.status != x.status || e.Code != x.code || !strings.Contains(e.Message, x.words) {
+		if p.status != x.status || e.Code != x.code || !strings.Contains(e.Message, x.message) {
 			t.Errorf("%s: %d %s", x.name, p.status, p.body)
 		}
 		if string(p.response(t).ID) != `"r"` {
@@ -157,7 +157,7 @@ func TestRefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
 			ended++
 		}
 	}
-	if started := len(r.spans.Started()); started != len(r.spans.Ended()) || ended != refused-1 { // of the one with two versions the era is not known
+	if started := len(r.spans.Started()); started != len(r.spans.Ended()) || ended != refused-1 { // the era of the request with two versions is unknown
 		t.Errorf("%d spans were started, %d ended, %v of them served", started, len(r.spans.Ended()), ended)
 	}
 }
@@ -184,7 +184,7 @@ func TestModernEndpointTakesOneRequestAndNothingElse(t *testing.T) {
 		t.Errorf("%v messages came in", got)
 	}
 	if got := r.metric("mcphub_unmatched_responses_total", "hop", "downstream"); got != 2 {
-		t.Errorf("%v answers to nothing came in", got)
+		t.Errorf("%v unmatched responses came in", got)
 	}
 	r.conserved(0)
 }
@@ -237,7 +237,7 @@ func TestDiscoveryNamesTheCapabilitiesOfTheHub(t *testing.T) {
 			}
 			for _, v := range data.Supported {
 				if !slices.Contains(d.SupportedVersions, v) {
-					t.Errorf("%s is supported, and discovery does not say so: %v", v, d.SupportedVersions)
+					t.Errorf("%s is supported, but is not in the result of server/discover: %v", v, d.SupportedVersions)
 				}
 			}
 		})

@@ -42,10 +42,10 @@ func TestInputRequiredResultAndItsRetryPassUnmodified(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}, untraced: true})
 	c := r.modern(canElicit)
-	const asked = `{"resultType":"input_required", "inputRequests":{"k":{"method":"elicitation/create","params":{"n":1.50}}},"requestState":"st\u00e4te =="}`
-	st.setAnswer("tools/call", `"result":`+asked)
-	if p := c.tool("1", "two__echo", `{}`); string(p.response(t).Result) != asked {
-		t.Errorf("asked %s", p.body)
+	const inputRequired = `{"resultType":"input_required", "inputRequests":{"k":{"method":"elicitation/create","params":{"n":1.50}}},"requestState":"st\u00e4te =="}`
+	st.setAnswer("tools/call", `"result":`+inputRequired)
+	if p := c.tool("1", "two__echo", `{}`); string(p.response(t).Result) != inputRequired {
+		t.Errorf("received %s", p.body)
 	}
 	const retry = `{"name":"two__echo","arguments":{},"inputResponses":{"k":{"action":"accept", "n":1.50}},"requestState":"st\u00e4te =="}`
 	st.setAnswer("tools/call", `"result":{"resultType":"complete","content":[]}`)
@@ -53,7 +53,7 @@ func TestInputRequiredResultAndItsRetryPassUnmodified(t *testing.T) {
 	if got := string(st.last("tools/call").Params); !strings.Contains(got, retry[len(`{"name":"two__echo",`):len(retry)-1]) {
 		t.Errorf("the server got %s", got)
 	}
-	// A state that looks like one of the hub's is the server's own affair there.
+	// A requestState that looks like one of the hub is still forwarded to the modern server.
 	c.call("3", "tools/call", strings.Replace(retry, "st", "mcphub1.AAAAAAAAAA.", 1))
 	if got := string(st.last("tools/call").Params); !strings.Contains(got, "mcphub1.AAAAAAAAAA.") {
 		t.Errorf("the server got %s", got)
@@ -90,25 +90,25 @@ func TestHeadersOfArgumentsAreCheckedForwardedAndRecomputed(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}})
 	c := r.modern(`{}`)
 	st.setAnswer("tools/call", `"result":{"resultType":"complete","content":[]}`)
-	ask := func(region string, headers ...string) reply {
+	call := func(region string, headers ...string) reply {
 		return c.call("1", "tools/call", `{"name":"two__there","arguments":{"region":`+region+`}}`, headers...)
 	}
-	if p := ask(`"eu"`, "Mcp-Param-Region: eu", "Mcp-Param-Zone: a  b", "Mcp-Param-Zone: c"); p.status != 200 {
+	if p := call(`"eu"`, "Mcp-Param-Region: eu", "Mcp-Param-Zone: a  b", "Mcp-Param-Zone: c"); p.status != 200 {
 		t.Fatalf("%d %s", p.status, p.body)
 	}
 	v := st.last("tools/call")
 	if v.header.Get("Mcp-Param-Region") != "eu" || len(v.header.Values("Mcp-Param-Zone")) != 2 {
 		t.Errorf("the server got %v", v.header)
 	}
-	if p := ask(`"\u00e9"`, "Mcp-Param-Region: "+protocol.EncodeHeader("é")); p.status != 200 || st.last("tools/call").header.Get("Mcp-Param-Region") != protocol.EncodeHeader("é") {
+	if p := call(`"\u00e9"`, "Mcp-Param-Region: "+protocol.EncodeHeader("é")); p.status != 200 || st.last("tools/call").header.Get("Mcp-Param-Region") != protocol.EncodeHeader("é") {
 		t.Errorf("%d %s: %v", p.status, p.body, st.last("tools/call").header)
 	}
 	for _, headers := range [][]string{{"Mcp-Param-Region: us"}, {}, {"Mcp-Param-Region: eu", "Mcp-Param-Region: eu"}, {"Mcp-Param-Region: =?base64?!?="}} {
-		if p := ask(`"eu"`, headers...); p.status != 400 || p.rpcError(t).Code != -32020 || strings.Contains(p.rpcError(t).Message, "eu") {
+		if p := call(`"eu"`, headers...); p.status != 400 || p.rpcError(t).Code != -32020 || strings.Contains(p.rpcError(t).Message, "eu") {
 			t.Errorf("%v: %d %s", headers, p.status, p.body)
 		}
 	}
-	if p := ask(`null`, "Mcp-Param-Region: eu"); p.status != 400 {
+	if p := call(`null`, "Mcp-Param-Region: eu"); p.status != 400 {
 		t.Errorf("a header without argument: %d", p.status)
 	}
 }
@@ -124,9 +124,9 @@ func TestModernClientThatDisconnectsCancels(t *testing.T) {
 	s = c.stream("1", "tools/call", `{"name":"one__hang","arguments":{"a":1}}`)
 	until(t, "the legacy server has the call", func() bool { return c.state("one").Hanging == 1 })
 	s.cancel()
-	until(t, "it is told", func() bool { return len(c.state("one").Cancelled) == 1 })
+	until(t, "the legacy server gets the cancellation", func() bool { return len(c.state("one").Cancelled) == 1 })
 	r.conserved(2)
-	until(t, "nothing is in flight behind the hub", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend") == 1 }) // the stub's stream of changes
+	until(t, "nothing is in flight between hub and servers", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend") == 1 }) // the subscription stream of the stub
 	if got := r.metric("mcphub_streams_active", "stream", "post_sse"); got != 0 {
 		t.Errorf("%v streams are open", got)
 	}
@@ -186,17 +186,17 @@ func TestMergedListsMayBeCachedAsLongAsTheShortestOfThem(t *testing.T) {
 	}
 }
 
-// quickBeat makes an open request seen at once, since it starts to be answered.
+// shortHeartbeat makes responses to open requests begin at once.
 func shortHeartbeat(c *Config) { c.Heartbeat = 10e6 }
 
 func TestModernRequestsBeyondTheLimitAreRefusedWithRetryAfter(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(c *Config) { c.MaxInFlight = 1; shortHeartbeat(c) }})
 	c := r.modern(`{}`)
 	var open []*reader
-	for range modernShare - 1 { // one is left to look with
+	for range modernShare - 1 { // one request is left for the state
 		open = append(open, c.stream("1", "tools/call", `{"name":"one__hang"}`))
 	}
-	until(t, "they hang", func() bool { return c.state("one").Hanging == modernShare-1 })
+	until(t, "the calls hang", func() bool { return c.state("one").Hanging == modernShare-1 })
 	open = append(open, c.stream("1", "tools/call", `{"name":"one__hang"}`))
 	p := c.tool(`"more"`, "one__echo", `{}`)
 	if p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || string(p.response(t).ID) != `"more"` {

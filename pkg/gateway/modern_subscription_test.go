@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// listens opens a subscription and returns its stream and what was agreed to.
+// subscribe opens a subscription and returns its stream and the acknowledged filter.
 func (c *modernPeer) subscribe(id, filter string) (*reader, string) {
 	c.t.Helper()
 	s := c.stream(id, "subscriptions/listen", `{"notifications":`+filter+`}`)
@@ -25,7 +26,7 @@ func (c *modernPeer) subscribe(id, filter string) (*reader, string) {
 	return s, has(c.t, m.Params, "notifications")
 }
 
-// tag is the subscription that a message belongs to.
+// tag returns the id of the subscription that a message belongs to.
 func tag(t *testing.T, m jsonrpc.Message) string {
 	t.Helper()
 	params := m.Params
@@ -35,13 +36,13 @@ func tag(t *testing.T, m jsonrpc.Message) string {
 	return has(t, json.RawMessage(has(t, params, "_meta")), "io.modelcontextprotocol/subscriptionId")
 }
 
-// hears checks that the next message is that notification, under that id.
+// expectNotification checks that the next message is that notification of the subscription id.
 func (s *reader) expectNotification(id, method, uri string) {
 	s.t.Helper()
 	m := s.message()
 	got, _ := jsonrpc.StringField(m.Params, "uri")
 	if m.Method != method || got != uri || tag(s.t, m) != id {
-		s.t.Errorf("heard %s, want %s %s", m.Encode(), method, uri)
+		s.t.Errorf("received %s, want %s %s", m.Encode(), method, uri)
 	}
 }
 
@@ -62,7 +63,7 @@ func TestSubscriptionIsAcknowledgedWithWhatServersReport(t *testing.T) {
 			`{"resourceSubscriptions":["stub://one","test://one/one"]}`},
 	} {
 		if s, agreed := c.subscribe(x.id, x.filter); agreed != x.agreed {
-			t.Errorf("%s: agreed to %s", x.filter, agreed)
+			t.Errorf("%s: acknowledged %s", x.filter, agreed)
 		} else {
 			s.cancel()
 		}
@@ -81,7 +82,7 @@ func TestTransparentHubAcknowledgesWhatItsServerReports(t *testing.T) {
 	st.setAnswer("server/discover", `"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"resources":{"listChanged":true}}}`)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", "")}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
 	if _, agreed := r.modern(`{}`).subscribe("1", `{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}`); agreed != `{"resourcesListChanged":true}` {
-		t.Errorf("agreed to %s", agreed)
+		t.Errorf("acknowledged %s", agreed)
 	}
 }
 
@@ -95,7 +96,7 @@ func TestUpdatesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 			c := r.modern(`{}`)
 			before := st.listening()
 			both, _ := c.subscribe(`"both"`, `{"resourceSubscriptions":["test://one/item/now","stub://one"]}`)
-			both.expectNotification(`"both"`, updated, "test://one/item/now") // was told before it was agreed to
+			both.expectNotification(`"both"`, updated, "test://one/item/now") // sent before the acknowledgement
 			legacy, _ := c.subscribe("1", `{"toolsListChanged":true,"resourceSubscriptions":["test://one/item/now"]}`)
 			legacy.expectNotification("1", updated, "test://one/item/now")
 			if isolation == upstream.Shared {
@@ -105,13 +106,13 @@ func TestUpdatesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 			st.notify(updated, `,"uri":"stub://one/part","n":1.50`)
 			m := both.message()
 			if uri, _ := jsonrpc.StringField(m.Params, "uri"); uri != "stub://one/part" || tag(t, m) != `"both"` || has(t, m.Params, "n") != "1.50" {
-				t.Errorf("heard %s", m.Encode())
+				t.Errorf("received %s", m.Encode())
 			}
 			c.tool("1", "one__grow", `{}`)
 			both.cancel()
 			both.waitForEnd()
 			legacy.cancel()
-			until(t, "the servers are told that it is over", func() bool {
+			until(t, "the servers have no subscription any more", func() bool {
 				return st.listening() == before && len(c.state("one").Subscriptions) == 0 && r.pool.Server("one").Status().Connections <= 2
 			})
 		})
@@ -124,30 +125,30 @@ func TestListChangesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 	c := r.modern(`{}`)
 	first, _ := c.subscribe("1", `{"toolsListChanged":true}`)
 	second, _ := c.subscribe("2", `{"toolsListChanged":true,"promptsListChanged":true}`)
-	deaf, _ := c.subscribe("3", `{"resourcesListChanged":true}`)
+	third, _ := c.subscribe("3", `{"resourcesListChanged":true}`)
 	c.tool("1", "one__grow", `{}`)
 	first.expectNotification("1", toolsChanged, "")
 	second.expectNotification("2", toolsChanged, "")
 	if p := c.call("4", "tools/list", `{}`); !strings.Contains(p.body, "one__grown") {
-		t.Error("the change was told before the hub knew of it")
+		t.Error("the notification was sent before the hub had the new list")
 	}
 	st.setAnswer("prompts/list", `"result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","prompts":[]}`)
 	st.notify("notifications/prompts/list_changed", "")
 	second.expectNotification("2", "notifications/prompts/list_changed", "")
 	st.setAnswer("resources/list", `"result":{"resultType":"complete","ttlMs":0,"cacheScope":"public","resources":[]}`)
 	st.notify("notifications/resources/list_changed", "")
-	deaf.expectNotification("3", "notifications/resources/list_changed", "") // and nothing before
+	third.expectNotification("3", "notifications/resources/list_changed", "") // and nothing before it
 	r.gateway.Drain()
-	for id, s := range map[string]*reader{"1": first, "2": second, "3": deaf} {
+	for id, s := range map[string]*reader{"1": first, "2": second, "3": third} {
 		m := s.message()
 		if string(m.ID) != id || has(t, m.Result, "resultType") != `"complete"` || tag(t, m) != id {
-			t.Errorf("the last word is %s", m.Encode())
+			t.Errorf("the last message is %s", m.Encode())
 		}
 		s.waitForEnd()
 	}
-	late, agreed := c.subscribe("9", `{"toolsListChanged":true}`) // while the hub stops: acknowledged, and over
+	late, agreed := c.subscribe("9", `{"toolsListChanged":true}`) // while the hub stops, a subscription is acknowledged and ends
 	if m := late.message(); string(m.ID) != "9" || agreed == "" {
-		t.Errorf("the last word is %s", m.Encode())
+		t.Errorf("the last message is %s", m.Encode())
 	}
 	late.waitForEnd()
 	r.conserved(0)
@@ -173,8 +174,27 @@ func TestSlowSubscriptionAloneLosesMessages(t *testing.T) {
 	}
 	for _, s := range r.gateway.modern.subscriptions.all() {
 		if n := len(s.out); string(s.id) == "1" && n != subscriptionQueue {
-			t.Errorf("%d messages wait", n)
+			t.Errorf("%d messages are queued", n)
 		}
+	}
+}
+
+func TestEndOfASubscriptionStreamMakesRoomForAnother(t *testing.T) {
+	t.Parallel()
+	x := newSubscriptions(nil)
+	var first *subscription
+	for range maxSubscriptionStreams {
+		s := &subscription{}
+		if first = cmp.Or(first, s); !x.add(s) {
+			t.Fatal("a stream within the limit was refused")
+		}
+	}
+	if x.add(&subscription{}) || len(x.all()) != maxSubscriptionStreams {
+		t.Errorf("a stream beyond the limit was accepted: %d are open", len(x.all()))
+	}
+	x.remove(first)
+	if !x.add(&subscription{}) || x.add(&subscription{}) {
+		t.Error("the end of a stream does not make room for exactly one")
 	}
 }
 
@@ -204,7 +224,7 @@ func TestReconnectedServerIsSubscribedToAgain(t *testing.T) {
 	c := r.modern(`{}`)
 	s, _ := c.subscribe("1", `{"resourceSubscriptions":["test://one/one","stub://one"]}`)
 	c.tool("1", "one__die", `{}`)
-	until(t, "the shared server is told again", func() bool {
+	until(t, "the shared server has the subscription again", func() bool {
 		p := c.tool("2", "one__state", `{}`)
 		return strings.Contains(p.body, `"subscriptions":["test://one/one"]`)
 	})
@@ -217,7 +237,7 @@ func TestReconnectedServerIsSubscribedToAgain(t *testing.T) {
 		delete(st.streams, events)
 	}
 	st.mu.Unlock()
-	until(t, "the streams are there again", func() bool { return st.listening() == 2 && st.value(&st.opened) >= opened+2 })
+	until(t, "the streams are open again", func() bool { return st.listening() == 2 && st.value(&st.opened) >= opened+2 })
 	st.notify(updated, `,"uri":"stub://one"`)
 	s.expectNotification("1", updated, "stub://one")
 }
@@ -229,13 +249,13 @@ func TestSubscriptionIsRenewedInANewSessionWithALegacyServer(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{spec}, gateway: shortHeartbeat})
 	_, agreed := r.modern(`{}`).subscribe("1", `{"resourceSubscriptions":["web://page"]}`)
 	if agreed != `{"resourceSubscriptions":["web://page"]}` {
-		t.Errorf("agreed to %s", agreed)
+		t.Errorf("acknowledged %s", agreed)
 	}
 	first := web.session("resources/subscribe")
-	until(t, "the server can tell", func() bool { return web.receivedIn(http.MethodGet, first) })
+	until(t, "the server can send notifications", func() bool { return web.receivedIn(http.MethodGet, first) })
 	web.forget(first)
 	web.http.CloseClientConnections()
-	until(t, "it is subscribed again in a new session", func() bool { return web.session("resources/subscribe") != first })
+	until(t, "the subscription is renewed in a new session", func() bool { return web.session("resources/subscribe") != first })
 	if n := fmt.Sprint(len(web.seen("", "resources/subscribe"))); n != "2" {
 		t.Errorf("subscribed %s times", n)
 	}

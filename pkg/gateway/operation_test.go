@@ -14,8 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// A client that asks for a session may not get one for reasons of its own, or the hub's;
-// no server has anything to do with it.
+// A session that is not created is the fault of the client or of the hub, never that of a server.
 func TestSessionThatIsNotCreatedIsTheFaultOfTheHubOrTheClient(t *testing.T) {
 	for name, x := range map[string]struct {
 		hub   setup
@@ -47,7 +46,7 @@ func TestSessionThatIsNotCreatedIsTheFaultOfTheHubOrTheClient(t *testing.T) {
 				return r.metric("mcphub_operations_total", "fault", string(fault), "mcp_method_name", "initialize")
 			}
 			if count(x.fault) != 1 {
-				t.Errorf("it was not the fault of the %s, but %v of the hub, %v of the client, %v of a server", x.fault,
+				t.Errorf("the fault is not %s: %v of the hub, %v of the client, %v of a server", x.fault,
 					count(instrument.FaultHub), count(instrument.FaultClient), count(instrument.FaultBackend))
 			}
 		})
@@ -88,20 +87,20 @@ func TestCallThatTheHubEndedIsNotTheFaultOfTheServer(t *testing.T) {
 		{lost, nil, instrument.FaultBackend},
 		{lost, endedError{session.IdleTimeout}, instrument.FaultHub},
 		{lost, endedError{session.ClientDelete}, instrument.FaultClient},
-		{nil, endedError{session.IdleTimeout}, instrument.FaultNone}, // it was answered before
+		{nil, endedError{session.IdleTimeout}, instrument.FaultNone}, // answered before the end
 		{nil, endedError{session.ClientDelete}, instrument.FaultNone},
 	} {
 		if got := faultOf(jsonrpc.NewResult("1", nil), x.err, r.gateway.endCause(x.err, x.cause)); got != x.want {
-			t.Errorf("%v, %v: the fault of %s, want %s", x.err, x.cause, got, x.want)
+			t.Errorf("%v, %v: fault %s, want %s", x.err, x.cause, got, x.want)
 		}
 	}
 	r.gateway.Drain()
 	if got := faultOf(jsonrpc.Message{}, lost, r.gateway.endCause(lost, nil)); got != instrument.FaultHub {
-		t.Errorf("while it stops, a server that is lost is the fault of %s", got)
+		t.Errorf("while the hub stops, a lost server is the fault of %s", got)
 	}
 }
 
-// The calls of a session hear of its end by two ways, in either order.
+// The calls of a session learn of its end from their context and from their connection, in either order.
 func TestCallOfAnEndedSessionIsTheFaultOfTheHub(t *testing.T) {
 	spec := stdio(t, "one")
 	spec.Isolation = upstream.PerSession
@@ -112,14 +111,14 @@ func TestCallOfAnEndedSessionIsTheFaultOfTheHub(t *testing.T) {
 		c.tool("one__echo", `{}`)
 		answered := make(chan reply, 1)
 		go func() { answered <- c.call("1", "tools/call", `{"name":"one__hang"}`) }()
-		until(t, "the call is under way", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 1 })
+		until(t, "the call is in flight", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 1 })
 		if _, err := r.sessions.End(t.Context(), c.id, session.Admin); err != nil {
 			t.Fatal(err)
 		}
 		<-answered
 	}
 	if got := r.metric("mcphub_operations_total", "fault", "hub", "mcp_method_name", "tools/call"); got != n {
-		t.Errorf("%v of %d calls were ended by the hub; %v are the fault of servers, %v of clients", got, n,
+		t.Errorf("%v of %d calls are the fault of the hub, %v of servers, %v of clients", got, n,
 			r.metric("mcphub_operations_total", "fault", "backend", "mcp_method_name", "tools/call"),
 			r.metric("mcphub_operations_total", "fault", "client", "mcp_method_name", "tools/call"))
 	}

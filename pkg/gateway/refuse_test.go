@@ -77,13 +77,13 @@ func TestRefusedRequestCreatesNothing(t *testing.T) {
 				t.Errorf("answered %d %s", p.status, p.body)
 			}
 			if p.header.Get("Mcp-Session-Id") != "" {
-				t.Error("a session was given")
+				t.Error("a session was created")
 			}
 			if allow := p.header.Get("Allow"); (c.status == 405) != (allow == "GET, POST, DELETE" || allow == "POST") {
 				t.Errorf("Allow: %q", allow)
 			}
 			if c.code == -32022 && !strings.Contains(p.body, `"supported":["2026-07-28","2025-11-25","2025-06-18","2025-03-26","2024-11-05"]`) {
-				t.Errorf("does not say which versions are supported: %s", p.body)
+				t.Errorf("the supported versions are not in %s", p.body)
 			}
 		})
 	}

@@ -52,19 +52,19 @@ func TestSessionContinuesAfterARestart(t *testing.T) {
 	r = open()
 	token := c.token
 	c = &peer{rig: r, token: token, id: c.id}
-	stream := c.listen() // the first thing the client does is to listen again
-	until(t, "the server that all share is told again", func() bool {
+	stream := c.listen() // the client first opens its GET stream again
+	until(t, "the shared server has level and subscription again", func() bool {
 		other := r.connect().state("one")
 		return slices.Equal(other.Subscriptions, []string{"test://one/one"}) && other.Level == "warning"
 	})
 	if got := string(c.tool("web__count", `{}`)); !strings.Contains(got, `"2"`) {
-		t.Errorf("the session at the server is another one: count returned %s", got)
+		t.Errorf("the session at the server is a new one: count returned %s", got)
 	}
 	if got := web.session("tools/call"); got != bound {
 		t.Errorf("the server was called in session %q, want %q", got, bound)
 	}
 	if n := len(web.seen("POST", "initialize")); n != initialized {
-		t.Errorf("the server was initialized %d more times after the restart, want none: the session goes on, and the hub asks in the modern way", n-initialized)
+		t.Errorf("the server was initialized %d more times after the restart, want none: the session continues, and the hub itself uses the modern protocol", n-initialized)
 	}
 	after, err := r.sessions.Get(t.Context(), c.id)
 	if err != nil {
@@ -77,7 +77,7 @@ func TestSessionContinuesAfterARestart(t *testing.T) {
 	}
 	r.gateway.ServerNotification("one", jsonMessage("notifications/resources/updated", `{"uri":"test://one/one"}`))
 	if m := stream.message(); m.Method != "notifications/resources/updated" {
-		t.Errorf("heard %s", m.Encode())
+		t.Errorf("received %s", m.Encode())
 	}
 	if p := c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusNoContent {
 		t.Errorf("DELETE: %d %s", p.status, p.body)
@@ -92,8 +92,8 @@ func TestRestartedSharedServerGetsLevelAndSubscriptionsAgain(t *testing.T) {
 	c.call("1", "resources/subscribe", `{"uri":"test://one/one"}`)
 	since := r.pool.Server("one").Status().Since
 	c.call("1", "tools/call", `{"name":"one__die"}`)
-	until(t, "the server is up again and knows what it knew", func() bool {
-		// Its end is noticed a moment after the call's.
+	until(t, "the server is up again with level and subscription", func() bool {
+		// The hub notices the end of the server shortly after the end of the call.
 		if now := r.pool.Server("one").Status(); now.State != upstream.Up || now.Since.Equal(since) {
 			return false
 		}
@@ -117,14 +117,14 @@ func TestServerThatForgotItsSessionIsInitializedAgain(t *testing.T) {
 	}
 	bound := web.session("tools/call")
 	if s, err := r.sessions.Get(t.Context(), c.id); err != nil || bound == old || s.Upstreams["web"].SessionID != bound {
-		t.Errorf("the record says %+v, the server was called in %q: %v", s.Upstreams, bound, err)
+		t.Errorf("the record has %+v, the server was called in session %q: %v", s.Upstreams, bound, err)
 	}
-	told := false
+	gotLevel := false
 	for _, v := range web.seen("POST", "logging/setLevel") {
-		told = told || v.session == bound
+		gotLevel = gotLevel || v.session == bound
 	}
-	if !told {
-		t.Error("the new session was not told the log level")
+	if !gotLevel {
+		t.Error("the new session did not get the log level")
 	}
 }
 
@@ -159,17 +159,17 @@ func TestShutdownReportsThatTheOutcomeIsUnknown(t *testing.T) {
 	call.message()
 	answer := make(chan reply, 1)
 	go func() { answer <- c.call("2", "tools/call", `{"name":"web__elicit"}`) }()
-	until(t, "the client is asked", func() bool { return c.waitingRequests() == 1 })
-	begun := time.Now()
+	until(t, "the client has the server request", func() bool { return c.waitingRequests() == 1 })
+	began := time.Now()
 	r.stop()
-	if took := time.Since(begun); took > 8*time.Second {
+	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("stopping took %s", took)
 	}
 	if m := call.message(); !strings.Contains(string(m.Error), "whether the request was carried out is not known") {
 		t.Errorf("the call was answered with %s", m.Encode())
 	}
 	if p := <-answer; !strings.Contains(p.rpcError(t).Message, "not known") {
-		t.Errorf("the call that asked was answered with %s", p.body)
+		t.Errorf("the call with the server request was answered with %s", p.body)
 	}
 }
 
@@ -205,7 +205,7 @@ func TestManySessionsAreEndedAtOnce(t *testing.T) {
 	}
 }
 
-// It hears what it has subscribed to, although it asks for nothing.
+// The client gets the updates that it has subscribed to, although it sends no request.
 func TestClientThatOnlyListensIsReconnectedAfterARestart(t *testing.T) {
 	web := newWeb(t)
 	dir := filepath.Join(t.TempDir(), "sessions")
@@ -234,12 +234,12 @@ func TestClientThatOnlyListensIsReconnectedAfterARestart(t *testing.T) {
 
 	r = open()
 	if in(http.MethodGet) != gets {
-		t.Error("the session is connected although its client is not there")
+		t.Error("the session is connected although its client is not")
 	}
 	c := &peer{rig: r, token: before.token, id: before.id}
 	c.listen()
 	until(t, "the server's stream is open again", func() bool { return in(http.MethodGet) > gets })
 	if n := in(http.MethodPost); n != posts {
-		t.Errorf("the server was sent %d messages", n-posts)
+		t.Errorf("the server received %d messages", n-posts)
 	}
 }

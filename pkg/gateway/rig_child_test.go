@@ -16,7 +16,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// What the child offers, spelled so that every re-encoding would show.
+// The capabilities and lists of the child, in a spelling that any re-encoding would change.
 const (
 	childCapabilities = `{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true,"listChanged":true},"logging":{},"completions":{},"tasks":{"list":{}},"experimental":{"x/y":{"n":1.50}}}`
 	childTools        = `[{"name":"echo","title":"\u00e9 <&>","inputSchema":{"type":"object","x-weird":[1.50,1e2,{"b":1,"a":2}]},"_meta":{"z":0,"a":[ ]}},` +
@@ -28,22 +28,21 @@ const (
 	weirdResult    = `{"content": [ {"type":"text","text":"\u00e9\ud83d\ude00 </script>"} ], "n": 1.50, "big":12345678901234567890, "exp":1E+2, "dup":1, "dup":2, "z":null ,"_meta":{"k":{}}}`
 )
 
-// child is a server over stdio that answers in any order and remembers what it
-// was told.
+// child is a server over stdio that answers in any order and records what it receives.
 type child struct {
 	name string
 
-	mu      sync.Mutex
-	out     io.Writer
-	cancels map[jsonrpc.ID]chan struct{}
-	answers map[jsonrpc.ID]chan jsonrpc.Message
-	gate    chan struct{}
-	lastRequest   int
-	grown   bool
-	state   childState
+	mu          sync.Mutex
+	out         io.Writer
+	cancels     map[jsonrpc.ID]chan struct{}
+	answers     map[jsonrpc.ID]chan jsonrpc.Message
+	gate        chan struct{}
+	lastRequest int
+	grown       bool
+	state       childState
 }
 
-// childState is what the tool state returns.
+// childState is the result of the tool state.
 type childState struct {
 	Level         string            `json:"level"`
 	Subscriptions []string          `json:"subscriptions"`
@@ -51,7 +50,7 @@ type childState struct {
 	Hanging       int               `json:"hanging"`
 	Seen          map[string]int    `json:"seen"` // by method
 	Env           []string          `json:"env"`
-	Progress      []json.RawMessage `json:"progress"` // of answers to its questions
+	Progress      []json.RawMessage `json:"progress"` // of the responses to its requests
 }
 
 func serveStdio(name string, in io.Reader, out io.Writer) {
@@ -139,13 +138,13 @@ func (c *child) answer(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Messa
 	case "prompts/get", "completion/complete", "resources/read", "custom/echo":
 		return result(`{"server":%q,"params":%s}`, c.name, m.Params)
 	case "resources/subscribe", "resources/unsubscribe":
-		var params struct{ URI string } // read as servers in Go do: in any case, and the last one counts
+		var params struct{ URI string } // as servers in Go read it: names in any case, and the last one counts
 		_ = json.Unmarshal(m.Params, &params)
 		uri := params.URI
 		if strings.HasSuffix(uri, "/refused") {
 			return failure(`{"code":-32602,"message":"not this one"}`)
 		}
-		if strings.HasSuffix(uri, "/now") && m.Method == "resources/subscribe" { // it changes at once
+		if strings.HasSuffix(uri, "/now") && m.Method == "resources/subscribe" { // the resource changes at once
 			c.send(jsonMessage("notifications/resources/updated", `{"uri":"`+uri+`","n":1.50}`))
 		}
 		c.mu.Lock()
@@ -204,7 +203,7 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 			}
 		}
 		return result(`{"content":[],"of":%s}`, fields[0])
-	case "gated": // like work, but takes each step when it is told
+	case "gated": // like work, but waits for the tool gate before each step
 		steps := 2
 		_ = json.Unmarshal(args[1], &steps)
 		for i := range steps {
@@ -213,7 +212,7 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		}
 		<-c.gate
 		return result(`{"content":[],"of":%s}`, fields[0])
-	case "gate": // tells it
+	case "gate": // releases steps of gated
 		steps := 1
 		_ = json.Unmarshal(args[1], &steps)
 		for range steps {
@@ -282,13 +281,13 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 			}
 			select {}
 		}
-		os.Exit(3) //nolint:gocritic // a crash runs no defers
+		os.Exit(3) //nolint:gocritic // the tool simulates a crash, which runs no defers
 	}
 	return failure(`{"code":-32602,"message":"no such tool here"}`)
 }
 
-// asks asks questions in rounds, those of a round at once. With leave it does not
-// wait for the answers of the last round, but until it is told to end.
+// requestInRounds sends requests in rounds, those of one round at once. With leave it does not wait for the responses
+// of the last round, but for the tool gate.
 func (c *child) requestInRounds(arguments json.RawMessage) jsonrpc.Message {
 	var args struct {
 		Rounds [][]json.RawMessage `json:"rounds"`
@@ -296,10 +295,10 @@ func (c *child) requestInRounds(arguments json.RawMessage) jsonrpc.Message {
 	}
 	_ = json.Unmarshal(arguments, &args)
 	var rounds [][]json.RawMessage
-	for n, questions := range args.Rounds {
-		answers := make([]json.RawMessage, len(questions))
+	for n, requests := range args.Rounds {
+		answers := make([]json.RawMessage, len(requests))
 		var asking sync.WaitGroup
-		for i, params := range questions {
+		for i, params := range requests {
 			asking.Go(func() { answers[i] = c.request(json.RawMessage(`"elicitation/create"`), params, nil).Result })
 		}
 		if args.Leave && n == len(args.Rounds)-1 {
@@ -313,7 +312,7 @@ func (c *child) requestInRounds(arguments json.RawMessage) jsonrpc.Message {
 	return result(`{"content":[],"rounds":%s}`, b)
 }
 
-// ask asks the client. With patience, in ms, it takes the question back after that.
+// request sends a request to the client. With patience, in ms, it cancels the request after that time.
 func (c *child) request(method, params, patience json.RawMessage) jsonrpc.Message {
 	var name string
 	_ = json.Unmarshal(method, &name)
@@ -341,7 +340,7 @@ func (c *child) request(method, params, patience json.RawMessage) jsonrpc.Messag
 	return result(`{"content":[],"answer":%s}`, m.Result)
 }
 
-// stdio is a child server of that name.
+// stdio returns a child server with that name.
 func stdio(t testing.TB, name string) upstream.Spec {
 	t.Helper()
 	self, err := os.Executable()
@@ -349,10 +348,10 @@ func stdio(t testing.TB, name string) upstream.Spec {
 		t.Fatal(err)
 	}
 	return upstream.Spec{Name: name, Command: self, Env: []string{childVariable + "=" + name,
-		"GORACE=atexit_sleep_ms=0"}} // the race detector would have each child end a second later
+		"GORACE=atexit_sleep_ms=0"}} // with the race detector, each child would end a second later
 }
 
-// absent is a server that cannot be started.
+// absent returns a server that cannot be started.
 func absent(name string) upstream.Spec {
 	return upstream.Spec{Name: name, Command: "/nonexistent/" + name}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// modernPeer is a client without a session.
+// modernPeer is a modern client, which has no session.
 type modernPeer struct {
 	*peer
 	capabilities string
@@ -26,19 +26,19 @@ type modernPeer struct {
 
 const canElicit = `{"elicitation":{}}`
 
-// client makes a modern client with those capabilities.
+// modern returns a modern client with those capabilities.
 func (r *rig) modern(capabilities string, headers ...string) *modernPeer {
 	return &modernPeer{peer: &peer{rig: r}, capabilities: capabilities, headers: headers}
 }
 
-// with returns the same client with further members of _meta.
+// with returns a copy of the client with further members of _meta.
 func (c *modernPeer) with(more string) *modernPeer {
 	other := *c
 	other.more = more
 	return &other
 }
 
-// body is a request with those params, which hold no _meta.
+// body returns a request with those params, which have no _meta.
 func (c *modernPeer) body(id, method, params string) string {
 	meta := fmt.Sprintf(`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":%s%s}}`, c.capabilities, c.more)
 	if params != `{}` {
@@ -47,7 +47,7 @@ func (c *modernPeer) body(id, method, params string) string {
 	return request(id, method, strings.TrimSuffix(params, "}")+meta)
 }
 
-// mirrored are the headers of that request.
+// mirrored returns the headers of that request.
 func (c *modernPeer) mirrored(method, params string, headers ...string) []string {
 	all := []string{"Mcp-Protocol-Version: 2026-07-28", "Mcp-Method: " + method}
 	if member := protocol.NamedBy(method); member != "" {
@@ -69,13 +69,13 @@ func (c *modernPeer) stream(id, method, params string) *reader {
 	return c.open(http.MethodPost, c.body(id, method, params), c.mirrored(method, params)...)
 }
 
-// run calls a tool.
+// tool calls a tool.
 func (c *modernPeer) tool(id, name, arguments string) reply {
 	c.t.Helper()
 	return c.call(id, "tools/call", fmt.Sprintf(`{"name":%q,"arguments":%s}`, name, arguments))
 }
 
-// seen asks the child called server what it has seen.
+// state returns the state of the child process called server.
 func (c *modernPeer) state(server string) (state childState) {
 	c.t.Helper()
 	var v struct{ State childState }
@@ -85,7 +85,7 @@ func (c *modernPeer) state(server string) (state childState) {
 	return v.State
 }
 
-// stub is a modern server reached over HTTP whose answers are spelled out.
+// stub is a modern server over HTTP with fixed answers.
 type stub struct {
 	t    *testing.T
 	http *httptest.Server
@@ -129,7 +129,7 @@ func (s *stub) spec(name string, isolation upstream.Isolation) upstream.Spec {
 	return upstream.Spec{Name: name, URL: s.http.URL, Isolation: isolation}
 }
 
-// says sets the answer to a method.
+// setAnswer sets the answer to a method.
 func (s *stub) setAnswer(method, member string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,7 +178,7 @@ func (s *stub) value(n *int) int {
 	return *n
 }
 
-// listen agrees to everything and stays open.
+// listen acknowledges everything and stays open.
 func (s *stub) listen(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 	events := make(chan string, 16)
 	s.mu.Lock()
@@ -208,7 +208,7 @@ func (s *stub) listen(w http.ResponseWriter, r *http.Request, m jsonrpc.Message)
 	}
 }
 
-// tell sends a notification on every stream of changes that is open.
+// notify sends a notification on every open subscription stream.
 func (s *stub) notify(method, members string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,14 +217,14 @@ func (s *stub) notify(method, members string) {
 	}
 }
 
-// listening is how many streams of changes are open.
+// listening returns the number of open subscription streams.
 func (s *stub) listening() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.streams)
 }
 
-// last is the last request of that method.
+// last returns the last request of that method.
 func (s *stub) last(method string) stubVisit {
 	s.t.Helper()
 	s.mu.Lock()
@@ -238,7 +238,7 @@ func (s *stub) last(method string) stubVisit {
 	return stubVisit{}
 }
 
-// has reads a member of a result.
+// has returns a member of a result.
 func has(t *testing.T, raw json.RawMessage, name string) string {
 	t.Helper()
 	fields, err := jsonrpc.Fields(raw, name)

@@ -19,37 +19,37 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// parrotName is that of the child that is a parrot.
+// parrotName is the name of the child process that is a parrot.
 const parrotName = "parrot"
 
-// parrot is a server whose only tool repeats what it was told, in every way a
-// server has: in its answer, in progress, in log messages, in questions. It
-// speaks one era, over stdio or HTTP. Its own ids are the same in all sessions.
+// parrot is a server whose tool say repeats its argument in all messages that a server can send: the response,
+// progress, log messages, requests. It speaks one era, over stdio or HTTP. The ids of its requests are the same in all
+// sessions.
 type parrot struct {
 	modern bool
 
-	mu        sync.Mutex
-	sessions  int
-	lastRequest     map[string]int                  // questions, by session
-	waiting   map[string]chan jsonrpc.Message // by session and id of the question
-	inFlight  map[string]chan struct{}        // by session and id of the request; closed when it is cancelled
-	cancelled []string                        // what was said in calls that were
-	swapped   []string                        // answers that belong to another question
+	mu          sync.Mutex
+	sessions    int
+	lastRequest map[string]int                  // number of the newest request of the server, by session
+	waiting     map[string]chan jsonrpc.Message // by session and id of the request of the server
+	inFlight    map[string]chan struct{}        // by session and id of the request of the client; closed when it is cancelled
+	cancelled   []string                        // the arguments of cancelled calls
+	swapped     []string                        // responses that belong to another request
 }
 
-// heard is what the tool heard returns.
+// parrotReport is the result of the tool report.
 type parrotReport struct {
 	Cancelled []string `json:"cancelled"`
 	Swapped   []string `json:"swapped"`
 }
 
-// saying is what a parrot is told.
+// sayArguments are the arguments of the tool say.
 type sayArguments struct {
-	Say   string `json:"say"`
-	Steps int    `json:"steps"` // of progress
-	Log   bool   `json:"log"`
-	Request   string `json:"request"`  // the method of a question
-	Hang  bool   `json:"hang"` // until the call is cancelled
+	Say     string `json:"say"`
+	Steps   int    `json:"steps"` // of progress
+	Log     bool   `json:"log"`
+	Request string `json:"request"` // the method of a request to the client
+	Hang    bool   `json:"hang"`    // until the call is cancelled
 }
 
 func newParrot(modern bool) *parrot {
@@ -156,7 +156,7 @@ func (p *parrot) end(session string, id jsonrpc.ID) {
 	delete(p.inFlight, session+" "+string(id))
 }
 
-// told takes what wants no answer, and reports whether m did not.
+// accept handles a message that gets no response. It reports false for a request.
 func (p *parrot) accept(session string, m jsonrpc.Message) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -213,7 +213,7 @@ func (p *parrot) report(id jsonrpc.ID) jsonrpc.Message {
 	return jsonrpc.NewResult(id, append(append([]byte(`{"resultType":"complete","content":[],"report":`), b...), '}'))
 }
 
-// say is the tool. It returns an empty message if the call was cancelled.
+// say is the tool say. It returns an empty message if the call was cancelled.
 func (p *parrot) say(session string, m jsonrpc.Message, gone <-chan struct{}, send func(jsonrpc.Message)) jsonrpc.Message {
 	fields, _ := jsonrpc.Fields(m.Params, "arguments", "_meta", "inputResponses", "requestState")
 	token, _ := jsonrpc.Fields(fields[1], "progressToken")
@@ -262,7 +262,7 @@ func requestParams(it sayArguments) []byte {
 	return fmt.Appendf(nil, `{"message":%q,"requestedSchema":{"type":"object","properties":{}}}`, it.Say)
 }
 
-// ask asks the client of a legacy session.
+// request sends a request to the client of a legacy session.
 func (p *parrot) request(session string, it sayArguments, send func(jsonrpc.Message)) string {
 	reply := make(chan jsonrpc.Message, 1)
 	p.mu.Lock()
@@ -284,7 +284,7 @@ func (p *parrot) request(session string, it sayArguments, send func(jsonrpc.Mess
 	}
 }
 
-// compare notes an answer of somebody else.
+// compare records a response that belongs to another client.
 func (p *parrot) compare(it sayArguments, answer []byte) string {
 	if bytes.Contains(answer, []byte(it.Say)) && strings.Count(string(answer), secretPrefix) == strings.Count(string(answer), it.Say) {
 		return "yes"
@@ -295,7 +295,7 @@ func (p *parrot) compare(it sayArguments, answer []byte) string {
 	return "swapped"
 }
 
-// parrots are the three sorts of servers, behind one hub.
+// parrots returns the three kinds of servers.
 func parrots(t *testing.T) []upstream.Spec {
 	child := stdio(t, parrotName)
 	return []upstream.Spec{child,

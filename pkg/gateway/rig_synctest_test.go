@@ -49,7 +49,7 @@ func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
 // inBubble runs a hub without servers in virtual time.
 func inBubble(t *testing.T, s setup, test func(t *testing.T, r *rig, p *pipes)) {
 	synctest.Test(t, func(t *testing.T) {
-		s.sessions = func(c *session.Config) { c.FlushInterval = time.Minute } // fewer moments to simulate
+		s.sessions = func(c *session.Config) { c.FlushInterval = time.Minute } // fewer timers to simulate
 		r := build(t, s)
 		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 		server := &http.Server{Handler: Guard(r.gateway, nil, nil)}
@@ -58,11 +58,11 @@ func inBubble(t *testing.T, s setup, test func(t *testing.T, r *rig, p *pipes)) 
 		if len(s.specs) == 0 {
 			r.run()
 		} else {
-			r.stopWorkers = func() {} // servers that never say anything
+			r.stopWorkers = func() {} // the servers never connect
 		}
 		transport := &http.Transport{DialContext: p.dial}
 		r.client, r.url = &http.Client{Transport: transport}, "http://localhost"
-		defer func() { // also after a test that gave up, which would look like a deadlock
+		defer func() { // also after a failed test, which would be reported as a deadlock
 			transport.CloseIdleConnections()
 			r.stop()
 			_ = server.Close()

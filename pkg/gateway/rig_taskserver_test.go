@@ -21,24 +21,24 @@ const (
 	taskTools = `[{"name":"slow","execution":{"taskSupport":"optional"},"inputSchema":{"n":1.50}} , {"name":"plain","inputSchema":{}}]`
 )
 
-// keeper is a server reached over HTTP that keeps tasks, those of each session
-// apart, specification 2025-11-25, basic/utilities/tasks.
+// taskServer is a server over HTTP with separate tasks for each session, specification 2025-11-25,
+// basic/utilities/tasks.
 type taskServer struct {
 	t    *testing.T
 	name string
 	caps string // its capability "tasks"; "": none
 	http *httptest.Server
-	slow chan struct{} // if not nil: initialize waits for its end
+	slow chan struct{} // not nil: initialize waits until it is closed
 
 	mu       sync.Mutex
 	sessions map[string]*taskSession
 	seen     []string // "session method params"
 }
 
-// kept is a session of a keeper.
+// taskSession is a session of a taskServer.
 type taskSession struct {
 	tasks   []string
-	done    map[string]chan struct{} // closed when the task is
+	done    map[string]chan struct{} // closed when the task has ended
 	tokens  map[string]string        // progress tokens of the calls that became tasks
 	streams chan string              // messages for its GET stream
 }
@@ -175,7 +175,7 @@ func (k *taskServer) call(session string, s *taskSession, m jsonrpc.Message) str
 	return `"result":{"task":{"taskId":"` + id + `","status":"working"},"of":` + string(fields[0]) + `}`
 }
 
-// list gives one task a page.
+// list returns pages of one task.
 func (s *taskSession) list(m jsonrpc.Message) string {
 	at := 0
 	if cursor, ok := jsonrpc.StringField(m.Params, "cursor"); ok {
@@ -194,7 +194,7 @@ func (s *taskSession) list(m jsonrpc.Message) string {
 	return `"result":{"tasks":[{"taskId":"` + s.tasks[at] + `","ttl":1e3}]` + next + `}`
 }
 
-// saw returns what came that has the text.
+// received returns the received messages that contain the text.
 func (k *taskServer) received(text string) []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -30,22 +30,22 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// patience is how long a test waits for what must come.
+// patience is the time for which a test waits for an expected message.
 const patience = 10 * time.Second
 
-// setup is what a test wants of its hub.
+// setup is the configuration of the hub of a test.
 type setup struct {
 	specs    []upstream.Spec
 	naming   catalog.Naming
-	untraced bool          // leave _meta alone, so that bytes can be compared
-	quiet    bool          // log nothing, for tests with very many requests
+	untraced bool          // do not change _meta, so that bytes can be compared
+	quiet    bool          // log nothing; for tests with very many requests
 	store    persist.Store // default: in memory
 	gateway  func(*Config)
 	sessions func(*session.Config)
 	upstream func(*upstream.Config)
 }
 
-// rig is a whole hub, but for its configuration file and its admin side.
+// rig is a complete hub without configuration file and admin API.
 type rig struct {
 	t        *testing.T
 	store    persist.Store
@@ -84,7 +84,7 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// build wires a hub. Nothing of it runs yet.
+// build makes a hub without starting it.
 func build(t *testing.T, s setup) *rig {
 	r := &rig{t: t, store: s.store, registry: prometheus.NewPedanticRegistry(), spans: tracetest.NewSpanRecorder(), logs: &logBuffer{}}
 	if r.store == nil {
@@ -151,7 +151,7 @@ func start(t *testing.T, s setup) *rig {
 	r.url = r.server.URL
 	t.Cleanup(r.stop)
 	if !r.pool.Settled(t.Context()) {
-		t.Fatal("the servers did not settle")
+		t.Fatal("the servers neither connected nor failed")
 	}
 	return r
 }
@@ -163,7 +163,7 @@ func (r *rig) run() {
 	r.servers.Go(func() { _ = r.pool.Run(ctx) })
 }
 
-// stop shuts the hub down in the order in which the program does.
+// stop shuts the hub down in the same order as the program.
 func (r *rig) stop() {
 	r.stopped.Do(func() {
 		r.gateway.Drain()
@@ -305,7 +305,7 @@ func parseEvent(t *testing.T, block string) (jsonrpc.Message, string) {
 	return m, id
 }
 
-// answer is the JSON-RPC response in p.
+// response returns the JSON-RPC response in p.
 func (p reply) response(t *testing.T) jsonrpc.Message {
 	t.Helper()
 	if len(p.events) > 0 {
@@ -318,7 +318,7 @@ func (p reply) response(t *testing.T) jsonrpc.Message {
 	return m
 }
 
-// failed returns the JSON-RPC error in p.
+// rpcError returns the JSON-RPC error in p.
 func (p reply) rpcError(t *testing.T) *jsonrpc.Error {
 	t.Helper()
 	m := p.response(t)
@@ -337,16 +337,16 @@ type peer struct {
 	*rig
 	token string
 	id    string // the public part of the token
-	user  string // a header that says who it is
+	user  string // the X-User header; empty: none
 }
 
-// connect makes a session.
+// connect creates a session.
 func (r *rig) connect(headers ...string) *peer {
 	r.t.Helper()
 	return r.connectWith(initializeBody, headers...)
 }
 
-// connectWith makes a session with that initialize.
+// connectWith creates a session with that initialize request.
 func (r *rig) connectWith(initialize string, headers ...string) *peer {
 	r.t.Helper()
 	p := r.send(http.MethodPost, initialize, headers...)
@@ -394,7 +394,7 @@ func (c *peer) tool(name, arguments string) json.RawMessage {
 	return m.Result
 }
 
-// state asks the child called server what it has seen.
+// state returns the state of the child process called server.
 func (c *peer) state(server string) childState {
 	c.t.Helper()
 	var v struct{ State childState }
@@ -404,7 +404,7 @@ func (c *peer) state(server string) childState {
 	return v.State
 }
 
-// event is what a stream says: a message or a comment.
+// event is a message or a comment on a stream.
 type event struct {
 	jsonrpc.Message
 	comment string
@@ -416,11 +416,11 @@ type reader struct {
 	t      *testing.T
 	events chan event  // closed at the end of the stream
 	primed chan string // the id of the event that began it
-	last   string      // id of the last event that was taken
+	last   string      // id of the last event that was read
 	cancel context.CancelFunc
 }
 
-// open sends a request and reads its response as it comes.
+// open sends a request and reads the stream of its response in the background.
 func (c *peer) open(method, body string, headers ...string) *reader {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(c.t.Context())
@@ -468,7 +468,7 @@ func (c *peer) open(method, body string, headers ...string) *reader {
 	return s
 }
 
-// listen opens a GET stream and waits until it is there.
+// listen opens a GET stream and waits until it has begun.
 func (c *peer) listen() *reader {
 	c.t.Helper()
 	s := c.open(http.MethodGet, "")
@@ -478,7 +478,7 @@ func (c *peer) listen() *reader {
 	return s
 }
 
-// any returns the next thing on the stream.
+// next returns the next message or comment. It reports false at the end of the stream.
 func (s *reader) next() (event, bool) {
 	s.t.Helper()
 	select {
@@ -505,7 +505,7 @@ func (s *reader) message() jsonrpc.Message {
 	}
 }
 
-// ended waits for the end of the stream.
+// waitForEnd waits for the end of the stream.
 func (s *reader) waitForEnd() {
 	s.t.Helper()
 	for {
@@ -522,12 +522,12 @@ func until(t *testing.T, what string, ok func() bool) {
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("did not happen: %s", what)
+			t.Fatalf("timeout while waiting until %s", what)
 		}
 	}
 }
 
-// happened returns what the hub noted of the session, as "type detail".
+// events returns the events of the session, as "type detail".
 func (c *peer) events() []string {
 	var all []string
 	for _, e := range c.sessions.Events(c.id) {
@@ -536,13 +536,13 @@ func (c *peer) events() []string {
 	return all
 }
 
-// answers answers a question of the hub and returns the HTTP status.
+// respond answers a request of the hub and returns the HTTP status.
 func (c *peer) respond(m jsonrpc.Message, member string) int {
 	c.t.Helper()
 	return c.post(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,%s}`, m.ID, member)).status
 }
 
-// live returns the running half of the session.
+// live returns the live half of the session.
 func (c *peer) live() *clientSession {
 	for _, cs := range c.gateway.legacy.all() {
 		if cs.id == c.id {
@@ -552,12 +552,12 @@ func (c *peer) live() *clientSession {
 	return nil
 }
 
-// dropped reads the counter of dropped notifications.
+// dropped returns the counter of dropped notifications.
 func (r *rig) dropped(reason string) float64 {
 	return testutil.ToFloat64(r.gateway.tel.drops.WithLabelValues(reason))
 }
 
-// closed reads the counter of sessions that ended for that reason.
+// closed returns the counter of sessions that ended for a reason.
 func (r *rig) closed(reason string) float64 {
 	return r.metric("mcphub_sessions_closed_total", "reason", reason)
 }
@@ -592,7 +592,7 @@ func (r *rig) metric(name string, labels ...string) float64 {
 	return sum
 }
 
-// asks is how many questions wait for this client's answer.
+// waitingRequests returns the number of requests that wait for a response of this client.
 func (c *peer) waitingRequests() int {
 	cs := c.live()
 	if cs == nil {
@@ -611,14 +611,14 @@ func (cs *clientSession) waitingRequests() int {
 // its response in the counters, and that none is in flight.
 func (r *rig) conserved(cancelled float64) {
 	r.t.Helper()
-	until(r.t, "nothing of the clients is in flight", func() bool {
+	until(r.t, "no request of a client is in flight", func() bool {
 		return r.metric("mcphub_requests_in_flight", "hop", "downstream", "direction", "in") == 0
 	})
 	count := func(direction, kind string) float64 {
 		return r.metric("mcphub_messages_total", "hop", "downstream", "direction", direction, "kind", kind)
 	}
 	var in, out float64
-	until(r.t, "requests in are responses out", func() bool {
+	until(r.t, "each request has its response", func() bool {
 		in, out = count("in", "request"), count("out", "response")+count("out", "error")
 		return in == out+cancelled
 	})

@@ -18,8 +18,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// web is a server reached over HTTP that keeps sessions, and a log of what was
-// asked of it.
+// web is a server over HTTP with sessions, which records the requests.
 type web struct {
 	t       *testing.T
 	mcp     *server.MCPServer
@@ -29,7 +28,7 @@ type web struct {
 	mu      sync.Mutex
 	visits  []visit
 	counter map[string]int  // by session
-	gone    map[string]bool // sessions that were forgotten
+	gone    map[string]bool // deleted by forget
 }
 
 type visit struct {
@@ -61,7 +60,7 @@ func newWeb(t *testing.T) *web {
 		w.visits = append(w.visits, visit{r.Method, r.Header.Get("Mcp-Session-Id"), m.Method, r.Header.Get("Traceparent"), m.Params})
 		gone := w.gone[r.Header.Get("Mcp-Session-Id")]
 		w.mu.Unlock()
-		if gone && r.Method == http.MethodGet { // which mcp-go takes from anybody
+		if gone && r.Method == http.MethodGet { // mcp-go would accept it
 			http.Error(rw, "no such session", http.StatusNotFound)
 			return
 		}
@@ -112,7 +111,7 @@ func (w *web) wait(ctx context.Context, _ mcp.CallToolRequest) (*mcp.CallToolRes
 	return nil, ctx.Err()
 }
 
-// forget ends a session behind the hub's back.
+// forget ends a session without the hub's knowledge.
 func (w *web) forget(session string) {
 	w.t.Helper()
 	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodDelete, w.http.URL, nil)
@@ -131,7 +130,7 @@ func (w *web) forget(session string) {
 	w.gone[session] = true
 }
 
-// seen returns what was asked, matching verb and method where they are not empty.
+// seen returns the recorded requests. An empty verb or method matches all.
 func (w *web) seen(verb, method string) []visit {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -153,7 +152,7 @@ func (w *web) session(method string) string {
 	return all[len(all)-1].session
 }
 
-// saw reports whether a request with that verb came in the session.
+// receivedIn reports whether a request with that verb came in the session.
 func (w *web) receivedIn(verb, session string) bool {
 	for _, v := range w.seen(verb, "") {
 		if v.session == session {

@@ -25,32 +25,32 @@ func TestSessionEventsDescribeItsSessionsWithServers(t *testing.T) {
 	}
 	r := open()
 	c := r.connect()
-	c.tool("one__echo", `{}`) // over the connection that all share
+	c.tool("one__echo", `{}`) // over the shared connection
 	for range 2 {
 		c.tool("web__count", `{}`)
 	}
 	want := []string{"created probe", "initialised", "upstream_initialised web"}
 	if got := c.events(); !slices.Equal(got, want) {
-		t.Errorf("noted was %q, want %q", got, want)
+		t.Errorf("the events are %q, want %q", got, want)
 	}
 	web.forget(web.session("tools/call"))
 	c.tool("web__count", `{}`)
 	want = append(want, "upstream_reinitialised web")
 	if got := c.events(); !slices.Equal(got, want) {
-		t.Errorf("noted was %q, want %q", got, want)
+		t.Errorf("the events are %q, want %q", got, want)
 	}
 	r.stop()
 
 	r = open()
 	c = &peer{rig: r, token: c.token, id: c.id}
-	c.tool("web__count", `{}`) // goes on with the session at the server
+	c.tool("web__count", `{}`) // continues the session with the server
 	if got, want := c.events(), []string{"restored"}; !slices.Equal(got, want) {
-		t.Errorf("noted was %q, want %q", got, want)
+		t.Errorf("the events are %q, want %q", got, want)
 	}
 	web.forget(web.session("tools/call"))
 	c.tool("web__count", `{}`)
 	if got, want := c.events(), []string{"restored", "upstream_reinitialised web"}; !slices.Equal(got, want) {
-		t.Errorf("noted was %q, want %q", got, want)
+		t.Errorf("the events are %q, want %q", got, want)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestSessionWithAServerThatCannotBeStoredIsNoEvent(t *testing.T) {
 		t.Errorf("answered %v", e)
 	}
 	store.fails.Store(false)
-	noted := func() (n int) {
+	upstreamEvents := func() (n int) {
 		for _, what := range c.events() {
 			if strings.HasPrefix(what, "upstream_") {
 				n++
@@ -72,19 +72,18 @@ func TestSessionWithAServerThatCannotBeStoredIsNoEvent(t *testing.T) {
 		}
 		return n
 	}
-	if noted() != 0 {
-		t.Errorf("noted was %q", c.events())
+	if upstreamEvents() != 0 {
+		t.Errorf("the events are %q", c.events())
 	}
 	until(t, "the server is tried again", func() bool {
 		return c.call("1", "tools/call", `{"name":"web__count"}`).response(t).Error == nil
 	})
-	if noted() != 1 {
-		t.Errorf("noted was %q", c.events())
+	if upstreamEvents() != 1 {
+		t.Errorf("the events are %q", c.events())
 	}
 }
 
-// What people are shown of a session must not be enough to take it, nor the
-// sessions that servers gave it.
+// Events and logs must not contain anything that opens the session, or its sessions with servers.
 func TestEventsAndLogsContainNothingThatOpensASession(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), web.spec("web")},
@@ -121,7 +120,7 @@ func TestEventsAndLogsContainNothingThatOpensASession(t *testing.T) {
 	}
 	for _, m := range append([]string{"upstream_reinitialised", "ended"}, c.id) {
 		if !strings.Contains(shown, m) {
-			t.Errorf("%q is nowhere; was anything noted?", m)
+			t.Errorf("%q is missing: was anything recorded?", m)
 		}
 	}
 	for _, secret := range secrets {

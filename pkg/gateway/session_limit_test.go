@@ -8,16 +8,15 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// limited makes a hub whose sessions are limited, and whose clients say who
-// they are.
+// startLimited starts a hub with limited sessions, whose clients name themselves in X-User.
 func startLimited(t *testing.T, limit func(*session.Config)) *rig {
 	t.Helper()
 	return start(t, setup{sessions: limit,
 		gateway: func(c *Config) { c.Principal = func(r *http.Request) string { return r.Header.Get("X-User") } }})
 }
 
-// refused checks that a client gets no session and is told why.
-func (r *rig) expectRefusal(words string, headers ...string) {
+// expectRefusal checks that initialize is refused with the reason.
+func (r *rig) expectRefusal(message string, headers ...string) {
 	r.t.Helper()
 	stored, open := len(r.stored()), len(r.gateway.legacy.all())
 	all, _ := r.sessions.All()
@@ -25,7 +24,7 @@ func (r *rig) expectRefusal(words string, headers ...string) {
 	if p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || p.header.Get("Mcp-Session-Id") != "" {
 		r.t.Errorf("answered %d %v", p.status, p.header)
 	}
-	if e := p.rpcError(r.t); e.Code != -32603 || e.Message != words+"; try again later" || string(p.response(r.t).ID) != "0" {
+	if e := p.rpcError(r.t); e.Code != -32603 || e.Message != message+"; try again later" || string(p.response(r.t).ID) != "0" {
 		r.t.Errorf("answered %s", p.body)
 	}
 	after, _ := r.sessions.All()
@@ -42,7 +41,7 @@ func TestSessionBeyondTheLimitIsRefusedWithTheReason(t *testing.T) {
 		r.expectRefusal("the hub has 2 sessions already, which is the limit", "X-User: eve")
 	}
 	if p := first.post(pingBody); p.status != http.StatusOK {
-		t.Errorf("a session that was there: %d", p.status)
+		t.Errorf("an open session: %d", p.status)
 	}
 	first.send(http.MethodDelete, "", "Mcp-Session-Id: "+first.token, "X-User: ann")
 	r.connect("X-User: eve")
@@ -57,7 +56,7 @@ func TestClientBeyondItsLimitIsRefusedAndNoOther(t *testing.T) {
 	r.connect("X-User: ann")
 	r.expectRefusal("the client has 1 sessions already, which is the limit", "X-User: ann")
 	r.connect("X-User: bob")
-	if p := r.send(http.MethodPost, initializeBody); p.status != http.StatusOK { // of nobody, known by its address and name
+	if p := r.send(http.MethodPost, initializeBody); p.status != http.StatusOK { // without a principal: the client is known by its address and name
 		t.Errorf("a client without a principal: %d", p.status)
 	}
 	r.expectRefusal("the client has 1 sessions already, which is the limit")
@@ -81,10 +80,10 @@ func TestFullHubThatEvictsEndsTheSessionIdleLongest(t *testing.T) {
 		t.Errorf("%v sessions were evicted", got)
 	}
 	if got := idle.events(); got[len(got)-1] != "ended evicted" {
-		t.Errorf("noted was %q", got)
+		t.Errorf("the events are %q", got)
 	}
 	next.open(http.MethodGet, "", "X-User: eve").next()
-	r.expectRefusal("the hub has 2 sessions already, which is the limit", "X-User: bob") // nobody is idle
+	r.expectRefusal("the hub has 2 sessions already, which is the limit", "X-User: bob") // no session is idle
 }
 
 func TestClientAtItsLimitMayInitializeAgain(t *testing.T) {
@@ -109,7 +108,7 @@ func TestClientAtItsLimitMayInitializeAgain(t *testing.T) {
 			id, _, _ := strings.Cut(again.token, ".")
 			for _, token := range []string{id, again.token + "x", c.token} {
 				if p := r.send(http.MethodPost, initializeBody, "X-User: ann", "Mcp-Session-Id: "+token); p.status != http.StatusServiceUnavailable {
-					t.Errorf("with a token of nobody: %d", p.status)
+					t.Errorf("with an invalid token: %d", p.status)
 				}
 			}
 			if p := again.post(pingBody); p.status != http.StatusOK {

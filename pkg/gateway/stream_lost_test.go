@@ -19,16 +19,16 @@ func TestResumedGETStreamGetsTheMissedMessages(t *testing.T) {
 	c := r.connect()
 	other := c.listen()
 	s := c.listen()
-	begun := s.firstEventID()
+	firstID := s.firstEventID()
 	c.disconnect(other, "get_sse")
-	hear := func(s *reader, want string) {
+	expect := func(s *reader, want string) {
 		t.Helper()
 		if m := s.message(); m.Method != want {
-			t.Errorf("heard %s, want %s", m.Encode(), want)
+			t.Errorf("received %s, want %s", m.Encode(), want)
 		}
 	}
 	r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
-	hear(s, "notifications/tools/list_changed")
+	expect(s, "notifications/tools/list_changed")
 	c.disconnect(s, "get_sse")
 	r.gateway.ListChanged([]catalog.Kind{catalog.Prompts})
 	r.gateway.ListChanged([]catalog.Kind{catalog.Resources})
@@ -36,18 +36,18 @@ func TestResumedGETStreamGetsTheMissedMessages(t *testing.T) {
 		t.Errorf("%v notifications were dropped", got)
 	}
 	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it has no stream open") {
-		t.Errorf("a question of no call: %v", err) // would wait for somebody who may never come
+		t.Errorf("a server request outside of a call: %v", err) // it would wait for a client that may never resume
 	}
 	again := c.resume(s.last)
-	hear(again, "notifications/prompts/list_changed")
-	hear(again, "notifications/resources/list_changed")
+	expect(again, "notifications/prompts/list_changed")
+	expect(again, "notifications/resources/list_changed")
 	r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
-	hear(again, "notifications/tools/list_changed")
+	expect(again, "notifications/tools/list_changed")
 	if len(again.events) != 0 {
-		t.Error("something was heard twice")
+		t.Error("a message was sent twice")
 	}
-	// A client that has forgotten where it was begins anew.
-	unknown := "ABCDEFGH" + begun[stream.EpochLength:]
+	// A client with an unknown event id gets a new stream.
+	unknown := "ABCDEFGH" + firstID[stream.EpochLength:]
 	if e, _ := c.resume(unknown).next(); e.comment != "stream of session "+c.id {
 		t.Errorf("an unknown stream begins with %+v", e)
 	}
@@ -61,9 +61,9 @@ func TestLostGETStreamsAreLimited(t *testing.T) {
 		s.firstEventID()
 		c.disconnect(s, "get_sse")
 	}
-	until(t, "the last is detached", func() bool { return !c.live().streamLog().HasReader() })
+	until(t, "the last stream is detached", func() bool { return !c.live().streamLog().HasReader() })
 	if gets, resumable := c.live().streamLog().Size(); gets != stream.MaxStreams || resumable != stream.MaxStreams {
-		t.Errorf("%d streams are remembered", gets)
+		t.Errorf("%d streams are kept", gets)
 	}
 }
 
@@ -79,43 +79,43 @@ func TestRestartLeavesNoRequestWithoutAResponse(t *testing.T) {
 	r := open()
 	c := r.connect()
 	s := c.gated(`"a.b\u00e9"`, 1)
-	begun := s.firstEventID()
+	firstID := s.firstEventID()
 	c.disconnect(s, "post_sse")
 	r.stop()
 
 	r = open()
 	c = &peer{rig: r, token: c.token, id: c.id}
-	again := c.resume(begun)
+	again := c.resume(firstID)
 	m := again.message()
 	if want := `{"code":-32603,"message":"the outcome of the request is not known: the hub was restarted, or what it kept is gone"}`; string(m.Error) != want || string(m.ID) != `"a.b\u00e9"` {
 		t.Errorf("the answer is %s", m.Encode())
 	}
 	again.waitForEnd()
 	next := c.gated("1", 0)
-	if strings.HasPrefix(next.firstEventID(), begun[:stream.EpochLength]) {
-		t.Error("the ids of events may come again")
+	if strings.HasPrefix(next.firstEventID(), firstID[:stream.EpochLength]) {
+		t.Error("event ids may be issued again")
 	}
 	c.steps(1)
 	next.expectResult("1")
 }
 
 func TestLostStreamIsForgottenAfterTheWindow(t *testing.T) {
-	never := upstream.Spec{Name: "never", Command: "never"} // lists wait for it
+	never := upstream.Spec{Name: "never", Command: "never"} // requests for lists wait for it
 	inBubble(t, setup{specs: []upstream.Spec{never}}, func(t *testing.T, r *rig, _ *pipes) {
 		c := r.connect()
 		s := c.open(http.MethodPost, request("1", "tools/list", `{}`))
-		begun := s.firstEventID()
+		firstID := s.firstEventID()
 		s.cancel()
-		time.Sleep(5*time.Minute + 4*time.Second) // the answer came after five seconds
+		time.Sleep(5*time.Minute + 4*time.Second) // the response came after five seconds
 		synctest.Wait()
-		again := c.resume(begun)
+		again := c.resume(firstID)
 		again.expectResult("1")
 		time.Sleep(5*time.Minute + time.Second)
 		synctest.Wait()
 		if got := r.metric("mcphub_stream_log_bytes"); got != 0 {
 			t.Errorf("%v bytes are kept", got)
 		}
-		again = c.resume(begun)
+		again = c.resume(firstID)
 		if m := again.message(); !strings.Contains(string(m.Error), "not known") {
 			t.Errorf("the answer is %s", m.Encode())
 		}
@@ -146,11 +146,11 @@ func TestOlderClientsGetEventIDsButNoEmptyEvents(t *testing.T) {
 		if len(s.primed)+len(again.primed)+len(listening.primed) > 0 {
 			t.Errorf("%s: there is an event without a message", version)
 		}
-		// Without an id nobody can come back, and nothing waits for them.
-		deaf := c.listen()
+		// A client without an event id cannot resume its stream, so nothing is kept for it.
+		withoutID := c.listen()
 		c.disconnect(listening, "get_sse")
-		c.disconnect(deaf, "get_sse")
-		until(t, "only the one that knows an id is remembered", func() bool {
+		c.disconnect(withoutID, "get_sse")
+		until(t, "only the stream with a known event id is kept", func() bool {
 			gets, _ := c.live().streamLog().Size()
 			return gets == 1
 		})
@@ -172,9 +172,9 @@ func TestDeleteAnswersACallThatWaitsForTheClient(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{web.spec("web"), stdio(t, "one")}})
 	c := r.connect()
 	first := c.open(http.MethodPost, request("1", "tools/call", `{"name":"web__elicit"}`))
-	begun := first.firstEventID()
+	firstID := first.firstEventID()
 	first.message()
-	resumed := c.resume(begun)
+	resumed := c.resume(firstID)
 	resumed.message()
 	second := c.open(http.MethodPost, request("2", "tools/call", `{"name":"web__elicit"}`))
 	second.message()
@@ -187,14 +187,14 @@ func TestDeleteAnswersACallThatWaitsForTheClient(t *testing.T) {
 		t.Errorf("DELETE: %d", p.status)
 	}
 	for _, s := range []*reader{resumed, second} {
-		if m := s.message(); !strings.Contains(string(m.Encode()), "the session has ended: client_delete") { // the server may say it first
+		if m := s.message(); !strings.Contains(string(m.Encode()), "the session has ended: client_delete") { // the server may answer first
 			t.Errorf("the call was answered with %s", m.Encode())
 		}
 		s.waitForEnd()
 	}
 	listening.waitForEnd()
 	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("it took %s", took)
+		t.Errorf("the request took %s", took)
 	}
 	if got := r.metric("mcphub_stream_log_bytes"); got != 0 {
 		t.Errorf("%v bytes are kept", got)

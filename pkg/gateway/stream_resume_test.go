@@ -15,7 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// beginning returns the id of the event that begins the stream.
+// firstEventID returns the id of the event without message that begins the stream.
 func (s *reader) firstEventID() string {
 	s.t.Helper()
 	select {
@@ -27,8 +27,7 @@ func (s *reader) firstEventID() string {
 	}
 }
 
-// lose breaks the connection of the stream, and waits until the hub has
-// noticed.
+// disconnect breaks the connection of the stream, and waits until the hub has noticed.
 func (c *peer) disconnect(s *reader, stream string) {
 	c.t.Helper()
 	active := c.metric("mcphub_streams_active", "stream", stream)
@@ -36,33 +35,33 @@ func (c *peer) disconnect(s *reader, stream string) {
 	until(c.t, "the hub has noticed", func() bool { return c.metric("mcphub_streams_active", "stream", stream) < active })
 }
 
-// resume goes on with the stream after the event with that id.
+// resume resumes the stream after the event with that id.
 func (c *peer) resume(id string) *reader {
 	c.t.Helper()
 	return c.open(http.MethodGet, "", "Last-Event-ID: "+id)
 }
 
-// gated begins a call of so many steps, each of which the test has to ask for.
+// gated begins a call with a number of steps, each of which waits for the tool gate.
 func (c *peer) gated(id string, steps int) *reader {
 	c.t.Helper()
 	return c.open(http.MethodPost, request(id, "tools/call",
 		fmt.Sprintf(`{"name":"one__gated","arguments":{"steps":%d},"_meta":{"progressToken":%s}}`, steps, id)))
 }
 
-// steps lets the gated call take that many.
+// steps releases n steps of the gated call.
 func (c *peer) steps(n int) { c.tool("one__gate", fmt.Sprintf(`{"steps":%d}`, n)) }
 
-// progresses expects these steps of the call on the stream.
+// expectProgress expects the progress of these steps on the stream.
 func (s *reader) expectProgress(token string, from, to int) {
 	s.t.Helper()
 	for i := from; i <= to; i++ {
 		if m, want := s.message(), fmt.Sprintf(`{"progressToken":%s,"progress":%d}`, token, i); string(m.Params) != want {
-			s.t.Errorf("the stream says %s, want %s", m.Encode(), want)
+			s.t.Errorf("received %s, want %s", m.Encode(), want)
 		}
 	}
 }
 
-// answered expects the answer, and the end of the stream.
+// expectResult expects the result and the end of the stream.
 func (s *reader) expectResult(id string) {
 	s.t.Helper()
 	if m := s.message(); string(m.ID) != id || m.Result == nil {
@@ -75,26 +74,26 @@ func TestBrokenStreamResumesWhereItWasLost(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	s := c.gated("1", 6)
-	begun := s.firstEventID()
+	firstID := s.firstEventID()
 	c.steps(2)
 	s.expectProgress("1", 1, 2)
 	c.disconnect(s, "post_sse")
-	c.steps(2) // while nobody reads
+	c.steps(2) // while the client is disconnected
 	again := c.resume(s.last)
 	again.expectProgress("1", 3, 4)
-	c.steps(1) // while somebody does
+	c.steps(1) // while the client is connected
 	again.expectProgress("1", 5, 5)
 	c.disconnect(again, "post_sse")
-	c.steps(2) // the last and the answer
+	c.steps(2) // the last step and the response
 	last := c.resume(again.last)
 	last.expectProgress("1", 6, 6)
 	last.expectResult("1")
 
-	// All of it can still be had, from any event on.
-	whole := c.resume(begun)
+	// The stream can be resumed from any event.
+	whole := c.resume(firstID)
 	whole.expectProgress("1", 1, 6)
 	whole.expectResult("1")
-	rest := c.resume(begun[:len(begun)-1] + "4")
+	rest := c.resume(firstID[:len(firstID)-1] + "4")
 	rest.expectProgress("1", 5, 6)
 	rest.expectResult("1")
 	c.resume(rest.last[:len(rest.last)-1] + "7").waitForEnd()
@@ -109,8 +108,8 @@ func TestBrokenStreamResumesWhereItWasLost(t *testing.T) {
 	if got := r.metric("mcphub_stream_log_bytes"); got < 300 {
 		t.Errorf("%v bytes are kept", got)
 	}
-	if happened := c.events(); !slices.Contains(happened, "stream_opened post_sse resumed") || !slices.Contains(happened, "stream_closed post_sse: answered") {
-		t.Errorf("noted was %q", happened)
+	if events := c.events(); !slices.Contains(events, "stream_opened post_sse resumed") || !slices.Contains(events, "stream_closed post_sse: answered") {
+		t.Errorf("the events are %q", events)
 	}
 	span := ""
 	for _, ended := range r.spans.Ended() {
@@ -120,7 +119,7 @@ func TestBrokenStreamResumesWhereItWasLost(t *testing.T) {
 			}
 		}
 	}
-	if want := "tools/call one__gated mcphub.stream.resumed;"; !strings.HasPrefix(span, want) { // the later ones came when the call had ended
+	if want := "tools/call one__gated mcphub.stream.resumed;"; !strings.HasPrefix(span, want) { // later resumptions came after the end of the call
 		t.Errorf("the spans have the events %q", span)
 	}
 	r.conserved(0)
@@ -134,18 +133,18 @@ func TestEventIDOfAnotherSessionOpensNothing(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	mine, theirs := r.connect(), r.connect()
 	s := mine.gated("5", 1)
-	begun := s.firstEventID()
+	firstID := s.firstEventID()
 	mine.steps(1)
 	s.expectProgress("5", 1, 1)
-	for _, id := range []string{begun, s.last} {
-		stolen := theirs.resume(id)
-		if m := stolen.message(); string(m.ID) != "5" || !strings.Contains(string(m.Error), "the outcome of the request is not known") {
-			t.Errorf("another session gets %s", m.Encode())
+	for _, id := range []string{firstID, s.last} {
+		foreign := theirs.resume(id)
+		if m := foreign.message(); string(m.ID) != "5" || !strings.Contains(string(m.Error), "the outcome of the request is not known") {
+			t.Errorf("another session received %s", m.Encode())
 		}
-		stolen.waitForEnd()
+		foreign.waitForEnd()
 	}
 	mine.steps(1)
-	s.expectResult("5") // and it was not displaced
+	s.expectResult("5") // its reader was not displaced
 	if got := r.metric("mcphub_streams_resumed_total", "stream", "post_sse", "outcome", "unknown"); got != 2 {
 		t.Errorf("%v ids were unknown", got)
 	}
@@ -155,10 +154,10 @@ func TestNewReaderDisplacesTheOlder(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	s := c.gated("1", 2)
-	begun := s.firstEventID()
+	firstID := s.firstEventID()
 	c.steps(1)
 	s.expectProgress("1", 1, 1)
-	again := c.resume(begun)
+	again := c.resume(firstID)
 	s.waitForEnd()
 	again.expectProgress("1", 1, 1)
 	c.steps(2)
@@ -173,10 +172,10 @@ func TestInvalidLastEventIDIsRefused(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	s := c.gated("1", 1)
-	begun := s.firstEventID()
-	ahead := begun[:len(begun)-1] + "1"
-	for _, headers := range [][]string{{"Last-Event-ID: x"}, {"Last-Event-ID: " + begun + "x"}, {"Last-Event-ID: " + strings.Repeat("1", 5000)},
-		{"Last-Event-ID: " + begun, "Last-Event-ID: " + begun}, {"Last-Event-ID: " + ahead}} {
+	firstID := s.firstEventID()
+	ahead := firstID[:len(firstID)-1] + "1"
+	for _, headers := range [][]string{{"Last-Event-ID: x"}, {"Last-Event-ID: " + firstID + "x"}, {"Last-Event-ID: " + strings.Repeat("1", 5000)},
+		{"Last-Event-ID: " + firstID, "Last-Event-ID: " + firstID}, {"Last-Event-ID: " + ahead}} {
 		p := c.send(http.MethodGet, "", append([]string{"Mcp-Session-Id: " + c.token}, headers...)...)
 		if e := p.rpcError(t); p.status != http.StatusBadRequest || e.Code != -32600 || !strings.Contains(e.Message, "Last-Event-ID") {
 			t.Errorf("%.50q: %d %s", headers, p.status, p.body)
@@ -195,33 +194,33 @@ func TestServerRequestWaitsForAClientThatResumes(t *testing.T) {
 	one.Isolation = upstream.PerSession
 	r := start(t, setup{specs: []upstream.Spec{one}})
 	c := r.connect()
-	c.tool("one__state", `{}`) // the connection is there
+	c.tool("one__state", `{}`) // makes the connection
 	s := c.gated("1", 1)
-	begun := s.firstEventID()
+	firstID := s.firstEventID()
 	c.disconnect(s, "post_sse")
 	cs := c.live()
-	id, _ := stream.ParseEventID(begun)
+	id, _ := stream.ParseEventID(firstID)
 	out := cs.streamLog().Find(id)
 	x := newExchange(t.Context(), cs, out)
 	answers := make(chan string, 1)
-	ask := func() {
+	send := func() {
 		answer, err := x.Ask(t.Context(), jsonMessage("elicitation/create", `{}`))
 		answers <- fmt.Sprint(string(answer), err)
 	}
-	go ask()
-	until(t, "the question waits", func() bool { return c.waitingRequests() == 1 && len(out.Messages()) == 1 })
-	s = c.resume(begun)
+	go send()
+	until(t, "the server request waits", func() bool { return c.waitingRequests() == 1 && len(out.Messages()) == 1 })
+	s = c.resume(firstID)
 	m := s.message()
 	if status := c.respond(m, `"result":{"a":1}`); m.Method != "elicitation/create" || status != http.StatusAccepted {
-		t.Errorf("asked %s, answered %d", m.Encode(), status)
+		t.Errorf("received %s, the response got %d", m.Encode(), status)
 	}
 	if got := <-answers; got != `{"a":1}<nil>` {
 		t.Errorf("the answer is %s", got)
 	}
-	// A stream that is there comes before one that may come back.
+	// An open GET stream is preferred to a lost stream.
 	c.disconnect(s, "post_sse")
 	listening := c.listen()
-	go ask()
+	go send()
 	c.respond(listening.message(), `"result":{"b":2}`)
 	if got := <-answers; got != `{"b":2}<nil>` {
 		t.Errorf("the answer is %s", got)
@@ -229,8 +228,8 @@ func TestServerRequestWaitsForAClientThatResumes(t *testing.T) {
 	c.steps(2)
 }
 
-// Sessions with many calls at once lose their connections at random and come
-// back. Each stream brings all of its events once, in order, and no other's.
+// Sessions with many concurrent calls lose their connections at random and resume. Each stream must bring all of its
+// own events once and in order.
 func TestBrokenStreamsNeverMix(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}, untraced: true})
 	var wg sync.WaitGroup
@@ -259,7 +258,7 @@ func TestBrokenStreamsNeverMix(t *testing.T) {
 	r.conserved(0)
 }
 
-// broken makes a call over connections that break, and returns how many did.
+// callWithBreaks makes a call over connections that break, and returns how often it resumed.
 func (c *peer) callWithBreaks(id, session int, server string) (resumes int) {
 	const steps = 25
 	token := fmt.Sprintf(`"%d of %d"`, id, session)
@@ -274,7 +273,7 @@ func (c *peer) callWithBreaks(id, session int, server string) (resumes int) {
 			c.t.Errorf("the answer to %d of %d is %s", id, session, m.Encode())
 			return resumes
 		case i <= steps && string(m.Params) != want:
-			c.t.Errorf("%d of %d: heard %s, want %s", id, session, m.Params, want)
+			c.t.Errorf("%d of %d: received %s, want %s", id, session, m.Params, want)
 			return resumes
 		}
 		if i <= steps && rand.N(8) == 0 {
@@ -296,21 +295,21 @@ func TestSlowReaderAloneLosesMessages(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c, other := r.connect(), r.connect()
 	s := c.gated("1", 1)
-	begun := s.firstEventID()
+	firstID := s.firstEventID()
 	c.disconnect(s, "post_sse")
 	cs := c.live()
-	id, _ := stream.ParseEventID(begun)
+	id, _ := stream.ParseEventID(firstID)
 	x := newExchange(t.Context(), cs, cs.streamLog().Find(id))
 	for range 2 * 1024 {
 		x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
 	}
 	if got := r.dropped("slow_reader"); got != 1024 {
-		t.Errorf("%v messages were dropped, want what is beyond the bound", got)
+		t.Errorf("%v messages were dropped, want those beyond the limit", got)
 	}
 	c.callWithProgress(2, 3, `{"steps":3}`) // another call of the same session
 	other.callWithProgress(2, 3, `{"steps":3}`)
 	c.steps(2) // the progress does not fit, the answer does
-	again := c.resume(begun)
+	again := c.resume(firstID)
 	for range 1024 {
 		again.message()
 	}

@@ -56,17 +56,17 @@ func TestSilentCallAndSilentStreamSendHeartbeats(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(c *Config) { c.Heartbeat = 5 * time.Millisecond }})
 	c := r.connect()
 	listening := c.listen()
-	if m := listening.message(); m.Method != "ping" { // a client that answers it is asked again
-		t.Errorf("the stream says %s", m.Encode())
+	if m := listening.message(); m.Method != "ping" { // the client does not answer, so it gets no other ping
+		t.Errorf("received %s", m.Encode())
 	}
 	for _, s := range []*reader{listening, c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang"}`))} {
 		for range 3 {
 			e, _ := s.next()
-			if e.Message.Method == "ping" { // the hub finds out whether anybody reads
+			if e.Message.Method == "ping" { // a ping may precede the comment
 				e, _ = s.next()
 			}
 			if e.comment != "keep-alive" {
-				t.Errorf("the stream says %+v", e)
+				t.Errorf("received %+v", e)
 			}
 		}
 	}
@@ -84,7 +84,7 @@ func TestDisconnectIsNoCancellation(t *testing.T) {
 	if st := c.state("one"); st.Hanging != 1 || len(st.Cancelled) != 0 {
 		t.Errorf("the server saw %+v", st)
 	}
-	until(t, "only the call holds its session", func() bool { // a request is let go a moment after its answer
+	until(t, "only the call holds its session", func() bool { // a request is released shortly after its response
 		info, err := r.sessions.Info(t.Context(), c.id)
 		return err == nil && info.InFlight == 1
 	})
@@ -98,7 +98,7 @@ func TestDisconnectIsNoCancellation(t *testing.T) {
 
 func TestClientThatNeverReadsDelaysNoOther(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
-	lazy, other := r.connect(), r.connect()
+	slow, other := r.connect(), r.connect()
 	conn, err := net.Dial("tcp", r.server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -107,13 +107,13 @@ func TestClientThatNeverReadsDelaysNoOther(t *testing.T) {
 	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 	body := request("1", "tools/call", `{"name":"one__flood","arguments":{"size":6000},"_meta":{"progressToken":1}}`) // 45 MiB, more than sockets and queue hold
 	_, _ = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\nMcp-Session-Id: %s\r\nContent-Length: %d\r\n\r\n%s",
-		lazy.token, len(body), body)
+		slow.token, len(body), body)
 	until(t, "the reader is too slow", func() bool { return r.dropped("slow_reader") > 0 })
 	for range 20 {
 		other.callWithProgress(7, 3, `{"steps":3}`)
 	}
-	if p := lazy.call("2", "ping", `{}`); p.status != http.StatusOK {
-		t.Errorf("another request of the lazy client: %d", p.status)
+	if p := slow.call("2", "ping", `{}`); p.status != http.StatusOK {
+		t.Errorf("another request of the slow client: %d", p.status)
 	}
 }
 
@@ -126,25 +126,25 @@ func TestListChangeReachesTheNewestStreamOnly(t *testing.T) {
 	c.tool("one__grow", `{}`)
 	for _, s := range []*reader{second, theirs} {
 		if m := s.message(); m.Method != "notifications/tools/list_changed" || m.Params != nil {
-			t.Errorf("heard %s", m.Encode())
+			t.Errorf("received %s", m.Encode())
 		}
 	}
 	if list := string(c.call("1", "tools/list", `{}`).response(t).Result); !strings.Contains(list, "one__grown") {
-		t.Errorf("told too early: tools/list is %s", list)
+		t.Errorf("notified too early: tools/list is %s", list)
 	}
 	if len(first.events) != 0 {
-		t.Error("the older stream heard it too")
+		t.Error("the older stream received it too")
 	}
 	second.cancel()
 	second.waitForEnd()
 	until(t, "the newer stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 2 })
 	r.gateway.ListChanged([]catalog.Kind{catalog.Prompts, catalog.Resources, catalog.Templates})
-	heard := map[string]int{}
+	received := map[string]int{}
 	for range 2 {
-		heard[first.message().Method]++
+		received[first.message().Method]++
 	}
-	if heard["notifications/prompts/list_changed"] != 1 || heard["notifications/resources/list_changed"] != 1 {
-		t.Errorf("heard %v", heard)
+	if received["notifications/prompts/list_changed"] != 1 || received["notifications/resources/list_changed"] != 1 {
+		t.Errorf("received %v", received)
 	}
 }
 
@@ -157,10 +157,10 @@ func TestListChangeOnTheStreamOfACallIsNotForwarded(t *testing.T) {
 		t.Errorf("the call brought %s", p.body)
 	}
 	if m := s.message(); m.Method != "notifications/tools/list_changed" {
-		t.Errorf("heard %s", m.Encode())
+		t.Errorf("received %s", m.Encode())
 	}
 	if list := string(c.call("1", "tools/list", `{}`).response(t).Result); !strings.Contains(list, "web__grown") {
-		t.Errorf("told too early: tools/list is %s", list)
+		t.Errorf("notified too early: tools/list is %s", list)
 	}
 }
 
@@ -172,7 +172,7 @@ func TestSessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
 		last = c.listen()
 	}
 	if p := c.send(http.MethodGet, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" {
-		t.Errorf("a stream too many: %d %s", p.status, p.body)
+		t.Errorf("a stream beyond the limit: %d %s", p.status, p.body)
 	}
 	if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != stream.MaxStreams {
 		t.Errorf("%+v %v", info, err)
@@ -180,7 +180,7 @@ func TestSessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
 	last.cancel()
 	last.waitForEnd()
 	until(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == stream.MaxStreams-1 })
-	until(t, "a stream can be had again", func() bool {
+	until(t, "a stream can be opened again", func() bool {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		response := c.do(ctx, http.MethodGet, "", "Mcp-Session-Id: "+c.token)
@@ -192,7 +192,7 @@ func TestSessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
 
 func TestNotificationWithoutAStreamIsCounted(t *testing.T) {
 	r := start(t, setup{})
-	r.connect().post(pingBody) // its live half is open, and it has no stream
+	r.connect().post(pingBody) // its live half exists, and it has no stream
 	before := r.dropped("no_stream")
 	r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
 	if got := r.dropped("no_stream"); got != before+1 {
@@ -206,6 +206,6 @@ func TestEventsAreOneLineEach(t *testing.T) {
 	s := c.listen()
 	c.live().push(jsonMessage("notifications/x", "{\n\"a\":\r\n1}"))
 	if m := s.message(); !json.Valid(m.Params) || strings.ContainsAny(string(m.Params), "\r\n") {
-		t.Errorf("heard %q", m.Params)
+		t.Errorf("received %q", m.Params)
 	}
 }

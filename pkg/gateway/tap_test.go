@@ -19,12 +19,12 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// tailed collects what is told of a session.
+// tapRecorder collects the tapped messages of a session.
 type tapRecorder struct {
-	r      *rig
-	tail   *session.Tail
-	messages   []session.Message
-	before map[string]float64
+	r        *rig
+	tail     *session.Tail
+	messages []session.Message
+	before   map[string]float64
 }
 
 func (r *rig) tail(id string) *tapRecorder {
@@ -37,7 +37,7 @@ func (r *rig) tail(id string) *tapRecorder {
 	return &tapRecorder{r: r, tail: tail, before: r.messageCounts()}
 }
 
-// counted are the messages between clients and hub so far.
+// messageCounts returns the counters of messages between clients and hub.
 func (r *rig) messageCounts() map[string]float64 {
 	counts := map[string]float64{}
 	for _, direction := range []string{"in", "out"} {
@@ -48,7 +48,7 @@ func (r *rig) messageCounts() map[string]float64 {
 	return counts
 }
 
-// has reports whether something like that was told.
+// has reports whether a tapped message contains a text.
 func (x *tapRecorder) has(like string) bool {
 	for len(x.tail.C) > 0 {
 		x.messages = append(x.messages, <-x.tail.C)
@@ -60,21 +60,20 @@ func (x *tapRecorder) text(m session.Message) string {
 	return strings.Join([]string{m.Hop, m.Server, m.Direction, m.Kind, m.Method, m.Outcome, m.Fault, string(m.ID), string(m.Payload)}, " ")
 }
 
-// once checks that as much was told as was counted. Answers to nothing have a
-// counter of their own.
+// checkCounted checks that as many messages were tapped as counted. Unmatched responses have a counter of their own.
 func (x *tapRecorder) checkCounted() {
 	x.r.t.Helper()
 	x.has("")
-	told := map[string]float64{}
+	tapped := map[string]float64{}
 	var all []string
 	for _, m := range x.messages {
 		if all = append(all, x.text(m)); m.Hop == "downstream" && m.Outcome != "unmatched" {
-			told[m.Direction+" "+m.Kind]++
+			tapped[m.Direction+" "+m.Kind]++
 		}
 	}
 	for what, n := range x.r.messageCounts() {
-		if told[what] != n-x.before[what] {
-			x.r.t.Errorf("%s: %v were told of %v\n%s", what, told[what], n-x.before[what], strings.Join(all, "\n"))
+		if tapped[what] != n-x.before[what] {
+			x.r.t.Errorf("%s: %v of %v were tapped\n%s", what, tapped[what], n-x.before[what], strings.Join(all, "\n"))
 		}
 	}
 }
@@ -94,29 +93,28 @@ func TestEachMessageOfASessionIsTappedOnce(t *testing.T) {
 		"backend one out error custom/ask -7", "downstream  in response  unmatched  \"nobody asked\"", "downstream  out error initialize -32600",
 	} {
 		if !x.has(like) {
-			t.Errorf("not told: %s", like)
+			t.Errorf("not tapped: %s", like)
 		}
 	}
 	x.checkCounted()
 	if x.has("canary") {
-		t.Error("a secret was told")
+		t.Error("a secret was tapped")
 	}
 }
 
-// A request that ends without an answer from a server says why.
+// The event of a request without a response of its server has the reason.
 func TestOutcomeOfAFailedCallIsTapped(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	x := r.tail(c.id)
 	c.call("1", "tools/call", `{"name":"one__die","arguments":{}}`)
 	if !x.has("downstream  out error tools/call connection_lost backend 1") {
-		t.Errorf("told was %+v", x.messages)
+		t.Errorf("tapped: %+v", x.messages)
 	}
 	x.checkCounted()
 }
 
-// News that a shared connection brings for several clients is told to each who
-// asked for it, on both hops.
+// A notification of a shared connection is tapped for each client that asked for it, on both hops.
 func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	ann, bob := r.connect(), r.connect()
@@ -130,7 +128,7 @@ func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 	defer sub.cancel()
 	sub.message()
 	var derived string
-	until(t, "the modern client is seen", func() bool {
+	until(t, "the derived session exists", func() bool {
 		page, _, _ := r.sessions.List("", 0, session.Derived)
 		if len(page) == 1 {
 			derived = page[0].ID
@@ -141,7 +139,7 @@ func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 	r.connect().call("1", "tools/call", `{"name":"one__update","arguments":{}}`)
 	for who, x := range map[string]*tapRecorder{"legacy": x, "modern": modern} {
 		for _, like := range []string{"backend one in notification notifications/resources/updated", "downstream  out notification notifications/resources/updated"} {
-			until(t, who+" is told of "+like, func() bool { return x.has(like) })
+			until(t, who+": tapped "+like, func() bool { return x.has(like) })
 		}
 		n := 0
 		for _, m := range x.messages {
@@ -150,11 +148,11 @@ func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 			}
 		}
 		if n != 2 {
-			t.Errorf("%s: told %d times", who, n)
+			t.Errorf("%s: tapped %d times", who, n)
 		}
 	}
 	if nothing.has("updated") {
-		t.Errorf("who asked for nothing was told %+v", nothing.messages)
+		t.Errorf("tapped for a client without a subscription: %+v", nothing.messages)
 	}
 }
 
@@ -181,11 +179,11 @@ func TestTappedMessageIsLimitedInSize(t *testing.T) {
 	long := strings.Repeat("m/", 10_000)
 	c.call(fmt.Sprintf("%q", verifier), long+verifier, `{"v":"`+verifier+`","long":"`+long+`"}`)
 	if !x.has("downstream  in request m/") || x.has(verifier) {
-		t.Errorf("told was %.500s", fmt.Sprint(x.messages))
+		t.Errorf("tapped: %.500s", fmt.Sprint(x.messages))
 	}
 	for _, m := range x.messages {
 		if n := len(x.text(m)); n > 16<<10 {
-			t.Errorf("%d bytes are told of a message", n)
+			t.Errorf("%d bytes are tapped of a message", n)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func TestEachMessageHasItsServerSpan(t *testing.T) {
 		}
 	}
 	if s := r.served("tools/call two__fail"); s.Status().Description != "error -32000" {
-		t.Errorf("the status says %q", s.Status().Description)
+		t.Errorf("the description of the status is %q", s.Status().Description)
 	}
 	if have := attributesOf(r.served("initialize")); have["mcp.session.id"] != c.id || have["mcp.protocol.version"] != "2025-11-25" {
 		t.Errorf("the span of initialize has %v", have)
@@ -115,7 +115,7 @@ func TestSpanOfTheCallerIsTheParent(t *testing.T) {
 	p := c.post(request("1", "tools/call", meta), header)
 	s := r.served("tools/call one__echo")
 	if s.Parent().TraceID().String() != callerTrace || s.Parent().SpanID().String() != callerSpan || !s.Parent().IsRemote() {
-		t.Errorf("_meta does not win: the parent is %v", s.Parent())
+		t.Errorf("the header was preferred to _meta: the parent is %v", s.Parent())
 	}
 	clients := r.spansOf(trace.SpanKindClient, "tools/call echo")
 	if len(clients) != 1 || clients[0].Parent().SpanID() != s.SpanContext().SpanID() {
@@ -129,11 +129,11 @@ func TestSpanOfTheCallerIsTheParent(t *testing.T) {
 
 	c.post(request("1", "tools/call", `{"name":"one__weird","_meta":{"traceparent":"junk"}}`), header)
 	if s := r.served("tools/call one__weird"); s.Parent().TraceID().String() != strings.Repeat("1", 32) {
-		t.Errorf("the header does not count: the parent is %v", s.Parent())
+		t.Errorf("the header was ignored: the parent is %v", s.Parent())
 	}
 	c.post(request("1", "ping", `{"_meta":7}`))
 	if s := r.served("ping"); s.Parent().IsValid() {
-		t.Errorf("a parent from nowhere: %v", s.Parent())
+		t.Errorf("an unexpected parent: %v", s.Parent())
 	}
 }
 
@@ -173,7 +173,7 @@ func TestVerifierIsShownNowhere(t *testing.T) {
 	}
 	all := seen.String() + bodies.String() + r.logs.String()
 	if !strings.Contains(all, c.id) {
-		t.Error("the public id is nowhere; was anything recorded?")
+		t.Error("the public id is missing: was anything recorded?")
 	}
 	for _, p := range []*peer{c, again} {
 		_, verifier, _ := strings.Cut(p.token, ".")
@@ -197,7 +197,7 @@ func TestMetricsAreNamedAndLimited(t *testing.T) {
 		r.send(http.MethodPost, initializeBody, fmt.Sprintf("User-Agent: %d", i))
 	}
 	if grown := r.series() - before; grown > 8 {
-		t.Errorf("%d series came of invented names", grown)
+		t.Errorf("invented names made %d series", grown)
 	}
 	const op = "mcp_server_operation_duration_seconds"
 	for want, labels := range map[float64][]string{
@@ -230,7 +230,7 @@ func TestMetricsAreNamedAndLimited(t *testing.T) {
 	r.conserved(0)
 }
 
-// series counts the series there are.
+// series returns the number of series.
 func (r *rig) series() int {
 	families, err := r.registry.Gather()
 	if err != nil {
@@ -251,14 +251,14 @@ func TestEveryRequestInFlightIsCountedOutAgain(t *testing.T) {
 		s.message()
 		defer s.cancel()
 	}
-	c.call("1", "ping", `{}`) // an id that is under way
-	c.call("3", "ping", `{}`) // one request too many
+	c.call("1", "ping", `{}`) // an id that is in flight
+	c.call("3", "ping", `{}`) // a request beyond the limit
 	if got := r.metric("mcphub_requests_in_flight", "hop", "downstream"); got != 2 {
 		t.Errorf("%v requests are in flight", got)
 	}
 	gone := other.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang","_meta":{"progressToken":1}}`))
 	gone.message()
-	gone.cancel() // nobody reads the answer to this one
+	gone.cancel() // the client does not read the response to this one
 	gone.waitForEnd()
 	c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
 	for _, p := range []*peer{c, other} {

@@ -106,11 +106,11 @@ func TestStreamOfAClientThatNeverReadsIsClosed(t *testing.T) {
 			}
 		}
 		start := time.Now()
-		for range 3 * stream.MaxQueuedMessages { // more than anybody keeps for it
+		for range 3 * stream.MaxQueuedMessages { // more than the hub keeps for the stream
 			r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
 		}
 		if took := time.Since(start); took != 0 {
-			t.Errorf("the reader held up the hub for %s", took)
+			t.Errorf("the reader delayed the hub for %s", took)
 		}
 		if got := r.dropped("slow_reader"); got < stream.MaxQueuedMessages-1 {
 			t.Errorf("%v notifications were dropped", got)

@@ -26,7 +26,7 @@ func TestTransparentHubChangesNothing(t *testing.T) {
 				t.Errorf("initialized with %s", p.body)
 			}
 			want := []byte(childCapabilities)
-			if isolation == upstream.Shared { // its tasks could not be told apart
+			if isolation == upstream.Shared { // its tasks could not be told from those of other clients
 				want = bytes.Replace(want, []byte(`,"tasks":{"list":{}}`), nil, 1)
 			}
 			if !bytes.Equal(init.Capabilities, want) {
@@ -57,12 +57,12 @@ func TestTransparentHubChangesNothing(t *testing.T) {
 			}
 			s, err := r.sessions.Get(t.Context(), c.id)
 			if err != nil || s.LogLevel != "info" || len(s.Subscriptions) != 1 {
-				t.Errorf("kept %+v: %v", s, err)
+				t.Errorf("stored %+v: %v", s, err)
 			}
 			stream := c.listen()
 			c.tool("grow", `{}`)
 			if m := stream.message(); m.Method != "notifications/tools/list_changed" {
-				t.Errorf("heard %s", m.Encode())
+				t.Errorf("received %s", m.Encode())
 			}
 		})
 	}

@@ -26,7 +26,7 @@ func logMessage(level string) jsonrpc.Message {
 	return jsonrpc.Message{Method: "notifications/message", Params: []byte(`{"level":"` + level + `"}`)}
 }
 
-// A server may name a part of a resource that somebody has subscribed to.
+// A server may send an update of a part of a resource that a client has subscribed to.
 func TestSubscribersOfAResourceGetUpdatesOfItsParts(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -51,18 +51,18 @@ func TestSubscriptionIsUnwantedWhenItsLastSubscriberLeaves(t *testing.T) {
 	x.Join(bob, "", nil)
 	x.Subscribe(bob, "b")
 	if !x.WantedBesides(ann, "b") || x.WantedBesides(ann, "a") || !x.WantedBesides(nil, "a") {
-		t.Error("it is not known who else wants a resource")
+		t.Error("WantedBesides is wrong")
 	}
 	if got := x.Leave(ann); !slices.Equal(got, []string{"a"}) {
-		t.Errorf("unwanted is %q", got)
+		t.Errorf("the unwanted subscriptions are %q", got)
 	}
 	x.Subscribe(ann, "c") // a request that was in flight when the session ended
 	if len(x.Subscribers("c")) != 0 || x.Subscriptions(ann) != nil || x.Leave(ann) != nil {
-		t.Error("a subscriber that has left is back")
+		t.Error("a subscriber that has left was added again")
 	}
 	x.Unsubscribe(bob, "b")
 	if len(x.Subscribers("b")) != 0 || len(x.byURI) != 0 {
-		t.Errorf("kept is %v", x.byURI)
+		t.Errorf("still subscribed: %v", x.byURI)
 	}
 }
 
@@ -70,7 +70,7 @@ func TestSharedServerIsAskedForTheMostVerboseLevelOfAllClients(t *testing.T) {
 	t.Parallel()
 	x, ann, bob := newTestInterests(), &client{"ann"}, &client{"bob"}
 	if x.Level("one") != "" {
-		t.Error("a level that nobody wants")
+		t.Error("a level without a client that wants it")
 	}
 	x.Join(ann, "warning", nil)
 	x.Join(bob, "", nil)
@@ -93,7 +93,7 @@ func TestSharedServerIsAskedForTheMostVerboseLevelOfAllClients(t *testing.T) {
 		}
 	}
 	if !x.RaiseModern("two", "notice") || x.RaiseModern("two", "error") || !x.RaiseModern("two", "debug") {
-		t.Error("a server is told a level that is no more verbose, or is not told one that is")
+		t.Error("a level that is not more verbose is reported, or one that is more verbose is not")
 	}
 }
 
@@ -103,7 +103,7 @@ func TestSessionGetsTheLogMessagesOfItsLevel(t *testing.T) {
 	x.Join(ann, "warning", nil)
 	x.Join(bob, "", nil)
 	if x.WantsLog(ann, logMessage("info")) || !x.WantsLog(ann, logMessage("warning")) || !x.WantsLog(ann, logMessage("alert")) {
-		t.Error("the level of a session does not count")
+		t.Error("the level of a session is ignored")
 	}
 	if !x.WantsLog(bob, logMessage("debug")) || !x.WantsLog(ann, jsonrpc.Message{Params: []byte(`{}`)}) {
 		t.Error("a session without a level, or a message without one, is filtered")

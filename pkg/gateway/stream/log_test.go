@@ -13,14 +13,14 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// newLog makes a log of its own.
+// newLog makes a log with its own metrics.
 func newLog(r Retention) *Log {
 	r.Metrics = NewMetrics(nil, func(string) {})
 	r.Events, r.Bytes, r.Window = cmp.Or(r.Events, 1024), cmp.Or(r.Bytes, 1<<20), cmp.Or(r.Window, 5*time.Minute)
 	return NewLog(&r, "ABCDEFGH", "2025-11-25")
 }
 
-// take writes all that waits on s to nobody, and returns it.
+// take marks all waiting messages of s as written, and returns them.
 func (s *Stream) take() (all []string) {
 	for {
 		e, _, _ := s.next(s.reader)
@@ -32,7 +32,7 @@ func (s *Stream) take() (all []string) {
 	}
 }
 
-// sums checks that the log counts what its streams hold.
+// sums checks that the sums of the log match its streams.
 func (l *Log) sums(t *testing.T, streams ...*Stream) {
 	t.Helper()
 	l.mu.Lock()
@@ -56,11 +56,11 @@ func (l *Log) sums(t *testing.T, streams ...*Stream) {
 		}
 	}
 	if queued != l.queuedBytes || kept != l.keptBytes || keptN != l.keptEvents || written != chained {
-		t.Errorf("counted are %d bytes queued, %d bytes of %d events kept, %d written; there are %d, %d of %d, %d",
+		t.Errorf("the sums are %d bytes queued, %d bytes of %d events kept, %d written; want %d, %d of %d, %d",
 			l.queuedBytes, l.keptBytes, l.keptEvents, chained, queued, kept, keptN, written)
 	}
 	if got := testutil.ToFloat64(l.Metrics.logBytes); got != float64(kept) {
-		t.Errorf("the metric says %v bytes are kept, there are %d", got, kept)
+		t.Errorf("the metric has %v kept bytes, want %d", got, kept)
 	}
 }
 
@@ -77,7 +77,7 @@ func TestStreamIsLimitedByItsMessages(t *testing.T) {
 	}
 	l.sums(t, s)
 	if n := len(s.take()); n != MaxQueuedMessages || s.Push([]byte("m"), MayWait) != "" {
-		t.Errorf("%d messages were taken, or no other fits", n)
+		t.Errorf("%d messages were written, or no other fits", n)
 	}
 	l.sums(t, s)
 }
@@ -93,7 +93,7 @@ func TestStreamsOfASessionAreLimitedByTheirBytesTogether(t *testing.T) {
 		select {
 		case <-s.reader.wake:
 		default:
-			t.Error("the reader is not told")
+			t.Error("the reader was not woken")
 		}
 		if s.Push([]byte("m"), MayWait) != "slow_reader" {
 			t.Error("a message fits although there are too many bytes")
@@ -102,18 +102,18 @@ func TestStreamsOfASessionAreLimitedByTheirBytesTogether(t *testing.T) {
 	l.sums(t, one, two)
 	for _, s := range []*Stream{one, two} {
 		if len(s.take()) != 1 || len(s.take()) != 0 {
-			t.Error("not one message was taken")
+			t.Error("the number of written messages is not one")
 		}
 	}
 	l.sums(t, one, two)
 	half := large[:maxQueuedBytes/2]
 	first, second := one.Push(half, MayWait), one.Push(half, MayWait)
 	if first != "" || second != "" || one.Push([]byte("m"), MayWait) != "slow_reader" {
-		t.Error("what fits exactly does not fit, or more does")
+		t.Error("the limit is not exact")
 	}
 }
 
-// lostStream is a stream that has begun, and whose client is gone.
+// lostStream makes a stream that has begun and has lost its reader.
 func (l *Log) lostStream(id jsonrpc.ID) *Stream {
 	s := l.NewPost(1, id)
 	s.begin()
@@ -142,7 +142,7 @@ func TestWrittenMessagesAreKeptUpToALimit(t *testing.T) {
 	if l.keptBytes > 1000 || len(other.entries) != 0 || len(s.entries) != 1 {
 		t.Errorf("%d bytes are kept", l.keptBytes)
 	}
-	other.Push(make([]byte, 1001), MayWait) // more than may be kept pushes nothing out
+	other.Push(make([]byte, 1001), MayWait) // a message beyond the limit displaces no other
 	other.take()
 	l.sums(t, s, other)
 	if len(s.entries) != 1 || len(other.entries) != 0 {
@@ -158,17 +158,17 @@ func TestMessagesOfALostStreamAreLimitedButAnAnswerFits(t *testing.T) {
 	open.take()
 	for i := range 4 {
 		if reason := s.Push([]byte("m"), MayWait); reason != "" {
-			t.Errorf("message %d does not fit although what was written can go: %s", i, reason)
+			t.Errorf("message %d does not fit although written messages can be forgotten: %s", i, reason)
 		}
 	}
 	if len(open.entries) != 0 {
-		t.Error("what was written was not forgotten first")
+		t.Error("the written messages were not forgotten first")
 	}
 	if reason := s.Push([]byte("m"), MayWait); reason != "slow_reader" {
-		t.Errorf("a message too many: %q", reason)
+		t.Errorf("a message beyond the limit: %q", reason)
 	}
 	if reason := s.Push([]byte("m"), ReadNow); reason != "no_stream" {
-		t.Errorf("a message that does not wait: %q", reason)
+		t.Errorf("a message that must not wait: %q", reason)
 	}
 	s.Answer(make([]byte, 200))
 	l.sums(t, open, s)
@@ -176,10 +176,10 @@ func TestMessagesOfALostStreamAreLimitedButAnAnswerFits(t *testing.T) {
 		t.Error("the answer does not fit")
 	}
 	late := l.lostStream("2")
-	late.Answer([]byte("a")) // takes the place of what nobody came back for
+	late.Answer([]byte("a")) // displaces the finished stream that was not resumed
 	l.sums(t, open, s, late)
 	if !s.dropped || len(late.entries) != 1 || l.named[s.name] != nil {
-		t.Errorf("the finished stream is still there: %d entries", len(s.entries))
+		t.Errorf("the finished stream was not dropped: %d entries", len(s.entries))
 	}
 	if _, _, became := l.Resume(EventID{Stream: late.name, seq: 0}); became != Replayed {
 		t.Errorf("the stream with the answer: %s", became)
@@ -202,7 +202,7 @@ func TestReaderThatLeavesMoreThanIsKeptLosesTheOldest(t *testing.T) {
 	}
 }
 
-// Whatever happens in whatever order, the sums are right and the bounds hold.
+// FuzzStreamLog checks that the sums are right and the limits hold after any sequence of steps.
 func FuzzStreamLog(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte("\x00\x02\x05\x03\x02\x04\x05\x06\x02\x02\x07"))
@@ -252,7 +252,7 @@ func FuzzStreamLog(f *testing.F) {
 		}
 		l.sums(t, all...)
 		if l.keptBytes != 0 || l.queuedBytes != 0 || len(l.named) != 0 || len(l.gets) != 0 || l.timer != nil {
-			t.Fatalf("left are %d bytes, %d streams", l.keptBytes+l.queuedBytes, len(l.named)+len(l.gets))
+			t.Fatalf("%d bytes and %d streams are left", l.keptBytes+l.queuedBytes, len(l.named)+len(l.gets))
 		}
 	})
 }
@@ -311,7 +311,7 @@ func TestParseEventIDAcceptsOnlyIDsOfStreamName(t *testing.T) {
 		"ABCDEFG-1.1", "ABCDEFGH-x.1", "ABCDEFGH-1.99999999999999999999", "ABCDEFGH-1-.1", "ABCDEFGH-1-*.1", "ABCDEFGH-1-bnVsbA.1", "ABCDEFGH-1-e30.1",
 		"ABCDEFGH-1-W10.1", "ABCDEFGH-1-W1tdXQ.1", "ABCDEFGH-1-MR.1", "ABCDEFGH-1-" + strings.Repeat("MTEx", 100) + ".1"} {
 		if id, ok := ParseEventID(bad); ok {
-			t.Errorf("%q is taken for %+v", bad, id)
+			t.Errorf("%q was parsed as %+v", bad, id)
 		}
 	}
 }
