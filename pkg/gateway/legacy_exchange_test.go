@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -24,10 +23,10 @@ func TestExchangeSendsTheMessagesOfItsRequest(t *testing.T) {
 	if len(x.out.Messages()) != 1 {
 		t.Error("a log message is not on the stream")
 	}
-	for range 2 * stream.MaxQueuedMessages {
+	for range 2 * maxQueuedMessages {
 		x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
 	}
-	if got := r.dropped("slow_reader"); got != stream.MaxQueuedMessages+1 {
+	if got := r.dropped("slow_reader"); got != maxQueuedMessages+1 {
 		t.Errorf("%v messages were dropped", got)
 	}
 	if _, err := x.Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it does not read its stream") {

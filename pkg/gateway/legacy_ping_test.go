@@ -237,7 +237,7 @@ func TestEachEndOfAStreamHasItsReasonAndLeavesNoPing(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			time.Sleep(2*testHeartbeat + stream.WriteTimeout)
+			time.Sleep(2*testHeartbeat + writeTimeout)
 			synctest.Wait()
 			c.streamEnded(c.live(), "write_error")
 		})

@@ -82,6 +82,9 @@ func (c *child) handle(m jsonrpc.Message) {
 	if m.Kind() == jsonrpc.Request {
 		c.cancels[m.ID] = cancelled
 	}
+	if m.Method == "custom/gate" { // as the tool gate, but without a call, to which a request of the server could belong
+		go func() { c.gate <- struct{}{} }()
+	}
 	if m.Method == "notifications/progress" {
 		c.state.Progress = append(c.state.Progress, m.Params)
 	}
@@ -204,14 +207,7 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		}
 		return result(`{"content":[],"of":%s}`, fields[0])
 	case "gated": // like work, but waits for the tool gate before each step
-		steps := 2
-		_ = json.Unmarshal(args[1], &steps)
-		for i := range steps {
-			<-c.gate
-			c.send(jsonrpc.Message{Method: "notifications/progress", Params: fmt.Appendf(nil, `{"progressToken":%s,"progress":%d}`, token[0], i+1)})
-		}
-		<-c.gate
-		return result(`{"content":[],"of":%s}`, fields[0])
+		return c.gated(fields[0], token[0])
 	case "gate": // releases steps of gated
 		steps := 1
 		_ = json.Unmarshal(args[1], &steps)
@@ -284,6 +280,33 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		os.Exit(3) //nolint:gocritic // the tool simulates a crash, which runs no defers
 	}
 	return failure(`{"code":-32602,"message":"no such tool here"}`)
+}
+
+// gated waits for the tool gate before each step and before the result. A step sends a request if there is a method, and
+// size progress notifications otherwise.
+func (c *child) gated(arguments, token json.RawMessage) jsonrpc.Message {
+	args := struct {
+		Steps  int             `json:"steps"`
+		Size   int             `json:"size"`
+		Method json.RawMessage `json:"method"`
+		Params json.RawMessage `json:"params"`
+	}{Steps: 2, Size: 1}
+	_ = json.Unmarshal(arguments, &args)
+	answers := []json.RawMessage{}
+	for i := range args.Steps {
+		<-c.gate
+		if args.Method != nil {
+			answers = append(answers, c.request(args.Method, args.Params, nil).Result)
+			continue
+		}
+		for range args.Size {
+			c.send(jsonrpc.Message{Method: "notifications/progress",
+				Params: fmt.Appendf(nil, `{"progressToken":%s,"progress":%d}`, token, i+1)})
+		}
+	}
+	<-c.gate
+	b, _ := json.Marshal(answers)
+	return result(`{"content":[],"of":%s,"answers":%s}`, arguments, b)
 }
 
 // requestInRounds sends requests in rounds, those of one round at once. With leave it does not wait for the responses

@@ -33,6 +33,13 @@ import (
 // patience is the time for which a test waits for an expected message.
 const patience = 10 * time.Second
 
+// The limits that clients observe, of the packages routing and stream.
+const (
+	awaitTimeout      = 5 * time.Second  // of a request that waits for servers that are starting
+	writeTimeout      = 30 * time.Second // of a write to a client that does not read
+	maxQueuedMessages = 4096             // on one stream
+)
+
 // setup is the configuration of the hub of a test.
 type setup struct {
 	specs    []upstream.Spec

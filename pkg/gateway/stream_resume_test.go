@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -195,37 +194,28 @@ func TestServerRequestWaitsForAClientThatResumes(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{one}})
 	c := r.connect()
 	c.tool("one__state", `{}`) // makes the connection
-	s := c.gated("1", 1)
+	s := c.open(http.MethodPost, request("1", "tools/call",
+		`{"name":"one__gated","arguments":{"steps":2,"method":"elicitation/create","params":{}}}`))
 	firstID := s.firstEventID()
+	step := func() { c.post(`{"jsonrpc":"2.0","method":"custom/gate"}`) }
 	c.disconnect(s, "post_sse")
-	cs := c.live()
-	id, _ := stream.ParseEventID(firstID)
-	out := cs.streamLog().Find(id)
-	x := newExchange(t.Context(), cs, out)
-	answers := make(chan string, 1)
-	send := func() {
-		answer, err := x.Ask(t.Context(), jsonMessage("elicitation/create", `{}`))
-		answers <- fmt.Sprint(string(answer), err)
-	}
-	go send()
-	until(t, "the server request waits", func() bool { return c.waitingRequests() == 1 && len(out.Messages()) == 1 })
+	step()
+	until(t, "the server request waits", func() bool { return c.waitingRequests() == 1 })
 	s = c.resume(firstID)
 	m := s.message()
 	if status := c.respond(m, `"result":{"a":1}`); m.Method != "elicitation/create" || status != http.StatusAccepted {
 		t.Errorf("received %s, the response got %d", m.Encode(), status)
 	}
-	if got := <-answers; got != `{"a":1}<nil>` {
-		t.Errorf("the answer is %s", got)
-	}
 	// An open GET stream is preferred to a lost stream.
 	c.disconnect(s, "post_sse")
 	listening := c.listen()
-	go send()
+	step()
 	c.respond(listening.message(), `"result":{"b":2}`)
-	if got := <-answers; got != `{"b":2}<nil>` {
-		t.Errorf("the answer is %s", got)
+	step()
+	want := `[{"content":[],"answer":{"a":1}},{"content":[],"answer":{"b":2}}]`
+	if m := c.resume(s.last).message(); has(t, m.Result, "answers") != want {
+		t.Errorf("the server got %s", m.Encode())
 	}
-	c.steps(2)
 }
 
 // Sessions with many concurrent calls lose their connections at random and resume. Each stream must bring all of its
@@ -294,21 +284,15 @@ func (c *peer) callWithBreaks(id, session int, server string) (resumes int) {
 func TestSlowReaderAloneLosesMessages(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c, other := r.connect(), r.connect()
-	s := c.gated("1", 1)
+	s := c.open(http.MethodPost, request("1", "tools/call",
+		`{"name":"one__gated","arguments":{"steps":1,"size":2048},"_meta":{"progressToken":1}}`))
 	firstID := s.firstEventID()
 	c.disconnect(s, "post_sse")
-	cs := c.live()
-	id, _ := stream.ParseEventID(firstID)
-	x := newExchange(t.Context(), cs, cs.streamLog().Find(id))
-	for range 2 * 1024 {
-		x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
-	}
-	if got := r.dropped("slow_reader"); got != 1024 {
-		t.Errorf("%v messages were dropped, want those beyond the limit", got)
-	}
+	c.steps(1) // sends twice as many messages as are kept
+	until(t, "the messages beyond the limit are dropped", func() bool { return r.dropped("slow_reader") == 1024 })
 	c.callWithProgress(2, 3, `{"steps":3}`) // another call of the same session
 	other.callWithProgress(2, 3, `{"steps":3}`)
-	c.steps(2) // the progress does not fit, the answer does
+	c.steps(1) // the response fits
 	again := c.resume(firstID)
 	for range 1024 {
 		again.message()

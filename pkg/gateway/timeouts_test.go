@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
-	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
-	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -106,16 +104,16 @@ func TestStreamOfAClientThatNeverReadsIsClosed(t *testing.T) {
 			}
 		}
 		start := time.Now()
-		for range 3 * stream.MaxQueuedMessages { // more than the hub keeps for the stream
+		for range 3 * maxQueuedMessages { // more than the hub keeps for the stream
 			r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
 		}
 		if took := time.Since(start); took != 0 {
 			t.Errorf("the reader delayed the hub for %s", took)
 		}
-		if got := r.dropped("slow_reader"); got < stream.MaxQueuedMessages-1 {
+		if got := r.dropped("slow_reader"); got < maxQueuedMessages-1 {
 			t.Errorf("%v notifications were dropped", got)
 		}
-		time.Sleep(stream.WriteTimeout + time.Second)
+		time.Sleep(writeTimeout + time.Second)
 		synctest.Wait()
 		if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != 0 {
 			t.Errorf("the stream still holds the session: %+v %v", info, err)
@@ -129,12 +127,12 @@ func TestInitializeWaitsForServersForALimitedTime(t *testing.T) {
 	inBubble(t, setup{specs: []upstream.Spec{never}}, func(t *testing.T, r *rig, _ *pipes) {
 		start := time.Now()
 		c := r.connect()
-		if took := time.Since(start); took != routing.AwaitTimeout {
+		if took := time.Since(start); took != awaitTimeout {
 			t.Errorf("initialize took %s", took)
 		}
 		start = time.Now()
 		p := c.call("1", "tools/list", `{}`)
-		if took := time.Since(start); took != routing.AwaitTimeout || string(p.response(t).Result) != `{"tools":[]}` {
+		if took := time.Since(start); took != awaitTimeout || string(p.response(t).Result) != `{"tools":[]}` {
 			t.Errorf("tools/list took %s: %s", took, p.body)
 		}
 	})
@@ -146,7 +144,7 @@ func TestSilentCallIsKeptAlive(t *testing.T) {
 		func(t *testing.T, r *rig, _ *pipes) {
 			p := r.connect().call("1", "tools/list", `{}`)
 			if len(p.comments) < 4 || p.comments[0] != "keep-alive" || len(p.events) != 1 {
-				t.Errorf("a call of %s was answered with %q", routing.AwaitTimeout, p.body)
+				t.Errorf("a call of %s was answered with %q", awaitTimeout, p.body)
 			}
 		})
 }

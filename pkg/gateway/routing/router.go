@@ -245,12 +245,12 @@ func (x *Router) target(m jsonrpc.Message) string {
 	return name
 }
 
-// AwaitTimeout is the time for which a request waits for servers that are still starting.
-const AwaitTimeout = 5 * time.Second
+// awaitTimeout is the time for which a request waits for servers that are still starting.
+const awaitTimeout = 5 * time.Second
 
-// AwaitServers waits until every server has connected or failed to, at most AwaitTimeout.
+// AwaitServers waits until every server has connected or failed to, at most awaitTimeout.
 func (x *Router) AwaitServers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, AwaitTimeout)
+	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	x.Pool.Settled(ctx)
 }

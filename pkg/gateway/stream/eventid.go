@@ -9,9 +9,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// MaxEventRequests is the limit, in bytes, of the request ids in an event id. A stream with longer
+// maxEventRequests is the limit, in bytes, of the request ids in an event id. A stream with longer
 // request ids has no event ids.
-const MaxEventRequests = 128
+const maxEventRequests = 128
 
 // EventID is a parsed event id. Its text is visible ASCII:
 //
@@ -53,7 +53,7 @@ func streamName(epoch string, n uint64, requests []jsonrpc.ID) string {
 		}
 		raw = append(raw, ']')
 	}
-	if len(raw) > MaxEventRequests {
+	if len(raw) > maxEventRequests {
 		return ""
 	}
 	return name + "-" + base64.RawURLEncoding.EncodeToString(raw)
@@ -84,7 +84,7 @@ func isEpoch(s string) bool {
 }
 
 func parseRequests(s string) ([]jsonrpc.ID, bool) {
-	if len(s) > base64.RawURLEncoding.EncodedLen(MaxEventRequests) {
+	if len(s) > base64.RawURLEncoding.EncodedLen(maxEventRequests) {
 		return nil, false
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)

@@ -9,8 +9,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/sse"
 )
 
-// WriteTimeout bounds each write to a client that does not read.
-const WriteTimeout = 30 * time.Second
+// writeTimeout bounds each write to a client that does not read.
+const writeTimeout = 30 * time.Second
 
 // Events is the event stream of one HTTP response, with its metrics. One goroutine uses it.
 type Events struct {
@@ -22,7 +22,7 @@ type Events struct {
 // Start sets the headers of an event stream and counts the stream. The caller calls End.
 func (x *Metrics) Start(w http.ResponseWriter, kind string) *Events {
 	x.active.WithLabelValues(kind).Inc()
-	return &Events{metrics: x, writer: sse.NewWriter(w, WriteTimeout), kind: kind}
+	return &Events{metrics: x, writer: sse.NewWriter(w, writeTimeout), kind: kind}
 }
 
 // End counts the end of the stream.

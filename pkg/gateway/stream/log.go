@@ -10,7 +10,7 @@ import (
 
 // The limits of what waits for a client that reads slowly.
 const (
-	MaxQueuedMessages = 4096     // on one stream
+	maxQueuedMessages = 4096     // on one stream
 	maxQueuedBytes    = 16 << 20 // on all streams of a session
 )
 
@@ -163,20 +163,6 @@ func (l *Log) Resume(id EventID) (*Stream, *Reader, Resumption) {
 	}
 	l.update()
 	return s, s.reader, Replayed
-}
-
-// Find returns the stream of an event id, or nil if it is not known.
-func (l *Log) Find(id EventID) *Stream {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.named[id.Stream]
-}
-
-// Size returns the numbers of GET streams and of streams with event ids.
-func (l *Log) Size() (gets, resumable int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.gets), len(l.named)
 }
 
 // over reports whether the kept events, with so many events and bytes in addition, exceed a limit.

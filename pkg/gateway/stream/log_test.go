@@ -67,7 +67,7 @@ func (l *Log) sums(t *testing.T, streams ...*Stream) {
 func TestStreamIsLimitedByItsMessages(t *testing.T) {
 	l := newLog(Retention{})
 	s := l.NewPost(1, "1")
-	for i := range MaxQueuedMessages {
+	for i := range maxQueuedMessages {
 		if reason := s.Push([]byte("m"), MayWait); reason != "" {
 			t.Fatalf("message %d does not fit: %s", i, reason)
 		}
@@ -76,7 +76,7 @@ func TestStreamIsLimitedByItsMessages(t *testing.T) {
 		t.Errorf("one more: %q", reason)
 	}
 	l.sums(t, s)
-	if n := len(s.take()); n != MaxQueuedMessages || s.Push([]byte("m"), MayWait) != "" {
+	if n := len(s.take()); n != maxQueuedMessages || s.Push([]byte("m"), MayWait) != "" {
 		t.Errorf("%d messages were written, or no other fits", n)
 	}
 	l.sums(t, s)
@@ -202,6 +202,26 @@ func TestReaderThatLeavesMoreThanIsKeptLosesTheOldest(t *testing.T) {
 	}
 }
 
+func TestGETStreamWithoutAKnownEventIDIsNotKept(t *testing.T) {
+	l := newLog(Retention{})
+	l.primes = false // as for clients of older versions
+	known, unknown := l.NewGet(), l.NewGet()
+	for _, s := range []*Stream{known, unknown} {
+		if id := s.begin(); id != "" {
+			t.Errorf("an older client gets the event without message %s", id)
+		}
+	}
+	known.Push([]byte("m"), MayWait)
+	known.take()
+	known.detach(known.reader)
+	unknown.detach(unknown.reader)
+	l.sums(t, known, unknown)
+	if len(l.gets) != 1 || l.gets[0] != known || len(l.named) != 1 {
+		t.Errorf("%d GET streams are kept, want the one whose event id the client knows", len(l.gets))
+	}
+	l.Close()
+}
+
 // FuzzStreamLog checks that the sums are right and the limits hold after any sequence of steps.
 func FuzzStreamLog(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
@@ -291,27 +311,4 @@ func TestKeptMessagesAreForgottenAfterTheWindow(t *testing.T) {
 		}
 		l.Close()
 	})
-}
-
-func TestParseEventIDAcceptsOnlyIDsOfStreamName(t *testing.T) {
-	for _, requests := range [][]jsonrpc.ID{nil, {"1"}, {`"a.b-c\u00e9é"`}, {"-1.5e3"}, {"1", `"x"`, "2"}} {
-		name := streamName("ABCDEFGH", 12, requests)
-		id, ok := ParseEventID(name + ".34")
-		if !ok || id.Stream != name || id.seq != 34 || fmt.Sprint(id.Requests) != fmt.Sprint(requests) {
-			t.Errorf("%q: %q %+v %v", requests, name, id, ok)
-		}
-		if strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
-			t.Errorf("the name %q is not safe in a header", name)
-		}
-	}
-	if name := streamName("ABCDEFGH", 1, []jsonrpc.ID{jsonrpc.ID(`"` + strings.Repeat("x", MaxEventRequests) + `"`)}); name != "" {
-		t.Errorf("a long id makes the name %q", name)
-	}
-	for _, bad := range []string{"", ".", "1", "ABCDEFGH", "ABCDEFGH-1", "ABCDEFGH-1.", "ABCDEFGH-1.-1", "ABCDEFGH-1.+1", "ABCDEFGH-1.1.1", "abcdefgh-1.1",
-		"ABCDEFG-1.1", "ABCDEFGH-x.1", "ABCDEFGH-1.99999999999999999999", "ABCDEFGH-1-.1", "ABCDEFGH-1-*.1", "ABCDEFGH-1-bnVsbA.1", "ABCDEFGH-1-e30.1",
-		"ABCDEFGH-1-W10.1", "ABCDEFGH-1-W1tdXQ.1", "ABCDEFGH-1-MR.1", "ABCDEFGH-1-" + strings.Repeat("MTEx", 100) + ".1"} {
-		if id, ok := ParseEventID(bad); ok {
-			t.Errorf("%q was parsed as %+v", bad, id)
-		}
-	}
 }

@@ -213,7 +213,7 @@ func (s *Stream) add(data []byte, d Delivery) (reason string) {
 	case s.dropped || s.finished() || (s.reader == nil && d == ReadNow):
 		return "no_stream"
 	case s.reader != nil:
-		if waiting := len(s.entries) - s.written; waiting > 0 && (waiting >= MaxQueuedMessages || l.queuedBytes+size > maxQueuedBytes) {
+		if waiting := len(s.entries) - s.written; waiting > 0 && (waiting >= maxQueuedMessages || l.queuedBytes+size > maxQueuedBytes) {
 			return "slow_reader"
 		}
 	default:
