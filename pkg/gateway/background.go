@@ -5,12 +5,12 @@ import (
 	"sync"
 )
 
-// background runs functions on goroutines and waits for them. Unlike a sync.WaitGroup it accepts
-// new ones while somebody waits, and the wait can be given up. The zero background is ready. Its methods may be called concurrently.
+// background runs functions on goroutines and waits for them. Unlike a sync.WaitGroup it accepts new functions while
+// wait waits, and the wait can be given up. The zero background is ready. Its methods may be called concurrently.
 type background struct {
 	mu   sync.Mutex
 	n    int           // running functions
-	idle chan struct{} // closed when n becomes 0; nil: nobody waits
+	idle chan struct{} // closed when n becomes 0; nil: no wait is waiting
 }
 
 // Go runs fn on a goroutine of its own.

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// The limits of what a client says of itself, in bytes. It is part of the record of its session, which stores limit.
+// The limits, in bytes, of what a client declares about itself. These texts are part of the record of its session,
+// whose size stores limit.
 const (
 	maxField        = 256      // of each text, for example its name
 	maxPath         = 4 << 10  // of its working directory

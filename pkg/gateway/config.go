@@ -25,10 +25,10 @@ type Config struct {
 	// Transparent forwards names, lists, errors and unknown methods unchanged, if there is exactly
 	// one server.
 	Transparent bool
-	Version     string // of the hub, for initialize
+	Version     string // of the hub, for initialize and server/discover; default: dev
 
 	PageSize int                     // items in one page of a merged list; default 1000
-	Bridge   map[string]BridgePolicy // by server; default: BridgePrincipal
+	Bridge   map[string]BridgePolicy // by name of the server; default: BridgePrincipal
 
 	MaxRequestBytes int64                      // limit of the body of one request; default 4 MiB
 	MaxInFlight     int                        // limit of the requests of one session in flight; default 256
@@ -57,11 +57,16 @@ func (c Config) heartbeat() time.Duration { return cmp.Or(c.Heartbeat, 15*time.S
 func (c Config) patience() time.Duration { return cmp.Or(c.Patience, 100*time.Millisecond) }
 
 func (c Config) retention(metrics *stream.Metrics) *stream.Retention {
-	return &stream.Retention{Metrics: metrics, Events: cmp.Or(c.ResumeEvents, 1024), Bytes: cmp.Or(c.ResumeBytes, 1<<20), Window: cmp.Or(c.ResumeWindow, 5*time.Minute)}
+	return &stream.Retention{
+		Metrics: metrics,
+		Events:  cmp.Or(c.ResumeEvents, 1024),
+		Bytes:   cmp.Or(c.ResumeBytes, 1<<20),
+		Window:  cmp.Or(c.ResumeWindow, 5*time.Minute),
+	}
 }
 
-// BridgePolicy says which modern requests share a session with a legacy server that has one for each
-// client.
+// BridgePolicy says which modern requests share a session with a legacy server that keeps a session for
+// each client.
 type BridgePolicy string
 
 // The policies.
@@ -78,5 +83,5 @@ type TraceParent string
 const (
 	ParentRemote TraceParent = "remote" // the client's span is the parent; the default
 	ParentLink   TraceParent = "link"   // the hub begins a new trace that links to the client's span
-	ParentIgnore TraceParent = "ignore"
+	ParentIgnore TraceParent = "ignore" // the context is not used
 )

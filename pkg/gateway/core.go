@@ -23,19 +23,26 @@ type core struct {
 	tel        *telemetry
 	router     *routing.Router
 	interests  *routing.Interests
-	background *background // calls, and the ends of sessions
+	background *background // runs calls, and the ends of sessions
 	sender     *stream.Sender
-	retention  *stream.Retention
-	draining   chan struct{} // closed when the hub stops
+	retention  *stream.Retention // of the stream logs of all sessions
+	draining   chan struct{}     // closed when the hub stops
 }
 
 func newCore(cfg Config) *core {
-	c := &core{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg), router: routing.New(routing.Config{Pool: cfg.Pool, Catalog: cfg.Catalog, Transparent: cfg.Transparent,
-		PageSize: cfg.pageSize(), Version: cmp.Or(cfg.Version, "dev")}),
-		background: &background{}, draining: make(chan struct{})}
+	c := &core{
+		cfg:        cfg,
+		log:        cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
+		tel:        newTelemetry(cfg),
+		background: &background{},
+		draining:   make(chan struct{}),
+	}
+	c.router = routing.New(routing.Config{Pool: cfg.Pool, Catalog: cfg.Catalog, Transparent: cfg.Transparent,
+		PageSize: cfg.pageSize(), Version: cmp.Or(cfg.Version, "dev")})
 	c.interests = routing.NewInterests(c.router, c.background.Go, c.log)
 	c.retention = cfg.retention(c.tel.streams)
-	c.sender = &stream.Sender{Metrics: c.tel.streams, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(), Draining: c.draining}
+	c.sender = &stream.Sender{Metrics: c.tel.streams, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(),
+		Draining: c.draining}
 	return c
 }
 

@@ -11,9 +11,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// A server can ask a user to open a page (URL mode, specification 2025-11-25, client/elicitation), by a
-// request or by an error, and send notifications/elicitation/complete later. That names the id of the elicitation and no
-// request. Over a shared connection only the hub knows which client got the id.
+// A server can ask a user to open a page (URL mode, specification 2025-11-25, client/elicitation), with a request or
+// with an error, and send notifications/elicitation/complete later. That notification has the id of the elicitation,
+// but names no request. Over a shared connection only the hub knows which client got the id.
 
 const (
 	maxElicitations  = 64        // remembered for one session
@@ -28,9 +28,10 @@ type elicitations struct {
 	open []elicitation // the oldest first
 }
 
+// elicitation is one remembered id.
 type elicitation struct {
 	server, id string
-	until      time.Time
+	until      time.Time // when it is forgotten
 }
 
 // add remembers ids that the client got from server. If there are too many it forgets the oldest.
@@ -50,7 +51,7 @@ func (e *elicitations) add(server string, ids ...string) {
 	}
 }
 
-// take reports whether the client got id from server, and forgets the id.
+// take reports whether the client got id from server, and forgets the id and all that are out of date.
 func (e *elicitations) take(server, id string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

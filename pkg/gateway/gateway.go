@@ -4,15 +4,17 @@
 //	├─ door            HTTP: GET, POST, DELETE, batches (http_*.go, guard.go, refuse.go)
 //	├─ legacySessions  the live halves of sessions, their requests and streams (legacy_*.go)
 //	├─ modernEndpoint  requests that stand alone, their multi-round calls and subscriptions (modern_*.go)
-//	├─ router          finds the server for a request, merges lists and capabilities (router.go, capabilities.go)
-//	├─ interests       what clients want of servers whose connection they share (interests.go)
+//	├─ router          finds the server for a request, merges lists and capabilities (package routing)
+//	├─ interests       what clients want of servers whose connection they share (package routing)
+//	├─ streams         resumable event streams of a session (package stream)
 //	└─ telemetry       spans, metrics and the tap of messages (telemetry.go, operation.go, tap.go)
 //
 // A request goes down this list: door, era, router, connection to a server (package upstream). The bytes of a
 // message stay as they are; names and progress tokens are the only parts that are rewritten.
 //
-// A live half exists from the first use of a session until the session ends or the hub stops. Each call has a goroutine of
-// its own, because it does not end with its HTTP request. All goroutines run in a background, which Gateway.Wait waits for.
+// The live half of a session exists from the first use of the session until it ends or the hub stops. Each call has a
+// goroutine of its own, because it does not end with its HTTP request. All goroutines run in a background, for which
+// Gateway.Wait waits.
 package gateway
 
 import (
@@ -31,7 +33,7 @@ import (
 // methods may be called concurrently.
 type Gateway struct {
 	*door
-	drain sync.Once
+	drain sync.Once // of Drain
 }
 
 // New makes a Gateway. It starts nothing.
@@ -69,8 +71,8 @@ func (g *Gateway) ServerConnected(server string) {
 	}
 }
 
-// ListChanged tells every connected client which merged lists have changed. Call it after every change of
-// the catalog, also if kinds is empty.
+// ListChanged sends list_changed for the merged lists of these kinds to every connected client. Call it after every
+// change of the catalog, also if kinds is empty: it removes the series of tools that no longer exist, too.
 func (g *Gateway) ListChanged(kinds []catalog.Kind) {
 	g.tel.served.Prune()
 	methods := map[string]bool{}
@@ -86,7 +88,7 @@ func (g *Gateway) ListChanged(kinds []catalog.Kind) {
 	}
 	g.modern.subscriptions.listChanged(methods)
 	if g.router.Only != nil && g.router.Only.Isolated() {
-		return // each session is told over its own connection to the server
+		return // each session gets list_changed over its own connection to the server
 	}
 	g.legacy.listChanged(methods)
 }
@@ -108,7 +110,7 @@ func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
 	}
 }
 
-// PassMessage passes a message event to whoever follows the session of ctx. It is meant for
+// PassMessage passes a message event to the followers of the session of ctx. It is meant for
 // upstream.Config.OnMessage. It does not block, and keeps nothing of e.
 func (g *Gateway) PassMessage(ctx context.Context, e instrument.MessageEvent) { g.tel.tap.pass(ctx, e) }
 

@@ -11,22 +11,20 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// Guard refuses requests that a web page could have made a browser send: ones
-// for a host name that is not the hub's (DNS rebinding), and ones from a
-// foreign origin. It belongs in front of everything that listens. Specification
-// 2025-11-25, basic/transports: an invalid Origin must be answered with 403.
+// Guard refuses requests that a web page could have made a browser send: those for a host name that is not the hub's
+// (DNS rebinding), and those from a foreign origin. Every HTTP listener needs it. Specification 2025-11-25,
+// basic/transports: an invalid Origin must be answered with 403.
 //
-// Accepted are loopback names, the address the connection came in on, and
-// hosts; and besides requests without Origin those of the same origin and of
-// origins, which are written scheme://host[:port].
+// The Host header may be a loopback name or address, the address on which the connection came in, or one of hosts. The
+// Origin header may be missing, that of the same origin, or one of origins, which are written scheme://host[:port].
 //
-// Guard also bounds the time that the body of a request may take.
+// Guard also limits the time for which the body of a request is read to bodyTimeout.
 func Guard(next http.Handler, hosts, origins []string) http.Handler {
 	hosts = lower(hosts)
 	origins = lower(origins)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != http.NoBody {
-			// Also where nobody reads it: net/http reads what is left of a body before it answers.
+			// Also for bodies that no handler reads: net/http reads the rest of a body before it answers.
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 		}
 		switch {
@@ -42,6 +40,7 @@ func Guard(next http.Handler, hosts, origins []string) http.Handler {
 	})
 }
 
+// lower returns the names in lower case, without brackets and slashes at their ends.
 func lower(names []string) []string {
 	out := make([]string, len(names))
 	for i, n := range names {
@@ -50,6 +49,7 @@ func lower(names []string) []string {
 	return out
 }
 
+// goodHost reports whether the Host header is one of this hub.
 func goodHost(r *http.Request, hosts []string) bool {
 	name := hostname(r.Host)
 	if name == "" {
@@ -65,17 +65,18 @@ func goodHost(r *http.Request, hosts []string) bool {
 	if ip.IsLoopback() {
 		return true
 	}
-	// An address cannot be rebound: it is the one the connection came in on or it is wrong.
+	// An address cannot be rebound: it is that on which the connection came in, or it is wrong.
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	return ok && local.IP.Equal(ip)
 }
 
-// hostname takes the port, the brackets and a final dot off a Host header.
+// hostname returns a Host header without port, brackets and final dot, in lower case.
 func hostname(host string) string {
 	u := url.URL{Host: host}
 	return strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 }
 
+// goodOrigin reports whether a request comes from an allowed origin.
 func goodOrigin(r *http.Request, origins []string) bool {
 	values := r.Header.Values("Origin")
 	if len(values) == 0 {

@@ -33,8 +33,8 @@ func accepts(r *http.Request, want string) bool {
 	return false
 }
 
-// checkHeaders rejects duplicate MCP headers and unsupported protocol versions. A client without a version header
-// uses the version of its session.
+// checkHeaders rejects duplicate MCP headers and unsupported protocol versions, and reports whether there are none. A
+// client without a version header uses the version of its session.
 func (d *door) checkHeaders(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool {
 	for _, name := range []string{protocol.HeaderSessionID, protocol.HeaderProtocolVersion} {
 		if len(r.Header.Values(name)) > 1 {
@@ -43,15 +43,14 @@ func (d *door) checkHeaders(w http.ResponseWriter, r *http.Request, m jsonrpc.Me
 		}
 	}
 	version := r.Header.Get(protocol.HeaderProtocolVersion)
-	legacy := protocol.LegacyVersions()
-	if version == "" || slices.Contains(legacy, version) {
+	if version == "" || slices.Contains(protocol.LegacyVersions(), version) {
 		return true
 	}
 	d.refuse(w, http.StatusBadRequest, m, unsupportedVersion(version))
 	return false
 }
 
-// sessionToken returns the session header, or rejects a request without one.
+// sessionToken returns the session header. It rejects a request without one.
 func (d *door) sessionToken(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) (string, bool) {
 	token := r.Header.Get(protocol.HeaderSessionID)
 	if token == "" {
@@ -61,7 +60,7 @@ func (d *door) sessionToken(w http.ResponseWriter, r *http.Request, m jsonrpc.Me
 	return token, token != ""
 }
 
-// acquire leases the session of a request. If that fails it answers the request.
+// acquire leases the session of a request. If there is none, acquire answers the request.
 func (d *door) acquire(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) (*session.Lease, bool) {
 	token, ok := d.sessionToken(w, r, m)
 	if !ok {
@@ -75,8 +74,8 @@ func (d *door) acquire(w http.ResponseWriter, r *http.Request, m jsonrpc.Message
 	return lease, true
 }
 
-// enter returns the live half of the session of a request. The caller releases the lease. If that fails
-// enter answers the request.
+// enter returns the live half of the session of a request. The caller releases the lease. If there is no session, enter
+// answers the request.
 func (d *door) enter(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) (*clientSession, *session.Lease, bool) {
 	lease, ok := d.acquire(w, r, m)
 	if !ok {

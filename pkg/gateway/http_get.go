@@ -36,18 +36,19 @@ func (d *door) get(w http.ResponseWriter, r *http.Request) {
 		d.listen(w, r, cs)
 		return
 	}
-	s, rd, became := cs.streamLog().Resume(last)
-	outcome := became
-	if became == stream.Full {
-		outcome = stream.Refused
+	s, rd, outcome := cs.streamLog().Resume(last)
+	counted := outcome
+	if outcome == stream.Full {
+		counted = stream.Refused
 	}
-	d.tel.streams.CountResumed(last.Kind(), outcome)
+	d.tel.streams.CountResumed(last.Kind(), counted)
 	switch {
-	case became == stream.Replayed:
+	case outcome == stream.Replayed:
 		d.resume(w, r, cs, s, rd)
-	case became == stream.Refused:
-		refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the stream has no event with this Last-Event-ID yet"))
-	case became == stream.Full:
+	case outcome == stream.Refused:
+		refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
+			"the stream has no event with this Last-Event-ID yet"))
+	case outcome == stream.Full:
 		tooManyStreams(w)
 	case last.Kind() == stream.KindGet:
 		d.listen(w, r, cs) // the client has missed messages, and gets the following ones
@@ -56,8 +57,8 @@ func (d *door) get(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// lastEvent returns the event id in Last-Event-ID, or the zero value if there is none. It rejects an
-// invalid one.
+// lastEvent returns the event id in Last-Event-ID, or the zero value if there is none. It rejects a request with an
+// invalid id.
 func (d *door) lastEvent(w http.ResponseWriter, r *http.Request) (stream.EventID, bool) {
 	values := r.Header.Values(protocol.HeaderLastEventID)
 	if len(values) == 0 || (len(values) == 1 && values[0] == "") {
@@ -76,9 +77,11 @@ func (d *door) lastEvent(w http.ResponseWriter, r *http.Request) (stream.EventID
 	return stream.EventID{}, false
 }
 
+// tooManyStreams refuses a GET stream beyond the limit of the session.
 func tooManyStreams(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", "5")
-	refuse(w, http.StatusServiceUnavailable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the session has %d streams already", stream.MaxStreams))
+	refuse(w, http.StatusServiceUnavailable, "",
+		jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the session has %d streams already", stream.MaxStreams))
 }
 
 // listen opens a new GET stream.

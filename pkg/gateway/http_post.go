@@ -11,9 +11,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-const (
-	bodyTimeout = 30 * time.Second // for a client to send its request
-)
+// bodyTimeout is the time in which a client must send the body of a request.
+const bodyTimeout = 30 * time.Second
 
 // post handles a POST: one message of a client, or a batch.
 func (d *door) post(w http.ResponseWriter, r *http.Request) {
@@ -57,8 +56,7 @@ func (d *door) post(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// readBody returns the body of a POST. If it is not acceptable readBody answers the request and returns
-// false.
+// readBody returns the body of a POST. If it is not acceptable, readBody answers the request and returns false.
 func (d *door) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	fail := func(status int, e *jsonrpc.Error) ([]byte, bool) {
 		refuse(w, status, "", e)
@@ -77,7 +75,8 @@ func (d *door) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	}
 	if tooLong, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return fail(http.StatusRequestEntityTooLarge, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the message is longer than %d bytes", tooLong.Limit))
+		return fail(http.StatusRequestEntityTooLarge,
+			jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the message is longer than %d bytes", tooLong.Limit))
 	} else if err != nil {
 		return fail(http.StatusBadRequest, jsonrpc.Errorf(jsonrpc.CodeParse, "the message could not be read"))
 	}

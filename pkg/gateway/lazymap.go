@@ -1,6 +1,6 @@
 package gateway
 
-// put puts a value into a map that is made when it is first needed.
+// put sets (*m)[k] to v. It makes the map if it is nil.
 func put[K comparable, V any](m *map[K]V, k K, v V) {
 	if *m == nil {
 		*m = map[K]V{}

@@ -52,8 +52,8 @@ type element struct {
 	refusal *jsonrpc.Error
 }
 
-// parseElements parses the messages of a batch. It refuses what is not a message, initialize, and requests with the
-// same id, because their answers could not be told apart.
+// parseElements parses the messages of a batch. It refuses elements that are not messages, initialize, and requests
+// with the same id, because their responses could not be matched.
 func parseElements(all []json.RawMessage) []element {
 	elements := make([]element, len(all))
 	count := map[jsonrpc.ID]int{}
@@ -80,8 +80,8 @@ func parseElements(all []json.RawMessage) []element {
 	return elements
 }
 
-// expected returns the ids of the requests of a batch, and the number of its answers: one for each
-// request, and one for each element that is not a message.
+// expected returns the ids of the requests of a batch, and the number of its answers: one for each request, and one for
+// each element that is not a message.
 func expected(elements []element) (requests []jsonrpc.ID, answers int) {
 	for _, e := range elements {
 		if e.ID != "" && e.Kind() == jsonrpc.Request {

@@ -14,13 +14,13 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// legacyCall is the caller of a request of a session.
+// legacyCall is the routing.Caller of one request of a session.
 type legacyCall struct {
 	cs *clientSession
-	x  *exchange
+	x  *exchange // the request and the stream of its response
 }
 
-// forward implements caller.
+// Forward implements routing.Caller.
 func (c legacyCall) Forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
 	if req.Method == protocol.MethodResourcesSubscribe || req.Method == protocol.MethodResourcesUnsubscribe {
 		return c.subscribe(ctx, server, req)
@@ -88,7 +88,8 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 		req.Params = protocol.URIParams(uri)
 	}
 	if !ends && !cs.hasRoomFor(uri) {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the session has too many subscriptions: their URIs may take %d bytes together", maxSubscriptions)
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams,
+			"the session has too many subscriptions: their URIs may take %d bytes together", maxSubscriptions)
 	}
 	response := jsonrpc.Message{Result: json.RawMessage(`{}`)}
 	if !ends || server.Isolated() || !cs.interests.WantedBesides(cs, uri) {
@@ -114,8 +115,8 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 	return response, nil
 }
 
-// setLevel stores the log level of the session and tells the servers that the session uses. Other
-// servers are told when the session connects to them.
+// setLevel stores the log level of the session and sets it at the servers that the session uses. Other servers get the
+// level when the session connects to them.
 func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Message, error) {
 	cs := c.cs
 	only := cs.router.Only
@@ -134,29 +135,30 @@ func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Me
 	}
 	cs.interests.SetLevel(cs, level)
 	if only != nil {
-		return c.tellLevel(ctx, only, m)
+		return c.sendLevel(ctx, only, m)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, routing.ResumeTimeout, upstream.ErrTimeout)
 	defer cancel()
-	var telling sync.WaitGroup // a slow server does not delay the others
+	var calls sync.WaitGroup // a slow server does not delay the others
 	for _, server := range cs.router.Pool.Servers() {
 		init, _ := server.Initialized()
 		has, err := jsonrpc.Fields(init.Capabilities, "logging")
 		if err != nil || has[0] == nil || (server.Isolated() && !cs.uses(server.Name())) {
 			continue
 		}
-		telling.Go(func() {
-			if _, err := c.tellLevel(ctx, server, m); err != nil {
+		calls.Go(func() {
+			if _, err := c.sendLevel(ctx, server, m); err != nil {
 				cs.log.DebugContext(ctx, "a server was not told the log level", "session", cs.id, "err", instrument.Redacted(err))
 			}
 		})
 	}
-	telling.Wait()
+	calls.Wait()
 	return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
 }
 
-// tellLevel tells a server the level of the session, or a shared server the level that anybody wants.
-func (c legacyCall) tellLevel(ctx context.Context, server *upstream.Server, m jsonrpc.Message) (jsonrpc.Message, error) {
+// sendLevel sends logging/setLevel to a server: with the level of the session, or to a shared server with the most
+// verbose level that any client wants.
+func (c legacyCall) sendLevel(ctx context.Context, server *upstream.Server, m jsonrpc.Message) (jsonrpc.Message, error) {
 	params := m.Params
 	if !server.Isolated() {
 		params = protocol.LevelParams(c.cs.interests.Level(server.Name()))

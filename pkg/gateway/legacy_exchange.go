@@ -10,14 +10,14 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// exchange is one request of a client and the stream of its response. It is the upstream.Sink of the
-// call: notifications and requests of the server precede the response on the stream. The requests of a batch share a stream.
+// exchange is one request of a client and the stream of its response. It is the upstream.Sink of the call:
+// notifications and requests of the server precede the response on the stream. The requests of a batch share a stream.
 type exchange struct {
 	cs   *clientSession
 	call context.Context //nolint:containedctx // ends with the call
-	out  *stream.Stream
-	op   *operation  // nil: not measured
-	cut  atomic.Bool // a request of the server was given up because the session ended
+	out  *stream.Stream  // of the response
+	op   *operation      // nil: not measured
+	cut  atomic.Bool     // a request of the server was given up because the session ended
 }
 
 func newExchange(call context.Context, cs *clientSession, out *stream.Stream) *exchange {
@@ -26,7 +26,7 @@ func newExchange(call context.Context, cs *clientSession, out *stream.Stream) *e
 
 // Notify sends a notification of the server on the stream of this request.
 func (x *exchange) Notify(m jsonrpc.Message) {
-	if protocol.IsListChanged(m.Method) { // it concerns the session, whichever stream it came on
+	if protocol.IsListChanged(m.Method) { // it concerns the session, not the call
 		x.cs.Notify(m)
 		return
 	}
@@ -83,14 +83,14 @@ type sharedExchange struct {
 	server string
 }
 
-// Notify drops log messages that the client does not want.
+// Notify is Notify of the exchange without the log messages that the client does not want.
 func (s sharedExchange) Notify(m jsonrpc.Message) {
 	if m.Method != protocol.MethodLogMessage || s.cs.interests.WantsLog(s.cs, m) {
 		s.exchange.Notify(m)
 	}
 }
 
-// Ask remembers the id of an elicitation.
+// Ask is Ask of the exchange. It remembers the id of an elicitation by URL.
 func (s sharedExchange) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
 	if id := requestedElicitation(m); id != "" && checkSupported(s.cs.opened.Capabilities, m) == nil {
 		s.cs.elicitations.add(s.server, id)

@@ -18,7 +18,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// initialize creates a session. Nothing else does.
+// initialize answers initialize: it creates a session. No other request creates one.
 func (l *legacySessions) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 	s, e := l.newSession(r, m)
 	if e != nil {
@@ -83,7 +83,7 @@ func (l *legacySessions) newSession(r *http.Request, m jsonrpc.Message) (session
 	}, nil
 }
 
-// create creates a session. If a limit forbids that, the previous session of the client makes room.
+// create creates a session. If a limit forbids that, create ends the previous session of the client first.
 func (l *legacySessions) create(ctx context.Context, r *http.Request, s session.Session) (session.Session, string, error) {
 	created, token, err := l.cfg.Sessions.Create(ctx, s)
 	if _, full := errors.AsType[*session.LimitError](err); full && l.endPrevious(ctx, r) {

@@ -63,12 +63,12 @@ func (cs *clientSession) uses(server string) bool {
 	return had || cs.links[server] != nil
 }
 
-// reconnect connects, once and in the background, to the servers that the session used before a
-// restart, so that a client that only listens gets the updates it has subscribed to.
+// reconnect connects, once and in the background, to the servers that the session used before a restart. So a client
+// that sends no request, but reads a GET stream, gets the updates that it has subscribed to.
 func (cs *clientSession) reconnect() {
 	cs.mu.Lock()
-	done := cs.listening
-	cs.listening = true
+	done := cs.reconnected
+	cs.reconnected = true
 	cs.mu.Unlock()
 	if done {
 		return
@@ -93,7 +93,7 @@ func (cs *clientSession) reconnect() {
 	}
 }
 
-// bound stores the session that a server has given, so that a restarted hub can resume it.
+// bound stores the session that a server has created, so that a restarted hub can resume it.
 func (cs *clientSession) bound(ctx context.Context, server string, b upstream.Bound) error {
 	event := session.EventUpstreamInitialised
 	err := cs.cfg.Sessions.UpdateDurably(ctx, cs.id, func(s *session.Session) {
@@ -112,8 +112,8 @@ func (cs *clientSession) bound(ctx context.Context, server string, b upstream.Bo
 	return err
 }
 
-// ready tells a server that was just initialized for this client the log level and subscriptions of the
-// session.
+// ready sends the log level and the subscriptions of the session to a server that was just initialized for this
+// client.
 func (cs *clientSession) ready(ctx context.Context, c *upstream.Conn) error {
 	s, err := cs.cfg.Sessions.Get(ctx, cs.id)
 	if err != nil {
@@ -121,7 +121,7 @@ func (cs *clientSession) ready(ctx context.Context, c *upstream.Conn) error {
 	}
 	has, err := jsonrpc.Fields(c.Initialized().Capabilities, "logging", "resources")
 	if err != nil {
-		return nil //nolint:nilerr // a server without readable capabilities gets neither
+		return nil //nolint:nilerr // a server with unreadable capabilities gets neither
 	}
 	if s.LogLevel != "" && has[0] != nil {
 		_, err = c.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(s.LogLevel)})

@@ -7,8 +7,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 )
 
-// listener prepares the session for a GET stream: it sends what needs one. The caller calls stop after the
-// stream has ended.
+// listener prepares the session for a GET stream: it requests the roots of the client, which needs such a stream, and
+// reconnects to servers. The caller calls stop after the stream has ended.
 func (cs *clientSession) listener() (_ *stream.Listener, stop func()) {
 	cs.learnRoots(false)
 	cs.reconnect()

@@ -31,7 +31,7 @@ func (cs *clientSession) notified(ctx context.Context, m jsonrpc.Message) {
 		}
 		cs.eachLink(func(l *upstream.Link) {
 			if cs.router.Only == nil && !l.Isolated() {
-				return // it is not known which of the servers it is for
+				return // it is not known for which of the servers it is
 			}
 			if err := l.Notify(ctx, m.Method, m.Params); err != nil {
 				cs.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", instrument.Redacted(err))
@@ -47,7 +47,8 @@ func (cs *clientSession) connect(ctx context.Context, server *upstream.Server) {
 		err = link.Connect(ctx)
 	}
 	if err != nil {
-		cs.log.DebugContext(ctx, "a notification was not forwarded: there is no connection", "session", cs.id, "upstream", server.Name(), "err", instrument.Redacted(err))
+		cs.log.DebugContext(ctx, "a notification was not forwarded: there is no connection", "session", cs.id,
+			"upstream", server.Name(), "err", instrument.Redacted(err))
 	}
 }
 
@@ -55,7 +56,7 @@ func (cs *clientSession) connect(ctx context.Context, server *upstream.Server) {
 // that the client never got.
 func (cs *clientSession) accept(r *http.Request, m jsonrpc.Message) bool {
 	if m.Kind() == jsonrpc.Response {
-		if cs.requests.deliver(m) { // it is counted by whoever sent the request
+		if cs.requests.deliver(m) { // the sender of the request counts it
 			return true
 		}
 		cs.tel.countUnmatched()

@@ -12,17 +12,17 @@ import (
 // ever answered one.
 const maxMissed = 2
 
-// pinger is the stream.Pinger of a session. TCP accepts writes to a half-open connection for minutes, and a proxy
-// for hours; only the client itself answers a ping. A client that has never answered one gets no more, and does not count
-// as gone. The goroutine that writes the stream uses it.
+// pinger is the stream.Pinger of one GET stream of a session. TCP accepts writes to a half-open connection for minutes,
+// and a proxy for hours; only the client itself answers a ping. A client that has not answered the first ping gets no
+// more on this stream, and does not count as gone. The goroutine that writes the stream uses it.
 type pinger struct {
 	cs       *clientSession
-	ping     jsonrpc.Message      // that waits for a response
+	ping     jsonrpc.Message      // the ping that waits
 	response chan jsonrpc.Message // nil: no ping waits
 	inFlight instrument.InFlight  // of the ping, after it was written
 	since    time.Time            // when it was written
 	missed   int                  // unanswered pings in a row
-	off      bool
+	off      bool                 // no more pings: the client answers none
 }
 
 // Beat implements stream.Pinger.

@@ -50,12 +50,12 @@ func (cs *clientSession) startCall(r *http.Request, m jsonrpc.Message, out *stre
 		defer release()
 		response, err := cs.route(ctx, x, m)
 		cs.end(m.ID)
-		if x.cut.Load() { // the server answers because its request was given up: that is no answer to the client
+		if x.cut.Load() { // the server answered because its own request was given up; the client gets the end of the session
 			response, err = jsonrpc.Message{}, context.Cause(cs.ctx)
 		}
 		cause := context.Cause(ctx)
 		if cs.ctx.Err() != nil && !errors.Is(cause, errClientCancelled) {
-			cause = context.Cause(cs.ctx) // ctx ends a moment after the connections do
+			cause = context.Cause(cs.ctx) // the connections end shortly before ctx does
 		}
 		cause = cs.endCause(err, cause)
 		cancel(nil)
@@ -70,8 +70,8 @@ func (cs *clientSession) startCall(r *http.Request, m jsonrpc.Message, out *stre
 		default:
 			response.ID = m.ID
 		}
-		// The response is counted here, whether anybody still reads it or not, so that every request that was
-		// not cancelled has one response in the counters.
+		// The response is counted here, also if the client does not read it any more, so that every request that
+		// was not cancelled has one response in the counters.
 		op.respond(ctx, response)
 		x.finish(response)
 	})

@@ -17,9 +17,9 @@ import (
 // rootsTimeout is the time for which the hub waits for a client to list its roots.
 const rootsTimeout = 30 * time.Second
 
-// learnRoots asks a client that has declared roots for them, in the background, and takes its working
-// directory and project from the first, specification 2025-11-25, client/roots. With again it asks even if
-// the client was asked before.
+// learnRoots requests the roots of a client that has declared them, in the background, and takes its working directory
+// and project from the first, specification 2025-11-25, client/roots. With again it does so even if the client has
+// listed them before.
 func (cs *clientSession) learnRoots(again bool) {
 	declared, err := jsonrpc.Fields(cs.opened.Capabilities, "roots")
 	if err != nil || declared[0] == nil || !cs.roots.begin(again, cs.streamLog().HasReader()) {
@@ -39,6 +39,7 @@ func (cs *clientSession) learnRoots(again bool) {
 	})
 }
 
+// rootsLearned ends the request for roots, and sends another if the roots have changed meanwhile.
 func (cs *clientSession) rootsLearned() {
 	if cs.roots.end() && cs.ctx.Err() == nil {
 		cs.learnRoots(true)

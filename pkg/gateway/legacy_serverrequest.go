@@ -27,7 +27,7 @@ func (cs *clientSession) request(ctx context.Context, m jsonrpc.Message, send fu
 	m.ID = id
 	m = cs.requests.replaceToken(ctx, m)
 	start := time.Now()
-	ctx, _ = cs.tel.startServerRequest(ctx, cs.opened, &m)
+	ctx = cs.tel.startServerRequest(ctx, cs.opened, &m)
 	answered := false
 	defer func() { cs.tel.endServerRequest(ctx, cs.opened, m.Method, start, answered, err) }()
 	ctx = session.WithID(ctx, cs.id) // the context of a shared connection has no session
@@ -36,18 +36,18 @@ func (cs *clientSession) request(ctx context.Context, m jsonrpc.Message, send fu
 	}
 	inFlight := cs.tel.messages.Begin(instrument.Out, m)
 	cs.tel.tap.message(ctx, instrument.Out, m, instrument.About{})
-	take := func(m2 jsonrpc.Message) (json.RawMessage, error) {
+	take := func(r jsonrpc.Message) (json.RawMessage, error) {
 		answered = true
-		inFlight.Answer(m2)
-		cs.tel.tap.message(ctx, instrument.In, m2, instrument.About{Method: m.Method, Since: start})
-		if m2.Error != nil {
-			return nil, jsonrpc.ParseError(m2.Error)
+		inFlight.Answer(r)
+		cs.tel.tap.message(ctx, instrument.In, r, instrument.About{Method: m.Method, Since: start})
+		if r.Error != nil {
+			return nil, jsonrpc.ParseError(r.Error)
 		}
-		return m2.Result, nil
+		return r.Result, nil
 	}
 	select {
-	case m2 := <-response:
-		return take(m2)
+	case r := <-response:
+		return take(r)
 	case <-ctx.Done():
 	case <-cs.ctx.Done():
 	}
@@ -60,7 +60,7 @@ func (cs *clientSession) request(ctx context.Context, m jsonrpc.Message, send fu
 	} else {
 		cause = context.Cause(ctx)
 		inFlight.Cancel(unansweredReason(cause))
-		// Best effort: the client may go on with a request that is cancelled.
+		// Best effort: a client that does not get the cancellation only does needless work.
 		_ = send(ctx, jsonrpc.Message{Method: protocol.MethodCancelled, Params: fmt.Appendf(nil, `{"requestId":%s}`, id)})
 	}
 	return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", cause)
@@ -74,7 +74,7 @@ func unansweredReason(cause error) instrument.CancelReason {
 	return instrument.Withdrawn
 }
 
-// unreachable explains a reason why a client gets no message.
+// unreachable returns the text for a reason why a message cannot be sent to a client.
 func unreachable(reason string) string {
 	switch reason {
 	case "no_stream":

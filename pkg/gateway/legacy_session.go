@@ -12,10 +12,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// clientSession is the live half of a session: its requests in flight, its streams, and its links to
-// servers. It is a session.Live, a subscriber, and the upstream.Sink of what its connections send
-// outside of a call. Maps are made when they are first needed, because most sessions are idle.
-// Its methods may be called concurrently.
+// clientSession is the live half of a session: its requests in flight, its streams, and its links to servers. It is a
+// session.Live, a routing.Subscriber, and the upstream.Sink of what its connections send outside of a call. Maps are
+// made when they are first needed, because most sessions are idle. Its methods may be called concurrently.
 type clientSession struct {
 	*core
 	id     string
@@ -23,18 +22,18 @@ type clientSession struct {
 	prefix string          // of the ids of server requests and events; unique across restarts
 	ctx    context.Context //nolint:containedctx // ends with the session
 	cancel context.CancelCauseFunc
-	forget func(*clientSession)
+	forget func(*clientSession) // removes it from legacySessions
 
-	mu        sync.Mutex
-	ended     bool
-	calls     map[jsonrpc.ID]context.CancelCauseFunc
-	links     map[string]*upstream.Link // by server
-	streams   *stream.Log
-	listening bool
+	mu          sync.Mutex
+	ended       bool                                   // Close was called
+	calls       map[jsonrpc.ID]context.CancelCauseFunc // requests in flight
+	links       map[string]*upstream.Link              // by server
+	streams     *stream.Log                            // nil: not needed yet; see streamLog
+	reconnected bool                                   // reconnect was called
 
-	requests     serverRequests
-	changes      listChanges
-	elicitations elicitations // of shared servers
+	requests     serverRequests // that wait for the client
+	changes      listChanges    // of a transparent hub
+	elicitations elicitations   // of shared servers
 	taskOwners   taskOwners
 	roots        rootsRequest
 	answersPings atomic.Bool // the client has answered one
@@ -114,7 +113,7 @@ func (cs *clientSession) cancelCall(m jsonrpc.Message) {
 	}
 }
 
-// streamLog returns the owner of the session's streams.
+// streamLog returns the log of the session's streams.
 func (cs *clientSession) streamLog() *stream.Log {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -143,7 +142,7 @@ func (cs *clientSession) push(m jsonrpc.Message) {
 	}
 }
 
-// updated implements subscriber.
+// Updated implements routing.Subscriber.
 func (cs *clientSession) Updated(server string, m jsonrpc.Message) {
 	cs.tel.tap.fromServer(cs.ctx, server, m)
 	cs.push(m)

@@ -14,14 +14,14 @@ type legacySessions struct {
 	*core
 
 	mu   sync.Mutex
-	open map[*clientSession]bool
+	open map[*clientSession]bool // the live halves
 }
 
 func newLegacySessions(c *core) *legacySessions {
 	return &legacySessions{core: c, open: map[*clientSession]bool{}}
 }
 
-// start makes the live half of a session, and tells shared servers what the session wants of them.
+// start makes the live half of a session, and renews its subscriptions and log level at the shared servers.
 func (l *legacySessions) start(s session.Session) *clientSession {
 	cs := newClientSession(l.core, s, l.forget)
 	l.mu.Lock()
@@ -32,13 +32,14 @@ func (l *legacySessions) start(s session.Session) *clientSession {
 	return cs
 }
 
+// forget removes a live half that is closed.
 func (l *legacySessions) forget(cs *clientSession) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.open, cs)
 }
 
-// all returns the live halves of the moment.
+// all returns the present live halves.
 func (l *legacySessions) all() []*clientSession {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,7 +17,7 @@ func (cs *clientSession) Notify(m jsonrpc.Message) {
 		cs.push(m)
 	case cs.router.Only != nil:
 		cs.announce(m)
-	} // otherwise the hub's own connection gets it, too, and the client sees the merged lists
+	} // otherwise the hub's own connection gets it, too, and Gateway.ListChanged notifies the client
 }
 
 // Ask takes a request that a connection of this session sent outside of a call.
@@ -34,8 +34,8 @@ func (cs *clientSession) sendRequest(ctx context.Context, m jsonrpc.Message) (re
 	return cs.send(ctx, m, stream.ReadNow)
 }
 
-// announce sends list_changed to the client. Many of them become one at once, and one for each
-// changePause that they continue.
+// announce sends list_changed to the client: the first at once, and those that follow within a changePause as one
+// after it.
 func (cs *clientSession) announce(m jsonrpc.Message) {
 	method := m.Method
 	if cs.ctx.Err() != nil || !cs.changes.first(method) {

@@ -28,11 +28,12 @@ func (c legacyCall) taskServers() []*upstream.Server {
 	return all
 }
 
+// errNoTasks returns the error for task methods if no server keeps tasks for its clients.
 func errNoTasks() error {
 	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no server behind this hub offers tasks to its clients")
 }
 
-// tasks answers a request of the methods tasks/…
+// tasks answers a request whose method begins with tasks/.
 func (c legacyCall) tasks(ctx context.Context, m jsonrpc.Message) (jsonrpc.Message, error) {
 	c.cs.router.AwaitServers(ctx)
 	if only := c.cs.router.Only; only != nil {
@@ -61,9 +62,9 @@ func (c legacyCall) tasks(ctx context.Context, m jsonrpc.Message) (jsonrpc.Messa
 	return c.call(ctx, server, upstream.Request{Method: m.Method, Params: m.Params})
 }
 
-// ownerOf returns the server that has a task: the one that made it or, after a restart, the one that
-// knows it among the servers that the session uses. If none does and one of them failed to answer, the error is that of the
-// failure, because the task may be there.
+// ownerOf returns the server that has a task: the one that created it or, after a restart, the one that knows it among
+// the servers that the session uses. If none knows it and one of them failed to answer, the error is that of the
+// failure, because that server may have the task.
 func (c legacyCall) ownerOf(ctx context.Context, id string, candidates []*upstream.Server) (*upstream.Server, error) {
 	owner := c.cs.taskOwners.of(id)
 	params, err := jsonrpc.Rewrite(nil, jsonrpc.Edit{Name: "taskId", Value: jsonrpc.String(id)})
@@ -90,8 +91,8 @@ func (c legacyCall) ownerOf(ctx context.Context, id string, candidates []*upstre
 	return nil, cmp.Or(failed, error(jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "no server knows the task")))
 }
 
-// listTasks lists the tasks of all servers that the session uses and that support tasks/list, one server after
-// the other. The cursor names the server that it belongs to. A server that fails is skipped: its tasks are not available
+// listTasks lists the tasks of all servers that the session uses and that support tasks/list, one server after the
+// other. The cursor names the server that it belongs to. A server that fails is skipped: its tasks are not available
 // now either.
 func (c legacyCall) listTasks(ctx context.Context, candidates []*upstream.Server, m jsonrpc.Message) (jsonrpc.Message, error) {
 	at, cursor, err := readTaskCursor(m.Params)
@@ -112,7 +113,8 @@ func (c legacyCall) listTasks(ctx context.Context, candidates []*upstream.Server
 		case err != nil && ctx.Err() != nil:
 			return response, err
 		case err != nil:
-			c.cs.log.DebugContext(ctx, "the tasks of a server are not listed", "session", c.cs.id, "upstream", server.Name(), "err", instrument.Redacted(err))
+			c.cs.log.DebugContext(ctx, "the tasks of a server are not listed", "session", c.cs.id,
+				"upstream", server.Name(), "err", instrument.Redacted(err))
 			cursor = ""
 			continue
 		case response.Error != nil:
@@ -134,12 +136,14 @@ func nextTaskPage(server *upstream.Server, page jsonrpc.Message, rest []*upstrea
 	}
 	result, err := jsonrpc.Rewrite(page.Result, edit)
 	if err != nil {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInternal, "server %q answered tasks/list with a result that is not an object", server.Name())
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInternal,
+			"server %q answered tasks/list with a result that is not an object", server.Name())
 	}
 	page.Result = result
 	return page, nil
 }
 
+// taskCursor returns the cursor of the hub for a cursor of server. An empty one means the start of the server's list.
 func taskCursor(server, cursor string) json.RawMessage {
 	return jsonrpc.String(base64.RawURLEncoding.EncodeToString([]byte(server + "\x00" + cursor)))
 }
@@ -163,10 +167,12 @@ func readTaskCursor(params json.RawMessage) (server, cursor string, err error) {
 	return server, cursor, nil
 }
 
+// errTaskCursor returns the error for a cursor that taskCursor did not make, or whose server is gone.
 func errTaskCursor() error {
 	return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid cursor; ask for the list again from its start")
 }
 
+// cursorParams returns the params of tasks/list with a cursor of the server, or none for an empty cursor.
 func cursorParams(cursor string) json.RawMessage {
 	if cursor == "" {
 		return nil

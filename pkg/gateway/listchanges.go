@@ -11,7 +11,7 @@ const changePause = 250 * time.Millisecond
 // listChanges collects the list_changed notifications for one client. The zero value is ready.
 type listChanges struct {
 	mu      sync.Mutex
-	pending map[string]bool // by method, while they are collected; true: one has come since
+	pending map[string]bool // methods that are being collected; true: one has come since the notification was sent
 }
 
 // first reports whether no notification of method is being collected. If one is, the method is marked

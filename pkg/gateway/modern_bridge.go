@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	bridgeIdle = 10 * time.Minute // for which an unused session is kept
-	maxBridges = 1000
+	bridgeIdle = 10 * time.Minute // time for which an unused bridge is kept
+	maxBridges = 1000             // limit of the open bridges
 )
 
 // bridges owns the connections to servers for modern clients. A modern client has no session, so the hub
@@ -30,8 +30,8 @@ type bridges struct {
 	tel        *telemetry
 
 	mu     sync.Mutex
-	open   map[bridgeKey]*bridge
-	closed bool
+	open   map[bridgeKey]*bridge // those with a session of their own
+	closed bool                  // the hub stops
 }
 
 // bridgeKey identifies the client of a bridge. A session has one set of capabilities, so clients with
@@ -46,17 +46,18 @@ type bridge struct {
 	own  bool // the link has a session of its own, which is closed with it
 
 	// Guarded by bridges.mu.
-	users int
+	users int         // requests that use it
 	idle  *time.Timer // closes the bridge; nil while it is used
 	since time.Time   // when idle was started
 
-	raising chan struct{} // held by the request that tells the server a level
+	raising chan struct{} // has an element while a request sets the level at the server
 	mu      sync.Mutex
-	level   string // the server was told
+	level   string // the newest level that was set at the server; empty: none
 }
 
 func newBridges(c *core) *bridges {
-	return &bridges{policies: c.cfg.Bridge, interests: c.interests, background: c.background, tel: c.tel, open: map[bridgeKey]*bridge{}}
+	return &bridges{policies: c.cfg.Bridge, interests: c.interests, background: c.background, tel: c.tel,
+		open: map[bridgeKey]*bridge{}}
 }
 
 // enter returns the bridge to server for a request of the client. The caller leaves it after the request.
@@ -180,20 +181,21 @@ func (br *bridge) raiseLevel(ctx context.Context, server *upstream.Server, level
 	init, _ := server.Initialized()
 	has, err := jsonrpc.Fields(init.Capabilities, "logging")
 	if err != nil || has[0] == nil {
-		return nil // a server without readable capabilities gets no level
+		return nil // a server without logging, or with unreadable capabilities, gets no level
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, routing.ResumeTimeout, upstream.ErrTimeout)
 	defer cancel()
 	if br.own {
 		return br.raise(ctx, level)
 	}
-	wishes := br.all.interests
-	if !wishes.RaiseModern(server.Name(), level) {
+	interests := br.all.interests
+	if !interests.RaiseModern(server.Name(), level) {
 		return nil
 	}
-	_, err = br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(wishes.Level(server.Name()))})
+	_, err = br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel,
+		Params: protocol.LevelParams(interests.Level(server.Name()))})
 	if err != nil {
-		wishes.ForgetModern(server.Name())
+		interests.ForgetModern(server.Name())
 	}
 	return err
 }
@@ -218,14 +220,14 @@ func (br *bridge) raise(ctx context.Context, level string) error {
 	return nil
 }
 
-// currentLevel returns the level that the server was told, or an empty string.
+// currentLevel returns the level that was set at the server, or an empty string.
 func (br *bridge) currentLevel() string {
 	br.mu.Lock()
 	defer br.mu.Unlock()
 	return br.level
 }
 
-// ready tells a new session with the server the level of the one before.
+// ready sets the level of the previous session with the server in the new one.
 func (br *bridge) ready(ctx context.Context, c *upstream.Conn) error {
 	level := br.currentLevel()
 	if level == "" {

@@ -15,13 +15,13 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// multiRoundCall is one call for a modern client. It has several rounds if a legacy server sends
-// requests during the call, specification 2026-07-28, basic/utilities/mrtr: the hub answers the client's request with the requests
-// of the server (input_required), and the client sends its request again with the answers. In between the call is pending.
+// multiRoundCall is one call for a modern client. It has several rounds if a legacy server sends requests during the
+// call, specification 2026-07-28, basic/utilities/mrtr: the hub answers the client's request with the requests of the
+// server (input_required), and the client sends its request again with the answers. In between the call is pending.
 //
 //	run ──Ask──▶ waiting ──collectTimer──▶ suspend: pending ──resume──▶ next round ... finish ──▶ complete
 //
-// It is the caller and the upstream.Sink of the call. Its methods may be called concurrently.
+// It is the routing.Caller and the upstream.Sink of the call. Its methods may be called concurrently.
 type multiRoundCall struct {
 	*core
 	bridges *bridges
@@ -31,17 +31,17 @@ type multiRoundCall struct {
 	digest  []byte          // of what the requests of all rounds have in common
 	ctx     context.Context //nolint:containedctx // ends with the call
 	cancel  context.CancelCauseFunc
-	over    chan struct{} // closed when the call has its outcome, which may wait for the client
+	over    chan struct{} // closed when the call has its outcome; the client may not have got it yet
 
 	mu           sync.Mutex
-	current      *modernRequest // that waits for a response; nil: the call is pending
-	id           string         // of the pending call; empty: it was never pending
-	round        int            // number of times that the call was pending
-	lastInput    int            // number of the newest input request
-	waiting      map[string]*inputRequest
-	collectTimer *time.Timer // ends the collection of input requests
-	expiryTimer  *time.Timer // of the pending call
-	outcome      *outcome    // set when the call has ended
+	current      *modernRequest           // that waits for a response; nil: the call is pending
+	id           string                   // of the pending call; empty: it was never pending
+	round        int                      // number of times that the call was pending
+	lastInput    int                      // number of the newest input request
+	waiting      map[string]*inputRequest // by key in inputRequests
+	collectTimer *time.Timer              // ends the collection of input requests; nil: there were none
+	expiryTimer  *time.Timer              // ends the pending call; nil: it was never pending
+	outcome      *outcome                 // set when the call has ended
 
 	spent atomic.Int64 // ns for which the call waited for others than the hub
 }
@@ -62,12 +62,13 @@ type outcome struct {
 // collectTime is the time for which a call waits for more requests of its server after one.
 const collectTime = 50 * time.Millisecond
 
+// errPendingExpired is the cause of the end of a pending call without a retry.
 var errPendingExpired = errors.New("the client did not come back with the answers in time")
 
 // newMultiRoundCall makes the call of req. The caller runs it.
 func newMultiRoundCall(parts *core, b *bridges, pending *pendingCalls[*multiRoundCall], req *modernRequest) *multiRoundCall {
-	c := &multiRoundCall{core: parts, bridges: b, pending: pending, message: req.message, client: req.client, digest: digestOf(req.message), current: req,
-		waiting: map[string]*inputRequest{}, over: make(chan struct{})}
+	c := &multiRoundCall{core: parts, bridges: b, pending: pending, message: req.message, client: req.client,
+		digest: digestOf(req.message), current: req, waiting: map[string]*inputRequest{}, over: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(req.ctx))
 	return c
 }
@@ -78,6 +79,7 @@ func (c *multiRoundCall) run() {
 	c.finish(response, err)
 }
 
+// route has the router answer or forward the request.
 func (c *multiRoundCall) route() (response jsonrpc.Message, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -99,7 +101,7 @@ func (c *multiRoundCall) finish(response jsonrpc.Message, err error) {
 	switch {
 	case c.current != nil:
 		c.complete()
-	case c.ctx.Err() != nil: // no client will resume it
+	case c.ctx.Err() != nil: // it was cancelled while pending, so it cannot be resumed
 		c.pending.remove(c.id)
 	}
 }
@@ -163,7 +165,7 @@ func (c *multiRoundCall) stop(cause error) {
 
 // abort ends a pending call. The caller holds mu.
 func (c *multiRoundCall) abort(cause error) {
-	if c.expiryTimer != nil { // nil: it has been completed just now, and was never pending
+	if c.expiryTimer != nil { // nil: the call was just completed and has never been pending
 		c.expiryTimer.Stop()
 	}
 	c.cancel(cause)
@@ -172,7 +174,7 @@ func (c *multiRoundCall) abort(cause error) {
 	}
 }
 
-// forward implements caller.
+// Forward implements routing.Caller.
 func (c *multiRoundCall) Forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
 	if server == nil {
 		return jsonrpc.Message{}, errUnconfigured()
@@ -197,7 +199,7 @@ func (c *multiRoundCall) Forward(ctx context.Context, server *upstream.Server, r
 // Notify sends a notification of the server on the stream of the current request.
 func (c *multiRoundCall) Notify(m jsonrpc.Message) {
 	if protocol.IsListChanged(m.Method) {
-		return // subscriptions get those
+		return // Gateway.ListChanged notifies the subscriptions
 	}
 	if m.Method == protocol.MethodLogMessage && !c.wantsLog(m) {
 		return

@@ -12,9 +12,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// modernEndpoint answers the messages of modern clients, specification 2026-07-28. There is no
-// handshake and no session: every request says what it needs, and a client that closes the connection has cancelled its request.
-// Its methods may be called concurrently.
+// modernEndpoint answers the messages of modern clients, specification 2026-07-28. There is no handshake and no
+// session: every request says what it needs, and a client that closes the connection has cancelled its request. Its
+// methods may be called concurrently.
 type modernEndpoint struct {
 	*core
 	bridges       *bridges
@@ -28,7 +28,8 @@ type modernEndpoint struct {
 const modernShare = 16
 
 func newModernEndpoint(c *core) *modernEndpoint {
-	return &modernEndpoint{core: c, bridges: newBridges(c), pending: newPendingCalls[*multiRoundCall](), subscriptions: newSubscriptions(c)}
+	return &modernEndpoint{core: c, bridges: newBridges(c), pending: newPendingCalls[*multiRoundCall](),
+		subscriptions: newSubscriptions(c)}
 }
 
 // serve answers a message of a modern client.

@@ -71,6 +71,7 @@ func (p *pendingCalls[C]) stop() {
 	}
 }
 
+// stopped reports whether stop was called.
 func (p *pendingCalls[C]) stopped() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

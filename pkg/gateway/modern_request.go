@@ -28,19 +28,19 @@ type modernRequest struct {
 	out *stream.Stream // of the response; nil for server/discover and subscriptions/listen
 }
 
-// modernClient is what a modern request says of its client.
+// modernClient is the client of a modern request, as _meta and the HTTP request describe it.
 type modernClient struct {
 	identity  upstream.Identity
-	name      string
-	version   string
+	name      string // of clientInfo
+	version   string // of clientInfo
 	logLevel  string // empty: the client wants no log messages
-	principal string
-	cwd       string
+	principal string // the authenticated client; empty: anonymous
+	cwd       string // the working directory
 	ip        string
 	headers   http.Header // Mcp-Param-*
 }
 
-// refuse answers the request with an error, before any stream.
+// refuse answers the request with an error instead of a stream.
 func (req *modernRequest) refuse(w http.ResponseWriter, e *jsonrpc.Error) {
 	response := jsonrpc.NewError(req.message.ID, e)
 	req.op.end(req.ctx, response, nil)
@@ -157,7 +157,8 @@ func (req *modernRequest) parseMeta() (version string, e *jsonrpc.Error) {
 		return version, missing(protocol.MetaClientCapabilities)
 	}
 	if len(capabilities)+len(info) > maxCapabilities {
-		return version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the capabilities and info of a client may have %d bytes together", maxCapabilities)
+		return version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams,
+			"the capabilities and info of a client may have %d bytes together", maxCapabilities)
 	}
 	if len(info) > 0 && info[0] != '{' {
 		return version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "params._meta: %q is not an object", protocol.MetaClientInfo)
@@ -198,7 +199,7 @@ func completeInfo(info json.RawMessage) json.RawMessage {
 	return b
 }
 
-// addClient adds to client what the HTTP request says of its client.
+// addClient adds to client the fields that come from the HTTP request.
 func (c *core) addClient(r *http.Request, client *modernClient) {
 	client.principal = c.principal(r)
 	client.headers = paramHeaders(r.Header)

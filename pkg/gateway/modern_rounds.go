@@ -14,6 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
+// errTooManyPending is the error of a server request in a call beyond maxPendingCalls.
 var errTooManyPending = jsonrpc.Errorf(jsonrpc.CodeInternal, "too many calls wait for answers of their clients")
 
 // allowsInput reports whether the result of a method may ask the client for input, specification
@@ -80,6 +81,7 @@ func (c *multiRoundCall) addInput(in *inputRequest) (key string, err error) {
 	return key, nil
 }
 
+// removeInput removes an input request.
 func (c *multiRoundCall) removeInput(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,7 +170,8 @@ func (c *multiRoundCall) resume(req *modernRequest, round int, answers json.RawM
 	c.expiryTimer.Stop()
 	c.current = req
 	if first := trace.SpanContextFromContext(c.ctx); first.IsValid() && req.op.span.IsRecording() {
-		req.op.span.AddLink(trace.Link{SpanContext: first}) // the spans of the call are below the first request, whatever the trace of this one
+		// The spans of the call are children of the first request, which may belong to another trace.
+		req.op.span.AddLink(trace.Link{SpanContext: first})
 	}
 	if c.outcome != nil {
 		c.complete()

@@ -68,8 +68,8 @@ func (x stateSealer) seal(id string, round int, principal string, digest []byte)
 var (
 	errStateForged  = errors.New("requestState is not one that this hub gave for this request")
 	errStateExpired = errors.New("requestState has expired; send the request again without it")
-	errStateForeign = errors.New("the hub was restarted while the call waited for these answers; whether the server carried it out is not known: " +
-		"send the request again without requestState to start over")
+	errStateForeign = errors.New("the hub was restarted while the call waited for these answers; " +
+		"whether the server carried it out is not known: send the request again without requestState to start over")
 )
 
 // open returns the content of a requestState that was sealed for this principal and digest.
@@ -95,7 +95,8 @@ func (x stateSealer) open(sealed, principal string, digest []byte) (requestState
 
 // digestOf returns a digest of the parts that the requests of all rounds of a call have in common.
 func digestOf(m jsonrpc.Message) []byte {
-	params, err := jsonrpc.Rewrite(m.Params, jsonrpc.Edit{Name: "_meta"}, jsonrpc.Edit{Name: "inputResponses"}, jsonrpc.Edit{Name: "requestState"})
+	params, err := jsonrpc.Rewrite(m.Params,
+		jsonrpc.Edit{Name: "_meta"}, jsonrpc.Edit{Name: "inputResponses"}, jsonrpc.Edit{Name: "requestState"})
 	if err != nil {
 		params = m.Params
 	}

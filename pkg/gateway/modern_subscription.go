@@ -28,19 +28,19 @@ const (
 )
 
 // subscription is the stream of one subscriptions/listen, specification 2026-07-28,
-// basic/utilities/subscriptions. It is a subscriber. The goroutine of the HTTP request writes the stream.
+// basic/utilities/subscriptions. It is a routing.Subscriber. The goroutine of the HTTP request writes the stream.
 type subscription struct {
 	*core
-	id    jsonrpc.ID
+	id    jsonrpc.ID      // of the request subscriptions/listen
 	lists map[string]bool // the list_changed methods that the client wants; set before use
-	out   chan []byte
+	out   chan []byte     // messages that wait to be written
 	check chan struct{}   // receives when its connections may be lost
 	ctx   context.Context //nolint:containedctx // of the request, with its span and session
 
 	agreed atomic.Pointer[[]string] // URIs that servers have accepted; nil: not known yet
 
 	links     map[*upstream.Server]*upstream.Link // used by the goroutine of the request
-	repairing atomic.Bool
+	repairing atomic.Bool                         // repair is running
 }
 
 // changeFilter is the member notifications of subscriptions/listen and its acknowledgement.
@@ -74,13 +74,14 @@ func (x *subscriptions) add(s *subscription) bool {
 	return true
 }
 
+// remove removes a stream that has ended.
 func (x *subscriptions) remove(s *subscription) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.open, s)
 }
 
-// all returns the streams of the moment.
+// all returns the open streams.
 func (x *subscriptions) all() []*subscription {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -111,7 +112,7 @@ func (x *subscriptions) listen(w http.ResponseWriter, r *http.Request, req *mode
 			"subscriptions/listen needs notifications, an object that says what to listen to, with up to %d resources", maxSubscriptionURIs))
 		return
 	}
-	x.router.AwaitServers(req.ctx) // before that it is not known which changes servers report
+	x.router.AwaitServers(req.ctx) // restrict needs the capabilities of the servers
 	s := &subscription{core: x.core, id: req.message.ID, ctx: req.ctx, out: make(chan []byte, subscriptionQueue),
 		check: make(chan struct{}, 1), links: map[*upstream.Server]*upstream.Link{}}
 	filter = s.restrict(filter)
@@ -164,7 +165,7 @@ func (s *subscription) subscribe(client modernClient, uris []string) []string {
 	s.interests.Join(s, "", uris)
 	ctx, cancel := context.WithTimeoutCause(s.ctx, routing.ResumeTimeout, upstream.ErrTimeout)
 	defer cancel()
-	var asking sync.WaitGroup
+	var calls sync.WaitGroup
 	slots := make(chan struct{}, subscribeConcurrency)
 	for _, uri := range uris {
 		server := s.router.Pool.Server(s.router.ServerOf(uri))
@@ -174,7 +175,7 @@ func (s *subscription) subscribe(client modernClient, uris []string) []string {
 		}
 		link := s.link(server, client)
 		slots <- struct{}{}
-		asking.Go(func() {
+		calls.Go(func() {
 			defer func() { <-slots }()
 			response, err := link.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
 			if err != nil || response.Error != nil {
@@ -184,7 +185,7 @@ func (s *subscription) subscribe(client modernClient, uris []string) []string {
 			}
 		})
 	}
-	asking.Wait()
+	calls.Wait()
 	agreed := s.interests.Subscriptions(s)
 	slices.Sort(agreed)
 	s.agreed.Store(&agreed)
@@ -245,14 +246,15 @@ func (s *subscription) resubscribe(ctx context.Context, c *upstream.Conn) error 
 			continue
 		}
 		_, err := c.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
-		if _, refused := errors.AsType[*jsonrpc.Error](err); err != nil && !refused { // a refusal must not cost the other subscriptions
+		// A refusal must not end the other subscriptions.
+		if _, refused := errors.AsType[*jsonrpc.Error](err); err != nil && !refused {
 			return err
 		}
 	}
 	return nil
 }
 
-// updated implements subscriber.
+// Updated implements routing.Subscriber.
 func (s *subscription) Updated(server string, m jsonrpc.Message) {
 	s.tel.tap.fromServer(s.ctx, server, m)
 	s.Notify(m)
@@ -299,7 +301,7 @@ func (k subscriptionSink) Notify(m jsonrpc.Message) {
 	}
 }
 
-// Ask refuses: there is no call that a request could belong to.
+// Ask refuses the request, because there is no call to which it could belong.
 func (k subscriptionSink) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
 	return unrelated{k.s.tel}.Ask(ctx, m)
 }
@@ -363,7 +365,7 @@ func (s *subscription) write(r *http.Request, op *operation, events *stream.Even
 	}
 }
 
-// close ends, in the background, what servers do for the subscription.
+// close unsubscribes from the servers and closes its own connections, in the background.
 func (s *subscription) close() {
 	s.interests.EndUnwanted(s.interests.Leave(s))
 	for _, link := range s.links {

@@ -25,18 +25,20 @@ import (
 
 // operation is the SERVER span and the measurement of one inbound message.
 type operation struct {
-	tel                   *telemetry
-	span                  trace.Span
-	start                 time.Time
-	method, tool, version string
-	id                    string // public id of the session; empty: none
-	name                  string // the method as the client wrote it
-	target                string // the tool or prompt; Other: one that is not offered
-	request               bool
-	inFlight              instrument.InFlight // of a request
-	spent                 atomic.Int64        // ns for which the request waited for others than the hub
+	tel       *telemetry
+	span      trace.Span
+	start     time.Time
+	method    string // label of the method
+	tool      string // name in tools/call; empty for other methods
+	version   string // of the protocol
+	sessionID string // public id; empty: none
+	name      string // the method as the client wrote it
+	target    string // the tool or prompt; Other: one that is not offered
+	request   bool   // otherwise it is a notification
+	inFlight  instrument.InFlight
+	spent     atomic.Int64 // ns for which the request waited for others than the hub
 
-	outcome string // see upstream.Outcome; set by end
+	outcome string // error type, or "ok"; set by end
 	fault   instrument.Fault
 }
 
@@ -77,10 +79,11 @@ func (t *telemetry) startOperation(r *http.Request, sessionID, version string, m
 		}
 		op.span.SetAttributes(attrs...)
 	}
-	op.id = sessionID
+	op.sessionID = sessionID
 	return ctx, op
 }
 
+// serveAttributes returns the attributes of the SERVER span of m.
 func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message) []attribute.KeyValue {
 	attrs := make([]attribute.KeyValue, 0, 16)
 	attrs = append(attrs, semconv.McpMethodNameKey.String(instrument.MethodLabel(m.Method)), semconv.NetworkTransportTCP,
@@ -111,8 +114,8 @@ func (o *operation) log(ctx context.Context, kind string, fault instrument.Fault
 	if !o.tel.log.Enabled(ctx, instrument.LevelTrace) {
 		return
 	}
-	if session.IDFrom(ctx) == "" && o.id != "" { // initialize has created it
-		ctx = session.WithID(ctx, o.id)
+	if session.IDFrom(ctx) == "" && o.sessionID != "" { // initialize has created it
+		ctx = session.WithID(ctx, o.sessionID)
 	}
 	o.tel.log.Log(ctx, instrument.LevelTrace, "message of the client", "method", o.method, "target", o.target, "request", o.request,
 		"fault", string(fault), "error_type", kind, "took", took.String())
@@ -120,7 +123,7 @@ func (o *operation) log(ctx context.Context, kind string, fault instrument.Fault
 
 // setSession sets the public id of the session that the message has created.
 func (o *operation) setSession(id string) {
-	if o.id = id; id != "" && o.span.IsRecording() {
+	if o.sessionID = id; id != "" && o.span.IsRecording() {
 		o.span.SetAttributes(semconv.McpSessionID(id))
 	}
 }
@@ -166,17 +169,19 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	o.span.End()
 	took := time.Since(o.start)
 	o.log(ctx, kind, fault, took)
-	o.tel.served.Observe(ctx, instrument.Operation{Method: o.method, Tool: o.tool, ErrorType: kind, Transport: "tcp", Version: o.version}, took)
+	o.tel.served.Observe(ctx, instrument.Operation{Method: o.method, Tool: o.tool, ErrorType: kind, Transport: "tcp",
+		Version: o.version}, took)
 	if !o.request {
 		return
 	}
 	o.tel.countOutcome(o.method, fault)
 	if spent := o.spent.Load(); spent > 0 {
-		o.tel.overhead.WithLabelValues(o.method).Observe(max(0, took-time.Duration(spent)).Seconds()) // spent counts concurrent requests to two servers twice
+		overhead := max(0, took-time.Duration(spent)) // spent counts concurrent requests to two servers twice
+		o.tel.overhead.WithLabelValues(o.method).Observe(overhead.Seconds())
 	}
 }
 
-// codeOf returns the JSON-RPC error code that an error type is, if it is one.
+// codeOf returns an error type as a JSON-RPC error code, and reports whether it is one.
 func codeOf(kind string) (int, bool) {
 	if kind == "" {
 		return 0, false // the most common case, and a failed Atoi allocates
@@ -193,8 +198,8 @@ func (o *operation) addNotification(method string) {
 	}
 }
 
-// faultOf returns the fault of the outcome of a request. If there is a response, the cause of the end
-// of the context does not matter.
+// faultOf returns the fault of the outcome of a request. If there is a response, cause, the cause of the end of the
+// context, does not matter.
 func faultOf(response jsonrpc.Message, err, cause error) instrument.Fault {
 	ended, isEnd := errors.AsType[endedError](cause)
 	limit, isLimit := errors.AsType[*session.LimitError](err)

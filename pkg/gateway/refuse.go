@@ -20,8 +20,7 @@ func refuse(w http.ResponseWriter, status int, id jsonrpc.ID, e *jsonrpc.Error) 
 	_, _ = w.Write(body) //nolint:gosec // JSON, and declared as JSON
 }
 
-// refuse rejects the message m and counts it. The zero Message stands for a request whose message was
-// not read; it is not counted.
+// refuse rejects the message m and counts it. The zero Message means that no message was read; it is not counted.
 func (c *core) refuse(w http.ResponseWriter, status int, m jsonrpc.Message, e *jsonrpc.Error) {
 	switch {
 	case m.Method == "" && m.ID != "":
@@ -54,13 +53,14 @@ func sessionRefusal(h http.Header, err error) (status int, e *jsonrpc.Error) {
 	return http.StatusServiceUnavailable, jsonrpc.Errorf(jsonrpc.CodeInternal, "the session store is not available; try again")
 }
 
-// refuseModern rejects a GET or DELETE of a modern client, whose protocol has neither.
+// refuseModern rejects a GET or DELETE of a modern client, whose protocol has neither. It reports whether it did.
 func refuseModern(w http.ResponseWriter, r *http.Request) bool {
 	version := r.Header.Get(protocol.HeaderProtocolVersion)
 	if version < protocol.ModernVersion {
 		return false
 	}
 	w.Header().Set("Allow", "POST")
-	refuse(w, http.StatusMethodNotAllowed, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "protocol version %.32q has no %s", version, r.Method))
+	refuse(w, http.StatusMethodNotAllowed, "",
+		jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "protocol version %.32q has no %s", version, r.Method))
 	return true
 }

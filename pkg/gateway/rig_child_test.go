@@ -282,8 +282,8 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 	return failure(`{"code":-32602,"message":"no such tool here"}`)
 }
 
-// gated waits for the tool gate before each step and before the result. A step sends a request if there is a method, and
-// size progress notifications otherwise.
+// gated waits for the tool gate before each step and before the result. A step sends a request if there is a method,
+// and size progress notifications otherwise.
 func (c *child) gated(arguments, token json.RawMessage) jsonrpc.Message {
 	args := struct {
 		Steps  int             `json:"steps"`

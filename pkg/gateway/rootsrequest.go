@@ -5,13 +5,13 @@ import "sync"
 // rootsRequest is the state of roots/list of one session. The zero value is ready.
 type rootsRequest struct {
 	mu      sync.Mutex
-	sent    bool // the client was asked while it read a stream
-	waiting bool // one request at a time, however often the roots change
-	stale   bool // the answer that is awaited may be out of date, or have no stream
+	sent    bool // the newest request was made while the client read a stream
+	waiting bool // a request waits for its answer; there is one at a time
+	stale   bool // that answer may be out of date, or the request may have had no stream
 }
 
-// begin reports whether the client is to be asked now. again says that the roots have changed.
-// hasStream says whether the client reads a stream: without one, the next stream asks again.
+// begin reports whether a request must be sent now. again says that the roots have changed. hasStream says whether the
+// client reads a stream: without one, the request is repeated for the next stream.
 func (x *rootsRequest) begin(again, hasStream bool) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -24,7 +24,7 @@ func (x *rootsRequest) begin(again, hasStream bool) bool {
 	return !skip
 }
 
-// end reports whether the client is to be asked again.
+// end is called after the request has ended. It reports whether another must be sent.
 func (x *rootsRequest) end() (again bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

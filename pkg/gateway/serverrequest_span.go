@@ -17,8 +17,8 @@ import (
 )
 
 // startServerRequest begins the CLIENT span of a request to the client of session s, and puts its context into the
-// _meta of the request.
-func (t *telemetry) startServerRequest(ctx context.Context, s session.Session, m *jsonrpc.Message) (context.Context, trace.Span) {
+// _meta of the request. It returns a context with the span, which endServerRequest ends.
+func (t *telemetry) startServerRequest(ctx context.Context, s session.Session, m *jsonrpc.Message) context.Context {
 	ctx, span := t.spans.Client(ctx, instrument.MethodLabel(m.Method), "")
 	if span.IsRecording() {
 		span.SetAttributes(semconv.McpMethodNameKey.String(instrument.MethodLabel(m.Method)), semconv.JSONRPCRequestID(string(m.ID)),
@@ -28,16 +28,17 @@ func (t *telemetry) startServerRequest(ctx context.Context, s session.Session, m
 			span.SetAttributes(semconv.ServerAddress(s.IP))
 		}
 	}
-	m.Params = instrument.InjectMeta(ctx, t.propagator, m.Params) // with tracing off, the connection to the server has checked it
-	return ctx, span
+	m.Params = instrument.InjectMeta(ctx, t.propagator, m.Params) // nil propagator: the connection to the server has checked them
+	return ctx
 }
 
 // endServerRequest ends the span that startServerRequest began at start, and records the duration. The hub is the
-// client of this operation, and the label of the server is empty. answered reports whether err is the error that the client
-// answered with, not the reason why there is no answer.
+// client of this operation, and the label of the server is empty. answered reports whether err is the error that the
+// client answered with, not the reason why there is no answer.
 func (t *telemetry) endServerRequest(ctx context.Context, s session.Session, method string, start time.Time, answered bool, err error) {
 	span, kind := trace.SpanFromContext(ctx), serverRequestError(ctx, answered, err)
-	t.asked.Observe(ctx, instrument.Operation{Method: instrument.MethodLabel(method), ErrorType: instrument.ErrorTypeLabel(kind), Transport: "tcp",
+	t.requested.Observe(ctx, instrument.Operation{Method: instrument.MethodLabel(method),
+		ErrorType: instrument.ErrorTypeLabel(kind), Transport: "tcp",
 		Version: instrument.VersionLabel(s.ProtocolVersion)}, "", time.Since(start))
 	if span.IsRecording() {
 		span.SetAttributes(instrument.FaultAttribute(upstream.FaultOfQuestion(ctx, err)))

@@ -22,13 +22,13 @@ type serverRequests struct {
 	prefix string // of the ids; set before first use
 
 	mu       sync.Mutex
-	last     int64 // number of the newest id
-	waiting  map[jsonrpc.ID]chan jsonrpc.Message
-	progress map[jsonrpc.ID]answerProgress // of the waiting requests whose server wants progress
+	last     int64                               // number of the newest id
+	waiting  map[jsonrpc.ID]chan jsonrpc.Message // each receives one response
+	progress map[jsonrpc.ID]answerProgress       // of the waiting requests whose server wants progress
 }
 
-// answerProgress is the way of the progress of an answer to the server that waits for the answer. Several servers may
-// have chosen the same token, so the client gets one of the hub instead: the id of the request.
+// answerProgress forwards the progress of an answer to the server that waits for the answer. Several servers may use
+// the same token, so the client gets a token of the hub instead: the id of the request.
 type answerProgress struct {
 	token  json.RawMessage // of the server
 	report upstream.Reporter
@@ -49,8 +49,8 @@ func (x *serverRequests) add() (jsonrpc.ID, chan jsonrpc.Message) {
 	return id, response
 }
 
-// remove removes a request. It reports whether the request was still waiting: if not, its channel has
-// the response, unless that was received already.
+// remove removes a request. It reports whether the request was still waiting. If it was not, its channel has the
+// response, unless the response was received from it already.
 func (x *serverRequests) remove(id jsonrpc.ID) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -74,7 +74,7 @@ func (x *serverRequests) deliver(m jsonrpc.Message) bool {
 	return true
 }
 
-// issued reports whether id was ever given to a request, which may not be waiting any more.
+// issued reports whether id is that of a request, which may have ended.
 func (x *serverRequests) issued(id jsonrpc.ID) bool {
 	number, ours := strings.CutPrefix(string(id), `"hub-`+x.prefix+`-`)
 	n, err := strconv.ParseInt(strings.TrimSuffix(number, `"`), 10, 64)

@@ -13,11 +13,10 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// tap passes messages to whoever follows a session. The values of a context say which session a
-// message belongs to.
+// tap passes messages to the followers of their session. The context of a message has the session.
 type tap struct{ sessions *session.Manager }
 
-// enabled reports whether anybody follows a session.
+// enabled reports whether any session is followed.
 func (t tap) enabled() bool { return t.sessions.HasTails() }
 
 // message passes a message between client and hub.

@@ -37,12 +37,14 @@ func (x *taskOwners) add(id string, server *upstream.Server) {
 	}
 }
 
+// isTaskMethod reports whether method is one of those for tasks.
 func isTaskMethod(method string) bool { return strings.HasPrefix(method, "tasks/") }
 
 // asksForTask reports whether a tools/call asks for a task. The name of the member may be written with
 // escapes.
 func asksForTask(req upstream.Request) bool {
-	if req.Method != protocol.MethodToolsCall || !(bytes.Contains(req.Params, []byte(`"task"`)) || bytes.Contains(req.Params, []byte(`\u00`))) {
+	if req.Method != protocol.MethodToolsCall ||
+		!(bytes.Contains(req.Params, []byte(`"task"`)) || bytes.Contains(req.Params, []byte(`\u00`))) {
 		return false
 	}
 	fields, err := jsonrpc.Fields(req.Params, "task")

@@ -28,16 +28,16 @@ type telemetry struct {
 	tap        tap
 
 	duration  *instrument.OperationHistogram // of operations; written by served
-	served    *instrument.Recorder
-	asked     *instrument.OperationHistogram // of requests to clients
-	unmatched *prometheus.CounterVec         // by reason
-	drops     *prometheus.CounterVec         // by reason
+	served    *instrument.Recorder           // records the operations of clients in duration
+	requested *instrument.OperationHistogram // of requests to clients
+	unmatched *prometheus.CounterVec         // responses of clients that match no request
+	drops     *prometheus.CounterVec         // notifications that reached no client, by reason
 	streams   *stream.Metrics
-	outcomes  *prometheus.CounterVec        // requests, by method and fault
-	usual     map[ending]prometheus.Counter // the counters of outcomes that exist from the start, for a quick lookup
-	overhead  *prometheus.HistogramVec      // s, by method
-	messages  *instrument.Messages
-	lookup    func(method, name string) bool
+	outcomes  *prometheus.CounterVec         // requests, by method and fault
+	usual     map[ending]prometheus.Counter  // the counters of outcomes that exist from the start, for a quick lookup
+	overhead  *prometheus.HistogramVec       // s, by method
+	messages  *instrument.Messages           // between clients and hub
+	lookup    func(method, name string) bool // whether the catalog has a tool or prompt
 }
 
 func newTelemetry(cfg Config) *telemetry {
@@ -52,7 +52,7 @@ func newTelemetry(cfg Config) *telemetry {
 		tracer: tracer, spans: instrument.NewSpans(tracer), propagator: cfg.Propagator,
 		parent: cfg.TraceParent, baggage: cfg.Baggage, tap: tap{cfg.Sessions},
 		duration:  instrument.NewServerOperations(cfg.Registerer),
-		asked:     instrument.NewClientOperations(cfg.Registerer),
+		requested: instrument.NewClientOperations(cfg.Registerer),
 		unmatched: instrument.NewUnmatched(cfg.Registerer, "downstream", "response"),
 		messages:  instrument.NewMessages(cfg.Registerer, "downstream"),
 		outcomes: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_operations_total",
@@ -112,8 +112,8 @@ func (t *telemetry) countRefused(request, answer jsonrpc.Message) {
 // countUnmatched counts a response of a client that matches no waiting request.
 func (t *telemetry) countUnmatched() { t.unmatched.WithLabelValues("response").Inc() }
 
-// sent counts a notification that is sent to a client, and taps it for the session of ctx. Other
-// messages are counted by whoever sends them.
+// sent counts a notification that is sent to a client, and taps it for the session of ctx. The senders of requests and
+// responses count those themselves.
 func (t *telemetry) sent(ctx context.Context, m jsonrpc.Message) {
 	if m.Kind() == jsonrpc.Notification {
 		t.messages.Add(instrument.Out, m)

@@ -60,7 +60,7 @@ func (x *Router) transparentCapabilities(init upstream.Initialized) json.RawMess
 	return init.Capabilities
 }
 
-// instructions joins the instructions of the servers.
+// instructions returns the instructions of the only server, or those of all servers, each below the server's name.
 func (x *Router) instructions() string {
 	var parts []string
 	for _, s := range x.Pool.Servers() {
@@ -76,8 +76,8 @@ func (x *Router) instructions() string {
 	return strings.Join(parts, "\n\n")
 }
 
-// KeepsTasks reports whether clients can have tasks of specification 2025-11-25,
-// basic/utilities/tasks, at server. Such tasks belong to a session, so the server must have a session of its own for each client.
+// KeepsTasks reports whether clients can have tasks of specification 2025-11-25, basic/utilities/tasks, at server. Such
+// tasks belong to a session, so the server must have a session of its own for each client.
 func KeepsTasks(server *upstream.Server) bool {
 	if !server.Isolated() || server.Modern() {
 		return false

@@ -12,10 +12,10 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// ResumeTimeout is the time in which a server is told again what an earlier connection was told.
+// ResumeTimeout limits the requests that renew subscriptions and log levels at a server.
 const ResumeTimeout = 30 * time.Second
 
-// unsubscribeTimeout is the time in which subscriptions are ended that nobody wants any more.
+// unsubscribeTimeout limits the requests that end unwanted subscriptions.
 const unsubscribeTimeout = 5 * time.Second
 
 // Subscriber receives the updates of resources that it has subscribed to: a legacy session, or a
@@ -25,32 +25,32 @@ type Subscriber interface {
 	Updated(server string, m jsonrpc.Message)
 }
 
-// Interests knows what the clients want of the servers whose connection they share. Such a server
-// has one client, the hub. It is told what any client wants, and each client gets what it asked for itself. The records of the
-// sessions keep the same wishes durably; Interests is the live index of the open ones.
-// Its methods may be called concurrently.
+// Interests knows what the clients want of the servers whose connection they share: subscriptions and log levels. Such
+// a server has one client, the hub. The hub asks it for what any client wants, and each client gets only what it asked
+// for. The records of the sessions store the same interests; Interests is the index of those of the open sessions and
+// modern subscriptions. Its methods may be called concurrently.
 type Interests struct {
 	router     *Router
 	background func(fn func()) // runs fn on a goroutine
 	log        *slog.Logger
 
 	mu         sync.Mutex
-	wishes     map[Subscriber]*wish
-	byURI      map[string]map[Subscriber]bool
-	sessions   [8]int            // number of sessions by the severity of their log level
-	modernMost map[string]string // by server: the most verbose level that modern requests asked for
+	interests  map[Subscriber]*interest
+	byURI      map[string]map[Subscriber]bool // the subscribers of each resource
+	sessions   [8]int                         // number of sessions by the severity of their log level
+	modernMost map[string]string              // by server: the most verbose level that modern requests asked for
 }
 
-// wish is what one subscriber wants.
-type wish struct {
-	uris  map[string]bool
-	level string // empty: no level was set
+// interest is what one subscriber wants.
+type interest struct {
+	uris  map[string]bool // its subscriptions
+	level string          // empty: no level was set
 }
 
-// NewInterests makes an interests without subscribers. background runs a function on a goroutine that the caller
+// NewInterests makes an Interests without subscribers. background runs a function on a goroutine that the caller
 // waits for.
 func NewInterests(r *Router, background func(fn func()), log *slog.Logger) *Interests {
-	return &Interests{router: r, background: background, log: log, wishes: map[Subscriber]*wish{},
+	return &Interests{router: r, background: background, log: log, interests: map[Subscriber]*interest{},
 		byURI: map[string]map[Subscriber]bool{}, modernMost: map[string]string{}}
 }
 
@@ -58,7 +58,7 @@ func NewInterests(r *Router, background func(fn func()), log *slog.Logger) *Inte
 func (x *Interests) Join(who Subscriber, level string, uris []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.wishes[who] = &wish{}
+	x.interests[who] = &interest{}
 	x.change(who, level)
 	for _, uri := range uris {
 		x.add(who, uri)
@@ -69,7 +69,7 @@ func (x *Interests) Join(who Subscriber, level string, uris []string) {
 func (x *Interests) Leave(who Subscriber) (unwanted []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	w := x.wishes[who]
+	w := x.interests[who]
 	if w == nil {
 		return nil
 	}
@@ -80,11 +80,11 @@ func (x *Interests) Leave(who Subscriber) (unwanted []string) {
 		}
 	}
 	x.change(who, "")
-	delete(x.wishes, who)
+	delete(x.interests, who)
 	return unwanted
 }
 
-// Subscribe adds a subscription. A subscriber that has left stays away.
+// Subscribe adds a subscription. It does nothing for a subscriber that has left.
 func (x *Interests) Subscribe(who Subscriber, uri string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -100,7 +100,7 @@ func (x *Interests) Unsubscribe(who Subscriber, uri string) {
 
 // add is Subscribe with mu held.
 func (x *Interests) add(who Subscriber, uri string) {
-	w := x.wishes[who]
+	w := x.interests[who]
 	if w == nil {
 		return
 	}
@@ -116,7 +116,7 @@ func (x *Interests) add(who Subscriber, uri string) {
 
 // remove is Unsubscribe with mu held.
 func (x *Interests) remove(who Subscriber, uri string) {
-	if w := x.wishes[who]; w != nil {
+	if w := x.interests[who]; w != nil {
 		delete(w.uris, uri)
 	}
 	delete(x.byURI[uri], who)
@@ -134,7 +134,7 @@ func (x *Interests) SetLevel(who Subscriber, level string) {
 
 // change is SetLevel with mu held.
 func (x *Interests) change(who Subscriber, level string) {
-	w := x.wishes[who]
+	w := x.interests[who]
 	if w == nil {
 		return
 	}
@@ -153,7 +153,7 @@ func (x *Interests) WantsLog(who Subscriber, m jsonrpc.Message) bool {
 	level, ok := jsonrpc.StringField(m.Params, "level")
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	w := x.wishes[who]
+	w := x.interests[who]
 	return w == nil || !ok || protocol.LogSeverity(level) >= protocol.LogSeverity(w.level)
 }
 
@@ -161,13 +161,13 @@ func (x *Interests) WantsLog(who Subscriber, m jsonrpc.Message) bool {
 func (x *Interests) Wants(who Subscriber, uri string) (wants bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if w := x.wishes[who]; w != nil {
+	if w := x.interests[who]; w != nil {
 		eachCovering(uri, func(have string) { wants = wants || w.uris[have] })
 	}
 	return wants
 }
 
-// WantedBesides reports whether anybody but who, which may be nil, has subscribed to uri.
+// WantedBesides reports whether a subscriber other than who, which may be nil, has subscribed to uri.
 func (x *Interests) WantedBesides(who Subscriber, uri string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -182,7 +182,7 @@ func (x *Interests) WantedBesides(who Subscriber, uri string) bool {
 func (x *Interests) Subscriptions(who Subscriber) (uris []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if w := x.wishes[who]; w != nil {
+	if w := x.interests[who]; w != nil {
 		for uri := range w.uris {
 			uris = append(uris, uri)
 		}
@@ -190,7 +190,7 @@ func (x *Interests) Subscriptions(who Subscriber) (uris []string) {
 	return uris
 }
 
-// Subscribers returns those who have subscribed to uri or to a resource that uri is a part of.
+// Subscribers returns the subscribers of uri and of the resources that uri is a part of.
 func (x *Interests) Subscribers(uri string) []Subscriber {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -207,9 +207,9 @@ func (x *Interests) Subscribers(uri string) []Subscriber {
 	return all
 }
 
-// eachCovering calls fn with each subscribed URI that covers uri: uri itself and, since a server may
-// name a part of a resource (specification 2025-11-25, schema, ResourceUpdatedNotification), each
-// beginning of it that ends before or after a slash. It may call fn with one of them twice.
+// eachCovering calls fn with each URI whose subscribers get an update of uri: uri itself and, because a server may send
+// an update of a part of a resource (specification 2025-11-25, schema, ResourceUpdatedNotification), each prefix of it
+// that ends before or after a slash. It may call fn with one of them twice.
 func eachCovering(uri string, fn func(have string)) {
 	fn(uri)
 	for i := range len(uri) {
@@ -220,8 +220,7 @@ func eachCovering(uri string, fn func(have string)) {
 	}
 }
 
-// Level returns the log level to ask of a shared server: the most verbose that anybody wants, or an
-// empty string.
+// Level returns the log level for a shared server: the most verbose that any client wants, or an empty string.
 func (x *Interests) Level(server string) string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -239,7 +238,7 @@ func (x *Interests) sessionLevel() string {
 }
 
 // RaiseModern notes that a modern request wants level of a shared server. It reports whether that is
-// more verbose than what modern requests asked for before. It is never lowered: each request filters for itself.
+// more verbose than the level of earlier modern requests. The level is never lowered: each request filters for itself.
 func (x *Interests) RaiseModern(server, level string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -251,15 +250,14 @@ func (x *Interests) RaiseModern(server, level string) bool {
 	return true
 }
 
-// ForgetModern makes the next modern request tell the server its level again.
+// ForgetModern makes the next modern request set its level at the server again.
 func (x *Interests) ForgetModern(server string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.modernMost, server)
 }
 
-// Connected tells a shared server, on a new connection, everything that clients want of it. It works
-// in the background.
+// Connected renews all subscriptions and the log level at a shared server with a new connection, in the background.
 func (x *Interests) Connected(server *upstream.Server) {
 	x.mu.Lock()
 	uris := make([]string, 0, len(x.byURI))
@@ -270,23 +268,24 @@ func (x *Interests) Connected(server *upstream.Server) {
 	if len(uris) == 0 && x.Level(server.Name()) == "" {
 		return
 	}
-	x.background(func() { x.tell(server, uris) })
+	x.background(func() { x.renew(server, uris) })
 }
 
-// Opened tells the shared servers what a session wants that was opened again, in the background.
+// Opened renews the log level and the subscriptions of a session at the shared servers, in the background, after the
+// session was opened again.
 func (x *Interests) Opened(level string, uris []string) {
 	if level == "" && len(uris) == 0 {
 		return
 	}
 	for _, server := range x.router.Pool.Servers() {
 		if !server.Isolated() {
-			x.background(func() { x.tell(server, uris) })
+			x.background(func() { x.renew(server, uris) })
 		}
 	}
 }
 
-// tell subscribes to those of uris that server has, and sets the level that anybody wants.
-func (x *Interests) tell(server *upstream.Server, uris []string) {
+// renew subscribes to those of uris that server has, and sets the most verbose level that any client wants.
+func (x *Interests) renew(server *upstream.Server, uris []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), ResumeTimeout)
 	defer cancel()
 	if !x.router.Pool.Settled(ctx) {
@@ -314,8 +313,8 @@ func (x *Interests) tell(server *upstream.Server, uris []string) {
 	}
 }
 
-// EndUnwanted unsubscribes, in the background, from what an ended session was the last to want of
-// shared servers. At isolated servers its whole connection ends.
+// EndUnwanted unsubscribes, in the background, from resources of shared servers whose last subscriber has left.
+// Isolated servers need nothing: the connection of the subscriber ends.
 func (x *Interests) EndUnwanted(uris []string) {
 	servers := map[string]*upstream.Server{}
 	for _, uri := range uris {
@@ -332,7 +331,7 @@ func (x *Interests) EndUnwanted(uris []string) {
 		defer cancel()
 		for uri, server := range servers {
 			if x.WantedBesides(nil, uri) {
-				continue // somebody has subscribed meanwhile
+				continue // a client has subscribed meanwhile
 			}
 			_, err := server.Link(upstream.LinkConfig{}).Call(ctx, upstream.Request{Method: protocol.MethodResourcesUnsubscribe,
 				Params: protocol.URIParams(uri)})

@@ -48,13 +48,13 @@ func (x *Router) ToModern(method string, m jsonrpc.Message) jsonrpc.Message {
 	return m
 }
 
-// cacheable has the methods whose results say how long they may be cached, and the merged list that each
-// returns; -1 for none.
+// cacheable has the methods whose results have ttlMs and cacheScope, with the merged list that each returns; -1: none.
 var cacheable = map[string]catalog.Kind{
 	protocol.MethodToolsList: catalog.Tools, protocol.MethodPromptsList: catalog.Prompts, protocol.MethodResourcesList: catalog.Resources,
 	protocol.MethodResourcesTemplatesList: catalog.Templates, protocol.MethodResourcesRead: -1,
 }
 
+// cacheHint has the members ttlMs, in ms, and cacheScope of a result.
 type cacheHint struct{ ttl, scope string }
 
 // cacheHint returns the most restrictive hint of all servers. A legacy server gives none: its list may change at

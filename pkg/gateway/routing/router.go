@@ -14,23 +14,24 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// Router finds the server for a request, or answers it from the catalog. It does not know eras: a
-// Caller forwards the request. Its fields do not change. Its methods may be called concurrently.
+// Router finds the server for a request, or answers it from the catalog. It does not know eras: a Caller forwards the
+// request. Its fields do not change. Its methods may be called concurrently.
 type Router struct {
-	Pool     *upstream.Pool
+	Pool *upstream.Pool
+	Only *upstream.Server // the server of a transparent hub; nil: the hub is not transparent
+
 	catalog  *catalog.Catalog
-	Only     *upstream.Server // the server of a transparent hub; nil: the hub is not transparent
-	pageSize int              // of merged lists
-	version  string           // of the hub
+	pageSize int    // of merged lists
+	version  string // of the hub
 }
 
 // Config is the configuration of a router. All fields must be set.
 type Config struct {
 	Pool        *upstream.Pool
 	Catalog     *catalog.Catalog
-	Transparent bool // forward everything unchanged, if there is exactly one server
-	PageSize    int  // items in one page of a merged list
-	Version     string
+	Transparent bool   // forward everything unchanged, if there is exactly one server
+	PageSize    int    // items in one page of a merged list
+	Version     string // of the hub
 }
 
 // New makes a Router.
@@ -139,7 +140,8 @@ func (x *Router) unlisted(ctx context.Context, c Caller, what, name string) (jso
 		down = append(down, strconv.Quote(server.Name()))
 	}
 	if len(down) > 0 {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown %s: %.128q; not up now: %s", what, name, strings.Join(down, ", "))
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown %s: %.128q; not up now: %s",
+			what, name, strings.Join(down, ", "))
 	}
 	return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown %s: %.128q", what, name)
 }
@@ -170,8 +172,8 @@ func (x *Router) resource(ctx context.Context, c Caller, m jsonrpc.Message) (jso
 	return c.Forward(ctx, server, upstream.Request{Method: m.Method, Params: m.Params})
 }
 
-// ServerOf returns the name of the server that has the resource uri or a template for it, or an
-// empty string. If there is only one server it is that one, which decides itself.
+// ServerOf returns the name of the server that has the resource uri or a template for it, or an empty string. If there
+// is only one server it returns that one, which may have resources that it does not list.
 func (x *Router) ServerOf(uri string) string {
 	if servers := x.Pool.Servers(); len(servers) == 1 {
 		return servers[0].Name()
@@ -248,7 +250,7 @@ func (x *Router) target(m jsonrpc.Message) string {
 // awaitTimeout is the time for which a request waits for servers that are still starting.
 const awaitTimeout = 5 * time.Second
 
-// AwaitServers waits until every server has connected or failed to, at most awaitTimeout.
+// AwaitServers waits until every server has connected or failed to connect, at most for awaitTimeout.
 func (x *Router) AwaitServers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()

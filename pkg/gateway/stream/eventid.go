@@ -18,9 +18,9 @@ const maxEventRequests = 128
 //	<epoch>-<n>.<seq>             of a GET stream
 //	<epoch>-<n>-<requests>.<seq>  of a POST stream
 //
-// The epoch is random and belongs to one Log, so no id is used again in another session or after a
-// restart. requests is base64url of the JSON-RPC id, or of a list of them for a batch: with it a hub that no longer has the
-// stream can still answer the requests.
+// The epoch is random and belongs to one Log, so no id is used again in another session or after a restart. requests is
+// base64url of the JSON-RPC id, or of a list of them for a batch: with it a hub that no longer has the stream can still
+// answer the requests.
 type EventID struct {
 	Stream   string       // the part before the point; empty: no event id
 	Requests []jsonrpc.ID // of a POST stream

@@ -9,14 +9,14 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/sse"
 )
 
-// writeTimeout bounds each write to a client that does not read.
+// writeTimeout is the limit of each write to a client that does not read.
 const writeTimeout = 30 * time.Second
 
 // Events is the event stream of one HTTP response, with its metrics. One goroutine uses it.
 type Events struct {
 	metrics *Metrics
 	writer  *sse.Writer
-	kind    string
+	kind    string // of the stream, for the metrics
 }
 
 // Start sets the headers of an event stream and counts the stream. The caller calls End.
@@ -32,8 +32,8 @@ func (s *Events) End(why Reason) {
 	s.metrics.closed.WithLabelValues(s.kind, string(why)).Inc()
 }
 
-// Message writes one message as an event, with an id unless that is empty. Like the other methods it
-// reports whether the write succeeded.
+// Message writes one message as an event, with an id unless that is empty. It reports whether the write succeeded, as
+// the other methods do.
 func (s *Events) Message(id string, m []byte) bool {
 	if bytes.ContainsAny(m, "\r\n") {
 		m = jsonrpc.OneLine(bytes.Clone(m))
@@ -41,8 +41,10 @@ func (s *Events) Message(id string, m []byte) bool {
 	return s.writer.Event(id, "message", m) == nil
 }
 
+// prime writes an event without a message, which gives the client an event id.
 func (s *Events) prime(id string) bool { return s.writer.Prime(id) == nil }
 
+// retry writes the time after which the client reconnects.
 func (s *Events) retry() bool { return s.writer.Retry() == nil }
 
 // Comment writes a comment, which clients ignore.

@@ -5,9 +5,9 @@ import "time"
 // entry is one message of a stream.
 type entry struct {
 	stream  *Stream
-	seq     int64
+	seq     int64 // within its stream, from 1
 	data    []byte
-	answer  bool
+	answer  bool      // a response to a request of the stream
 	written bool      // to a connection
 	at      time.Time // when it was written
 
@@ -17,6 +17,7 @@ type entry struct {
 // history links the written entries of all streams of a Log, the oldest first.
 type history struct{ first, last *entry }
 
+// add marks e as written and appends it.
 func (h *history) add(e *entry) {
 	e.written, e.at = true, time.Now()
 	e.previous, e.next = h.last, nil
@@ -28,6 +29,7 @@ func (h *history) add(e *entry) {
 	h.last = e
 }
 
+// remove removes e, which is not written any more.
 func (h *history) remove(e *entry) {
 	if e.previous == nil {
 		h.first = e.next

@@ -18,19 +18,19 @@ const (
 // whose reader is lost.
 const MaxStreams = 8
 
-// Log owns the streams of a session and limits the memory that they use. A message that waits for a
-// connected reader counts as queued. A message that was written, or that waits for a client without connection, counts as
-// kept: the client can get it again with a Last-Event-ID. A Log without epoch gives no event ids and keeps nothing.
-// Its methods may be called concurrently.
+// Log owns the streams of a session and limits the memory that they use. A message that waits for a connected reader
+// counts as queued. A message that was written, or that waits for a client without connection, counts as kept: the
+// client can get it again with a Last-Event-ID. A Log without epoch gives no event ids and keeps nothing. Its methods
+// may be called concurrently.
 type Log struct {
 	*Retention
 	epoch  string // random, EpochLength bytes; empty: streams cannot be resumed
 	primes bool   // streams begin with an event without a message
 
 	mu            sync.Mutex
-	queuedBytes   int64
-	keptBytes     int64
-	keptEvents    int
+	queuedBytes   int64              // of messages that wait for a connected reader
+	keptBytes     int64              // of the kept messages
+	keptEvents    int                // number of the kept messages
 	reportedBytes int64              // the keptBytes that the metric includes
 	lastStream    uint64             // number of the newest stream with event ids
 	named         map[string]*Stream // streams with event ids, by name
@@ -75,6 +75,9 @@ func (l *Log) NewGet() *Stream {
 	l.gets = append(l.gets, s)
 	return s
 }
+
+// The methods attached, register, over, makeRoom, makeRoomForAnswer, oldestFinished, forget, purge, update and
+// boundLost are called with mu held.
 
 // attached counts the GET streams that have a reader.
 func (l *Log) attached() (n int) {
@@ -131,10 +134,10 @@ type Resumption string
 
 // The outcomes.
 const (
-	Replayed Resumption = "replayed"
-	Unknown  Resumption = "unknown" // the stream is not known, or a message that the client lacks is no longer kept
-	Refused  Resumption = "refused" // the stream has no such event
-	Full     Resumption = "full"    // MaxStreams GET streams have a reader
+	Replayed Resumption = "replayed" // the stream is resumed
+	Unknown  Resumption = "unknown"  // the stream is not known, or a message that the client lacks is no longer kept
+	Refused  Resumption = "refused"  // the stream has no such event
+	Full     Resumption = "full"     // MaxStreams GET streams have a reader
 )
 
 // Resume gives the stream of id a new reader, which gets the messages after id and displaces the
@@ -190,7 +193,7 @@ func (l *Log) makeRoomForAnswer(s *Stream) {
 	}
 }
 
-// oldestFinished returns the finished stream that has been without reader longest, or nil.
+// oldestFinished returns the finished stream other than except that has been without reader longest, or nil.
 func (l *Log) oldestFinished(except *Stream) (victim *Stream) {
 	for _, s := range l.named {
 		if s != except && s.reader == nil && s.finished() && (victim == nil || s.touched.Before(victim.touched)) {
@@ -222,7 +225,7 @@ func (l *Log) purge(now time.Time) {
 	l.update()
 }
 
-// expire is the function of the timer.
+// expire is called by the timer. It forgets what is older than the window.
 func (l *Log) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 // Sender writes streams to HTTP responses. Its methods may be called concurrently.
 type Sender struct {
 	Metrics   *Metrics
-	Heartbeat time.Duration   // pause between comments on a silent stream
+	Heartbeat time.Duration   // interval of comments, and of pings on GET streams
 	Patience  time.Duration   // wait for an answer before the response becomes an event stream
 	Draining  <-chan struct{} // closed when the hub stops
 }
@@ -25,7 +25,7 @@ func (x *Sender) Respond(w http.ResponseWriter, r *http.Request, s *Stream, list
 	patience := time.NewTimer(x.Patience)
 	defer patience.Stop()
 	if s.log.epoch == "" {
-		patience.Stop() // a stream without event ids gains nothing by an early start
+		patience.Stop() // an early start lets the client resume, which is not possible without event ids
 	}
 	silent := false
 	for !silent {
@@ -51,7 +51,7 @@ func (x *Sender) Respond(w http.ResponseWriter, r *http.Request, s *Stream, list
 	f.end(f.begin(r, silent))
 }
 
-// finishAtOnce writes answers that nothing precedes.
+// finishAtOnce writes the answers of a stream that has no other messages.
 func (x *Sender) finishAtOnce(w http.ResponseWriter, s *Stream, list bool) {
 	answers := s.Messages()
 	switch {
@@ -94,6 +94,7 @@ func (x *Sender) Resume(w http.ResponseWriter, r *http.Request, s *Stream, rd *R
 	return x.follow(w, s, rd, "resumed", l, func(f *writer) Reason { return f.run(r) })
 }
 
+// follow writes a comment and then what run writes, and returns the reason why the stream ended.
 func (x *Sender) follow(w http.ResponseWriter, s *Stream, rd *Reader, comment string, l *Listener, run func(*writer) Reason) Reason {
 	defer s.detach(rd)
 	beat := time.NewTicker(x.Heartbeat)
@@ -168,8 +169,8 @@ func (f *writer) run(r *http.Request) Reason {
 	}
 }
 
-// flush writes the waiting messages, and returns a reason if the last one was written. It stops
-// when the session ends.
+// flush writes the waiting messages. It returns a reason if the stream has ended, or an empty string. It stops when the
+// session ends.
 func (f *writer) flush(ended <-chan struct{}) Reason {
 	for !isClosed(ended) {
 		e, id, why := f.s.next(f.rd)
@@ -187,6 +188,7 @@ func (f *writer) flush(ended <-chan struct{}) Reason {
 	return ""
 }
 
+// isClosed reports whether ch is closed. A nil channel is not.
 func isClosed(ch <-chan struct{}) bool {
 	select {
 	case <-ch:
@@ -202,8 +204,7 @@ func (f *writer) end(why Reason) {
 	f.events.End(why)
 }
 
-// keepAlive writes a comment, so that no proxy takes the connection for dead, and a ping where
-// the pinger wants one.
+// keepAlive writes a comment, so that no proxy closes an idle connection, and a ping if the pinger returns one.
 func (f *writer) keepAlive() Reason {
 	if f.Listener == nil {
 		if !f.events.Comment("keep-alive") {
@@ -226,7 +227,7 @@ func (f *writer) keepAlive() Reason {
 	return ""
 }
 
-// stopping tells the client when to reconnect.
+// stopping tells the client when to reconnect, and returns the reason Shutdown.
 func (f *writer) stopping() Reason {
 	if f.s.log.primes {
 		f.events.retry()

@@ -10,12 +10,12 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// Stream is a sequence of messages to a client that outlives the connection it is written to. It has
-// at most one reader, and keeps what the reader has written. The stream of a POST ends with the last of its
-// answers. The mutex of the log guards all fields except Kind, requests and Status. Its exported methods may be called concurrently.
+// Stream is a sequence of messages to a client that outlives the connection it is written to. It has at most one
+// reader, and keeps what the reader has written. The stream of a POST ends with the last of its answers. The mutex of
+// the log guards all fields except Kind, requests and Status. Its exported methods may be called concurrently.
 type Stream struct {
 	log      *Log
-	Kind     string
+	Kind     string       // KindGet or KindPost
 	requests []jsonrpc.ID // the requests that its answers are for
 	Status   int          // HTTP status if the answer is the only message; 0: 200. Set it before the answer
 	name     string       // first part of its event ids; empty: it has none
@@ -30,7 +30,7 @@ type Stream struct {
 	hasMessages  bool       // there was a message that is no answer
 	hasAnswer    bool       // there was an answer
 	idKnown      bool       // the client may know one of the event ids
-	dropped      bool       // nobody can read it any more
+	dropped      bool       // it was removed from the log and can have no reader any more
 	reader       *Reader    // nil: the client has lost its connection
 	touched      time.Time  // when a message was added or the reader was lost
 	span         trace.Span // of the request that it belongs to; nil: none, or ended
@@ -42,6 +42,7 @@ type Reader struct {
 	displaced chan struct{} // closed when another Reader has taken over
 }
 
+// newReader makes the reader of a new connection.
 func newReader() *Reader {
 	return &Reader{wake: make(chan struct{}, 1), displaced: make(chan struct{})}
 }
@@ -55,8 +56,8 @@ const (
 	MayWait Delivery = false // keep it for a reader that resumes the stream
 )
 
-// Push adds a message that is no answer. If that is not possible it returns the reason for the
-// metric of dropped notifications. Push keeps data.
+// Push adds a message that is not an answer. If that is not possible it returns the reason for the metric of dropped
+// notifications. Push keeps data.
 func (s *Stream) Push(data []byte, d Delivery) (reason string) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -231,6 +232,7 @@ func (s *Stream) add(data []byte, d Delivery) (reason string) {
 	return ""
 }
 
+// append adds an entry that waits for the reader.
 func (s *Stream) append(data []byte, answer bool) {
 	s.uncount()
 	s.lastSeq++
@@ -313,6 +315,7 @@ func (s *Stream) drop() {
 func (s *Stream) uncount() { s.addCounts(-1) }
 func (s *Stream) count()   { s.addCounts(1) }
 
+// addCounts adds the entries of the stream, sign times, to the sums of the log.
 func (s *Stream) addCounts(sign int) {
 	l, by := s.log, int64(sign)
 	l.keptBytes += by * s.writtenBytes
@@ -325,6 +328,7 @@ func (s *Stream) addCounts(sign int) {
 	l.keptEvents += sign * (len(s.entries) - s.written)
 }
 
+// wakeReader makes the reader, if there is one, look for messages.
 func (s *Stream) wakeReader() {
 	if s.reader == nil {
 		return
