@@ -102,7 +102,8 @@ func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
 	uri, ok := jsonrpc.StringField(m.Params, "uri")
 	if m.Method != protocol.MethodResourcesUpdated || !ok {
 		g.tel.dropped("ambiguous")
-		g.log.Debug("a notification of a shared connection has no recipient", "upstream", server, "method", instrument.MethodLabel(m.Method))
+		g.log.Debug("a notification of a shared connection has no recipient", "upstream", server,
+			"method", instrument.MethodLabel(m.Method))
 		return
 	}
 	for _, who := range g.interests.Subscribers(uri) {

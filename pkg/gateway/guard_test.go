@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// knock sends raw bytes to a guarded handler and returns the status.
+// sendRaw sends raw bytes to a guarded handler and returns the status.
 func sendRaw(t *testing.T, address, raw string) int {
 	t.Helper()
 	c, err := net.Dial("tcp", address)

@@ -106,7 +106,8 @@ func (l *legacySessions) endPrevious(ctx context.Context, r *http.Request) bool 
 	id := lease.Session().ID
 	lease.Release()
 	if _, err := l.cfg.Sessions.End(ctx, id, session.Disconnect); err != nil {
-		l.log.WarnContext(ctx, "the client's previous session is not removed from the store yet", "session", id, "err", instrument.Redacted(err))
+		l.log.WarnContext(ctx, "the client's previous session is not removed from the store yet", "session", id,
+			"err", instrument.Redacted(err))
 	}
 	return true
 }

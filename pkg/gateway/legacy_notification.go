@@ -34,7 +34,8 @@ func (cs *clientSession) notified(ctx context.Context, m jsonrpc.Message) {
 				return // it is not known for which of the servers it is
 			}
 			if err := l.Notify(ctx, m.Method, m.Params); err != nil {
-				cs.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", instrument.Redacted(err))
+				cs.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id,
+					"err", instrument.Redacted(err))
 			}
 		})
 	}

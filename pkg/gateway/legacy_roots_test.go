@@ -84,9 +84,9 @@ func TestFirstRootNamesTheWorkingDirectory(t *testing.T) {
 		{"another scheme", `{"uri":"https://example.com/x/my%20repo?y=1#z"}`, "https://example.com/x/my%20repo?y=1#z", "my repo"},
 		{"a host alone", `{"uri":"https://example.com"}`, "https://example.com", "example.com"},
 		{"no path at all", `{"uri":"urn:a:b"}`, "urn:a:b", "urn:a:b"},
-		{"a URI that is none", `{"uri":"file:///a%zz/b"}`, "file:///a%zz/b", "b"},
+		{"an invalid URI", `{"uri":"file:///a%zz/b"}`, "file:///a%zz/b", "b"},
 		{"a file without path", `{"uri":"file://host"}`, "file://host", "host"},
-		{"no UTF-8", `{"uri":"file:///a%ffb"}`, "/ab", "ab"},
+		{"not UTF-8", `{"uri":"file:///a%ffb"}`, "/ab", "ab"},
 		{"a long path", `{"uri":"file:///` + long + `"}`, "/" + long[:4094], long[:256]},
 		{"a long name", `{"uri":"file:///a","name":"` + long + `"}`, "/a", long[:256]},
 	} {

@@ -28,7 +28,7 @@ func (r *rig) tasksCapability() string {
 	return string(init.Capabilities.Tasks)
 }
 
-// task calls a tool as a task and returns the id of the task.
+// createTask calls a tool as a task and returns the id of the task.
 func (c *peer) createTask(tool string) string {
 	c.t.Helper()
 	m := c.call("1", "tools/call", `{"name":"`+tool+`","task":{"ttl":1.50},"_meta":{"progressToken":"mine"}}`).response(c.t)

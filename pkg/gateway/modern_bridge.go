@@ -211,7 +211,8 @@ func (br *bridge) raise(ctx context.Context, level string) error {
 	if current := br.currentLevel(); current != "" && protocol.LogSeverity(current) <= protocol.LogSeverity(level) {
 		return nil
 	}
-	if _, err := br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(level)}); err != nil {
+	req := upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(level)}
+	if _, err := br.link.Call(ctx, req); err != nil {
 		return err
 	}
 	br.mu.Lock()
@@ -249,5 +250,6 @@ func (u unrelated) Notify(m jsonrpc.Message) {
 
 // Ask refuses the request.
 func (unrelated) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
-	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no request is in flight that %s could belong to", instrument.MethodLabel(m.Method))
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no request is in flight that %s could belong to",
+		instrument.MethodLabel(m.Method))
 }

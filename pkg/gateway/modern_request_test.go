@@ -31,7 +31,7 @@ func TestEraOfARequestFollowsFromItsHeadersAndMeta(t *testing.T) {
 		code    int
 	}{
 		{"modern throughout", modernMeta, []string{modern, "Mcp-Method: tools/list"}, 200, 0},
-		{"modern with a session that is nobody's", modernMeta, []string{modern, "Mcp-Method: tools/list", "Mcp-Session-Id: x"}, 200, 0},
+		{"modern with an unknown session", modernMeta, []string{modern, "Mcp-Method: tools/list", "Mcp-Session-Id: x"}, 200, 0},
 		{"modern with a session", modernMeta, []string{modern, "Mcp-Method: tools/list", session}, 200, 0},
 		{"a modern header alone", `{}`, []string{modern, "Mcp-Method: tools/list"}, 400, -32602},
 		{"a modern header with a session", `{}`, []string{modern, session}, 400, -32602},
@@ -39,8 +39,8 @@ func TestEraOfARequestFollowsFromItsHeadersAndMeta(t *testing.T) {
 		{"modern _meta with a legacy header", modernMeta, []string{legacy, session}, 200, 0},
 		{"modern _meta with a session and no header", modernMeta, []string{session}, 200, 0},
 		{"a legacy header without a session", modernMeta, []string{legacy}, 400, -32600},
-		{"a version that is none", modernMeta, []string{"Mcp-Protocol-Version: v999.0.0"}, 400, -32020},
-		{"a version that is none, twice", futureMeta, []string{"Mcp-Protocol-Version: 2099-01-01"}, 400, -32022},
+		{"an invalid version", modernMeta, []string{"Mcp-Protocol-Version: v999.0.0"}, 400, -32020},
+		{"an unknown version in both places", futureMeta, []string{"Mcp-Protocol-Version: 2099-01-01"}, 400, -32022},
 		{"no version at all", `{}`, nil, 400, -32600},
 	} {
 		p := r.send(http.MethodPost, request(`"é"`, "tools/list", x.params), x.headers...)
@@ -98,11 +98,11 @@ func TestRefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
 		{"no params", "tools/call", `{}`, call, 400, -32602, "protocolVersion"},
 		{"no version in _meta", "tools/call", meta(caps), call, 400, -32602, "protocolVersion"},
 		{"no capabilities in _meta", "tools/call", meta(version), call, 400, -32602, "clientCapabilities"},
-		{"capabilities that are none", "tools/call", meta(version + `,"io.modelcontextprotocol/clientCapabilities":[]`), call, 400, -32602, "clientCapabilities"},
-		{"clientInfo that is none", "tools/call", meta(version + "," + caps + `,"io.modelcontextprotocol/clientInfo":"x"`), call, 400, -32602, "clientInfo"},
-		{"capabilities without end", "tools/call", meta(version + `,"io.modelcontextprotocol/clientCapabilities":{"x":"` + strings.Repeat("x", maxCapabilities) + `"}`), call, 400, -32602, "bytes"},
+		{"invalid capabilities", "tools/call", meta(version + `,"io.modelcontextprotocol/clientCapabilities":[]`), call, 400, -32602, "clientCapabilities"},
+		{"invalid clientInfo", "tools/call", meta(version + "," + caps + `,"io.modelcontextprotocol/clientInfo":"x"`), call, 400, -32602, "clientInfo"},
+		{"capabilities beyond the limit", "tools/call", meta(version + `,"io.modelcontextprotocol/clientCapabilities":{"x":"` + strings.Repeat("x", maxCapabilities) + `"}`), call, 400, -32602, "bytes"},
 		{"an unknown log level", "tools/call", meta(version + "," + caps + `,"io.modelcontextprotocol/logLevel":"loud"`), call, 400, -32602, "log level"},
-		{"a _meta that is none", "tools/call", `{"name":"one__echo","_meta":7}`, call, 400, -32602, "_meta"},
+		{"an invalid _meta", "tools/call", `{"name":"one__echo","_meta":7}`, call, 400, -32602, "_meta"},
 		{"another version in _meta", "tools/call", meta(`"io.modelcontextprotocol/protocolVersion":"2025-11-25",` + caps), call, 400, -32020, "differ"},
 		{"an unknown version", "tools/list", futureMeta, []string{"Mcp-Protocol-Version: 2099-01-01"}, 400, -32022, "2026-07-28"},
 		{"an unknown version with half a _meta", "tools/list", `{"_meta":{"io.modelcontextprotocol/protocolVersion":"2099-01-01"}}`, []string{"Mcp-Protocol-Version: 2099-01-01"}, 400, -32022, "2026-07-28"},
@@ -114,7 +114,7 @@ func TestRefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
 		{"another method", "tools/call", good, []string{call[0], call[2], "Mcp-Method: Tools/Call"}, 400, -32020, "Mcp-Method"},
 		{"no name", "tools/call", good, call[:2], 400, -32020, "Mcp-Name"},
 		{"another name", "tools/call", good, append(slices.Clone(call[:2]), "Mcp-Name: one__weird"), 400, -32020, "Mcp-Name"},
-		{"a name that is no base64", "tools/call", good, append(slices.Clone(call[:2]), "Mcp-Name: =?base64?!!?="), 400, -32020, "base64"},
+		{"a name that is not base64", "tools/call", good, append(slices.Clone(call[:2]), "Mcp-Name: =?base64?!!?="), 400, -32020, "base64"},
 		{"a param that differs", "tools/call", strings.Replace(good, `one__echo"`, `two__there","arguments":{"region":"eu"}`, 1),
 			append(slices.Clone(call[:2]), "Mcp-Name: two__there", "Mcp-Param-Region: us"), 400, -32020, "Mcp-Param-Region"},
 		{"a param that is missing", "tools/call", strings.Replace(good, `one__echo"`, `two__there","arguments":{"region":"eu"}`, 1),
@@ -124,7 +124,7 @@ func TestRefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
 		{"logging/setLevel", "logging/setLevel", modernMeta, bare("logging/setLevel"), 404, -32601, "setLevel"},
 		{"resources/subscribe", "resources/subscribe", modernMeta, bare("resources/subscribe"), 404, -32601, "subscribe"},
 		{"resources/unsubscribe", "resources/unsubscribe", modernMeta, bare("resources/unsubscribe"), 404, -32601, "unsubscribe"},
-		{"a method of nobody", "no/such", modernMeta, bare("no/such"), 404, -32601, "no/such"},
+		{"an unknown method", "no/such", modernMeta, bare("no/such"), 404, -32601, "no/such"},
 		{"a listen without a filter", "subscriptions/listen", modernMeta, bare("subscriptions/listen"), 400, -32602, "notifications"},
 	} {
 		store := r.stored()

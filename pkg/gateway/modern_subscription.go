@@ -109,7 +109,8 @@ func (x *subscriptions) listen(w http.ResponseWriter, r *http.Request, req *mode
 	var filter changeFilter
 	if err != nil || params[0] == nil || json.Unmarshal(params[0], &filter) != nil || len(filter.URIs) > maxSubscriptionURIs {
 		req.refuse(w, jsonrpc.Errorf(jsonrpc.CodeInvalidParams,
-			"subscriptions/listen needs notifications, an object that says what to listen to, with up to %d resources", maxSubscriptionURIs))
+			"subscriptions/listen needs notifications, an object that says what to listen to, with up to %d resources",
+			maxSubscriptionURIs))
 		return
 	}
 	x.router.AwaitServers(req.ctx) // restrict needs the capabilities of the servers

@@ -20,10 +20,10 @@ func TestSessionThatIsNotCreatedIsTheFaultOfTheHubOrTheClient(t *testing.T) {
 		hub   setup
 		fault instrument.Fault
 	}{
-		"a store that fails":    {setup{store: &flakyStore{}}, instrument.FaultHub},
-		"too many sessions":     {setup{sessions: func(c *session.Config) { c.MaxSessions = 1 }}, instrument.FaultHub},
-		"too many of one's own": {setup{sessions: func(c *session.Config) { c.MaxSessionsPerClient = 1 }}, instrument.FaultClient},
-		"a client that is gone": {setup{}, instrument.FaultClient},
+		"a store that fails":              {setup{store: &flakyStore{}}, instrument.FaultHub},
+		"too many sessions":               {setup{sessions: func(c *session.Config) { c.MaxSessions = 1 }}, instrument.FaultHub},
+		"too many sessions of the client": {setup{sessions: func(c *session.Config) { c.MaxSessionsPerClient = 1 }}, instrument.FaultClient},
+		"a client that is gone":           {setup{}, instrument.FaultClient},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, x.hub)

@@ -65,7 +65,7 @@ func (x *Interests) Join(who Subscriber, level string, uris []string) {
 	}
 }
 
-// Leave removes a subscriber, and returns its subscriptions that nobody else has.
+// Leave removes a subscriber, and returns its subscriptions that no other subscriber has.
 func (x *Interests) Leave(who Subscriber) (unwanted []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -79,10 +79,12 @@ func ParseEventID(s string) (EventID, bool) {
 	return id, ok
 }
 
+// isEpoch reports whether s has the form of an epoch.
 func isEpoch(s string) bool {
 	return len(s) == EpochLength && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
+// parseRequests parses the requests of an event id.
 func parseRequests(s string) ([]jsonrpc.ID, bool) {
 	if len(s) > base64.RawURLEncoding.EncodedLen(maxEventRequests) {
 		return nil, false
