@@ -39,7 +39,7 @@ func (t *telemetry) endAsk(ctx context.Context, cs *clientSession, method string
 	t.asked.Observe(ctx, instrument.Operation{Method: instrument.MethodLabel(method), ErrorType: instrument.ErrorTypeLabel(kind), Transport: "tcp",
 		Version: instrument.VersionLabel(cs.opened.ProtocolVersion)}, "", time.Since(start))
 	if span.IsRecording() {
-		span.SetAttributes(instrument.FaultAttribute(upstream.FaultOfQuestion(ctx, err)))
+		span.SetAttributes(instrument.FaultAttribute(upstream.FaultOfServerRequest(ctx, err)))
 		if answered && err != nil {
 			span.SetAttributes(semconv.RPCResponseStatusCode(kind))
 		}

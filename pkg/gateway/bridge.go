@@ -89,7 +89,7 @@ func (b *bridges) enter(server *upstream.Server, about aboutClient) (*bridge, er
 	}
 	made := &bridge{all: b, key: key, own: true, users: 1, raising: make(chan struct{}, 1)}
 	made.link = server.Link(upstream.LinkConfig{Sink: stray{b.g, server.Name()}, Identity: about.identity, Modern: true,
-		Many: policy == BridgeShared, OnReady: made.ready})
+		Shared: policy == BridgeShared, OnReady: made.ready})
 	if policy == BridgeRequest {
 		made.key.client = rand.Text()
 	}

@@ -150,13 +150,13 @@ func (cs *clientSession) link(server *upstream.Server) (*upstream.Link, error) {
 			capabilities = json.RawMessage(`{}`)
 		}
 		l = server.Link(upstream.LinkConfig{
-			Sink:     cs,
-			Owner:    cs.ctx,
-			Identity: upstream.Identity{ClientInfo: info, Capabilities: capabilities},
-			Resume:   upstream.Bound(s.Upstreams[name]),
-			Session:  cs.id,
-			OnBound:  cs.bound,
-			OnReady:  cs.ready,
+			Sink:            cs,
+			Owner:           cs.ctx,
+			Identity:        upstream.Identity{ClientInfo: info, Capabilities: capabilities},
+			Resume:          upstream.ServerSession(s.Upstreams[name]),
+			Session:         cs.id,
+			OnServerSession: cs.bound,
+			OnReady:         cs.ready,
 		})
 		put(&cs.links, name, l)
 	}
@@ -202,7 +202,7 @@ func (cs *clientSession) listen() {
 }
 
 // bound keeps the session that a server gave, so that a restart can go on with it.
-func (cs *clientSession) bound(ctx context.Context, server string, b upstream.Bound) error {
+func (cs *clientSession) bound(ctx context.Context, server string, b upstream.ServerSession) error {
 	what := session.EventUpstreamInitialised
 	err := cs.g.cfg.Sessions.UpdateDurably(ctx, cs.id, func(s *session.Session) {
 		if s.Upstreams[server].SessionID != "" {

@@ -151,7 +151,7 @@ func (g *Gateway) endPrevious(ctx context.Context, r *http.Request) bool {
 func (g *Gateway) settled(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	g.cfg.Pool.Settled(ctx)
+	g.cfg.Pool.WaitAttempted(ctx)
 }
 
 func (g *Gateway) initializeResult(version string) json.RawMessage {

@@ -156,7 +156,7 @@ func (g *Gateway) tell(server *upstream.Server, sessions []session.Session) {
 			g.log.DebugContext(ctx, "a server was not told again what clients asked of it", "upstream", server.Name(), "err", instrument.Redacted(err))
 		}
 	}
-	if !g.cfg.Pool.Settled(ctx) {
+	if !g.cfg.Pool.WaitAttempted(ctx) {
 		return
 	}
 	init, _ := server.Initialized()

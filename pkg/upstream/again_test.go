@@ -93,7 +93,7 @@ func TestAResumedSessionUsesNoIdsOfTheProcessBefore(t *testing.T) {
 	e := newEnv(t, h.spec())
 	first := e.connect(t, nil)
 	tool(t, first, "echo", `{"key":"before"}`)
-	bound := first.Bound()
+	bound := first.ServerSession()
 	first.Close(false)
 	c, err := e.openFor(t.Context(), &recorder{}, hub, bound)
 	if err != nil {
@@ -316,7 +316,7 @@ func TestALinkConnectsWithoutACall(t *testing.T) {
 	h := newHTTPScript(t)
 	r := run(t, []Spec{h.spec()}).settled(t)
 	var rec record
-	l := r.link(t, "web", rec.config(h, Bound{}))
+	l := r.link(t, "web", rec.config(h, ServerSession{}))
 	for range 2 {
 		if err := l.Connect(t.Context()); err != nil {
 			t.Fatal(err)

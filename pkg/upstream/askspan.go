@@ -45,7 +45,7 @@ func (t *telemetry) startAsk(ctx context.Context, c *Conn, of askedFor, m jsonrp
 // should not have asked is no error of the hub, whose span this is.
 func endAsk(ctx context.Context, span trace.Span, err error) {
 	if span.IsRecording() {
-		span.SetAttributes(instrument.FaultAttribute(FaultOfQuestion(ctx, err)))
+		span.SetAttributes(instrument.FaultAttribute(FaultOfServerRequest(ctx, err)))
 	}
 	if err != nil && span.IsRecording() {
 		e := jsonrpc.AsError(err)

@@ -149,12 +149,12 @@ func (s Spec) refusal(raw json.RawMessage) *jsonrpc.Error {
 // resumed connection knows the protocol version only.
 func (c *Conn) Initialized() Initialized { return c.init }
 
-// Bound returns the server's session behind the connection.
-func (c *Conn) Bound() Bound {
+// ServerSession returns the server's session behind the connection.
+func (c *Conn) ServerSession() ServerSession {
 	if c.modern() {
-		return Bound{} // there is none
+		return ServerSession{} // there is none
 	}
-	return Bound{SessionID: c.wire.bound(), ProtocolVersion: c.init.ProtocolVersion}
+	return ServerSession{SessionID: c.wire.bound(), ProtocolVersion: c.init.ProtocolVersion}
 }
 
 // Done is closed when the connection is lost or closed.

@@ -15,10 +15,10 @@ import (
 
 // plan is how a connection is to be made.
 type plan struct {
-	sink    Sink     // takes what belongs to no call
-	many    bool     // it will serve several clients
-	who     Identity // on whose behalf
-	resume  Bound    // a legacy session to go on with
+	sink    Sink          // takes what belongs to no call
+	many    bool          // it will serve several clients
+	who     Identity      // on whose behalf
+	resume  ServerSession // a legacy session to go on with
 	era     protocol.Era
 	session string       // public id of the client's; empty: none, or several
 	known   *Initialized // what a modern server said before; it need not be asked again

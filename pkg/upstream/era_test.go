@@ -94,7 +94,7 @@ func TestAnswersToTheProbeDecide(t *testing.T) {
 				reply(w, m, `"result":`+scriptInitialize)
 			}
 			e := newEnv(t, s.spec())
-			c, err := e.openFor(t.Context(), nil, hub, Bound{})
+			c, err := e.openFor(t.Context(), nil, hub, ServerSession{})
 			if err == nil {
 				defer c.Close(true)
 			}
@@ -196,7 +196,7 @@ func TestAForcedEraIsNotFoundOut(t *testing.T) {
 			t.Parallel()
 			spec := spec(t)
 			spec.Era = protocol.Modern
-			_, err := newEnv(t, spec).openFor(t.Context(), nil, hub, Bound{})
+			_, err := newEnv(t, spec).openFor(t.Context(), nil, hub, ServerSession{})
 			if err == nil || !(strings.Contains(err.Error(), "does not speak protocol version 2026-07-28, which is what era: modern asks for: ") || errors.Is(err, errProbed)) {
 				t.Errorf("error %v", err)
 			}
@@ -212,7 +212,7 @@ func TestAForcedModernEraSaysWhyItIsRefused(t *testing.T) {
 	}
 	spec := s.spec()
 	spec.Era = protocol.Modern
-	_, err := newEnv(t, spec).openFor(t.Context(), nil, hub, Bound{})
+	_, err := newEnv(t, spec).openFor(t.Context(), nil, hub, ServerSession{})
 	if err == nil || !strings.Contains(err.Error(), "check the headers configured for it") {
 		t.Errorf("error %v", err)
 	}
@@ -334,7 +334,7 @@ func TestCallersWhoGiveUpDuringTheProbeAreNotLegacy(t *testing.T) {
 	spec.Era = protocol.AnyEra
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := newEnv(t, spec).openFor(ctx, nil, hub, Bound{}); err == nil || len(h.sent("POST", "initialize")) != 0 {
+	if _, err := newEnv(t, spec).openFor(ctx, nil, hub, ServerSession{}); err == nil || len(h.sent("POST", "initialize")) != 0 {
 		t.Errorf("error %v", err)
 	}
 }

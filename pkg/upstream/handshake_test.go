@@ -114,7 +114,7 @@ func TestRealServersAreUnderstood(t *testing.T) {
 		check(t, spec)
 		e := newEnv(t, spec)
 		c := e.connect(t, nil)
-		if c.Bound().SessionID == "" {
+		if c.ServerSession().SessionID == "" {
 			t.Error("there is no session")
 		}
 		c.Close(true)
@@ -138,7 +138,7 @@ func TestAnswersToInitializeThatAreRefused(t *testing.T) {
 			t.Parallel()
 			h := newHTTPScript(t, func(h *httpScript) { h.initialize = test.result })
 			e := newEnv(t, h.spec())
-			c, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
+			c, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 			switch {
 			case test.want == "" && err != nil:
 				t.Error(err)
@@ -167,7 +167,7 @@ func TestAnErrorFromInitializeIsPassedOnShortened(t *testing.T) {
 			return `"error":{"code":-32000,"message":"licence expired ` + strings.Repeat("!", 1<<20) + `"}`
 		}
 	})
-	_, err := newEnv(t, h.spec()).openFor(t.Context(), &recorder{}, hub, Bound{})
+	_, err := newEnv(t, h.spec()).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	if err == nil || !strings.Contains(err.Error(), `server "web" refused initialize: licence expired !!!`) || len(err.Error()) > 500 {
 		t.Errorf("error %.600q", err)
 	}
@@ -180,7 +180,7 @@ func TestInitializeThatHangsIsGivenUpWithoutCancelling(t *testing.T) {
 	spec := childSpec(t, "silent", "CHILD_LOG="+log)
 	spec.ConnectTimeout = 2 * time.Second
 	e := newEnv(t, spec)
-	_, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
+	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	if !errors.Is(err, errConnectTimeout) || !strings.Contains(err.Error(), `server "child" did not become ready in time`) {
 		t.Errorf("error %v", err)
 	}

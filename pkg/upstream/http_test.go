@@ -248,7 +248,7 @@ func TestSessionIdsThatAreUnusableAreRefusedAndNotShown(t *testing.T) {
 				return true
 			}
 		})
-		_, err := newEnv(t, h.spec()).openFor(t.Context(), &recorder{}, hub, Bound{})
+		_, err := newEnv(t, h.spec()).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 		if !errors.Is(err, ErrProtocol) || !strings.HasSuffix(err.Error(), "it gave an unusable session id") {
 			t.Errorf("error %v", err)
 		}
@@ -266,7 +266,7 @@ func TestASessionIsTakenFromInitializeOnly(t *testing.T) {
 	})
 	c := newEnv(t, h.spec()).connect(t, nil)
 	tool(t, c, "echo", "")
-	if got := c.Bound(); got.SessionID != "" || got.ProtocolVersion != "2025-11-25" {
+	if got := c.ServerSession(); got.SessionID != "" || got.ProtocolVersion != "2025-11-25" {
 		t.Errorf("Bound() = %v", got)
 	}
 }
@@ -285,10 +285,10 @@ func TestSecretsAreInNoErrorAndNoLog(t *testing.T) {
 	notified := c.Notify(t.Context(), "notifications/x", nil)
 	h.Server.CloseClientConnections()
 	h.Server.Close()
-	_, refused := e.openFor(t.Context(), &recorder{}, hub, Bound{})
+	_, refused := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	c.Close(true)
 	spec.URL = "http://127.0.0.1:99999/?key=s3cret"
-	_, invalid := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, Bound{})
+	_, invalid := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	for _, err := range []error{broken, notified, refused, invalid} {
 		if err == nil || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "secret-session") {
 			t.Errorf("error %v", err)
@@ -322,7 +322,7 @@ func TestWhatWasNotSentIsToldFromWhatWasLost(t *testing.T) {
 		"not TLS":                  strings.Replace(plain.URL, "http:", "https:", 1),
 		"an untrusted certificate": untrusted.URL,
 	} {
-		_, err := newEnv(t, Spec{Name: "web", URL: url}).openFor(t.Context(), &recorder{}, hub, Bound{})
+		_, err := newEnv(t, Spec{Name: "web", URL: url}).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 		if !errors.Is(err, ErrDown) || errors.Is(err, ErrLost) || ErrorType(jsonrpc.Message{}, err) != "unavailable" {
 			t.Errorf("%s: error %v", name, err)
 		}

@@ -16,14 +16,14 @@ import (
 type LinkConfig struct {
 	Sink     Sink            // takes what belongs to no call
 	Identity Identity        // of the client
-	Resume   Bound           // the session that the server gave this client earlier
+	Resume   ServerSession   // the session that the server gave this client earlier
 	Modern   bool            // the client speaks a modern version
-	Many     bool            // the Link is used for several clients
+	Shared   bool            // the Link is used for several clients
 	Owner    context.Context //nolint:containedctx // what a connection of the Link's own does by itself has its values; nil: none
 	Session  string          // public id of the session of the client that it belongs to; "": none, or several
-	// OnBound is called with the server's session before the first call goes
+	// OnServerSession is called with the server's session before the first call goes
 	// out over it; if it fails, so does the call.
-	OnBound func(ctx context.Context, server string, b Bound) error
+	OnServerSession func(ctx context.Context, server string, b ServerSession) error
 	// OnReady is called with each connection made for this client alone, so
 	// that what the server has to know of it can be said again.
 	OnReady func(ctx context.Context, c *Conn) error
@@ -38,7 +38,7 @@ type Link struct {
 
 	mu      sync.Mutex
 	conn    *Conn // of its own
-	resume  Bound
+	resume  ServerSession
 	dialing *flight // not nil while somebody connects
 	failure error   // why the last attempts to connect failed
 	failed  int     // how many in a row
@@ -212,7 +212,7 @@ func (l *Link) connect(ctx context.Context, f *flight) {
 		l.failed++
 	}
 	if err == nil && !closed {
-		l.conn, l.resume, f.conn = c, c.Bound(), c
+		l.conn, l.resume, f.conn = c, c.ServerSession(), c
 	}
 	l.mu.Unlock()
 	if err == nil && closed {
@@ -224,8 +224,8 @@ func (l *Link) connect(ctx context.Context, f *flight) {
 }
 
 // open makes a connection in the era that suits the client.
-func (l *Link) open(ctx context.Context, resume Bound) (*Conn, error) {
-	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Many, session: l.cfg.Session, owner: l.cfg.Owner, resume: resume}
+func (l *Link) open(ctx context.Context, resume ServerSession) (*Conn, error) {
+	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Shared, session: l.cfg.Session, owner: l.cfg.Owner, resume: resume}
 	c, err := l.server.open(ctx, l.server.planFor(p, l.cfg.Modern))
 	if err == nil && l.server.keepsNoSession(c) {
 		c.Close(true)
@@ -235,13 +235,13 @@ func (l *Link) open(ctx context.Context, resume Bound) (*Conn, error) {
 }
 
 // introduce makes a new connection known before it is used.
-func (l *Link) introduce(ctx context.Context, c *Conn, resumed Bound) error {
-	if b := c.Bound(); b != resumed && l.cfg.OnBound != nil {
-		if err := l.cfg.OnBound(ctx, l.server.spec.Name, b); err != nil {
+func (l *Link) introduce(ctx context.Context, c *Conn, resumed ServerSession) error {
+	if b := c.ServerSession(); b != resumed && l.cfg.OnServerSession != nil {
+		if err := l.cfg.OnServerSession(ctx, l.server.spec.Name, b); err != nil {
 			return fmt.Errorf("the session with server %q could not be kept: %w", l.server.spec.Name, err)
 		}
 	}
-	if c.Bound() == resumed && resumed.SessionID != "" {
+	if c.ServerSession() == resumed && resumed.SessionID != "" {
 		return nil // the server remembers
 	}
 	if l.cfg.OnReady != nil {
@@ -285,7 +285,7 @@ func (l *Link) outdated(ctx context.Context, c *Conn) {
 	l.mu.Lock()
 	mine := l.conn == c
 	if mine {
-		l.conn, l.resume = nil, Bound{}
+		l.conn, l.resume = nil, ServerSession{}
 	}
 	l.mu.Unlock()
 	if mine {
@@ -298,7 +298,7 @@ func (l *Link) outdated(ctx context.Context, c *Conn) {
 func (l *Link) forget(c *Conn) {
 	l.conn = nil
 	if errors.Is(c.Err(), ErrSessionGone) {
-		l.resume = Bound{}
+		l.resume = ServerSession{}
 	}
 }
 

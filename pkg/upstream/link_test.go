@@ -146,10 +146,10 @@ func (r *record) String() string {
 }
 
 // config makes a link note OnBound and OnReady, with how many calls were seen.
-func (r *record) config(h *httpScript, resume Bound) LinkConfig {
+func (r *record) config(h *httpScript, resume ServerSession) LinkConfig {
 	return LinkConfig{
 		Resume: resume,
-		OnBound: func(_ context.Context, server string, b Bound) error {
+		OnServerSession: func(_ context.Context, server string, b ServerSession) error {
 			r.note("bound %s %s %s after %d calls", server, b.SessionID, b.ProtocolVersion, h.dispatched(`"echo"`))
 			return nil
 		},
@@ -165,7 +165,7 @@ func TestASessionIsBoundAndReadyBeforeItsFirstCall(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	var rec record
-	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", rec.config(h, Bound{}))
+	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", rec.config(h, ServerSession{}))
 	tool(t, l, "echo", "")
 	tool(t, l, "echo", "")
 	if got := rec.String(); got != "bound web secret-session-2 2025-11-25 after 0 calls, ready web after 0 calls" {
@@ -188,7 +188,7 @@ func TestASessionIsResumedWithoutInitialize(t *testing.T) {
 		t.Fatalf("there are %d sessions", len(sessions))
 	}
 	var rec record
-	l := r.link(t, "web", rec.config(h, Bound{SessionID: sessions[0], ProtocolVersion: "2025-06-18"}))
+	l := r.link(t, "web", rec.config(h, ServerSession{SessionID: sessions[0], ProtocolVersion: "2025-06-18"}))
 	tool(t, l, "echo", `{"key":"resumed"}`)
 	if n := initialized(h); n != 1 || rec.String() != "" {
 		t.Errorf("initialized %d times, steps %q", n, rec.String())
@@ -207,7 +207,7 @@ func TestAForgottenSessionIsInitializedOnceAndTheCallRepeatedOnce(t *testing.T) 
 	h := newHTTPScript(t)
 	r := run(t, []Spec{h.spec()}).settled(t)
 	var rec record
-	l := r.link(t, "web", rec.config(h, Bound{}))
+	l := r.link(t, "web", rec.config(h, ServerSession{}))
 	tool(t, l, "echo", "")
 	h.forgetAll("client")
 	const callers = 16
@@ -242,7 +242,7 @@ func TestAForgottenSessionThatWasToBeResumedIsInitialized(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	var rec record
-	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", rec.config(h, Bound{SessionID: "of-yesterday", ProtocolVersion: "2025-11-25"}))
+	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", rec.config(h, ServerSession{SessionID: "of-yesterday", ProtocolVersion: "2025-11-25"}))
 	tool(t, l, "echo", "")
 	if want := "bound web secret-session-2 2025-11-25 after 0 calls, ready web after 0 calls"; rec.String() != want {
 		t.Errorf("the steps are %q, want %q", rec.String(), want)
@@ -284,7 +284,7 @@ func TestASessionThatCannotBeKeptIsNotUsed(t *testing.T) {
 	t.Parallel()
 	full := errors.New("disk full")
 	for name, cfg := range map[string]LinkConfig{
-		"bound": {OnBound: func(context.Context, string, Bound) error { return full }},
+		"bound": {OnServerSession: func(context.Context, string, ServerSession) error { return full }},
 		"ready": {OnReady: func(context.Context, *Conn) error { return full }},
 	} {
 		h := newHTTPScript(t)

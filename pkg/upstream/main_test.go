@@ -194,7 +194,7 @@ func newEnv(t testing.TB, spec Spec, configure ...func(*Config)) env {
 }
 
 // openFor makes a connection in the era of the spec.
-func (e env) openFor(ctx context.Context, sink Sink, who Identity, resume Bound) (*Conn, error) {
+func (e env) openFor(ctx context.Context, sink Sink, who Identity, resume ServerSession) (*Conn, error) {
 	return e.open(ctx, plan{sink: sink, who: who, resume: resume, era: e.spec.Era, many: e.spec.isolation() == Shared})
 }
 
@@ -204,7 +204,7 @@ func (e env) connect(t testing.TB, sink Sink) *Conn {
 	if sink == nil {
 		sink = &recorder{}
 	}
-	c, err := e.openFor(t.Context(), sink, hub, Bound{})
+	c, err := e.openFor(t.Context(), sink, hub, ServerSession{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func (r running) settled(t testing.TB) running {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if !r.Settled(ctx) {
+	if !r.WaitAttempted(ctx) {
 		t.Fatal("the servers did not settle")
 	}
 	return r

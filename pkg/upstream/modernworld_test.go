@@ -21,7 +21,7 @@ func accepting() *recorder {
 
 func asLegacy(t testing.TB, e env, sink Sink) *Conn {
 	t.Helper()
-	c, err := e.openFor(t.Context(), sink, client, Bound{})
+	c, err := e.openFor(t.Context(), sink, client, ServerSession{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestServersOfTheWorldAreSpokenToInTheModernVersion(t *testing.T) {
 		if init := c.Initialized(); !c.modern() || !init.Modern() || !init.dual || !strings.Contains(string(init.ServerInfo), `"name":"`) {
 			t.Fatalf("the server is known as %+v", init)
 		}
-		if b := c.Bound(); b != (Bound{}) {
+		if b := c.ServerSession(); b != (ServerSession{}) {
 			t.Errorf("there is a session: %+v", b)
 		}
 		inv, err := list(t.Context(), c)

@@ -12,10 +12,10 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// FaultOfQuestion attributes the outcome of a question that a server asked a
+// FaultOfServerRequest attributes the outcome of a question that a server asked a
 // client: what must not be asked, or was taken back, is the server's fault, what is
 // not answered the client's. ctx is that of the question.
-func FaultOfQuestion(ctx context.Context, err error) instrument.Fault {
+func FaultOfServerRequest(ctx context.Context, err error) instrument.Fault {
 	switch {
 	case err == nil:
 		return instrument.FaultNone

@@ -81,9 +81,9 @@ func (p *Pool) Servers() []*Server { return p.servers }
 // Server returns the server of that name, or nil.
 func (p *Pool) Server(name string) *Server { return p.byName[name] }
 
-// Settled waits until each server has been connected to or has failed to, or
+// WaitAttempted waits until each server has been connected to or has failed to, or
 // until ctx ends. It reports whether all have.
-func (p *Pool) Settled(ctx context.Context) bool {
+func (p *Pool) WaitAttempted(ctx context.Context) bool {
 	for _, s := range p.servers {
 		select {
 		case <-s.attempt():

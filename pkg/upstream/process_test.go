@@ -125,7 +125,7 @@ func TestAChildThatCannotBeEndedIsNotWaitedForWithoutEnd(t *testing.T) {
 func TestAChildThatEndsAtItsStartSaysHow(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "exit"))
-	_, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
+	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	if err == nil || !strings.HasPrefix(err.Error(), `server "child" `) || !strings.HasSuffix(err.Error(), "its process ended: exit status 7") {
 		t.Errorf("error %v", err)
 	}
@@ -150,7 +150,7 @@ func TestConnectionsLeaveNoFilesOpen(t *testing.T) {
 		c := e.connect(t, nil)
 		_, _ = c.Call(t.Context(), toolCall("crash", ""))
 		c.Close(true)
-		_, _ = newEnv(t, Spec{Name: "absent", Command: "/nothing/here"}).openFor(t.Context(), &recorder{}, hub, Bound{})
+		_, _ = newEnv(t, Spec{Name: "absent", Command: "/nothing/here"}).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	}
 	eventually(t, "the files are closed", func() bool { return count() <= before })
 }

@@ -70,7 +70,7 @@ func TestAnswersThatAreNoHTTPAreNotQuoted(t *testing.T) {
 				return true
 			}
 		})
-		_, err := newEnv(t, h.spec()).openFor(t.Context(), nil, hub, Bound{})
+		_, err := newEnv(t, h.spec()).openFor(t.Context(), nil, hub, ServerSession{})
 		if err == nil || strings.Contains(err.Error(), "leaked") {
 			t.Errorf("%q becomes %v", head, err)
 		}

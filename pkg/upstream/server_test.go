@@ -158,7 +158,7 @@ func TestCallsWaitWhileTheServerIsStarting(t *testing.T) {
 	r := run(t, []Spec{childSpec(t, "script", "CHILD_GATE="+gate)})
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if r.Settled(short) {
+	if r.WaitAttempted(short) {
 		t.Error("it is settled before it answered")
 	}
 	l := r.link(t, "child", LinkConfig{})
@@ -366,7 +366,7 @@ func TestTheSharedConnectionSpeaksForTheHub(t *testing.T) {
 	spec := h.spec()
 	spec.Isolation = Shared
 	r := run(t, []Spec{spec}).settled(t)
-	l := r.link(t, "web", LinkConfig{OnBound: func(context.Context, string, Bound) error {
+	l := r.link(t, "web", LinkConfig{OnServerSession: func(context.Context, string, ServerSession) error {
 		t.Error("a shared session was bound")
 		return nil
 	}})

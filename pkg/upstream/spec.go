@@ -103,9 +103,9 @@ type Initialized struct {
 // Modern reports whether the server is spoken to in a modern version.
 func (i Initialized) Modern() bool { return protocol.IsModernVersion(i.ProtocolVersion) }
 
-// Bound is the upstream session behind a Link: what has to be kept to go on
+// ServerSession is the upstream session behind a Link: what has to be kept to go on
 // with it after a restart.
-type Bound struct {
+type ServerSession struct {
 	SessionID       string // empty: the server gave none
 	ProtocolVersion string
 }

@@ -172,7 +172,7 @@ func TestAnSSESessionIsNeverResumed(t *testing.T) {
 	t.Parallel()
 	s := newSSEScript(t)
 	r := run(t, []Spec{s.spec()}).settled(t)
-	l := r.link(t, "web", LinkConfig{Resume: Bound{SessionID: "old", ProtocolVersion: "2025-11-25"}})
+	l := r.link(t, "web", LinkConfig{Resume: ServerSession{SessionID: "old", ProtocolVersion: "2025-11-25"}})
 	tool(t, l, "echo", "")
 	if n := len(s.sent("POST", `"initialize"`)); n != 2 {
 		t.Errorf("%d were initialized", n)
@@ -222,9 +222,9 @@ func TestSecretsOfSSEAreInNoErrorAndNoLog(t *testing.T) {
 	notified := c.Notify(t.Context(), "notifications/x", nil)
 	s.CloseClientConnections()
 	s.Server.Close()
-	_, refused := e.openFor(t.Context(), &recorder{}, hub, Bound{})
+	_, refused := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	spec.URL = "http://h:port/?key=s3cret"
-	_, invalid := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, Bound{})
+	_, invalid := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	for _, err := range []error{broken, notified, refused, invalid, c.Err()} {
 		if err == nil || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "secret-session") {
 			t.Errorf("error %v", err)

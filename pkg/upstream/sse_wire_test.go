@@ -113,7 +113,7 @@ func TestWhatIsNoSSEServerIsRefusedInWords(t *testing.T) {
 			spec := s.spec()
 			spec.MaxMessage = 64 << 10
 			e := newEnv(t, spec)
-			_, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
+			_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 			if !errors.Is(err, ErrProtocol) || !strings.HasPrefix(err.Error(), `server "web" `) || !strings.Contains(err.Error(), test.want) ||
 				strings.Contains(err.Error(), "secret") {
 				t.Errorf("error %v, want one with %q", err, test.want)
@@ -177,7 +177,7 @@ func TestAnEndpointOfAnotherOriginIsNotVisited(t *testing.T) {
 	s := newSSEScript(t, func(s *sseScript) { s.endpoint = stranger.URL + "/messages?key=s3cret&session=" })
 	spec := s.spec()
 	spec.Headers = map[string]string{"Authorization": "Bearer t0ken"}
-	_, err := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, Bound{})
+	_, err := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	want := fmt.Sprintf("it names an endpoint of another origin, %q instead of %q; the configured headers must not go there", stranger.URL, s.URL)
 	if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("error %v", err)
@@ -202,7 +202,7 @@ func TestRedirectsOfTheStreamAndTheEndpointAreNotFollowed(t *testing.T) {
 			s.onPost = func(w http.ResponseWriter, r *http.Request, _ jsonrpc.Message) bool { return redirect(w, r) }
 		}),
 	} {
-		_, err := newEnv(t, s.spec()).openFor(t.Context(), &recorder{}, hub, Bound{})
+		_, err := newEnv(t, s.spec()).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), "HTTP status 307 Temporary Redirect") {
 			t.Errorf("error %v", err)
 		}
@@ -236,7 +236,7 @@ func TestAnEndpointThatDoesNotComeIsNotWaitedForWithoutEnd(t *testing.T) {
 		spec.ConnectTimeout = time.Second
 		e := newEnv(t, spec)
 		within(t, 3*time.Second, name, func() {
-			_, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
+			_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 			if !errors.Is(err, errConnectTimeout) || ErrorType(jsonrpc.Message{}, err) != "timeout" {
 				t.Errorf("%s: error %v", name, err)
 			}
@@ -260,7 +260,7 @@ func TestAnEndpointThatComesLateIsWaitedFor(t *testing.T) {
 	e := newEnv(t, s.spec())
 	opened := make(chan error, 1)
 	go func() {
-		c, err := e.openFor(context.WithoutCancel(t.Context()), &recorder{}, hub, Bound{})
+		c, err := e.openFor(context.WithoutCancel(t.Context()), &recorder{}, hub, ServerSession{})
 		if err == nil {
 			c.Close(true)
 		}
@@ -282,7 +282,7 @@ func TestGivingUpWhileTheEndpointIsAwaitedIsCancelled(t *testing.T) {
 	e := newEnv(t, s.spec())
 	opened := make(chan error, 1)
 	go func() {
-		_, err := e.openFor(ctx, &recorder{}, hub, Bound{})
+		_, err := e.openFor(ctx, &recorder{}, hub, ServerSession{})
 		opened <- err
 	}()
 	eventually(t, "the stream is asked for", func() bool { return len(s.sent("GET", "")) == 1 })
@@ -301,7 +301,7 @@ func TestEachSSERequestCarriesTheConfiguredHeaders(t *testing.T) {
 	e, _ := traced(t, spec)
 	ctx, span := e.tel.tracer.Start(t.Context(), "client")
 	defer span.End()
-	c, err := e.openFor(ctx, &recorder{}, hub, Bound{})
+	c, err := e.openFor(ctx, &recorder{}, hub, ServerSession{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func TestEachSSERequestCarriesTheConfiguredHeaders(t *testing.T) {
 			t.Errorf("%s %s has version %q", r.method, r.body, got)
 		}
 	}
-	if got := c.Bound(); got != (Bound{ProtocolVersion: "2025-11-25"}) {
+	if got := c.ServerSession(); got != (ServerSession{ProtocolVersion: "2025-11-25"}) {
 		t.Errorf("Bound() = %v", got)
 	}
 	if n := len(s.sent("GET", "")); n != 1 {

@@ -199,7 +199,7 @@ func TestAnswersThatBelongToNoCallAreDroppedAndCounted(t *testing.T) {
 func TestACommandThatIsNotThereIsNamed(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, Spec{Name: "absent", Command: filepath.Join(t.TempDir(), "nothing-here")})
-	_, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
+	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	if !errors.Is(err, ErrDown) || !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), `server "absent" is down: could not be started: `) {
 		t.Errorf("error %v", err)
 	}

@@ -243,7 +243,7 @@ func TestTheListenStreamIsInNobodysTrace(t *testing.T) {
 	e, _ := traced(t, h.spec())
 	ctx, span := e.tel.tracer.Start(context.Background(), "whoever needed it first")
 	defer span.End()
-	c, err := e.openFor(ctx, &recorder{}, hub, Bound{})
+	c, err := e.openFor(ctx, &recorder{}, hub, ServerSession{})
 	if err != nil {
 		t.Fatal(err)
 	}
