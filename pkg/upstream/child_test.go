@@ -20,6 +20,15 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
+// What package transport allows a child.
+const (
+	writeQueue   = 256     // lines that wait to be written
+	maxLogLine   = 8 << 10 // bytes of a line of stderr
+	stdinGrace   = 2 * time.Second
+	termGrace    = 2 * time.Second
+	drainTimeout = time.Second // for the output of a child that has exited
+)
+
 // childSpec is a server that is this test binary in one of the modes of
 // childMain. Its environment configures it.
 func childSpec(t testing.TB, mode string, env ...string) Spec {

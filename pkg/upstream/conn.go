@@ -19,49 +19,29 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
-
-// wire moves whole messages to one server and back.
-type wire interface {
-	// call sends a request and returns the response to it. Whatever else the
-	// server sends meanwhile goes to Conn.receive.
-	call(ctx context.Context, c *call, message []byte) (jsonrpc.Message, error)
-	// send sends a notification or a response; header goes with it by HTTP.
-	send(ctx context.Context, message []byte, header http.Header) error
-	// negotiated is called once, with what initialize settled, before any
-	// other call; listen asks for messages that belong to no call.
-	negotiated(version string)
-	listen(ctx context.Context)
-	// bound is the server's session, if the wire has one.
-	bound() string
-	// close ends the connection and waits; with end it ends the server's
-	// session too. It is called once, and bounds itself.
-	close(end bool)
-	// done is closed when the connection is lost; err then says why.
-	done() <-chan struct{}
-	err() error
-}
 
 // Conn is one initialized connection to a server. Its methods may be called
 // concurrently.
 type Conn struct {
-	spec  Spec
-	peer  []attribute.KeyValue // of all spans of calls
-	tel   *telemetry
-	own   *serverMetrics
-	log   *slog.Logger
-	sink  Sink
-	wire  wire
-	lost  func()          // called once, when the connection is lost or closed
-	owned *owners         // of the server's connections
-	wait  sync.WaitGroup  // for what start began
-	quit  context.Context //nolint:containedctx // the life of the connection
-	stop  context.CancelFunc
-	init  Initialized
-	close sync.Once
-	who   Identity // on whose behalf, where a request does not say
-	feed  *feed    // of a modern server
-	many  bool     // serves several clients
+	spec      Spec
+	peer      []attribute.KeyValue // of all spans of calls
+	tel       *telemetry
+	own       *serverMetrics
+	log       *slog.Logger
+	sink      Sink
+	transport transport.Transport
+	lost      func()          // called once, when the connection is lost or closed
+	owned     *owners         // of the server's connections
+	wait      sync.WaitGroup  // for what start began
+	quit      context.Context //nolint:containedctx // the life of the connection
+	stop      context.CancelFunc
+	init      Initialized
+	close     sync.Once
+	who       Identity // on whose behalf, where a request does not say
+	feed      *feed    // of a modern server
+	many      bool     // serves several clients
 
 	session string // public id of the client's, if it serves one; for spans
 	tools   *toolParams
@@ -86,7 +66,7 @@ type Conn struct {
 
 // call is a request under way.
 type call struct {
-	id    jsonrpc.ID
+	transport.Call
 	sink  Sink            // nil: the connection's
 	token json.RawMessage // the caller's progress token, nil if there is none
 
@@ -94,11 +74,8 @@ type call struct {
 	// the call of another who shares the connection.
 	progress jsonrpc.ID
 
-	reply chan jsonrpc.Message
-
 	origin askedFor               // of what the server asks meanwhile
 	trace  instrument.MetaCarrier // of the call's span, for prepare
-	header http.Header            // of a modern request by HTTP
 	acked  chan<- json.RawMessage // of a stream of changes: gets what the server agreed to; it is no call
 }
 
@@ -107,8 +84,6 @@ const (
 	maxQuestions = 64  // requests that wait for the answer of a client
 	maxAnswers   = 256 // answers that the hub gives itself, refusals among them
 )
-
-var errConnectTimeout = errors.New("did not become ready in time")
 
 // initialize does the handshake of the legacy protocol, see
 // specification 2025-11-25, basic/lifecycle.
@@ -154,14 +129,14 @@ func (c *Conn) ServerSession() ServerSession {
 	if c.modern() {
 		return ServerSession{} // there is none
 	}
-	return ServerSession{SessionID: c.wire.bound(), ProtocolVersion: c.init.ProtocolVersion}
+	return ServerSession{SessionID: c.transport.SessionID(), ProtocolVersion: c.init.ProtocolVersion}
 }
 
 // Done is closed when the connection is lost or closed.
-func (c *Conn) Done() <-chan struct{} { return c.wire.done() }
+func (c *Conn) Done() <-chan struct{} { return c.transport.Done() }
 
 // Err says why the connection was lost, after Done is closed.
-func (c *Conn) Err() error { return c.wire.err() }
+func (c *Conn) Err() error { return c.transport.Err() }
 
 // Close ends the connection; with end it also ends the session that the server
 // keeps for it. It waits for everything that the connection started, a few
@@ -171,7 +146,7 @@ func (c *Conn) Close(end bool) {
 		c.mu.Lock()
 		c.stop() // from here on, start refuses
 		c.mu.Unlock()
-		c.wire.close(end)
+		c.transport.Close(end)
 		c.wait.Wait()
 		c.disown()
 	})
@@ -194,7 +169,7 @@ func (c *Conn) notify(ctx context.Context, session, method string, params json.R
 	c.tel.messages.Add(instrument.Out, m)
 	c.show(ctx, instrument.Out, m, instrument.About{})
 	start := time.Now()
-	err := c.wire.send(ctx, m.Encode(), c.standard(method))
+	err := c.transport.Send(ctx, m.Encode(), c.standard(method))
 	if err != nil {
 		err = serverError(c.spec.Name, err)
 	}
@@ -256,24 +231,24 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	defer cancel()
 	cl := c.begin(&call{sink: req.Sink})
 	defer c.end(cl)
-	ctx, op := c.tel.startCall(ctx, c, cl.id, req)
+	ctx, op := c.tel.startCall(ctx, c, cl.ID, req)
 	c.mu.Lock()
 	cl.origin = askedFor{ctx, cmp.Or(req.session, c.session)}
 	c.mu.Unlock()
 	params, err := c.prepare(ctx, cl, req)
 	if err == nil && (req.stamped || c.modern()) {
-		cl.header, err = c.mirror(ctx, req, params)
+		cl.Header, err = c.mirror(ctx, req, params)
 	}
 	if err != nil {
 		refusal := jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
 		op.end(jsonrpc.Message{}, refusal)
 		return jsonrpc.Message{}, refusal
 	}
-	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
+	m := jsonrpc.Message{ID: cl.ID, Method: req.Method, Params: params}
 	flight := c.tel.messages.Begin(instrument.Out, m)
 	sent := time.Now()
 	c.show(ctx, instrument.Out, m, instrument.About{Target: req.Target})
-	response, err := c.wire.call(ctx, cl, m.Encode())
+	response, err := c.transport.Call(ctx, &cl.Call, m.Encode())
 	req.spend(sent)
 	if err == nil {
 		flight.Answer(response)
@@ -309,7 +284,7 @@ func (r Request) spend(since time.Time) {
 // caller does not wait for that: the server may be hung.
 func (c *Conn) abandon(ctx context.Context, cl *call, method string) error {
 	cause := context.Cause(ctx)
-	if !errors.Is(cause, ErrTimeout) && !errors.Is(cause, errConnectTimeout) {
+	if !errors.Is(cause, ErrTimeout) && !errors.Is(cause, transport.ErrConnectTimeout) {
 		cause = fmt.Errorf("%w: %w", ErrCancelled, cause)
 	}
 	if method == protocol.MethodInitialize || (method == protocol.MethodServerDiscover && !c.modern()) {
@@ -317,7 +292,7 @@ func (c *Conn) abandon(ctx context.Context, cl *call, method string) error {
 	}
 	c.mu.Lock()
 	if len(c.abandoned) < maxAbandoned { // enough to know that there are some
-		c.abandoned[cl.id] = time.Now().Add(min(afterlife, c.spec.callTimeout()))
+		c.abandoned[cl.ID] = time.Now().Add(min(afterlife, c.spec.callTimeout()))
 	}
 	c.mu.Unlock()
 	c.cancelled(ctx, cl, cause)
@@ -326,7 +301,7 @@ func (c *Conn) abandon(ctx context.Context, cl *call, method string) error {
 
 // cancelled has the server told that nobody waits for cl any more.
 func (c *Conn) cancelled(ctx context.Context, cl *call, cause error) {
-	params := fmt.Appendf(nil, `{"requestId":%s,"reason":%s}`, cl.id, jsonrpc.String(reasonText(cause)))
+	params := fmt.Appendf(nil, `{"requestId":%s,"reason":%s}`, cl.ID, jsonrpc.String(reasonText(cause)))
 	c.start(&c.cancellations, math.MaxInt, func(context.Context) {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), notifyTimeout, ErrTimeout)
 		defer cancel()
@@ -338,7 +313,7 @@ func (c *Conn) cancelled(ctx context.Context, cl *call, cause error) {
 }
 
 func reasonText(cause error) string {
-	if errors.Is(cause, ErrTimeout) || errors.Is(cause, errConnectTimeout) {
+	if errors.Is(cause, ErrTimeout) || errors.Is(cause, transport.ErrConnectTimeout) {
 		return "timeout"
 	}
 	return "cancelled by the client"
@@ -348,18 +323,18 @@ func (c *Conn) begin(cl *call) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last++
-	cl.id, cl.reply = jsonrpc.ID(strconv.FormatInt(c.last, 10)), make(chan jsonrpc.Message, 1)
-	c.calls[cl.id] = cl
+	cl.ID, cl.Reply = jsonrpc.ID(strconv.FormatInt(c.last, 10)), make(chan jsonrpc.Message, 1)
+	c.calls[cl.ID] = cl
 	return cl
 }
 
 func (c *Conn) end(cl *call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.calls, cl.id)
+	delete(c.calls, cl.ID)
 	delete(c.tokens, cl.progress)
 	select {
-	case <-cl.reply: // it came when nobody waited for it any more
+	case <-cl.Reply: // it came when nobody waited for it any more
 		c.tel.unmatched("response")
 	default:
 	}
@@ -367,3 +342,13 @@ func (c *Conn) end(cl *call) {
 
 // Server names the server at the other end.
 func (c *Conn) Server() string { return c.spec.Name }
+
+// unknownMethod recognizes how some servers refuse a method that they do not
+// know: with an HTTP status alone.
+func unknownMethod(method string, err error) error {
+	refused, ok := errors.AsType[transport.StatusError](err)
+	if !ok || instrument.MethodLabel(method) != instrument.Other || refused.Code/100 != 4 {
+		return err
+	}
+	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "does not know the method %.64q: it answered with HTTP status %s", method, refused.Status())
+}

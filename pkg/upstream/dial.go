@@ -3,35 +3,30 @@ package upstream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // dialer makes the connections to one server.
 type dialer struct {
-	spec   Spec
-	tel    *telemetry
-	own    *serverMetrics
-	client *http.Client // of a server reached by HTTP
-	// aside is for messages that are answered without a body. net/http puts their
-	// connection back before it has handed over the response, and a deadline that
-	// passes in between ends the next request on it: so that must not be a call.
-	aside *http.Client
-	conns *atomic.Int64 // connections there are, those in the making included
-	tools *toolParams   // that the server lists
-	owned *owners
+	spec    Spec
+	tel     *telemetry
+	own     *serverMetrics
+	clients *transport.HTTPClients // of a server reached by HTTP
+	conns   *atomic.Int64          // connections there are, those in the making included
+	tools   *toolParams            // that the server lists
+	owned   *owners
 }
 
 // closeIdle closes the connections that nobody uses.
 func (d dialer) closeIdle() {
-	if d.client != nil {
-		d.client.CloseIdleConnections()
-		d.aside.CloseIdleConnections()
+	if d.clients != nil {
+		d.clients.CloseIdle()
 	}
 }
 
@@ -42,7 +37,7 @@ func (d dialer) count(delta int64) {
 
 // dial connects to the server.
 func (d dialer) dial(ctx context.Context, p plan) (*Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.spec.connectTimeout(), errConnectTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, d.spec.connectTimeout(), transport.ErrConnectTimeout)
 	defer cancel()
 	if d.spec.SSE {
 		p.era = protocol.Legacy // the transport is older than the others
@@ -65,8 +60,8 @@ func (d dialer) dial(ctx context.Context, p plan) (*Conn, error) {
 // answers initialize, specification 2025-11-25, basic/transports, backward
 // compatibility.
 func refusesPOST(err error) bool {
-	refused, ok := errors.AsType[statusError](err)
-	return ok && (refused.code == http.StatusBadRequest || refused.code == http.StatusNotFound || refused.code == http.StatusMethodNotAllowed)
+	refused, ok := errors.AsType[transport.StatusError](err)
+	return ok && (refused.Code == http.StatusBadRequest || refused.Code == http.StatusNotFound || refused.Code == http.StatusMethodNotAllowed)
 }
 
 // attempt makes one connection.
@@ -88,14 +83,9 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	}
 	// What the connection does on its own is no part of the trace of whoever needed it first.
 	c.quit, c.stop = context.WithCancel(p.life()) //nolint:contextcheck // see above
-	if err := d.open(ctx, c, p); err != nil {
-		if c.wire != nil {
-			c.Close(true)
-		} else {
-			c.stop()
-			c.lost()
-			c.disown()
-		}
+	c.transport = d.transport(c, p)
+	if err := c.transport.Start(ctx); err != nil {
+		c.Close(true)
 		return nil, serverError(spec.Name, err)
 	}
 	if err := c.negotiate(ctx, p); err != nil {
@@ -106,27 +96,34 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	if c.modern() {
 		c.start(new(int), 1, c.follow)
 	} else {
-		c.wire.listen(ctx)
+		c.transport.Listen(ctx)
 	}
 	return c, nil
 }
 
-// open makes the wire of c.
-func (d dialer) open(ctx context.Context, c *Conn, p plan) error {
-	switch {
-	case d.spec.URL != "" && d.spec.SSE:
-		w := newSSEWire(d, c)
-		c.wire = w
-		return w.open(ctx)
-	case d.spec.URL != "":
-		c.wire = newHTTPWire(d, c, p.resume.SessionID)
-		return nil
-	}
-	w, err := startStdio(d.spec, c)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDown, err)
-	}
-	c.wire = w
-	w.run() // not earlier: what it reads may need an answer over c.wire
-	return nil
+// transport makes the transport of c.
+func (d dialer) transport(c *Conn, p plan) transport.Transport {
+	cfg := transport.Config{Handler: handler{c}, Log: c.log, MaxMessage: d.spec.maxMessage(), Context: c.quit,
+		Command: d.spec.Command, Args: d.spec.Args, Env: d.spec.Env, Dir: d.spec.Dir, WriteTimeout: d.spec.writeTimeout(), Mask: d.spec.masked,
+		URL: d.spec.URL, SSE: d.spec.SSE, Headers: d.spec.Headers, SessionID: p.resume.SessionID, Clients: d.clients,
+		InjectTrace: d.tel.injectHeader, HTTPVersion: answeredBy,
+		Unmatched:    func() { d.tel.unmatched("response") },
+		CheckSession: func(ctx context.Context) { _, _ = c.Call(ctx, Request{Method: protocol.MethodPing}) }}
+	return transport.New(cfg)
 }
+
+// handler takes the messages of a server that belong to no response.
+type handler struct{ c *Conn }
+
+func (h handler) Receive(id jsonrpc.ID, m jsonrpc.Message) {
+	var related *call
+	if id != "" {
+		h.c.mu.Lock()
+		related = h.c.calls[id]
+		h.c.mu.Unlock()
+	}
+	h.c.receive(related, m)
+}
+
+func (h handler) Deliver(m jsonrpc.Message) { h.c.deliver(m) }
+func (h handler) Lost(error)                { h.c.lost() }

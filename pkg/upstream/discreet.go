@@ -2,10 +2,6 @@ package upstream
 
 import (
 	"cmp"
-	"context"
-	"errors"
-	"io"
-	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -50,28 +46,4 @@ func (s Spec) masked(text string) string {
 		return text
 	}
 	return s.mask.Replace(text)
-}
-
-// The errors of an HTTP client whose own text repeats what a server sent, or
-// what the environment says.
-var (
-	errNoHTTP      = errors.New("its answer is no HTTP")
-	errBadLocation = errors.New("it redirects to what is no URL")
-	errBadProxy    = errors.New("the proxy that the environment names is no URL; check HTTP_PROXY and HTTPS_PROXY")
-)
-
-// plain is err, or another where its text holds words of others.
-func plain(err error) error {
-	_, isNet := errors.AsType[net.Error](err)
-	switch text := err.Error(); {
-	case isNet, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
-		return err
-	case strings.HasPrefix(text, "net/http: HTTP/1.x transport connection broken: "):
-		return errNoHTTP
-	case strings.HasPrefix(text, "failed to parse Location header"):
-		return errBadLocation
-	case strings.HasPrefix(text, "invalid proxy address"):
-		return errBadProxy
-	}
-	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // plan is how a connection is to be made.
@@ -172,8 +173,8 @@ func (c *Conn) otherEra(response jsonrpc.Message, err error) bool {
 	if c.spec.URL == "" {
 		return false // a process stays what it is
 	}
-	if refused, ok := errors.AsType[statusError](err); ok && c.modern() {
-		return refused.code == http.StatusBadRequest || refused.code == http.StatusNotFound || refused.code == http.StatusMethodNotAllowed
+	if refused, ok := errors.AsType[transport.StatusError](err); ok && c.modern() {
+		return refused.Code == http.StatusBadRequest || refused.Code == http.StatusNotFound || refused.Code == http.StatusMethodNotAllowed
 	}
 	if err != nil || response.Error == nil {
 		return errors.Is(err, errEra)

@@ -15,6 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // both runs a test over each transport, against the same script.
@@ -181,7 +182,7 @@ func TestInitializeThatHangsIsGivenUpWithoutCancelling(t *testing.T) {
 	spec.ConnectTimeout = 2 * time.Second
 	e := newEnv(t, spec)
 	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
-	if !errors.Is(err, errConnectTimeout) || !strings.Contains(err.Error(), `server "child" did not become ready in time`) {
+	if !errors.Is(err, transport.ErrConnectTimeout) || !strings.Contains(err.Error(), `server "child" did not become ready in time`) {
 		t.Errorf("error %v", err)
 	}
 	if got := ErrorType(jsonrpc.Message{}, err); got != "timeout" {

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // established is when a connection was ready for use, and where its end is measured.
@@ -22,7 +24,7 @@ const (
 // settle notes the protocol version that was agreed on.
 func (c *Conn) settle(version string) {
 	c.agreed.Store(&version)
-	c.wire.negotiated(version)
+	c.transport.SetVersion(version)
 }
 
 // version is the protocol version that was agreed on, empty before that. Unlike
@@ -52,8 +54,8 @@ func (c *Conn) lived() {
 		return
 	}
 	kind := lifeLost
-	switch err := c.wire.err(); {
-	case errors.Is(err, errClosed):
+	switch err := c.transport.Err(); {
+	case errors.Is(err, transport.ErrClosed):
 		kind = ""
 	case errors.Is(err, ErrSessionGone):
 		kind = lifeGone

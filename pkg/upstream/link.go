@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // LinkConfig is what a client session brings to its Link.
@@ -124,7 +125,7 @@ func (l *Link) Close(end bool) {
 	l.conn = nil
 	l.mu.Unlock()
 	if f != nil {
-		f.cancel(errClosed)
+		f.cancel(transport.ErrClosed)
 		<-f.over
 	}
 	if c != nil {
@@ -245,7 +246,7 @@ func (l *Link) introduce(ctx context.Context, c *Conn, resumed ServerSession) er
 		return nil // the server remembers
 	}
 	if l.cfg.OnReady != nil {
-		ctx, cancel := context.WithTimeoutCause(ctx, l.server.spec.connectTimeout(), errConnectTimeout)
+		ctx, cancel := context.WithTimeoutCause(ctx, l.server.spec.connectTimeout(), transport.ErrConnectTimeout)
 		defer cancel()
 		return l.cfg.OnReady(ctx, c)
 	}

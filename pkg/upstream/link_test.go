@@ -14,6 +14,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // initialized counts the sessions that the client of the links asked for.
@@ -63,7 +64,7 @@ func TestManyCallersShareOneFailureToConnect(t *testing.T) {
 	within(t, 12*time.Second, "32 calls", func() {
 		for range 32 {
 			wg.Go(func() {
-				if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, errConnectTimeout) {
+				if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, transport.ErrConnectTimeout) {
 					t.Errorf("error %v", err)
 				}
 			})

@@ -14,6 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 const (
@@ -62,8 +63,8 @@ func (c *Conn) follow(ctx context.Context) {
 				now = nil
 			}
 		}
-		broken = broken || now == nil             // otherwise the stream before is still there
-		if pause(ctx, wait+rand.N(wait)) != nil { //nolint:gosec // jitter
+		broken = broken || now == nil                       // otherwise the stream before is still there
+		if transport.Pause(ctx, wait+rand.N(wait)) != nil { //nolint:gosec // jitter
 			return
 		}
 		wait = min(2*wait, maxListen)
@@ -174,7 +175,7 @@ func (c *Conn) listen(ctx context.Context, filter json.RawMessage) *watching {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &watching{cancel: cancel, since: time.Now(), acked: make(chan json.RawMessage, 1), done: make(chan error, 1)}
 	if !c.start(new(int), 1, func(context.Context) { l.done <- c.streamChanges(ctx, filter, l.acked) }) {
-		l.done <- errClosed
+		l.done <- transport.ErrClosed
 	}
 	return l
 }
@@ -189,15 +190,15 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 	if err != nil {
 		return err
 	}
-	if cl.header, err = c.mirror(ctx, req, params); err != nil {
+	if cl.Header, err = c.mirror(ctx, req, params); err != nil {
 		return err
 	}
-	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
+	m := jsonrpc.Message{ID: cl.ID, Method: req.Method, Params: params}
 	flight, sent := c.tel.messages.Begin(instrument.Out, m), time.Now()
 	c.show(ctx, instrument.Out, m, instrument.About{})
 	ctx, release := c.patiently(ctx, cl)
 	defer release()
-	response, err := c.wire.call(ctx, cl, m.Encode())
+	response, err := c.transport.Call(ctx, &cl.Call, m.Encode())
 	switch {
 	case err != nil && ctx.Err() != nil:
 		flight.Cancel(instrument.Withdrawn)
@@ -223,7 +224,7 @@ func (c *Conn) patiently(ctx context.Context, cl *call) (context.Context, func()
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
 		c.cancelled(ctx, cl, context.Cause(ctx))
-		if !c.start(new(int), 1, func(context.Context) { _ = pause(longer, farewell); cancel() }) {
+		if !c.start(new(int), 1, func(context.Context) { _ = transport.Pause(longer, farewell); cancel() }) {
 			cancel()
 		}
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // There are servers that ask on the GET stream what belongs to a call, and to
@@ -29,7 +30,7 @@ func TestTheStreamOfAServerIsOpenBeforeTheFirstCall(t *testing.T) {
 			var open, early atomic.Bool
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Method == http.MethodGet {
-					if pause(r.Context(), test.get) == nil {
+					if transport.Pause(r.Context(), test.get) == nil {
 						open.Store(true)
 						w.Header().Set("Content-Type", protocol.TypeEventStream)
 						w.WriteHeader(http.StatusOK)

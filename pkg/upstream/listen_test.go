@@ -13,6 +13,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // updates are the resources that the sink was told of.
@@ -48,7 +49,7 @@ func TestSubscriptionsOfOneConnectionAreOneStreamThatIsReplacedWithoutAGap(t *te
 				s.streams.Unlock()
 				s.tell("notifications/resources/updated", "a:")
 				n++
-				_ = pause(t.Context(), time.Millisecond)
+				_ = transport.Pause(t.Context(), time.Millisecond)
 			}
 		}
 	}()

@@ -187,7 +187,7 @@ func newEnv(t testing.TB, spec Spec, configure ...func(*Config)) env {
 		c(&cfg)
 	}
 	e.Server = newServer(spec, cfg, newTelemetry(cfg))
-	if e.client != nil {
+	if e.clients != nil {
 		t.Cleanup(e.closeIdle)
 	}
 	return e

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // A connection to a modern server behaves towards legacy callers as one to a
@@ -103,7 +104,7 @@ func (c *Conn) rounds(ctx context.Context, req Request) (jsonrpc.Message, error)
 			return jsonrpc.Message{}, err
 		}
 		if len(wanted.questions) == 0 {
-			if err := pause(ctx, putOff+rand.N(putOff)); err != nil { //nolint:gosec // jitter
+			if err := transport.Pause(ctx, putOff+rand.N(putOff)); err != nil { //nolint:gosec // jitter
 				return jsonrpc.Message{}, c.ended(ctx)
 			}
 			putOff = min(2*putOff, maxPutOff)
@@ -205,8 +206,8 @@ func (c *Conn) ended(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	switch {
 	case c.quit.Err() != nil:
-		cause = fmt.Errorf("%w: %w", ErrLost, errClosed)
-	case !errors.Is(cause, ErrTimeout) && !errors.Is(cause, errConnectTimeout):
+		cause = fmt.Errorf("%w: %w", ErrLost, transport.ErrClosed)
+	case !errors.Is(cause, ErrTimeout) && !errors.Is(cause, transport.ErrConnectTimeout):
 		cause = fmt.Errorf("%w: %w", ErrCancelled, cause)
 	}
 	return serverError(c.spec.Name, cause)

@@ -10,6 +10,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // FaultOfServerRequest attributes the outcome of a question that a server asked a
@@ -49,7 +50,7 @@ func FaultOf(response jsonrpc.Message, err error) instrument.Fault {
 // cancelReason is why a request to a server has no response.
 func cancelReason(err error) instrument.CancelReason {
 	switch {
-	case errors.Is(err, ErrTimeout), errors.Is(err, errConnectTimeout):
+	case transport.IsTimeout(err):
 		return instrument.TimedOut
 	case errors.Is(err, ErrLost): // also where the session is gone: the request may have been carried out
 		return instrument.ConnectionLost
@@ -80,7 +81,7 @@ func ErrorType(response jsonrpc.Message, err error) string {
 		return "tool_error"
 	case err == nil:
 		return ""
-	case errors.Is(err, ErrTimeout), errors.Is(err, errConnectTimeout):
+	case transport.IsTimeout(err):
 		return "timeout"
 	case errors.Is(err, ErrCancelled):
 		return "cancelled"

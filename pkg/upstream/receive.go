@@ -220,7 +220,7 @@ func (c *Conn) answer(q *inquiry, result json.RawMessage, err error) {
 // not counted; what cannot be sent because the connection is lost is no response.
 // about, which may have ended, says for log and measurement what it belongs to.
 func (c *Conn) respond(about context.Context, q *inquiry, result json.RawMessage, err error) {
-	if c.quit.Err() != nil || isClosed(c.wire.done()) {
+	if c.quit.Err() != nil || isClosed(c.transport.Done()) {
 		q.drop(about, instrument.ConnectionLost, string(instrument.ConnectionLost))
 		return
 	}
@@ -231,7 +231,7 @@ func (c *Conn) respond(about context.Context, q *inquiry, result json.RawMessage
 	q.answered(about, m)
 	ctx, cancel := context.WithTimeoutCause(c.quit, notifyTimeout, ErrTimeout)
 	defer cancel()
-	if err := c.wire.send(ctx, m.Encode(), nil); err != nil && c.quit.Err() == nil {
+	if err := c.transport.Send(ctx, m.Encode(), nil); err != nil && c.quit.Err() == nil {
 		c.log.WarnContext(about, "an answer did not reach the server", "err", instrument.Redacted(err))
 	}
 }
@@ -266,7 +266,7 @@ func (c *Conn) deliver(m jsonrpc.Message) {
 		return
 	}
 	select {
-	case cl.reply <- m:
+	case cl.Reply <- m:
 	default:
 		c.tel.unmatched("response") // a second one
 	}

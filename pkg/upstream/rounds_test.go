@@ -13,6 +13,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // asking is a modern server whose tool "it" answers with one result after the
@@ -110,7 +111,7 @@ func TestQuestionsOfOneRoundAreAskedAtOnce(t *testing.T) {
 	req.Sink = &recorder{answer: func(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
 		both <- struct{}{}
 		for len(both) < 2 { // each waits for the other
-			if pause(ctx, time.Millisecond) != nil {
+			if transport.Pause(ctx, time.Millisecond) != nil {
 				return nil, ctx.Err()
 			}
 		}

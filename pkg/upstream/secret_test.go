@@ -1,12 +1,8 @@
 package upstream
 
 import (
-	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -33,22 +29,6 @@ func TestAServerCannotRepeatItsConfiguredSecrets(t *testing.T) {
 	}
 	if got := (Spec{}).masked("nothing to mask"); got != "nothing to mask" {
 		t.Errorf("%q", got)
-	}
-}
-
-func TestErrorsOfTheHTTPClientDoNotQuoteAnswers(t *testing.T) {
-	t.Parallel()
-	refused := &net.OpError{Op: "dial", Err: errors.New("refused")}
-	for _, test := range []struct{ err, want error }{
-		{fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w", errors.New(`malformed HTTP response "secret"`)), errNoHTTP},
-		{fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w", refused), refused},
-		{fmt.Errorf("invalid proxy address %q: no", "http://user:secret@"), errBadProxy},
-		{http.ErrSchemeMismatch, http.ErrSchemeMismatch},
-	} {
-		err := withoutURL(&url.Error{Op: "Post", URL: "http://host/?secret", Err: test.err})
-		if !errors.Is(err, test.want) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%v becomes %v", test.err, err)
-		}
 	}
 }
 

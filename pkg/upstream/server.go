@@ -16,6 +16,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // State is what a server is doing.
@@ -92,7 +93,7 @@ func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
 	s.dialer = dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.lists), conns: new(atomic.Int64), tools: tools,
 		owned: &owners{conns: map[*Conn]ownership{}}}
 	if spec.URL != "" {
-		s.client, s.aside = newHTTPClient(), newHTTPClient()
+		s.clients = transport.NewHTTPClients()
 	}
 	return s
 }
@@ -120,7 +121,7 @@ func (s *Server) run(ctx context.Context) {
 		wait += rand.N(wait / 4) //nolint:gosec // jitter
 		s.setDown(err, time.Now().Add(wait))
 		s.log.WarnContext(ctx, "server is down", "err", err, "attempt", failures, "next", wait.Round(time.Millisecond).String())
-		if pause(ctx, wait) != nil {
+		if transport.Pause(ctx, wait) != nil {
 			return
 		}
 	}
@@ -148,7 +149,7 @@ func (s *Server) connect(ctx context.Context) (c *Conn, inv Inventory, err error
 		s.forgetEra()
 		return nil, inv, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), errConnectTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), transport.ErrConnectTimeout)
 	defer cancel()
 	c.hears(ctx) // before the lists are read, so that no change is missed
 	if inv, err = list(ctx, c); err != nil {
@@ -172,7 +173,7 @@ func (s *Server) watch(ctx context.Context, c *Conn) error {
 			s.restarted(c.Err())
 			return serverError(s.spec.Name, fmt.Errorf("%w: %w", ErrDown, c.Err()))
 		case methods := <-s.change:
-			if pause(ctx, changePause) != nil {
+			if transport.Pause(ctx, changePause) != nil {
 				return nil
 			}
 			s.relist(ctx, c, methods)
@@ -230,7 +231,7 @@ func (s *Server) relist(ctx context.Context, c *Conn, changed []string) {
 	default:
 	}
 	ctx, span := s.tel.startUpkeep(ctx, "mcphub.upstream.list", s.spec.Name)
-	ctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), errConnectTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), transport.ErrConnectTimeout)
 	defer cancel()
 	inv, err := list(ctx, c)
 	endSpan(span, ErrorType(jsonrpc.Message{}, err), err)

@@ -13,12 +13,12 @@ package upstream
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // Isolation says who shares a connection to a server.
@@ -110,19 +110,15 @@ type ServerSession struct {
 	ProtocolVersion string
 }
 
-// The errors of calls that got no answer. Each is wrapped in a text that names
-// the server.
+// The errors of calls that got no answer, see package transport. Each is wrapped in a text that names the server.
 var (
-	ErrDown        = errors.New("is down")                                // there is no connection
-	ErrTimeout     = errors.New("did not answer in time")                 // CallTimeout passed
-	ErrLost        = errors.New("was lost before it answered")            // dispatched, outcome unknown
-	ErrProtocol    = errors.New("broke the protocol")                     // an answer that is none
-	ErrSessionGone = errors.New("does not know its session any more")     // HTTP 404: not dispatched
-	ErrCancelled   = errors.New("was told that the request is cancelled") // the caller gave up
+	ErrDown        = transport.ErrDown
+	ErrTimeout     = transport.ErrTimeout
+	ErrLost        = transport.ErrLost
+	ErrProtocol    = transport.ErrProtocol
+	ErrSessionGone = transport.ErrSessionGone
+	ErrCancelled   = transport.ErrCancelled
 )
-
-// errClosed is why a connection is lost that the hub itself closed.
-var errClosed = errors.New("the connection was closed")
 
 // serverError says which server err is about.
 func serverError(name string, err error) error { return fmt.Errorf("server %q %w", name, err) }

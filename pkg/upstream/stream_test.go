@@ -105,8 +105,8 @@ func TestResumingEndsAfterSomeAttempts(t *testing.T) {
 	if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "its stream ended early: HTTP status 400 Bad Request") {
 		t.Errorf("error %v", err)
 	}
-	if n := len(b.resumed); n != maxResumptions {
-		t.Errorf("%d attempts, want %d", n, maxResumptions)
+	if n := len(b.resumed); n != 8 {
+		t.Errorf("%d attempts, want 8", n)
 	}
 }
 
@@ -169,34 +169,6 @@ func TestTheListenStreamDeliversAndIsOpenedAgain(t *testing.T) {
 	eventually(t, "all notifications arrive", func() bool { return len(sink.notifications()) == 3 })
 }
 
-// listening waits for the end of a connection's attempts to listen.
-func listening(c *Conn) <-chan struct{} {
-	over := make(chan struct{})
-	go func() {
-		c.wire.(*httpWire).loops.Wait()
-		close(over)
-	}()
-	return over
-}
-
-func TestAServerWithoutAListenStreamIsAskedOnce(t *testing.T) {
-	t.Parallel()
-	for _, status := range []int{http.StatusMethodNotAllowed, http.StatusNotFound, http.StatusBadRequest, http.StatusNotImplemented, http.StatusOK} {
-		h := newHTTPScript(t, func(h *httpScript) {
-			h.onGet = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
-		})
-		c := newEnv(t, h.spec()).connect(t, nil)
-		wait(t, fmt.Sprintf("%d stops it", status), listening(c))
-		if n := len(h.sent("GET", "")); n != 1 {
-			t.Errorf("%d: the server was asked %d times", status, n)
-		}
-		if isClosed(c.Done()) {
-			t.Errorf("%d: the connection was given up: %v", status, c.Err())
-		}
-		tool(t, c, "echo", "")
-	}
-}
-
 func TestASessionForgottenWhileNothingIsCalledIsNoticed(t *testing.T) {
 	t.Parallel()
 	end := make(chan struct{})
@@ -232,7 +204,7 @@ func TestAServerCannotHaveTheHubAskWithoutPause(t *testing.T) {
 	newEnv(t, h.spec()).connect(t, nil)
 	start := time.Now()
 	eventually(t, "the stream was opened some times", func() bool { return len(h.sent("GET", "")) >= 6 })
-	if took := time.Since(start); took < 5*minRetry {
+	if took := time.Since(start); took < 5*100*time.Millisecond {
 		t.Errorf("5 pauses took %s", took)
 	}
 }

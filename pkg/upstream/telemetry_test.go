@@ -18,6 +18,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // traced is a server whose calls are recorded.
@@ -158,7 +159,7 @@ func TestErrorTypesOfCallsWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]string{
 		ErrDown: "unavailable", ErrTimeout: "timeout", ErrLost: "connection_lost", ErrProtocol: "backend_protocol_error",
-		ErrSessionGone: "session_gone", ErrCancelled: "cancelled", errConnectTimeout: "timeout", errors.New("x"): instrument.Other,
+		ErrSessionGone: "session_gone", ErrCancelled: "cancelled", transport.ErrConnectTimeout: "timeout", errors.New("x"): instrument.Other,
 	} {
 		if got := ErrorType(jsonrpc.Message{}, serverError("s", err)); got != want || instrument.ErrorTypeLabel(got) != want {
 			t.Errorf("ErrorType(%v) = %q, want %q", err, got, want)

@@ -1,4 +1,4 @@
-package upstream
+package transport
 
 import (
 	"errors"
@@ -9,53 +9,51 @@ import (
 	"time"
 )
 
-// process is a child in a process group of its own. Its three pipes belong to
-// the caller.
+// process is a child process in a process group of its own. The caller owns its three pipes.
 type process struct {
 	cmd    *exec.Cmd
 	stdin  *os.File
 	stdout *os.File
 	stderr *os.File
 	exited chan struct{} // closed when the child has been waited for
-	status error         // how it ended; set before exited is closed
+	status error         // the result of Wait; set before exited is closed
 }
 
-// How long a child may take to end after each hint, see
-// specification 2025-11-25, basic/lifecycle, shutdown.
+// How long a child may take to exit after each step of stop, see specification 2025-11-25, basic/lifecycle, shutdown.
 const (
 	stdinGrace = 2 * time.Second
 	termGrace  = 2 * time.Second
-	killGrace  = 2 * time.Second // only the kernel can hold up what SIGKILL ends
+	killGrace  = 2 * time.Second // a process that hangs in the kernel survives SIGKILL for a while
 )
 
-// startProcess starts the child of spec. A goroutine waits for its end, so that
-// it never stays a zombie, and then kills what is left of its group.
-func startProcess(spec Spec) (*process, error) {
-	cmd := exec.Command(spec.Command, spec.Args...) //nolint:noctx // the operator's configuration; ended by stop
-	cmd.Env = spec.Env
+// startProcess starts the command of cfg. A goroutine waits for the child, so that it never stays a zombie, and then
+// kills the rest of its process group.
+func startProcess(cfg Config) (*process, error) {
+	cmd := exec.Command(cfg.Command, cfg.Args...) //nolint:noctx // the operator's configuration; ended by stop
+	cmd.Env = cfg.Env
 	if cmd.Env == nil {
-		cmd.Env = []string{} // nil would mean: everything the hub has
+		cmd.Env = []string{} // nil would mean the environment of the hub
 	}
-	cmd.Dir = spec.Dir
+	cmd.Dir = cfg.Dir
 	cmd.SysProcAttr = ownGroup()
 	p := &process{cmd: cmd, exited: make(chan struct{})}
-	var theirs [3]*os.File
+	var childEnds [3]*os.File
 	var err error
-	if theirs[0], p.stdin, err = os.Pipe(); err == nil {
-		if p.stdout, theirs[1], err = os.Pipe(); err == nil {
-			p.stderr, theirs[2], err = os.Pipe()
+	if childEnds[0], p.stdin, err = os.Pipe(); err == nil {
+		if p.stdout, childEnds[1], err = os.Pipe(); err == nil {
+			p.stderr, childEnds[2], err = os.Pipe()
 		}
 	}
 	if err == nil {
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs[0], theirs[1], theirs[2]
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = childEnds[0], childEnds[1], childEnds[2]
 		err = cmd.Start()
 	}
-	closeAll(theirs[:]...)
+	closeAll(childEnds[:]...)
 	if err != nil {
 		p.closePipes()
 		return nil, fmt.Errorf("could not be started: %w", err)
 	}
-	go p.wait() // ends with the child; stop waits for it
+	go p.wait() // returns when the child has exited; stop waits for it
 	return p, nil
 }
 
@@ -65,9 +63,8 @@ func (p *process) wait() {
 	close(p.exited)
 }
 
-// stop ends the child: first by closing its input, then by SIGTERM, then by
-// SIGKILL to its whole group. It returns when the child is gone, or when even
-// that did not help.
+// stop ends the child: first by closing its standard input, then by SIGTERM, then by SIGKILL, both to its whole
+// process group. It returns when the child has exited, or killGrace after SIGKILL.
 func (p *process) stop() {
 	_ = p.stdin.Close()
 	for _, step := range []struct {
@@ -89,7 +86,7 @@ func (p *process) stop() {
 	}
 }
 
-// signal sends to the child's process group. Nobody there is no error.
+// signal sends sig to the child's process group. An empty group is not an error.
 func (p *process) signal(sig syscall.Signal) { _ = syscall.Kill(-p.cmd.Process.Pid, sig) }
 
 func (p *process) closePipes() { closeAll(p.stdin, p.stdout, p.stderr) }
@@ -102,8 +99,8 @@ func closeAll(files ...*os.File) {
 	}
 }
 
-// ending describes how the child ended.
-func (p *process) ending() error {
+// exitError describes how the child exited.
+func (p *process) exitError() error {
 	if !isClosed(p.exited) {
 		return errors.New("its process does not end")
 	}

@@ -1,9 +1,8 @@
 //go:build unix && !linux
 
-package upstream
+package transport
 
 import "syscall"
 
-// ownGroup puts a child into a process group of its own, so that it can be
-// ended with its children.
+// ownGroup puts a child into a process group of its own, so that it can be killed together with its children.
 func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // underway starts a call and waits until the server has it.
@@ -128,46 +129,6 @@ func TestWhatIsNoSSEServerIsRefusedInWords(t *testing.T) {
 	}
 }
 
-func TestTheEndpointIsResolvedAgainstTheURLOfTheStream(t *testing.T) {
-	t.Parallel()
-	const other = "another origin"
-	for _, test := range []struct{ base, reference, want string }{
-		{"http://h:80/mcp/sse?k=1", "/messages?session=1", "http://h:80/messages?session=1"},
-		{"http://h/mcp/sse?k=1", "messages/1", "http://h/mcp/messages/1"},
-		{"http://h/sse", "?session=1", "http://h/sse?session=1"},
-		{"http://h/sse", "http://h:80/m", "http://h:80/m"},
-		{"https://h:443/sse", "HTTPS://H/m", "https://H/m"},
-		{"https://h/sse", "//h/m", "https://h/m"},
-		{"http://[::1]:9/sse", "http://[::1]:9/m", "http://[::1]:9/m"},
-		{"http://me:pw@h/sse", "/m", "http://me:pw@h/m"},
-		{"http://me:pw@h/sse", "http://you:pw@h/m", "http://me:pw@h/m"},
-		{"http://h/sse", `/\stranger/m`, "http://h/%5Cstranger/m"},
-		{"http://h/sse", "http://stranger/m", other},
-		{"http://h/sse", "//stranger/m", other},
-		{"http://h/sse", "http://h:81/m", other},
-		{"http://h/sse", "https://h/m", other},
-		{"http://h/sse", "http://h@stranger/m", other},
-		{"http://h/sse", "http://h.stranger/m", other},
-		{"http://h/sse", "file:///m", other},
-		{"http://h/sse", "http:m", other},
-		{"http://h/sse", "mailto:me@h", other},
-		{"http://h/sse", "http://h:port/m", "is no URL"},
-		{"http://h/sse", "/a\x00b", "is no URL"},
-		{"http://h/sse", "/a\nb", "is no URL"},
-		{"http://h/sse", "", "is no URL"},
-	} {
-		got, err := resolveEndpoint(test.base, []byte(test.reference))
-		switch {
-		case strings.Contains(test.want, "://"):
-			if got != test.want || err != nil {
-				t.Errorf("%q on %s is %q, %v, want %s", test.reference, test.base, got, err, test.want)
-			}
-		case !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), test.want) || got != "":
-			t.Errorf("%q on %s is %q, %v, want an error with %q", test.reference, test.base, got, err, test.want)
-		}
-	}
-}
-
 // The configured headers are for the configured server alone.
 func TestAnEndpointOfAnotherOriginIsNotVisited(t *testing.T) {
 	t.Parallel()
@@ -237,7 +198,7 @@ func TestAnEndpointThatDoesNotComeIsNotWaitedForWithoutEnd(t *testing.T) {
 		e := newEnv(t, spec)
 		within(t, 3*time.Second, name, func() {
 			_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
-			if !errors.Is(err, errConnectTimeout) || ErrorType(jsonrpc.Message{}, err) != "timeout" {
+			if !errors.Is(err, transport.ErrConnectTimeout) || ErrorType(jsonrpc.Message{}, err) != "timeout" {
 				t.Errorf("%s: error %v", name, err)
 			}
 		})
