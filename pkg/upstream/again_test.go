@@ -196,13 +196,13 @@ func TestAQuestionThatTheServerWithdrawsEndsWithoutResponse(t *testing.T) {
 			t.Error("another question was withdrawn, and this one ended")
 		}
 		say(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"mine"}}`)
-		if err := wait(t, "the question ends", ended); !errors.Is(err, errWithdrawn) {
+		if err := wait(t, "the question ends", ended); !errors.Is(err, errRequestCancelled) {
 			t.Errorf("it ended because of %v", err)
 		}
 		eventually(t, "the hub is done with it", func() bool {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return len(c.asked) == 0
+			c.requests.mu.Lock()
+			defer c.requests.mu.Unlock()
+			return len(c.requests.byID) == 0
 		})
 		if got := seen(t, c, `"id":"mine"`); len(got) != 0 {
 			t.Errorf("the server was sent %q", got)

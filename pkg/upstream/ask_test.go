@@ -142,7 +142,7 @@ func TestTooManyQuestionsAtOnceAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a, r := fieldInt(t, m.Result, "answered"), fieldInt(t, m.Result, "refused"); a != maxQuestions || r != 100-maxQuestions {
+		if a, r := fieldInt(t, m.Result, "answered"), fieldInt(t, m.Result, "refused"); a != maxServerRequests || r != 100-maxServerRequests {
 			t.Errorf("%d were answered and %d refused", a, r)
 		}
 	})
@@ -210,10 +210,10 @@ func TestAnswersBeyondTheLimitAreDroppedAndCounted(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, newHTTPScript(t).spec())
 	c := e.connect(t, nil)
-	c.mu.Lock()
-	c.answers += maxAnswers
-	c.mu.Unlock()
-	c.receive(nil, jsonrpc.Message{ID: "1", Method: "ping"})
+	c.background.mu.Lock()
+	c.requests.answering.used += maxAnswers
+	c.background.mu.Unlock()
+	receive(c, jsonrpc.Message{ID: "1", Method: "ping"})
 	if n := instrumenttest.Value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "overload"); n != 1 {
 		t.Errorf("%v are counted", n)
 	}

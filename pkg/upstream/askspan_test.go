@@ -37,7 +37,7 @@ func TestAQuestionInTheMiddleOfTheHandshakeIsTraced(t *testing.T) {
 	e, spans := traced(t, h.spec())
 	for range 20 {
 		c := e.connect(t, &recorder{})
-		if v := c.version(); v != "2025-11-25" {
+		if v := c.tel.version(); v != "2025-11-25" {
 			t.Errorf("the version is %q", v)
 		}
 		c.Close(true)
@@ -84,7 +84,7 @@ func TestAQuestionThatTheServerTakesBackIsItsOwnDoing(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, "the client is asked", asked)
-	c.receive(nil, jsonrpc.Message{Method: "notifications/cancelled", Params: json.RawMessage(`{"requestId":"q"}`)})
+	receive(c, jsonrpc.Message{Method: "notifications/cancelled", Params: json.RawMessage(`{"requestId":"q"}`)})
 	eventually(t, "the question ends", func() bool {
 		return instrumenttest.Value(t, e.reg, "mcphub_requests_cancelled_total", "direction", "in", "reason", "withdrawn") == 1
 	})
@@ -171,15 +171,15 @@ func TestAQuestionWithAnIDThatIsInUseCanBeTakenBackToo(t *testing.T) {
 		return nil, context.Cause(ctx)
 	}})
 	for _, n := range []string{"1", "2"} {
-		c.receive(nil, jsonrpc.Message{ID: `"q"`, Method: "roots/list", Params: json.RawMessage(`{"n":` + n + `}`)})
+		receive(c, jsonrpc.Message{ID: `"q"`, Method: "roots/list", Params: json.RawMessage(`{"n":` + n + `}`)})
 	}
 	close(first)
 	eventually(t, "the first is answered", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.questions == 1
+		c.background.mu.Lock()
+		defer c.background.mu.Unlock()
+		return c.requests.waiting.used == 1
 	})
-	c.receive(nil, jsonrpc.Message{Method: "notifications/cancelled", Params: json.RawMessage(`{"requestId":"q"}`)})
+	receive(c, jsonrpc.Message{Method: "notifications/cancelled", Params: json.RawMessage(`{"requestId":"q"}`)})
 	eventually(t, "the second ends", func() bool {
 		return instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight", "direction", "in") == 0
 	})

@@ -2,12 +2,11 @@ package upstream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"sync/atomic"
-	"time"
 
-	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
@@ -67,22 +66,23 @@ func refusesPOST(err error) bool {
 // attempt makes one connection.
 func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	spec := d.spec
-	c := &Conn{spec: spec, peer: peerAttributes(spec), tel: d.tel, own: d.own, log: d.tel.log.With("upstream", spec.Name), sink: p.sink, many: p.many, session: p.session, tools: d.tools, feed: newFeed(), owned: d.owned,
-		calls: map[jsonrpc.ID]*call{}, tokens: map[jsonrpc.ID]*call{}, abandoned: map[jsonrpc.ID]time.Time{}, asked: map[jsonrpc.ID]*inquiry{}}
-	if p.session != "" {
-		c.log = c.log.With("session", p.session)
-	}
+	// What the connection does by itself is not part of the trace of the client that needed it first.
+	background := newBackground(p.life()) //nolint:contextcheck // see above
+	c := &Conn{spec: spec, tel: newConnTelemetry(d.tel, d.own, spec, p.session), sink: p.sink, shared: p.many, background: background,
+		pending: newPendingCalls(), tools: d.tools, feed: newFeed()}
 	if c.sink == nil {
-		c.sink = nobody{}
+		c.sink = noSink{}
 	}
+	c.requests = newServerRequests(c.tel, background, spec.callTimeout())
+	c.requests.send = func(ctx context.Context, message []byte) error { return c.transport.Send(ctx, message, nil) }
+	c.requests.report = func(ctx context.Context, params json.RawMessage) error {
+		return c.Notify(ctx, protocol.MethodProgress, params)
+	}
+	c.requests.isLost = c.isLost
 	d.count(+1)
 	d.owned.own(c, p.session)
-	c.lost = func() {
-		d.count(-1)
-		c.lived()
-	}
-	// What the connection does on its own is no part of the trace of whoever needed it first.
-	c.quit, c.stop = context.WithCancel(p.life()) //nolint:contextcheck // see above
+	c.onLost = func() { d.count(-1) }
+	c.onClosed = func() { d.owned.release(c) }
 	c.transport = d.transport(c, p)
 	if err := c.transport.Start(ctx); err != nil {
 		c.Close(true)
@@ -92,9 +92,9 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 		c.Close(true)
 		return nil, err
 	}
-	c.establish()
+	c.tel.connected()
 	if c.modern() {
-		c.start(new(int), 1, c.follow)
+		c.background.start(nil, c.follow)
 	} else {
 		c.transport.Listen(ctx)
 	}
@@ -103,27 +103,11 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 
 // transport makes the transport of c.
 func (d dialer) transport(c *Conn, p plan) transport.Transport {
-	cfg := transport.Config{Handler: handler{c}, Log: c.log, MaxMessage: d.spec.maxMessage(), Context: c.quit,
+	cfg := transport.Config{Handler: inbound{c}, Log: c.tel.log, MaxMessage: d.spec.maxMessage(), Context: c.background.ctx,
 		Command: d.spec.Command, Args: d.spec.Args, Env: d.spec.Env, Dir: d.spec.Dir, WriteTimeout: d.spec.writeTimeout(), Mask: d.spec.masked,
 		URL: d.spec.URL, SSE: d.spec.SSE, Headers: d.spec.Headers, SessionID: p.resume.SessionID, Clients: d.clients,
-		InjectTrace: d.tel.injectHeader, HTTPVersion: answeredBy,
+		InjectTrace: d.tel.injectHeader, HTTPVersion: setHTTPVersion,
 		Unmatched:    func() { d.tel.unmatched("response") },
 		CheckSession: func(ctx context.Context) { _, _ = c.Call(ctx, Request{Method: protocol.MethodPing}) }}
 	return transport.New(cfg)
 }
-
-// handler takes the messages of a server that belong to no response.
-type handler struct{ c *Conn }
-
-func (h handler) Receive(id jsonrpc.ID, m jsonrpc.Message) {
-	var related *call
-	if id != "" {
-		h.c.mu.Lock()
-		related = h.c.calls[id]
-		h.c.mu.Unlock()
-	}
-	h.c.receive(related, m)
-}
-
-func (h handler) Deliver(m jsonrpc.Message) { h.c.deliver(m) }
-func (h handler) Lost(error)                { h.c.lost() }

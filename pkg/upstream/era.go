@@ -35,14 +35,6 @@ func (p plan) life() context.Context {
 	return context.WithoutCancel(p.owner)
 }
 
-// errProbed is why a connection cannot go on: the server ended when, or soon
-// after, it was asked for its era.
-var errProbed = errors.New("ended when it was asked which protocol versions it speaks")
-
-// errEra is why a connection is of no use any more: the server answers as one
-// of the other era does. Maybe it is another program by now.
-var errEra = errors.New("does not speak the protocol version any more that it spoke before")
-
 // negotiate agrees with the server on a protocol version.
 func (c *Conn) negotiate(ctx context.Context, p plan) error {
 	c.who = p.who
@@ -52,9 +44,9 @@ func (c *Conn) negotiate(ctx context.Context, p plan) error {
 		return nil
 	case p.resume.SessionID != "" && c.spec.URL != "" && !c.spec.SSE && protocol.IsLegacyVersion(p.resume.ProtocolVersion):
 		// The server has seen the ids of an earlier process; they must not come again.
-		c.last = time.Now().UnixMilli() << 10
+		c.pending.skipIDs(time.Now())
 		c.init.ProtocolVersion = p.resume.ProtocolVersion
-		c.settle(p.resume.ProtocolVersion)
+		c.setVersion(p.resume.ProtocolVersion)
 		return nil
 	case p.era != protocol.Legacy:
 		known, why, err := c.discover(ctx)
@@ -81,7 +73,7 @@ func (c *Conn) negotiate(ctx context.Context, p plan) error {
 func (c *Conn) become(known Initialized) {
 	c.init = known
 	c.isModern.Store(true)
-	c.settle(known.ProtocolVersion)
+	c.setVersion(known.ProtocolVersion)
 }
 
 // modern reports whether the server is spoken to in a modern version.
@@ -125,7 +117,7 @@ func (c *Conn) discover(ctx context.Context) (known *Initialized, why, err error
 func (c *Conn) probe(ctx context.Context) (jsonrpc.Message, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, min(c.spec.probeTimeout(), c.spec.connectTimeout()/2), ErrTimeout)
 	defer cancel()
-	return c.call(ctx, Request{Method: protocol.MethodServerDiscover, stamped: true})
+	return c.roundTrip(ctx, Request{Method: protocol.MethodServerDiscover, addMeta: true})
 }
 
 func offersModern(data json.RawMessage) bool {
@@ -177,7 +169,7 @@ func (c *Conn) otherEra(response jsonrpc.Message, err error) bool {
 		return refused.Code == http.StatusBadRequest || refused.Code == http.StatusNotFound || refused.Code == http.StatusMethodNotAllowed
 	}
 	if err != nil || response.Error == nil {
-		return errors.Is(err, errEra)
+		return errors.Is(err, errOtherEra)
 	}
 	switch code := jsonrpc.ParseError(response.Error).Code; {
 	case code == protocol.CodeUnsupportedVersion:
@@ -187,4 +179,31 @@ func (c *Conn) otherEra(response jsonrpc.Message, err error) bool {
 	default:
 		return code == protocol.CodeHeaderMismatch
 	}
+}
+
+// initialize does the handshake of the legacy protocol, see specification 2025-11-25, basic/lifecycle.
+func (c *Conn) initialize(ctx context.Context, who Identity) error {
+	params, err := json.Marshal(struct {
+		ProtocolVersion string          `json:"protocolVersion"`
+		Capabilities    json.RawMessage `json:"capabilities"`
+		ClientInfo      json.RawMessage `json:"clientInfo"`
+	}{protocol.LatestLegacyVersion, who.Capabilities, who.ClientInfo})
+	if err != nil {
+		return err
+	}
+	response, err := c.roundTrip(ctx, Request{Method: protocol.MethodInitialize, Params: params})
+	if err != nil {
+		return err
+	}
+	if response.Error != nil {
+		return serverError(c.spec.Name, fmt.Errorf("refused initialize: %w", c.spec.refusal(response.Error)))
+	}
+	if err := json.Unmarshal(response.Result, &c.init); err != nil || c.init.ProtocolVersion == "" {
+		return serverError(c.spec.Name, fmt.Errorf("%w: its answer to initialize has no protocol version", ErrProtocol))
+	}
+	if !protocol.IsLegacyVersion(c.init.ProtocolVersion) {
+		return serverError(c.spec.Name, fmt.Errorf("speaks protocol version %.20q, which the hub does not", c.init.ProtocolVersion))
+	}
+	c.setVersion(c.init.ProtocolVersion)
+	return c.Notify(ctx, protocol.MethodInitialized, nil)
 }

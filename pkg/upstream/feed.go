@@ -150,14 +150,14 @@ func (c *Conn) subscribe(ctx context.Context, req Request) (jsonrpc.Message, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 	defer cancel()
-	defer context.AfterFunc(c.quit, cancel)()
+	defer context.AfterFunc(c.background.ctx, cancel)()
 	agreed, err := c.feed.wait(ctx, wish, uri)
 	agreed = agreed && err == nil
 	c.feed.asked(uri, agreed)
 	switch {
 	case agreed:
 		return done, nil
-	case c.quit.Err() != nil || ctx.Err() != nil:
+	case c.background.stopped() || ctx.Err() != nil:
 		return jsonrpc.Message{}, c.ended(ctx)
 	}
 	if refused, ok := errors.AsType[*jsonrpc.Error](err); ok {

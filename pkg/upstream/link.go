@@ -79,7 +79,7 @@ func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 		c, err := l.connection(ctx)
 		var response jsonrpc.Message
 		if err == nil {
-			req.spend(begun) // it may have had to be made first
+			req.addSpent(begun) // it may have had to be made first
 			req.attempt = attempt
 			response, err = c.Call(ctx, req)
 		}
@@ -142,7 +142,7 @@ func (l *Link) connection(ctx context.Context) (*Conn, error) {
 	l.mu.Lock()
 	own := l.conn
 	l.mu.Unlock()
-	if own == nil || isClosed(own.Done()) { // one that works does not depend on the hub's own
+	if own == nil || own.isLost() { // one that works does not depend on the hub's own
 		if _, err := l.server.ready(ctx); err != nil {
 			return nil, err
 		}
@@ -154,7 +154,7 @@ func (l *Link) connection(ctx context.Context) (*Conn, error) {
 		case l.closed:
 			l.mu.Unlock()
 			return nil, serverError(l.server.spec.Name, ErrCancelled)
-		case c != nil && !isClosed(c.Done()):
+		case c != nil && !c.isLost():
 			l.mu.Unlock()
 			return c, nil
 		case f == nil && time.Now().Before(l.next):

@@ -55,7 +55,7 @@ func (c *Conn) follow(ctx context.Context) {
 			case <-c.feed.wake:
 				continue
 			case err = <-now.over():
-				c.log.DebugContext(ctx, "the server's stream of changes ended", "err", instrument.Redacted(err))
+				c.tel.log.DebugContext(ctx, "the server's stream of changes ended", "err", instrument.Redacted(err))
 				if time.Since(now.since) > wait { // not one that ends at once each time
 					wait = firstListen
 				}
@@ -99,7 +99,7 @@ func (c *Conn) relisten(ctx context.Context, now *watching) (*watching, error) {
 		return next, nil
 	}
 	next.stop()
-	c.log.DebugContext(ctx, "the server does not tell of changes", "err", instrument.Redacted(err))
+	c.tel.log.DebugContext(ctx, "the server does not tell of changes", "err", instrument.Redacted(err))
 	if isFinal(err) {
 		if now != nil {
 			now.wish = wish
@@ -174,7 +174,7 @@ func (c *Conn) filter(uris []string) json.RawMessage {
 func (c *Conn) listen(ctx context.Context, filter json.RawMessage) *watching {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &watching{cancel: cancel, since: time.Now(), acked: make(chan json.RawMessage, 1), done: make(chan error, 1)}
-	if !c.start(new(int), 1, func(context.Context) { l.done <- c.streamChanges(ctx, filter, l.acked) }) {
+	if !c.background.start(nil, func(context.Context) { l.done <- c.streamChanges(ctx, filter, l.acked) }) {
 		l.done <- transport.ErrClosed
 	}
 	return l
@@ -183,10 +183,10 @@ func (c *Conn) listen(ctx context.Context, filter json.RawMessage) *watching {
 // streamChanges sends subscriptions/listen and returns when the stream ends. It
 // is no operation that could be measured: it lasts as long as the connection.
 func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked chan<- json.RawMessage) error {
-	cl := c.begin(&call{acked: acked, origin: askedFor{ctx: ctx}})
-	defer c.end(cl)
-	req := Request{Method: protocol.MethodSubscriptionsListen, stamped: true, Params: append(append(json.RawMessage(`{"notifications":`), filter...), '}')}
-	params, err := c.prepare(ctx, cl, req)
+	cl := c.pending.add(&call{acknowledged: acked, origin: origin{ctx: ctx}})
+	defer c.remove(cl)
+	req := Request{Method: protocol.MethodSubscriptionsListen, addMeta: true, Params: append(append(json.RawMessage(`{"notifications":`), filter...), '}')}
+	params, err := c.params(ctx, cl, req)
 	if err != nil {
 		return err
 	}
@@ -194,21 +194,21 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 		return err
 	}
 	m := jsonrpc.Message{ID: cl.ID, Method: req.Method, Params: params}
-	flight, sent := c.tel.messages.Begin(instrument.Out, m), time.Now()
-	c.show(ctx, instrument.Out, m, instrument.About{})
+	inFlight, sent := c.tel.messages.Begin(instrument.Out, m), time.Now()
+	c.tel.messageEvent(ctx, instrument.Out, m, instrument.About{})
 	ctx, release := c.patiently(ctx, cl)
 	defer release()
 	response, err := c.transport.Call(ctx, &cl.Call, m.Encode())
 	switch {
 	case err != nil && ctx.Err() != nil:
-		flight.Cancel(instrument.Withdrawn)
+		inFlight.Cancel(instrument.Withdrawn)
 		return err
 	case err != nil:
-		flight.Cancel(cancelReason(err))
+		inFlight.Cancel(cancelReason(err))
 		return err
 	}
-	flight.Answer(response)
-	c.showAnswer(ctx, req, sent, response)
+	inFlight.Answer(response)
+	c.tel.responseEvent(ctx, req, sent, response)
 	if response.Error != nil {
 		return c.spec.refusal(response.Error)
 	}
@@ -223,8 +223,8 @@ func (c *Conn) patiently(ctx context.Context, cl *call) (context.Context, func()
 	}
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		c.cancelled(ctx, cl, context.Cause(ctx))
-		if !c.start(new(int), 1, func(context.Context) { _ = transport.Pause(longer, farewell); cancel() }) {
+		c.sendCancellation(ctx, cl, context.Cause(ctx))
+		if !c.background.start(nil, func(context.Context) { _ = transport.Pause(longer, farewell); cancel() }) {
 			cancel()
 		}
 	})
@@ -242,16 +242,14 @@ func (c *Conn) acknowledged(related *call, m jsonrpc.Message) {
 		if err != nil {
 			return
 		}
-		c.mu.Lock()
-		related = c.calls[jsonrpc.ID(id[0])]
-		c.mu.Unlock()
+		related = c.pending.get(jsonrpc.ID(id[0]))
 	}
-	if related == nil || related.acked == nil {
+	if related == nil || related.acknowledged == nil {
 		c.tel.unmatched("response")
 		return
 	}
 	select {
-	case related.acked <- slices.Clone(fields[0]):
+	case related.acknowledged <- slices.Clone(fields[0]):
 	default:
 	}
 }

@@ -212,6 +212,9 @@ func (e env) connect(t testing.TB, sink Sink) *Conn {
 	return c
 }
 
+// receive has c take a message that belongs to no call.
+func receive(c *Conn, m jsonrpc.Message) { inbound{c}.Receive("", m) }
+
 // running is a Pool that runs until the test ends.
 type running struct {
 	*Pool

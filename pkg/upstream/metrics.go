@@ -11,8 +11,8 @@ import (
 type metrics struct {
 	duration  *instrument.OperationHistogram // one attempt at a call, or a notification; written by operation
 	operation *instrument.Operations
-	served    *instrument.OperationHistogram // what servers ask and tell the hub
-	lives     *prometheus.HistogramVec       // s, connections, by error type, version and server
+	received  *instrument.OperationHistogram // what servers ask and tell the hub
+	durations *prometheus.HistogramVec       // s, connections, by error type, version and server
 	messages  *instrument.Messages
 	strays    *prometheus.CounterVec // by reason
 	up        *prometheus.GaugeVec   // 0 or 1, by server
@@ -27,10 +27,10 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 	f := promauto.With(r)
 	x := &metrics{
 		duration: instrument.NewClientOperations(r),
-		served:   instrument.NewServerOperations(r),
+		received: instrument.NewServerOperations(r),
 		messages: instrument.NewMessages(r, "backend"),
 		strays:   instrument.NewUnmatched(r, "backend", "progress", "response", "overload", "question"),
-		lives: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_client_session_duration_seconds",
+		durations: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_client_session_duration_seconds",
 			Help:    "Life of a connection with a server, from the end of the handshake to the end of the connection.",
 			Buckets: []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400}}, []string{"error_type", "mcp_protocol_version", "mcphub_backend"}),
 		up: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_backend_up",
@@ -83,7 +83,7 @@ func (x *metrics) removeServer(name string, s *serverMetrics) {
 	s.calls.Close()
 	for _, vec := range []interface {
 		DeletePartialMatch(labels prometheus.Labels) int
-	}{x.up, x.sessions, x.tools, x.restarts, x.connected, x.outcomes, x.lives} {
+	}{x.up, x.sessions, x.tools, x.restarts, x.connected, x.outcomes, x.durations} {
 		vec.DeletePartialMatch(prometheus.Labels{"mcphub_backend": name})
 	}
 }

@@ -156,7 +156,7 @@ func TestQuestionsAndNotificationsOfServersAreMeasuredAsOperationsOfTheHub(t *te
 		if _, err := c.Call(t.Context(), toolCall("ask", `{"text":"ping"}`)); err != nil {
 			t.Fatal(err)
 		}
-		transport := networkTransport(spec)
+		transport := c.tel.network
 		eventually(t, "the question is measured", func() bool {
 			return instrumenttest.Value(t, e.reg, "mcp_server_operation_duration_seconds", "network_transport", transport, "mcp_protocol_version", "2025-11-25", "gen_ai_tool_name", "") == 1
 		})
@@ -173,15 +173,15 @@ func TestTheLifeOfAConnectionIsMeasuredAtItsEnd(t *testing.T) {
 		return instrumenttest.Value(t, e.reg, "mcp_client_session_duration_seconds", "error_type", kind, "mcp_protocol_version", "2025-11-25", "mcphub_backend", "child")
 	}
 	closed, lost := e.connect(t, nil), e.connect(t, nil)
-	if lives("") != 0 || lives(lifeLost) != 0 || lives(lifeGone) != 0 {
+	if lives("") != 0 || lives(durationLost) != 0 || lives(durationSessionGone) != 0 {
 		t.Error("a connection that is there is measured, or series are missing")
 	}
 	closed.Close(true)
-	if lives("") != 1 || lives(lifeLost) != 0 {
-		t.Errorf("%v closed, %v lost", lives(""), lives(lifeLost))
+	if lives("") != 1 || lives(durationLost) != 0 {
+		t.Errorf("%v closed, %v lost", lives(""), lives(durationLost))
 	}
 	_, _ = lost.Call(t.Context(), toolCall("crash", ""))
-	eventually(t, "the loss is measured", func() bool { return lives(lifeLost) == 1 })
+	eventually(t, "the loss is measured", func() bool { return lives(durationLost) == 1 })
 	lost.Close(true)
 	if lives("") != 1 {
 		t.Error("the lost connection is measured twice")

@@ -23,13 +23,13 @@ import (
 func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	switch req.Method {
 	case protocol.MethodPing:
-		response, err := c.call(ctx, Request{Method: protocol.MethodServerDiscover, stamped: true, identity: req.identity})
+		response, err := c.roundTrip(ctx, Request{Method: protocol.MethodServerDiscover, addMeta: true, identity: req.identity})
 		if err == nil && response.Error != nil && c.spec.URL != "" && !fitsModern(response) {
-			return jsonrpc.Message{}, serverError(c.spec.Name, errEra)
+			return jsonrpc.Message{}, serverError(c.spec.Name, errOtherEra)
 		}
 		if err == nil && response.Error == nil {
 			if readDiscovery(response.Result) == nil {
-				return jsonrpc.Message{}, serverError(c.spec.Name, errEra)
+				return jsonrpc.Message{}, serverError(c.spec.Name, errOtherEra)
 			}
 			response.Result = json.RawMessage(`{}`)
 		}
@@ -41,7 +41,7 @@ func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, err
 	case protocol.MethodSubscriptionsListen: // the hub does that, and where there is one connection for all, the end of one stream may be that of others
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is no method %s in the protocol version of the client", req.Method)
 	}
-	req.stamped = true
+	req.addMeta = true
 	response, err := c.rounds(ctx, req)
 	if err != nil {
 		return response, err
@@ -65,6 +65,25 @@ func (c *Conn) setLevel(req Request) (jsonrpc.Message, error) {
 	return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
 }
 
+// stamp adds what a modern request has to say of its sender, specification
+// 2026-07-28, basic, _meta.
+func (c *Conn) stamp(req Request, edits []jsonrpc.Edit) []jsonrpc.Edit {
+	who := c.who
+	if req.identity != nil {
+		who = *req.identity
+	}
+	edits = append(edits,
+		jsonrpc.Edit{Name: protocol.MetaProtocolVersion, Value: jsonrpc.String(protocol.ModernVersion)},
+		jsonrpc.Edit{Name: protocol.MetaClientCapabilities, Value: protocol.ModernCapabilities(who.Capabilities)})
+	if len(who.ClientInfo) > 0 {
+		edits = append(edits, jsonrpc.Edit{Name: protocol.MetaClientInfo, Value: who.ClientInfo})
+	}
+	if level := c.logLevel(); level != "" {
+		edits = append(edits, jsonrpc.Edit{Name: protocol.MetaLogLevel, Value: jsonrpc.String(level)})
+	}
+	return edits
+}
+
 func (c *Conn) logLevel() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,10 +102,10 @@ const (
 func (c *Conn) rounds(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 	defer cancel()
-	defer context.AfterFunc(c.quit, cancel)()
+	defer context.AfterFunc(c.background.ctx, cancel)()
 	original := req.Params
 	for putOff := firstPutOff; ; {
-		response, err := c.call(ctx, req)
+		response, err := c.roundTrip(ctx, req)
 		if err != nil || response.Error != nil {
 			return response, err
 		}
@@ -99,7 +118,7 @@ func (c *Conn) rounds(ctx context.Context, req Request) (jsonrpc.Message, error)
 		}
 		asked := time.Now()
 		answers, err := c.gather(ctx, req.Sink, wanted.questions)
-		req.spend(asked)
+		req.addSpent(asked)
 		if err != nil {
 			return jsonrpc.Message{}, err
 		}
@@ -159,8 +178,8 @@ func readWanted(result json.RawMessage) (*wanted, error) {
 			return nil, errors.New("one of its inputRequests is no request")
 		}
 	}
-	if len(w.questions) > maxQuestions {
-		return nil, fmt.Errorf("it asks more than %d questions at once", maxQuestions)
+	if len(w.questions) > maxServerRequests {
+		return nil, fmt.Errorf("it asks more than %d questions at once", maxServerRequests)
 	}
 	return w, nil
 }
@@ -203,14 +222,10 @@ func (c *Conn) gather(ctx context.Context, sink Sink, questions map[string]quest
 
 // ended says why nobody waits any more for what took several requests.
 func (c *Conn) ended(ctx context.Context) error {
-	cause := context.Cause(ctx)
-	switch {
-	case c.quit.Err() != nil:
-		cause = fmt.Errorf("%w: %w", ErrLost, transport.ErrClosed)
-	case !errors.Is(cause, ErrTimeout) && !errors.Is(cause, transport.ErrConnectTimeout):
-		cause = fmt.Errorf("%w: %w", ErrCancelled, cause)
+	if c.background.stopped() {
+		return serverError(c.spec.Name, fmt.Errorf("%w: %w", ErrLost, transport.ErrClosed))
 	}
-	return serverError(c.spec.Name, cause)
+	return serverError(c.spec.Name, transport.CauseOf(ctx))
 }
 
 // takes reports whether a modern server has a use for a notification. By HTTP

@@ -152,7 +152,7 @@ func FuzzWithoutPoison(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	e := newEnv(f, Spec{Name: "s", URL: "http://x.invalid"})
-	c := &Conn{spec: e.spec, log: e.tel.log}
+	c := &Conn{spec: e.spec, tel: newConnTelemetry(e.tel, e.own, e.spec, "")}
 	f.Fuzz(func(t *testing.T, result []byte) {
 		out := c.withoutPoison(context.Background(), jsonrpc.Message{Result: result}).Result
 		if json.Valid(result) && !json.Valid(out) {

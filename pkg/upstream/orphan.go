@@ -35,11 +35,11 @@ func (o *owners) own(c *Conn, session string) {
 	o.conns[c] = ownership{session: session}
 }
 
-// disown notes that nothing of the connection is left.
-func (c *Conn) disown() {
-	c.owned.mu.Lock()
-	defer c.owned.mu.Unlock()
-	delete(c.owned.conns, c)
+// release notes that nothing of the connection is left.
+func (o *owners) release(c *Conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.conns, c)
 }
 
 // orphaned counts the connections whose session has not been there for grace.

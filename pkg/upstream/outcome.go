@@ -20,7 +20,7 @@ func FaultOfServerRequest(ctx context.Context, err error) instrument.Fault {
 	switch {
 	case err == nil:
 		return instrument.FaultNone
-	case instrument.IsCallerFault(jsonrpc.AsError(err).Code), errors.Is(context.Cause(ctx), errWithdrawn):
+	case instrument.IsCallerFault(jsonrpc.AsError(err).Code), errors.Is(context.Cause(ctx), errRequestCancelled):
 		return instrument.FaultBackend
 	}
 	return instrument.FaultClient

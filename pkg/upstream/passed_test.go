@@ -94,15 +94,15 @@ func TestNobodyPaysForMessagesThatNobodyWatches(t *testing.T) {
 		"now":   func(c *Config) { c.Watched, c.OnMessage = func() bool { return false }, (&shown{}).onMessage },
 	} {
 		e := newEnv(t, Spec{Name: "one"}, configure)
-		c := &Conn{spec: e.spec, tel: e.tel}
+		c := &Conn{spec: e.spec, tel: newConnTelemetry(e.tel, e.own, e.spec, "")}
 		req, sent := Request{Method: "tools/call", Target: "x"}, e.since
 		call := jsonrpc.Message{ID: "1", Method: "tools/call", Params: json.RawMessage(`{"name":"x"}`)}
 		answer := jsonrpc.NewResult("1", json.RawMessage(`{"isError":true}`))
 		ctx := t.Context()
 		if n := testing.AllocsPerRun(100, func() {
-			c.show(ctx, instrument.Out, call, instrument.About{Target: req.Target})
-			c.showAnswer(ctx, req, sent, answer)
-			c.showReceived(nil, call)
+			c.tel.messageEvent(ctx, instrument.Out, call, instrument.About{Target: req.Target})
+			c.tel.responseEvent(ctx, req, sent, answer)
+			inbound{c}.messageEvent(nil, call)
 		}); n != 0 {
 			t.Errorf("watched %s: %v allocations", name, n)
 		}

@@ -87,17 +87,17 @@ func TestProgressNobodyAskedForIsDroppedAndCounted(t *testing.T) {
 	})
 }
 
-func TestTheProgressTokensOfTasksAreKeptInBoundedNumber(t *testing.T) {
+func TestProgressTokenIsKeptOnlyIfTheAnswerIsATask(t *testing.T) {
 	t.Parallel()
-	c := &Conn{}
-	id := func(i int) jsonrpc.ID { return jsonrpc.ID(fmt.Sprint(i)) }
+	c := &Conn{pending: newPendingCalls()}
 	task := jsonrpc.Message{Result: json.RawMessage(`{"task":{"taskId":"x"}}`)}
-	c.keepTaskToken(&call{progress: id(-1)}, task) // wants no progress
-	c.keepTaskToken(&call{progress: id(-2), token: json.RawMessage(`1`)}, jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)})
-	for i := range maxTaskTokens + 10 {
-		c.keepTaskToken(&call{progress: id(i), token: json.RawMessage(id(i))}, task)
-	}
-	if len(c.taskTokens) != maxTaskTokens || c.taskTokenOf(id(9)) != nil || string(c.taskTokenOf(id(10))) != "10" || c.taskTokenOf(id(-2)) != nil {
-		t.Errorf("%d tokens are kept, from that of call %s on", len(c.taskTokens), c.taskTokens[0].id)
+	without, other, one := c.pending.add(&call{}), c.pending.add(&call{}), c.pending.add(&call{})
+	c.processed(t.Context(), without, Request{Task: true}, task) // wants no progress
+	c.pending.setToken(other, json.RawMessage(`1`))
+	c.processed(t.Context(), other, Request{Task: true}, jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)})
+	c.pending.setToken(one, json.RawMessage(`2`))
+	c.processed(t.Context(), one, Request{Task: true}, task)
+	if kept := c.pending.taskTokens; len(kept) != 1 || string(kept[0].token) != "2" {
+		t.Errorf("%v are kept", kept)
 	}
 }

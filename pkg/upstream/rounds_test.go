@@ -135,8 +135,8 @@ func TestAResultThatCannotBeUnderstoodIsRefused(t *testing.T) {
 		`{"resultType":"input_required","requestState":null}`:       "does not say which",
 		`{"resultType":"input_required","inputRequests":[]}`:        "are no object of requests",
 		`{"resultType":"input_required","inputRequests":{"a":"b"}}`: "are no object of requests",
-		`[]`:                            "its result is no object",
-		wants(many(maxQuestions+1), ""): "more than 64 questions",
+		`[]`:                                 "its result is no object",
+		wants(many(maxServerRequests+1), ""): "more than 64 questions",
 	} {
 		req := toolCall("it", "")
 		req.Sink = &recorder{}

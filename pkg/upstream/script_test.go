@@ -263,7 +263,7 @@ func (x *exchange) flood() string {
 			} else if ok {
 				answered++
 			}
-			if refused+answered == x.args.N-maxQuestions { // the rest waits for this
+			if refused+answered == x.args.N-maxServerRequests { // the rest waits for this
 				x.send(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"the rest waits"}}`)
 			}
 		})

@@ -142,8 +142,8 @@ func (s *Server) connected(ctx context.Context) error {
 
 // connect makes the server's own connection and reads what it offers.
 func (s *Server) connect(ctx context.Context) (c *Conn, inv Inventory, err error) {
-	ctx, span := s.tel.startUpkeep(ctx, "mcphub.upstream.connect", s.spec.Name)
-	defer func() { endSpan(span, ErrorType(jsonrpc.Message{}, err), err) }()
+	ctx, span := s.tel.startMaintenance(ctx, "mcphub.upstream.connect", s.spec.Name)
+	defer func() { endSpan(span, err) }()
 	c, err = s.open(ctx, plan{sink: controlSink{s}, who: s.cfg.Identity, many: s.spec.isolation() == Shared, era: s.eraToTry()})
 	if err != nil {
 		s.forgetEra()
@@ -190,7 +190,7 @@ func (s *Server) watch(ctx context.Context, c *Conn) error {
 		if pings++; err == nil {
 			pings = 0
 		}
-		if errors.Is(err, ErrDown) || errors.Is(err, ErrSessionGone) || errors.Is(err, errEra) || pings >= maxPings {
+		if errors.Is(err, ErrDown) || errors.Is(err, ErrSessionGone) || errors.Is(err, errOtherEra) || pings >= maxPings {
 			s.renew(c)
 			s.restarted(err)
 			return err
@@ -218,7 +218,7 @@ func (s *Server) ping(ctx context.Context, c *Conn) error {
 		return nil // the hub is stopping
 	}
 	if c.otherEra(response, err) {
-		return serverError(s.spec.Name, errEra)
+		return serverError(s.spec.Name, errOtherEra)
 	}
 	return err
 }
@@ -230,11 +230,11 @@ func (s *Server) relist(ctx context.Context, c *Conn, changed []string) {
 		changed = append(changed, more...)
 	default:
 	}
-	ctx, span := s.tel.startUpkeep(ctx, "mcphub.upstream.list", s.spec.Name)
+	ctx, span := s.tel.startMaintenance(ctx, "mcphub.upstream.list", s.spec.Name)
 	ctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), transport.ErrConnectTimeout)
 	defer cancel()
 	inv, err := list(ctx, c)
-	endSpan(span, ErrorType(jsonrpc.Message{}, err), err)
+	endSpan(span, err)
 	if err != nil {
 		s.log.WarnContext(ctx, "the server's lists could not be read again", "err", err)
 		return
@@ -318,7 +318,7 @@ func (s *Server) ready(ctx context.Context) (*Conn, error) {
 func (s *Server) renew(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.control == c && isClosed(c.Done()) && errors.Is(c.Err(), ErrSessionGone) {
+	if s.control == c && c.isLost() && errors.Is(c.Err(), ErrSessionGone) {
 		s.control, s.settled = nil, make(chan struct{})
 		s.state, s.since = Starting, time.Now()
 	}

@@ -13,12 +13,11 @@ package upstream
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
-	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // Isolation says who shares a connection to a server.
@@ -110,15 +109,9 @@ type ServerSession struct {
 	ProtocolVersion string
 }
 
-// The errors of calls that got no answer, see package transport. Each is wrapped in a text that names the server.
-var (
-	ErrDown        = transport.ErrDown
-	ErrTimeout     = transport.ErrTimeout
-	ErrLost        = transport.ErrLost
-	ErrProtocol    = transport.ErrProtocol
-	ErrSessionGone = transport.ErrSessionGone
-	ErrCancelled   = transport.ErrCancelled
-)
-
-// serverError says which server err is about.
-func serverError(name string, err error) error { return fmt.Errorf("server %q %w", name, err) }
+// refusal is the error of a response as texts of the hub repeat it: it is cut, and secrets that the hub sent to the
+// server are masked.
+func (s Spec) refusal(raw json.RawMessage) *jsonrpc.Error {
+	e := jsonrpc.ParseError(raw)
+	return jsonrpc.Errorf(e.Code, "%.300s", s.masked(e.Message))
+}

@@ -57,14 +57,13 @@ func newCostCall(t testing.TB, how tracing) *costCall {
 	spec := Spec{Name: "s", URL: "http://127.0.0.1:9/mcp"}
 	c := &costCall{
 		registry: registry,
-		conn: &Conn{spec: spec, peer: peerAttributes(spec), tel: tel, own: tel.addServer(spec.Name, func(string) bool { return true }), log: tel.log,
-			session: "abcdefghijklmnop", tokens: map[jsonrpc.ID]*call{}},
+		conn: &Conn{spec: spec, pending: newPendingCalls(),
+			tel: newConnTelemetry(tel, tel.addServer(spec.Name, func(string) bool { return true }), spec, "abcdefghijklmnop")},
 		request:  toolCall("echo", `{"say":"how much is it","n":[1,2,3]}`),
 		response: jsonrpc.Message{ID: "7", Result: json.RawMessage(`{"content":[]}`)},
 		header:   http.Header{},
 	}
-	version := "2025-11-25"
-	c.conn.agreed.Store(&version)
+	c.conn.tel.setVersion("2025-11-25")
 	c.ctx, _ = tel.spans.Server(context.Background(), "tools/call", "s__echo")
 	return c
 }
@@ -79,24 +78,24 @@ func (unread) ForceFlush(context.Context) error                { return nil }
 
 // pass is one call: with tracing off only its metrics are left.
 func (c *costCall) pass() {
-	ctx, op := c.conn.tel.startCall(c.ctx, c.conn, "7", c.request)
-	params, err := c.conn.prepare(ctx, &call{}, c.request)
+	ctx, span := c.conn.tel.startCall(c.ctx, "7", c.request, false)
+	params, err := c.conn.params(ctx, &call{}, c.request)
 	if err != nil {
 		panic(err)
 	}
-	flight := c.conn.tel.messages.Begin(instrument.Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: params})
+	inFlight := c.conn.tel.messages.Begin(instrument.Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: params})
 	c.conn.tel.injectHeader(ctx, c.header)
-	flight.Answer(c.response)
-	op.end(c.response, nil)
+	inFlight.Answer(c.response)
+	span.end(c.response, nil)
 }
 
 // record is the metrics of pass, as they are in it.
 func (c *costCall) record(ctx context.Context) {
-	flight := c.conn.tel.messages.Begin(instrument.Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: c.request.Params})
-	flight.Answer(c.response)
-	c.conn.own.outcomes[string(instrument.FaultNone)].Inc()
-	c.conn.own.calls.Observe(ctx, instrument.Operation{Method: c.request.Method, Tool: c.request.Target,
-		Transport: networkTransport(c.conn.spec), Version: c.conn.version()}, time.Millisecond)
+	inFlight := c.conn.tel.messages.Begin(instrument.Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: c.request.Params})
+	inFlight.Answer(c.response)
+	c.conn.tel.own.outcomes[string(instrument.FaultNone)].Inc()
+	c.conn.tel.own.calls.Observe(ctx, instrument.Operation{Method: c.request.Method, Tool: c.request.Target,
+		Transport: c.conn.tel.network, Version: c.conn.tel.version()}, time.Millisecond)
 }
 
 // A metric that a call has and record has not would be missing in what is

@@ -102,7 +102,7 @@ func (c *Conn) mirror(ctx context.Context, req Request, params json.RawMessage) 
 	}
 	values, err := protocol.ParamValues(known, fields[1])
 	if err != nil { // for the server to judge
-		c.log.DebugContext(ctx, "an argument of a tool cannot be mirrored in a header", "tool", tool, "err", err)
+		c.tel.log.DebugContext(ctx, "an argument of a tool cannot be mirrored in a header", "tool", tool, "err", err)
 	}
 	for name, value := range values {
 		h.Set(name, value)
@@ -131,7 +131,7 @@ func (c *Conn) withoutPoison(ctx context.Context, response jsonrpc.Message) json
 	for _, tool := range tools {
 		name, _, err := paramsOf(tool)
 		if err != nil {
-			c.log.WarnContext(ctx, "a tool is left out: its x-mcp-header annotations are invalid", "tool", name, "err", err)
+			c.tel.log.WarnContext(ctx, "a tool is left out: its x-mcp-header annotations are invalid", "tool", name, "err", err)
 			continue
 		}
 		kept = append(kept, tool)
