@@ -31,19 +31,20 @@ type Conn struct {
 	background *background
 	pending    pendingCalls
 	requests   *serverRequests
-	tools      *toolParams // that the server lists
+	tools      *toolHeaders // that the server lists
 
 	init     Initialized // set before the connection is used
 	closing  sync.Once
 	onLost   func() // called once, when the connection is lost or closed
 	onClosed func() // called once, when nothing of the connection is left
 
-	isModern atomic.Bool // spoken to in a modern version
-	who      Identity    // on whose behalf, where a request does not say
-	feed     *feed       // of a modern server
-	mu       sync.Mutex
-	level    string // that requests of a modern connection ask for
+	currentDialect atomic.Pointer[dialect]
 }
+
+// dialect returns how the server is spoken to: that of legacy servers until the negotiation is over.
+func (c *Conn) dialect() dialect { return *c.currentDialect.Load() }
+
+func (c *Conn) setDialect(d dialect) { c.currentDialect.Store(&d) }
 
 // Server returns the name of the server.
 func (c *Conn) Server() string { return c.spec.Name }
@@ -54,7 +55,7 @@ func (c *Conn) Initialized() Initialized { return c.init }
 
 // ServerSession returns the server's session behind the connection.
 func (c *Conn) ServerSession() ServerSession {
-	if c.modern() {
+	if c.dialect().era() == protocol.Modern {
 		return ServerSession{} // there is none
 	}
 	return ServerSession{SessionID: c.transport.SessionID(), ProtocolVersion: c.init.ProtocolVersion}
@@ -108,17 +109,19 @@ func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage
 
 // notify is Notify for the client session with that public id, or for none.
 func (c *Conn) notify(ctx context.Context, session, method string, params json.RawMessage) error {
-	if c.modern() && !c.takes(method) {
+	d := c.dialect()
+	header, wanted := d.notification(method)
+	if !wanted {
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, notifyTimeout, ErrTimeout)
 	defer cancel()
-	ctx, span := c.tel.startNotification(ctx, method, session, c.modern())
+	ctx, span := c.tel.startNotification(ctx, method, session, d.era() == protocol.Modern)
 	m := jsonrpc.Message{Method: method, Params: c.tel.inject(ctx, params)}
 	c.tel.messages.Add(instrument.Out, m)
 	c.tel.messageEvent(ctx, instrument.Out, m, instrument.About{})
 	start := time.Now()
-	err := c.transport.Send(ctx, m.Encode(), c.standard(method))
+	err := c.transport.Send(ctx, m.Encode(), header)
 	if err != nil {
 		err = serverError(c.spec.Name, err)
 	}
@@ -129,24 +132,20 @@ func (c *Conn) notify(ctx context.Context, session, method string, params json.R
 // Call sends a request and returns the server's response with its raw result or error. An error means that there is
 // none; see the errors of this package. If ctx ends first, the server is sent a cancellation.
 func (c *Conn) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
-	if c.modern() && !req.Modern {
-		return c.translate(ctx, req)
-	}
-	return c.roundTrip(ctx, req)
+	return c.dialect().call(ctx, req)
 }
 
-// roundTrip sends one request and returns the response to it.
-func (c *Conn) roundTrip(ctx context.Context, req Request) (jsonrpc.Message, error) {
+// roundTrip sends one request in the dialect d and returns the response to it.
+func (c *Conn) roundTrip(ctx context.Context, d dialect, req Request) (jsonrpc.Message, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 	defer cancel()
 	cl := c.pending.add(&call{sink: req.Sink})
 	defer c.remove(cl)
-	modern := req.addMeta || c.modern()
-	ctx, span := c.tel.startCall(ctx, cl.ID, req, modern)
+	ctx, span := c.tel.startCall(ctx, cl.ID, req, d.era() == protocol.Modern)
 	c.pending.setOrigin(cl, origin{ctx, cmp.Or(req.session, c.tel.session)})
-	params, err := c.params(ctx, cl, req)
-	if err == nil && modern {
-		cl.Header, err = c.mirror(ctx, req, params)
+	params, err := c.params(ctx, d, cl, req)
+	if err == nil {
+		cl.Header, err = d.requestHeader(ctx, req, params)
 	}
 	if err != nil {
 		refusal := jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
@@ -162,10 +161,10 @@ func (c *Conn) roundTrip(ctx context.Context, req Request) (jsonrpc.Message, err
 	if err == nil {
 		inFlight.Answer(response)
 		c.tel.responseEvent(ctx, req, sent, response)
-		response = c.processed(ctx, cl, req, response)
+		response = c.processed(cl, req, d.adaptResponse(ctx, req, response))
 	} else {
 		if ctx.Err() != nil {
-			err = c.cancel(ctx, cl, req.Method)
+			err = c.cancel(ctx, d, cl, req.Method)
 		}
 		inFlight.Cancel(cancelReason(err))
 		err = serverError(c.spec.Name, unknownMethod(req.Method, err))
@@ -182,10 +181,7 @@ func (c *Conn) remove(cl *call) {
 }
 
 // processed returns the response to cl as its caller gets it.
-func (c *Conn) processed(ctx context.Context, cl *call, req Request, response jsonrpc.Message) jsonrpc.Message {
-	if req.Method == protocol.MethodToolsList && c.mirrors() {
-		response = c.withoutPoison(ctx, response)
-	}
+func (c *Conn) processed(cl *call, req Request, response jsonrpc.Message) jsonrpc.Message {
 	if req.Task && protocol.Declares(response.Result, "task", "taskId") {
 		c.pending.keepTaskToken(cl)
 	}
@@ -196,8 +192,8 @@ func (c *Conn) processed(ctx context.Context, cl *call, req Request, response js
 }
 
 // params makes the params for the server from those of the caller. _meta gets the trace context of the call (SEP-414),
-// a progress token that is unique on this connection and what the protocol version demands.
-func (c *Conn) params(ctx context.Context, cl *call, req Request) (json.RawMessage, error) {
+// a progress token that is unique on this connection and what the dialect demands.
+func (c *Conn) params(ctx context.Context, d dialect, cl *call, req Request) (json.RawMessage, error) {
 	if len(req.Params) > 0 && req.Params[0] != '{' { // an array, which methods outside of MCP may have
 		return req.Params, nil
 	}
@@ -218,14 +214,8 @@ func (c *Conn) params(ctx context.Context, cl *call, req Request) (json.RawMessa
 	if token != nil {
 		edits = append(edits, jsonrpc.Edit{Name: "progressToken", Value: c.pending.setToken(cl, token)})
 	}
-	switch {
-	case req.addMeta:
-		edits = c.stamp(req, edits)
-	case req.Modern && !c.modern() && meta != nil:
-		for _, key := range protocol.RequestMeta() {
-			edits = append(edits, jsonrpc.Edit{Name: key})
-		}
-	}
+	more := d.metaEdits(req, meta)
+	edits = append(edits, more.edits[:more.n]...)
 	if len(edits) == 0 {
 		return req.Params, nil
 	}
@@ -234,11 +224,9 @@ func (c *Conn) params(ctx context.Context, cl *call, req Request) (json.RawMessa
 
 // cancel cancels cl, whose ctx has ended, at the server, and returns why it ended. The caller does not wait for the
 // cancellation to be sent: the server may be hung.
-func (c *Conn) cancel(ctx context.Context, cl *call, method string) error {
+func (c *Conn) cancel(ctx context.Context, d dialect, cl *call, method string) error {
 	cause := transport.CauseOf(ctx)
-	// initialize must not be cancelled, specification 2025-11-25, basic/utilities/cancellation; a legacy server may not
-	// know server/discover.
-	if method != protocol.MethodInitialize && (method != protocol.MethodServerDiscover || c.modern()) {
+	if d.canCancel(method) {
 		c.pending.addCancelled(cl, c.spec.callTimeout())
 		c.sendCancellation(ctx, cl, cause)
 	}

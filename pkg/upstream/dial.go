@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"sync/atomic"
 
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -18,7 +17,7 @@ type dialer struct {
 	own     *serverMetrics
 	clients *transport.HTTPClients // of a server reached by HTTP
 	conns   *atomic.Int64          // connections there are, those in the making included
-	tools   *toolParams            // that the server lists
+	tools   *toolHeaders           // that the server lists
 	owned   *owners
 }
 
@@ -60,7 +59,7 @@ func (d dialer) dial(ctx context.Context, p plan) (*Conn, error) {
 // compatibility.
 func refusesPOST(err error) bool {
 	refused, ok := errors.AsType[transport.StatusError](err)
-	return ok && (refused.Code == http.StatusBadRequest || refused.Code == http.StatusNotFound || refused.Code == http.StatusMethodNotAllowed)
+	return ok && refusesRequest(refused)
 }
 
 // attempt makes one connection.
@@ -68,11 +67,12 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 	spec := d.spec
 	// What the connection does by itself is not part of the trace of the client that needed it first.
 	background := newBackground(p.life()) //nolint:contextcheck // see above
-	c := &Conn{spec: spec, tel: newConnTelemetry(d.tel, d.own, spec, p.session), sink: p.sink, shared: p.many, background: background,
-		pending: newPendingCalls(), tools: d.tools, feed: newFeed()}
+	c := &Conn{spec: spec, tel: newConnTelemetry(d.tel, d.own, spec, p.session), sink: p.sink, shared: p.shared, background: background,
+		pending: newPendingCalls(), tools: d.tools}
 	if c.sink == nil {
 		c.sink = noSink{}
 	}
+	c.setDialect(legacyDialect{c})
 	c.requests = newServerRequests(c.tel, background, spec.callTimeout())
 	c.requests.send = func(ctx context.Context, message []byte) error { return c.transport.Send(ctx, message, nil) }
 	c.requests.report = func(ctx context.Context, params json.RawMessage) error {
@@ -88,16 +88,12 @@ func (d dialer) attempt(ctx context.Context, p plan) (*Conn, error) {
 		c.Close(true)
 		return nil, serverError(spec.Name, err)
 	}
-	if err := c.negotiate(ctx, p); err != nil {
+	if err := c.negotiate(ctx, p.negotiation); err != nil {
 		c.Close(true)
 		return nil, err
 	}
 	c.tel.connected()
-	if c.modern() {
-		c.background.start(nil, c.follow)
-	} else {
-		c.transport.Listen(ctx)
-	}
+	c.dialect().listen(ctx)
 	return c, nil
 }
 
@@ -110,4 +106,22 @@ func (d dialer) transport(c *Conn, p plan) transport.Transport {
 		Unmatched:    func() { d.tel.unmatched("response") },
 		CheckSession: func(ctx context.Context) { _, _ = c.Call(ctx, Request{Method: protocol.MethodPing}) }}
 	return transport.New(cfg)
+}
+
+// plan is how a connection is to be made.
+type plan struct {
+	negotiation
+	sink    Sink   // takes what belongs to no call
+	shared  bool   // it will serve several clients
+	session string // public id of the client's; empty: none, or several
+
+	owner context.Context //nolint:containedctx // see LinkConfig.Owner
+}
+
+// life is what the context of the connection is derived from.
+func (p plan) life() context.Context {
+	if p.owner == nil {
+		return context.Background()
+	}
+	return context.WithoutCancel(p.owner)
 }

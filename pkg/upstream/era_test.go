@@ -32,7 +32,7 @@ func TestTheEraOfAnHTTPServerIsFoundOut(t *testing.T) {
 			x := newTap(t, test.handler)
 			e := newEnv(t, x.spec())
 			c := e.connect(t, nil)
-			if c.modern() != test.modern || c.Initialized().ProtocolVersion != test.version {
+			if isModern(c) != test.modern || c.Initialized().ProtocolVersion != test.version {
 				t.Errorf("it is known as %+v", c.Initialized())
 			}
 			if m, err := c.Call(t.Context(), Request{Method: "tools/list"}); err != nil || m.Error != nil {
@@ -101,8 +101,8 @@ func TestAnswersToTheProbeDecide(t *testing.T) {
 			switch {
 			case (err != nil) != (test.era == failure):
 				t.Fatalf("error %v", err)
-			case err == nil && c.modern() != (test.era == modern):
-				t.Errorf("modern: %v", c.modern())
+			case err == nil && isModern(c) != (test.era == modern):
+				t.Errorf("modern: %v", isModern(c))
 			case (len(s.calls("initialize")) > 0) != (test.era == legacy):
 				t.Error("initialize was sent, or was not")
 			}
@@ -119,7 +119,7 @@ func TestAServerThatHangsOnTheProbeIsALegacyOne(t *testing.T) {
 	spec := h.spec()
 	spec.Era, spec.probePatience = protocol.AnyEra, 200*time.Millisecond
 	within(t, 5*time.Second, "connecting", func() {
-		if c := newEnv(t, spec).connect(t, nil); c.modern() {
+		if c := newEnv(t, spec).connect(t, nil); isModern(c) {
 			t.Error("it counts as modern")
 		}
 	})
@@ -137,7 +137,7 @@ func TestACommandThatIgnoresTheProbeIsALegacyOne(t *testing.T) {
 	spec.Isolation = Shared
 	var c *Conn
 	within(t, 10*time.Second, "connecting", func() { c = newEnv(t, spec).connect(t, nil) })
-	if c.modern() {
+	if isModern(c) {
 		t.Error("it counts as modern")
 	}
 	if s := readFile(log); strings.Contains(s, "cancelled") {
@@ -183,7 +183,7 @@ func TestAForcedEraIsNotFoundOut(t *testing.T) {
 		x := newTap(t, mcpGoHandler(newEnded()))
 		spec := x.spec()
 		spec.Era = protocol.Legacy
-		if c := newEnv(t, spec).connect(t, nil); c.modern() || len(x.sent("server/discover")) != 0 {
+		if c := newEnv(t, spec).connect(t, nil); isModern(c) || len(x.sent("server/discover")) != 0 {
 			t.Error("it was asked for its era")
 		}
 	})

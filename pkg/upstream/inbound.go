@@ -47,7 +47,7 @@ func (in inbound) Lost(reason error) {
 func (in inbound) request(related *call, r *serverRequest) {
 	c := in.conn
 	switch {
-	case c.modern(): // must send none, specification 2026-07-28, basic/utilities/mrtr
+	case c.dialect().era() == protocol.Modern: // must send none, specification 2026-07-28, basic/utilities/mrtr
 		c.tel.unmatched("question")
 		c.requests.drop(c.background.ctx, r, instrument.ProtocolError)
 	case r.Method == protocol.MethodPing:
@@ -61,12 +61,9 @@ func (in inbound) request(related *call, r *serverRequest) {
 // notification handles a notification of the server, or forwards it to the sink that it belongs to.
 func (in inbound) notification(related *call, m jsonrpc.Message) {
 	c := in.conn
-	if c.modern() {
-		if m.Method == protocol.MethodSubscriptionsAcknowledged {
-			c.acknowledged(related, m)
-			return
-		}
-		m = withoutSubscription(m)
+	m, forClients := c.dialect().receive(related, m)
+	if !forClients {
+		return
 	}
 	m.Params = instrument.CheckedContext(m.Params, c.tel.baggage)
 	switch m.Method {

@@ -84,7 +84,7 @@ func list(ctx context.Context, c *Conn) (Inventory, error) {
 // pages reads a list to its end. The careful hint of all pages holds.
 func pages(ctx context.Context, c *Conn, method, member string) (items []json.RawMessage, hint Hint, err error) {
 	var size int64
-	req := Request{Method: method, addMeta: c.modern(), Modern: true} // so that the hints are not taken out
+	req := Request{Method: method, addMeta: true, Modern: true} // Modern: the hints are not removed
 	for n := range maxPages {
 		response, err := c.Call(ctx, req)
 		if err != nil {

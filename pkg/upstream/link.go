@@ -87,7 +87,7 @@ func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 			l.drop(ctx, c)
 			continue
 		}
-		if c != nil && c.otherEra(response, err) {
+		if c != nil && c.dialect().isOtherEra(response, err) {
 			l.outdated(ctx, c)
 		} else if errors.Is(err, ErrDown) || errors.Is(err, ErrLost) {
 			l.server.suspect()
@@ -226,7 +226,8 @@ func (l *Link) connect(ctx context.Context, f *flight) {
 
 // open makes a connection in the era that suits the client.
 func (l *Link) open(ctx context.Context, resume ServerSession) (*Conn, error) {
-	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Shared, session: l.cfg.Session, owner: l.cfg.Owner, resume: resume}
+	p := plan{sink: l.cfg.Sink, shared: l.cfg.Shared, session: l.cfg.Session, owner: l.cfg.Owner,
+		negotiation: negotiation{identity: l.cfg.Identity, resume: resume}}
 	c, err := l.server.open(ctx, l.server.planFor(p, l.cfg.Modern))
 	if err == nil && l.server.keepsNoSession(c) {
 		c.Close(true)

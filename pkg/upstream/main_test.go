@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // TestMain is also the main function of the child processes of the tests.
@@ -195,7 +196,7 @@ func newEnv(t testing.TB, spec Spec, configure ...func(*Config)) env {
 
 // openFor makes a connection in the era of the spec.
 func (e env) openFor(ctx context.Context, sink Sink, who Identity, resume ServerSession) (*Conn, error) {
-	return e.open(ctx, plan{sink: sink, who: who, resume: resume, era: e.spec.Era, many: e.spec.isolation() == Shared})
+	return e.open(ctx, plan{sink: sink, shared: e.spec.isolation() == Shared, negotiation: negotiation{identity: who, resume: resume, era: e.spec.Era}})
 }
 
 // connect makes a connection and closes it with the test.
@@ -214,6 +215,12 @@ func (e env) connect(t testing.TB, sink Sink) *Conn {
 
 // receive has c take a message that belongs to no call.
 func receive(c *Conn, m jsonrpc.Message) { inbound{c}.Receive("", m) }
+
+// modernOf returns the dialect of a connection to a modern server.
+func modernOf(c *Conn) *modernDialect { return c.dialect().(*modernDialect) }
+
+// isModern reports whether c is a connection to a modern server.
+func isModern(c *Conn) bool { return c.dialect().era() == protocol.Modern }
 
 // running is a Pool that runs until the test ends.
 type running struct {

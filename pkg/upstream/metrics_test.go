@@ -247,16 +247,16 @@ func TestARemovedServerLeavesNoSeriesAndNothingBringsThemBack(t *testing.T) {
 
 func TestAServerListsItsToolsWhateverTheirSchemas(t *testing.T) {
 	t.Parallel()
-	var p toolParams
-	if p.lists("a") {
+	var p toolHeaders
+	if p.has("a") {
 		t.Error("there is a tool before there is a list")
 	}
-	p.learn([]json.RawMessage{[]byte(`{"name":"a"}`), []byte(`{"name":"b","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"\u0000"}}}}`), []byte(`7`)})
-	if !p.lists("a") || !p.lists("b") || p.lists("c") {
+	p.set([]json.RawMessage{[]byte(`{"name":"a"}`), []byte(`{"name":"b","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"\u0000"}}}}`), []byte(`7`)})
+	if !p.has("a") || !p.has("b") || p.has("c") {
 		t.Error("tools are not listed")
 	}
-	p.learn(nil)
-	if p.lists("a") {
+	p.set(nil)
+	if p.has("a") {
 		t.Error("a tool is listed that is gone")
 	}
 }

@@ -5,53 +5,81 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"time"
-
-	"golang.org/x/sync/errgroup"
+	"net/http"
+	"sync"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// A connection to a modern server behaves towards legacy callers as one to a
-// legacy server does: what is gone from the modern protocol is done here in the
-// way that took its place.
+// modernDialect is the dialect of servers without sessions: version 2026-07-28. For legacy callers it does what is gone
+// from the protocol in the way that took its place:
+//
+//	ping                   server/discover
+//	logging/setLevel       a member of _meta of each request
+//	resources/subscribe    a stream of subscriptions/listen  (modern_subscriptions.go, modern_listen.go)
+//	server requests        multi-round calls                 (modern_input.go)
+type modernDialect struct {
+	conn          *Conn
+	identity      Identity // on whose behalf requests are made, where they do not say
+	subscriptions *subscriptionSet
 
-// translate carries out a request of a legacy caller.
-func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, error) {
+	mu    sync.Mutex
+	level string // the log level that requests of the connection ask for
+}
+
+func newModernDialect(c *Conn, identity Identity) *modernDialect {
+	return &modernDialect{conn: c, identity: identity, subscriptions: newSubscriptionSet()}
+}
+
+func (d *modernDialect) era() protocol.Era { return protocol.Modern }
+
+func (d *modernDialect) canCancel(method string) bool { return method != protocol.MethodInitialize }
+
+func (d *modernDialect) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
+	if req.Modern {
+		return d.conn.roundTrip(ctx, d, req)
+	}
 	switch req.Method {
 	case protocol.MethodPing:
-		response, err := c.roundTrip(ctx, Request{Method: protocol.MethodServerDiscover, addMeta: true, identity: req.identity})
-		if err == nil && response.Error != nil && c.spec.URL != "" && !fitsModern(response) {
-			return jsonrpc.Message{}, serverError(c.spec.Name, errOtherEra)
-		}
-		if err == nil && response.Error == nil {
-			if readDiscovery(response.Result) == nil {
-				return jsonrpc.Message{}, serverError(c.spec.Name, errOtherEra)
-			}
-			response.Result = json.RawMessage(`{}`)
-		}
-		return response, err
+		return d.ping(ctx, req)
 	case protocol.MethodLoggingSetLevel:
-		return c.setLevel(req)
+		return d.setLevel(req)
 	case protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe:
-		return c.subscribe(ctx, req)
-	case protocol.MethodSubscriptionsListen: // the hub does that, and where there is one connection for all, the end of one stream may be that of others
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is no method %s in the protocol version of the client", req.Method)
+		return d.subscribe(ctx, req)
+	case protocol.MethodSubscriptionsListen:
+		// The hub subscribes itself. On a connection for all clients, the end of one stream may be that of others.
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound,
+			"there is no method %s in the protocol version of the client", req.Method)
 	}
 	req.addMeta = true
-	response, err := c.rounds(ctx, req)
+	response, err := d.multiRoundCall(ctx, req)
 	if err != nil {
 		return response, err
 	}
 	return protocol.ToLegacy(req.Method, response), nil
 }
 
-// setLevel keeps the level that requests carry from now on.
-func (c *Conn) setLevel(req Request) (jsonrpc.Message, error) {
-	has, err := jsonrpc.Fields(c.init.Capabilities, "logging")
+// ping sends server/discover, which also shows whether the server still is a modern one.
+func (d *modernDialect) ping(ctx context.Context, req Request) (jsonrpc.Message, error) {
+	spec := d.conn.spec
+	response, err := d.conn.roundTrip(ctx, d, Request{Method: protocol.MethodServerDiscover, addMeta: true, identity: req.identity})
+	switch {
+	case err != nil:
+		return response, err
+	case response.Error != nil && spec.URL != "" && !mayRefuseDiscovery(response),
+		response.Error == nil && parseDiscovery(response.Result) == nil:
+		return jsonrpc.Message{}, serverError(spec.Name, errOtherEra)
+	case response.Error == nil:
+		response.Result = json.RawMessage(`{}`)
+	}
+	return response, nil
+}
+
+// setLevel sets the log level that requests ask for from now on.
+func (d *modernDialect) setLevel(req Request) (jsonrpc.Message, error) {
+	has, err := jsonrpc.Fields(d.conn.init.Capabilities, "logging")
 	if err != nil || has[0] == nil {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "the server has no log messages")
 	}
@@ -59,183 +87,92 @@ func (c *Conn) setLevel(req Request) (jsonrpc.Message, error) {
 	if !protocol.IsLogLevel(level) {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32q", level)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.level = level
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.level = level
 	return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
 }
 
-// stamp adds what a modern request has to say of its sender, specification
-// 2026-07-28, basic, _meta.
-func (c *Conn) stamp(req Request, edits []jsonrpc.Edit) []jsonrpc.Edit {
-	who := c.who
+func (d *modernDialect) logLevel() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.level
+}
+
+// metaEdits implements dialect. It adds the members that describe the sender of a request, specification 2026-07-28,
+// basic, _meta. Modern callers have them already.
+func (d *modernDialect) metaEdits(req Request, _ json.RawMessage) (edits metaEdits) {
+	if !req.addMeta {
+		return edits
+	}
+	identity := d.identity
 	if req.identity != nil {
-		who = *req.identity
+		identity = *req.identity
 	}
-	edits = append(edits,
-		jsonrpc.Edit{Name: protocol.MetaProtocolVersion, Value: jsonrpc.String(protocol.ModernVersion)},
-		jsonrpc.Edit{Name: protocol.MetaClientCapabilities, Value: protocol.ModernCapabilities(who.Capabilities)})
-	if len(who.ClientInfo) > 0 {
-		edits = append(edits, jsonrpc.Edit{Name: protocol.MetaClientInfo, Value: who.ClientInfo})
+	edits.add(protocol.MetaProtocolVersion, jsonrpc.String(protocol.ModernVersion))
+	edits.add(protocol.MetaClientCapabilities, protocol.ModernCapabilities(identity.Capabilities))
+	if len(identity.ClientInfo) > 0 {
+		edits.add(protocol.MetaClientInfo, identity.ClientInfo)
 	}
-	if level := c.logLevel(); level != "" {
-		edits = append(edits, jsonrpc.Edit{Name: protocol.MetaLogLevel, Value: jsonrpc.String(level)})
+	if level := d.logLevel(); level != "" {
+		edits.add(protocol.MetaLogLevel, jsonrpc.String(level))
 	}
 	return edits
 }
 
-func (c *Conn) logLevel() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.level
-}
-
-// The pauses before a request is sent again that the server put off.
-const (
-	firstPutOff = 100 * time.Millisecond
-	maxPutOff   = 5 * time.Second
-)
-
-// rounds sends a request, has the caller answer what the server asks for, and
-// sends it again with the answers, as often as the server wants and the time of
-// a call lasts, specification 2026-07-28, basic/utilities/mrtr.
-func (c *Conn) rounds(ctx context.Context, req Request) (jsonrpc.Message, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
-	defer cancel()
-	defer context.AfterFunc(c.background.ctx, cancel)()
-	original := req.Params
-	for putOff := firstPutOff; ; {
-		response, err := c.roundTrip(ctx, req)
-		if err != nil || response.Error != nil {
-			return response, err
-		}
-		wanted, err := readWanted(response.Result)
-		if err != nil {
-			return jsonrpc.Message{}, serverError(c.spec.Name, fmt.Errorf("%w: %w", ErrProtocol, err))
-		}
-		if wanted == nil {
-			return response, nil
-		}
-		asked := time.Now()
-		answers, err := c.gather(ctx, req.Sink, wanted.questions)
-		req.addSpent(asked)
-		if err != nil {
-			return jsonrpc.Message{}, err
-		}
-		if len(wanted.questions) == 0 {
-			if err := transport.Pause(ctx, putOff+rand.N(putOff)); err != nil { //nolint:gosec // jitter
-				return jsonrpc.Message{}, c.ended(ctx)
-			}
-			putOff = min(2*putOff, maxPutOff)
-		}
-		if req.Params, err = jsonrpc.Rewrite(original, jsonrpc.Edit{Name: "inputResponses", Value: answers},
-			jsonrpc.Edit{Name: "requestState", Value: wanted.state}); err != nil {
-			return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
-		}
-	}
-}
-
-// wanted is what a server wants to know before it goes on with a request.
-type wanted struct {
-	questions map[string]question
-	state     json.RawMessage // nil: there is none, and none must be sent
-}
-
-type question struct {
-	Method string          `json:"method"`
-	Params json.RawMessage `json:"params"`
-}
-
-// readWanted returns nil if result is complete. No resultType means that, too.
-func readWanted(result json.RawMessage) (*wanted, error) {
-	fields, err := jsonrpc.Fields(result, "resultType", "inputRequests", "requestState")
-	if err != nil {
-		return nil, errors.New("its result is no object")
-	}
-	switch string(fields[0]) {
-	case "", `"complete"`:
-		return nil, nil //nolint:nilnil // see above
-	case `"input_required"`:
-	default:
-		return nil, errors.New("unknown resultType")
-	}
-	w := &wanted{state: fields[2]}
-	if string(w.state) == "null" {
-		w.state = nil
-	}
-	if fields[1] != nil && json.Unmarshal(fields[1], &w.questions) != nil {
-		return nil, errors.New("its inputRequests are no object of requests")
-	}
-	if len(w.questions) == 0 && w.state == nil {
-		return nil, errors.New("it requires input and does not say which")
-	}
-	for key, q := range w.questions {
-		if string(q.Params) == "null" {
-			q.Params = nil
-			w.questions[key] = q
-		}
-		if q.Method == "" || (q.Params != nil && q.Params[0] != '{') {
-			return nil, errors.New("one of its inputRequests is no request")
-		}
-	}
-	if len(w.questions) > maxServerRequests {
-		return nil, fmt.Errorf("it asks more than %d questions at once", maxServerRequests)
-	}
-	return w, nil
-}
-
-// gather has sink answer the questions, all at the same time.
-func (c *Conn) gather(ctx context.Context, sink Sink, questions map[string]question) (json.RawMessage, error) {
-	if len(questions) == 0 {
-		return nil, nil
-	}
-	if sink == nil {
-		sink = c.sink
-	}
-	results := make([]json.RawMessage, 0, len(questions))
-	keys := make([]string, 0, len(questions))
-	for key := range questions {
-		keys, results = append(keys, key), append(results, nil)
-	}
-	group, gctx := errgroup.WithContext(ctx)
-	for i, key := range keys {
-		q := questions[key]
-		group.Go(func() error {
-			result, err := sink.Ask(gctx, jsonrpc.Message{ID: "0", Method: q.Method, Params: q.Params})
-			results[i] = result
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		if ctx.Err() != nil {
-			return nil, c.ended(ctx)
-		}
-		e := jsonrpc.AsError(err)
-		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the server needs an answer of the client, and there is none: %s", e.Message)
-	}
-	edits := make([]jsonrpc.Edit, len(keys))
-	for i, key := range keys {
-		edits[i] = jsonrpc.Edit{Name: key, Value: results[i]}
-	}
-	return jsonrpc.Rewrite(nil, edits...)
-}
-
-// ended says why nobody waits any more for what took several requests.
-func (c *Conn) ended(ctx context.Context) error {
-	if c.background.stopped() {
-		return serverError(c.spec.Name, fmt.Errorf("%w: %w", ErrLost, transport.ErrClosed))
-	}
-	return serverError(c.spec.Name, transport.CauseOf(ctx))
-}
-
-// takes reports whether a modern server has a use for a notification. By HTTP
-// a request is cancelled by closing its stream.
-func (c *Conn) takes(method string) bool {
+// notification implements dialect. By HTTP a request is cancelled by closing its stream.
+func (d *modernDialect) notification(method string) (http.Header, bool) {
 	switch method {
 	case protocol.MethodInitialized, protocol.MethodRootsListChanged:
-		return false
+		return nil, false
 	case protocol.MethodCancelled:
-		return c.spec.URL == ""
+		return nil, !d.overHTTP()
 	}
-	return true
+	return d.standardHeader(method), true
+}
+
+// receive implements dialect. The server acknowledges the hub's own subscriptions, and puts their id into what it
+// sends.
+func (d *modernDialect) receive(related *call, m jsonrpc.Message) (jsonrpc.Message, bool) {
+	if m.Method == protocol.MethodSubscriptionsAcknowledged {
+		d.acknowledged(related, m)
+		return m, false
+	}
+	return withoutSubscription(m), true
+}
+
+// isOtherEra recognizes a legacy server: it refuses the request by an HTTP status, or with an error to no request, as
+// it answers what belongs to no session.
+func (d *modernDialect) isOtherEra(response jsonrpc.Message, err error) bool {
+	if !d.overHTTP() {
+		return false // a process does not change its era
+	}
+	if refused, ok := errors.AsType[transport.StatusError](err); ok {
+		return refusesRequest(refused)
+	}
+	if err != nil || response.Error == nil {
+		return errors.Is(err, errOtherEra)
+	}
+	return response.ID == jsonrpc.Null || jsonrpc.ParseError(response.Error).Code == protocol.CodeUnsupportedVersion
+}
+
+// refusesRequest reports whether a server answers so a POST of which it understands nothing.
+func refusesRequest(e transport.StatusError) bool {
+	return e.Code == http.StatusBadRequest || e.Code == http.StatusNotFound || e.Code == http.StatusMethodNotAllowed
+}
+
+// callEnded returns why a call of several requests ended when ctx did.
+func (d *modernDialect) callEnded(ctx context.Context) error {
+	if d.conn.background.stopped() {
+		return serverError(d.conn.spec.Name, fmt.Errorf("%w: %w", ErrLost, transport.ErrClosed))
+	}
+	return serverError(d.conn.spec.Name, transport.CauseOf(ctx))
+}
+
+// withCallTimeout returns a context for a call of several requests. It ends with the timeout of a call, and with the
+// connection.
+func (d *modernDialect) withCallTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d.conn.spec.callTimeout(), ErrTimeout)
+	stop := context.AfterFunc(d.conn.background.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
 }

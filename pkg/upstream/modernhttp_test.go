@@ -168,7 +168,7 @@ func TestCancellingAModernCallByPipeTellsTheServer(t *testing.T) {
 	t.Parallel()
 	log := t.TempDir() + "/log"
 	c := newEnv(t, anyChild(t, "modern", "CHILD_LOG="+log)).connect(t, nil)
-	if !c.modern() {
+	if !isModern(c) {
 		t.Fatal("the child is not modern")
 	}
 	ctx, cancel := context.WithCancel(t.Context())

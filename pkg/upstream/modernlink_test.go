@@ -147,14 +147,14 @@ func TestToolsWithInvalidHeadersAreLeftOutByHTTPOnly(t *testing.T) {
 	}
 }
 
-func FuzzWithoutPoison(f *testing.F) {
+func FuzzToolsWithInvalidHeadersAreRemoved(f *testing.F) {
 	for _, seed := range []string{`{"tools":[` + poison + `,{"name":"ok"}]}`, `{"tools":null}`, `{"tools":[1,null,"x",{}]}`, `{"tools":{}}`, `[]`, `{"tools":[` + mirrored + `]}`} {
 		f.Add([]byte(seed))
 	}
 	e := newEnv(f, Spec{Name: "s", URL: "http://x.invalid"})
-	c := &Conn{spec: e.spec, tel: newConnTelemetry(e.tel, e.own, e.spec, "")}
+	d := newModernDialect(&Conn{spec: e.spec, tel: newConnTelemetry(e.tel, e.own, e.spec, "")}, hub)
 	f.Fuzz(func(t *testing.T, result []byte) {
-		out := c.withoutPoison(context.Background(), jsonrpc.Message{Result: result}).Result
+		out := d.adaptResponse(context.Background(), Request{Method: protocol.MethodToolsList}, jsonrpc.Message{Result: result}).Result
 		if json.Valid(result) && !json.Valid(out) {
 			t.Fatalf("%q became %q", result, out)
 		}
@@ -164,7 +164,7 @@ func FuzzWithoutPoison(f *testing.F) {
 			return
 		}
 		for _, tool := range tools {
-			if _, headers, err := paramsOf(tool); err != nil {
+			if _, headers, err := paramHeadersOf(tool); err != nil {
 				t.Fatalf("%q is kept", tool)
 			} else if _, err := protocol.ParamValues(headers, json.RawMessage(`{}`)); err != nil {
 				t.Fatalf("%q: %v", tool, err)

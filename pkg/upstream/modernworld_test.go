@@ -49,7 +49,7 @@ func TestServersOfTheWorldAreSpokenToInTheModernVersion(t *testing.T) {
 	t.Parallel()
 	everyModern(t, func(t *testing.T, spec Spec) {
 		c := asLegacy(t, newEnv(t, spec), &recorder{})
-		if init := c.Initialized(); !c.modern() || !init.Modern() || !init.dual || !strings.Contains(string(init.ServerInfo), `"name":"`) {
+		if init := c.Initialized(); !isModern(c) || !init.Modern() || !init.dual || !strings.Contains(string(init.ServerInfo), `"name":"`) {
 			t.Fatalf("the server is known as %+v", init)
 		}
 		if b := c.ServerSession(); b != (ServerSession{}) {
@@ -98,7 +98,7 @@ func TestServersOfTheWorldTellALegacyClientOfChanges(t *testing.T) {
 	everyModern(t, func(t *testing.T, spec Spec) {
 		sink := &recorder{}
 		c := asLegacy(t, newEnv(t, spec), sink)
-		c.hears(t.Context())
+		c.dialect().awaitListening(t.Context())
 		told := func(method string) func() bool {
 			return func() bool {
 				for _, m := range sink.notifications() {

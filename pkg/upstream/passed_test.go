@@ -51,7 +51,8 @@ func TestEachMessageIsShownOnceWithItsOwner(t *testing.T) {
 	both(t, func(t *testing.T, spec Spec) {
 		s := &shown{}
 		e := newEnv(t, spec, func(c *Config) { c.Watched, c.OnMessage = func() bool { return true }, s.onMessage })
-		c, err := e.open(t.Context(), plan{sink: &recorder{}, who: hub, era: protocol.Legacy, owner: context.WithValue(t.Context(), whoseKey{}, "owner")})
+		c, err := e.open(t.Context(), plan{sink: &recorder{}, owner: context.WithValue(t.Context(), whoseKey{}, "owner"),
+			negotiation: negotiation{identity: hub, era: protocol.Legacy}})
 		if err != nil {
 			t.Fatal(err)
 		}

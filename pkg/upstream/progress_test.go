@@ -92,11 +92,11 @@ func TestProgressTokenIsKeptOnlyIfTheAnswerIsATask(t *testing.T) {
 	c := &Conn{pending: newPendingCalls()}
 	task := jsonrpc.Message{Result: json.RawMessage(`{"task":{"taskId":"x"}}`)}
 	without, other, one := c.pending.add(&call{}), c.pending.add(&call{}), c.pending.add(&call{})
-	c.processed(t.Context(), without, Request{Task: true}, task) // wants no progress
+	c.processed(without, Request{Task: true}, task) // wants no progress
 	c.pending.setToken(other, json.RawMessage(`1`))
-	c.processed(t.Context(), other, Request{Task: true}, jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)})
+	c.processed(other, Request{Task: true}, jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)})
 	c.pending.setToken(one, json.RawMessage(`2`))
-	c.processed(t.Context(), one, Request{Task: true}, task)
+	c.processed(one, Request{Task: true}, task)
 	if kept := c.pending.taskTokens; len(kept) != 1 || string(kept[0].token) != "2" {
 		t.Errorf("%v are kept", kept)
 	}

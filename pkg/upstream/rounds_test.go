@@ -131,12 +131,12 @@ func TestAResultThatCannotBeUnderstoodIsRefused(t *testing.T) {
 	for result, want := range map[string]string{
 		`{"resultType":"task"}`:                                     `unknown resultType`,
 		`{"resultType":7}`:                                          `unknown resultType`,
-		`{"resultType":"input_required"}`:                           "does not say which",
-		`{"resultType":"input_required","requestState":null}`:       "does not say which",
+		`{"resultType":"input_required"}`:                           "has neither inputRequests nor requestState",
+		`{"resultType":"input_required","requestState":null}`:       "has neither inputRequests nor requestState",
 		`{"resultType":"input_required","inputRequests":[]}`:        "are no object of requests",
 		`{"resultType":"input_required","inputRequests":{"a":"b"}}`: "are no object of requests",
 		`[]`:                                 "its result is no object",
-		wants(many(maxServerRequests+1), ""): "more than 64 questions",
+		wants(many(maxServerRequests+1), ""): "more than 64 inputRequests",
 	} {
 		req := toolCall("it", "")
 		req.Sink = &recorder{}

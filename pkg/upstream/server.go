@@ -89,8 +89,8 @@ func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
 	s := &Server{cfg: cfg, log: tel.log.With("upstream", spec.Name), state: Starting, since: time.Now(),
 		wake: make(chan struct{}, 1), change: make(chan []string, 1), settled: make(chan struct{})}
 	spec.mask = spec.masker()
-	tools := new(toolParams)
-	s.dialer = dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.lists), conns: new(atomic.Int64), tools: tools,
+	tools := new(toolHeaders)
+	s.dialer = dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.has), conns: new(atomic.Int64), tools: tools,
 		owned: &owners{conns: map[*Conn]ownership{}}}
 	if spec.URL != "" {
 		s.clients = transport.NewHTTPClients()
@@ -144,14 +144,15 @@ func (s *Server) connected(ctx context.Context) error {
 func (s *Server) connect(ctx context.Context) (c *Conn, inv Inventory, err error) {
 	ctx, span := s.tel.startMaintenance(ctx, "mcphub.upstream.connect", s.spec.Name)
 	defer func() { endSpan(span, err) }()
-	c, err = s.open(ctx, plan{sink: controlSink{s}, who: s.cfg.Identity, many: s.spec.isolation() == Shared, era: s.eraToTry()})
+	c, err = s.open(ctx, plan{sink: controlSink{s}, shared: s.spec.isolation() == Shared,
+		negotiation: negotiation{identity: s.cfg.Identity, era: s.eraToTry()}})
 	if err != nil {
 		s.forgetEra()
 		return nil, inv, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.spec.connectTimeout(), transport.ErrConnectTimeout)
 	defer cancel()
-	c.hears(ctx) // before the lists are read, so that no change is missed
+	c.dialect().awaitListening(ctx) // before the lists are read, so that no change is missed
 	if inv, err = list(ctx, c); err != nil {
 		c.Close(true)
 		return nil, inv, err
@@ -217,7 +218,7 @@ func (s *Server) ping(ctx context.Context, c *Conn) error {
 	if ctx.Err() != nil && !errors.Is(err, ErrTimeout) {
 		return nil // the hub is stopping
 	}
-	if c.otherEra(response, err) {
+	if c.dialect().isOtherEra(response, err) {
 		return serverError(s.spec.Name, errOtherEra)
 	}
 	return err
@@ -243,7 +244,7 @@ func (s *Server) relist(ctx context.Context, c *Conn, changed []string) {
 }
 
 func (s *Server) setUp(c *Conn, inv Inventory, changed []string) {
-	s.tools.learn(inv.Tools)
+	s.tools.set(inv.Tools)
 	s.own.calls.Prune()
 	inv.Changed = changed
 	s.mu.Lock()
@@ -254,10 +255,7 @@ func (s *Server) setUp(c *Conn, inv Inventory, changed []string) {
 		s.sessionless = false // to be seen again
 	}
 	s.control, s.inventory = c, inv
-	s.era, s.sse = protocol.Legacy, c.spec.SSE
-	if c.modern() {
-		s.era = protocol.Modern
-	}
+	s.era, s.sse = c.dialect().era(), c.spec.SSE
 	s.mu.Unlock()
 	s.own.up.Set(1)
 	s.own.tools.Set(float64(len(inv.Tools)))
@@ -409,3 +407,6 @@ func (k controlSink) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage,
 
 // Isolated reports whether each client session has its own connection.
 func (s *Server) Isolated() bool { return s.spec.isolation() == PerSession }
+
+// ToolParams returns the arguments of a tool of the server that a modern client has to mirror in headers.
+func (s *Server) ToolParams(tool string) []protocol.ParamHeader { return s.tools.of(tool) }

@@ -70,8 +70,8 @@ func (s *Server) planFor(p plan, modernClient bool) plan {
 func (s *Server) keepsNoSession(c *Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.era == protocol.Modern && !c.modern() && s.spec.URL != "" && s.spec.Era == protocol.AnyEra && c.ServerSession().SessionID == "" {
+	if s.era == protocol.Modern && c.dialect().era() == protocol.Legacy && s.spec.URL != "" && s.spec.Era == protocol.AnyEra && c.ServerSession().SessionID == "" {
 		s.sessionless = true
 	}
-	return s.era == protocol.Modern && s.sessionless && !c.modern()
+	return s.era == protocol.Modern && s.sessionless && c.dialect().era() == protocol.Legacy
 }

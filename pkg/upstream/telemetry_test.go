@@ -123,7 +123,7 @@ func TestFailuresAreErrorsOfTheSpanAndOfTheMetric(t *testing.T) {
 	t.Parallel()
 	spec := childSpec(t, "script")
 	e, spans := traced(t, spec)
-	e.tools.learn([]json.RawMessage{[]byte(`{"name":"rawError"}`), []byte(`{"name":"fail"}`), []byte(`{"name":"hold"}`)})
+	e.tools.set([]json.RawMessage{[]byte(`{"name":"rawError"}`), []byte(`{"name":"fail"}`), []byte(`{"name":"hold"}`)})
 	c := e.connect(t, nil)
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -79,7 +79,7 @@ func (unread) ForceFlush(context.Context) error                { return nil }
 // pass is one call: with tracing off only its metrics are left.
 func (c *costCall) pass() {
 	ctx, span := c.conn.tel.startCall(c.ctx, "7", c.request, false)
-	params, err := c.conn.params(ctx, &call{}, c.request)
+	params, err := c.conn.params(ctx, legacyDialect{c.conn}, &call{}, c.request)
 	if err != nil {
 		panic(err)
 	}
