@@ -246,8 +246,8 @@ func TestACommandThatFailsIsNotStartedWithEveryCall(t *testing.T) {
 		t.Helper()
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.failed != n || l.next.Sub(since) < pause {
-			t.Errorf("after %d failures the next attempt is in %s, want %s after %d", l.failed, l.next.Sub(since), pause, n)
+		if l.pauses.Attempts() != n || l.next.Sub(since) < pause {
+			t.Errorf("after %d failures the next attempt is in %s, want %s after %d", l.pauses.Attempts(), l.next.Sub(since), pause, n)
 		}
 		l.next = time.Now().Add(time.Hour) // the rest of the test may take its time
 	}
@@ -283,8 +283,8 @@ func TestACommandThatFailsIsNotStartedWithEveryCall(t *testing.T) {
 	tool(t, l, "echo", "")
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failed != 0 || l.failure != nil || !l.next.IsZero() {
-		t.Errorf("success leaves %d failures, the last %v", l.failed, l.failure)
+	if l.pauses.Attempts() != 0 || l.failure != nil || !l.next.IsZero() {
+		t.Errorf("success leaves %d failures, the last %v", l.pauses.Attempts(), l.failure)
 	}
 }
 
@@ -294,7 +294,7 @@ func TestAConnectionOfItsOwnGoesOnWhileTheHubsIsDown(t *testing.T) {
 	r := run(t, []Spec{spec}).settled(t)
 	l := r.link(t, "child", LinkConfig{})
 	pid := facts(t, l).Pid
-	control, err := r.Server("child").ready(t.Context())
+	control, err := r.Server("child").state.ready(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

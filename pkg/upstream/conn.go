@@ -46,6 +46,19 @@ func (c *Conn) dialect() dialect { return *c.currentDialect.Load() }
 
 func (c *Conn) setDialect(d dialect) { c.currentDialect.Store(&d) }
 
+// newConn makes a Conn in the legacy dialect. Its transport is set by the caller, and so are onLost and onClosed.
+func newConn(spec Spec, tel *connTelemetry, b *background, tools *toolHeaders) *Conn {
+	c := &Conn{spec: spec, tel: tel, background: b, tools: tools, sink: noSink{}, pending: newPendingCalls(),
+		requests: newServerRequests(tel, b, spec.callTimeout())}
+	c.setDialect(legacyDialect{c})
+	c.requests.send = func(ctx context.Context, message []byte) error { return c.transport.Send(ctx, message, nil) }
+	c.requests.report = func(ctx context.Context, params json.RawMessage) error {
+		return c.Notify(ctx, protocol.MethodProgress, params)
+	}
+	c.requests.isLost = c.isLost
+	return c
+}
+
 // Server returns the name of the server.
 func (c *Conn) Server() string { return c.spec.Name }
 

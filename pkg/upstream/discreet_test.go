@@ -13,7 +13,7 @@ import (
 func TestWordsOfOthersInErrorsAreNotLogged(t *testing.T) {
 	t.Parallel()
 	said := jsonrpc.Errorf(-32000, "secret")
-	s := &Server{dialer: dialer{spec: Spec{Name: "x"}}, failure: serverError("x", fmt.Errorf("refused initialize: %w", said))}
+	s := &serverState{spec: Spec{Name: "x"}, failure: serverError("x", fmt.Errorf("refused initialize: %w", said))}
 	for _, test := range []struct {
 		err  error
 		want string

@@ -176,6 +176,7 @@ var hub = Identity{ClientInfo: json.RawMessage(`{"name":"hub","version":"1"}`), 
 // env is a server that is not supervised, to make connections to.
 type env struct {
 	*Server
+	*dialer
 	reg *prometheus.Registry
 	log logbook
 }
@@ -188,6 +189,7 @@ func newEnv(t testing.TB, spec Spec, configure ...func(*Config)) env {
 		c(&cfg)
 	}
 	e.Server = newServer(spec, cfg, newTelemetry(cfg))
+	e.dialer = e.Server.dialer
 	if e.clients != nil {
 		t.Cleanup(e.closeIdle)
 	}
@@ -196,7 +198,7 @@ func newEnv(t testing.TB, spec Spec, configure ...func(*Config)) env {
 
 // openFor makes a connection in the era of the spec.
 func (e env) openFor(ctx context.Context, sink Sink, who Identity, resume ServerSession) (*Conn, error) {
-	return e.open(ctx, plan{sink: sink, shared: e.spec.isolation() == Shared, negotiation: negotiation{identity: who, resume: resume, era: e.spec.Era}})
+	return e.dial(ctx, dialConfig{sink: sink, shared: e.spec.isolation() == Shared, negotiation: negotiation{identity: who, resume: resume, era: e.spec.Era}})
 }
 
 // connect makes a connection and closes it with the test.
@@ -248,7 +250,7 @@ func run(t testing.TB, specs []Spec, configure ...func(*Config)) running {
 		cancel()
 		<-done
 		for _, s := range r.Servers() { // tests close their links after the pool
-			s.closeIdle()
+			s.dialer.closeIdle()
 		}
 	})
 	t.Cleanup(r.stop)

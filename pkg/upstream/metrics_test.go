@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 	"testing"
 
@@ -185,63 +184,6 @@ func TestTheLifeOfAConnectionIsMeasuredAtItsEnd(t *testing.T) {
 	lost.Close(true)
 	if lives("") != 1 {
 		t.Error("the lost connection is measured twice")
-	}
-}
-
-func TestARemovedServerLeavesNoSeriesAndNothingBringsThemBack(t *testing.T) {
-	t.Parallel()
-	reg := prometheus.NewRegistry()
-	x := newMetrics(reg, 2)
-	lists := func(tool string) bool { return tool == "a" }
-	names := func() (of []string) {
-		t.Helper()
-		families, err := reg.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				for _, l := range m.GetLabel() {
-					if l.GetName() == "mcphub_backend" && l.GetValue() == "gone" {
-						of = append(of, f.GetName())
-					}
-				}
-			}
-		}
-		return slices.Compact(of)
-	}
-	use := func(s *serverMetrics) {
-		s.calls.Observe(t.Context(), instrument.Operation{Method: "tools/call", Tool: "a"}, 0)
-		s.calls.Observe(t.Context(), instrument.Operation{Method: "ping"}, 0)
-		s.up.Set(1)
-		s.sessions.Inc()
-		s.tools.Set(1)
-		s.restarts["exited"].Inc()
-		s.connected["ok"].Inc()
-		s.outcomes["none"].Inc()
-	}
-	gone, kept := x.addServer("gone", lists), x.addServer("kept", lists)
-	use(gone)
-	use(kept)
-	if n := len(names()); n != 7 {
-		t.Errorf("the server is in %d metrics, %v; a new one has to be taken away, too", n, names())
-	}
-	x.removeServer("gone", gone)
-	use(gone) // what was under way
-	if left := names(); len(left) != 0 {
-		t.Errorf("left are %v", left)
-	}
-	if n := instrumenttest.Value(t, reg, "mcp_client_operation_duration_seconds", "mcphub_backend", "kept"); n != 2 {
-		t.Errorf("the other server has %v operations", n)
-	}
-	again := x.addServer("gone", lists)
-	use(again)
-	if n := instrumenttest.Value(t, reg, "mcphub_backend_operations_total", "mcphub_backend", "gone"); n != 1 {
-		t.Errorf("a server of the same name begins with %v operations", n-1)
-	}
-	wantGone := instrumenttest.Value(t, reg, "mcp_client_operation_duration_seconds", "mcphub_backend", "gone", "gen_ai_tool_name", "a")
-	if wantGone != 1 {
-		t.Errorf("and with %v calls", wantGone-1)
 	}
 }
 

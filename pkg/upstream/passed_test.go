@@ -51,7 +51,7 @@ func TestEachMessageIsShownOnceWithItsOwner(t *testing.T) {
 	both(t, func(t *testing.T, spec Spec) {
 		s := &shown{}
 		e := newEnv(t, spec, func(c *Config) { c.Watched, c.OnMessage = func() bool { return true }, s.onMessage })
-		c, err := e.open(t.Context(), plan{sink: &recorder{}, owner: context.WithValue(t.Context(), whoseKey{}, "owner"),
+		c, err := e.dial(t.Context(), dialConfig{sink: &recorder{}, owner: context.WithValue(t.Context(), whoseKey{}, "owner"),
 			negotiation: negotiation{identity: hub, era: protocol.Legacy}})
 		if err != nil {
 			t.Fatal(err)
@@ -96,7 +96,7 @@ func TestNobodyPaysForMessagesThatNobodyWatches(t *testing.T) {
 	} {
 		e := newEnv(t, Spec{Name: "one"}, configure)
 		c := &Conn{spec: e.spec, tel: newConnTelemetry(e.tel, e.own, e.spec, "")}
-		req, sent := Request{Method: "tools/call", Target: "x"}, e.since
+		req, sent := Request{Method: "tools/call", Target: "x"}, e.state.since
 		call := jsonrpc.Message{ID: "1", Method: "tools/call", Params: json.RawMessage(`{"name":"x"}`)}
 		answer := jsonrpc.NewResult("1", json.RawMessage(`{"isError":true}`))
 		ctx := t.Context()

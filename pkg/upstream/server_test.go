@@ -240,7 +240,7 @@ func TestAServerThatFailsEveryPingIsDown(t *testing.T) {
 		if st := r.Server("web").Status(); st.State != Up {
 			t.Errorf("after %d pings: %+v", i, st)
 		}
-		r.Server("web").suspect()
+		r.Server("web").supervisor.checkSoon()
 		eventually(t, "it is pinged", func() bool { return pings.Load() == i+1 })
 	}
 	eventually(t, "it is down", func() bool { return r.Server("web").Status().State == Down })
