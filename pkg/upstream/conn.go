@@ -16,10 +16,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-const (
-	notifyTimeout = 10 * time.Second
-	cancelTimeout = 2 * time.Second // for a cancellation when the connection is being closed, which waits for it
-)
+// cancelTimeout is for a cancellation when the connection is being closed, which waits for it.
+const cancelTimeout = 2 * time.Second
 
 // Conn is one initialized connection to a server. Its methods may be called concurrently.
 type Conn struct {
@@ -41,16 +39,15 @@ type Conn struct {
 	currentDialect atomic.Pointer[dialect]
 }
 
-// dialect returns how the server is spoken to: that of legacy servers until the negotiation is over.
+// dialect returns the dialect of the server: the legacy one until the negotiation is over.
 func (c *Conn) dialect() dialect { return *c.currentDialect.Load() }
 
 func (c *Conn) setDialect(d dialect) { c.currentDialect.Store(&d) }
 
-// newConn makes a Conn in the legacy dialect. Its transport is set by the caller, and so are onLost and onClosed.
+// newConn makes a Conn. The caller sets its transport, its dialect, onLost and onClosed.
 func newConn(spec Spec, tel *connTelemetry, b *background, tools *toolHeaders) *Conn {
 	c := &Conn{spec: spec, tel: tel, background: b, tools: tools, sink: noSink{}, pending: newPendingCalls(),
 		requests: newServerRequests(tel, b, spec.callTimeout())}
-	c.setDialect(legacyDialect{c})
 	c.requests.send = func(ctx context.Context, message []byte) error { return c.transport.Send(ctx, message, nil) }
 	c.requests.report = func(ctx context.Context, params json.RawMessage) error {
 		return c.Notify(ctx, protocol.MethodProgress, params)
@@ -270,5 +267,6 @@ func unknownMethod(method string, err error) error {
 	if !ok || instrument.MethodLabel(method) != instrument.Other || refused.Code/100 != 4 {
 		return err
 	}
-	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "does not know the method %.64q: it answered with HTTP status %s", method, refused.Status())
+	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "does not know the method %.64q: it answered with HTTP status %s",
+		method, refused.Status())
 }

@@ -22,7 +22,7 @@ type dialer struct {
 }
 
 func newDialer(spec Spec, tel *telemetry) *dialer {
-	spec.mask = spec.masker()
+	spec.mask = newMask(spec)
 	tools := new(toolHeaders)
 	d := &dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.has), tools: tools, owners: newOwners()}
 	if spec.URL != "" {
@@ -96,6 +96,7 @@ func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn,
 	// What the connection does by itself is not part of the trace of the client that needed it first.
 	b := newBackground(cfg.context()) //nolint:contextcheck // see above
 	c := newConn(spec, newConnTelemetry(d.tel, d.own, spec, cfg.session), b, d.tools)
+	c.setDialect(legacyDialect{c})
 	if c.shared = cfg.shared; cfg.sink != nil {
 		c.sink = cfg.sink
 	}

@@ -117,7 +117,7 @@ func TestAServerThatHangsOnTheProbeIsALegacyOne(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs(`"method":"server/discover"`))
 	spec := h.spec()
-	spec.Era, spec.probePatience = protocol.AnyEra, 200*time.Millisecond
+	spec.Era, spec.probeWait = protocol.AnyEra, 200*time.Millisecond
 	within(t, 5*time.Second, "connecting", func() {
 		if c := newEnv(t, spec).connect(t, nil); isModern(c) {
 			t.Error("it counts as modern")
@@ -132,7 +132,7 @@ func TestACommandThatIgnoresTheProbeIsALegacyOne(t *testing.T) {
 	t.Parallel()
 	log := t.TempDir() + "/log"
 	spec := anyChild(t, "ignores probes", "CHILD_LOG="+log)
-	spec.probePatience = 200 * time.Millisecond
+	spec.probeWait = 200 * time.Millisecond
 	sink := &recorder{}
 	spec.Isolation = Shared
 	var c *Conn

@@ -71,7 +71,7 @@ func TestRealServersAreUnderstood(t *testing.T) {
 	check := func(t *testing.T, spec Spec) {
 		e := newEnv(t, spec)
 		c := e.connect(t, nil)
-		inv, err := list(t.Context(), c)
+		inv, err := readInventory(t.Context(), c)
 		if err != nil || len(inv.Tools) != 1 || len(inv.Prompts) != 1 {
 			t.Fatalf("list: %d tools, %d prompts, %v", len(inv.Tools), len(inv.Prompts), err)
 		}

@@ -48,7 +48,7 @@ func TestListsAreReadPageByPageAndItemsStayAsTheyAre(t *testing.T) {
 		"resources/list":           page("resources", `{"uri":"x:1"}`, `{"uri":"x:2"}`),
 		"resources/templates/list": page("resourceTemplates", `{"uriTemplate":"x:{a}"}`),
 	})
-	inv, err := list(t.Context(), newEnv(t, h.spec()).connect(t, nil))
+	inv, err := readInventory(t.Context(), newEnv(t, h.spec()).connect(t, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestOnlyWhatAServerOffersIsAskedFor(t *testing.T) {
 	} {
 		h := lister(t, capabilities, map[string]func(json.RawMessage) string{"tools/list": refuse, "prompts/list": refuse,
 			"resources/list": refuse, "resources/templates/list": refuse})
-		inv, err := list(t.Context(), newEnv(t, h.spec()).connect(t, nil))
+		inv, err := readInventory(t.Context(), newEnv(t, h.spec()).connect(t, nil))
 		if err != nil || len(inv.Tools)+len(inv.Prompts)+len(inv.Resources)+len(inv.Templates) != 0 {
 			t.Errorf("%s: %+v, %v", capabilities, inv, err)
 		}
@@ -111,7 +111,7 @@ func TestListsThatAreNoneOrHaveNoEnd(t *testing.T) {
 			h := lister(t, `{"tools":{}}`, map[string]func(json.RawMessage) string{"tools/list": func(json.RawMessage) string { return test.answer }})
 			spec := h.spec()
 			spec.MaxMessage = 1_000_000
-			_, err := list(t.Context(), newEnv(t, spec).connect(t, nil))
+			_, err := readInventory(t.Context(), newEnv(t, spec).connect(t, nil))
 			if err == nil || !strings.HasPrefix(err.Error(), `tools/list: server "web" `) || !strings.Contains(err.Error(), test.want) ||
 				test.is != nil && !errors.Is(err, test.is) {
 				t.Errorf("error %v, want one with %q", err, test.want)

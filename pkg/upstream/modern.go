@@ -16,10 +16,10 @@ import (
 // modernDialect is the dialect of servers without sessions: version 2026-07-28. For legacy callers it does what is gone
 // from the protocol in the way that took its place:
 //
-//	ping                   server/discover
-//	logging/setLevel       a member of _meta of each request
-//	resources/subscribe    a stream of subscriptions/listen  (modern_subscriptions.go, modern_listen.go)
-//	server requests        multi-round calls                 (modern_input.go)
+//	ping                   server/discover                     modern_call.go
+//	logging/setLevel       a member of _meta of each request   modern_call.go
+//	resources/subscribe    a stream of subscriptions/listen    modern_listen.go
+//	server requests        multi-round calls                   modern_input.go
 type modernDialect struct {
 	conn          *Conn
 	identity      Identity // on whose behalf requests are made, where they do not say
@@ -36,62 +36,6 @@ func newModernDialect(c *Conn, identity Identity) *modernDialect {
 func (d *modernDialect) era() protocol.Era { return protocol.Modern }
 
 func (d *modernDialect) canCancel(method string) bool { return method != protocol.MethodInitialize }
-
-func (d *modernDialect) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
-	if req.Modern {
-		return d.conn.roundTrip(ctx, d, req)
-	}
-	switch req.Method {
-	case protocol.MethodPing:
-		return d.ping(ctx, req)
-	case protocol.MethodLoggingSetLevel:
-		return d.setLevel(req)
-	case protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe:
-		return d.subscribe(ctx, req)
-	case protocol.MethodSubscriptionsListen:
-		// The hub subscribes itself. On a connection for all clients, the end of one stream may be that of others.
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound,
-			"there is no method %s in the protocol version of the client", req.Method)
-	}
-	req.addMeta = true
-	response, err := d.multiRoundCall(ctx, req)
-	if err != nil {
-		return response, err
-	}
-	return protocol.ToLegacy(req.Method, response), nil
-}
-
-// ping sends server/discover, which also shows whether the server still is a modern one.
-func (d *modernDialect) ping(ctx context.Context, req Request) (jsonrpc.Message, error) {
-	spec := d.conn.spec
-	response, err := d.conn.roundTrip(ctx, d, Request{Method: protocol.MethodServerDiscover, addMeta: true, identity: req.identity})
-	switch {
-	case err != nil:
-		return response, err
-	case response.Error != nil && spec.URL != "" && !mayRefuseDiscovery(response),
-		response.Error == nil && parseDiscovery(response.Result) == nil:
-		return jsonrpc.Message{}, serverError(spec.Name, errOtherEra)
-	case response.Error == nil:
-		response.Result = json.RawMessage(`{}`)
-	}
-	return response, nil
-}
-
-// setLevel sets the log level that requests ask for from now on.
-func (d *modernDialect) setLevel(req Request) (jsonrpc.Message, error) {
-	has, err := jsonrpc.Fields(d.conn.init.Capabilities, "logging")
-	if err != nil || has[0] == nil {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "the server has no log messages")
-	}
-	level, _ := jsonrpc.StringField(req.Params, "level")
-	if !protocol.IsLogLevel(level) {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32q", level)
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.level = level
-	return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
-}
 
 func (d *modernDialect) logLevel() string {
 	d.mu.Lock()
@@ -131,16 +75,6 @@ func (d *modernDialect) notification(method string) (http.Header, bool) {
 	return d.standardHeader(method), true
 }
 
-// receive implements dialect. The server acknowledges the hub's own subscriptions, and puts their id into what it
-// sends.
-func (d *modernDialect) receive(related *call, m jsonrpc.Message) (jsonrpc.Message, bool) {
-	if m.Method == protocol.MethodSubscriptionsAcknowledged {
-		d.acknowledged(related, m)
-		return m, false
-	}
-	return withoutSubscription(m), true
-}
-
 // isOtherEra recognizes a legacy server: it refuses the request by an HTTP status, or with an error to no request, as
 // it answers what belongs to no session.
 func (d *modernDialect) isOtherEra(response jsonrpc.Message, err error) bool {
@@ -175,4 +109,15 @@ func (d *modernDialect) withCallTimeout(ctx context.Context) (context.Context, c
 	ctx, cancel := context.WithTimeoutCause(ctx, d.conn.spec.callTimeout(), ErrTimeout)
 	stop := context.AfterFunc(d.conn.background.ctx, cancel)
 	return ctx, func() { stop(); cancel() }
+}
+
+// overHTTP reports whether messages have HTTP headers, which mirror parts of their body.
+func (d *modernDialect) overHTTP() bool { return d.conn.spec.URL != "" }
+
+// standardHeader returns the headers that every modern message by HTTP has, or nil.
+func (d *modernDialect) standardHeader(method string) http.Header {
+	if !d.overHTTP() {
+		return nil
+	}
+	return http.Header{protocol.HeaderProtocolVersion: {protocol.ModernVersion}, protocol.HeaderMethod: {method}}
 }

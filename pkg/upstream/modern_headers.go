@@ -11,17 +11,6 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// overHTTP reports whether messages have HTTP headers, which mirror parts of their body.
-func (d *modernDialect) overHTTP() bool { return d.conn.spec.URL != "" }
-
-// standardHeader returns the headers that every modern message by HTTP has, or nil.
-func (d *modernDialect) standardHeader(method string) http.Header {
-	if !d.overHTTP() {
-		return nil
-	}
-	return http.Header{protocol.HeaderProtocolVersion: {protocol.ModernVersion}, protocol.HeaderMethod: {method}}
-}
-
 // requestHeader implements dialect, see specification 2026-07-28, basic/transports, standard request headers.
 func (d *modernDialect) requestHeader(ctx context.Context, req Request, params json.RawMessage) (http.Header, error) {
 	h := d.standardHeader(req.Method)

@@ -230,6 +230,16 @@ func (d *modernDialect) untilStreamEnd(ctx context.Context, cl *call) (context.C
 	return longer, func() { stop(); cancel() }
 }
 
+// receive implements dialect. The server acknowledges the hub's own subscriptions, and puts their id into what it
+// sends.
+func (d *modernDialect) receive(related *call, m jsonrpc.Message) (jsonrpc.Message, bool) {
+	if m.Method == protocol.MethodSubscriptionsAcknowledged {
+		d.acknowledged(related, m)
+		return m, false
+	}
+	return withoutSubscription(m), true
+}
+
 // acknowledged takes notifications/subscriptions/acknowledged to the stream that it belongs to.
 func (d *modernDialect) acknowledged(related *call, m jsonrpc.Message) {
 	fields, err := jsonrpc.Fields(m.Params, "notifications", "_meta")

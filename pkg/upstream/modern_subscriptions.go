@@ -2,14 +2,11 @@ package upstream
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // maxSubscriptions bounds the resources that one connection is subscribed to.
@@ -134,39 +131,4 @@ func (s *subscriptionSet) wait(ctx context.Context, revision int, uri string) (b
 			return false, context.Cause(ctx)
 		}
 	}
-}
-
-// subscribe carries out resources/subscribe or resources/unsubscribe of a legacy caller.
-func (d *modernDialect) subscribe(ctx context.Context, req Request) (jsonrpc.Message, error) {
-	uri, ok := jsonrpc.StringField(req.Params, "uri")
-	if !ok {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%s needs the uri of a resource", req.Method)
-	}
-	success := jsonrpc.Message{Result: json.RawMessage(`{}`)}
-	if req.Method == protocol.MethodResourcesUnsubscribe {
-		d.subscriptions.remove(uri)
-		return success, nil
-	}
-	revision, err := d.subscriptions.add(uri)
-	if err != nil {
-		return jsonrpc.Message{}, err
-	}
-	ctx, cancel := d.withCallTimeout(ctx)
-	defer cancel()
-	accepted, err := d.subscriptions.wait(ctx, revision, uri)
-	accepted = accepted && err == nil
-	d.subscriptions.done(uri, accepted)
-	switch {
-	case accepted:
-		return success, nil
-	case d.conn.background.stopped() || ctx.Err() != nil:
-		return jsonrpc.Message{}, d.callEnded(ctx)
-	}
-	if refused, ok := errors.AsType[*jsonrpc.Error](err); ok {
-		return jsonrpc.Message{}, refused
-	}
-	if err != nil {
-		return jsonrpc.Message{}, serverError(d.conn.spec.Name, err)
-	}
-	return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the server does not report updates of this resource")
 }

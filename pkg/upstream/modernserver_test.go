@@ -234,6 +234,6 @@ func everyModern(t *testing.T, test func(t *testing.T, spec Spec)) {
 // anyChild is a child whose era is to be found out.
 func anyChild(t testing.TB, mode string, env ...string) Spec {
 	spec := childSpec(t, mode, env...)
-	spec.Era, spec.probePatience = protocol.AnyEra, 5*time.Second
+	spec.Era, spec.probeWait = protocol.AnyEra, 5*time.Second
 	return spec
 }

@@ -55,7 +55,7 @@ func TestServersOfTheWorldAreSpokenToInTheModernVersion(t *testing.T) {
 		if b := c.ServerSession(); b != (ServerSession{}) {
 			t.Errorf("there is a session: %+v", b)
 		}
-		inv, err := list(t.Context(), c)
+		inv, err := readInventory(t.Context(), c)
 		if err != nil || len(inv.Tools) != 6 || len(inv.Resources) != 1 {
 			t.Errorf("it lists %v, %v", inv, err)
 		}

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"strconv"
@@ -41,13 +40,6 @@ type call struct {
 	// progressToken is the token that the server gets instead. It is random, so that a server cannot be made to report
 	// progress to another client of the connection.
 	progressToken jsonrpc.ID
-}
-
-// origin says for whom something is done: the context of the call, with its span and the values of its session, and
-// the public id of the session. Both may be unknown.
-type origin struct {
-	ctx     context.Context //nolint:containedctx // nil: there is no call
-	session string
 }
 
 // taskToken is the progress token of a call that was answered with a task.

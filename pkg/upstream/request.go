@@ -1,11 +1,15 @@
 package upstream
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"sync/atomic"
 	"time"
 )
+
+// notifyTimeout is for a notification, or a response, to be sent.
+const notifyTimeout = 10 * time.Second
 
 // Request is a call to a server.
 type Request struct {
@@ -34,4 +38,11 @@ func (r Request) addSpent(start time.Time) {
 	if r.Spent != nil {
 		r.Spent.Add(int64(time.Since(start)))
 	}
+}
+
+// origin says for whom something is done: the context of the call, with its span and the values of its session, and
+// the public id of the session. Both may be unknown.
+type origin struct {
+	ctx     context.Context //nolint:containedctx // nil: there is no call
+	session string
 }

@@ -13,7 +13,7 @@ func TestAServerCannotRepeatItsConfiguredSecrets(t *testing.T) {
 	t.Parallel()
 	s := Spec{URL: "http://host/mcp?token=query-secret&n=1", Headers: map[string]string{"Authorization": "Bearer header-secret", "X-Mode": "debug"},
 		Secrets: []string{"env-secret", "env-secret-that-is-longer", "true", ""}}
-	s.mask = s.masker()
+	s.mask = newMask(s)
 	got := s.masked("Bearer header-secret, header-secret, query-secret, env-secret-that-is-longer, env-secret, debug, true, 1")
 	if want := "***, ***, ***, ***, ***, debug, true, 1"; got != want {
 		t.Errorf("%q", got)
@@ -22,7 +22,7 @@ func TestAServerCannotRepeatItsConfiguredSecrets(t *testing.T) {
 		t.Errorf("%v", e)
 	}
 	s = Spec{URL: "http://user:url-p%40ssword@host/mcp?key=YWJjZGVmZ2g%3D&n=1"} // as a server may log what it was asked
-	s.mask = s.masker()
+	s.mask = newMask(s)
 	got = s.masked("GET /mcp?key=YWJjZGVmZ2g%3D&n=1 (YWJjZGVmZ2g=) by user, url-p@ssword, url-p%40ssword")
 	if want := "GET /mcp?key=***&n=1 (***) by user, ***, ***"; got != want {
 		t.Errorf("%q", got)

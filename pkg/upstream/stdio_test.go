@@ -122,7 +122,7 @@ func TestAChildThatStopsReadingBlocksNobody(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
 	deaf, fine := childSpec(t, "script", "CHILD_LOG="+log), childSpec(t, "script")
-	deaf.patience, fine.Name = 4*time.Second, "fine"
+	deaf.writeWait, fine.Name = 4*time.Second, "fine"
 	e, other := newEnv(t, deaf), newEnv(t, fine).connect(t, nil)
 	c := e.connect(t, nil)
 	pid := facts(t, c).Pid

@@ -101,7 +101,7 @@ func (s *supervisor) connect(ctx context.Context) (c *Conn, inv Inventory, err e
 	ctx, cancel := context.WithTimeoutCause(ctx, spec.connectTimeout(), transport.ErrConnectTimeout)
 	defer cancel()
 	c.dialect().awaitListening(ctx) // before the lists are read, so that no change is missed
-	if inv, err = list(ctx, c); err != nil {
+	if inv, err = readInventory(ctx, c); err != nil {
 		c.Close(true)
 		return nil, inv, err
 	}
@@ -172,7 +172,7 @@ func (s *supervisor) relist(ctx context.Context, c *Conn, changed []string) {
 	ctx, span := s.dialer.tel.startMaintenance(ctx, "mcphub.upstream.list", c.spec.Name)
 	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.connectTimeout(), transport.ErrConnectTimeout)
 	defer cancel()
-	inv, err := list(ctx, c)
+	inv, err := readInventory(ctx, c)
 	endSpan(span, err)
 	if err != nil {
 		s.log.WarnContext(ctx, "the server's lists could not be read again", "err", err)

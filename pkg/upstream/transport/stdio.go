@@ -102,16 +102,6 @@ func (t *stdio) Call(ctx context.Context, call *Call, message []byte) (jsonrpc.M
 	}
 }
 
-// replyOr returns the response if it has arrived, and err if not.
-func (c *Call) replyOr(err error) (jsonrpc.Message, error) {
-	select {
-	case m := <-c.Reply:
-		return m, nil
-	default:
-		return jsonrpc.Message{}, err
-	}
-}
-
 // Send implements Transport.
 func (t *stdio) Send(ctx context.Context, message []byte, _ http.Header) error {
 	if t.isLost() {

@@ -1,18 +1,3 @@
-// Package transport moves whole JSON-RPC messages between the hub and one MCP server.
-//
-// A Transport is one connection. There are three implementations:
-//
-//	stdio           a child process, one message a line             stdio.go, process.go
-//	streamableHTTP  requests by POST, answers as JSON or streams    http.go, http_stream.go
-//	httpSSE         HTTP+SSE of 2024-11-05: one stream, POSTs       http_sse.go
-//
-// A transport knows neither clients nor sessions of clients. Messages that arrive outside of a response go to
-// its Handler. Everything else that it needs comes by Config.
-//
-// A Transport lives from Start until its connection is lost or Close is called. Its goroutines read from the server
-// and write to it: stdio has four and waits for the process in a fifth, httpSSE has one for its stream and one for
-// the POST of each call, streamableHTTP has one for the GET stream and one for each response body that is still being
-// drained. Close waits for all of them.
 package transport
 
 import (
@@ -65,6 +50,16 @@ type Call struct {
 	Reply chan jsonrpc.Message
 }
 
+// replyOr returns the response if it has arrived, and err if not.
+func (c *Call) replyOr(err error) (jsonrpc.Message, error) {
+	select {
+	case m := <-c.Reply:
+		return m, nil
+	default:
+		return jsonrpc.Message{}, err
+	}
+}
+
 // Handler takes the messages of the server that are not the response of a Call. Its methods may be called concurrently
 // and must not block.
 type Handler interface {
@@ -112,15 +107,4 @@ type Config struct {
 	// CheckSession sends a request that a server must know. It is called when the server answered 404 to the GET
 	// stream: that may mean that the session is gone or that there is no such stream.
 	CheckSession func(ctx context.Context)
-}
-
-// New makes the transport that cfg describes. It starts nothing.
-func New(cfg Config) Transport {
-	switch {
-	case cfg.URL == "":
-		return newStdio(cfg)
-	case cfg.SSE:
-		return newHTTPSSE(cfg)
-	}
-	return newStreamableHTTP(cfg)
 }
