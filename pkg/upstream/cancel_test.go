@@ -39,7 +39,7 @@ func seen(t *testing.T, c caller, text string) []string {
 	return found
 }
 
-func TestCancellingTellsTheServerOfThatCallOnly(t *testing.T) {
+func TestCancellationReachesTheServerForThatCallOnly(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		e := newEnv(t, spec)
@@ -78,7 +78,7 @@ func TestCancellingTellsTheServerOfThatCallOnly(t *testing.T) {
 	})
 }
 
-func TestACallThatTakesTooLongIsCancelled(t *testing.T) {
+func TestCallThatTakesTooLongIsCancelled(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		spec.CallTimeout = 3 * time.Second
@@ -96,7 +96,7 @@ func TestACallThatTakesTooLongIsCancelled(t *testing.T) {
 	})
 }
 
-func TestALateAnswerIsDroppedAndCounted(t *testing.T) {
+func TestLateResponseIsDroppedAndCounted(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
 	c := e.connect(t, nil)
@@ -119,7 +119,7 @@ func TestALateAnswerIsDroppedAndCounted(t *testing.T) {
 }
 
 // Whoever gave up must not wait for a server that hangs.
-func TestCancellingDoesNotWaitForTheServer(t *testing.T) {
+func TestCancellationDoesNotWaitForTheServer(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs("notifications/cancelled"))
 	spec := h.spec()

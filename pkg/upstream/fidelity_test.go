@@ -63,7 +63,7 @@ func TestLineBreaksInParamsBecomeSpacesOverStdio(t *testing.T) {
 	}
 }
 
-func TestAMessageOfMegabytesGoesBothWays(t *testing.T) {
+func TestMessageOfMegabytesGoesBothWays(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		c := newEnv(t, spec).connect(t, nil)
@@ -75,7 +75,7 @@ func TestAMessageOfMegabytesGoesBothWays(t *testing.T) {
 	})
 }
 
-func TestNotificationsAndQuestionsKeepEveryByte(t *testing.T) {
+func TestNotificationsAndServerRequestsKeepEveryByte(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		c := newEnv(t, spec).connect(t, nil)
@@ -93,7 +93,7 @@ func TestNotificationsAndQuestionsKeepEveryByte(t *testing.T) {
 	})
 }
 
-func TestIdsAreUniqueOnAConnection(t *testing.T) {
+func TestIDsAreUniqueOnAConnection(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		c := newEnv(t, spec).connect(t, nil)

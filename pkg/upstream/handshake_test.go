@@ -161,7 +161,7 @@ func TestAnswersToInitializeThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestAnErrorFromInitializeIsPassedOnShortened(t *testing.T) {
+func TestErrorFromInitializeIsReportedShortened(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, func(h *httpScript) {
 		h.lists["initialize"] = func(json.RawMessage) string {
@@ -175,7 +175,7 @@ func TestAnErrorFromInitializeIsPassedOnShortened(t *testing.T) {
 }
 
 // A request to initialize must not be cancelled, whatever happens.
-func TestInitializeThatHangsIsGivenUpWithoutCancelling(t *testing.T) {
+func TestInitializeThatHangsIsGivenUpWithoutCancellation(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
 	spec := childSpec(t, "silent", "CHILD_LOG="+log)
@@ -195,7 +195,7 @@ func TestInitializeThatHangsIsGivenUpWithoutCancelling(t *testing.T) {
 }
 
 // The server may speak as soon as it runs, long before it is spoken to.
-func TestAServerMayPingBeforeItIsInitialized(t *testing.T) {
+func TestServerMayPingBeforeItIsInitialized(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
 	c := newEnv(t, childSpec(t, "ping first", "CHILD_LOG="+log)).connect(t, nil)

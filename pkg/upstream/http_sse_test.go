@@ -29,7 +29,7 @@ func (s *sseScript) underway(t *testing.T, c caller, key string) <-chan error {
 	return done
 }
 
-func TestALostStreamFailsTheCallsUnderWayAtOnce(t *testing.T) {
+func TestLostStreamFailsTheCallsUnderWayAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		end  func(*sseScript)
@@ -72,7 +72,7 @@ func TestALostStreamFailsTheCallsUnderWayAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSSEServerIsRefusedInWords(t *testing.T) {
+func TestServerWithoutHTTPSSEIsRefusedWithTheReason(t *testing.T) {
 	t.Parallel()
 	events := func(text string) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
@@ -130,7 +130,7 @@ func TestWhatIsNoSSEServerIsRefusedInWords(t *testing.T) {
 }
 
 // The configured headers are for the configured server alone.
-func TestAnEndpointOfAnotherOriginIsNotVisited(t *testing.T) {
+func TestEndpointOfAnotherOriginIsNotUsed(t *testing.T) {
 	t.Parallel()
 	var visits atomic.Int32
 	stranger := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { visits.Add(1) }))
@@ -173,7 +173,7 @@ func TestRedirectsOfTheStreamAndTheEndpointAreNotFollowed(t *testing.T) {
 	}
 }
 
-func TestAnEndpointThatDoesNotComeIsNotWaitedForWithoutEnd(t *testing.T) {
+func TestMissingEndpointIsWaitedForUntilTheConnectTimeout(t *testing.T) {
 	t.Parallel()
 	gone := make(chan struct{}, 2)
 	for name, get := range map[string]func(http.ResponseWriter, *http.Request) bool{
@@ -206,7 +206,7 @@ func TestAnEndpointThatDoesNotComeIsNotWaitedForWithoutEnd(t *testing.T) {
 	}
 }
 
-func TestAnEndpointThatComesLateIsWaitedFor(t *testing.T) {
+func TestLateEndpointIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	s := newSSEScript(t, func(s *sseScript) {
@@ -234,7 +234,7 @@ func TestAnEndpointThatComesLateIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestGivingUpWhileTheEndpointIsAwaitedIsCancelled(t *testing.T) {
+func TestCancellationWhileTheEndpointIsAwaitedIsReported(t *testing.T) {
 	t.Parallel()
 	s := newSSEScript(t, func(s *sseScript) {
 		s.onGet = func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
@@ -292,7 +292,7 @@ func TestEachSSERequestCarriesTheConfiguredHeaders(t *testing.T) {
 	}
 }
 
-func TestClosingEndsTheStream(t *testing.T) {
+func TestCloseEndsTheStream(t *testing.T) {
 	t.Parallel()
 	s := newSSEScript(t, func(s *sseScript) {
 		s.onPost = func(_ http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool {

@@ -39,7 +39,7 @@ func object(status int, body string) func(http.ResponseWriter, *http.Request, js
 	}
 }
 
-func TestAnswersThatAreNone(t *testing.T) {
+func TestInvalidHTTPResponsesAreErrors(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		answer func(http.ResponseWriter, *http.Request, jsonrpc.Message)
@@ -102,7 +102,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}
 }
 
-func TestAnErrorStatusWithAJSONRPCErrorIsAnAnswer(t *testing.T) {
+func TestErrorStatusWithAJSONRPCErrorIsAResponse(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"$ID", "null"} {
 		h := newHTTPScript(t, answers(object(400, `{"jsonrpc":"2.0","id":`+id+`,"error":{"code":-32602,"message":"bad"}}`)))
@@ -143,7 +143,7 @@ func TestEachRequestCarriesTheConfiguredHeadersTheSessionAndTheVersion(t *testin
 	}
 }
 
-func TestClosingWithoutEndLeavesTheSession(t *testing.T) {
+func TestCloseWithoutEndSessionKeepsTheSession(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	c := newEnv(t, h.spec()).connect(t, nil)
@@ -153,7 +153,7 @@ func TestClosingWithoutEndLeavesTheSession(t *testing.T) {
 	}
 }
 
-func TestAServerThatHangsAtTheEndHoldsUpNothing(t *testing.T) {
+func TestServerThatHangsAtTheEndDelaysNothing(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, func(h *httpScript) {
 		h.onGet = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
@@ -196,7 +196,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-func TestABodyWithoutEndIsGivenUpInTime(t *testing.T) {
+func TestEndlessBodyIsGivenUpInTime(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"application/json", "text/event-stream"} {
 		h := newHTTPScript(t, answers(func(w http.ResponseWriter, r *http.Request, _ jsonrpc.Message) {
@@ -223,7 +223,7 @@ func TestABodyWithoutEndIsGivenUpInTime(t *testing.T) {
 }
 
 // An answer counts when it is there; the stream behind it may go on.
-func TestAStreamThatGoesOnAfterTheAnswerHoldsUpNothing(t *testing.T) {
+func TestStreamThatContinuesAfterTheResponseDelaysNothing(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, answers(func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -235,7 +235,7 @@ func TestAStreamThatGoesOnAfterTheAnswerHoldsUpNothing(t *testing.T) {
 	within(t, 3*time.Second, "closing", func() { c.Close(true) })
 }
 
-func TestSessionIdsThatAreUnusableAreRefusedAndNotShown(t *testing.T) {
+func TestUnusableSessionIDsAreRefusedAndNotRepeated(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"with a space", "with-é", strings.Repeat("secret", 1000)} {
 		h := newHTTPScript(t, func(h *httpScript) {
@@ -255,7 +255,7 @@ func TestSessionIdsThatAreUnusableAreRefusedAndNotShown(t *testing.T) {
 	}
 }
 
-func TestASessionIsTakenFromInitializeOnly(t *testing.T) {
+func TestSessionIsTakenFromInitializeOnly(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, func(h *httpScript) {
 		h.stateful = false
@@ -310,7 +310,7 @@ func refused(t testing.TB) string {
 	return l.Addr().String()
 }
 
-func TestWhatWasNotSentIsToldFromWhatWasLost(t *testing.T) {
+func TestUnsentRequestsAreDistinguishedFromLostOnes(t *testing.T) {
 	t.Parallel()
 	plain := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plain.Close)
@@ -329,7 +329,7 @@ func TestWhatWasNotSentIsToldFromWhatWasLost(t *testing.T) {
 	}
 }
 
-func TestTCPConnectionsAreUsedAgain(t *testing.T) {
+func TestTCPConnectionsAreReused(t *testing.T) {
 	t.Parallel()
 	var opened atomic.Int32
 	h := newHTTPScript(t, func(h *httpScript) {

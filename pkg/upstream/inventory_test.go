@@ -64,7 +64,7 @@ func TestListsAreReadPageByPageAndItemsStayAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatAServerOffersIsAskedFor(t *testing.T) {
+func TestOnlyDeclaredListsAreRequested(t *testing.T) {
 	t.Parallel()
 	refuse := func(json.RawMessage) string { return `"error":{"code":-32601,"message":"no such method"}` }
 	for capabilities, want := range map[string][]string{
@@ -92,7 +92,7 @@ func TestOnlyWhatAServerOffersIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestListsThatAreNoneOrHaveNoEnd(t *testing.T) {
+func TestInvalidOrEndlessListsAreErrors(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		answer, want string
@@ -141,7 +141,7 @@ func (i *inventories) all() []Inventory {
 }
 
 // The change may well be the doing of the only call there is.
-func TestAStormOfListChangesIsReadOnce(t *testing.T) {
+func TestManyListChangesAreReadOnce(t *testing.T) {
 	t.Parallel()
 	log := t.TempDir() + "/log"
 	var told inventories
@@ -171,7 +171,7 @@ func TestAStormOfListChangesIsReadOnce(t *testing.T) {
 	eventually(t, "the metric follows", func() bool { return instrumenttest.Value(t, r.reg, "mcphub_backend_tools") == 2 })
 }
 
-func TestAListThatCannotBeReadAgainStaysAsItWas(t *testing.T) {
+func TestListThatCannotBeReadAgainStaysAsItWas(t *testing.T) {
 	t.Parallel()
 	fail := make(chan struct{})
 	h := newHTTPScript(t, func(h *httpScript) {

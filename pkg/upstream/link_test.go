@@ -73,7 +73,7 @@ func TestManyCallersShareOneFailureToConnect(t *testing.T) {
 	})
 }
 
-func TestACallerWhoGivesUpDoesNotFailTheOthers(t *testing.T) {
+func TestCallerWhoGivesUpDoesNotFailTheOthers(t *testing.T) {
 	t.Parallel()
 	var first atomic.Bool
 	asked := make(chan struct{})
@@ -108,7 +108,7 @@ func TestACallerWhoGivesUpDoesNotFailTheOthers(t *testing.T) {
 	}
 }
 
-func TestClosingALinkEndsItsAttemptToConnect(t *testing.T) {
+func TestLinkCloseEndsItsAttemptToConnect(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs(`"name":"client"`))
 	r := run(t, []Spec{h.spec()}).settled(t)
@@ -162,7 +162,7 @@ func (r *record) config(h *httpScript, resume ServerSession) LinkConfig {
 	}
 }
 
-func TestASessionIsBoundAndReadyBeforeItsFirstCall(t *testing.T) {
+func TestOnServerSessionAndOnReadyAreCalledBeforeTheFirstCall(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	var rec record
@@ -177,7 +177,7 @@ func TestASessionIsBoundAndReadyBeforeItsFirstCall(t *testing.T) {
 	}
 }
 
-func TestASessionIsResumedWithoutInitialize(t *testing.T) {
+func TestSessionIsResumedWithoutInitialize(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	r := run(t, []Spec{h.spec()}).settled(t)
@@ -203,7 +203,7 @@ func TestASessionIsResumedWithoutInitialize(t *testing.T) {
 	}
 }
 
-func TestAForgottenSessionIsInitializedOnceAndTheCallRepeatedOnce(t *testing.T) {
+func TestForgottenSessionIsInitializedOnceAndTheCallRepeatedOnce(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	r := run(t, []Spec{h.spec()}).settled(t)
@@ -239,7 +239,7 @@ func TestAForgottenSessionIsInitializedOnceAndTheCallRepeatedOnce(t *testing.T) 
 	}
 }
 
-func TestAForgottenSessionThatWasToBeResumedIsInitialized(t *testing.T) {
+func TestForgottenSessionThatWasToBeResumedIsInitialized(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	var rec record
@@ -253,7 +253,7 @@ func TestAForgottenSessionThatWasToBeResumedIsInitialized(t *testing.T) {
 	}
 }
 
-func TestACallIsRepeatedOnceAtMost(t *testing.T) {
+func TestCallIsRepeatedOnceAtMost(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, answers(func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) { w.WriteHeader(http.StatusNotFound) }))
 	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", LinkConfig{})
@@ -266,7 +266,7 @@ func TestACallIsRepeatedOnceAtMost(t *testing.T) {
 	}
 }
 
-func TestACallThatMayHaveBeenCarriedOutIsNotRepeated(t *testing.T) {
+func TestCallThatMayHaveBeenCarriedOutIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, answers(func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 		startStream(w)
@@ -281,7 +281,7 @@ func TestACallThatMayHaveBeenCarriedOutIsNotRepeated(t *testing.T) {
 	}
 }
 
-func TestASessionThatCannotBeKeptIsNotUsed(t *testing.T) {
+func TestSessionThatCannotBeStoredIsNotUsed(t *testing.T) {
 	t.Parallel()
 	full := errors.New("disk full")
 	for name, cfg := range map[string]LinkConfig{
@@ -303,7 +303,7 @@ func TestASessionThatCannotBeKeptIsNotUsed(t *testing.T) {
 	}
 }
 
-func TestEndingALinkSendsDeleteWithTheConfiguredHeaders(t *testing.T) {
+func TestLinkCloseSendsDeleteWithTheConfiguredHeaders(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	spec := h.spec()
@@ -327,7 +327,7 @@ func TestEndingALinkSendsDeleteWithTheConfiguredHeaders(t *testing.T) {
 	}
 }
 
-func TestChildrenOfTheirOwnAreStartedAgainWhenTheyAreNeeded(t *testing.T) {
+func TestIsolatedChildrenAreStartedAgainWhenNeeded(t *testing.T) {
 	t.Parallel()
 	spec := childSpec(t, "script")
 	spec.Isolation = PerSession
@@ -382,7 +382,7 @@ func TestNotificationsOfAClientGoOverItsOwnConnection(t *testing.T) {
 }
 
 // The time that a server takes to start, or to answer initialize, is not the hub's.
-func TestTheTimeToConnectIsTimeThatIsSpentWithTheServer(t *testing.T) {
+func TestTimeToConnectCountsAsSpentWithTheServer(t *testing.T) {
 	t.Parallel()
 	const slow = 50 * time.Millisecond
 	h := newHTTPScript(t, func(h *httpScript) {

@@ -147,7 +147,7 @@ func TestCallsInFlightAreCounted(t *testing.T) {
 	})
 }
 
-func TestQuestionsAndNotificationsOfServersAreMeasuredAsOperationsOfTheHub(t *testing.T) {
+func TestServerRequestsAndNotificationsAreMeasuredAsOperationsOfTheHub(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		e := newEnv(t, spec)
@@ -165,7 +165,7 @@ func TestQuestionsAndNotificationsOfServersAreMeasuredAsOperationsOfTheHub(t *te
 	})
 }
 
-func TestTheLifeOfAConnectionIsMeasuredAtItsEnd(t *testing.T) {
+func TestDurationOfAConnectionIsMeasuredAtItsEnd(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
 	lives := func(kind string) float64 {
@@ -187,7 +187,7 @@ func TestTheLifeOfAConnectionIsMeasuredAtItsEnd(t *testing.T) {
 	}
 }
 
-func TestAServerListsItsToolsWhateverTheirSchemas(t *testing.T) {
+func TestToolHeadersHaveToolsWithInvalidSchemas(t *testing.T) {
 	t.Parallel()
 	var p toolHeaders
 	if p.has("a") {

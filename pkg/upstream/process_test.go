@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestTheEnvironmentOfAChildIsExactlyItsSpec(t *testing.T) {
+func TestEnvironmentOfAChildIsExactlyItsSpec(t *testing.T) {
 	t.Setenv("HUB_SECRET", "hunter2")
 	spec := childSpec(t, "script", "B=2=3", "A=1", "EMPTY=")
 	spec.Dir = t.TempDir()
@@ -23,7 +23,7 @@ func TestTheEnvironmentOfAChildIsExactlyItsSpec(t *testing.T) {
 	}
 }
 
-func TestAChildHasItsOwnProcessGroup(t *testing.T) {
+func TestChildHasItsOwnProcessGroup(t *testing.T) {
 	t.Parallel()
 	f := facts(t, newEnv(t, childSpec(t, "script")).connect(t, nil))
 	if f.Pgid != f.Pid || f.Pgid == syscall.Getpgrp() {
@@ -60,7 +60,7 @@ func TestNoGrandchildOutlivesItsParent(t *testing.T) {
 	})
 }
 
-func TestClosingAsksForAnEndAndThenForcesIt(t *testing.T) {
+func TestCloseAsksTheChildToExitAndThenKillsIt(t *testing.T) {
 	t.Parallel()
 	for mode, limits := range map[string][2]time.Duration{
 		"script":             {0, stdinGrace},                                                               // ends with its input
@@ -84,7 +84,7 @@ func TestClosingAsksForAnEndAndThenForcesIt(t *testing.T) {
 	}
 }
 
-func TestAChildThatEndsAtItsStartSaysHow(t *testing.T) {
+func TestChildThatExitsAtItsStartIsReportedWithItsStatus(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "exit"))
 	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})

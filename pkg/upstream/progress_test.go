@@ -48,7 +48,7 @@ func TestProgressGoesToItsCallerWithItsOwnToken(t *testing.T) {
 	})
 }
 
-func TestACallWithoutASinkHasItsProgressSentToTheConnections(t *testing.T) {
+func TestProgressOfACallWithoutASinkGoesToTheSinkOfTheConnection(t *testing.T) {
 	t.Parallel()
 	sink := &recorder{}
 	c := newEnv(t, newHTTPScript(t).spec()).connect(t, sink)
@@ -61,7 +61,7 @@ func TestACallWithoutASinkHasItsProgressSentToTheConnections(t *testing.T) {
 	}
 }
 
-func TestProgressNobodyAskedForIsDroppedAndCounted(t *testing.T) {
+func TestUnrequestedProgressIsDroppedAndCounted(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		e := newEnv(t, spec)

@@ -27,7 +27,7 @@ func (r running) up(t testing.TB, server string) Status {
 	return r.Server(server).Status()
 }
 
-func TestAServerThatCannotBeStartedIsDownAndRecovers(t *testing.T) {
+func TestServerThatCannotBeStartedIsDownAndRecovers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	spec := childSpec(t, "script")
@@ -41,7 +41,7 @@ func TestAServerThatCannotBeStartedIsDownAndRecovers(t *testing.T) {
 	checkUp(t, r, "child")
 }
 
-func TestAServerThatRefusesConnectionsIsDownAndRecovers(t *testing.T) {
+func TestServerThatRefusesConnectionsIsDownAndRecovers(t *testing.T) {
 	t.Parallel()
 	address := refused(t)
 	spec := Spec{Name: "web", URL: "http://" + address, Isolation: Shared}
@@ -100,7 +100,7 @@ func checkUp(t *testing.T, r running, server string) {
 	}
 }
 
-func TestACrashedChildIsStartedAgain(t *testing.T) {
+func TestCrashedChildIsStartedAgain(t *testing.T) {
 	t.Parallel()
 	r := run(t, []Spec{childSpec(t, "script")}).settled(t)
 	l := r.link(t, "child", LinkConfig{})
@@ -182,7 +182,7 @@ func TestCallsWaitWhileTheServerIsStarting(t *testing.T) {
 	r.settled(t)
 }
 
-func TestAPoolThatStopsClosesItsConnectionsAndLetsNobodyWait(t *testing.T) {
+func TestStoppingPoolClosesItsConnectionsAndEndsWaits(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	silent := childSpec(t, "silent")
@@ -204,7 +204,7 @@ func TestAPoolThatStopsClosesItsConnectionsAndLetsNobodyWait(t *testing.T) {
 	}
 }
 
-func TestAServerThatGoesAwayIsNoticedByACall(t *testing.T) {
+func TestUnreachableServerIsNoticedByACall(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	r := run(t, []Spec{h.spec()}).settled(t)
@@ -222,7 +222,7 @@ func TestAServerThatGoesAwayIsNoticedByACall(t *testing.T) {
 	}
 }
 
-func TestAServerThatFailsEveryPingIsDown(t *testing.T) {
+func TestServerThatFailsEveryPingIsDown(t *testing.T) {
 	t.Parallel()
 	var pings atomic.Int32
 	h := newHTTPScript(t, func(h *httpScript) {
@@ -246,7 +246,7 @@ func TestAServerThatFailsEveryPingIsDown(t *testing.T) {
 	eventually(t, "it is down", func() bool { return r.Server("web").Status().State == Down })
 }
 
-func TestNotificationsOfASharedConnectionAreForEverybody(t *testing.T) {
+func TestNotificationsOfASharedConnectionGoToOnNotification(t *testing.T) {
 	t.Parallel()
 	for isolation, want := range map[Isolation]bool{Shared: true, PerSession: false} {
 		told := make(chan jsonrpc.Message, 10)
@@ -301,7 +301,7 @@ func TestServersAreFoundByNameInTheirOrder(t *testing.T) {
 }
 
 // The session of the connection that all share: who calls notices nothing.
-func TestASharedSessionThatIsForgottenIsMadeAgain(t *testing.T) {
+func TestForgottenSharedSessionIsInitializedAgain(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	spec := h.spec()
@@ -335,7 +335,7 @@ func TestASharedSessionThatIsForgottenIsMadeAgain(t *testing.T) {
 	r.up(t, "web")
 }
 
-func TestAServerThatForgetsEverySessionAtOnceIsDown(t *testing.T) {
+func TestServerThatForgetsEverySessionAtOnceIsDown(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, func(h *httpScript) {
 		h.onPost = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) bool {
@@ -360,7 +360,7 @@ func TestAServerThatForgetsEverySessionAtOnceIsDown(t *testing.T) {
 	eventually(t, "the server is down", func() bool { return r.Server("web").Status().State == Down })
 }
 
-func TestTheSharedConnectionSpeaksForTheHub(t *testing.T) {
+func TestSharedConnectionHasTheIdentityOfTheHub(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	spec := h.spec()

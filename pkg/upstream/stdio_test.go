@@ -15,7 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-func TestNoiseOnStdoutIsSkippedAndLogged(t *testing.T) {
+func TestOtherLinesOnStdoutAreSkippedAndLogged(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "noise"))
 	c := e.connect(t, nil)
@@ -30,7 +30,7 @@ func TestNoiseOnStdoutIsSkippedAndLogged(t *testing.T) {
 	}
 }
 
-func TestAMessageThatIsTooLongEndsTheConnectionAndTheChild(t *testing.T) {
+func TestMessageThatIsTooLongEndsTheConnectionAndTheChild(t *testing.T) {
 	t.Parallel()
 	spec := childSpec(t, "script")
 	spec.MaxMessage = 64 << 10
@@ -93,7 +93,7 @@ func TestCallsInFlightFailAtOnceWhenTheChildCrashes(t *testing.T) {
 }
 
 // What a child said before it ended counts, also when its end is seen first.
-func TestTheLastWordsOfAChildAreHeard(t *testing.T) {
+func TestLastOutputOfAChildIsRead(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
 	for range 10 {
@@ -105,7 +105,7 @@ func TestTheLastWordsOfAChildAreHeard(t *testing.T) {
 	}
 }
 
-func TestAChildThatClosesItsOutputIsGivenUp(t *testing.T) {
+func TestChildThatClosesItsOutputIsGivenUp(t *testing.T) {
 	t.Parallel()
 	c := newEnv(t, childSpec(t, "script")).connect(t, nil)
 	pid := facts(t, c).Pid
@@ -118,7 +118,7 @@ func TestAChildThatClosesItsOutputIsGivenUp(t *testing.T) {
 
 // A child that reads nothing holds up neither the callers who give up nor, for
 // longer than the write timeout, those who do not; and nobody else.
-func TestAChildThatStopsReadingBlocksNobody(t *testing.T) {
+func TestChildThatStopsReadingBlocksNoCaller(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
 	deaf, fine := childSpec(t, "script", "CHILD_LOG="+log), childSpec(t, "script")
@@ -180,13 +180,13 @@ func TestStderrIsLoggedLineByLine(t *testing.T) {
 	}
 }
 
-func TestAFloodOnStderrDoesNotBlockTheServer(t *testing.T) {
+func TestManyLinesOnStderrDoNotBlockTheServer(t *testing.T) {
 	t.Parallel()
 	c := newEnv(t, childSpec(t, "script")).connect(t, nil)
 	tool(t, c, "stderr", `{"text":"`+strings.Repeat("a line of some length\\n", 20_000)+`"}`)
 }
 
-func TestAnswersThatBelongToNoCallAreDroppedAndCounted(t *testing.T) {
+func TestResponsesThatBelongToNoCallAreDroppedAndCounted(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
 	c := e.connect(t, nil)
@@ -196,7 +196,7 @@ func TestAnswersThatBelongToNoCallAreDroppedAndCounted(t *testing.T) {
 	}
 }
 
-func TestACommandThatIsNotThereIsNamed(t *testing.T) {
+func TestMissingCommandIsNamed(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, Spec{Name: "absent", Command: filepath.Join(t.TempDir(), "nothing-here")})
 	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})

@@ -54,7 +54,7 @@ func attributes(s sdktrace.ReadOnlySpan) map[string]string {
 	return have
 }
 
-func TestACallIsAClientSpan(t *testing.T) {
+func TestCallIsAClientSpan(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	e, spans := traced(t, h.spec())
@@ -90,7 +90,7 @@ func TestACallIsAClientSpan(t *testing.T) {
 	}
 }
 
-func TestOtherMethodsNameWhatTheyAreAbout(t *testing.T) {
+func TestSpansOfOtherMethodsNameTheirTarget(t *testing.T) {
 	t.Parallel()
 	e, spans := traced(t, childSpec(t, "script"))
 	c := e.connect(t, nil)
@@ -155,7 +155,7 @@ func TestFailuresAreErrorsOfTheSpanAndOfTheMetric(t *testing.T) {
 	}
 }
 
-func TestErrorTypesOfCallsWithoutAnAnswer(t *testing.T) {
+func TestErrorTypesOfCallsWithoutAResponse(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]string{
 		ErrDown: "unavailable", ErrTimeout: "timeout", ErrLost: "connection_lost", ErrProtocol: "backend_protocol_error",
@@ -168,7 +168,7 @@ func TestErrorTypesOfCallsWithoutAnAnswer(t *testing.T) {
 }
 
 // The server's spans belong under the hub's CLIENT span, not beside it.
-func TestTheServerGetsTheContextOfTheClientSpan(t *testing.T) {
+func TestServerGetsTheContextOfTheClientSpan(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	e, spans := traced(t, h.spec())
@@ -200,7 +200,7 @@ func TestTheServerGetsTheContextOfTheClientSpan(t *testing.T) {
 	}
 }
 
-func TestWithoutAPropagatorContextsOfClientsGoThrough(t *testing.T) {
+func TestTraceContextsOfClientsAreForwardedWithoutAPropagator(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	e := newEnv(t, h.spec(), func(c *Config) {
@@ -221,7 +221,7 @@ func TestWithoutAPropagatorContextsOfClientsGoThrough(t *testing.T) {
 	}
 }
 
-func TestCancellingIsPartOfTheTraceOfItsCall(t *testing.T) {
+func TestCancellationIsPartOfTheTraceOfItsCall(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	e, spans := traced(t, h.spec())

@@ -100,7 +100,7 @@ func (c *costCall) record(ctx context.Context) {
 
 // A metric that a call has and record has not would be missing in what is
 // measured.
-func TestTheMetricsThatAreMeasuredAreThoseOfACall(t *testing.T) {
+func TestMeasuredMetricsAreThoseOfACall(t *testing.T) {
 	t.Parallel()
 	passed, recorded := newCostCall(t, tracing{}), newCostCall(t, tracing{})
 	for range 3 {

@@ -23,7 +23,7 @@ func (silentHandler) Receive(jsonrpc.ID, jsonrpc.Message) {}
 func (silentHandler) Deliver(jsonrpc.Message)             {}
 func (silentHandler) Lost(error)                          {}
 
-func TestErrorsOfTheHTTPClientDoNotQuoteAnswers(t *testing.T) {
+func TestErrorsOfTheHTTPClientDoNotQuoteResponses(t *testing.T) {
 	t.Parallel()
 	refused := &net.OpError{Op: "dial", Err: errors.New("refused")}
 	for _, test := range []struct{ err, want error }{
@@ -39,7 +39,7 @@ func TestErrorsOfTheHTTPClientDoNotQuoteAnswers(t *testing.T) {
 	}
 }
 
-func TestTheEndpointIsResolvedAgainstTheURLOfTheStream(t *testing.T) {
+func TestEndpointIsResolvedAgainstTheURLOfTheStream(t *testing.T) {
 	t.Parallel()
 	const other = "another origin"
 	for _, test := range []struct{ base, reference, want string }{

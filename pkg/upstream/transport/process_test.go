@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestAnEmptyEnvironmentIsNotTheHubs(t *testing.T) {
+func TestEmptyEnvironmentIsNotThatOfTheHub(t *testing.T) {
 	t.Setenv("HUB_SECRET", "hunter2")
 	p, err := startProcess(Config{Command: "/bin/cat", Args: []string{"/proc/self/environ"}})
 	if err != nil {
@@ -27,7 +27,7 @@ func TestAnEmptyEnvironmentIsNotTheHubs(t *testing.T) {
 }
 
 // A process that hangs in the kernel survives even SIGKILL, for a while.
-func TestAChildThatCannotBeEndedIsNotWaitedForWithoutEnd(t *testing.T) {
+func TestChildThatSurvivesSIGKILLIsNotWaitedForForever(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command("/bin/sh", "-c", "trap '' TERM; while read -r line; do :; done; sleep 60")
 	cmd.SysProcAttr = ownGroup()

@@ -14,7 +14,7 @@ import (
 
 // Otherwise whoever subscribes and goes away, often enough, keeps all others
 // from subscribing.
-func TestSubscriptionsThatWereGivenUpAreNotKept(t *testing.T) {
+func TestAbandonedSubscriptionsAreNotKept(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t, changing)
 	c := newEnv(t, s.spec()).connect(t, nil)
@@ -32,7 +32,7 @@ func TestSubscriptionsThatWereGivenUpAreNotKept(t *testing.T) {
 	}
 }
 
-func TestWhatSomebodyWaitsForStaysWhenOthersGiveItUp(t *testing.T) {
+func TestSubscriptionThatACallerWaitsForStaysWhenOthersAbandonIt(t *testing.T) {
 	t.Parallel()
 	f := newSubscriptionSet()
 	for _, uri := range []string{"a:", "a:", "b:"} {
@@ -53,7 +53,7 @@ func TestWhatSomebodyWaitsForStaysWhenOthersGiveItUp(t *testing.T) {
 	}
 }
 
-func TestQuestionsThatAreNoRequestsReachNoClient(t *testing.T) {
+func TestInvalidInputRequestsReachNoClient(t *testing.T) {
 	t.Parallel()
 	for _, question := range []string{`null`, `{}`, `{"method":"elicitation/create","params":5}`} {
 		s := newModernScript(t)
@@ -70,7 +70,7 @@ func TestQuestionsThatAreNoRequestsReachNoClient(t *testing.T) {
 
 // A stream of a client's own over a pipe could end that of the hub, and with it
 // what all others hear.
-func TestALegacyClientOpensNoStreamOfChanges(t *testing.T) {
+func TestLegacyClientOpensNoSubscriptionStream(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t, changing)
 	c := newEnv(t, s.spec()).connect(t, nil)

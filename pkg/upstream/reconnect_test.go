@@ -52,7 +52,7 @@ func givenUp(t *testing.T, c *Conn) {
 	}
 }
 
-func TestWhatASharedServerSaysAfterACancelledCallIsNotForTheOnlyOther(t *testing.T) {
+func TestMessagesOfASharedServerAfterACancelledCallDoNotGoToTheOnlyOtherCall(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
 	shared := &recorder{}
@@ -73,7 +73,7 @@ func TestWhatASharedServerSaysAfterACancelledCallIsNotForTheOnlyOther(t *testing
 	}
 }
 
-func TestWhatAServerOfItsOwnSaysAfterACancelledCallIsForTheOnlyOther(t *testing.T) {
+func TestMessagesOfAnIsolatedServerAfterACancelledCallGoToTheOnlyOtherCall(t *testing.T) {
 	t.Parallel()
 	spec := childSpec(t, "script")
 	spec.Isolation = PerSession
@@ -87,7 +87,7 @@ func TestWhatAServerOfItsOwnSaysAfterACancelledCallIsForTheOnlyOther(t *testing.
 
 // A server may keep the answers of a session by id, or refuse one that it has
 // seen.
-func TestAResumedSessionUsesNoIdsOfTheProcessBefore(t *testing.T) {
+func TestResumedSessionUsesNoIDsOfThePreviousProcess(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	e := newEnv(t, h.spec())
@@ -131,7 +131,7 @@ func denies(message string, no func() bool) func(*httpScript) {
 	}
 }
 
-func TestASessionThatIsDeniedWith400IsForgotten(t *testing.T) {
+func TestSessionDeniedWith400IsInitializedAgain(t *testing.T) {
 	t.Parallel()
 	var denied atomic.Bool
 	h := newHTTPScript(t, denies("Bad Request: No valid Session ID provided", func() bool { return denied.CompareAndSwap(false, true) }))
@@ -145,7 +145,7 @@ func TestASessionThatIsDeniedWith400IsForgotten(t *testing.T) {
 	}
 }
 
-func TestASessionThatIsDeniedAgainIsNotTriedAThirdTime(t *testing.T) {
+func TestSessionDeniedAgainIsNotTriedAThirdTime(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, denies("session not found", func() bool { return true }))
 	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", LinkConfig{})
@@ -157,7 +157,7 @@ func TestASessionThatIsDeniedAgainIsNotTriedAThirdTime(t *testing.T) {
 	}
 }
 
-func TestA400ThatSaysNothingOfASessionForgetsNone(t *testing.T) {
+func TestStatus400WithoutMentionOfASessionKeepsTheSession(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, denies("parse error", func() bool { return true }))
 	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", LinkConfig{})
@@ -169,7 +169,7 @@ func TestA400ThatSaysNothingOfASessionForgetsNone(t *testing.T) {
 	}
 }
 
-func TestAQuestionThatTheServerWithdrawsEndsWithoutResponse(t *testing.T) {
+func TestServerRequestCancelledByTheServerEndsWithoutResponse(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		c := newEnv(t, spec).connect(t, nil)
@@ -226,7 +226,7 @@ func replaceable(t *testing.T) Spec {
 	return spec
 }
 
-func TestACommandThatFailsIsNotStartedWithEveryCall(t *testing.T) {
+func TestFailingCommandIsNotStartedWithEveryCall(t *testing.T) {
 	t.Parallel()
 	failing, err := exec.LookPath("false")
 	if err != nil {
@@ -288,7 +288,7 @@ func TestACommandThatFailsIsNotStartedWithEveryCall(t *testing.T) {
 	}
 }
 
-func TestAConnectionOfItsOwnGoesOnWhileTheHubsIsDown(t *testing.T) {
+func TestIsolatedConnectionWorksWhileTheHubsOwnIsDown(t *testing.T) {
 	t.Parallel()
 	spec := replaceable(t)
 	r := run(t, []Spec{spec}).settled(t)
@@ -311,7 +311,7 @@ func TestAConnectionOfItsOwnGoesOnWhileTheHubsIsDown(t *testing.T) {
 	}
 }
 
-func TestALinkConnectsWithoutACall(t *testing.T) {
+func TestLinkConnectsWithoutACall(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	r := run(t, []Spec{h.spec()}).settled(t)

@@ -169,7 +169,7 @@ func TestRealSSEServersAreUnderstood(t *testing.T) {
 	}
 }
 
-func TestACancelReachesARealSSEServer(t *testing.T) {
+func TestCancellationReachesARealSSEServer(t *testing.T) {
 	t.Parallel()
 	for name, newServer := range map[string]func() *realSSE{"mcp-go": newMCPGo, "go-sdk": newSDK} {
 		t.Run(name, func(t *testing.T) {
@@ -194,7 +194,7 @@ func TestACancelReachesARealSSEServer(t *testing.T) {
 	}
 }
 
-func TestARealSSEServerThatIsKilledAndStartedAgainIsUsedAgain(t *testing.T) {
+func TestRealSSEServerThatIsRestartedIsUsedAgain(t *testing.T) {
 	t.Parallel()
 	for name, newServer := range map[string]func() *realSSE{"mcp-go": newMCPGo, "go-sdk": newSDK} {
 		t.Run(name, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-func TestWordsOfOthersInErrorsAreNotLogged(t *testing.T) {
+func TestTextsOfServersInErrorsAreNotLogged(t *testing.T) {
 	t.Parallel()
 	said := jsonrpc.Errorf(-32000, "secret")
 	s := &serverState{spec: Spec{Name: "x"}, failure: serverError("x", fmt.Errorf("refused initialize: %w", said))}

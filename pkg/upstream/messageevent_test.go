@@ -46,7 +46,7 @@ func (s *shown) has(text string) bool {
 	return slices.Contains(s.texts, text)
 }
 
-func TestEachMessageIsShownOnceWithItsOwner(t *testing.T) {
+func TestEachMessageIsOneMessageEventWithItsOwner(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		s := &shown{}
@@ -89,7 +89,7 @@ func TestEachMessageIsShownOnceWithItsOwner(t *testing.T) {
 	})
 }
 
-func TestNobodyPaysForMessagesThatNobodyWatches(t *testing.T) {
+func TestUnwatchedMessagesCostNothing(t *testing.T) {
 	for name, configure := range map[string]func(*Config){
 		"never": func(*Config) {},
 		"now":   func(c *Config) { c.Watched, c.OnMessage = func() bool { return false }, (&shown{}).onMessage },

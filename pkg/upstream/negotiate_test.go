@@ -15,7 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-func TestTheEraOfAnHTTPServerIsFoundOut(t *testing.T) {
+func TestEraOfAnHTTPServerIsFoundOut(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		handler http.Handler
@@ -52,7 +52,7 @@ func TestTheEraOfAnHTTPServerIsFoundOut(t *testing.T) {
 }
 
 // Whatever is no sign of a modern server means that it is a legacy one.
-func TestAnswersToTheProbeDecide(t *testing.T) {
+func TestAnswerToTheProbeDecidesTheEra(t *testing.T) {
 	t.Parallel()
 	const modern, legacy, failure = "modern", "legacy", "failure"
 	plain := func(status int) func(http.ResponseWriter, *http.Request, jsonrpc.Message) {
@@ -113,7 +113,7 @@ func TestAnswersToTheProbeDecide(t *testing.T) {
 	}
 }
 
-func TestAServerThatHangsOnTheProbeIsALegacyOne(t *testing.T) {
+func TestServerThatHangsOnTheProbeIsLegacy(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs(`"method":"server/discover"`))
 	spec := h.spec()
@@ -128,7 +128,7 @@ func TestAServerThatHangsOnTheProbeIsALegacyOne(t *testing.T) {
 	}
 }
 
-func TestACommandThatIgnoresTheProbeIsALegacyOne(t *testing.T) {
+func TestCommandThatIgnoresTheProbeIsLegacy(t *testing.T) {
 	t.Parallel()
 	log := t.TempDir() + "/log"
 	spec := anyChild(t, "ignores probes", "CHILD_LOG="+log)
@@ -151,7 +151,7 @@ func TestACommandThatIgnoresTheProbeIsALegacyOne(t *testing.T) {
 	}
 }
 
-func TestACommandThatEndsOnTheProbeIsStartedAgainAsALegacyOne(t *testing.T) {
+func TestCommandThatExitsOnTheProbeIsStartedAgainAsLegacy(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"ends on probes", "answers probes and ends"} {
 		t.Run(mode, func(t *testing.T) {
@@ -176,7 +176,7 @@ func TestACommandThatEndsOnTheProbeIsStartedAgainAsALegacyOne(t *testing.T) {
 	}
 }
 
-func TestAForcedEraIsNotFoundOut(t *testing.T) {
+func TestConfiguredEraIsNotProbed(t *testing.T) {
 	t.Parallel()
 	t.Run("legacy", func(t *testing.T) {
 		t.Parallel()
@@ -204,7 +204,7 @@ func TestAForcedEraIsNotFoundOut(t *testing.T) {
 	}
 }
 
-func TestAForcedModernEraSaysWhyItIsRefused(t *testing.T) {
+func TestRefusedConfiguredModernEraStatesTheReason(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t)
 	s.on["server/discover"] = func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
@@ -219,7 +219,7 @@ func TestAForcedModernEraSaysWhyItIsRefused(t *testing.T) {
 }
 
 // A session that comes with the answer to a probe belongs to nothing.
-func TestAProbeGivesNoSession(t *testing.T) {
+func TestProbeGivesNoSession(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t)
 	s.on["server/discover"] = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
@@ -239,7 +239,7 @@ func TestAProbeGivesNoSession(t *testing.T) {
 }
 
 // Each change costs calls that fail with a clear error, and then they work again.
-func TestAServerThatChangesItsEraIsFoundOutAgain(t *testing.T) {
+func TestServerThatChangesItsEraIsProbedAgain(t *testing.T) {
 	t.Parallel()
 	modern := newModernScript(t)
 	modern.on["initialize"] = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
@@ -288,7 +288,7 @@ func TestAServerThatChangesItsEraIsFoundOutAgain(t *testing.T) {
 
 // A legacy server may look at the method before it looks for a session: then it
 // refuses the hub's pings as requests of their own, and all else for its session.
-func TestALegacyServerThatRefusesPingsByTheirIDIsFoundOutAgain(t *testing.T) {
+func TestLegacyServerThatRefusesPingsByTheirIDIsProbedAgain(t *testing.T) {
 	t.Parallel()
 	for name, refusal := range map[string]string{
 		"unknown method": `"error":{"code":-32601,"message":"Method not found"}`,
@@ -327,7 +327,7 @@ func TestALegacyServerThatRefusesPingsByTheirIDIsFoundOutAgain(t *testing.T) {
 	}
 }
 
-func TestCallersWhoGiveUpDuringTheProbeAreNotLegacy(t *testing.T) {
+func TestCancellationDuringTheProbeDoesNotMakeTheServerLegacy(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs(`"method":"server/discover"`))
 	spec := h.spec()

@@ -18,7 +18,7 @@ import (
 const mirrored = `{"name":"a ü","inputSchema":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"},` +
 	`"deep":{"type":"object","properties":{"n":{"type":"integer","x-mcp-header":"N"}}}}}}`
 
-func TestModernRequestsCarryWhatTheyMustAndNothingOfTheOldProtocol(t *testing.T) {
+func TestModernRequestsHaveTheirHeadersAndNothingOfTheLegacyProtocol(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t, changing)
 	s.tools = append(s.tools, mirrored)
@@ -118,7 +118,7 @@ func TestModernRequestsCarryWhatTheyMustAndNothingOfTheOldProtocol(t *testing.T)
 	}
 }
 
-func TestABrokenModernStreamIsALostCallAtOnce(t *testing.T) {
+func TestBrokenModernStreamIsALostCallAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t)
 	s.on["broken"] = func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
@@ -137,7 +137,7 @@ func TestABrokenModernStreamIsALostCallAtOnce(t *testing.T) {
 	}
 }
 
-func TestCancellingAModernCallByHTTPClosesItsStreamAndSaysNothing(t *testing.T) {
+func TestCancelledModernCallByHTTPClosesItsStreamAndSendsNothing(t *testing.T) {
 	t.Parallel()
 	for name, make := range map[string]func(ended) http.Handler{
 		"go-sdk": func(e ended) http.Handler { return sdkHandler(t, e, true) },
@@ -164,7 +164,7 @@ func TestCancellingAModernCallByHTTPClosesItsStreamAndSaysNothing(t *testing.T) 
 	}
 }
 
-func TestCancellingAModernCallByPipeTellsTheServer(t *testing.T) {
+func TestCancelledModernCallByPipeSendsACancellation(t *testing.T) {
 	t.Parallel()
 	log := t.TempDir() + "/log"
 	c := newEnv(t, anyChild(t, "modern", "CHILD_LOG="+log)).connect(t, nil)
@@ -195,7 +195,7 @@ const modernCall = `{ "name":"echo","arguments":{"a":1.0,"\u0062":[ ]},` +
 	`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28", "io.modelcontextprotocol/clientCapabilities":{"x":{}},` +
 	`"io.modelcontextprotocol/clientInfo":{"name":"m","version":"1"},"io.modelcontextprotocol/logLevel":"debug","own":{ }},"requestState":"a\u002fb" }`
 
-func TestParamsOfModernCallersPassAsTheyAre(t *testing.T) {
+func TestParamsOfModernCallersAreForwardedUnchanged(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t)
 	c := newEnv(t, s.spec()).connect(t, nil)
@@ -220,7 +220,7 @@ func TestParamsOfModernCallersPassAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestAnswersForModernCallersPassAsTheyAre(t *testing.T) {
+func TestResponsesForModernCallersAreForwardedUnchanged(t *testing.T) {
 	t.Parallel()
 	for _, result := range []string{
 		`{ "resultType":"input_required", "inputRequests":{"k":{"method":"roots/list"}},"requestState":"\u0061 " }`,
@@ -239,7 +239,7 @@ func TestAnswersForModernCallersPassAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestWhatIsNewIsTakenOutForALegacyServer(t *testing.T) {
+func TestModernMetaIsRemovedForALegacyServer(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		c := newEnv(t, spec).connect(t, nil)

@@ -33,7 +33,7 @@ func respond(s *sseStream, m jsonrpc.Message) {
 }
 
 // What counts is the stream, however the POST is answered.
-func TestTheAnswerIsTakenFromTheStream(t *testing.T) {
+func TestResponseIsTakenFromTheStream(t *testing.T) {
 	t.Parallel()
 	for name, fn := range map[string]func(http.ResponseWriter, *http.Request, *sseStream, jsonrpc.Message){
 		"before the POST is answered": func(_ http.ResponseWriter, r *http.Request, s *sseStream, m jsonrpc.Message) {
@@ -78,7 +78,7 @@ func TestTheAnswerIsTakenFromTheStream(t *testing.T) {
 	}
 }
 
-func TestAPOSTThatIsRefusedFailsItsCallOnly(t *testing.T) {
+func TestRefusedPOSTFailsItsCallOnly(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		post func(http.ResponseWriter, *http.Request, jsonrpc.Message)
@@ -124,7 +124,7 @@ func TestAPOSTThatIsRefusedFailsItsCallOnly(t *testing.T) {
 	}
 }
 
-func TestAnSSESessionThatIsForgottenIsMadeAgainAndTheCallRepeatedOnce(t *testing.T) {
+func TestForgottenSSESessionIsInitializedAgainAndTheCallRepeatedOnce(t *testing.T) {
 	t.Parallel()
 	for name, deny := range map[string]func(http.ResponseWriter){
 		"404":             func(w http.ResponseWriter) { http.Error(w, "session not found", http.StatusNotFound) },
@@ -168,7 +168,7 @@ func TestAnSSESessionThatIsForgottenIsMadeAgainAndTheCallRepeatedOnce(t *testing
 }
 
 // Of a resumed hub the session is not the old one: it needs its handshake.
-func TestAnSSESessionIsNeverResumed(t *testing.T) {
+func TestSSESessionIsNeverResumed(t *testing.T) {
 	t.Parallel()
 	s := newSSEScript(t)
 	r := run(t, []Spec{s.spec()}).settled(t)
@@ -182,7 +182,7 @@ func TestAnSSESessionIsNeverResumed(t *testing.T) {
 	}
 }
 
-func TestACancelledCallGivesItsPOSTUp(t *testing.T) {
+func TestCancelledCallEndsItsPOST(t *testing.T) {
 	t.Parallel()
 	over := make(chan struct{})
 	s := newSSEScript(t, tools(func(_ http.ResponseWriter, r *http.Request, _ *sseStream, _ jsonrpc.Message) {
@@ -238,7 +238,7 @@ func TestSecretsOfSSEAreInNoErrorAndNoLog(t *testing.T) {
 	}
 }
 
-func TestTCPConnectionsOfPOSTsAreUsedAgain(t *testing.T) {
+func TestTCPConnectionsOfPOSTsAreReused(t *testing.T) {
 	t.Parallel()
 	s := newSSEScript(t)
 	seen := map[string]bool{}

@@ -45,7 +45,7 @@ const (
 	done  = `{"resultType":"complete","content":[ ],"n":1.0}`
 )
 
-func TestQuestionsAreAnsweredRoundByRound(t *testing.T) {
+func TestInputRequestsAreAnsweredRoundByRound(t *testing.T) {
 	t.Parallel()
 	const state = `"\u0061\/ <é>\n\ud83d\ude00"`
 	for name, test := range map[string]struct {
@@ -103,7 +103,7 @@ func TestQuestionsAreAnsweredRoundByRound(t *testing.T) {
 	}
 }
 
-func TestQuestionsOfOneRoundAreAskedAtOnce(t *testing.T) {
+func TestInputRequestsOfOneRoundAreForwardedAtOnce(t *testing.T) {
 	t.Parallel()
 	s := asking(t, wants(roots+`,"s":{"method":"sampling/createMessage","params":{"maxTokens":1}}`, ""), done)
 	both := make(chan struct{}, 2)
@@ -126,7 +126,7 @@ func TestQuestionsOfOneRoundAreAskedAtOnce(t *testing.T) {
 	}
 }
 
-func TestAResultThatCannotBeUnderstoodIsRefused(t *testing.T) {
+func TestInvalidInputRequiredResultIsRefused(t *testing.T) {
 	t.Parallel()
 	for result, want := range map[string]string{
 		`{"resultType":"task"}`:                                     `unknown resultType`,
@@ -155,7 +155,7 @@ func many(n int) string {
 	return strings.Join(questions, ",")
 }
 
-func TestARefusedQuestionIsAClearError(t *testing.T) {
+func TestRefusedInputRequestIsAnErrorOfTheCall(t *testing.T) {
 	t.Parallel()
 	req := toolCall("it", "")
 	req.Sink = &recorder{answer: func(context.Context, jsonrpc.Message) (json.RawMessage, error) {
@@ -174,7 +174,7 @@ func TestARefusedQuestionIsAClearError(t *testing.T) {
 	}
 }
 
-func TestAWaitingQuestionEndsWithItsCall(t *testing.T) {
+func TestWaitingInputRequestEndsWithItsCall(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		end  func(c *Conn, cancel func())
@@ -216,7 +216,7 @@ func TestAWaitingQuestionEndsWithItsCall(t *testing.T) {
 	}
 }
 
-func TestAServerThatAsksForEverIsBoundedByTheCallTimeout(t *testing.T) {
+func TestEndlessInputRequestsAreBoundedByTheCallTimeout(t *testing.T) {
 	t.Parallel()
 	for name, result := range map[string]string{"asks": wants(roots, `"1"`), "puts off": wants("", `"1"`)} {
 		t.Run(name, func(t *testing.T) {
@@ -266,7 +266,7 @@ func TestProgressKeepsItsTokenThroughTheRounds(t *testing.T) {
 	}
 }
 
-func TestErrorsOfResourcesThatAreNotThereHaveTheirOldCode(t *testing.T) {
+func TestErrorOfAnUnknownResourceHasItsLegacyCode(t *testing.T) {
 	t.Parallel()
 	for sent, want := range map[string]string{
 		`{"code":-32602, "message":"not found","data":{"uri":"x:"}}`: `{"code":-32002, "message":"not found","data":{"uri":"x:"}}`,
@@ -287,7 +287,7 @@ func TestErrorsOfResourcesThatAreNotThereHaveTheirOldCode(t *testing.T) {
 	}
 }
 
-func TestLogLevelsAreCheckedAndOnlyTakenWhereThereAreLogs(t *testing.T) {
+func TestLogLevelsAreCheckedAndNeedTheLoggingCapability(t *testing.T) {
 	t.Parallel()
 	level := func(s *modernScript, params string) (jsonrpc.Message, error) {
 		return newEnv(t, s.spec()).connect(t, nil).Call(t.Context(), Request{Method: "logging/setLevel", Params: json.RawMessage(params)})

@@ -45,7 +45,7 @@ func ask(t testing.TB, c caller, sink Sink, name string) string {
 	return result.Content[0].Text
 }
 
-func TestServersOfTheWorldAreSpokenToInTheModernVersion(t *testing.T) {
+func TestRealServersAreSpokenToInTheModernVersion(t *testing.T) {
 	t.Parallel()
 	everyModern(t, func(t *testing.T, spec Spec) {
 		c := asLegacy(t, newEnv(t, spec), &recorder{})
@@ -66,7 +66,7 @@ func TestServersOfTheWorldAreSpokenToInTheModernVersion(t *testing.T) {
 	})
 }
 
-func TestServersOfTheWorldAskALegacyClient(t *testing.T) {
+func TestRealModernServersSendRequestsToALegacyClient(t *testing.T) {
 	t.Parallel()
 	everyModern(t, func(t *testing.T, spec Spec) {
 		c := asLegacy(t, newEnv(t, spec), &recorder{})
@@ -93,7 +93,7 @@ func TestServersOfTheWorldAskALegacyClient(t *testing.T) {
 	})
 }
 
-func TestServersOfTheWorldTellALegacyClientOfChanges(t *testing.T) {
+func TestRealModernServersReportChangesToALegacyClient(t *testing.T) {
 	t.Parallel()
 	everyModern(t, func(t *testing.T, spec Spec) {
 		sink := &recorder{}
@@ -134,7 +134,7 @@ func subscribe(t testing.TB, c caller, uri string) {
 	}
 }
 
-func TestServersOfTheWorldReportProgressToALegacyClient(t *testing.T) {
+func TestRealModernServersReportProgressToALegacyClient(t *testing.T) {
 	t.Parallel()
 	everyModern(t, func(t *testing.T, spec Spec) {
 		c := asLegacy(t, newEnv(t, spec), &recorder{})
@@ -151,7 +151,7 @@ func TestServersOfTheWorldReportProgressToALegacyClient(t *testing.T) {
 	})
 }
 
-func TestResultsForLegacyClientsHaveNothingThatIsNew(t *testing.T) {
+func TestResultsForLegacyClientsHaveNothingOfTheModernEra(t *testing.T) {
 	t.Parallel()
 	everyModern(t, func(t *testing.T, spec Spec) {
 		c := asLegacy(t, newEnv(t, spec), &recorder{})

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestA404AboutTheMethodIsNotOneAboutTheSession(t *testing.T) {
+func TestStatus404AboutTheMethodIsNotAboutTheSession(t *testing.T) {
 	answer := func(kind, body string) *http.Response {
 		w := httptest.NewRecorder()
 		w.Header().Set("Content-Type", kind)

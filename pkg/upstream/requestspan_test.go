@@ -31,7 +31,7 @@ func asksFirst(method, question string) func(*httpScript) {
 }
 
 // The race detector watches: nothing of the handshake is settled yet.
-func TestAQuestionInTheMiddleOfTheHandshakeIsTraced(t *testing.T) {
+func TestServerRequestDuringTheHandshakeIsTraced(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, asksFirst("initialize", `{"jsonrpc":"2.0","id":"q","method":"roots/list"}`))
 	e, spans := traced(t, h.spec())
@@ -48,7 +48,7 @@ func TestAQuestionInTheMiddleOfTheHandshakeIsTraced(t *testing.T) {
 	span(t, spans, "roots/list")
 }
 
-func TestBaggageOfAServerGoesToNoClientUnlessItIsAllowed(t *testing.T) {
+func TestBaggageOfAServerGoesToNoClientUnlessAllowed(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, asksFirst("tools/call", `{"jsonrpc":"2.0","id":"q","method":"roots/list","params":{"_meta":{`+
 		`"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","baggage":"user=alice,tier=gold"}}}`))
@@ -68,7 +68,7 @@ func TestBaggageOfAServerGoesToNoClientUnlessItIsAllowed(t *testing.T) {
 	}
 }
 
-func TestAQuestionThatTheServerTakesBackIsItsOwnDoing(t *testing.T) {
+func TestCancelledServerRequestIsTheServersFault(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, asksFirst("tools/call", `{"jsonrpc":"2.0","id":"q","method":"roots/list"}`))
 	e, spans := traced(t, h.spec())
@@ -113,7 +113,7 @@ func TestParamsThatCannotBeSentAreTheCallersFault(t *testing.T) {
 // serverContext is what a server may say in _meta of whatever it sends.
 const serverContext = `"_meta":{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","baggage":"user=alice,tier=gold"}`
 
-func TestANewsOfAServerKeepsNoBaggageThatIsNotAllowed(t *testing.T) {
+func TestNotificationOfAServerKeepsNoBaggageUnlessAllowed(t *testing.T) {
 	t.Parallel()
 	for name, tracing := range map[string]bool{"on": true, "off": false} {
 		h := newHTTPScript(t, asksFirst("tools/call", `{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"x",`+serverContext+`}}`))
@@ -136,7 +136,7 @@ func TestANewsOfAServerKeepsNoBaggageThatIsNotAllowed(t *testing.T) {
 }
 
 // A client that is asked by way of a result has no other span of the hub to go on with.
-func TestAQuestionCarriesTheSpanInWhichItIsAsked(t *testing.T) {
+func TestServerRequestCarriesTheSpanInWhichItIsForwarded(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, asksFirst("tools/call", `{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"m",`+serverContext+`}}`))
 	e, spans := traced(t, h.spec())
@@ -158,7 +158,7 @@ func TestAQuestionCarriesTheSpanInWhichItIsAsked(t *testing.T) {
 }
 
 // An id that a server uses twice is its mistake; but what it takes back then ends.
-func TestAQuestionWithAnIDThatIsInUseCanBeTakenBackToo(t *testing.T) {
+func TestServerRequestWithAnIDInUseCanBeCancelled(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, newHTTPScript(t).spec())
 	first := make(chan struct{})

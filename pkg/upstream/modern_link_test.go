@@ -74,7 +74,7 @@ func TestLinksToADualServerSpeakTheEraOfTheirClient(t *testing.T) {
 
 // Each client is asked its own questions, and the server is told its name and
 // capabilities, though all share one child.
-func TestASharedModernServerKnowsWhoIsCalling(t *testing.T) {
+func TestSharedModernServerGetsTheIdentityOfTheCaller(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"asks modern", "go-sdk", "mcp-go modern"} {
 		t.Run(mode, func(t *testing.T) {

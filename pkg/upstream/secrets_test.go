@@ -9,7 +9,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-func TestAServerCannotRepeatItsConfiguredSecrets(t *testing.T) {
+func TestServerCannotRepeatItsConfiguredSecrets(t *testing.T) {
 	t.Parallel()
 	s := Spec{URL: "http://host/mcp?token=query-secret&n=1", Headers: map[string]string{"Authorization": "Bearer header-secret", "X-Mode": "debug"},
 		Secrets: []string{"env-secret", "env-secret-that-is-longer", "true", ""}}
@@ -33,7 +33,7 @@ func TestAServerCannotRepeatItsConfiguredSecrets(t *testing.T) {
 }
 
 // What net/http makes of an answer that it does not understand may quote it.
-func TestAnswersThatAreNoHTTPAreNotQuoted(t *testing.T) {
+func TestInvalidHTTPIsNotQuoted(t *testing.T) {
 	t.Parallel()
 	for _, head := range []string{
 		"HTTP/1.1 leaked OK", "HTTP/1.1 200 OK\r\nContent-Length: leaked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: leaked",

@@ -10,7 +10,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-func TestAQuestionGoesToTheSinkOfItsCallAndItsAnswerBack(t *testing.T) {
+func TestServerRequestGoesToTheSinkOfItsCallAndItsResponseBack(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		shared := &recorder{}
@@ -37,7 +37,7 @@ func TestAQuestionGoesToTheSinkOfItsCallAndItsAnswerBack(t *testing.T) {
 	})
 }
 
-func TestAnErrorOfTheClientGoesBackAsItIs(t *testing.T) {
+func TestErrorOfTheClientIsForwardedUnchanged(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		c := newEnv(t, spec).connect(t, nil)
@@ -71,7 +71,7 @@ func TestPingsOfTheServerAreAnsweredByTheHub(t *testing.T) {
 }
 
 // With two calls under way over one pipe, nobody can tell whose a question is.
-func TestAQuestionDuringSeveralCallsGoesToTheConnectionsSink(t *testing.T) {
+func TestServerRequestDuringSeveralCallsGoesToTheSinkOfTheConnection(t *testing.T) {
 	t.Parallel()
 	shared, one, two := &recorder{}, &recorder{}, &recorder{}
 	c := newEnv(t, childSpec(t, "script")).connect(t, shared)
@@ -98,7 +98,7 @@ func TestAQuestionDuringSeveralCallsGoesToTheConnectionsSink(t *testing.T) {
 }
 
 // Over HTTP a question comes on the stream of the call that it is about.
-func TestAQuestionOnAStreamGoesToItsCallHoweverManyThereAre(t *testing.T) {
+func TestServerRequestOnAResponseStreamGoesToItsCallAmongMany(t *testing.T) {
 	t.Parallel()
 	c := newEnv(t, newHTTPScript(t).spec()).connect(t, nil)
 	const callers = 8
@@ -122,7 +122,7 @@ func TestAQuestionOnAStreamGoesToItsCallHoweverManyThereAre(t *testing.T) {
 	}
 }
 
-func TestTooManyQuestionsAtOnceAreRefused(t *testing.T) {
+func TestTooManyServerRequestsAtOnceAreRefused(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		c := newEnv(t, spec).connect(t, nil)
@@ -156,7 +156,7 @@ type releaser struct {
 
 func (r *releaser) Notify(jsonrpc.Message) { close(r.release) }
 
-func TestClosingEndsQuestionsThatNobodyAnswers(t *testing.T) {
+func TestCloseEndsServerRequestsWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		asked := make(chan struct{})
@@ -181,7 +181,7 @@ func TestClosingEndsQuestionsThatNobodyAnswers(t *testing.T) {
 }
 
 // A call of one client must not swallow what the server tells everybody.
-func TestNewsOfASharedServerAreNotForTheOnlyCall(t *testing.T) {
+func TestChangesOfASharedServerDoNotGoToTheOnlyCall(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		spec.Isolation = Shared

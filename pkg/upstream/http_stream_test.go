@@ -58,7 +58,7 @@ func newBroken(t *testing.T, pieces ...func(w http.ResponseWriter, id string)) *
 	return b
 }
 
-func TestAStreamWithEventIdsIsResumedUntilTheAnswer(t *testing.T) {
+func TestStreamWithEventIDsIsResumedUntilTheResponse(t *testing.T) {
 	t.Parallel()
 	b := newBroken(t,
 		func(w http.ResponseWriter, _ string) {
@@ -98,7 +98,7 @@ func TestAStreamWithEventIdsIsResumedUntilTheAnswer(t *testing.T) {
 	}
 }
 
-func TestResumingEndsAfterSomeAttempts(t *testing.T) {
+func TestResumptionEndsAfterEightAttempts(t *testing.T) {
 	t.Parallel()
 	b := newBroken(t)
 	_, err := newEnv(t, b.spec()).connect(t, nil).Call(t.Context(), toolCall("echo", ""))
@@ -110,7 +110,7 @@ func TestResumingEndsAfterSomeAttempts(t *testing.T) {
 	}
 }
 
-func TestResumingEndsWithTheCall(t *testing.T) {
+func TestResumptionEndsWithTheCall(t *testing.T) {
 	t.Parallel()
 	b := newBroken(t, func(w http.ResponseWriter, _ string) {
 		startStream(w)
@@ -127,7 +127,7 @@ func TestResumingEndsWithTheCall(t *testing.T) {
 }
 
 // The call went out: it must not go out again because its stream is forgotten.
-func TestASessionForgottenWhileResumingIsALostCall(t *testing.T) {
+func TestSessionForgottenDuringResumptionIsALostCall(t *testing.T) {
 	t.Parallel()
 	b := newBroken(t, func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusNotFound) })
 	_, err := newEnv(t, b.spec()).connect(t, nil).Call(t.Context(), toolCall("echo", ""))
@@ -136,7 +136,7 @@ func TestASessionForgottenWhileResumingIsALostCall(t *testing.T) {
 	}
 }
 
-func TestTheListenStreamDeliversAndIsOpenedAgain(t *testing.T) {
+func TestGETStreamDeliversAndIsOpenedAgain(t *testing.T) {
 	t.Parallel()
 	cursors := make(chan string, 100)
 	h := newHTTPScript(t, func(h *httpScript) {
@@ -169,7 +169,7 @@ func TestTheListenStreamDeliversAndIsOpenedAgain(t *testing.T) {
 	eventually(t, "all notifications arrive", func() bool { return len(sink.notifications()) == 3 })
 }
 
-func TestASessionForgottenWhileNothingIsCalledIsNoticed(t *testing.T) {
+func TestSessionForgottenWithoutACallIsNoticed(t *testing.T) {
 	t.Parallel()
 	end := make(chan struct{})
 	h := newHTTPScript(t, func(h *httpScript) {
@@ -193,7 +193,7 @@ func TestASessionForgottenWhileNothingIsCalledIsNoticed(t *testing.T) {
 	}
 }
 
-func TestAServerCannotHaveTheHubAskWithoutPause(t *testing.T) {
+func TestServerCannotMakeTheHubReconnectWithoutPause(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, func(h *httpScript) {
 		h.onGet = func(w http.ResponseWriter, _ *http.Request) {
@@ -209,7 +209,7 @@ func TestAServerCannotHaveTheHubAskWithoutPause(t *testing.T) {
 	}
 }
 
-func TestTheListenStreamIsInNobodysTrace(t *testing.T) {
+func TestGETStreamBelongsToNoTrace(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	e, _ := traced(t, h.spec())
