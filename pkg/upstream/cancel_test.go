@@ -85,7 +85,8 @@ func TestCallThatTakesTooLongIsCancelled(t *testing.T) {
 		e := newEnv(t, spec)
 		c := e.connect(t, nil)
 		_, err := c.Call(t.Context(), toolCall("hold", `{"key":"slow"}`))
-		if !errors.Is(err, ErrTimeout) || !strings.HasSuffix(err.Error(), "did not answer in time") || ErrorType(jsonrpc.Message{}, err) != "timeout" {
+		if !errors.Is(err, ErrTimeout) || !strings.HasSuffix(err.Error(), "did not answer in time") ||
+			ErrorType(jsonrpc.Message{}, err) != "timeout" {
 			t.Errorf("error %v", err)
 		}
 		id := requestID(t, c, `"key":"slow"`)

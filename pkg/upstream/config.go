@@ -38,7 +38,9 @@ type Config struct {
 	Logger         *slog.Logger                  // default: discard
 	TracerProvider trace.TracerProvider          // default: no-op
 	Propagator     propagation.TextMapPropagator // nil: tracing is off, and valid trace contexts of clients are forwarded
-	Baggage        []string                      // keys of baggage that are forwarded: of servers to clients, and of clients if tracing is off; default: none
-	Registerer     prometheus.Registerer         // default: metrics are not exported
-	ToolLabels     int                           // tools with label sets of their own; default 200, below 0: none
+	// Baggage are the keys of baggage that are forwarded from servers to clients, and from clients to servers if tracing
+	// is off; default: none.
+	Baggage    []string
+	Registerer prometheus.Registerer // default: metrics are not exported
+	ToolLabels int                   // tools with label sets of their own; default 200, below 0: none
 }

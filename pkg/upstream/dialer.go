@@ -79,7 +79,7 @@ func (d *dialer) dialAnyEra(ctx context.Context, cfg dialConfig) (*Conn, error) 
 		spec.SSE, cfg.era = true, protocol.Legacy
 		if c, sseErr := d.connect(ctx, spec, cfg); sseErr == nil {
 			return c, nil
-		} // otherwise the first error says more
+		} // otherwise the first error is the more useful one
 	}
 	return c, err
 }

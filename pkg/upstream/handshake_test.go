@@ -126,13 +126,14 @@ func TestRealServersAreUnderstood(t *testing.T) {
 func TestAnswersToInitializeThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ result, want string }{
-		"a version of tomorrow":  {`{"protocolVersion":"2099-01-01","capabilities":{}}`, `speaks protocol version "2099-01-01", which the hub does not`},
+		"a version of tomorrow": {`{"protocolVersion":"2099-01-01","capabilities":{}}`,
+			`speaks protocol version "2099-01-01", which the hub does not`},
 		"a stateless version":    {`{"protocolVersion":"2026-07-28","capabilities":{}}`, `"2026-07-28", which the hub does not`},
 		"no version":             {`{"capabilities":{}}`, "has no protocol version"},
 		"a version of a kind":    {`{"protocolVersion":7}`, "has no protocol version"},
 		"not even an object":     {`"hello"`, "has no protocol version"},
 		"an endless version":     {`{"protocolVersion":"` + strings.Repeat("9", 5000) + `"}`, `"99999999999999999999", which`},
-		"two answers":            {`{"x":1},"error":{}`, "no response"},
+		"two answers":            {`{"x":1},"error":{}`, "not a response"},
 		"capabilities of a kind": {`{"protocolVersion":"2025-06-18","capabilities":[]}`, ""}, // connects; listing says what is wrong
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -56,7 +56,8 @@ func TestResponseIsTakenFromTheStream(t *testing.T) {
 		"among noise": func(w http.ResponseWriter, _ *http.Request, s *sseStream, m jsonrpc.Message) {
 			w.WriteHeader(http.StatusAccepted)
 			s.write("event: endpoint\ndata: http://stranger/\n\n")
-			s.write("event: ping\ndata: now\n\nevent: x\ndata: {\"jsonrpc\":\"2.0\",\"id\":" + string(m.ID) + ",\"result\":{}}\n\nid: 7\nretry: 1\n\n")
+			s.write("event: ping\ndata: now\n\nevent: x\ndata: {\"jsonrpc\":\"2.0\",\"id\":" + string(m.ID) +
+				",\"result\":{}}\n\nid: 7\nretry: 1\n\n")
 			s.send("no message")
 			s.send(`{"jsonrpc":"2.0","id":12345,"result":{}}`)
 			s.write("data: {\"jsonrpc\":\"2.0\",\rdata:  \"id\":" + string(m.ID) + ",\"result\":{\"n\":1.0}}\r\r") // without a name
@@ -93,9 +94,10 @@ func TestRefusedPOSTFailsItsCallOnly(t *testing.T) {
 			_ = json.Unmarshal(m.Params, &params)
 			http.Error(w, "no method "+m.Method+" of "+params["of"], http.StatusBadRequest)
 		}, ErrProtocol, "HTTP status 400 Bad Request"},
-		"404 about the method": {object(404, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no such session"}}`), ErrProtocol, "HTTP status 404 Not Found"},
-		"500":                  {object(500, "secret"), ErrProtocol, "HTTP status 500 Internal Server Error"},
-		"a broken connection":  {func(http.ResponseWriter, *http.Request, jsonrpc.Message) { panic(http.ErrAbortHandler) }, ErrLost, "EOF"},
+		"404 about the method": {object(404, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no such session"}}`),
+			ErrProtocol, "HTTP status 404 Not Found"},
+		"500":                 {object(500, "secret"), ErrProtocol, "HTTP status 500 Internal Server Error"},
+		"a broken connection": {func(http.ResponseWriter, *http.Request, jsonrpc.Message) { panic(http.ErrAbortHandler) }, ErrLost, "EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -112,7 +114,8 @@ func TestRefusedPOSTFailsItsCallOnly(t *testing.T) {
 			_, called := c.Call(t.Context(), Request{Method: "x/session"})
 			notified := c.Notify(t.Context(), "notifications/x", []byte(`{"of":"\u0073ession"}`))
 			for _, err := range []error{called, notified} {
-				if !errors.Is(err, test.is) || errors.Is(err, ErrSessionGone) || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret") {
+				if !errors.Is(err, test.is) || errors.Is(err, ErrSessionGone) || !strings.Contains(err.Error(), test.want) ||
+					strings.Contains(err.Error(), "secret") {
 					t.Errorf("error %v, want one with %q", err, test.want)
 				}
 			}

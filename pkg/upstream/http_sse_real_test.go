@@ -56,13 +56,15 @@ func newSDK() *realSSE {
 			return &sdk.GetPromptResult{}, nil
 		})
 		add := func(name string, fn func(context.Context, *sdk.CallToolRequest) (string, error)) {
-			s.AddTool(&sdk.Tool{Name: name, InputSchema: map[string]any{"type": "object"}}, func(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+			s.AddTool(&sdk.Tool{Name: name, InputSchema: map[string]any{"type": "object"}}, func(ctx context.Context,
+				req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
 				text, err := fn(ctx, req)
 				return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: text}}}, err
 			})
 		}
 		add("greet", func(ctx context.Context, req *sdk.CallToolRequest) (string, error) {
-			return "hello Ada", req.Session.NotifyProgress(ctx, &sdk.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: 1})
+			return "hello Ada", req.Session.NotifyProgress(ctx,
+				&sdk.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: 1})
 		})
 		add("log", func(ctx context.Context, req *sdk.CallToolRequest) (string, error) {
 			return "logged", req.Session.Log(ctx, &sdk.LoggingMessageParams{Level: "error", Data: "a log line"})
@@ -135,7 +137,8 @@ func TestRealSSEServersAreUnderstood(t *testing.T) {
 			sink := &recorder{answer: func(context.Context, jsonrpc.Message) (json.RawMessage, error) {
 				return json.RawMessage(`{"role":"assistant","model":"m","content":{"type":"text","text":"42"}}`), nil
 			}}
-			l := r.link(t, "real", LinkConfig{Sink: sink, Identity: Identity{ClientInfo: hub.ClientInfo, Capabilities: json.RawMessage(`{"sampling":{}}`)}})
+			l := r.link(t, "real", LinkConfig{Sink: sink, Identity: Identity{ClientInfo: hub.ClientInfo,
+				Capabilities: json.RawMessage(`{"sampling":{}}`)}})
 			call := func(name, want string) {
 				req := Request{Method: "tools/call", Target: name, Sink: sink,
 					Params: json.RawMessage(`{"name":"` + name + `","arguments":{"name":"Ada"},"_meta":{"progressToken":"mine"}}`)}

@@ -95,18 +95,22 @@ func TestServerWithoutHTTPSSEIsRefusedWithTheReason(t *testing.T) {
 		get  func(http.ResponseWriter, *http.Request) bool
 		want string
 	}{
-		"405": {code(405), `HTTP status 405 Method Not Allowed, content type "text/plain" where a stream of events is due; check whether it speaks Streamable HTTP`},
+		"405": {code(405), `HTTP status 405 Method Not Allowed, content type "text/plain" where a stream of events is due; ` +
+			`check whether it speaks Streamable HTTP`},
 		"401": {code(401), "it refuses the hub with HTTP status 401 Unauthorized; check the headers"},
 		"a page": {func(w http.ResponseWriter, _ *http.Request) bool {
 			fmt.Fprint(w, "<html>secret")
 			return true
 		}, `content type "text/html"`},
-		"a message first":   {events(`data: {"jsonrpc":"2.0","method":"x","params":"secret"}` + "\n\n"), "the first event on its stream names no endpoint; check whether it speaks Streamable HTTP"},
-		"no endpoint":       {events(": secret!"), "it named no endpoint: it closed its stream"},
-		"an endless event":  {events("event: endpoint\ndata: /" + strings.Repeat("secret", 20<<10)), "it named no endpoint: its stream ended: broke the protocol: a message is too long"},
-		"an empty endpoint": {events("event: endpoint\n\nevent: endpoint\ndata:\n\n"), "the endpoint that it names is no URL"},
-		"a long endpoint":   {events("event: endpoint\ndata: /" + strings.Repeat("secret", 2<<10) + "\n\n"), "the endpoint that it names is no URL"},
-		"no URL":            {events("event: endpoint\ndata: http://[secret\n\n"), "the endpoint that it names is no URL"},
+		"a message first": {events(`data: {"jsonrpc":"2.0","method":"x","params":"secret"}` + "\n\n"),
+			"the first event on its stream names no endpoint; check whether it speaks Streamable HTTP"},
+		"no endpoint": {events(": secret!"), "it named no endpoint: it closed its stream"},
+		"an endless event": {events("event: endpoint\ndata: /" + strings.Repeat("secret", 20<<10)),
+			"it named no endpoint: its stream ended: broke the protocol: a message is too long"},
+		"an empty endpoint": {events("event: endpoint\n\nevent: endpoint\ndata:\n\n"), "the endpoint that it names is not a valid URL"},
+		"a long endpoint": {events("event: endpoint\ndata: /" + strings.Repeat("secret", 2<<10) + "\n\n"),
+			"the endpoint that it names is not a valid URL"},
+		"no URL": {events("event: endpoint\ndata: http://[secret\n\n"), "the endpoint that it names is not a valid URL"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -139,7 +143,8 @@ func TestEndpointOfAnotherOriginIsNotUsed(t *testing.T) {
 	spec := s.spec()
 	spec.Headers = map[string]string{"Authorization": "Bearer t0ken"}
 	_, err := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, ServerSession{})
-	want := fmt.Sprintf("it names an endpoint of another origin, %q instead of %q; the configured headers must not go there", stranger.URL, s.URL)
+	want := fmt.Sprintf("it names an endpoint of another origin, %q instead of %q; the configured headers must not go there",
+		stranger.URL, s.URL)
 	if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("error %v", err)
 	}

@@ -136,7 +136,7 @@ func isChange(method string) bool {
 	return false
 }
 
-// messageEvent passes a message of the server to whoever follows the session that it is about.
+// messageEvent passes a message of the server to the followers of the session that it is about.
 func (in inbound) messageEvent(related *call, m jsonrpc.Message) {
 	if in.conn.tel.Enabled() {
 		in.conn.tel.messageEvent(in.contextOf(related, m), instrument.In, m, instrument.About{})

@@ -100,15 +100,18 @@ func TestInvalidOrEndlessListsAreErrors(t *testing.T) {
 	}{
 		"an error":       {`"error":{"code":-32000,"message":"not today"}`, "refused: not today", nil},
 		"no object":      {`"result":[]`, "not a JSON object", ErrProtocol},
-		"no list":        {`"result":{"tools":{"a":1}}`, `"tools" is no list`, ErrProtocol},
+		"no list":        {`"result":{"tools":{"a":1}}`, `"tools" is not an array`, ErrProtocol},
 		"two lists":      {`"result":{"tools":[],"tools":[]}`, "occurs twice", ErrProtocol},
 		"too many items": {`"result":{"tools":[0` + strings.Repeat(",0", maxItems) + `]}`, "more than 50000 items", ErrProtocol},
 		"too many pages": {`"result":{"tools":[],"nextCursor":"again"}`, "more than 1000 pages", ErrProtocol},
-		"too many bytes": {`"result":{"tools":["` + strings.Repeat("x", 100_000) + `"],"nextCursor":"again"}`, "longer than 1000000 bytes", ErrProtocol},
+		"too many bytes": {`"result":{"tools":["` + strings.Repeat("x", 100_000) + `"],"nextCursor":"again"}`,
+			"longer than 1000000 bytes", ErrProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := lister(t, `{"tools":{}}`, map[string]func(json.RawMessage) string{"tools/list": func(json.RawMessage) string { return test.answer }})
+			h := lister(t, `{"tools":{}}`, map[string]func(json.RawMessage) string{
+				"tools/list": func(json.RawMessage) string { return test.answer },
+			})
 			spec := h.spec()
 			spec.MaxMessage = 1_000_000
 			_, err := readInventory(t.Context(), newEnv(t, spec).connect(t, nil))

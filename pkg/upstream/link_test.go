@@ -37,7 +37,8 @@ func TestManyCallersShareOneAttemptToConnect(t *testing.T) {
 	if n := initialized(h); n != 1 {
 		t.Errorf("the server was initialized %d times", n)
 	}
-	if body := h.sent("POST", `"name":"client"`)[0].body; !strings.Contains(body, `"capabilities":{"roots":{}},"clientInfo":{"name":"client","version":"1"}`) {
+	if body := h.sent("POST", `"name":"client"`)[0].body; !strings.Contains(body,
+		`"capabilities":{"roots":{}},"clientInfo":{"name":"client","version":"1"}`) {
 		t.Errorf("the client was introduced as %s", body)
 	}
 	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_sessions"); n != 2 {
@@ -194,7 +195,8 @@ func TestSessionIsResumedWithoutInitialize(t *testing.T) {
 	if n := initialized(h); n != 1 || rec.String() != "" {
 		t.Errorf("initialized %d times, steps %q", n, rec.String())
 	}
-	if got := h.sent("POST", "resumed")[0].header; got.Get("Mcp-Session-Id") != sessions[0] || got.Get("Mcp-Protocol-Version") != "2025-06-18" {
+	if got := h.sent("POST", "resumed")[0].header; got.Get("Mcp-Session-Id") != sessions[0] ||
+		got.Get("Mcp-Protocol-Version") != "2025-06-18" {
 		t.Errorf("headers %v", got)
 	}
 	l.Close(true)
@@ -243,7 +245,8 @@ func TestForgottenSessionThatWasToBeResumedIsInitialized(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	var rec record
-	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", rec.config(h, ServerSession{SessionID: "of-yesterday", ProtocolVersion: "2025-11-25"}))
+	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", rec.config(h, ServerSession{SessionID: "of-yesterday",
+		ProtocolVersion: "2025-11-25"}))
 	tool(t, l, "echo", "")
 	if want := "bound web secret-session-2 2025-11-25 after 0 calls, ready web after 0 calls"; rec.String() != want {
 		t.Errorf("the steps are %q, want %q", rec.String(), want)
@@ -376,7 +379,8 @@ func TestNotificationsOfAClientGoOverItsOwnConnection(t *testing.T) {
 	if err := l.Notify(t.Context(), "notifications/x", json.RawMessage(`{"n":1.0}`)); err != nil {
 		t.Error(err)
 	}
-	if got := h.sent("POST", "notifications/x"); len(got) != 1 || got[0].body != `{"jsonrpc":"2.0","method":"notifications/x","params":{"n":1.0}}` {
+	if got := h.sent("POST", "notifications/x"); len(got) != 1 ||
+		got[0].body != `{"jsonrpc":"2.0","method":"notifications/x","params":{"n":1.0}}` {
 		t.Errorf("the server got %v", got)
 	}
 }

@@ -21,7 +21,7 @@ func readInventory(ctx context.Context, c *Conn) (Inventory, error) {
 	inv := Inventory{Initialized: c.Initialized()}
 	has, err := jsonrpc.Fields(inv.Initialized.Capabilities, "tools", "prompts", "resources")
 	if err != nil {
-		return inv, serverError(c.spec.Name, fmt.Errorf("%w: its capabilities are no object", ErrProtocol))
+		return inv, serverError(c.spec.Name, fmt.Errorf("%w: its capabilities are not an object", ErrProtocol))
 	}
 	for _, l := range []struct {
 		offered        bool
@@ -73,7 +73,7 @@ func readList(ctx context.Context, c *Conn, method, member string) (items []json
 		var page []json.RawMessage
 		if fields[0] != nil {
 			if err := json.Unmarshal(fields[0], &page); err != nil {
-				return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: %q is no list", ErrProtocol, member))
+				return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: %q is not an array", ErrProtocol, member))
 			}
 		}
 		if items = append(items, page...); len(items) > maxItems {

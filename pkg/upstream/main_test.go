@@ -198,7 +198,8 @@ func newEnv(t testing.TB, spec Spec, configure ...func(*Config)) env {
 
 // openFor makes a connection in the era of the spec.
 func (e env) openFor(ctx context.Context, sink Sink, who Identity, resume ServerSession) (*Conn, error) {
-	return e.dial(ctx, dialConfig{sink: sink, shared: e.spec.isolation() == Shared, negotiation: negotiation{identity: who, resume: resume, era: e.spec.Era}})
+	return e.dial(ctx, dialConfig{sink: sink, shared: e.spec.isolation() == Shared,
+		negotiation: negotiation{identity: who, resume: resume, era: e.spec.Era}})
 }
 
 // connect makes a connection and closes it with the test.

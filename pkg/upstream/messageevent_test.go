@@ -35,7 +35,8 @@ func (s *shown) onMessage(ctx context.Context, p instrument.MessageEvent) {
 		s.count = map[string]int{}
 	}
 	s.count[direction+" "+instrument.KindOf(p.Message)]++
-	s.texts = append(s.texts, strings.Join(strings.Fields(fmt.Sprint(ctx.Value(whoseKey{}), " ", direction, " ", instrument.KindOf(p.Message), " ",
+	s.texts = append(s.texts, strings.Join(strings.Fields(fmt.Sprint(ctx.Value(whoseKey{}), " ", direction, " ",
+		instrument.KindOf(p.Message), " ",
 		p.Message.Method, " ", p.About.Method, " ", p.About.Outcome, " ", p.About.Fault)), " "))
 }
 

@@ -116,7 +116,8 @@ func TestMessagesAndBytesAreCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		tool(t, c, "absent", "")
-		if count("out", "request") != 3 || count("in", "response") != 2 || count("in", "error") != 1 || count("in", "request") != 1 || count("out", "response") != 1 {
+		if count("out", "request") != 3 || count("in", "response") != 2 || count("in", "error") != 1 || count("in",
+			"request") != 1 || count("out", "response") != 1 {
 			t.Error("messages are not counted as they went")
 		}
 		want := bytes + float64(len(req.Params)+len(toolCall("absent", "").Params))
@@ -157,9 +158,11 @@ func TestServerRequestsAndNotificationsAreMeasuredAsOperationsOfTheHub(t *testin
 		}
 		transport := c.tel.network
 		eventually(t, "the question is measured", func() bool {
-			return instrumenttest.Value(t, e.reg, "mcp_server_operation_duration_seconds", "network_transport", transport, "mcp_protocol_version", "2025-11-25", "gen_ai_tool_name", "") == 1
+			return instrumenttest.Value(t, e.reg, "mcp_server_operation_duration_seconds", "network_transport", transport,
+				"mcp_protocol_version", "2025-11-25", "gen_ai_tool_name", "") == 1
 		})
-		if n := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name", "notifications/initialized", "network_transport", transport); n != 1 {
+		if n := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name",
+			"notifications/initialized", "network_transport", transport); n != 1 {
 			t.Errorf("%v notifications are measured", n)
 		}
 	})
@@ -169,7 +172,8 @@ func TestDurationOfAConnectionIsMeasuredAtItsEnd(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
 	lives := func(kind string) float64 {
-		return instrumenttest.Value(t, e.reg, "mcp_client_session_duration_seconds", "error_type", kind, "mcp_protocol_version", "2025-11-25", "mcphub_backend", "child")
+		return instrumenttest.Value(t, e.reg, "mcp_client_session_duration_seconds", "error_type", kind,
+			"mcp_protocol_version", "2025-11-25", "mcphub_backend", "child")
 	}
 	closed, lost := e.connect(t, nil), e.connect(t, nil)
 	if lives("") != 0 || lives(durationLost) != 0 || lives(durationSessionGone) != 0 {
@@ -193,7 +197,8 @@ func TestToolHeadersHaveToolsWithInvalidSchemas(t *testing.T) {
 	if p.has("a") {
 		t.Error("there is a tool before there is a list")
 	}
-	p.set([]json.RawMessage{[]byte(`{"name":"a"}`), []byte(`{"name":"b","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"\u0000"}}}}`), []byte(`7`)})
+	p.set([]json.RawMessage{[]byte(`{"name":"a"}`),
+		[]byte(`{"name":"b","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"\u0000"}}}}`), []byte(`7`)})
 	if !p.has("a") || !p.has("b") || p.has("c") {
 		t.Error("tools are not listed")
 	}

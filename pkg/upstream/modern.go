@@ -22,7 +22,7 @@ import (
 //	server requests        multi-round calls                   modern_input.go
 type modernDialect struct {
 	conn          *Conn
-	identity      Identity // on whose behalf requests are made, where they do not say
+	identity      Identity // of the sender of requests that have none of their own
 	subscriptions *subscriptionSet
 
 	mu    sync.Mutex

@@ -62,7 +62,8 @@ func TestInvalidInputRequestsReachNoClient(t *testing.T) {
 		}
 		c := newEnv(t, s.spec()).connect(t, nil)
 		sink := &recorder{}
-		if m, err := c.Call(t.Context(), Request{Method: "tools/call", Params: json.RawMessage(`{"name":"asks"}`), Sink: sink}); !errors.Is(err, ErrProtocol) {
+		if m, err := c.Call(t.Context(), Request{Method: "tools/call", Params: json.RawMessage(`{"name":"asks"}`),
+			Sink: sink}); !errors.Is(err, ErrProtocol) {
 			t.Errorf("%s: %s, %v", question, m.Encode(), err)
 		}
 	}
@@ -74,7 +75,8 @@ func TestLegacyClientOpensNoSubscriptionStream(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t, changing)
 	c := newEnv(t, s.spec()).connect(t, nil)
-	_, err := c.Call(t.Context(), Request{Method: protocol.MethodSubscriptionsListen, Params: json.RawMessage(`{"notifications":{"toolsListChanged":true}}`)})
+	_, err := c.Call(t.Context(), Request{Method: protocol.MethodSubscriptionsListen,
+		Params: json.RawMessage(`{"notifications":{"toolsListChanged":true}}`)})
 	if refused, ok := errors.AsType[*jsonrpc.Error](err); !ok || refused.Code != jsonrpc.CodeMethodNotFound {
 		t.Error(err)
 	}

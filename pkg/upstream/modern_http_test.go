@@ -81,7 +81,8 @@ func TestModernRequestsHaveTheirHeadersAndNothingOfTheLegacyProtocol(t *testing.
 		}
 	}
 	for method, want := range map[string]http.Header{
-		"tools/call":          {protocol.HeaderName: {"=?base64?YSDDvA==?="}, "Mcp-Param-Region": {"=?base64?IG5vcnRo?="}, "Mcp-Param-N": {"100"}},
+		"tools/call": {protocol.HeaderName: {"=?base64?YSDDvA==?="}, "Mcp-Param-Region": {"=?base64?IG5vcnRo?="},
+			"Mcp-Param-N": {"100"}},
 		"prompts/get":         {protocol.HeaderName: {"=?base64?PT9iYXNlNjQ/ZUE9PT89?="}},
 		"resources/read":      {protocol.HeaderName: {"file:///a"}},
 		"completion/complete": {},
@@ -128,7 +129,8 @@ func TestBrokenModernStreamIsALostCallAtOnce(t *testing.T) {
 	}
 	c := newEnv(t, s.spec()).connect(t, nil)
 	within(t, 5*time.Second, "the call", func() {
-		if _, err := c.Call(t.Context(), toolCall("broken", "")); !errors.Is(err, ErrLost) || ErrorType(jsonrpc.Message{}, err) != "connection_lost" {
+		if _, err := c.Call(t.Context(), toolCall("broken", "")); !errors.Is(err, ErrLost) || ErrorType(jsonrpc.Message{},
+			err) != "connection_lost" {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -193,14 +195,16 @@ func goCall(ctx context.Context, c caller, req Request) <-chan error {
 
 const modernCall = `{ "name":"echo","arguments":{"a":1.0,"\u0062":[ ]},` +
 	`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28", "io.modelcontextprotocol/clientCapabilities":{"x":{}},` +
-	`"io.modelcontextprotocol/clientInfo":{"name":"m","version":"1"},"io.modelcontextprotocol/logLevel":"debug","own":{ }},"requestState":"a\u002fb" }`
+	`"io.modelcontextprotocol/clientInfo":{"name":"m","version":"1"},"io.modelcontextprotocol/logLevel":"debug",` +
+	`"own":{ }},"requestState":"a\u002fb" }`
 
 func TestParamsOfModernCallersAreForwardedUnchanged(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t)
 	c := newEnv(t, s.spec()).connect(t, nil)
 	for _, params := range []string{modernCall, strings.Replace(modernCall, `"own"`, `"progressToken":"t","own"`, 1)} {
-		req := Request{Method: "tools/call", Modern: true, Params: json.RawMessage(params), Header: http.Header{"Mcp-Param-Unknown": {"x"}, "Cookie": {"no"}}}
+		req := Request{Method: "tools/call", Modern: true, Params: json.RawMessage(params),
+			Header: http.Header{"Mcp-Param-Unknown": {"x"}, "Cookie": {"no"}}}
 		m, err := c.Call(t.Context(), req)
 		if err != nil {
 			t.Fatal(err)

@@ -65,7 +65,7 @@ type inputRequest struct {
 func parseInputRequired(result json.RawMessage) (*inputRequired, error) {
 	fields, err := jsonrpc.Fields(result, "resultType", "inputRequests", "requestState")
 	if err != nil {
-		return nil, errors.New("its result is no object")
+		return nil, errors.New("its result is not an object")
 	}
 	switch string(fields[0]) {
 	case "", `"complete"`:
@@ -79,7 +79,7 @@ func parseInputRequired(result json.RawMessage) (*inputRequired, error) {
 		r.state = nil
 	}
 	if fields[1] != nil && json.Unmarshal(fields[1], &r.requests) != nil {
-		return nil, errors.New("its inputRequests are no object of requests")
+		return nil, errors.New("its inputRequests are not an object of requests")
 	}
 	if len(r.requests) == 0 && r.state == nil {
 		return nil, errors.New("it requires input and has neither inputRequests nor requestState")
@@ -90,7 +90,7 @@ func parseInputRequired(result json.RawMessage) (*inputRequired, error) {
 			r.requests[key] = request
 		}
 		if request.Method == "" || (request.Params != nil && request.Params[0] != '{') {
-			return nil, errors.New("one of its inputRequests is no request")
+			return nil, errors.New("one of its inputRequests is not a request")
 		}
 	}
 	if len(r.requests) > maxServerRequests {
@@ -124,7 +124,7 @@ func (d *modernDialect) collectInput(ctx context.Context, sink Sink, requests ma
 		if ctx.Err() != nil {
 			return nil, d.callEnded(ctx)
 		}
-		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the server needs an answer of the client, and there is none: %s",
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the server requires an answer of the client, which failed: %s",
 			jsonrpc.AsError(err).Message)
 	}
 	return jsonrpc.Rewrite(nil, answers...)

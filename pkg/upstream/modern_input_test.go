@@ -55,7 +55,8 @@ func TestInputRequestsAreAnsweredRoundByRound(t *testing.T) {
 	}{
 		"none": {[]string{done}, 0, nil},
 		"one":  {[]string{wants(roots, state), done}, 1, []string{`{"r":{"n": 1}} ` + state}},
-		"a state of odd white space": {[]string{"{\"resultType\" : \"input_required\",\n\"requestState\" :\t" + state + " , \"inputRequests\": { " + roots + "} }", done}, 1,
+		"a state of odd white space": {[]string{"{\"resultType\" : \"input_required\",\n\"requestState\" :\t" + state +
+			" , \"inputRequests\": { " + roots + "} }", done}, 1,
 			[]string{`{"r":{"n": 1}} ` + state}},
 		"no state":             {[]string{wants(roots, ""), done}, 1, []string{`{"r":{"n": 1}} `}},
 		"a state that ends":    {[]string{wants(roots, `"1"`), wants(roots, ""), done}, 2, []string{`{"r":{"n": 1}} "1"`, `{"r":{"n": 1}} `}},
@@ -133,9 +134,9 @@ func TestInvalidInputRequiredResultIsRefused(t *testing.T) {
 		`{"resultType":7}`:                                          `unknown resultType`,
 		`{"resultType":"input_required"}`:                           "has neither inputRequests nor requestState",
 		`{"resultType":"input_required","requestState":null}`:       "has neither inputRequests nor requestState",
-		`{"resultType":"input_required","inputRequests":[]}`:        "are no object of requests",
-		`{"resultType":"input_required","inputRequests":{"a":"b"}}`: "are no object of requests",
-		`[]`:                                 "its result is no object",
+		`{"resultType":"input_required","inputRequests":[]}`:        "are not an object of requests",
+		`{"resultType":"input_required","inputRequests":{"a":"b"}}`: "are not an object of requests",
+		`[]`:                                 "its result is not an object",
 		wants(many(maxServerRequests+1), ""): "more than 64 inputRequests",
 	} {
 		req := toolCall("it", "")
@@ -163,7 +164,8 @@ func TestRefusedInputRequestIsAnErrorOfTheCall(t *testing.T) {
 	}}
 	c := newEnv(t, asking(t, wants(roots, "")).spec()).connect(t, nil)
 	_, err := c.Call(t.Context(), req)
-	if e := jsonrpc.AsError(err); err == nil || e.Code != jsonrpc.CodeInternal || e.Message != "the server needs an answer of the client, and there is none: the user said no" {
+	if e := jsonrpc.AsError(err); err == nil || e.Code != jsonrpc.CodeInternal ||
+		e.Message != "the server requires an answer of the client, which failed: the user said no" {
 		t.Errorf("error %v", err)
 	}
 	req.Sink = nil // the connection's, which answers
@@ -295,7 +297,8 @@ func TestLogLevelsAreCheckedAndNeedTheLoggingCapability(t *testing.T) {
 	if m, err := level(newModernScript(t, changing), `{"level":"debug"}`); err != nil || string(m.Result) != `{}` {
 		t.Errorf("%s, %v", m.Encode(), err)
 	}
-	if _, err := level(newModernScript(t, changing), `{"level":"loud"}`); err == nil || jsonrpc.AsError(err).Code != jsonrpc.CodeInvalidParams {
+	if _, err := level(newModernScript(t, changing), `{"level":"loud"}`); err == nil ||
+		jsonrpc.AsError(err).Code != jsonrpc.CodeInvalidParams {
 		t.Errorf("error %v", err)
 	}
 	if _, err := level(newModernScript(t), `{"level":"debug"}`); err == nil || jsonrpc.AsError(err).Code != jsonrpc.CodeMethodNotFound {

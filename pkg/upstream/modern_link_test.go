@@ -57,7 +57,8 @@ func TestLinksToADualServerSpeakTheEraOfTheirClient(t *testing.T) {
 				}
 				calls := s.sent("POST", `"tools/call"`)
 				last := calls[len(calls)-1].header
-				if got := last.Get(protocol.HeaderProtocolVersion); (last.Get(protocol.HeaderSessionID) != "") != (test.want == "a session") || (test.want == protocol.ModernVersion) != (got == protocol.ModernVersion) {
+				if got := last.Get(protocol.HeaderProtocolVersion); (last.Get(protocol.HeaderSessionID) != "") != (test.want == "a session") ||
+					(test.want == protocol.ModernVersion) != (got == protocol.ModernVersion) {
 					t.Errorf("the call was sent with %v", last)
 				}
 				if n := instrumenttest.Value(t, r.reg, "mcphub_backend_sessions"); n != test.connections {
@@ -148,7 +149,8 @@ func TestToolsWithInvalidHeadersAreLeftOutByHTTPOnly(t *testing.T) {
 }
 
 func FuzzToolsWithInvalidHeadersAreRemoved(f *testing.F) {
-	for _, seed := range []string{`{"tools":[` + poison + `,{"name":"ok"}]}`, `{"tools":null}`, `{"tools":[1,null,"x",{}]}`, `{"tools":{}}`, `[]`, `{"tools":[` + mirrored + `]}`} {
+	for _, seed := range []string{`{"tools":[` + poison + `,{"name":"ok"}]}`, `{"tools":null}`,
+		`{"tools":[1,null,"x",{}]}`, `{"tools":{}}`, `[]`, `{"tools":[` + mirrored + `]}`} {
 		f.Add([]byte(seed))
 	}
 	e := newEnv(f, Spec{Name: "s", URL: "http://x.invalid"})

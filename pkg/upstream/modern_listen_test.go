@@ -97,7 +97,8 @@ func TestRefusedSubscriptionIsAnErrorAndTheOthersStay(t *testing.T) {
 	sink := &recorder{}
 	c := newEnv(t, s.spec()).connect(t, sink)
 	subscribe(t, c, "a:")
-	for uri, want := range map[string]string{"bad:": "what is that?", "busy:": "not now", "denied:": "the server does not report updates of this resource"} {
+	for uri, want := range map[string]string{"bad:": "what is that?", "busy:": "not now",
+		"denied:": "the server does not report updates of this resource"} {
 		_, err := c.Call(t.Context(), Request{Method: "resources/subscribe", Params: json.RawMessage(`{"uri":"` + uri + `"}`)})
 		if err == nil || jsonrpc.AsError(err).Message != want {
 			t.Errorf("%s: %v", uri, err)
@@ -134,7 +135,8 @@ func TestStreamThatTheServerEndsIsOpenedAgainAndMissedChangesAreReported(t *test
 			all = append(all, m.Method+string(m.Params))
 		}
 		slices.Sort(all)
-		return strings.Join(all, " ") == `notifications/resources/list_changed notifications/resources/updated{"uri":"a:"} notifications/tools/list_changed`
+		return strings.Join(all, " ") == `notifications/resources/list_changed notifications/resources/updated{"uri":"a:"} `+
+			`notifications/tools/list_changed`
 	})
 }
 

@@ -17,7 +17,7 @@ import (
 // hand. What is not of the modern protocol the script answers.
 type modernScript struct {
 	*httpScript
-	discovery string                                                                     // the answer to server/discover: the member result or error
+	discovery string                                                                     // the member result or error of server/discover
 	refuse    func(uri string) string                                                    // the error of a stream about uri; "" is none
 	deny      string                                                                     // a URI that is not agreed to
 	on        map[string]func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) // by tool or method
@@ -40,7 +40,8 @@ const allChange = `{"tools":{"listChanged":true},"resources":{"listChanged":true
 func discovery(capabilities string, versions ...string) string {
 	list, _ := json.Marshal(versions)
 	return `"result":{"resultType":"complete","supportedVersions":` + string(list) + `,"capabilities":` + capabilities +
-		`,"instructions":"be nice","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"modern","version":"3"}},"ttlMs":0,"cacheScope":"public"}`
+		`,"instructions":"be nice",` +
+		`"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"modern","version":"3"}},"ttlMs":0,"cacheScope":"public"}`
 }
 
 func newModernScript(t testing.TB, configure ...func(*modernScript)) *modernScript {
@@ -118,7 +119,8 @@ func (s *modernScript) listen(w http.ResponseWriter, r *http.Request, m jsonrpc.
 	s.streams.Lock()
 	s.opened++
 	s.open = append(s.open, stream)
-	writeEvent(w, "", `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":`+
+	writeEvent(w, "", `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{`+
+		`"_meta":{"io.modelcontextprotocol/subscriptionId":`+
 		stream.id+`},"notifications":{"toolsListChanged":true,"resourceSubscriptions":`+string(agreed)+`}}}`)
 	s.streams.Unlock()
 	select {
@@ -136,7 +138,8 @@ func (s *modernScript) tell(method, uri string) {
 	defer s.streams.Unlock()
 	for _, o := range s.open {
 		if uri == "" || slices.Contains(o.uris, uri) {
-			writeEvent(o.w, "", `{"jsonrpc":"2.0","method":"`+method+`","params":{"uri":"`+uri+`","_meta":{"io.modelcontextprotocol/subscriptionId":`+o.id+`}}}`)
+			writeEvent(o.w, "", `{"jsonrpc":"2.0","method":"`+method+`","params":{"uri":"`+uri+`",`+
+				`"_meta":{"io.modelcontextprotocol/subscriptionId":`+o.id+`}}}`)
 		}
 	}
 }

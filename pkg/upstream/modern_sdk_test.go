@@ -104,7 +104,8 @@ func newMCPGoServer(e ended) *server.MCPServer {
 		return mcp.NewToolResultText("hello"), nil
 	})
 	ask := func(message, state string) *mcp.CallToolResult {
-		return server.NewInputRequestBuilder(state).Elicit("q", mcp.ElicitationParams{Message: message, RequestedSchema: map[string]any{"type": "object"}}).ToolResult()
+		return server.NewInputRequestBuilder(state).Elicit("q", mcp.ElicitationParams{Message: message,
+			RequestedSchema: map[string]any{"type": "object"}}).ToolResult()
 	}
 	answer := func(r mcp.CallToolRequest) string {
 		a := server.ElicitationResponse(r.Params.InputResponses, "q")
@@ -200,7 +201,8 @@ func sdkHandler(t testing.TB, e ended, stateless bool) http.Handler {
 			_ = session.Close()
 		}
 	})
-	return sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s }, &sdk.StreamableHTTPOptions{Stateless: stateless, PropagateRequestCancellation: true})
+	return sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s },
+		&sdk.StreamableHTTPOptions{Stateless: stateless, PropagateRequestCancellation: true})
 }
 
 func mcpGoHandler(e ended) http.Handler { return server.NewStreamableHTTPServer(newMCPGoServer(e)) }

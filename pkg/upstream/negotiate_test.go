@@ -65,26 +65,29 @@ func TestAnswerToTheProbeDecidesTheEra(t *testing.T) {
 		answer func(http.ResponseWriter, *http.Request, jsonrpc.Message)
 		era    string
 	}{
-		"modern":                     {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, protocol.ModernVersion)+`}`), modern},
-		"both":                       {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, "2025-11-25", protocol.ModernVersion)+`}`), modern},
+		"modern": {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, protocol.ModernVersion)+`}`), modern},
+		"both": {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, "2025-11-25",
+			protocol.ModernVersion)+`}`), modern},
 		"without capabilities":       {object(200, `{"jsonrpc":"2.0","id":$ID,"result":{"supportedVersions":["2026-07-28"]}}`), modern},
 		"legacy versions only":       {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, "2025-11-25")+`}`), legacy},
 		"a result of something else": {object(200, `{"jsonrpc":"2.0","id":$ID,"result":{}}`), legacy},
 		"versions that are none":     {object(200, `{"jsonrpc":"2.0","id":$ID,"result":{"supportedVersions":"2026-07-28"}}`), legacy},
-		"-32022, legacy versions":    {refusal(400, `{"code":-32022,"message":"no","data":{"supported":["2025-11-25"],"requested":"2026-07-28"}}`), legacy},
-		"-32022 without data":        {refusal(400, `{"code":-32022,"message":"no"}`), legacy},
-		"-32022, our own version":    {refusal(400, `{"code":-32022,"message":"no","data":{"supported":["2026-07-28"]}}`), failure},
-		"-32020":                     {refusal(400, `{"code":-32020,"message":"a proxy has eaten a header"}`), failure},
-		"-32021":                     {refusal(400, `{"code":-32021,"message":"sampling, please"}`), failure},
-		"-32601":                     {refusal(200, `{"code":-32601,"message":"no such method"}`), legacy},
-		"-32000 to no request":       {object(400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Server not initialized"}}`), legacy},
-		"-32602 with 400":            {refusal(400, `{"code":-32602,"message":"what?"}`), legacy},
-		"400 in plain text":          {plain(400), legacy},
-		"404":                        {plain(404), legacy},
-		"405":                        {plain(405), legacy},
-		"500":                        {plain(500), legacy},
-		"200 in HTML":                {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) { _, _ = w.Write([]byte("<html>")) }, legacy},
-		"nothing":                    {func(http.ResponseWriter, *http.Request, jsonrpc.Message) { panic(http.ErrAbortHandler) }, legacy},
+		"-32022, legacy versions": {refusal(400,
+			`{"code":-32022,"message":"no","data":{"supported":["2025-11-25"],"requested":"2026-07-28"}}`), legacy},
+		"-32022 without data":     {refusal(400, `{"code":-32022,"message":"no"}`), legacy},
+		"-32022, our own version": {refusal(400, `{"code":-32022,"message":"no","data":{"supported":["2026-07-28"]}}`), failure},
+		"-32020":                  {refusal(400, `{"code":-32020,"message":"a proxy has eaten a header"}`), failure},
+		"-32021":                  {refusal(400, `{"code":-32021,"message":"sampling, please"}`), failure},
+		"-32601":                  {refusal(200, `{"code":-32601,"message":"no such method"}`), legacy},
+		"-32000 to no request": {object(400,
+			`{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Server not initialized"}}`), legacy},
+		"-32602 with 400":   {refusal(400, `{"code":-32602,"message":"what?"}`), legacy},
+		"400 in plain text": {plain(400), legacy},
+		"404":               {plain(404), legacy},
+		"405":               {plain(405), legacy},
+		"500":               {plain(500), legacy},
+		"200 in HTML":       {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) { _, _ = w.Write([]byte("<html>")) }, legacy},
+		"nothing":           {func(http.ResponseWriter, *http.Request, jsonrpc.Message) { panic(http.ErrAbortHandler) }, legacy},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -197,7 +200,8 @@ func TestConfiguredEraIsNotProbed(t *testing.T) {
 			spec := spec(t)
 			spec.Era = protocol.Modern
 			_, err := newEnv(t, spec).openFor(t.Context(), nil, hub, ServerSession{})
-			if err == nil || !(strings.Contains(err.Error(), "does not speak protocol version 2026-07-28, which is what era: modern asks for: ") || errors.Is(err, errProbed)) {
+			if err == nil || !(strings.Contains(err.Error(),
+				"does not speak protocol version 2026-07-28, which is what era: modern asks for: ") || errors.Is(err, errProbed)) {
 				t.Errorf("error %v", err)
 			}
 		})

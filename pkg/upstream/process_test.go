@@ -88,7 +88,8 @@ func TestChildThatExitsAtItsStartIsReportedWithItsStatus(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "exit"))
 	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
-	if err == nil || !strings.HasPrefix(err.Error(), `server "child" `) || !strings.HasSuffix(err.Error(), "its process ended: exit status 7") {
+	if err == nil || !strings.HasPrefix(err.Error(), `server "child" `) || !strings.HasSuffix(err.Error(),
+		"its process ended: exit status 7") {
 		t.Errorf("error %v", err)
 	}
 	eventually(t, "its last line is logged", func() bool {

@@ -24,7 +24,8 @@ func TestProgressGoesToItsCallerWithItsOwnToken(t *testing.T) {
 		for i := range callers {
 			wg.Go(func() {
 				token, who, sink := tokens[i%len(tokens)], fmt.Sprint("caller ", i), &recorder{}
-				params := fmt.Sprintf(`{"name":"progress","arguments":{"n":%d,"text":%q},"_meta":{"other":1.0, "progressToken":%s }}`, callers, who, token)
+				params := fmt.Sprintf(`{"name":"progress","arguments":{"n":%d,"text":%q},"_meta":{"other":1.0, "progressToken":%s }}`,
+					callers, who, token)
 				if _, err := c.Call(t.Context(), Request{Method: "tools/call", Params: json.RawMessage(params), Sink: sink}); err != nil {
 					t.Error(err)
 					return

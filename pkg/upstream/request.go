@@ -40,8 +40,8 @@ func (r Request) addSpent(start time.Time) {
 	}
 }
 
-// origin says for whom something is done: the context of the call, with its span and the values of its session, and
-// the public id of the session. Both may be unknown.
+// origin is what a call or a server request is made for: the context of the call, with its span and the values of its
+// session, and the public id of the session. Both may be unknown.
 type origin struct {
 	ctx     context.Context //nolint:containedctx // nil: there is no call
 	session string

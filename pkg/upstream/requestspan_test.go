@@ -116,7 +116,8 @@ const serverContext = `"_meta":{"traceparent":"00-0af7651916cd43dd8448eb211c8031
 func TestNotificationOfAServerKeepsNoBaggageUnlessAllowed(t *testing.T) {
 	t.Parallel()
 	for name, tracing := range map[string]bool{"on": true, "off": false} {
-		h := newHTTPScript(t, asksFirst("tools/call", `{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"x",`+serverContext+`}}`))
+		h := newHTTPScript(t, asksFirst("tools/call",
+			`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"x",`+serverContext+`}}`))
 		e := newEnv(t, h.spec())
 		if tracing {
 			e, _ = traced(t, h.spec())
@@ -138,7 +139,8 @@ func TestNotificationOfAServerKeepsNoBaggageUnlessAllowed(t *testing.T) {
 // A client that is asked by way of a result has no other span of the hub to go on with.
 func TestServerRequestCarriesTheSpanInWhichItIsForwarded(t *testing.T) {
 	t.Parallel()
-	h := newHTTPScript(t, asksFirst("tools/call", `{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"m",`+serverContext+`}}`))
+	h := newHTTPScript(t, asksFirst("tools/call",
+		`{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"m",`+serverContext+`}}`))
 	e, spans := traced(t, h.spec())
 	got := make(chan json.RawMessage, 1)
 	req := toolCall("echo", "")
@@ -152,7 +154,8 @@ func TestServerRequestCarriesTheSpanInWhichItIsForwarded(t *testing.T) {
 	params := wait(t, "the client is asked", got)
 	eventually(t, "the span ends", func() bool { return len(spans.Ended()) >= 4 })
 	id := span(t, spans, "elicitation/create").SpanContext().SpanID().String()
-	if !strings.Contains(string(params), id) || strings.Contains(string(params), "b7ad6b7169203331") || strings.Contains(string(params), "alice") {
+	if !strings.Contains(string(params), id) || strings.Contains(string(params), "b7ad6b7169203331") ||
+		strings.Contains(string(params), "alice") {
 		t.Errorf("the client is asked %s, want the span %s", params, id)
 	}
 }

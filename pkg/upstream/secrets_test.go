@@ -11,7 +11,8 @@ import (
 
 func TestServerCannotRepeatItsConfiguredSecrets(t *testing.T) {
 	t.Parallel()
-	s := Spec{URL: "http://host/mcp?token=query-secret&n=1", Headers: map[string]string{"Authorization": "Bearer header-secret", "X-Mode": "debug"},
+	s := Spec{URL: "http://host/mcp?token=query-secret&n=1",
+		Headers: map[string]string{"Authorization": "Bearer header-secret", "X-Mode": "debug"},
 		Secrets: []string{"env-secret", "env-secret-that-is-longer", "true", ""}}
 	s.mask = newMask(s)
 	got := s.masked("Bearer header-secret, header-secret, query-secret, env-secret-that-is-longer, env-secret, debug, true, 1")

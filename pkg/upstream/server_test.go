@@ -67,7 +67,8 @@ func checkDown(t *testing.T, r running, server, reason string) {
 	}
 	var err error
 	within(t, time.Second, "a call", func() { _, err = r.link(t, server, LinkConfig{}).Call(t.Context(), toolCall("echo", "")) })
-	if !errors.Is(err, ErrDown) || !strings.HasPrefix(err.Error(), `server "`+server+`" is down: `) || !strings.Contains(err.Error(), reason) ||
+	if !errors.Is(err, ErrDown) || !strings.HasPrefix(err.Error(), `server "`+server+`" is down: `) ||
+		!strings.Contains(err.Error(), reason) ||
 		!strings.Contains(err.Error(), "(next attempt in ") || strings.Count(err.Error(), server+`"`) != 1 {
 		t.Errorf("error %v", err)
 	}
@@ -95,7 +96,8 @@ func checkUp(t *testing.T, r running, server string) {
 			t.Errorf("%s is %v, want %v", name, n, want)
 		}
 	}
-	if ok, failed := instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "ok"), instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "error"); ok != 1 || failed < 1 {
+	if ok, failed := instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "ok"),
+		instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "error"); ok != 1 || failed < 1 {
 		t.Errorf("%v attempts were counted as good and %v as bad", ok, failed)
 	}
 }
@@ -162,7 +164,8 @@ func TestCallsWaitWhileTheServerIsStarting(t *testing.T) {
 		t.Error("it is settled before it answered")
 	}
 	l := r.link(t, "child", LinkConfig{})
-	if _, err := l.Call(short, toolCall("echo", "")); !errors.Is(err, ErrDown) || !strings.Contains(err.Error(), `server "child" is down: it is still being started`) {
+	if _, err := l.Call(short, toolCall("echo", "")); !errors.Is(err, ErrDown) || !strings.Contains(err.Error(),
+		`server "child" is down: it is still being started`) {
 		t.Errorf("error %v", err)
 	}
 	done := make(chan error, 1)
@@ -268,7 +271,8 @@ func TestNotificationsOfASharedConnectionGoToOnNotification(t *testing.T) {
 			}
 		}).settled(t)
 		eventually(t, "the question is refused", func() bool { return len(h.sent("POST", `"id":"q"`)) == 1 })
-		if body := h.sent("POST", `"id":"q"`)[0].body; !strings.Contains(body, `{"code":-32601,"message":"the hub cannot tell which client roots/list is meant for`) {
+		if body := h.sent("POST", `"id":"q"`)[0].body; !strings.Contains(body,
+			`{"code":-32601,"message":"the hub cannot tell which client roots/list is meant for`) {
 			t.Errorf("the answer is %s", body)
 		}
 		r.stop()
@@ -295,7 +299,8 @@ func TestServersAreFoundByNameInTheirOrder(t *testing.T) {
 	if !p.Server("b").Isolated() || p.Server("a").Isolated() || !p.Server("c").Link(LinkConfig{}).Isolated() {
 		t.Error("the isolations are wrong")
 	}
-	if b, a := p.Server("b").Status(), p.Server("a").Status(); b.Transport != "http" || b.Isolation != PerSession || a.Transport != "stdio" || a.Isolation != Shared {
+	if b, a := p.Server("b").Status(), p.Server("a").Status(); b.Transport != "http" || b.Isolation != PerSession ||
+		a.Transport != "stdio" || a.Isolation != Shared {
 		t.Errorf("%+v, %+v", b, a)
 	}
 }

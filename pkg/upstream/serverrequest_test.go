@@ -174,7 +174,8 @@ func TestCloseEndsServerRequestsWithoutAnswer(t *testing.T) {
 		}()
 		wait(t, "the question is asked", asked)
 		c.Close(true)
-		if err := wait(t, "the call fails", done); err == nil || !strings.Contains(err.Error(), "was lost before it answered: the connection was closed") {
+		if err := wait(t, "the call fails", done); err == nil || !strings.Contains(err.Error(),
+			"was lost before it answered: the connection was closed") {
 			t.Errorf("error %v", err)
 		}
 	})

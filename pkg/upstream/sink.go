@@ -24,7 +24,7 @@ type noSink struct{}
 func (noSink) Notify(jsonrpc.Message) {}
 
 func (noSink) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
-	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is nobody to answer %s", instrument.MethodLabel(m.Method))
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no client can answer %s", instrument.MethodLabel(m.Method))
 }
 
 // Reporter sends the progress of the answer to a server request: params of notifications/progress, with the server's

@@ -190,7 +190,8 @@ func TestResponsesThatBelongToNoCallAreDroppedAndCounted(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
 	c := e.connect(t, nil)
-	tool(t, c, "lines", `{"lines":["{\"jsonrpc\":\"2.0\",\"id\":999,\"result\":{}}","{\"jsonrpc\":\"2.0\",\"id\":\"1\",\"result\":{}}","{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{}}"]}`)
+	tool(t, c, "lines", `{"lines":["{\"jsonrpc\":\"2.0\",\"id\":999,\"result\":{}}",`+
+		`"{\"jsonrpc\":\"2.0\",\"id\":\"1\",\"result\":{}}","{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{}}"]}`)
 	if n := instrumenttest.Value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "response"); n != 3 {
 		t.Errorf("%v are counted, want 3", n)
 	}
@@ -200,7 +201,8 @@ func TestMissingCommandIsNamed(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, Spec{Name: "absent", Command: filepath.Join(t.TempDir(), "nothing-here")})
 	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
-	if !errors.Is(err, ErrDown) || !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), `server "absent" is down: could not be started: `) {
+	if !errors.Is(err, ErrDown) || !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(),
+		`server "absent" is down: could not be started: `) {
 		t.Errorf("error %v", err)
 	}
 	if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {

@@ -201,8 +201,8 @@ func (c *connTelemetry) lost(reason error) {
 	e.durations[kind].Observe(time.Since(e.since).Seconds())
 }
 
-// messageEvent passes a message that was counted to whoever follows its session. Ctx has the values of what it is
-// about.
+// messageEvent passes a message that was counted to the followers of its session. Ctx has the values of the call or
+// session that it is about.
 func (c *connTelemetry) messageEvent(ctx context.Context, d instrument.Direction, m jsonrpc.Message, about instrument.About) {
 	if c.Enabled() {
 		c.Pass(ctx, instrument.MessageEvent{Server: c.server, Direction: d, Message: m, About: about})

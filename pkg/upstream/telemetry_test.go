@@ -149,7 +149,8 @@ func TestFailuresAreErrorsOfTheSpanAndOfTheMetric(t *testing.T) {
 			"gen_ai_tool_name", test.tool, "network_transport", "pipe", "mcp_protocol_version", "2025-11-25", "mcphub_backend", "child"); n != 1 {
 			t.Errorf("%s: %v observations with error_type %s", test.kind, n, test.label)
 		}
-		if after := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name", "tools/call"); after != float64(i+1) {
+		if after := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name",
+			"tools/call"); after != float64(i+1) {
 			t.Errorf("%s: %v observations after %d calls", test.kind, after, i+1)
 		}
 	}
@@ -173,7 +174,8 @@ func TestServerGetsTheContextOfTheClientSpan(t *testing.T) {
 	h := newHTTPScript(t)
 	e, spans := traced(t, h.spec())
 	c := e.connect(t, nil)
-	callers := `{"name":"echo","arguments":{},"_meta":{"x":1.0,"traceparent":"00-11111111111111111111111111111111-2222222222222222-01","tracestate":"a=b","baggage":"user=ada"}}`
+	callers := `{"name":"echo","arguments":{},"_meta":{"x":1.0,"traceparent":"00-11111111111111111111111111111111-2222222222222222-01",` +
+		`"tracestate":"a=b","baggage":"user=ada"}}`
 	if _, err := c.Call(t.Context(), Request{Method: "tools/call", Target: "echo", Params: json.RawMessage(callers)}); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +197,8 @@ func TestServerGetsTheContextOfTheClientSpan(t *testing.T) {
 		t.Fatal(err)
 	}
 	sc = span(t, spans, "ping").SpanContext()
-	if body := h.sent("POST", `"ping"`)[0].body; !strings.Contains(body, `"params":{"_meta":{"traceparent":"00-`+sc.TraceID().String()+"-"+sc.SpanID().String()+`-01"}}`) {
+	if body := h.sent("POST", `"ping"`)[0].body; !strings.Contains(body,
+		`"params":{"_meta":{"traceparent":"00-`+sc.TraceID().String()+"-"+sc.SpanID().String()+`-01"}}`) {
 		t.Errorf("a request without params is sent as %s", body)
 	}
 }
@@ -240,7 +243,8 @@ func TestCancellationIsPartOfTheTraceOfItsCall(t *testing.T) {
 		return slices.ContainsFunc(spans.Ended(), func(s sdktrace.ReadOnlySpan) bool { return s.Name() == "notifications/cancelled" })
 	})
 	sc := span(t, spans, "notifications/cancelled").SpanContext()
-	if parent := span(t, spans, "notifications/cancelled").Parent(); parent.SpanID() != span(t, spans, "tools/call hold").SpanContext().SpanID() {
+	if parent := span(t, spans, "notifications/cancelled").Parent(); parent.SpanID() != span(t, spans,
+		"tools/call hold").SpanContext().SpanID() {
 		t.Errorf("the parent is %v", parent)
 	}
 	if body := h.sent("POST", "notifications/cancelled")[0].body; !strings.Contains(body, sc.TraceID().String()+"-"+sc.SpanID().String()) {

@@ -74,7 +74,7 @@ func (t *streamableHTTP) deniesSession(m jsonrpc.Message, message []byte) bool {
 }
 
 // adoptSession keeps the session that the server gives with its answer to initialize. It may not give another later:
-// whoever stores the session id would not learn of it.
+// the store of session ids would not learn of it.
 func (t *streamableHTTP) adoptSession(session string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,7 +101,7 @@ func (t *streamableHTTP) readObject(ctx context.Context, call *Call, response *h
 	}
 	m, err := jsonrpc.Parse(body)
 	if err != nil || m.Kind() != jsonrpc.Response || (m.ID != call.ID && (m.ID != jsonrpc.Null || m.Error == nil)) {
-		return jsonrpc.Message{}, fmt.Errorf("%w: its answer is no response to the request", ErrProtocol)
+		return jsonrpc.Message{}, fmt.Errorf("%w: its answer is not a response to the request", ErrProtocol)
 	}
 	return m, nil
 }

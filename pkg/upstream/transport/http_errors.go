@@ -14,9 +14,9 @@ import (
 
 // The errors of an HTTP client whose own text repeats bytes of a server or of the environment.
 var (
-	errNoHTTP      = errors.New("its answer is no HTTP")
-	errBadLocation = errors.New("it redirects to what is no URL")
-	errBadProxy    = errors.New("the proxy that the environment names is no URL; check HTTP_PROXY and HTTPS_PROXY")
+	errNoHTTP      = errors.New("its response is not HTTP")
+	errBadLocation = errors.New("its redirect is not a valid URL")
+	errBadProxy    = errors.New("the proxy in the environment is not a valid URL; check HTTP_PROXY and HTTPS_PROXY")
 )
 
 // withoutURL drops the URL from the error of an HTTP client, which may contain a secret, and what the error repeats of

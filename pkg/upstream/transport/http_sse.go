@@ -151,7 +151,7 @@ func resolveEndpoint(base string, reference []byte) (string, error) {
 	endpoint, err := stream.Parse(string(reference))
 	switch {
 	case err != nil || len(reference) == 0 || len(reference) > maxEndpoint:
-		return "", fmt.Errorf("%w: the endpoint that it names is no URL", ErrProtocol)
+		return "", fmt.Errorf("%w: the endpoint that it names is not a valid URL", ErrProtocol)
 	case origin(endpoint) != origin(stream):
 		return "", fmt.Errorf("%w: it names an endpoint of another origin, %.200q instead of %q; the configured headers must not go there",
 			ErrProtocol, origin(endpoint), origin(stream))

@@ -146,7 +146,7 @@ func (t *streamableHTTP) listenLoop(answered func()) {
 		response, err := t.do(ctx, t.cfg.Clients.requests, http.MethodGet, nil, cursor.lastID, nil)
 		answered()
 		if errors.Is(err, ErrSessionGone) {
-			// A request that the server must know tells whether the session is gone or there is no such stream.
+			// A request that the server must know shows whether the session is gone or there is no such stream.
 			t.cfg.CheckSession(ctx)
 			return
 		}

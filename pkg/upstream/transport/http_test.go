@@ -62,10 +62,10 @@ func TestEndpointIsResolvedAgainstTheURLOfTheStream(t *testing.T) {
 		{"http://h/sse", "file:///m", other},
 		{"http://h/sse", "http:m", other},
 		{"http://h/sse", "mailto:me@h", other},
-		{"http://h/sse", "http://h:port/m", "is no URL"},
-		{"http://h/sse", "/a\x00b", "is no URL"},
-		{"http://h/sse", "/a\nb", "is no URL"},
-		{"http://h/sse", "", "is no URL"},
+		{"http://h/sse", "http://h:port/m", "is not a valid URL"},
+		{"http://h/sse", "/a\x00b", "is not a valid URL"},
+		{"http://h/sse", "/a\nb", "is not a valid URL"},
+		{"http://h/sse", "", "is not a valid URL"},
 	} {
 		got, err := resolveEndpoint(test.base, []byte(test.reference))
 		switch {
@@ -81,7 +81,8 @@ func TestEndpointIsResolvedAgainstTheURLOfTheStream(t *testing.T) {
 
 func TestServerWithoutListenStreamIsAskedOnce(t *testing.T) {
 	t.Parallel()
-	for _, status := range []int{http.StatusMethodNotAllowed, http.StatusNotFound, http.StatusBadRequest, http.StatusNotImplemented, http.StatusOK} {
+	for _, status := range []int{http.StatusMethodNotAllowed, http.StatusNotFound, http.StatusBadRequest,
+		http.StatusNotImplemented, http.StatusOK} {
 		var requests, checks atomic.Int32
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			requests.Add(1)

@@ -18,7 +18,7 @@ type Transport interface {
 	// Call sends the request message and returns its response. Other messages of the server go to the Handler.
 	Call(ctx context.Context, call *Call, message []byte) (jsonrpc.Message, error)
 
-	// Send sends a notification or a response. Header is added to the request where that goes by Streamable HTTP.
+	// Send sends a notification or a response. Header is added to the request if that goes by Streamable HTTP.
 	Send(ctx context.Context, message []byte, header http.Header) error
 
 	// SetVersion sets the protocol version that was negotiated. It is called before any request but those of the
