@@ -66,7 +66,7 @@ func TestCancellationReachesTheServerForThatCallOnly(t *testing.T) {
 		if !errors.Is(got.err, ErrCancelled) || !errors.Is(got.err, why) || ErrorType(got.m, got.err) != "cancelled" {
 			t.Errorf("the cancelled call returned %v", got.err)
 		}
-		eventually(t, "the server is told", func() bool { return len(seen(t, c, "notifications/cancelled")) > 0 })
+		eventually(t, "the server gets the cancellation", func() bool { return len(seen(t, c, "notifications/cancelled")) > 0 })
 		want := `"params":{"requestId":` + string(id) + `,"reason":"cancelled by the client"}`
 		if got := seen(t, c, "notifications/cancelled"); len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("the server was told %q, want %s", got, want)
@@ -90,7 +90,7 @@ func TestCallThatTakesTooLongIsCancelled(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 		id := requestID(t, c, `"key":"slow"`)
-		eventually(t, "the server is told", func() bool {
+		eventually(t, "the server gets the cancellation", func() bool {
 			got := seen(t, c, "notifications/cancelled")
 			return len(got) == 1 && strings.Contains(got[0], `{"requestId":`+string(id)+`,"reason":"timeout"}`)
 		})
@@ -119,7 +119,7 @@ func TestLateResponseIsDroppedAndCounted(t *testing.T) {
 	tool(t, c, "echo", "")
 }
 
-// Whoever gave up must not wait for a server that hangs.
+// A caller who gave up must not wait for a server that hangs.
 func TestCancellationDoesNotWaitForTheServer(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs("notifications/cancelled"))
@@ -131,6 +131,6 @@ func TestCancellationDoesNotWaitForTheServer(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
-	eventually(t, "the server is told", func() bool { return len(h.sent("POST", "notifications/cancelled")) == 1 })
+	eventually(t, "the server gets the cancellation", func() bool { return len(h.sent("POST", "notifications/cancelled")) == 1 })
 	within(t, 4*time.Second, "closing", func() { c.Close(true) })
 }

@@ -175,7 +175,7 @@ func TestErrorFromInitializeIsReportedShortened(t *testing.T) {
 	}
 }
 
-// A request to initialize must not be cancelled, whatever happens.
+// A request to initialize must never be cancelled.
 func TestInitializeThatHangsIsGivenUpWithoutCancellation(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
@@ -195,7 +195,7 @@ func TestInitializeThatHangsIsGivenUpWithoutCancellation(t *testing.T) {
 	}
 }
 
-// The server may speak as soon as it runs, long before it is spoken to.
+// A server may send requests as soon as it runs.
 func TestServerMayPingBeforeItIsInitialized(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")

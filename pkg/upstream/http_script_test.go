@@ -21,7 +21,7 @@ type httpScript struct {
 	*script
 	*httptest.Server
 
-	// Faults: a function that answers reports true.
+	// Faults: a function that has answered the request returns true.
 	onPost   func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool
 	onGet    func(w http.ResponseWriter, r *http.Request) // nil: 405
 	stateful bool
@@ -117,7 +117,7 @@ func (h *httpScript) post(w http.ResponseWriter, r *http.Request, m jsonrpc.Mess
 	_, _ = io.WriteString(w, answer)
 }
 
-// writeEvent writes one event and sees to it that it leaves.
+// writeEvent writes one event and flushes it.
 func writeEvent(w http.ResponseWriter, id, data string) {
 	if id != "" {
 		fmt.Fprintf(w, "id: %s\n", id)
@@ -157,7 +157,7 @@ func (h *httpScript) forgetAll(client string) {
 	maps.DeleteFunc(h.sessions, func(_, name string) bool { return name == client })
 }
 
-// live returns the sessions of the clients of that name.
+// live returns the open sessions of the clients of that name.
 func (h *httpScript) live(client string) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

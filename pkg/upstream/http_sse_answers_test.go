@@ -14,8 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// tools has the server take calls of tools by hand: POSTs, and what goes to
-// the stream for them.
+// tools makes the server handle calls of tools by test: the answer to the POST, and what goes to the stream.
 func tools(fn func(w http.ResponseWriter, r *http.Request, s *sseStream, m jsonrpc.Message)) func(*sseScript) {
 	return func(s *sseScript) {
 		s.onPost = func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool {
@@ -32,7 +31,7 @@ func respond(s *sseStream, m jsonrpc.Message) {
 	s.send(`{"jsonrpc":"2.0","id":` + string(m.ID) + `,"result":{"n":1.0}}`)
 }
 
-// What counts is the stream, however the POST is answered.
+// The response on the stream counts, whatever the answer to the POST is.
 func TestResponseIsTakenFromTheStream(t *testing.T) {
 	t.Parallel()
 	for name, fn := range map[string]func(http.ResponseWriter, *http.Request, *sseStream, jsonrpc.Message){
@@ -170,7 +169,7 @@ func TestForgottenSSESessionIsInitializedAgainAndTheCallRepeatedOnce(t *testing.
 	}
 }
 
-// Of a resumed hub the session is not the old one: it needs its handshake.
+// A connection that is made again has a new session, which needs a handshake.
 func TestSSESessionIsNeverResumed(t *testing.T) {
 	t.Parallel()
 	s := newSSEScript(t)
@@ -205,10 +204,10 @@ func TestCancelledCallEndsItsPOST(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	wait(t, "the POST is over", over)
-	eventually(t, "the server is told", func() bool { return len(s.sent("POST", "notifications/cancelled")) == 1 })
+	eventually(t, "the server gets the cancellation", func() bool { return len(s.sent("POST", "notifications/cancelled")) == 1 })
 }
 
-// The URL and the endpoint may have secrets in them, as the headers have.
+// The URL and the endpoint may contain secrets, as headers do.
 func TestSecretsOfSSEAreInNoErrorAndNoLog(t *testing.T) {
 	t.Parallel()
 	s := newSSEScript(t, tools(func(http.ResponseWriter, *http.Request, *sseStream, jsonrpc.Message) { panic(http.ErrAbortHandler) }))

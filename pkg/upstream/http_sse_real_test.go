@@ -17,8 +17,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// realSSE is a server of the world, over HTTP+SSE, that can be killed and
-// started again at its address.
+// realSSE is a server written with an SDK, over HTTP+SSE, that can be killed and started again at its address.
 type realSSE struct {
 	handler func() http.Handler // of a new process
 	path    string
@@ -29,7 +28,7 @@ type realSSE struct {
 	quit    chan struct{} // closed at the end of the test: mcp-go does not end a tool with its session
 }
 
-// newMCPGo is a server of mcp-go, which cannot ask clients over HTTP+SSE.
+// newMCPGo is a server of mcp-go, which cannot send requests to clients over HTTP+SSE.
 func newMCPGo() *realSSE {
 	r := &realSSE{path: "/sse", working: make(chan struct{}, 9), ended: make(chan struct{}, 9), quit: make(chan struct{})}
 	r.handler = func() http.Handler {
@@ -154,7 +153,7 @@ func TestRealSSEServersAreUnderstood(t *testing.T) {
 			if name == "go-sdk" {
 				call("ask", "the model says 42")
 			}
-			told := func(method, text string) func() bool {
+			has := func(method, text string) func() bool {
 				return func() bool {
 					for _, m := range sink.notifications() {
 						if m.Method == method && strings.Contains(string(m.Params), text) {
@@ -164,8 +163,8 @@ func TestRealSSEServersAreUnderstood(t *testing.T) {
 					return false
 				}
 			}
-			eventually(t, "the log line is there", told("notifications/message", "a log line"))
-			if name == "go-sdk" && !told("notifications/progress", `"progressToken":"mine"`)() { // mcp-go may send it after the answer
+			eventually(t, "the log line is there", has("notifications/message", "a log line"))
+			if name == "go-sdk" && !has("notifications/progress", `"progressToken":"mine"`)() { // mcp-go may send it after the answer
 				t.Errorf("the notifications are %v", sink.notifications())
 			}
 		})

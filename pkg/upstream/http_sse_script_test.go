@@ -21,7 +21,7 @@ type sseScript struct {
 	*script
 	*httptest.Server
 
-	// Faults: a function that answers reports true.
+	// Faults: a function that has answered the request returns true.
 	onPost   func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool
 	onGet    func(w http.ResponseWriter, r *http.Request) bool
 	endpoint string // what is named, with the session at the end
@@ -106,7 +106,7 @@ func (s *sseScript) stream(w http.ResponseWriter, r *http.Request) {
 	stream.close() // whoever writes has done so
 }
 
-// close ends the stream; nothing is said on it any more.
+// close ends the stream; nothing is written to it any more.
 func (s *sseStream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +114,7 @@ func (s *sseStream) close() {
 	s.end()
 }
 
-// write writes to the stream if it is still there, and sees to it that it leaves.
+// write writes to the stream and flushes it, unless it is closed.
 func (s *sseStream) write(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,14 +155,14 @@ func (s *sseScript) forgetAll() {
 	clear(s.streams)
 }
 
-// open is how many streams there are.
+// open returns the number of open streams.
 func (s *sseScript) open() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.streams)
 }
 
-// each does something to all streams.
+// each calls fn for all streams.
 func (s *sseScript) each(fn func(*sseStream)) {
 	s.mu.Lock()
 	streams := slices.Collect(maps.Values(s.streams))

@@ -133,7 +133,7 @@ func TestServerWithoutHTTPSSEIsRefusedWithTheReason(t *testing.T) {
 	}
 }
 
-// The configured headers are for the configured server alone.
+// The configured headers must go to the configured server only.
 func TestEndpointOfAnotherOriginIsNotUsed(t *testing.T) {
 	t.Parallel()
 	var visits atomic.Int32

@@ -23,8 +23,7 @@ func message(n int) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":%d}}`, n)
 }
 
-// broken is a server whose stream ends after its first event; what follows is
-// to be had by GET, a piece each time.
+// broken is a server whose stream ends after its first event. Each GET that resumes it gets one more part.
 type broken struct {
 	*httpScript
 	call    atomic.Value // the id of the call
@@ -81,7 +80,7 @@ func TestStreamWithEventIDsIsResumedUntilTheResponse(t *testing.T) {
 	if err != nil || string(m.Result) != `{"n":1.0}` {
 		t.Fatalf("%s, %v", m.Result, err)
 	}
-	// Of the 4 pauses one may be missing: net/http repeats a GET on its own whose connection broke.
+	// One of the 4 pauses may be missing: net/http itself repeats a GET whose connection broke.
 	if took := time.Since(start); took < 3*150*time.Millisecond || took > 5*time.Second {
 		t.Errorf("it took %s with 4 pauses of 150ms", took)
 	}
@@ -126,7 +125,7 @@ func TestResumptionEndsWithTheCall(t *testing.T) {
 	})
 }
 
-// The call went out: it must not go out again because its stream is forgotten.
+// The call was sent: it must not be sent again because its stream is forgotten.
 func TestSessionForgottenDuringResumptionIsALostCall(t *testing.T) {
 	t.Parallel()
 	b := newBroken(t, func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusNotFound) })

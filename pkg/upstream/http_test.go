@@ -17,7 +17,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// answers makes the server answer calls of tools by hand.
+// answers makes the server answer calls of tools with answer.
 func answers(fn func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message)) func(*httpScript) {
 	return func(h *httpScript) {
 		h.onPost = func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool {
@@ -175,7 +175,7 @@ func TestServerThatHangsAtTheEndDelaysNothing(t *testing.T) {
 	}
 }
 
-// Redirects could take the configured headers to a stranger.
+// Redirects could take the configured headers to another host.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	var visits atomic.Int32
@@ -223,7 +223,7 @@ func TestEndlessBodyIsGivenUpInTime(t *testing.T) {
 	}
 }
 
-// An answer counts when it is there; the stream behind it may go on.
+// The response counts as soon as it arrives, even if its stream continues.
 func TestStreamThatContinuesAfterTheResponseDelaysNothing(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, answers(func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
@@ -272,7 +272,7 @@ func TestSessionIsTakenFromInitializeOnly(t *testing.T) {
 	}
 }
 
-// The URL of a server may have a secret in it, as its headers have.
+// The URL of a server may contain a secret, as its headers do.
 func TestSecretsAreInNoErrorAndNoLog(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, answers(func(http.ResponseWriter, *http.Request, jsonrpc.Message) { panic(http.ErrAbortHandler) }))
@@ -300,7 +300,7 @@ func TestSecretsAreInNoErrorAndNoLog(t *testing.T) {
 	}
 }
 
-// refused returns an address where nobody listens.
+// refused returns an address that refuses connections.
 func refused(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

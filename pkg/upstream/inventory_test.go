@@ -123,7 +123,7 @@ func TestInvalidOrEndlessListsAreErrors(t *testing.T) {
 	}
 }
 
-// inventories collects what OnInventory is told.
+// inventories collects the calls of OnInventory.
 type inventories struct {
 	mu   sync.Mutex
 	list []Inventory
@@ -143,13 +143,13 @@ func (i *inventories) all() []Inventory {
 	return slices.Clone(i.list)
 }
 
-// The change may well be the doing of the only call there is.
+// The only call under way may have caused the change.
 func TestManyListChangesAreReadOnce(t *testing.T) {
 	t.Parallel()
 	log := t.TempDir() + "/log"
-	var told inventories
-	r := run(t, []Spec{childSpec(t, "script", "CHILD_LOG="+log)}, told.configure).settled(t)
-	if n := len(told.all()); n != 1 {
+	var published inventories
+	r := run(t, []Spec{childSpec(t, "script", "CHILD_LOG="+log)}, published.configure).settled(t)
+	if n := len(published.all()); n != 1 {
 		t.Fatalf("OnInventory was called %d times before it settled", n)
 	}
 	sink := &recorder{}
@@ -159,7 +159,7 @@ func TestManyListChangesAreReadOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the new tool is listed", func() bool {
-		got := told.all()
+		got := published.all()
 		return len(got[len(got)-1].Tools) == 2
 	})
 	if n := strings.Count(readFile(log), "tools/list\""); n > 3 {
@@ -189,14 +189,14 @@ func TestListThatCannotBeReadAgainStaysAsItWas(t *testing.T) {
 	})
 	spec := h.spec()
 	spec.Isolation = Shared
-	var told inventories
-	r := run(t, []Spec{spec}, told.configure).settled(t)
+	var published inventories
+	r := run(t, []Spec{spec}, published.configure).settled(t)
 	close(fail)
 	tool(t, r.link(t, "web", LinkConfig{}), "grow", "")
 	eventually(t, "the failure is logged", func() bool {
 		return len(r.log.attr("the server's lists could not be read again", "err")) == 1
 	})
-	if st := r.Server("web").Status(); st.State != Up || st.Tools != 1 || len(told.all()) != 1 {
+	if st := r.Server("web").Status(); st.State != Up || st.Tools != 1 || len(published.all()) != 1 {
 		t.Errorf("Status() = %+v", st)
 	}
 }

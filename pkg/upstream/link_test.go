@@ -53,7 +53,7 @@ func TestManyCallersShareOneAttemptToConnect(t *testing.T) {
 	}
 }
 
-// Waiting for one hung attempt after another would take callers x timeout.
+// If each caller waited for an attempt of its own, this would take callers x timeout.
 func TestManyCallersShareOneFailureToConnect(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs(`"name":"client"`))
@@ -129,7 +129,7 @@ func TestLinkCloseEndsItsAttemptToConnect(t *testing.T) {
 	}
 }
 
-// record notes in which order a link does what.
+// record notes the order of a link's calls.
 type record struct {
 	mu    sync.Mutex
 	steps []string
@@ -147,7 +147,7 @@ func (r *record) String() string {
 	return strings.Join(r.steps, ", ")
 }
 
-// config makes a link note OnBound and OnReady, with how many calls were seen.
+// config makes a link note OnServerSession and OnReady, with the number of calls that the server has seen.
 func (r *record) config(h *httpScript, resume ServerSession) LinkConfig {
 	return LinkConfig{
 		Resume: resume,
@@ -348,7 +348,7 @@ func TestIsolatedChildrenAreStartedAgainWhenNeeded(t *testing.T) {
 	if _, err := one.Call(t.Context(), toolCall("crash", "")); !errors.Is(err, ErrLost) {
 		t.Errorf("error %v", err)
 	}
-	// The session is idle now, but its child is not counted and no zombie.
+	// The session is idle now; its child is not counted any more and is not a zombie.
 	if _, exists := alive(pid); exists || instrumenttest.Value(t, r.reg, "mcphub_backend_sessions") != 2 {
 		t.Error("the child is still counted, or a zombie")
 	}
@@ -385,7 +385,7 @@ func TestNotificationsOfAClientGoOverItsOwnConnection(t *testing.T) {
 	}
 }
 
-// The time that a server takes to start, or to answer initialize, is not the hub's.
+// The time that a server needs to start, or to answer initialize, does not count as the hub's.
 func TestTimeToConnectCountsAsSpentWithTheServer(t *testing.T) {
 	t.Parallel()
 	const slow = 50 * time.Millisecond

@@ -14,8 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// There are servers that ask on the GET stream what belongs to a call, and to
-// nobody if it is not open yet.
+// Some servers send the requests that belong to a call on the GET stream, and drop them if it is not open yet.
 func TestGETStreamIsOpenBeforeTheFirstCall(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

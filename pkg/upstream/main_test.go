@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience is how long a test waits for what has to happen.
+// patience is how long a test waits for an event.
 const patience = 20 * time.Second
 
 // eventually waits until cond holds.
@@ -50,7 +50,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-// wait waits until ch is closed or has something.
+// wait waits until ch is closed or receives.
 func wait[T any](t testing.TB, what string, ch <-chan T) T {
 	t.Helper()
 	select {
@@ -72,7 +72,7 @@ func within(t testing.TB, limit time.Duration, what string, fn func()) {
 	}
 }
 
-// recorder is a Sink that keeps what it takes.
+// recorder is a Sink that keeps all messages.
 type recorder struct {
 	answer func(context.Context, jsonrpc.Message) (json.RawMessage, error) // nil: {}
 
@@ -104,7 +104,7 @@ func (r *recorder) notifications() []jsonrpc.Message {
 	return slices.Clone(r.got)
 }
 
-func (r *recorder) questions() []jsonrpc.Message {
+func (r *recorder) serverRequests() []jsonrpc.Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.asks)
@@ -155,7 +155,7 @@ func (l logbook) attr(message, key string) []string {
 	return values
 }
 
-// text is everything that was logged.
+// text returns everything that was logged.
 func (l logbook) text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -173,7 +173,7 @@ func (l logbook) text() string {
 
 var hub = Identity{ClientInfo: json.RawMessage(`{"name":"hub","version":"1"}`), Capabilities: json.RawMessage(`{}`)}
 
-// env is a server that is not supervised, to make connections to.
+// env is a server without supervision, to which tests connect.
 type env struct {
 	*Server
 	*dialer
@@ -288,7 +288,7 @@ type caller interface {
 	Call(ctx context.Context, req Request) (jsonrpc.Message, error)
 }
 
-// tool calls a tool and wants a response; arguments is a JSON object.
+// tool calls a tool and returns its response; arguments is a JSON object.
 func tool(t testing.TB, c caller, name, arguments string) jsonrpc.Message {
 	t.Helper()
 	m, err := c.Call(t.Context(), toolCall(name, arguments))

@@ -17,14 +17,14 @@ import (
 
 type whoseKey struct{}
 
-// shown collects what a connection shows.
-type shown struct {
+// eventLog collects the message events of a connection.
+type eventLog struct {
 	mu    sync.Mutex
 	texts []string
 	count map[string]int
 }
 
-func (s *shown) onMessage(ctx context.Context, p instrument.MessageEvent) {
+func (s *eventLog) onMessage(ctx context.Context, p instrument.MessageEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	direction := "in"
@@ -40,8 +40,8 @@ func (s *shown) onMessage(ctx context.Context, p instrument.MessageEvent) {
 		p.Message.Method, " ", p.About.Method, " ", p.About.Outcome, " ", p.About.Fault)), " "))
 }
 
-// has reports whether that was shown.
-func (s *shown) has(text string) bool {
+// has reports whether there was an event with that text.
+func (s *eventLog) has(text string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Contains(s.texts, text)
@@ -50,7 +50,7 @@ func (s *shown) has(text string) bool {
 func TestEachMessageIsOneMessageEventWithItsOwner(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
-		s := &shown{}
+		s := &eventLog{}
 		e := newEnv(t, spec, func(c *Config) { c.Watched, c.OnMessage = func() bool { return true }, s.onMessage })
 		c, err := e.dial(t.Context(), dialConfig{sink: &recorder{}, owner: context.WithValue(t.Context(), whoseKey{}, "owner"),
 			negotiation: negotiation{identity: hub, era: protocol.Legacy}})
@@ -93,7 +93,7 @@ func TestEachMessageIsOneMessageEventWithItsOwner(t *testing.T) {
 func TestUnwatchedMessagesCostNothing(t *testing.T) {
 	for name, configure := range map[string]func(*Config){
 		"never": func(*Config) {},
-		"now":   func(c *Config) { c.Watched, c.OnMessage = func() bool { return false }, (&shown{}).onMessage },
+		"now":   func(c *Config) { c.Watched, c.OnMessage = func() bool { return false }, (&eventLog{}).onMessage },
 	} {
 		e := newEnv(t, Spec{Name: "one"}, configure)
 		c := &Conn{spec: e.spec, tel: newConnTelemetry(e.tel, e.own, e.spec, "")}

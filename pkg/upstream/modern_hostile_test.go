@@ -12,23 +12,22 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// Otherwise whoever subscribes and goes away, often enough, keeps all others
-// from subscribing.
+// Otherwise a client that subscribes and goes away, often enough, keeps all others from subscribing.
 func TestAbandonedSubscriptionsAreNotKept(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t, changing)
 	c := newEnv(t, s.spec()).connect(t, nil)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	told := 1 // that they are subscribed
+	subscribed := 1
 	for i := range maxSubscriptions {
 		if _, err := c.Call(gone, Request{Method: "resources/subscribe", Params: fmt.Appendf(nil, `{"uri":"x://%d"}`, i)}); err == nil {
-			told++
+			subscribed++
 		}
 	}
 	subscribe(t, c, "a:")
-	if _, uris := modernOf(c).subscriptions.current(); len(uris) != told {
-		t.Errorf("%d resources are watched, and %d callers were told so", len(uris), told)
+	if _, uris := modernOf(c).subscriptions.current(); len(uris) != subscribed {
+		t.Errorf("%d resources are watched, and %d callers were told so", len(uris), subscribed)
 	}
 }
 
@@ -69,8 +68,7 @@ func TestInvalidInputRequestsReachNoClient(t *testing.T) {
 	}
 }
 
-// A stream of a client's own over a pipe could end that of the hub, and with it
-// what all others hear.
+// A client's own stream over a pipe could end that of the hub, and with it the notifications for all others.
 func TestLegacyClientOpensNoSubscriptionStream(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t, changing)

@@ -183,7 +183,7 @@ func TestCancelledModernCallByPipeSendsACancellation(t *testing.T) {
 	received(t, log, "notifications/cancelled", `"requestId":`+string(held.ID)+`,`)
 }
 
-// goCall calls on a goroutine.
+// goCall makes a call on a goroutine of its own.
 func goCall(ctx context.Context, c caller, req Request) <-chan error {
 	done := make(chan error, 1)
 	go func() {
@@ -237,7 +237,7 @@ func TestResponsesForModernCallersAreForwardedUnchanged(t *testing.T) {
 		req := toolCall("any", "")
 		req.Modern, req.Sink = true, sink
 		m, err := newEnv(t, s.spec()).connect(t, nil).Call(t.Context(), req)
-		if err != nil || string(m.Result) != result || len(sink.questions()) != 0 {
+		if err != nil || string(m.Result) != result || len(sink.serverRequests()) != 0 {
 			t.Errorf("the answer is %s, %v; want %s", m.Encode(), err, result)
 		}
 	}

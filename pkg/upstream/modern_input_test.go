@@ -16,9 +16,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// asking is a modern server whose tool "it" answers with one result after the
-// other; the last is repeated.
-func asking(t testing.TB, results ...string) *modernScript {
+// requiring is a modern server whose tool "it" answers with one result after the other; the last is repeated.
+func requiring(t testing.TB, results ...string) *modernScript {
 	t.Helper()
 	var n atomic.Int64
 	s := newModernScript(t)
@@ -29,10 +28,10 @@ func asking(t testing.TB, results ...string) *modernScript {
 	return s
 }
 
-func wants(questions, state string) string {
+func wants(requests, state string) string {
 	out := `{"resultType":"input_required"`
-	if questions != "" {
-		out += `,"inputRequests":{` + questions + `}`
+	if requests != "" {
+		out += `,"inputRequests":{` + requests + `}`
 	}
 	if state != "" {
 		out += `,"requestState":` + state
@@ -67,7 +66,7 @@ func TestInputRequestsAreAnsweredRoundByRound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := asking(t, test.results...)
+			s := requiring(t, test.results...)
 			sink := &recorder{answer: func(context.Context, jsonrpc.Message) (json.RawMessage, error) {
 				return json.RawMessage(`{"n": 1}`), nil
 			}}
@@ -77,8 +76,8 @@ func TestInputRequestsAreAnsweredRoundByRound(t *testing.T) {
 			if err != nil || string(m.Result) != `{"content":[ ],"n":1.0}` {
 				t.Fatalf("the answer is %s, %v", m.Encode(), err)
 			}
-			if n := len(sink.questions()); n != test.asked {
-				t.Errorf("%d questions were asked", n)
+			if n := len(sink.serverRequests()); n != test.asked {
+				t.Errorf("%d requests were asked", n)
 			}
 			calls, ids := s.calls("tools/call"), map[jsonrpc.ID]bool{}
 			if len(calls) != len(test.sent)+1 {
@@ -106,7 +105,7 @@ func TestInputRequestsAreAnsweredRoundByRound(t *testing.T) {
 
 func TestInputRequestsOfOneRoundAreForwardedAtOnce(t *testing.T) {
 	t.Parallel()
-	s := asking(t, wants(roots+`,"s":{"method":"sampling/createMessage","params":{"maxTokens":1}}`, ""), done)
+	s := requiring(t, wants(roots+`,"s":{"method":"sampling/createMessage","params":{"maxTokens":1}}`, ""), done)
 	both := make(chan struct{}, 2)
 	req := toolCall("it", "")
 	req.Sink = &recorder{answer: func(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
@@ -141,7 +140,7 @@ func TestInvalidInputRequiredResultIsRefused(t *testing.T) {
 	} {
 		req := toolCall("it", "")
 		req.Sink = &recorder{}
-		_, err := newEnv(t, asking(t, result).spec()).connect(t, nil).Call(t.Context(), req)
+		_, err := newEnv(t, requiring(t, result).spec()).connect(t, nil).Call(t.Context(), req)
 		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60s: %v", result, err)
 		}
@@ -149,11 +148,11 @@ func TestInvalidInputRequiredResultIsRefused(t *testing.T) {
 }
 
 func many(n int) string {
-	var questions []string
+	var requests []string
 	for i := range n {
-		questions = append(questions, fmt.Sprintf(`"%d":{"method":"roots/list"}`, i))
+		requests = append(requests, fmt.Sprintf(`"%d":{"method":"roots/list"}`, i))
 	}
-	return strings.Join(questions, ",")
+	return strings.Join(requests, ",")
 }
 
 func TestRefusedInputRequestIsAnErrorOfTheCall(t *testing.T) {
@@ -162,16 +161,16 @@ func TestRefusedInputRequestIsAnErrorOfTheCall(t *testing.T) {
 	req.Sink = &recorder{answer: func(context.Context, jsonrpc.Message) (json.RawMessage, error) {
 		return nil, jsonrpc.Errorf(-1, "the user said no")
 	}}
-	c := newEnv(t, asking(t, wants(roots, "")).spec()).connect(t, nil)
+	c := newEnv(t, requiring(t, wants(roots, "")).spec()).connect(t, nil)
 	_, err := c.Call(t.Context(), req)
 	if e := jsonrpc.AsError(err); err == nil || e.Code != jsonrpc.CodeInternal ||
 		e.Message != "the server requires an answer of the client, which failed: the user said no" {
 		t.Errorf("error %v", err)
 	}
 	req.Sink = nil // the connection's, which answers
-	s := asking(t, wants(roots, ""), done)
+	s := requiring(t, wants(roots, ""), done)
 	sink := &recorder{}
-	if _, err := newEnv(t, s.spec()).connect(t, sink).Call(t.Context(), req); err != nil || len(sink.questions()) != 1 {
+	if _, err := newEnv(t, s.spec()).connect(t, sink).Call(t.Context(), req); err != nil || len(sink.serverRequests()) != 1 {
 		t.Errorf("without a sink: %v", err)
 	}
 }
@@ -189,7 +188,7 @@ func TestWaitingInputRequestEndsWithItsCall(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := asking(t, wants(roots, ""))
+			s := requiring(t, wants(roots, ""))
 			spec := s.spec()
 			if test.spec != nil {
 				test.spec(&spec)
@@ -223,7 +222,7 @@ func TestEndlessInputRequestsAreBoundedByTheCallTimeout(t *testing.T) {
 	for name, result := range map[string]string{"asks": wants(roots, `"1"`), "puts off": wants("", `"1"`)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			spec := asking(t, result).spec()
+			spec := requiring(t, result).spec()
 			spec.CallTimeout = 500 * time.Millisecond
 			req := toolCall("it", "")
 			req.Sink = &recorder{}

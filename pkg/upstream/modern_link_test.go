@@ -14,7 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// dualScript is a server of both eras. Sessions are of the legacy one.
+// dualScript is a server of both eras. It has sessions in the legacy one.
 func dualScript(t *testing.T, sessions bool) *modernScript {
 	t.Helper()
 	s := newModernScript(t, func(s *modernScript) { s.discovery = discovery(`{"tools":{}}`, protocol.ModernVersion, "2025-11-25") })
@@ -73,8 +73,8 @@ func TestLinksToADualServerSpeakTheEraOfTheirClient(t *testing.T) {
 	}
 }
 
-// Each client is asked its own questions, and the server is told its name and
-// capabilities, though all share one child.
+// Each client gets its own server requests, and the server gets its name and capabilities, though all share one
+// child.
 func TestSharedModernServerGetsTheIdentityOfTheCaller(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"asks modern", "go-sdk", "mcp-go modern"} {
@@ -106,8 +106,8 @@ func useShared(t *testing.T, r running, mode, name string) {
 			t.Errorf("%s, %v", m.Encode(), err)
 			return
 		}
-		if len(sink.questions()) != n {
-			t.Errorf("%s was asked %d questions", name, len(sink.questions()))
+		if len(sink.serverRequests()) != n {
+			t.Errorf("%s was asked %d questions", name, len(sink.serverRequests()))
 		}
 		if mode != "asks modern" {
 			continue

@@ -16,7 +16,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// updates are the resources that the sink was told of.
+// updates returns the resources whose updates the sink got.
 func updates(r *recorder) []string {
 	var uris []string
 	for _, m := range r.notifications() {
@@ -33,13 +33,13 @@ func TestSubscriptionsOfOneConnectionAreOneStreamThatIsReplacedWithoutAGap(t *te
 	sink := &recorder{}
 	c := newEnv(t, s.spec()).connect(t, sink)
 	subscribe(t, c, "a:")
-	stop, told := make(chan struct{}), make(chan int)
+	stop, sent := make(chan struct{}), make(chan int)
 	go func() { // there is never no stream for a:
 		n := 0
 		for {
 			select {
 			case <-stop:
-				told <- n
+				sent <- n
 				return
 			default:
 				s.streams.Lock()
@@ -47,7 +47,7 @@ func TestSubscriptionsOfOneConnectionAreOneStreamThatIsReplacedWithoutAGap(t *te
 					t.Error("there was no stream for a while")
 				}
 				s.streams.Unlock()
-				s.tell("notifications/resources/updated", "a:")
+				s.publish("notifications/resources/updated", "a:")
 				n++
 				_ = transport.Pause(t.Context(), time.Millisecond)
 			}
@@ -57,7 +57,7 @@ func TestSubscriptionsOfOneConnectionAreOneStreamThatIsReplacedWithoutAGap(t *te
 		subscribe(t, c, fmt.Sprintf("b:%d", i))
 	}
 	close(stop)
-	n := wait(t, "the server stops", told)
+	n := wait(t, "the server stops", sent)
 	eventually(t, "every update arrives", func() bool { return len(updates(sink)) >= n })
 	eventually(t, "the old streams end", func() bool { open, _, _ := s.watched(); return open == 1 })
 	for _, m := range sink.notifications() {
@@ -116,7 +116,7 @@ func TestRefusedSubscriptionIsAnErrorAndTheOthersStay(t *testing.T) {
 		return settled && open == 1 && uris == "a:"
 	})
 	subscribe(t, c, "a:") // a second client's
-	s.tell("notifications/resources/updated", "a:")
+	s.publish("notifications/resources/updated", "a:")
 	eventually(t, "the update arrives", func() bool { return len(updates(sink)) == 1 })
 }
 
@@ -127,9 +127,9 @@ func TestStreamThatTheServerEndsIsOpenedAgainAndMissedChangesAreReported(t *test
 	c := newEnv(t, s.spec()).connect(t, sink)
 	subscribe(t, c, "a:")
 	eventually(t, "the stream before it has ended", func() bool { open, _, uris := s.watched(); return open == 1 && uris == "a:" })
-	s.hangUp()
+	s.endStreams()
 	eventually(t, "the stream is opened again", func() bool { open, _, uris := s.watched(); return open == 1 && uris == "a:" })
-	eventually(t, "the client is told of what it may have missed", func() bool {
+	eventually(t, "missed changes are reported", func() bool {
 		var all []string
 		for _, m := range sink.notifications() {
 			all = append(all, m.Method+string(m.Params))
@@ -171,12 +171,12 @@ func TestListChangesOfAModernServerAreReadAndReported(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var told inventories
+			var published inventories
 			spec := spec(t)
-			r := run(t, []Spec{spec}, told.configure).settled(t)
+			r := run(t, []Spec{spec}, published.configure).settled(t)
 			ask(t, r.link(t, spec.Name, LinkConfig{}), nil, "grow")
 			eventually(t, "the new tool is listed", func() bool {
-				all := told.all()
+				all := published.all()
 				last := all[len(all)-1]
 				return len(last.Tools) == 7 && slices.Contains(last.Changed, "notifications/tools/list_changed")
 			})

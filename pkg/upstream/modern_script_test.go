@@ -13,8 +13,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// modernScript is a modern server over HTTP whose every byte is written by
-// hand. What is not of the modern protocol the script answers.
+// modernScript is a modern server over HTTP that writes its messages byte by byte. Requests that are not of the
+// modern era are answered by the script.
 type modernScript struct {
 	*httpScript
 	discovery string                                                                     // the member result or error of server/discover
@@ -58,7 +58,7 @@ func newModernScript(t testing.TB, configure ...func(*modernScript)) *modernScri
 	return s
 }
 
-// changing makes a modern server tell of changes.
+// changing makes a modern server report changes.
 func changing(s *modernScript) { s.discovery = discovery(allChange, protocol.ModernVersion) }
 
 func (s *modernScript) spec() Spec {
@@ -132,8 +132,8 @@ func (s *modernScript) listen(w http.ResponseWriter, r *http.Request, m jsonrpc.
 	s.open = slices.DeleteFunc(s.open, func(o *scriptStream) bool { return o == stream })
 }
 
-// tell sends a notification on all streams that are about uri; empty: on all.
-func (s *modernScript) tell(method, uri string) {
+// publish sends a notification on all streams with that uri in their filter; empty: on all.
+func (s *modernScript) publish(method, uri string) {
 	s.streams.Lock()
 	defer s.streams.Unlock()
 	for _, o := range s.open {
@@ -144,8 +144,8 @@ func (s *modernScript) tell(method, uri string) {
 	}
 }
 
-// hangUp ends all streams.
-func (s *modernScript) hangUp() {
+// endStreams ends all streams.
+func (s *modernScript) endStreams() {
 	s.streams.Lock()
 	defer s.streams.Unlock()
 	for _, o := range s.open {
@@ -154,8 +154,7 @@ func (s *modernScript) hangUp() {
 	s.open = nil
 }
 
-// watched is how many streams there are, how many there ever were, and the URIs
-// of the newest one.
+// watched returns how many streams are open, how many there ever were, and the URIs of the newest one.
 func (s *modernScript) watched() (open, ever int, uris string) {
 	s.streams.Lock()
 	defer s.streams.Unlock()

@@ -20,12 +20,11 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// The servers of this file are written with the SDKs that the world uses. They
-// have the same tools: greet, confirm (asks before it answers), form (asks
-// twice), grow (adds a tool), touch (changes res://a) and slow (waits until it is
-// cancelled).
+// The servers of this file are written with SDKs. They have the same tools: greet, confirm (sends a request to the
+// client before it answers), form (sends two), grow (adds a tool), touch (changes res://a) and slow (waits until it
+// is cancelled).
 
-// ended counts the calls of slow that began, and those that were cancelled.
+// ended counts the calls of slow that have started, and those that were cancelled.
 type ended struct{ began, n chan struct{} }
 
 func newEnded() ended { return ended{make(chan struct{}, 64), make(chan struct{}, 64)} }
@@ -46,7 +45,7 @@ func newSDKServer(e ended) *sdk.Server {
 	add := func(name string, schema any, fn sdk.ToolHandler) {
 		s.AddTool(&sdk.Tool{Name: name, InputSchema: schema}, fn)
 	}
-	said := func(format string, args ...any) (*sdk.CallToolResult, error) {
+	textResult := func(format string, args ...any) (*sdk.CallToolResult, error) {
 		return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: fmt.Sprintf(format, args...)}}}, nil
 	}
 	add("greet", map[string]any{"type": "object", "properties": map[string]any{
@@ -55,14 +54,14 @@ func newSDKServer(e ended) *sdk.Server {
 			if token := r.Params.GetProgressToken(); token != nil {
 				_ = r.Session.NotifyProgress(ctx, &sdk.ProgressNotificationParams{ProgressToken: token, Progress: 1})
 			}
-			return said("hello %s", r.Params.Arguments)
+			return textResult("hello %s", r.Params.Arguments)
 		})
 	ask := func(message string) sdk.InputRequestMap {
 		return sdk.InputRequestMap{"q": &sdk.ElicitParams{Message: message, RequestedSchema: object}}
 	}
 	add("confirm", object, func(_ context.Context, r *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
 		if answer, ok := r.Params.InputResponses["q"].(*sdk.ElicitResult); ok {
-			return said("%s with %q", answer.Action, r.Params.RequestState)
+			return textResult("%s with %q", answer.Action, r.Params.RequestState)
 		}
 		return &sdk.CallToolResult{InputRequests: ask("sure?"), RequestState: "state <1>"}, nil
 	})
@@ -74,15 +73,15 @@ func newSDKServer(e ended) *sdk.Server {
 		case r.Params.RequestState == "one":
 			return &sdk.CallToolResult{InputRequests: ask("second"), RequestState: "two"}, nil
 		}
-		return said("%s with %q", answer.Action, r.Params.RequestState)
+		return textResult("%s with %q", answer.Action, r.Params.RequestState)
 	})
 	add("grow", object, func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
-		add("grown", object, func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) { return said("") })
-		return said("grown")
+		add("grown", object, func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) { return textResult("") })
+		return textResult("grown")
 	})
 	add("touch", object, func(ctx context.Context, _ *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
 		_ = s.ResourceUpdated(ctx, &sdk.ResourceUpdatedNotificationParams{URI: "res://a"})
-		return said("touched")
+		return textResult("touched")
 	})
 	add("slow", object, func(ctx context.Context, _ *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
 		return nil, e.wait(ctx)
@@ -143,7 +142,7 @@ func newMCPGoServer(e ended) *server.MCPServer {
 	return s
 }
 
-// tap is a server whose requests are kept. What is behind it can be replaced.
+// tap is a server that keeps its requests. The handler behind it can be replaced.
 type tap struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -169,8 +168,7 @@ func (x *tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.ServeHTTP(w, r)
 }
 
-// replace puts another server in the place of the one there is, whose
-// connections end.
+// replace replaces the handler by another server's. The open connections end.
 func (x *tap) replace(h http.Handler) {
 	x.mu.Lock()
 	x.handler = h

@@ -9,7 +9,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// client is a legacy client that can be asked questions.
+// client is a legacy client that answers server requests.
 var client = Identity{ClientInfo: json.RawMessage(`{"name":"client","version":"1"}`),
 	Capabilities: json.RawMessage(`{"elicitation":{},"roots":{"listChanged":true},"tasks":{}}`)}
 
@@ -70,7 +70,7 @@ func TestRealModernServersSendRequestsToALegacyClient(t *testing.T) {
 	t.Parallel()
 	everyModern(t, func(t *testing.T, spec Spec) {
 		c := asLegacy(t, newEnv(t, spec), &recorder{})
-		for name, want := range map[string]struct{ text, questions string }{
+		for name, want := range map[string]struct{ text, requests string }{
 			"confirm": {`accept with "state <1>"`, "sure?"},
 			"form":    {`accept with "two"`, "first second"},
 		} {
@@ -78,16 +78,16 @@ func TestRealModernServersSendRequestsToALegacyClient(t *testing.T) {
 			if got := ask(t, c, sink, name); got != want.text {
 				t.Errorf("%s: %q, want %q", name, got, want.text)
 			}
-			var questions []string
-			for _, q := range sink.questions() {
+			var requests []string
+			for _, q := range sink.serverRequests() {
 				message, _ := jsonrpc.StringField(q.Params, "message")
-				questions = append(questions, message)
+				requests = append(requests, message)
 				if q.Method != "elicitation/create" {
 					t.Errorf("%s asked %s", name, q.Method)
 				}
 			}
-			if got := strings.Join(questions, " "); got != want.questions {
-				t.Errorf("%s asked %q, want %q", name, got, want.questions)
+			if got := strings.Join(requests, " "); got != want.requests {
+				t.Errorf("%s asked %q, want %q", name, got, want.requests)
 			}
 		}
 	})
@@ -99,7 +99,7 @@ func TestRealModernServersReportChangesToALegacyClient(t *testing.T) {
 		sink := &recorder{}
 		c := asLegacy(t, newEnv(t, spec), sink)
 		c.dialect().awaitListening(t.Context())
-		told := func(method string) func() bool {
+		has := func(method string) func() bool {
 			return func() bool {
 				for _, m := range sink.notifications() {
 					if strings.Contains(string(m.Params), "subscriptionId") {
@@ -115,10 +115,10 @@ func TestRealModernServersReportChangesToALegacyClient(t *testing.T) {
 		subscribe(t, c, "res://a")
 		if spec.URL == "" || !strings.Contains(string(c.Initialized().ServerInfo), "mcp-go") { // which tells nothing of updates by HTTP
 			ask(t, c, nil, "touch")
-			eventually(t, "the update is told", told("notifications/resources/updated"))
+			eventually(t, "the update is reported", has("notifications/resources/updated"))
 		}
 		ask(t, c, nil, "grow")
-		eventually(t, "the list change is told", told("notifications/tools/list_changed"))
+		eventually(t, "the list change is reported", has("notifications/tools/list_changed"))
 		m, err := c.Call(t.Context(), Request{Method: "resources/unsubscribe", Params: json.RawMessage(`{"uri":"res://a"}`)})
 		if err != nil || string(m.Result) != `{}` {
 			t.Errorf("unsubscribe: %s, %v", m.Encode(), err)
@@ -141,7 +141,7 @@ func TestRealModernServersReportProgressToALegacyClient(t *testing.T) {
 		sink := &recorder{}
 		req := Request{Method: "tools/call", Target: "greet", Sink: sink,
 			Params: json.RawMessage(`{"name":"greet","arguments":{},"_meta":{"progressToken":"mine"}}`)}
-		eventually(t, "progress is told", func() bool { // mcp-go loses some of it
+		eventually(t, "progress is reported", func() bool { // mcp-go loses some of it
 			if m, err := c.Call(t.Context(), req); err != nil || m.Error != nil {
 				t.Fatalf("%s, %v", m.Encode(), err)
 			}

@@ -51,7 +51,7 @@ func TestEraOfAnHTTPServerIsFoundOut(t *testing.T) {
 	}
 }
 
-// Whatever is no sign of a modern server means that it is a legacy one.
+// Every answer that is not that of a modern server means that the server is a legacy one.
 func TestAnswerToTheProbeDecidesTheEra(t *testing.T) {
 	t.Parallel()
 	const modern, legacy, failure = "modern", "legacy", "failure"
@@ -146,11 +146,11 @@ func TestCommandThatIgnoresTheProbeIsLegacy(t *testing.T) {
 	if s := readFile(log); strings.Contains(s, "cancelled") {
 		t.Errorf("the child was sent %s", s)
 	}
-	// Nothing is feared of a probe that was given up: the question is the call's.
+	// A probe that was given up does not count as a cancelled call: the server request belongs to the call.
 	req := toolCall("ask", `{"text":"roots/list"}`)
 	req.Sink = sink
-	if _, err := c.Call(t.Context(), req); err != nil || len(sink.questions()) != 1 {
-		t.Errorf("the caller was asked %v, %v", sink.questions(), err)
+	if _, err := c.Call(t.Context(), req); err != nil || len(sink.serverRequests()) != 1 {
+		t.Errorf("the caller was asked %v, %v", sink.serverRequests(), err)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestCommandThatExitsOnTheProbeIsStartedAgainAsLegacy(t *testing.T) {
 			if st.State != Up || st.ProtocolVersion != "2025-11-25" || st.Connections != 1 {
 				t.Fatalf("Status() = %+v", st)
 			}
-			// A legacy command is not disturbed by a probe again.
+			// A legacy command is not probed again.
 			if _, err := r.link(t, "child", LinkConfig{}).Call(t.Context(), toolCall("crash", "")); !errors.Is(err, ErrLost) {
 				t.Fatalf("error %v", err)
 			}
@@ -222,7 +222,7 @@ func TestRefusedConfiguredModernEraStatesTheReason(t *testing.T) {
 	}
 }
 
-// A session that comes with the answer to a probe belongs to nothing.
+// A session id in the answer to a probe is ignored.
 func TestProbeGivesNoSession(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t)
@@ -242,7 +242,7 @@ func TestProbeGivesNoSession(t *testing.T) {
 	}
 }
 
-// Each change costs calls that fail with a clear error, and then they work again.
+// After each change calls fail with an error that names the reason, and then they work again.
 func TestServerThatChangesItsEraIsProbedAgain(t *testing.T) {
 	t.Parallel()
 	modern := newModernScript(t)
@@ -290,8 +290,8 @@ func TestServerThatChangesItsEraIsProbedAgain(t *testing.T) {
 	}
 }
 
-// A legacy server may look at the method before it looks for a session: then it
-// refuses the hub's pings as requests of their own, and all else for its session.
+// A legacy server may check the method before the session: then it refuses the hub's pings with their id, and all
+// other requests because of the session.
 func TestLegacyServerThatRefusesPingsByTheirIDIsProbedAgain(t *testing.T) {
 	t.Parallel()
 	for name, refusal := range map[string]string{
@@ -343,7 +343,7 @@ func TestCancellationDuringTheProbeDoesNotMakeTheServerLegacy(t *testing.T) {
 	}
 }
 
-// odd is a child that is not prepared for a probe.
+// odd makes the child handle a probe as some real servers do.
 func (c *child) odd(mode string, m jsonrpc.Message) bool {
 	if m.Method != "server/discover" {
 		return false

@@ -10,8 +10,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// However alike the tokens of clients are, each gets its own progress, with its
-// own token as it wrote it, before its answer.
+// Clients may use equal tokens: each gets its own progress, with its own token unchanged, before its response.
 func TestProgressGoesToItsCallerWithItsOwnToken(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {

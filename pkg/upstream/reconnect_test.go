@@ -18,10 +18,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// said has the server send a notification and a question that belong to no
-// call, while one with the Sink own is under way, and returns how many of both
-// own took.
-func said(t *testing.T, c *Conn) (notifications, questions int) {
+// unsolicited makes the server send a notification and a request that belong to no call, while a call with the Sink
+// own is under way, and returns how many of both own got.
+func unsolicited(t *testing.T, c *Conn) (notifications, requests int) {
 	t.Helper()
 	own := &recorder{}
 	for _, req := range []Request{
@@ -33,11 +32,11 @@ func said(t *testing.T, c *Conn) (notifications, questions int) {
 			t.Fatal(err)
 		}
 	}
-	return len(own.notifications()), len(own.questions())
+	return len(own.notifications()), len(own.serverRequests())
 }
 
-// givenUp makes a call that the server goes on with after it was cancelled.
-func givenUp(t *testing.T, c *Conn) {
+// cancelledCall makes a call that the server continues after it was cancelled.
+func cancelledCall(t *testing.T, c *Conn) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -57,19 +56,19 @@ func TestMessagesOfASharedServerAfterACancelledCallDoNotGoToTheOnlyOtherCall(t *
 	e := newEnv(t, childSpec(t, "script"))
 	shared := &recorder{}
 	c := e.connect(t, shared)
-	givenUp(t, c)
-	if n, q := said(t, c); n != 0 || q != 0 {
-		t.Errorf("the other call was given %d notifications and %d questions", n, q)
+	cancelledCall(t, c)
+	if n, q := unsolicited(t, c); n != 0 || q != 0 {
+		t.Errorf("the other call was given %d notifications and %d requests", n, q)
 	}
-	if n, q := len(shared.notifications()), len(shared.questions()); n != 1 || q != 1 {
-		t.Errorf("the connection's sink was given %d notifications and %d questions", n, q)
+	if n, q := len(shared.notifications()), len(shared.serverRequests()); n != 1 || q != 1 {
+		t.Errorf("the connection's sink was given %d notifications and %d requests", n, q)
 	}
 	tool(t, c, "release", `{"key":"k"}`)
 	eventually(t, "the late answer comes", func() bool {
 		return instrumenttest.Value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "response") == 1
 	})
-	if n, q := said(t, c); n != 1 || q != 1 {
-		t.Errorf("after the late answer the only call was given %d notifications and %d questions", n, q)
+	if n, q := unsolicited(t, c); n != 1 || q != 1 {
+		t.Errorf("after the late answer the only call was given %d notifications and %d requests", n, q)
 	}
 }
 
@@ -78,15 +77,14 @@ func TestMessagesOfAnIsolatedServerAfterACancelledCallGoToTheOnlyOtherCall(t *te
 	spec := childSpec(t, "script")
 	spec.Isolation = PerSession
 	c := newEnv(t, spec).connect(t, nil)
-	givenUp(t, c)
-	if n, q := said(t, c); n != 1 || q != 1 {
-		t.Errorf("the call was given %d notifications and %d questions", n, q)
+	cancelledCall(t, c)
+	if n, q := unsolicited(t, c); n != 1 || q != 1 {
+		t.Errorf("the call was given %d notifications and %d requests", n, q)
 	}
 	tool(t, c, "release", `{"key":"k"}`)
 }
 
-// A server may keep the answers of a session by id, or refuse one that it has
-// seen.
+// A server may store responses of a session by id, or refuse an id that it has seen.
 func TestResumedSessionUsesNoIDsOfThePreviousProcess(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
@@ -112,13 +110,13 @@ func TestResumedSessionUsesNoIDsOfThePreviousProcess(t *testing.T) {
 		}
 		return n
 	}
-	// No process before can have come so far: a thousand calls a millisecond.
+	// No earlier process can have used this id: that would take a thousand calls a millisecond.
 	if before, after := id(`"before"`), id(`"after"`); before > 1000 || after < 1<<40 || after > 1<<53 {
 		t.Errorf("the ids are %d and then %d", before, after)
 	}
 }
 
-// denies has the server refuse the calls of tools in sessions that no says so of.
+// denies makes the server refuse the calls of tools in the sessions for which no returns true.
 func denies(message string, no func() bool) func(*httpScript) {
 	return func(h *httpScript) {
 		h.onPost = func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool {
@@ -213,8 +211,7 @@ func TestServerRequestCancelledByTheServerEndsWithoutResponse(t *testing.T) {
 	})
 }
 
-// replaceable is a server with a connection for each session whose command is
-// a link that a test may change.
+// replaceable is an isolated server whose command is a symbolic link that a test may change.
 func replaceable(t *testing.T) Spec {
 	t.Helper()
 	spec := childSpec(t, "script")
@@ -241,7 +238,7 @@ func TestFailingCommandIsNotStartedWithEveryCall(t *testing.T) {
 	starts := func() float64 {
 		return instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "error")
 	}
-	// until says when a call may start it again, after the last attempt and n failures.
+	// until checks when a call may start it again, after the last attempt and n failures.
 	until := func(n int, pause time.Duration, since time.Time) {
 		t.Helper()
 		l.mu.Lock()

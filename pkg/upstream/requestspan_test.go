@@ -13,9 +13,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// asksFirst is a server that answers a request of that method with a question
-// before the answer.
-func asksFirst(method, question string) func(*httpScript) {
+// requestsFirst is a server that sends a request of its own before it answers a request of that method.
+func requestsFirst(method, question string) func(*httpScript) {
 	return func(h *httpScript) {
 		h.stateful = false
 		h.onPost = func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool {
@@ -30,10 +29,10 @@ func asksFirst(method, question string) func(*httpScript) {
 	}
 }
 
-// The race detector watches: nothing of the handshake is settled yet.
+// This is for the race detector: the handshake is not finished yet.
 func TestServerRequestDuringTheHandshakeIsTraced(t *testing.T) {
 	t.Parallel()
-	h := newHTTPScript(t, asksFirst("initialize", `{"jsonrpc":"2.0","id":"q","method":"roots/list"}`))
+	h := newHTTPScript(t, requestsFirst("initialize", `{"jsonrpc":"2.0","id":"q","method":"roots/list"}`))
 	e, spans := traced(t, h.spec())
 	for range 20 {
 		c := e.connect(t, &recorder{})
@@ -50,7 +49,7 @@ func TestServerRequestDuringTheHandshakeIsTraced(t *testing.T) {
 
 func TestBaggageOfAServerGoesToNoClientUnlessAllowed(t *testing.T) {
 	t.Parallel()
-	h := newHTTPScript(t, asksFirst("tools/call", `{"jsonrpc":"2.0","id":"q","method":"roots/list","params":{"_meta":{`+
+	h := newHTTPScript(t, requestsFirst("tools/call", `{"jsonrpc":"2.0","id":"q","method":"roots/list","params":{"_meta":{`+
 		`"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","baggage":"user=alice,tier=gold"}}}`))
 	e, _ := traced(t, h.spec())
 	e.tel.baggage = []string{"tier"}
@@ -70,7 +69,7 @@ func TestBaggageOfAServerGoesToNoClientUnlessAllowed(t *testing.T) {
 
 func TestCancelledServerRequestIsTheServersFault(t *testing.T) {
 	t.Parallel()
-	h := newHTTPScript(t, asksFirst("tools/call", `{"jsonrpc":"2.0","id":"q","method":"roots/list"}`))
+	h := newHTTPScript(t, requestsFirst("tools/call", `{"jsonrpc":"2.0","id":"q","method":"roots/list"}`))
 	e, spans := traced(t, h.spec())
 	c := e.connect(t, nil)
 	asked := make(chan struct{})
@@ -110,13 +109,13 @@ func TestParamsThatCannotBeSentAreTheCallersFault(t *testing.T) {
 	}
 }
 
-// serverContext is what a server may say in _meta of whatever it sends.
+// serverContext is the trace context that a server may put into _meta of any message.
 const serverContext = `"_meta":{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","baggage":"user=alice,tier=gold"}`
 
 func TestNotificationOfAServerKeepsNoBaggageUnlessAllowed(t *testing.T) {
 	t.Parallel()
 	for name, tracing := range map[string]bool{"on": true, "off": false} {
-		h := newHTTPScript(t, asksFirst("tools/call",
+		h := newHTTPScript(t, requestsFirst("tools/call",
 			`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"x",`+serverContext+`}}`))
 		e := newEnv(t, h.spec())
 		if tracing {
@@ -136,10 +135,10 @@ func TestNotificationOfAServerKeepsNoBaggageUnlessAllowed(t *testing.T) {
 	}
 }
 
-// A client that is asked by way of a result has no other span of the hub to go on with.
+// For a request inside of a result there is no other span of the hub to continue.
 func TestServerRequestCarriesTheSpanInWhichItIsForwarded(t *testing.T) {
 	t.Parallel()
-	h := newHTTPScript(t, asksFirst("tools/call",
+	h := newHTTPScript(t, requestsFirst("tools/call",
 		`{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"m",`+serverContext+`}}`))
 	e, spans := traced(t, h.spec())
 	got := make(chan json.RawMessage, 1)
@@ -160,7 +159,7 @@ func TestServerRequestCarriesTheSpanInWhichItIsForwarded(t *testing.T) {
 	}
 }
 
-// An id that a server uses twice is its mistake; but what it takes back then ends.
+// A server must not use an id twice; but if it does, the last request is the one that it cancels.
 func TestServerRequestWithAnIDInUseCanBeCancelled(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, newHTTPScript(t).spec())

@@ -33,7 +33,7 @@ func TestServerCannotRepeatItsConfiguredSecrets(t *testing.T) {
 	}
 }
 
-// What net/http makes of an answer that it does not understand may quote it.
+// The errors of net/http for invalid responses may quote them.
 func TestInvalidHTTPIsNotQuoted(t *testing.T) {
 	t.Parallel()
 	for _, head := range []string{

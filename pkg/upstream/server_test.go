@@ -305,7 +305,7 @@ func TestServersAreFoundByNameInTheirOrder(t *testing.T) {
 	}
 }
 
-// The session of the connection that all share: who calls notices nothing.
+// The session is that of the shared connection; callers do not notice that it is gone.
 func TestForgottenSharedSessionIsInitializedAgain(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)

@@ -28,10 +28,10 @@ func TestServerRequestGoesToTheSinkOfItsCallAndItsResponseBack(t *testing.T) {
 		if got := field(t, field(t, m.Result, "answer"), "result"); string(got) != answer {
 			t.Errorf("the server got %s, want %s", got, answer)
 		}
-		if q := sink.questions(); len(q) != 1 || q[0].Method != "roots/list" || string(q[0].Params) != `{"of":"k"}` {
+		if q := sink.serverRequests(); len(q) != 1 || q[0].Method != "roots/list" || string(q[0].Params) != `{"of":"k"}` {
 			t.Errorf("the sink was asked %v", q)
 		}
-		if q := shared.questions(); len(q) != 0 {
+		if q := shared.serverRequests(); len(q) != 0 {
 			t.Errorf("the connection's sink was asked %v", q)
 		}
 	})
@@ -64,13 +64,13 @@ func TestPingsOfTheServerAreAnsweredByTheHub(t *testing.T) {
 		if got := string(field(t, field(t, m.Result, "answer"), "result")); got != `{}` {
 			t.Errorf("the server got %s", got)
 		}
-		if q := sink.questions(); len(q) != 0 {
+		if q := sink.serverRequests(); len(q) != 0 {
 			t.Errorf("the sink was asked %v", q)
 		}
 	})
 }
 
-// With two calls under way over one pipe, nobody can tell whose a question is.
+// With two calls under way over one pipe, it is unknown which of them a server request belongs to.
 func TestServerRequestDuringSeveralCallsGoesToTheSinkOfTheConnection(t *testing.T) {
 	t.Parallel()
 	shared, one, two := &recorder{}, &recorder{}, &recorder{}
@@ -88,7 +88,7 @@ func TestServerRequestDuringSeveralCallsGoesToTheSinkOfTheConnection(t *testing.
 	if _, err := c.Call(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
-	if len(shared.questions()) != 1 || len(one.questions())+len(two.questions()) != 0 {
+	if len(shared.serverRequests()) != 1 || len(one.serverRequests())+len(two.serverRequests()) != 0 {
 		t.Error("the question went to a call")
 	}
 	tool(t, c, "release", `{"key":"k"}`)
@@ -97,7 +97,7 @@ func TestServerRequestDuringSeveralCallsGoesToTheSinkOfTheConnection(t *testing.
 	}
 }
 
-// Over HTTP a question comes on the stream of the call that it is about.
+// Over HTTP a server request arrives on the response stream of its call.
 func TestServerRequestOnAResponseStreamGoesToItsCallAmongMany(t *testing.T) {
 	t.Parallel()
 	c := newEnv(t, newHTTPScript(t).spec()).connect(t, nil)
@@ -109,7 +109,7 @@ func TestServerRequestOnAResponseStreamGoesToItsCallAmongMany(t *testing.T) {
 			req := toolCall("ask", `{"text":"elicitation/create"}`)
 			req.Sink = sink
 			_, err := c.Call(t.Context(), req)
-			if n := len(sink.questions()); n != 1 {
+			if n := len(sink.serverRequests()); n != 1 {
 				t.Errorf("a sink was asked %d times", n)
 			}
 			done <- err
@@ -148,7 +148,7 @@ func TestTooManyServerRequestsAtOnceAreRefused(t *testing.T) {
 	})
 }
 
-// releaser lets the questions be answered at the first notification.
+// releaser answers the server requests at the first notification.
 type releaser struct {
 	recorder
 	release chan struct{}
@@ -181,7 +181,7 @@ func TestCloseEndsServerRequestsWithoutAnswer(t *testing.T) {
 	})
 }
 
-// A call of one client must not swallow what the server tells everybody.
+// The call of one client must not consume a notification for all clients.
 func TestChangesOfASharedServerDoNotGoToTheOnlyCall(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {

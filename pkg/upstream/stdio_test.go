@@ -44,7 +44,7 @@ func TestMessageThatIsTooLongEndsTheConnectionAndTheChild(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	wait(t, "the connection is lost", c.Done())
-	// Nobody has closed the connection yet.
+	// The connection has not been closed yet.
 	eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
 	if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
 		t.Errorf("%v connections are counted", n)
@@ -92,7 +92,7 @@ func TestCallsInFlightFailAtOnceWhenTheChildCrashes(t *testing.T) {
 	}
 }
 
-// What a child said before it ended counts, also when its end is seen first.
+// The last output of a child counts, even if its exit is noticed first.
 func TestLastOutputOfAChildIsRead(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
@@ -116,8 +116,8 @@ func TestChildThatClosesItsOutputIsGivenUp(t *testing.T) {
 	eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
 }
 
-// A child that reads nothing holds up neither the callers who give up nor, for
-// longer than the write timeout, those who do not; and nobody else.
+// A child that reads nothing blocks callers with a deadline until that, all others no longer than the write timeout,
+// and callers of other servers not at all.
 func TestChildThatStopsReadingBlocksNoCaller(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")

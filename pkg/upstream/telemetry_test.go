@@ -168,7 +168,7 @@ func TestErrorTypesOfCallsWithoutAResponse(t *testing.T) {
 	}
 }
 
-// The server's spans belong under the hub's CLIENT span, not beside it.
+// The server's spans must be children of the hub's CLIENT span.
 func TestServerGetsTheContextOfTheClientSpan(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
@@ -238,7 +238,7 @@ func TestCancellationIsPartOfTheTraceOfItsCall(t *testing.T) {
 	eventually(t, "the call is under way", func() bool { return h.dispatched(`"hold"`) == 1 })
 	cancel()
 	_ = wait(t, "the call returns", done)
-	eventually(t, "the server is told", func() bool { return h.dispatched("notifications/cancelled") == 1 })
+	eventually(t, "the server gets the cancellation", func() bool { return h.dispatched("notifications/cancelled") == 1 })
 	eventually(t, "the notification has its span", func() bool {
 		return slices.ContainsFunc(spans.Ended(), func(s sdktrace.ReadOnlySpan) bool { return s.Name() == "notifications/cancelled" })
 	})
