@@ -26,9 +26,9 @@
 //	server_state.go                                    up or down, inventory, era
 //	list.go, dialer.go, owners.go                      makes connections; whose they are
 //	inbound.go, negotiate.go                           routes what a server sends; agrees on an era
-//	modern_call.go ── modern_input.go, modern_listen.go, modern_headers.go ── modern.go    the modern dialect
-//	modern_subscriptions.go, discovery.go
-//	legacy.go                                          the legacy dialect
+//	modern_call.go ── modern_input.go, modern_headers.go ── modern.go    the modern dialect
+//	modern_listen.go, modern_subscriptions.go          its subscriptions
+//	discovery.go, legacy.go                            server/discover; the legacy dialect
 //	conn.go                                            one connection: calls, notifications
 //	dialect.go
 //	serverrequest.go, pending.go                       requests in both directions that wait for a response

@@ -21,16 +21,18 @@ import (
 //	resources/subscribe    a stream of subscriptions/listen    modern_listen.go
 //	server requests        multi-round calls                   modern_input.go
 type modernDialect struct {
-	conn          *Conn
-	identity      Identity // of the sender of requests that have none of their own
-	subscriptions *subscriptionSet
+	conn       *Conn
+	identity   Identity // of the sender of requests that have none of their own
+	subscriber *subscriber
 
 	mu    sync.Mutex
 	level string // the log level that requests of the connection ask for
 }
 
 func newModernDialect(c *Conn, identity Identity) *modernDialect {
-	return &modernDialect{conn: c, identity: identity, subscriptions: newSubscriptionSet()}
+	d := &modernDialect{conn: c, identity: identity}
+	d.subscriber = &subscriber{conn: c, dialect: d, set: newSubscriptionSet()}
+	return d
 }
 
 func (d *modernDialect) era() protocol.Era { return protocol.Modern }
@@ -74,6 +76,22 @@ func (d *modernDialect) notification(method string) (http.Header, bool) {
 	}
 	return d.standardHeader(method), true
 }
+
+// receive implements dialect. The server acknowledges the hub's own subscriptions, and puts their id into what it
+// sends.
+func (d *modernDialect) receive(related *call, m jsonrpc.Message) (jsonrpc.Message, bool) {
+	if m.Method == protocol.MethodSubscriptionsAcknowledged {
+		d.subscriber.acknowledged(related, m)
+		return m, false
+	}
+	return withoutSubscription(m), true
+}
+
+// listen implements dialect.
+func (d *modernDialect) listen(context.Context) { d.conn.background.start(nil, d.subscriber.run) }
+
+// awaitListening implements dialect.
+func (d *modernDialect) awaitListening(ctx context.Context) { d.subscriber.awaitAnswer(ctx) }
 
 // isOtherEra recognizes a legacy server: it refuses the request by an HTTP status, or with an error to no request, as
 // it answers what belongs to no session.

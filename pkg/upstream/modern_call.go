@@ -74,18 +74,18 @@ func (d *modernDialect) subscribe(ctx context.Context, req Request) (jsonrpc.Mes
 	}
 	success := jsonrpc.Message{Result: json.RawMessage(`{}`)}
 	if req.Method == protocol.MethodResourcesUnsubscribe {
-		d.subscriptions.remove(uri)
+		d.subscriber.set.remove(uri)
 		return success, nil
 	}
-	revision, err := d.subscriptions.add(uri)
+	revision, err := d.subscriber.set.add(uri)
 	if err != nil {
 		return jsonrpc.Message{}, err
 	}
 	ctx, cancel := d.withCallTimeout(ctx)
 	defer cancel()
-	accepted, err := d.subscriptions.wait(ctx, revision, uri)
+	accepted, err := d.subscriber.set.wait(ctx, revision, uri)
 	accepted = accepted && err == nil
-	d.subscriptions.done(uri, accepted)
+	d.subscriber.set.done(uri, accepted)
 	switch {
 	case accepted:
 		return success, nil

@@ -26,7 +26,7 @@ func TestAbandonedSubscriptionsAreNotKept(t *testing.T) {
 		}
 	}
 	subscribe(t, c, "a:")
-	if _, uris := modernOf(c).subscriptions.current(); len(uris) != subscribed {
+	if _, uris := modernOf(c).subscriber.set.current(); len(uris) != subscribed {
 		t.Errorf("%d resources are watched, and %d callers were told so", len(uris), subscribed)
 	}
 }

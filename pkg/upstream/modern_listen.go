@@ -20,6 +20,13 @@ const (
 	streamEndTimeout   = time.Second      // for a server to end a stream that the hub has cancelled
 )
 
+// subscriber keeps the hub subscribed to changes of a modern server. It belongs to one connection.
+type subscriber struct {
+	conn    *Conn
+	dialect dialect // of conn
+	set     *subscriptionSet
+}
+
 // subscriptionStream is one subscriptions/listen under way. A nil one is no stream.
 type subscriptionStream struct {
 	cancel       context.CancelFunc
@@ -30,38 +37,28 @@ type subscriptionStream struct {
 	done         chan error           // gets why the stream ended
 }
 
-// listen implements dialect.
-func (d *modernDialect) listen(context.Context) { d.conn.background.start(nil, d.listenLoop) }
-
-// awaitListening implements dialect.
-func (d *modernDialect) awaitListening(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, acknowledgeTimeout)
-	defer cancel()
-	_, _ = d.subscriptions.wait(ctx, 1, "")
-}
-
-// listenLoop keeps a stream open for the current subscriptions until the connection ends, specification 2026-07-28,
+// run keeps a stream open for the current subscriptions until the connection ends, specification 2026-07-28,
 // basic/utilities/subscriptions.
-func (d *modernDialect) listenLoop(ctx context.Context) {
+func (s *subscriber) run(ctx context.Context) {
 	var stream *subscriptionStream
 	defer func() { stream.stop() }()
 	pauses := transport.Backoff{First: 500 * time.Millisecond, Max: 30 * time.Second, Jitter: 1}
 	for gap := false; ; {
 		var err error
-		if stream, err = d.update(ctx, stream); err == nil {
+		if stream, err = s.update(ctx, stream); err == nil {
 			if stream != nil && (gap || stream.afterGap) {
 				gap, stream.afterGap = false, false
-				d.notifyMissed()
+				s.notifyMissed()
 			}
 			select {
 			case <-ctx.Done():
 				return
-			case <-d.conn.Done():
+			case <-s.conn.Done():
 				return
-			case <-d.subscriptions.changed:
+			case <-s.set.changed:
 				continue
 			case err = <-stream.ended():
-				d.conn.tel.log.DebugContext(ctx, "the server's stream of changes ended", "err", instrument.Redacted(err))
+				s.conn.tel.log.DebugContext(ctx, "the server's stream of changes ended", "err", instrument.Redacted(err))
 				pauses.ResetAfter(time.Since(stream.start))
 				stream.stop()
 				stream = nil
@@ -76,32 +73,32 @@ func (d *modernDialect) listenLoop(ctx context.Context) {
 
 // update replaces the stream now, which may be nil, by one for the current subscriptions. A failure leaves now as it
 // is; it is an error if another attempt may succeed.
-func (d *modernDialect) update(ctx context.Context, now *subscriptionStream) (*subscriptionStream, error) {
-	revision, uris := d.subscriptions.current()
+func (s *subscriber) update(ctx context.Context, now *subscriptionStream) (*subscriptionStream, error) {
+	revision, uris := s.set.current()
 	if now != nil && now.revision == revision && !now.hasEnded() {
 		return now, nil // the set had changed just before it was read
 	}
-	filter := d.filter(uris)
+	filter := s.filter(uris)
 	if filter == nil {
 		now.stop()
-		d.subscriptions.answer(revision, nil, nil)
+		s.set.answer(revision, nil, nil)
 		return nil, nil
 	}
 	gap := now.hasEnded()
-	if !d.overHTTP() { // some SDKs keep one subscription for a pipe, and the end of an old one ends the new one
+	if s.conn.spec.URL == "" { // some SDKs keep one subscription for a pipe, and the end of an old one ends the new one
 		now.stopAndWait()
 		now = nil
 	}
-	next := d.open(ctx, filter)
+	next := s.open(ctx, filter)
 	accepted, err := next.awaitAcknowledgement(ctx)
-	d.subscriptions.answer(revision, accepted, err)
+	s.set.answer(revision, accepted, err)
 	if err == nil {
 		next.revision, next.afterGap = revision, gap || now.hasEnded()
 		now.stop() // only now: so no change is missed between the streams
 		return next, nil
 	}
 	next.stop()
-	d.conn.tel.log.DebugContext(ctx, "the server does not report changes", "err", instrument.Redacted(err))
+	s.conn.tel.log.DebugContext(ctx, "the server does not report changes", "err", instrument.Redacted(err))
 	if isFinal(err) {
 		if now != nil {
 			now.revision = revision
@@ -111,6 +108,13 @@ func (d *modernDialect) update(ctx context.Context, now *subscriptionStream) (*s
 	return now, err
 }
 
+// awaitAnswer waits acknowledgeTimeout at most until the server has answered the first subscription.
+func (s *subscriber) awaitAnswer(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, acknowledgeTimeout)
+	defer cancel()
+	_, _ = s.set.wait(ctx, 1, "")
+}
+
 // isFinal reports whether a server that refused subscriptions/listen so will refuse it again.
 func isFinal(err error) bool {
 	refused, ok := errors.AsType[*jsonrpc.Error](err)
@@ -118,19 +122,19 @@ func isFinal(err error) bool {
 }
 
 // notifyMissed notifies clients of all changes that may have happened while there was no stream.
-func (d *modernDialect) notifyMissed() {
-	for _, list := range d.changingLists() {
-		d.conn.sink.Notify(jsonrpc.Message{Method: "notifications/" + list + "/list_changed"})
+func (s *subscriber) notifyMissed() {
+	for _, list := range s.changingLists() {
+		s.conn.sink.Notify(jsonrpc.Message{Method: "notifications/" + list + "/list_changed"})
 	}
-	for _, uri := range d.subscriptions.acceptedURIs() {
-		d.conn.sink.Notify(jsonrpc.Message{Method: protocol.MethodResourcesUpdated, Params: protocol.URIParams(uri)})
+	for _, uri := range s.set.acceptedURIs() {
+		s.conn.sink.Notify(jsonrpc.Message{Method: protocol.MethodResourcesUpdated, Params: protocol.URIParams(uri)})
 	}
 }
 
 // changingLists returns the lists whose changes the server reports, according to its capabilities.
-func (d *modernDialect) changingLists() []string {
+func (s *subscriber) changingLists() []string {
 	lists := []string{"tools", "prompts", "resources"}
-	caps, err := jsonrpc.Fields(d.conn.init.Capabilities, lists...)
+	caps, err := jsonrpc.Fields(s.conn.init.Capabilities, lists...)
 	if err != nil {
 		return nil
 	}
@@ -145,9 +149,9 @@ func (d *modernDialect) changingLists() []string {
 
 // filter returns the filter of subscriptions/listen for uris and for the lists that may change, or nil if there is
 // nothing to subscribe to.
-func (d *modernDialect) filter(uris []string) json.RawMessage {
+func (s *subscriber) filter(uris []string) json.RawMessage {
 	edits := make([]jsonrpc.Edit, 0, 4)
-	for _, list := range d.changingLists() {
+	for _, list := range s.changingLists() {
 		edits = append(edits, jsonrpc.Edit{Name: list + "ListChanged", Value: json.RawMessage("true")})
 	}
 	if len(uris) > 0 {
@@ -168,34 +172,34 @@ func (d *modernDialect) filter(uris []string) json.RawMessage {
 }
 
 // open starts a stream.
-func (d *modernDialect) open(ctx context.Context, filter json.RawMessage) *subscriptionStream {
+func (s *subscriber) open(ctx context.Context, filter json.RawMessage) *subscriptionStream {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &subscriptionStream{cancel: cancel, start: time.Now(), acknowledged: make(chan json.RawMessage, 1), done: make(chan error, 1)}
-	if !d.conn.background.start(nil, func(context.Context) { s.done <- d.stream(ctx, filter, s.acknowledged) }) {
-		s.done <- transport.ErrClosed
+	stream := &subscriptionStream{cancel: cancel, start: time.Now(), acknowledged: make(chan json.RawMessage, 1), done: make(chan error, 1)}
+	if !s.conn.background.start(nil, func(context.Context) { stream.done <- s.listen(ctx, filter, stream.acknowledged) }) {
+		stream.done <- transport.ErrClosed
 	}
-	return s
+	return stream
 }
 
-// stream sends subscriptions/listen and returns when the stream ends. It has no span and no duration: it lasts as long
+// listen sends subscriptions/listen and returns when the stream ends. It has no span and no duration: it lasts as long
 // as the connection.
-func (d *modernDialect) stream(ctx context.Context, filter json.RawMessage, acknowledged chan<- json.RawMessage) error {
-	c := d.conn
+func (s *subscriber) listen(ctx context.Context, filter json.RawMessage, acknowledged chan<- json.RawMessage) error {
+	c := s.conn
 	cl := c.pending.add(&call{acknowledged: acknowledged, origin: origin{ctx: ctx}})
 	defer c.remove(cl)
 	req := Request{Method: protocol.MethodSubscriptionsListen, addMeta: true,
 		Params: append(append(json.RawMessage(`{"notifications":`), filter...), '}')}
-	params, err := c.params(ctx, d, cl, req)
+	params, err := c.params(ctx, s.dialect, cl, req)
 	if err != nil {
 		return err
 	}
-	if cl.Header, err = d.requestHeader(ctx, req, params); err != nil {
+	if cl.Header, err = s.dialect.requestHeader(ctx, req, params); err != nil {
 		return err
 	}
 	m := jsonrpc.Message{ID: cl.ID, Method: req.Method, Params: params}
 	inFlight, sent := c.tel.messages.Begin(instrument.Out, m), time.Now()
 	c.tel.messageEvent(ctx, instrument.Out, m, instrument.About{})
-	ctx, release := d.untilStreamEnd(ctx, cl)
+	ctx, release := s.untilStreamEnd(ctx, cl)
 	defer release()
 	response, err := c.transport.Call(ctx, &cl.Call, m.Encode())
 	switch {
@@ -216,32 +220,22 @@ func (d *modernDialect) stream(ctx context.Context, filter json.RawMessage, ackn
 
 // untilStreamEnd returns a context for a stream. Over a pipe it outlasts ctx by streamEndTimeout, in which the server
 // can end the stream that the hub has cancelled. By HTTP the hub cancels the stream by closing it.
-func (d *modernDialect) untilStreamEnd(ctx context.Context, cl *call) (context.Context, func()) {
-	if d.overHTTP() {
+func (s *subscriber) untilStreamEnd(ctx context.Context, cl *call) (context.Context, func()) {
+	if s.conn.spec.URL != "" {
 		return ctx, func() {}
 	}
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		d.conn.sendCancellation(ctx, cl, context.Cause(ctx))
-		if !d.conn.background.start(nil, func(context.Context) { _ = transport.Pause(longer, streamEndTimeout); cancel() }) {
+		s.conn.sendCancellation(ctx, cl, context.Cause(ctx))
+		if !s.conn.background.start(nil, func(context.Context) { _ = transport.Pause(longer, streamEndTimeout); cancel() }) {
 			cancel()
 		}
 	})
 	return longer, func() { stop(); cancel() }
 }
 
-// receive implements dialect. The server acknowledges the hub's own subscriptions, and puts their id into what it
-// sends.
-func (d *modernDialect) receive(related *call, m jsonrpc.Message) (jsonrpc.Message, bool) {
-	if m.Method == protocol.MethodSubscriptionsAcknowledged {
-		d.acknowledged(related, m)
-		return m, false
-	}
-	return withoutSubscription(m), true
-}
-
 // acknowledged takes notifications/subscriptions/acknowledged to the stream that it belongs to.
-func (d *modernDialect) acknowledged(related *call, m jsonrpc.Message) {
+func (s *subscriber) acknowledged(related *call, m jsonrpc.Message) {
 	fields, err := jsonrpc.Fields(m.Params, "notifications", "_meta")
 	if err != nil {
 		return
@@ -251,10 +245,10 @@ func (d *modernDialect) acknowledged(related *call, m jsonrpc.Message) {
 		if err != nil {
 			return
 		}
-		related = d.conn.pending.get(jsonrpc.ID(id[0]))
+		related = s.conn.pending.get(jsonrpc.ID(id[0]))
 	}
 	if related == nil || related.acknowledged == nil {
-		d.conn.tel.unmatched("response")
+		s.conn.tel.unmatched("response")
 		return
 	}
 	select {

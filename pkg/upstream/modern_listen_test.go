@@ -108,7 +108,7 @@ func TestRefusedSubscriptionIsAnErrorAndTheOthersStay(t *testing.T) {
 		}
 	}
 	eventually(t, "the refused ones are not asked for again", func() bool {
-		set := modernOf(c).subscriptions
+		set := modernOf(c).subscriber.set
 		set.mu.Lock()
 		settled := set.answered == set.revision
 		set.mu.Unlock()
