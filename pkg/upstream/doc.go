@@ -8,8 +8,8 @@
 // several clients over one Conn cannot be confused, and forwards raw bytes. What the two eras of the protocol do
 // differently is in its dialect.
 //
-// A Pool, its Servers and their dialer, state and supervisor live as long as the hub. A Link lives as long as its client
-// session. A Conn lives until its server is lost or it is closed; a Link or the supervisor then makes a new one.
+// A Pool, its Servers and their dialer, state and supervisor live as long as the hub. A Link lives as long as its
+// client session. A Conn lives until its server is lost or it is closed; a Link or the supervisor then makes a new one.
 //
 // Pool.Run has one goroutine for each server, which supervises it. A Conn has goroutines for the requests of its server
 // that wait for an answer (64 at most), for responses and cancellations that are being sent, for the stream of

@@ -290,7 +290,7 @@ func TestEachSSERequestCarriesTheConfiguredHeaders(t *testing.T) {
 		}
 	}
 	if got := c.ServerSession(); got != (ServerSession{ProtocolVersion: "2025-11-25"}) {
-		t.Errorf("Bound() = %v", got)
+		t.Errorf("ServerSession() = %v", got)
 	}
 	if n := len(s.sent("GET", "")); n != 1 {
 		t.Errorf("%d streams were asked for", n)

@@ -268,7 +268,7 @@ func TestSessionIsTakenFromInitializeOnly(t *testing.T) {
 	c := newEnv(t, h.spec()).connect(t, nil)
 	tool(t, c, "echo", "")
 	if got := c.ServerSession(); got.SessionID != "" || got.ProtocolVersion != "2025-11-25" {
-		t.Errorf("Bound() = %v", got)
+		t.Errorf("ServerSession() = %v", got)
 	}
 }
 

@@ -15,13 +15,14 @@ import (
 
 // LinkConfig is what a Link needs to know of the client session that it belongs to.
 type LinkConfig struct {
-	Sink     Sink            // takes what belongs to no call
-	Identity Identity        // of the client
-	Resume   ServerSession   // that the server gave this client earlier
-	Modern   bool            // the client speaks a modern version
-	Shared   bool            // the Link is used for several clients
-	Owner    context.Context //nolint:containedctx // its values are in the context of what the Link's own connection does by itself; nil: none
-	Session  string          // public id of the session of the client; empty: none, or several
+	Sink     Sink          // takes what belongs to no call
+	Identity Identity      // of the client
+	Resume   ServerSession // that the server gave this client earlier
+	Modern   bool          // the client speaks a modern version
+	Shared   bool          // the Link is used for several clients
+	Session  string        // public id of the session of the client; empty: none, or several
+	// Owner has the values for the context of what the Link's own connection does by itself; nil: none.
+	Owner context.Context //nolint:containedctx // see above
 	// OnServerSession is called with the server's session before the first call goes out over it. If it fails, so does
 	// the call.
 	OnServerSession func(ctx context.Context, server string, b ServerSession) error

@@ -16,7 +16,8 @@ const (
 	maxItems = 50_000
 )
 
-// readInventory reads everything that a server offers. A list is not requested if the server does not declare the capability.
+// readInventory reads everything that a server offers. A list is not requested if the server does not declare the
+// capability.
 func readInventory(ctx context.Context, c *Conn) (Inventory, error) {
 	inv := Inventory{Initialized: c.Initialized()}
 	has, err := jsonrpc.Fields(inv.Initialized.Capabilities, "tools", "prompts", "resources")

@@ -13,9 +13,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// multiRoundCall sends a request. While the server answers that it requires input, it has the caller answer the server's
-// requests and sends the request again with the answers, until the timeout of the call, specification 2026-07-28,
-// basic/utilities/mrtr.
+// multiRoundCall sends a request. While the server answers that it requires input, it has the caller answer the
+// server's requests and sends the request again with the answers, until the timeout of the call, specification
+// 2026-07-28, basic/utilities/mrtr.
 func (d *modernDialect) multiRoundCall(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	ctx, cancel := d.withCallTimeout(ctx)
 	defer cancel()

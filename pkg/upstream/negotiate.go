@@ -86,9 +86,9 @@ func (c *Conn) initialize(ctx context.Context, identity Identity) error {
 	return c.Notify(ctx, protocol.MethodInitialized, nil)
 }
 
-// discover sends server/discover. For a modern server it returns the answer. For a legacy server it returns, as refusal,
-// why the server is taken for one: every other answer means that, specification 2026-07-28, basic/versioning, backward
-// compatibility.
+// discover sends server/discover. For a modern server it returns the answer. For a legacy server it returns, as
+// refusal, why the server is taken for one: every other answer means that, specification 2026-07-28, basic/versioning,
+// backward compatibility.
 func (c *Conn) discover(ctx context.Context, d *modernDialect) (known *Initialized, refusal, err error) {
 	for range 2 { // a server may demand the version that it named
 		response, err := c.probe(ctx, d)

@@ -33,7 +33,8 @@ func newMask(s Spec) *strings.Replacer {
 			secrets = append(secrets, password, url.QueryEscape(password))
 		}
 	}
-	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) }) // a Replacer takes the first that fits
+	// Long secrets come first: a Replacer takes the first that fits.
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	var pairs []string
 	for _, secret := range secrets {
 		if len(secret) >= minSecret {
