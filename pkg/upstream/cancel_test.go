@@ -132,5 +132,5 @@ func TestCancellationDoesNotWaitForTheServer(t *testing.T) {
 		}
 	})
 	eventually(t, "the server gets the cancellation", func() bool { return len(h.sent("POST", "notifications/cancelled")) == 1 })
-	within(t, 4*time.Second, "closing", func() { c.Close(true) })
+	within(t, 4*time.Second, "closing", func() { c.close(true) })
 }

@@ -50,7 +50,7 @@ func newConn(spec Spec, tel *connTelemetry, b *background, tools *toolHeaders) *
 		requests: newServerRequests(tel, b, spec.callTimeout())}
 	c.requests.send = func(ctx context.Context, message []byte) error { return c.transport.Send(ctx, message, nil) }
 	c.requests.report = func(ctx context.Context, params json.RawMessage) error {
-		return c.Notify(ctx, protocol.MethodProgress, params)
+		return c.notify(ctx, protocol.MethodProgress, params)
 	}
 	c.requests.isLost = c.isLost
 	return c
@@ -63,33 +63,33 @@ func (c *Conn) Server() string { return c.spec.Name }
 // version is known.
 func (c *Conn) Initialized() Initialized { return c.init }
 
-// ServerSession returns the server's session behind the connection.
-func (c *Conn) ServerSession() ServerSession {
+// serverSession returns the server's session behind the connection.
+func (c *Conn) serverSession() ServerSession {
 	if c.dialect().era() == protocol.Modern {
 		return ServerSession{} // there is none
 	}
 	return ServerSession{SessionID: c.transport.SessionID(), ProtocolVersion: c.init.ProtocolVersion}
 }
 
-// Done is closed when the connection is lost or closed.
-func (c *Conn) Done() <-chan struct{} { return c.transport.Done() }
+// done is closed when the connection is lost or closed.
+func (c *Conn) done() <-chan struct{} { return c.transport.Done() }
 
-// Err returns why the connection was lost, after Done is closed.
-func (c *Conn) Err() error { return c.transport.Err() }
+// err returns why the connection was lost, after done is closed.
+func (c *Conn) err() error { return c.transport.Err() }
 
 // isLost reports whether the connection is lost or closed.
 func (c *Conn) isLost() bool {
 	select {
-	case <-c.Done():
+	case <-c.done():
 		return true
 	default:
 		return false
 	}
 }
 
-// Close closes the connection. With endSession it also ends the session at the server. It waits for everything that
+// close closes the connection. With endSession it also ends the session at the server. It waits for everything that
 // the connection started, a few seconds at most.
-func (c *Conn) Close(endSession bool) {
+func (c *Conn) close(endSession bool) {
 	c.closing.Do(func() {
 		c.background.stop()
 		c.transport.Close(endSession)
@@ -112,13 +112,13 @@ func (c *Conn) sinkOf(cl *call) Sink {
 	return c.sink
 }
 
-// Notify sends a notification. One that a modern server has no use for is not sent.
-func (c *Conn) Notify(ctx context.Context, method string, params json.RawMessage) error {
-	return c.notify(ctx, c.tel.session, method, params)
+// notify sends a notification. One that a modern server has no use for is not sent.
+func (c *Conn) notify(ctx context.Context, method string, params json.RawMessage) error {
+	return c.notifyFor(ctx, c.tel.session, method, params)
 }
 
-// notify is Notify for the client session with that public id, or for none.
-func (c *Conn) notify(ctx context.Context, session, method string, params json.RawMessage) error {
+// notifyFor is notify for the client session with that public id, or for none.
+func (c *Conn) notifyFor(ctx context.Context, session, method string, params json.RawMessage) error {
 	d := c.dialect()
 	header, wanted := d.notification(method)
 	if !wanted {
@@ -140,7 +140,7 @@ func (c *Conn) notify(ctx context.Context, session, method string, params json.R
 }
 
 // Call sends a request and returns the server's response with its raw result or error. An error means that there is
-// none; see the errors of this package. If ctx ends first, the server is sent a cancellation.
+// none; see package transport for those. If ctx ends first, the server is sent a cancellation.
 func (c *Conn) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	return c.dialect().call(ctx, req)
 }
@@ -255,7 +255,7 @@ func (c *Conn) sendCancellation(ctx context.Context, cl *call, cause error) {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), notifyTimeout, ErrTimeout)
 		defer cancel()
 		defer context.AfterFunc(life, func() { time.AfterFunc(cancelTimeout, cancel) })()
-		if err := c.notify(ctx, session, protocol.MethodCancelled, params); err != nil {
+		if err := c.notifyFor(ctx, session, protocol.MethodCancelled, params); err != nil {
 			c.tel.log.DebugContext(ctx, "a cancellation could not be sent to the server", "err", instrument.Redacted(err))
 		}
 	})

@@ -106,11 +106,11 @@ func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn,
 	c.onClosed = func() { d.owners.remove(c) }
 	c.transport = d.newTransport(c, cfg.resume.SessionID)
 	if err := c.transport.Start(ctx); err != nil {
-		c.Close(true)
+		c.close(true)
 		return nil, serverError(spec.Name, err)
 	}
 	if err := c.negotiate(ctx, cfg.negotiation); err != nil {
-		c.Close(true)
+		c.close(true)
 		return nil, err
 	}
 	c.tel.connected()
@@ -141,7 +141,7 @@ func (d *dialer) count(delta int64) {
 func (d *dialer) countRestart(err error) {
 	reason := "exited"
 	switch {
-	case errors.Is(err, ErrSessionGone):
+	case errors.Is(err, transport.ErrSessionGone):
 		reason = "session_gone"
 	case d.spec.URL != "":
 		reason = "unreachable"

@@ -13,7 +13,7 @@
 //
 // Pool.Run has one goroutine for each server, which supervises it. A Conn has goroutines for the requests of its server
 // that wait for an answer (64 at most), for responses and cancellations that are being sent, for the stream of
-// subscriptions of a modern server, and those of its transport; Conn.Close waits for all of them. Calls run on the
+// subscriptions of a modern server, and those of its transport; Conn.close waits for all of them. Calls run on the
 // goroutines of their callers.
 //
 // A file uses only files below it. A lower type reaches the connection that it belongs to by function fields

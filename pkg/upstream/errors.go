@@ -7,14 +7,13 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// The errors of calls that got no response, see package transport. Each is wrapped in a text that names the server.
+// The errors of calls that callers of this package distinguish; package transport has more. Each is wrapped in a text
+// that names the server.
 var (
-	ErrDown        = transport.ErrDown
-	ErrTimeout     = transport.ErrTimeout
-	ErrLost        = transport.ErrLost
-	ErrProtocol    = transport.ErrProtocol
-	ErrSessionGone = transport.ErrSessionGone
-	ErrCancelled   = transport.ErrCancelled
+	ErrDown      = transport.ErrDown      // there is no connection; not sent
+	ErrTimeout   = transport.ErrTimeout   // the timeout of the call passed
+	ErrLost      = transport.ErrLost      // sent, outcome unknown
+	ErrCancelled = transport.ErrCancelled // the caller gave up
 )
 
 var (

@@ -115,10 +115,10 @@ func TestRealServersAreUnderstood(t *testing.T) {
 		check(t, spec)
 		e := newEnv(t, spec)
 		c := e.connect(t, nil)
-		if c.ServerSession().SessionID == "" {
+		if c.serverSession().SessionID == "" {
 			t.Error("there is no session")
 		}
-		c.Close(true)
+		c.close(true)
 		wait(t, "the session is ended", deleted)
 	})
 }
@@ -145,10 +145,10 @@ func TestAnswersToInitializeThatAreRefused(t *testing.T) {
 			case test.want == "" && err != nil:
 				t.Error(err)
 			case test.want == "":
-				c.Close(true)
+				c.close(true)
 			case err == nil:
 				t.Error("it was accepted")
-				c.Close(true)
+				c.close(true)
 			case !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), `server "web"`) || len(err.Error()) > 500:
 				t.Errorf("error %q, want one with %q", err, test.want)
 			}

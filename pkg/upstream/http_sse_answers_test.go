@@ -12,6 +12,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // tools makes the server handle calls of tools by test: the answer to the POST, and what goes to the stream.
@@ -73,7 +74,7 @@ func TestResponseIsTakenFromTheStream(t *testing.T) {
 					t.Errorf("%s, %v", m.Result, err)
 				}
 			})
-			within(t, 3*time.Second, "closing", func() { c.Close(true) })
+			within(t, 3*time.Second, "closing", func() { c.close(true) })
 		})
 	}
 }
@@ -85,17 +86,17 @@ func TestRefusedPOSTFailsItsCallOnly(t *testing.T) {
 		is   error
 		want string
 	}{
-		"401": {object(401, "secret"), ErrProtocol, "it refuses the hub with HTTP status 401 Unauthorized; check the headers"},
-		"403": {object(403, "secret"), ErrProtocol, "it refuses the hub with HTTP status 403 Forbidden; check the headers"},
-		"400": {object(400, "secret"), ErrProtocol, "HTTP status 400 Bad Request"},
+		"401": {object(401, "secret"), transport.ErrProtocol, "it refuses the hub with HTTP status 401 Unauthorized; check the headers"},
+		"403": {object(403, "secret"), transport.ErrProtocol, "it refuses the hub with HTTP status 403 Forbidden; check the headers"},
+		"400": {object(400, "secret"), transport.ErrProtocol, "HTTP status 400 Bad Request"},
 		"400 that repeats the client's words": {func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
 			var params map[string]string
 			_ = json.Unmarshal(m.Params, &params)
 			http.Error(w, "no method "+m.Method+" of "+params["of"], http.StatusBadRequest)
-		}, ErrProtocol, "HTTP status 400 Bad Request"},
+		}, transport.ErrProtocol, "HTTP status 400 Bad Request"},
 		"404 about the method": {object(404, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no such session"}}`),
-			ErrProtocol, "HTTP status 404 Not Found"},
-		"500":                 {object(500, "secret"), ErrProtocol, "HTTP status 500 Internal Server Error"},
+			transport.ErrProtocol, "HTTP status 404 Not Found"},
+		"500":                 {object(500, "secret"), transport.ErrProtocol, "HTTP status 500 Internal Server Error"},
 		"a broken connection": {func(http.ResponseWriter, *http.Request, jsonrpc.Message) { panic(http.ErrAbortHandler) }, ErrLost, "EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -111,9 +112,9 @@ func TestRefusedPOSTFailsItsCallOnly(t *testing.T) {
 			e := newEnv(t, s.spec())
 			c := e.connect(t, nil)
 			_, called := c.Call(t.Context(), Request{Method: "x/session"})
-			notified := c.Notify(t.Context(), "notifications/x", []byte(`{"of":"\u0073ession"}`))
+			notified := c.notify(t.Context(), "notifications/x", []byte(`{"of":"\u0073ession"}`))
 			for _, err := range []error{called, notified} {
-				if !errors.Is(err, test.is) || errors.Is(err, ErrSessionGone) || !strings.Contains(err.Error(), test.want) ||
+				if !errors.Is(err, test.is) || errors.Is(err, transport.ErrSessionGone) || !strings.Contains(err.Error(), test.want) ||
 					strings.Contains(err.Error(), "secret") {
 					t.Errorf("error %v, want one with %q", err, test.want)
 				}
@@ -156,7 +157,7 @@ func TestForgottenSSESessionIsInitializedAgainAndTheCallRepeatedOnce(t *testing.
 			done := s.underway(t, l, "k")
 			s.forgetAll()
 			tool(t, l, "echo", `{"key":"again"}`)
-			if err := wait(t, "the call under way fails", done); !errors.Is(err, ErrLost) || !errors.Is(err, ErrSessionGone) {
+			if err := wait(t, "the call under way fails", done); !errors.Is(err, ErrLost) || !errors.Is(err, transport.ErrSessionGone) {
 				t.Errorf("the call under way: %v", err)
 			}
 			if n := len(s.sent("POST", `"again"`)); n != 2 {
@@ -221,13 +222,13 @@ func TestSecretsOfSSEAreInNoErrorAndNoLog(t *testing.T) {
 	}
 	_, broken := c.Call(t.Context(), toolCall("echo", ""))
 	s.forgetAll()
-	notified := c.Notify(t.Context(), "notifications/x", nil)
+	notified := c.notify(t.Context(), "notifications/x", nil)
 	s.CloseClientConnections()
 	s.Server.Close()
 	_, refused := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	spec.URL = "http://h:port/?key=s3cret"
 	_, invalid := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, ServerSession{})
-	for _, err := range []error{broken, notified, refused, invalid, c.Err()} {
+	for _, err := range []error{broken, notified, refused, invalid, c.err()} {
 		if err == nil || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "secret-session") {
 			t.Errorf("error %v", err)
 		}

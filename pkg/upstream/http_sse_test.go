@@ -58,11 +58,11 @@ func TestLostStreamFailsTheCallsUnderWayAtOnce(t *testing.T) {
 					t.Errorf("error %v", err)
 				}
 			})
-			wait(t, "the connection is lost", c.Done())
+			wait(t, "the connection is lost", c.done())
 			if _, err := c.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, ErrDown) || errors.Is(err, ErrLost) {
 				t.Errorf("a later call: %v", err)
 			}
-			if err := c.Notify(t.Context(), "notifications/x", nil); !errors.Is(err, ErrDown) {
+			if err := c.notify(t.Context(), "notifications/x", nil); !errors.Is(err, ErrDown) {
 				t.Errorf("a later notification: %v", err)
 			}
 			if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
@@ -119,7 +119,8 @@ func TestServerWithoutHTTPSSEIsRefusedWithTheReason(t *testing.T) {
 			spec.MaxMessage = 64 << 10
 			e := newEnv(t, spec)
 			_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
-			if !errors.Is(err, ErrProtocol) || !strings.HasPrefix(err.Error(), `server "web" `) || !strings.Contains(err.Error(), test.want) ||
+			if !errors.Is(err, transport.ErrProtocol) || !strings.HasPrefix(err.Error(), `server "web" `) ||
+				!strings.Contains(err.Error(), test.want) ||
 				strings.Contains(err.Error(), "secret") {
 				t.Errorf("error %v, want one with %q", err, test.want)
 			}
@@ -145,7 +146,7 @@ func TestEndpointOfAnotherOriginIsNotUsed(t *testing.T) {
 	_, err := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	want := fmt.Sprintf("it names an endpoint of another origin, %q instead of %q; the configured headers must not go there",
 		stranger.URL, s.URL)
-	if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+	if !errors.Is(err, transport.ErrProtocol) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("error %v", err)
 	}
 	if n := visits.Load(); n != 0 {
@@ -169,7 +170,7 @@ func TestRedirectsOfTheStreamAndTheEndpointAreNotFollowed(t *testing.T) {
 		}),
 	} {
 		_, err := newEnv(t, s.spec()).openFor(t.Context(), &recorder{}, hub, ServerSession{})
-		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), "HTTP status 307 Temporary Redirect") {
+		if !errors.Is(err, transport.ErrProtocol) || !strings.Contains(err.Error(), "HTTP status 307 Temporary Redirect") {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -228,7 +229,7 @@ func TestLateEndpointIsWaitedFor(t *testing.T) {
 	go func() {
 		c, err := e.openFor(context.WithoutCancel(t.Context()), &recorder{}, hub, ServerSession{})
 		if err == nil {
-			c.Close(true)
+			c.close(true)
 		}
 		opened <- err
 	}()
@@ -271,7 +272,7 @@ func TestEachSSERequestCarriesTheConfiguredHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close(true)
+	defer c.close(true)
 	if _, err := c.Call(ctx, toolCall("echo", "")); err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +290,7 @@ func TestEachSSERequestCarriesTheConfiguredHeaders(t *testing.T) {
 			t.Errorf("%s %s has version %q", r.method, r.body, got)
 		}
 	}
-	if got := c.ServerSession(); got != (ServerSession{ProtocolVersion: "2025-11-25"}) {
+	if got := c.serverSession(); got != (ServerSession{ProtocolVersion: "2025-11-25"}) {
 		t.Errorf("ServerSession() = %v", got)
 	}
 	if n := len(s.sent("GET", "")); n != 1 {
@@ -311,7 +312,7 @@ func TestCloseEndsTheStream(t *testing.T) {
 	})
 	c := newEnv(t, s.spec()).connect(t, nil)
 	accepted, hanging := s.underway(t, c, "k"), s.underway(t, c, "hang")
-	within(t, 3*time.Second, "closing", func() { c.Close(true) })
+	within(t, 3*time.Second, "closing", func() { c.close(true) })
 	for _, done := range []<-chan error{accepted, hanging} {
 		if err := wait(t, "the call fails", done); !errors.Is(err, ErrLost) || !strings.HasSuffix(err.Error(), "the connection was closed") {
 			t.Errorf("error %v", err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 func startStream(w http.ResponseWriter) {
@@ -130,7 +131,7 @@ func TestSessionForgottenDuringResumptionIsALostCall(t *testing.T) {
 	t.Parallel()
 	b := newBroken(t, func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusNotFound) })
 	_, err := newEnv(t, b.spec()).connect(t, nil).Call(t.Context(), toolCall("echo", ""))
-	if !errors.Is(err, ErrLost) || !errors.Is(err, ErrSessionGone) {
+	if !errors.Is(err, ErrLost) || !errors.Is(err, transport.ErrSessionGone) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -186,9 +187,9 @@ func TestSessionForgottenWithoutACallIsNoticed(t *testing.T) {
 	eventually(t, "the stream is open", func() bool { return len(h.sent("GET", "")) == 1 })
 	h.forgetAll("hub")
 	close(end)
-	wait(t, "the connection is lost", c.Done())
-	if !errors.Is(c.Err(), ErrSessionGone) {
-		t.Errorf("Err() = %v", c.Err())
+	wait(t, "the connection is lost", c.done())
+	if !errors.Is(c.err(), transport.ErrSessionGone) {
+		t.Errorf("Err() = %v", c.err())
 	}
 }
 
@@ -218,7 +219,7 @@ func TestGETStreamBelongsToNoTrace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close(true)
+	defer c.close(true)
 	eventually(t, "the stream is asked for", func() bool { return len(h.sent("GET", "")) > 0 })
 	if got := h.sent("GET", "")[0].header.Get("Traceparent"); got != "" {
 		t.Errorf("it has traceparent %s", got)

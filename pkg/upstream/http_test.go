@@ -15,6 +15,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // answers makes the server answer calls of tools with answer.
@@ -48,24 +49,29 @@ func TestInvalidHTTPResponsesAreErrors(t *testing.T) {
 	}{
 		"401": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 			http.Error(w, "secret page", http.StatusUnauthorized)
-		}, ErrProtocol, "it refuses the hub with HTTP status 401 Unauthorized; check the headers configured for it"},
-		"403 in JSON": {object(403, `{"error":"nope"}`), ErrProtocol, "HTTP status 403 Forbidden; check the headers"},
+		}, transport.ErrProtocol, "it refuses the hub with HTTP status 401 Unauthorized; check the headers configured for it"},
+		"403 in JSON": {object(403, `{"error":"nope"}`), transport.ErrProtocol, "HTTP status 403 Forbidden; check the headers"},
 		"500": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 			http.Error(w, "secret page", http.StatusInternalServerError)
-		}, ErrProtocol, `HTTP status 500 Internal Server Error, content type "text/plain"`},
+		}, transport.ErrProtocol, `HTTP status 500 Internal Server Error, content type "text/plain"`},
 		"202": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 			w.WriteHeader(http.StatusAccepted)
-		}, ErrProtocol, "HTTP status 202 Accepted"},
+		}, transport.ErrProtocol, "HTTP status 202 Accepted"},
 		"a page": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) { fmt.Fprint(w, "<html>") },
-			ErrProtocol, `content type "text/html"`},
-		"another id":   {object(200, `{"jsonrpc":"2.0","id":12345,"result":{}}`), ErrProtocol, "its answer is not a response to the request"},
-		"a request":    {object(200, `{"jsonrpc":"2.0","id":$ID,"method":"ping"}`), ErrProtocol, "its answer is not a response to the request"},
-		"a null id":    {object(200, `{"jsonrpc":"2.0","id":null,"result":{}}`), ErrProtocol, "its answer is not a response to the request"},
-		"a batch":      {object(200, `[{"jsonrpc":"2.0","id":$ID,"result":{}}]`), ErrProtocol, "its answer is not a response to the request"},
-		"broken JSON":  {object(200, `{"jsonrpc":"2.0","id":$ID,"result":`), ErrProtocol, "its answer is not a response to the request"},
-		"an empty one": {object(200, ``), ErrProtocol, "its answer is not a response to the request"},
+			transport.ErrProtocol, `content type "text/html"`},
+		"another id": {object(200, `{"jsonrpc":"2.0","id":12345,"result":{}}`), transport.ErrProtocol,
+			"its answer is not a response to the request"},
+		"a request": {object(200, `{"jsonrpc":"2.0","id":$ID,"method":"ping"}`), transport.ErrProtocol,
+			"its answer is not a response to the request"},
+		"a null id": {object(200, `{"jsonrpc":"2.0","id":null,"result":{}}`), transport.ErrProtocol,
+			"its answer is not a response to the request"},
+		"a batch": {object(200, `[{"jsonrpc":"2.0","id":$ID,"result":{}}]`), transport.ErrProtocol,
+			"its answer is not a response to the request"},
+		"broken JSON": {object(200, `{"jsonrpc":"2.0","id":$ID,"result":`), transport.ErrProtocol,
+			"its answer is not a response to the request"},
+		"an empty one": {object(200, ``), transport.ErrProtocol, "its answer is not a response to the request"},
 		"a body that is too long": {object(200, `{"jsonrpc":"2.0","id":$ID,"result":"`+strings.Repeat("x", 64<<10)+`"}`),
-			ErrProtocol, "a message is too long: more than 65536 bytes"},
+			transport.ErrProtocol, "a message is too long: more than 65536 bytes"},
 		"a broken connection": {func(http.ResponseWriter, *http.Request, jsonrpc.Message) { panic(http.ErrAbortHandler) }, ErrLost, "EOF"},
 		"an answer cut off": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 			w.Header().Set("Content-Type", "application/json")
@@ -122,7 +128,7 @@ func TestEachRequestCarriesTheConfiguredHeadersTheSessionAndTheVersion(t *testin
 	c := newEnv(t, spec).connect(t, nil)
 	tool(t, c, "echo", "")
 	eventually(t, "the stream is asked for", func() bool { return len(h.sent("GET", "")) > 0 })
-	c.Close(true)
+	c.close(true)
 	for _, r := range append(append(h.sent("POST", ""), h.sent("GET", "")...), h.sent("DELETE", "")...) {
 		if r.header.Get("Authorization") != "Bearer t0ken" || r.header.Get("X-Tenant") != "a" {
 			t.Errorf("%s has headers %v", r.method, r.header)
@@ -148,7 +154,7 @@ func TestCloseWithoutEndSessionKeepsTheSession(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	c := newEnv(t, h.spec()).connect(t, nil)
-	c.Close(false)
+	c.close(false)
 	if len(h.sent("DELETE", "")) != 0 || len(h.live("hub")) != 1 {
 		t.Error("the session was ended")
 	}
@@ -166,7 +172,7 @@ func TestServerThatHangsAtTheEndDelaysNothing(t *testing.T) {
 		done <- err
 	}()
 	eventually(t, "the call is under way", func() bool { return h.dispatched(`"hold"`) == 1 })
-	within(t, 3*time.Second, "closing", func() { c.Close(false) })
+	within(t, 3*time.Second, "closing", func() { c.close(false) })
 	if err := wait(t, "the call fails", done); !errors.Is(err, ErrLost) || !strings.HasSuffix(err.Error(), "the connection was closed") {
 		t.Errorf("error %v", err)
 	}
@@ -188,7 +194,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		spec := h.spec()
 		spec.Headers = map[string]string{"Authorization": "Bearer t0ken"}
 		_, err := newEnv(t, spec).connect(t, nil).Call(t.Context(), toolCall("echo", ""))
-		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), fmt.Sprintf("HTTP status %d", status)) {
+		if !errors.Is(err, transport.ErrProtocol) || !strings.Contains(err.Error(), fmt.Sprintf("HTTP status %d", status)) {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -233,7 +239,7 @@ func TestStreamThatContinuesAfterTheResponseDelaysNothing(t *testing.T) {
 	}))
 	c := newEnv(t, h.spec()).connect(t, nil)
 	within(t, 900*time.Millisecond, "the call", func() { tool(t, c, "echo", "") })
-	within(t, 3*time.Second, "closing", func() { c.Close(true) })
+	within(t, 3*time.Second, "closing", func() { c.close(true) })
 }
 
 func TestUnusableSessionIDsAreRefusedAndNotRepeated(t *testing.T) {
@@ -250,7 +256,7 @@ func TestUnusableSessionIDsAreRefusedAndNotRepeated(t *testing.T) {
 			}
 		})
 		_, err := newEnv(t, h.spec()).openFor(t.Context(), &recorder{}, hub, ServerSession{})
-		if !errors.Is(err, ErrProtocol) || !strings.HasSuffix(err.Error(), "it gave an unusable session id") {
+		if !errors.Is(err, transport.ErrProtocol) || !strings.HasSuffix(err.Error(), "it gave an unusable session id") {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -267,7 +273,7 @@ func TestSessionIsTakenFromInitializeOnly(t *testing.T) {
 	})
 	c := newEnv(t, h.spec()).connect(t, nil)
 	tool(t, c, "echo", "")
-	if got := c.ServerSession(); got.SessionID != "" || got.ProtocolVersion != "2025-11-25" {
+	if got := c.serverSession(); got.SessionID != "" || got.ProtocolVersion != "2025-11-25" {
 		t.Errorf("ServerSession() = %v", got)
 	}
 }
@@ -283,11 +289,11 @@ func TestSecretsAreInNoErrorAndNoLog(t *testing.T) {
 	c := e.connect(t, nil)
 	_, broken := c.Call(t.Context(), toolCall("echo", ""))
 	h.forgetAll("hub")
-	notified := c.Notify(t.Context(), "notifications/x", nil)
+	notified := c.notify(t.Context(), "notifications/x", nil)
 	h.Server.CloseClientConnections()
 	h.Server.Close()
 	_, refused := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
-	c.Close(true)
+	c.close(true)
 	spec.URL = "http://127.0.0.1:99999/?key=s3cret"
 	_, invalid := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	for _, err := range []error{broken, notified, refused, invalid} {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // lister serves lists; capabilities is the member of initialize.
@@ -99,13 +100,13 @@ func TestInvalidOrEndlessListsAreErrors(t *testing.T) {
 		is           error
 	}{
 		"an error":       {`"error":{"code":-32000,"message":"not today"}`, "refused: not today", nil},
-		"no object":      {`"result":[]`, "not a JSON object", ErrProtocol},
-		"no list":        {`"result":{"tools":{"a":1}}`, `"tools" is not an array`, ErrProtocol},
-		"two lists":      {`"result":{"tools":[],"tools":[]}`, "occurs twice", ErrProtocol},
-		"too many items": {`"result":{"tools":[0` + strings.Repeat(",0", maxItems) + `]}`, "more than 50000 items", ErrProtocol},
-		"too many pages": {`"result":{"tools":[],"nextCursor":"again"}`, "more than 1000 pages", ErrProtocol},
+		"no object":      {`"result":[]`, "not a JSON object", transport.ErrProtocol},
+		"no list":        {`"result":{"tools":{"a":1}}`, `"tools" is not an array`, transport.ErrProtocol},
+		"two lists":      {`"result":{"tools":[],"tools":[]}`, "occurs twice", transport.ErrProtocol},
+		"too many items": {`"result":{"tools":[0` + strings.Repeat(",0", maxItems) + `]}`, "more than 50000 items", transport.ErrProtocol},
+		"too many pages": {`"result":{"tools":[],"nextCursor":"again"}`, "more than 1000 pages", transport.ErrProtocol},
 		"too many bytes": {`"result":{"tools":["` + strings.Repeat("x", 100_000) + `"],"nextCursor":"again"}`,
-			"longer than 1000000 bytes", ErrProtocol},
+			"longer than 1000000 bytes", transport.ErrProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

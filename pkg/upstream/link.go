@@ -83,7 +83,7 @@ func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 			req.attempt = attempt
 			response, err = c.Call(ctx, req)
 		}
-		if c != nil && attempt == 0 && errors.Is(err, ErrSessionGone) && !errors.Is(err, ErrLost) {
+		if c != nil && attempt == 0 && errors.Is(err, transport.ErrSessionGone) && !errors.Is(err, ErrLost) {
 			l.dropSessionGone(ctx, c)
 			continue
 		}
@@ -104,7 +104,7 @@ func (l *Link) Notify(ctx context.Context, method string, params json.RawMessage
 		if err != nil {
 			return err
 		}
-		return c.notify(ctx, l.cfg.Session, method, params)
+		return c.notifyFor(ctx, l.cfg.Session, method, params)
 	}
 	l.mu.Lock()
 	c := l.conn
@@ -112,7 +112,7 @@ func (l *Link) Notify(ctx context.Context, method string, params json.RawMessage
 	if c == nil {
 		return nil
 	}
-	return c.Notify(ctx, method, params)
+	return c.notify(ctx, method, params)
 }
 
 // Connect makes the Link's own connection, if it has none yet, so that what the server sends by itself arrives before
@@ -135,7 +135,7 @@ func (l *Link) Close(endSession bool) {
 		<-attempt.done
 	}
 	if c != nil {
-		c.Close(endSession)
+		c.close(endSession)
 	}
 }
 
@@ -175,8 +175,8 @@ func (l *Link) connection(ctx context.Context) (*Conn, error) {
 			}
 			l.mu.Unlock()
 			if c != nil {
-				l.server.dialer.countRestart(c.Err())
-				c.Close(false)
+				l.server.dialer.countRestart(c.err())
+				c.close(false)
 			}
 			l.connect(ctx, attempt)
 			attempt.cancel(nil)
@@ -202,7 +202,7 @@ func (l *Link) connect(ctx context.Context, attempt *dialAttempt) {
 	c, err := l.dial(ctx, resume)
 	if err == nil {
 		if err = l.prepare(ctx, c, resume); err != nil {
-			c.Close(true)
+			c.close(true)
 		}
 	}
 	l.mu.Lock()
@@ -217,11 +217,11 @@ func (l *Link) connect(ctx context.Context, attempt *dialAttempt) {
 		l.failure, l.next = err, time.Now().Add(l.pauses.Next())
 	}
 	if err == nil && !closed {
-		l.conn, l.resume, attempt.conn = c, c.ServerSession(), c
+		l.conn, l.resume, attempt.conn = c, c.serverSession(), c
 	}
 	l.mu.Unlock()
 	if err == nil && closed {
-		c.Close(end)
+		c.close(end)
 		err = serverError(l.server.Name(), ErrCancelled)
 	}
 	attempt.err, attempt.aborted = err, ctx.Err() != nil
@@ -238,7 +238,7 @@ func (l *Link) dial(ctx context.Context, resume ServerSession) (*Conn, error) {
 	}
 	c, err := dial()
 	if err == nil && s.state.isSessionless(c) {
-		c.Close(true)
+		c.close(true)
 		return dial()
 	}
 	return c, err
@@ -246,12 +246,12 @@ func (l *Link) dial(ctx context.Context, resume ServerSession) (*Conn, error) {
 
 // prepare calls the functions of LinkConfig for a new connection before its first use.
 func (l *Link) prepare(ctx context.Context, c *Conn, resumed ServerSession) error {
-	if b := c.ServerSession(); b != resumed && l.cfg.OnServerSession != nil {
+	if b := c.serverSession(); b != resumed && l.cfg.OnServerSession != nil {
 		if err := l.cfg.OnServerSession(ctx, c.Server(), b); err != nil {
 			return fmt.Errorf("the session with server %q could not be kept: %w", c.Server(), err)
 		}
 	}
-	if c.ServerSession() == resumed && resumed.SessionID != "" {
+	if c.serverSession() == resumed && resumed.SessionID != "" {
 		return nil // the server has kept the state of the client
 	}
 	if l.cfg.OnReady != nil {
@@ -276,8 +276,8 @@ func (l *Link) dropSessionGone(ctx context.Context, c *Conn) {
 	l.mu.Unlock()
 	if mine {
 		l.server.supervisor.log.InfoContext(ctx, "the server forgot a session; initializing again")
-		l.server.dialer.countRestart(c.Err())
-		c.Close(false)
+		l.server.dialer.countRestart(c.err())
+		c.close(false)
 	}
 }
 
@@ -293,14 +293,14 @@ func (l *Link) dropOtherEra(ctx context.Context, c *Conn) {
 	l.mu.Unlock()
 	if mine {
 		l.server.supervisor.log.InfoContext(ctx, "a connection is of an era that the server does not speak; connecting again")
-		c.Close(false)
+		c.close(false)
 	}
 }
 
 // forget makes the Link connect again after c was lost. The caller holds mu.
 func (l *Link) forget(c *Conn) {
 	l.conn = nil
-	if errors.Is(c.Err(), ErrSessionGone) {
+	if errors.Is(c.err(), transport.ErrSessionGone) {
 		l.resume = ServerSession{}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // The limits of one list. Besides, it may not have more bytes than a message.
@@ -22,7 +23,7 @@ func readInventory(ctx context.Context, c *Conn) (Inventory, error) {
 	inv := Inventory{Initialized: c.Initialized()}
 	has, err := jsonrpc.Fields(inv.Initialized.Capabilities, "tools", "prompts", "resources")
 	if err != nil {
-		return inv, serverError(c.spec.Name, fmt.Errorf("%w: its capabilities are not an object", ErrProtocol))
+		return inv, serverError(c.spec.Name, fmt.Errorf("%w: its capabilities are not an object", transport.ErrProtocol))
 	}
 	for _, l := range []struct {
 		offered        bool
@@ -69,19 +70,20 @@ func readList(ctx context.Context, c *Conn, method, member string) (items []json
 		}
 		fields, err := jsonrpc.Fields(response.Result, member, "nextCursor", "ttlMs", "cacheScope")
 		if err != nil {
-			return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: %w", ErrProtocol, err))
+			return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: %w", transport.ErrProtocol, err))
 		}
 		var page []json.RawMessage
 		if fields[0] != nil {
 			if err := json.Unmarshal(fields[0], &page); err != nil {
-				return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: %q is not an array", ErrProtocol, member))
+				return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: %q is not an array", transport.ErrProtocol, member))
 			}
 		}
 		if items = append(items, page...); len(items) > maxItems {
-			return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: it lists more than %d items", ErrProtocol, maxItems))
+			return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: it lists more than %d items", transport.ErrProtocol, maxItems))
 		}
 		if size += int64(len(fields[0])); size > c.spec.maxMessage() {
-			return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: its list is longer than %d bytes", ErrProtocol, c.spec.maxMessage()))
+			return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: its list is longer than %d bytes",
+				transport.ErrProtocol, c.spec.maxMessage()))
 		}
 		if pageHint := parseHint(fields[2], fields[3]); n == 0 {
 			hint = pageHint
@@ -93,7 +95,7 @@ func readList(ctx context.Context, c *Conn, method, member string) (items []json
 		}
 		req.Params = append(append(json.RawMessage(`{"cursor":`), fields[1]...), '}')
 	}
-	return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: its list has more than %d pages", ErrProtocol, maxPages))
+	return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: its list has more than %d pages", transport.ErrProtocol, maxPages))
 }
 
 func parseHint(ttl, scope json.RawMessage) Hint {

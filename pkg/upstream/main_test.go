@@ -212,7 +212,7 @@ func (e env) connect(t testing.TB, sink Sink) *Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(true) })
+	t.Cleanup(func() { c.close(true) })
 	return c
 }
 

@@ -69,7 +69,7 @@ func TestEachMessageIsOneMessageEventWithItsOwner(t *testing.T) {
 		}
 		call("ann", "ask", `{"text":"roots/list"}`)
 		call("bob", "ask", `{"text":"ping"}`)
-		c.Close(true)
+		c.close(true)
 		for _, want := range []string{
 			"ann out request tools/call", "ann in request roots/list", "ann out error roots/list -7", "ann in response tools/call ok none",
 			"bob out request tools/call", "bob in response tools/call ok none", "owner in request ping", "owner out response ping ok",

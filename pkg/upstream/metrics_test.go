@@ -179,13 +179,13 @@ func TestDurationOfAConnectionIsMeasuredAtItsEnd(t *testing.T) {
 	if lives("") != 0 || lives(durationLost) != 0 || lives(durationSessionGone) != 0 {
 		t.Error("a connection that is there is measured, or series are missing")
 	}
-	closed.Close(true)
+	closed.close(true)
 	if lives("") != 1 || lives(durationLost) != 0 {
 		t.Errorf("%v closed, %v lost", lives(""), lives(durationLost))
 	}
 	_, _ = lost.Call(t.Context(), toolCall("crash", ""))
 	eventually(t, "the loss is measured", func() bool { return lives(durationLost) == 1 })
-	lost.Close(true)
+	lost.close(true)
 	if lives("") != 1 {
 		t.Error("the lost connection is measured twice")
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // Otherwise a client that subscribes and goes away, often enough, keeps all others from subscribing.
@@ -62,7 +63,7 @@ func TestInvalidInputRequestsReachNoClient(t *testing.T) {
 		c := newEnv(t, s.spec()).connect(t, nil)
 		sink := &recorder{}
 		if m, err := c.Call(t.Context(), Request{Method: "tools/call", Params: json.RawMessage(`{"name":"asks"}`),
-			Sink: sink}); !errors.Is(err, ErrProtocol) {
+			Sink: sink}); !errors.Is(err, transport.ErrProtocol) {
 			t.Errorf("%s: %s, %v", question, m.Encode(), err)
 		}
 	}

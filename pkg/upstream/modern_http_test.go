@@ -158,7 +158,7 @@ func TestCancelledModernCallByHTTPClosesItsStreamAndSendsNothing(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 			wait(t, "the server's context ends", e.n)
-			c.Close(true)
+			c.close(true)
 			if n := len(x.sent("notifications/cancelled")); n != 0 {
 				t.Errorf("%d cancellations were sent", n)
 			}

@@ -28,7 +28,7 @@ func (d *modernDialect) multiRoundCall(ctx context.Context, req Request) (jsonrp
 		}
 		required, err := parseInputRequired(response.Result)
 		if err != nil {
-			return jsonrpc.Message{}, serverError(d.conn.spec.Name, fmt.Errorf("%w: %w", ErrProtocol, err))
+			return jsonrpc.Message{}, serverError(d.conn.spec.Name, fmt.Errorf("%w: %w", transport.ErrProtocol, err))
 		}
 		if required == nil {
 			return response, nil

@@ -141,7 +141,7 @@ func TestInvalidInputRequiredResultIsRefused(t *testing.T) {
 		req := toolCall("it", "")
 		req.Sink = &recorder{}
 		_, err := newEnv(t, requiring(t, result).spec()).connect(t, nil).Call(t.Context(), req)
-		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), want) {
+		if !errors.Is(err, transport.ErrProtocol) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60s: %v", result, err)
 		}
 	}
@@ -184,7 +184,7 @@ func TestWaitingInputRequestEndsWithItsCall(t *testing.T) {
 	}{
 		"cancelled": {func(_ *Conn, cancel func()) { cancel() }, ErrCancelled, nil},
 		"timeout":   {func(*Conn, func()) {}, ErrTimeout, func(s *Spec) { s.CallTimeout = 300 * time.Millisecond }},
-		"closed":    {func(c *Conn, _ func()) { c.Close(true) }, ErrLost, nil},
+		"closed":    {func(c *Conn, _ func()) { c.close(true) }, ErrLost, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -53,7 +53,7 @@ func (s *subscriber) run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-s.conn.Done():
+			case <-s.conn.done():
 				return
 			case <-s.set.changed:
 				continue

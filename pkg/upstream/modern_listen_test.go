@@ -68,7 +68,7 @@ func TestSubscriptionsOfOneConnectionAreOneStreamThatIsReplacedWithoutAGap(t *te
 	if _, ever, _ := s.watched(); ever > 12 {
 		t.Errorf("there were %d streams", ever)
 	}
-	c.Close(true)
+	c.close(true)
 	eventually(t, "the stream ends with the connection", func() bool { open, _, _ := s.watched(); return open == 0 })
 }
 
@@ -191,7 +191,7 @@ func TestWaitingSubscriptionEndsWithItsConnection(t *testing.T) {
 	c := newEnv(t, s.spec()).connect(t, nil)
 	done := goCall(t.Context(), c, Request{Method: "resources/subscribe", Params: json.RawMessage(`{"uri":"a:"}`)})
 	eventually(t, "it is asked", func() bool { return len(s.calls("subscriptions/listen")) == 1 })
-	within(t, 5*time.Second, "closing", func() { c.Close(true) })
+	within(t, 5*time.Second, "closing", func() { c.close(true) })
 	if err := wait(t, "the call returns", done); !errors.Is(err, ErrLost) {
 		t.Errorf("error %v", err)
 	}
@@ -207,7 +207,7 @@ func TestSubscriptionStreamIsNotMeasuredAsAnOperation(t *testing.T) {
 	if n := instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight"); n != 1 {
 		t.Errorf("%v requests are in flight, want the stream", n)
 	}
-	c.Close(true)
+	c.close(true)
 	if n := instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
 		t.Errorf("%v requests are in flight", n)
 	}

@@ -25,7 +25,7 @@ func asLegacy(t testing.TB, e env, sink Sink) *Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(true) })
+	t.Cleanup(func() { c.close(true) })
 	return c
 }
 
@@ -49,10 +49,10 @@ func TestRealServersAreSpokenToInTheModernVersion(t *testing.T) {
 	t.Parallel()
 	everyModern(t, func(t *testing.T, spec Spec) {
 		c := asLegacy(t, newEnv(t, spec), &recorder{})
-		if init := c.Initialized(); !isModern(c) || !init.Modern() || !init.dual || !strings.Contains(string(init.ServerInfo), `"name":"`) {
+		if init := c.Initialized(); !isModern(c) || !init.dual || !strings.Contains(string(init.ServerInfo), `"name":"`) {
 			t.Fatalf("the server is known as %+v", init)
 		}
-		if b := c.ServerSession(); b != (ServerSession{}) {
+		if b := c.serverSession(); b != (ServerSession{}) {
 			t.Errorf("there is a session: %+v", b)
 		}
 		inv, err := readInventory(t.Context(), c)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // negotiation is what a new connection has to agree on with the server.
@@ -77,13 +78,13 @@ func (c *Conn) initialize(ctx context.Context, identity Identity) error {
 		return serverError(c.spec.Name, fmt.Errorf("refused initialize: %w", c.spec.refusal(response.Error)))
 	}
 	if err := json.Unmarshal(response.Result, &c.init); err != nil || c.init.ProtocolVersion == "" {
-		return serverError(c.spec.Name, fmt.Errorf("%w: its answer to initialize has no protocol version", ErrProtocol))
+		return serverError(c.spec.Name, fmt.Errorf("%w: its answer to initialize has no protocol version", transport.ErrProtocol))
 	}
 	if !protocol.IsLegacyVersion(c.init.ProtocolVersion) {
 		return serverError(c.spec.Name, fmt.Errorf("speaks protocol version %.20q, which the hub does not", c.init.ProtocolVersion))
 	}
 	c.setVersion(c.init.ProtocolVersion)
-	return c.Notify(ctx, protocol.MethodInitialized, nil)
+	return c.notify(ctx, protocol.MethodInitialized, nil)
 }
 
 // discover sends server/discover. For a modern server it returns the answer. For a legacy server it returns, as
@@ -119,7 +120,7 @@ func (c *Conn) discover(ctx context.Context, d *modernDialect) (known *Initializ
 		}
 	}
 	return nil, nil, serverError(c.spec.Name,
-		fmt.Errorf("%w: it refuses the protocol version %s that it says it speaks", ErrProtocol, protocol.ModernVersion))
+		fmt.Errorf("%w: it refuses the protocol version %s that it says it speaks", transport.ErrProtocol, protocol.ModernVersion))
 }
 
 // probing is the modern dialect on a connection whose era is not known yet: a legacy server may not know

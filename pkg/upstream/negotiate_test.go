@@ -99,7 +99,7 @@ func TestAnswerToTheProbeDecidesTheEra(t *testing.T) {
 			e := newEnv(t, s.spec())
 			c, err := e.openFor(t.Context(), nil, hub, ServerSession{})
 			if err == nil {
-				defer c.Close(true)
+				defer c.close(true)
 			}
 			switch {
 			case (err != nil) != (test.era == failure):
@@ -232,7 +232,7 @@ func TestProbeGivesNoSession(t *testing.T) {
 	}
 	c := newEnv(t, s.spec()).connect(t, nil)
 	tool(t, c, "echo", "")
-	c.Close(true)
+	c.close(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.requests {

@@ -52,11 +52,11 @@ func cancelReason(err error) instrument.CancelReason {
 		return instrument.TimedOut
 	case errors.Is(err, ErrLost): // even if the session is gone: the request may have been carried out
 		return instrument.ConnectionLost
-	case errors.Is(err, ErrSessionGone):
+	case errors.Is(err, transport.ErrSessionGone):
 		return instrument.SessionGone
 	case errors.Is(err, ErrDown):
 		return instrument.Unreachable
-	case errors.Is(err, ErrProtocol):
+	case errors.Is(err, transport.ErrProtocol):
 		return instrument.ProtocolError
 	case errors.Is(err, ErrCancelled):
 		return instrument.Withdrawn
@@ -83,13 +83,13 @@ func ErrorType(response jsonrpc.Message, err error) string {
 		return "timeout"
 	case errors.Is(err, ErrCancelled):
 		return "cancelled"
-	case errors.Is(err, ErrSessionGone):
+	case errors.Is(err, transport.ErrSessionGone):
 		return "session_gone"
 	case errors.Is(err, ErrDown):
 		return "unavailable"
 	case errors.Is(err, ErrLost), isNet:
 		return "connection_lost"
-	case errors.Is(err, ErrProtocol):
+	case errors.Is(err, transport.ErrProtocol):
 		return "backend_protocol_error"
 	}
 	if refusal, ok := errors.AsType[*jsonrpc.Error](err); ok { // of the hub itself

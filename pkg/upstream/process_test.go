@@ -47,7 +47,7 @@ func TestNoGrandchildOutlivesItsParent(t *testing.T) {
 		t.Parallel()
 		c := newEnv(t, childSpec(t, "script")).connect(t, nil)
 		pid := fieldInt(t, tool(t, c, "grandchild", "").Result, "pid")
-		c.Close(true)
+		c.close(true)
 		eventually(t, "the grandchild is gone", func() bool { runs, _ := alive(pid); return !runs })
 	})
 	t.Run("unless it left the group, and then it holds up nothing", func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestNoGrandchildOutlivesItsParent(t *testing.T) {
 		pid := fieldInt(t, tool(t, c, "grandchild", `{"key":"setsid"}`).Result, "pid")
 		t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
 		within(t, 5*time.Second, "a crash", func() { _, _ = c.Call(t.Context(), toolCall("crash", "")) })
-		within(t, 5*time.Second, "closing", func() { c.Close(true) })
+		within(t, 5*time.Second, "closing", func() { c.close(true) })
 	})
 }
 
@@ -72,14 +72,14 @@ func TestCloseAsksTheChildToExitAndThenKillsIt(t *testing.T) {
 			c := newEnv(t, childSpec(t, mode)).connect(t, nil)
 			pid := facts(t, c).Pid
 			start := time.Now()
-			c.Close(true)
+			c.close(true)
 			if took := time.Since(start); took < limits[0] || took > limits[1] {
 				t.Errorf("closing took %s, want %s to %s", took, limits[0], limits[1])
 			}
 			if _, exists := alive(pid); exists {
 				t.Error("the child is still there")
 			}
-			c.Close(true) // may be repeated
+			c.close(true) // may be repeated
 		})
 	}
 }
@@ -107,12 +107,12 @@ func TestConnectionsLeaveNoFilesOpen(t *testing.T) {
 		}
 		return len(files)
 	}
-	e.connect(t, nil).Close(true)
+	e.connect(t, nil).close(true)
 	before := count()
 	for range 3 {
 		c := e.connect(t, nil)
 		_, _ = c.Call(t.Context(), toolCall("crash", ""))
-		c.Close(true)
+		c.close(true)
 		_, _ = newEnv(t, Spec{Name: "absent", Command: "/nothing/here"}).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	}
 	eventually(t, "the files are closed", func() bool { return count() <= before })

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // unsolicited makes the server send a notification and a request that belong to no call, while a call with the Sink
@@ -91,13 +92,13 @@ func TestResumedSessionUsesNoIDsOfThePreviousProcess(t *testing.T) {
 	e := newEnv(t, h.spec())
 	first := e.connect(t, nil)
 	tool(t, first, "echo", `{"key":"before"}`)
-	bound := first.ServerSession()
-	first.Close(false)
+	bound := first.serverSession()
+	first.close(false)
 	c, err := e.openFor(t.Context(), &recorder{}, hub, bound)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(true) })
+	t.Cleanup(func() { c.close(true) })
 	tool(t, c, "echo", `{"key":"after"}`)
 	id := func(key string) int64 {
 		m, err := jsonrpc.Parse([]byte(h.sent("POST", key)[0].body))
@@ -147,7 +148,7 @@ func TestSessionDeniedAgainIsNotTriedAThirdTime(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, denies("session not found", func() bool { return true }))
 	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", LinkConfig{})
-	if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, ErrSessionGone) {
+	if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, transport.ErrSessionGone) {
 		t.Errorf("error %v", err)
 	}
 	if n := len(h.sent("POST", "tools/call")); n != 2 || initialized(h) != 2 {
@@ -159,7 +160,7 @@ func TestStatus400WithoutMentionOfASessionKeepsTheSession(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, denies("parse error", func() bool { return true }))
 	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", LinkConfig{})
-	if _, err := l.Call(t.Context(), toolCall("echo", "")); errors.Is(err, ErrSessionGone) {
+	if _, err := l.Call(t.Context(), toolCall("echo", "")); errors.Is(err, transport.ErrSessionGone) {
 		t.Errorf("error %v", err)
 	}
 	if n := len(h.sent("POST", "tools/call")); n != 1 || initialized(h) != 1 {

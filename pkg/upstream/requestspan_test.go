@@ -39,7 +39,7 @@ func TestServerRequestDuringTheHandshakeIsTraced(t *testing.T) {
 		if v := c.tel.version(); v != "2025-11-25" {
 			t.Errorf("the version is %q", v)
 		}
-		c.Close(true)
+		c.close(true)
 	}
 	if have := attributes(span(t, spans, "notifications/initialized")); have["mcp.protocol.version"] != "2025-11-25" {
 		t.Errorf("notifications/initialized has %v", have)

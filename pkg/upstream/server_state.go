@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // State is what a server is doing.
@@ -113,7 +114,7 @@ func (s *serverState) attemptOver() <-chan struct{} {
 func (s *serverState) expectReconnect(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.control == c && c.isLost() && errors.Is(c.Err(), ErrSessionGone) {
+	if s.control == c && c.isLost() && errors.Is(c.err(), transport.ErrSessionGone) {
 		s.control, s.attempted = nil, make(chan struct{})
 		s.state, s.since = Starting, time.Now()
 	}
@@ -222,7 +223,7 @@ func (s *serverState) isSessionless(c *Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	legacy := c.dialect().era() == protocol.Legacy
-	if s.era == protocol.Modern && legacy && s.spec.URL != "" && s.spec.Era == protocol.AnyEra && c.ServerSession().SessionID == "" {
+	if s.era == protocol.Modern && legacy && s.spec.URL != "" && s.spec.Era == protocol.AnyEra && c.serverSession().SessionID == "" {
 		s.sessionless = true
 	}
 	return s.era == protocol.Modern && s.sessionless && legacy

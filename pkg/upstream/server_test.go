@@ -18,6 +18,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // up waits until the server is up.
@@ -356,7 +357,7 @@ func TestServerThatForgetsEverySessionAtOnceIsDown(t *testing.T) {
 	spec.Isolation = Shared
 	r := run(t, []Spec{spec}).settled(t)
 	l := r.link(t, "web", LinkConfig{})
-	if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, ErrSessionGone) {
+	if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, transport.ErrSessionGone) {
 		t.Errorf("error %v", err)
 	}
 	if n := len(h.sent("POST", "tools/call")); n != 2 {

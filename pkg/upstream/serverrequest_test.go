@@ -173,7 +173,7 @@ func TestCloseEndsServerRequestsWithoutAnswer(t *testing.T) {
 			done <- err
 		}()
 		wait(t, "the question is asked", asked)
-		c.Close(true)
+		c.close(true)
 		if err := wait(t, "the call fails", done); err == nil || !strings.Contains(err.Error(),
 			"was lost before it answered: the connection was closed") {
 			t.Errorf("error %v", err)

@@ -86,9 +86,6 @@ type Initialized struct {
 	dual bool // a modern server that speaks legacy versions, too
 }
 
-// Modern reports whether the server is spoken to in a modern version.
-func (i Initialized) Modern() bool { return protocol.IsModernVersion(i.ProtocolVersion) }
-
 // ServerSession is the session of the server behind a Link. Who stores it can resume the session after a restart.
 type ServerSession struct {
 	SessionID       string // empty: the server gave none

@@ -43,7 +43,7 @@ func TestMessageThatIsTooLongEndsTheConnectionAndTheChild(t *testing.T) {
 		!strings.Contains(err.Error(), "a message is too long: more than 65536 bytes") {
 		t.Errorf("error %v", err)
 	}
-	wait(t, "the connection is lost", c.Done())
+	wait(t, "the connection is lost", c.done())
 	// The connection has not been closed yet.
 	eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
 	if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
@@ -101,7 +101,7 @@ func TestLastOutputOfAChildIsRead(t *testing.T) {
 		if m := tool(t, c, "last words", ""); string(m.Result) != `{"last":true}` {
 			t.Fatalf("the answer is %s", m.Result)
 		}
-		c.Close(true)
+		c.close(true)
 	}
 }
 

@@ -62,7 +62,7 @@ func (s *supervisor) run(ctx context.Context) {
 			pauses.Reset()
 		}
 		pause := pauses.Next()
-		if pauses.Attempts() == 1 && errors.Is(err, ErrSessionGone) {
+		if pauses.Attempts() == 1 && errors.Is(err, transport.ErrSessionGone) {
 			s.log.InfoContext(ctx, "the server forgot the session; initializing again")
 			continue // the server is reachable, and calls wait
 		}
@@ -80,7 +80,7 @@ func (s *supervisor) connectAndWatch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close(true)
+	defer c.close(true)
 	s.setUp(c, inv)
 	s.log.InfoContext(ctx, "server is up", "transport", s.dialer.spec.Transport(), "protocol", inv.Initialized.ProtocolVersion,
 		"tools", len(inv.Tools), "prompts", len(inv.Prompts), "resources", len(inv.Resources), "templates", len(inv.Templates))
@@ -102,7 +102,7 @@ func (s *supervisor) connect(ctx context.Context) (c *Conn, inv Inventory, err e
 	defer cancel()
 	c.dialect().awaitListening(ctx) // before the lists are read, so that no change is missed
 	if inv, err = readInventory(ctx, c); err != nil {
-		c.Close(true)
+		c.close(true)
 		return nil, inv, err
 	}
 	return c, inv, nil
@@ -117,8 +117,8 @@ func (s *supervisor) watch(ctx context.Context, c *Conn) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-c.Done():
-			return s.lost(c, serverError(c.spec.Name, fmt.Errorf("%w: %w", ErrDown, c.Err())))
+		case <-c.done():
+			return s.lost(c, serverError(c.spec.Name, fmt.Errorf("%w: %w", ErrDown, c.err())))
 		case methods := <-s.changes:
 			if transport.Pause(ctx, changePause) != nil {
 				return nil
@@ -135,7 +135,7 @@ func (s *supervisor) watch(ctx context.Context, c *Conn) error {
 		if unanswered++; err == nil {
 			unanswered = 0
 		}
-		if errors.Is(err, ErrDown) || errors.Is(err, ErrSessionGone) || errors.Is(err, errOtherEra) || unanswered >= maxPings {
+		if errors.Is(err, ErrDown) || errors.Is(err, transport.ErrSessionGone) || errors.Is(err, errOtherEra) || unanswered >= maxPings {
 			return s.lost(c, err)
 		}
 	}

@@ -195,7 +195,7 @@ func (c *connTelemetry) lost(reason error) {
 	switch {
 	case errors.Is(reason, transport.ErrClosed):
 		kind = ""
-	case errors.Is(reason, ErrSessionGone):
+	case errors.Is(reason, transport.ErrSessionGone):
 		kind = durationSessionGone
 	}
 	e.durations[kind].Observe(time.Since(e.since).Seconds())

@@ -159,8 +159,9 @@ func TestFailuresAreErrorsOfTheSpanAndOfTheMetric(t *testing.T) {
 func TestErrorTypesOfCallsWithoutAResponse(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]string{
-		ErrDown: "unavailable", ErrTimeout: "timeout", ErrLost: "connection_lost", ErrProtocol: "backend_protocol_error",
-		ErrSessionGone: "session_gone", ErrCancelled: "cancelled", transport.ErrConnectTimeout: "timeout", errors.New("x"): instrument.Other,
+		ErrDown: "unavailable", ErrTimeout: "timeout", ErrLost: "connection_lost", transport.ErrProtocol: "backend_protocol_error",
+		transport.ErrSessionGone: "session_gone", ErrCancelled: "cancelled", transport.ErrConnectTimeout: "timeout",
+		errors.New("x"): instrument.Other,
 	} {
 		if got := ErrorType(jsonrpc.Message{}, serverError("s", err)); got != want || instrument.ErrorTypeLabel(got) != want {
 			t.Errorf("ErrorType(%v) = %q, want %q", err, got, want)
