@@ -224,8 +224,7 @@ func (c *Conn) params(ctx context.Context, d dialect, cl *call, req Request) (js
 	if token != nil {
 		edits = append(edits, jsonrpc.Edit{Name: "progressToken", Value: c.pending.setToken(cl, token)})
 	}
-	more := d.metaEdits(req, meta)
-	edits = append(edits, more.edits[:more.n]...)
+	edits = d.requestMeta(req).appendTo(edits, meta)
 	if len(edits) == 0 {
 		return req.Params, nil
 	}

@@ -22,8 +22,8 @@ type dialect interface {
 	// canCancel reports whether a request with this method may be cancelled.
 	canCancel(method string) bool
 
-	// metaEdits returns the edits that the _meta of a request needs. Meta is that of the caller; nil: there is none.
-	metaEdits(req Request, meta json.RawMessage) metaEdits
+	// requestMeta returns what has to change in the _meta of a request.
+	requestMeta(req Request) requestMeta
 
 	// requestHeader returns the headers for a request by HTTP, or nil. Params are those that the server gets.
 	requestHeader(ctx context.Context, req Request, params json.RawMessage) (http.Header, error)
@@ -49,13 +49,29 @@ type dialect interface {
 	isOtherEra(response jsonrpc.Message, err error) bool
 }
 
-// metaEdits are up to four edits of the _meta of a request. They are a value, so that calls allocate nothing for them.
-type metaEdits struct {
-	edits [4]jsonrpc.Edit
-	n     int
+// requestMeta is what has to change in the _meta of a request: members of the modern era are set, or removed. It is a
+// value, not a list of edits, so that calls allocate nothing for it.
+type requestMeta struct {
+	remove                                      bool
+	version, capabilities, clientInfo, logLevel json.RawMessage // nil: not set
 }
 
-func (e *metaEdits) add(name string, value json.RawMessage) {
-	e.edits[e.n] = jsonrpc.Edit{Name: name, Value: value}
-	e.n++
+// appendTo appends the edits of a _meta; nil: the caller sent none.
+func (m requestMeta) appendTo(edits []jsonrpc.Edit, meta json.RawMessage) []jsonrpc.Edit {
+	if m.remove && meta != nil {
+		for _, name := range protocol.RequestMeta() {
+			edits = append(edits, jsonrpc.Edit{Name: name})
+		}
+	}
+	if m.version != nil {
+		edits = append(edits, jsonrpc.Edit{Name: protocol.MetaProtocolVersion, Value: m.version},
+			jsonrpc.Edit{Name: protocol.MetaClientCapabilities, Value: m.capabilities})
+	}
+	if len(m.clientInfo) > 0 {
+		edits = append(edits, jsonrpc.Edit{Name: protocol.MetaClientInfo, Value: m.clientInfo})
+	}
+	if m.logLevel != nil {
+		edits = append(edits, jsonrpc.Edit{Name: protocol.MetaLogLevel, Value: m.logLevel})
+	}
+	return edits
 }

@@ -26,15 +26,8 @@ func (d legacyDialect) canCancel(method string) bool {
 	return method != protocol.MethodInitialize && method != protocol.MethodServerDiscover
 }
 
-// metaEdits implements dialect. It removes the members of the modern era.
-func (d legacyDialect) metaEdits(req Request, meta json.RawMessage) (edits metaEdits) {
-	if req.Modern && meta != nil {
-		for _, key := range protocol.RequestMeta() {
-			edits.add(key, nil)
-		}
-	}
-	return edits
-}
+// requestMeta implements dialect. It removes the members of the modern era.
+func (d legacyDialect) requestMeta(req Request) requestMeta { return requestMeta{remove: req.Modern} }
 
 func (d legacyDialect) requestHeader(context.Context, Request, json.RawMessage) (http.Header, error) {
 	return nil, nil

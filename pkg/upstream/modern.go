@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -45,25 +44,22 @@ func (d *modernDialect) logLevel() string {
 	return d.level
 }
 
-// metaEdits implements dialect. It adds the members that describe the sender of a request, specification 2026-07-28,
+// requestMeta implements dialect. It sets the members that describe the sender of a request, specification 2026-07-28,
 // basic, _meta. Modern callers have them already.
-func (d *modernDialect) metaEdits(req Request, _ json.RawMessage) (edits metaEdits) {
+func (d *modernDialect) requestMeta(req Request) requestMeta {
 	if !req.addMeta {
-		return edits
+		return requestMeta{}
 	}
 	identity := d.identity
 	if req.identity != nil {
 		identity = *req.identity
 	}
-	edits.add(protocol.MetaProtocolVersion, jsonrpc.String(protocol.ModernVersion))
-	edits.add(protocol.MetaClientCapabilities, protocol.ModernCapabilities(identity.Capabilities))
-	if len(identity.ClientInfo) > 0 {
-		edits.add(protocol.MetaClientInfo, identity.ClientInfo)
-	}
+	m := requestMeta{version: jsonrpc.String(protocol.ModernVersion), capabilities: protocol.ModernCapabilities(identity.Capabilities),
+		clientInfo: identity.ClientInfo}
 	if level := d.logLevel(); level != "" {
-		edits.add(protocol.MetaLogLevel, jsonrpc.String(level))
+		m.logLevel = jsonrpc.String(level)
 	}
-	return edits
+	return m
 }
 
 // notification implements dialect. By HTTP a request is cancelled by closing its stream.

@@ -102,7 +102,8 @@ type Config struct {
 	InjectTrace func(ctx context.Context, header http.Header)
 	// HTTPVersion is called with the HTTP version of a response; ctx is that of the request. Streamable HTTP only.
 	HTTPVersion func(ctx context.Context, major, minor int)
-	// Unmatched is called when a response arrives on a stream that belongs to another request, or to none.
+	// Unmatched is called when a response arrives on a stream that belongs to another request, or to none. It and
+	// CheckSession must be set for Streamable HTTP.
 	Unmatched func()
 	// CheckSession sends a request that a server must know. It is called when the server answered 404 to the GET
 	// stream: that may mean that the session is gone or that there is no such stream.
