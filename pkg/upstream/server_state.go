@@ -65,8 +65,8 @@ func newServerState(spec Spec) *serverState {
 	return &serverState{spec: spec, state: Starting, since: time.Now(), attempted: make(chan struct{})}
 }
 
-// setUp notes that the server is connected over c and what it offers. It reports whether c is a new connection.
-func (s *serverState) setUp(c *Conn, inv Inventory) (isNew bool) {
+// markUp notes that the server is connected over c and what it offers. It reports whether c is a new connection.
+func (s *serverState) markUp(c *Conn, inv Inventory) (isNew bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state != Up {
@@ -80,9 +80,9 @@ func (s *serverState) setUp(c *Conn, inv Inventory) (isNew bool) {
 	return isNew
 }
 
-// setDown notes why the server is down. Its inventory stays: clients keep their lists too, and a call fails at once
+// markDown notes why the server is down. Its inventory stays: clients keep their lists too, and a call fails at once
 // with an error that says that the server is down.
-func (s *serverState) setDown(err error, nextAttempt time.Time) {
+func (s *serverState) markDown(err error, nextAttempt time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state != Down {

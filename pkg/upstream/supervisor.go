@@ -66,7 +66,7 @@ func (s *supervisor) run(ctx context.Context) {
 			s.log.InfoContext(ctx, "the server forgot the session; initializing again")
 			continue // the server is reachable, and calls wait
 		}
-		s.setDown(err, time.Now().Add(pause))
+		s.markDown(err, time.Now().Add(pause))
 		s.log.WarnContext(ctx, "server is down", "err", err, "attempt", pauses.Attempts(), "next", pause.Round(time.Millisecond).String())
 		if transport.Pause(ctx, pause) != nil {
 			return
@@ -81,7 +81,7 @@ func (s *supervisor) connectAndWatch(ctx context.Context) error {
 		return err
 	}
 	defer c.close(true)
-	s.setUp(c, inv)
+	s.publish(c, inv)
 	s.log.InfoContext(ctx, "server is up", "transport", s.dialer.spec.Transport(), "protocol", inv.Initialized.ProtocolVersion,
 		"tools", len(inv.Tools), "prompts", len(inv.Prompts), "resources", len(inv.Resources), "templates", len(inv.Templates))
 	return s.watch(ctx, c)
@@ -179,14 +179,14 @@ func (s *supervisor) relist(ctx context.Context, c *Conn, changed []string) {
 		return
 	}
 	inv.Changed = changed
-	s.setUp(c, inv)
+	s.publish(c, inv)
 }
 
-// setUp publishes what the server offers.
-func (s *supervisor) setUp(c *Conn, inv Inventory) {
+// publish makes the connection and what the server offers known, first to the state, then to the functions of Config.
+func (s *supervisor) publish(c *Conn, inv Inventory) {
 	s.dialer.tools.set(inv.Tools)
 	s.dialer.own.calls.Prune()
-	isNew := s.state.setUp(c, inv)
+	isNew := s.state.markUp(c, inv)
 	s.dialer.own.up.Set(1)
 	s.dialer.own.tools.Set(float64(len(inv.Tools)))
 	if isNew && s.cfg.OnConnected != nil {
@@ -198,8 +198,8 @@ func (s *supervisor) setUp(c *Conn, inv Inventory) {
 	s.state.endAttempt()
 }
 
-func (s *supervisor) setDown(err error, nextAttempt time.Time) {
-	s.state.setDown(err, nextAttempt)
+func (s *supervisor) markDown(err error, nextAttempt time.Time) {
+	s.state.markDown(err, nextAttempt)
 	s.dialer.own.up.Set(0)
 	s.state.endAttempt()
 }
