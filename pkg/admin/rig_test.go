@@ -131,7 +131,7 @@ func startWith(t *testing.T, change func(*admin.Config)) *rig {
 		up.Close()
 		_ = inner.Shutdown(context.Background())
 	})
-	if !r.pool.Settled(t.Context()) {
+	if !r.pool.WaitAttempted(t.Context()) {
 		t.Fatal("the servers did not settle")
 	}
 	return r

@@ -99,7 +99,7 @@ func startFuzzHubs(f *testing.F) []*fuzzHub {
 		}
 		h.run()
 		f.Cleanup(h.stop)
-		if !h.pool.Settled(f.Context()) {
+		if !h.pool.WaitAttempted(f.Context()) {
 			f.Fatal("the servers did not settle")
 		}
 		hubs = append(hubs, h)

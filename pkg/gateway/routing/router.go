@@ -252,7 +252,7 @@ const AwaitTimeout = 5 * time.Second
 func (x *Router) AwaitServers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, AwaitTimeout)
 	defer cancel()
-	x.Pool.Settled(ctx)
+	x.Pool.WaitAttempted(ctx)
 }
 
 // InvalidParams returns the refusal of params because of err.
