@@ -28,6 +28,7 @@ var arrows = map[string][]string{
 	"pkg/upstream":            {"pkg/jsonrpc"},
 	"pkg/gateway":             {"pkg/session", "pkg/catalog", "pkg/upstream", "pkg/jsonrpc"},
 	"pkg/admin":               {"pkg/session", "pkg/catalog", "pkg/upstream", "pkg/jsonrpc"},
+	"pkg/hubtest":             {"pkg/jsonrpc"},
 	"deploy":                  {},
 	"cmd/mcphub": {"pkg/persist", "pkg/jsonrpc", "pkg/catalog", "pkg/config", "pkg/telemetry", "pkg/session",
 		"pkg/upstream", "pkg/gateway", "pkg/admin"},

@@ -1,0 +1,130 @@
+package hubtest_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
+)
+
+// childVariable makes the test program a scripted server on stdin and stdout.
+const childVariable = "HUBTEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		if err := greeter().ServeStdio(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// greeter is a server with a tool that reports its progress and one that asks
+// the client for its roots.
+func greeter() *hubtest.Script {
+	return &hubtest.Script{Tools: map[string]hubtest.Handler{
+		"greet": func(c *hubtest.Call) hubtest.Reply {
+			var arguments struct{ Name string }
+			if err := c.Arguments(&arguments); err != nil {
+				return hubtest.Failure(-32602, err.Error())
+			}
+			if token := c.ProgressToken(); token != nil {
+				c.Notify("notifications/progress", `{"progress":1,"progressToken":`+string(token)+`}`)
+			}
+			return hubtest.Text("Hello, " + arguments.Name + "!")
+		},
+		"roots": func(c *hubtest.Call) hubtest.Reply {
+			m, err := c.Ask("roots/list", `{}`)
+			if err != nil {
+				return hubtest.Failure(-32603, err.Error())
+			}
+			return hubtest.Text(string(m.Result) + string(m.Error))
+		},
+	}}
+}
+
+func TestAScriptIsAChildProcessAndAsksItsClient(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := fmt.Sprintf("mcpServers: {child: {command: %q, env: {%s: \"1\"}}}", self, childVariable)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: config})
+	hub.AwaitServers(1)
+	c := hubtest.Connect(t, hub.URL())
+	answer := c.Request("tools/call", `{"name":"child__roots"}`)
+	if !strings.Contains(string(answer.Result), "roots") { // the hub refuses, because the client has declared no roots
+		t.Errorf("the result is %s %s", answer.Result, answer.Error)
+	}
+}
+
+func TestAModernScriptIsSpokenToInItsEra(t *testing.T) {
+	server := &hubtest.Script{Modern: true, Tools: map[string]hubtest.Handler{"x": func(*hubtest.Call) hubtest.Reply { return hubtest.Text("y") }}}
+	hub := hubtest.StartHub(t, hubtest.Options{Config: `{naming: bare, mcpServers: {new: {url: "` + hubtest.Serve(t, server) + `"}}}`})
+	answer := hubtest.Connect(t, hub.URL()).Request("tools/call", `{"name":"x"}`)
+	if !strings.Contains(string(answer.Result), `"text":"y"`) {
+		t.Errorf("the result is %s %s", answer.Result, answer.Error)
+	}
+	if len(server.Received("initialize")) != 0 || len(server.Received("tools/call")) != 1 {
+		t.Errorf("the server got %v", server.Received(""))
+	}
+}
+
+func TestHandleReplacesAnswersOfAScript(t *testing.T) {
+	server := greeter()
+	server.Handle = func(c *hubtest.Call) *hubtest.Reply {
+		if c.Method != "tools/call" {
+			return nil
+		}
+		failure := hubtest.Failure(4711, "no")
+		return &failure
+	}
+	answer := hubtest.Connect(t, hubtest.Serve(t, server)).Request("tools/call", `{"name":"greet"}`) // without a hub
+	if string(answer.Error) != `{"code":4711,"message":"no"}` {
+		t.Errorf("the answer is %s %s", answer.Result, answer.Error)
+	}
+}
+
+func TestAHubIsKilledRestartedAndStopped(t *testing.T) {
+	hub := hubtest.StartHub(t, hubtest.Options{})
+	c := hubtest.Connect(t, hub.URL())
+	if id := hub.AwaitSession(); id != c.SessionID() {
+		t.Errorf("the stored session is %s, not %s", id, c.SessionID())
+	}
+	hub.Kill()
+	hub = hub.Restart()
+	if answer := c.Request("ping", `{}`); string(answer.Result) != `{}` {
+		t.Errorf("ping: %s", answer.Error)
+	}
+	if status, out, errs := hubtest.Command(t, "sessions", "list", "--admin", hub.AdminListen); status != 0 || !strings.Contains(out, c.SessionID()) {
+		t.Errorf("sessions list: %d %s%s", status, out, errs)
+	}
+	if status := hub.Terminate(15 * time.Second); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	if len(hub.Logged("session created")) != 0 {
+		t.Error("the hub created a session after its restart")
+	}
+}
+
+func TestACollectorGetsTheSpansOfAHub(t *testing.T) {
+	collector := hubtest.StartCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+	hub := hubtest.StartHub(t, hubtest.Options{})
+	c := hubtest.Connect(t, hub.URL())
+	hub.Terminate(15 * time.Second)
+	initialize := collector.Find(func(s *hubtest.Span) bool { return s.Name == "initialize" && s.IsServer() })
+	if len(initialize) != 1 || initialize[0].Service != "mcphub" || initialize[0].Attribute("mcp.method.name") != "initialize" {
+		t.Errorf("the spans are %v", collector.Spans())
+	}
+	if !strings.Contains(collector.Traces.String(), c.SessionID()) {
+		t.Error("the session is not in the exports")
+	}
+}

@@ -1,0 +1,227 @@
+package hubtest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// Script is an MCP server whose answers a test writes by hand. It serves
+// Streamable HTTP as an http.Handler and stdio by ServeStdio; one Script may
+// serve several clients. The fields are set before it serves.
+type Script struct {
+	Modern       bool               // speak ModernVersion instead of LegacyVersion
+	Capabilities string             // raw object; default: tools
+	Tools        map[string]Handler // by name; tools/list lists them in alphabetical order
+
+	// Handle answers requests in place of the script; where it returns nil, the
+	// script answers as usual. It is called from several goroutines.
+	Handle func(*Call) *Reply
+
+	mu       sync.Mutex
+	received []jsonrpc.Message
+	asked    int
+	waiting  map[jsonrpc.ID]chan jsonrpc.Message // requests of the script, by id
+}
+
+// Handler answers a call of a tool.
+type Handler func(*Call) Reply
+
+// Reply is the raw result or the raw error of a response. A modern script adds
+// to a result what every result has to have, unless it has a resultType.
+type Reply struct{ Result, Error json.RawMessage }
+
+// Text is the result of a tool call that has one text.
+func Text(text string) Reply {
+	return Reply{Result: json.RawMessage(`{"content":[{"type":"text","text":` + string(jsonrpc.String(text)) + `}]}`)}
+}
+
+// Failure is a JSON-RPC error.
+func Failure(code int, message string) Reply {
+	return Reply{Error: json.RawMessage(fmt.Sprintf(`{"code":%d,"message":%s}`, code, jsonrpc.String(message)))}
+}
+
+// Call is a request that a script got.
+type Call struct {
+	jsonrpc.Message             // as it came
+	Header          http.Header // of the HTTP request; nil over stdio
+
+	ctx    context.Context
+	script *Script
+	send   func(message []byte)
+}
+
+// Context ends when the client gives the request up by closing the connection,
+// or when the script ends.
+func (c *Call) Context() context.Context { return c.ctx }
+
+// Arguments decodes the arguments of a tool call.
+func (c *Call) Arguments(into any) error {
+	arguments, err := jsonrpc.Field(c.Params, "arguments")
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(arguments, into)
+}
+
+// ProgressToken returns the raw progress token of the request; nil if it has none.
+func (c *Call) ProgressToken() json.RawMessage { return ProgressToken(c.Params) }
+
+// ProgressToken returns the raw progress token in the params of a request; nil
+// if there is none.
+func ProgressToken(params json.RawMessage) json.RawMessage {
+	meta, err := jsonrpc.Field(params, "_meta")
+	if err != nil {
+		return nil
+	}
+	token, err := jsonrpc.Field(meta, "progressToken")
+	if err != nil {
+		return nil
+	}
+	return token
+}
+
+// Send sends a line to the client before the reply, on the stream of the
+// request. It need not be a message.
+func (c *Call) Send(line string) { c.send([]byte(line)) }
+
+// Notify sends a notification with raw params to the client before the reply.
+func (c *Call) Notify(method, params string) {
+	c.send(jsonrpc.Message{Method: method, Params: json.RawMessage(params)}.Encode())
+}
+
+// Ask sends a request with raw params to the client, as legacy servers do, and
+// waits for the response.
+func (c *Call) Ask(method, params string) (jsonrpc.Message, error) {
+	id, response := c.script.expect()
+	c.send(jsonrpc.Message{ID: id, Method: method, Params: json.RawMessage(params)}.Encode())
+	select {
+	case m := <-response:
+		return m, nil
+	case <-c.ctx.Done():
+		return jsonrpc.Message{}, fmt.Errorf("asking the client %s: %w", method, c.ctx.Err())
+	}
+}
+
+// Received returns the messages of that method that the script got so far, in
+// their order; all messages for "".
+func (s *Script) Received(method string) []jsonrpc.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.received), func(m jsonrpc.Message) bool { return method != "" && m.Method != method })
+}
+
+// take takes a message. It returns the response to a request and nil to others;
+// send sends a message before it.
+func (s *Script) take(ctx context.Context, m jsonrpc.Message, header http.Header, send func([]byte)) []byte {
+	s.mu.Lock()
+	s.received = append(s.received, m)
+	waiting := s.waiting[m.ID]
+	if m.Kind() == jsonrpc.Response {
+		delete(s.waiting, m.ID)
+	}
+	s.mu.Unlock()
+	switch m.Kind() {
+	case jsonrpc.Request:
+		r := s.reply(&Call{Message: m, Header: header, ctx: ctx, script: s, send: send})
+		return jsonrpc.Message{ID: m.ID, Result: r.Result, Error: r.Error}.Encode()
+	case jsonrpc.Response:
+		if waiting != nil {
+			waiting <- m
+		}
+	}
+	return nil
+}
+
+// expect registers a request of the script.
+func (s *Script) expect() (jsonrpc.ID, chan jsonrpc.Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == nil {
+		s.waiting = map[jsonrpc.ID]chan jsonrpc.Message{}
+	}
+	s.asked++
+	id, response := jsonrpc.ID(fmt.Sprintf(`"script-%d"`, s.asked)), make(chan jsonrpc.Message, 1)
+	s.waiting[id] = response
+	return id, response
+}
+
+func (s *Script) reply(c *Call) Reply {
+	r := (*Reply)(nil)
+	if s.Handle != nil {
+		r = s.Handle(c)
+	}
+	if r == nil {
+		usual := s.usual(c)
+		r = &usual
+	}
+	if s.Modern && r.Result != nil {
+		return Reply{Result: Complete(r.Result)}
+	}
+	return *r
+}
+
+// Complete returns a result with the members that every result of ModernVersion
+// has to have, unless it has a resultType.
+func Complete(result json.RawMessage) json.RawMessage {
+	if kind, err := jsonrpc.Field(result, "resultType"); err == nil && kind != nil {
+		return result
+	}
+	const members = `{"resultType":"complete","ttlMs":0,"cacheScope":"private"`
+	if rest := strings.Trim(string(result), "{} "); rest == "" {
+		return json.RawMessage(members + "}")
+	}
+	return json.RawMessage(members + "," + string(result[1:]))
+}
+
+// usual is the reply of a script without Handle.
+func (s *Script) usual(c *Call) Reply {
+	capabilities := `"capabilities":` + cmp.Or(s.Capabilities, `{"tools":{}}`)
+	result := ""
+	switch {
+	case c.Method == "initialize" && !s.Modern:
+		result = `{"protocolVersion":"` + LegacyVersion + `",` + capabilities + `,"serverInfo":{"name":"script","version":"1"}}`
+	case c.Method == "server/discover" && s.Modern:
+		result = `{"supportedVersions":["` + ModernVersion + `"],` + capabilities + `}`
+	case c.Method == "ping":
+		result = `{}`
+	case c.Method == "tools/list":
+		result = `{"tools":[` + s.listed() + `]}`
+	case c.Method == "prompts/list":
+		result = `{"prompts":[]}`
+	case c.Method == "resources/list":
+		result = `{"resources":[]}`
+	case c.Method == "resources/templates/list":
+		result = `{"resourceTemplates":[]}`
+	case c.Method == "tools/call":
+		return s.call(c)
+	default:
+		return Failure(jsonrpc.CodeMethodNotFound, "not in the script")
+	}
+	return Reply{Result: json.RawMessage(result)}
+}
+
+func (s *Script) listed() string {
+	var tools []string
+	for _, name := range slices.Sorted(maps.Keys(s.Tools)) {
+		tools = append(tools, fmt.Sprintf(`{"name":%s,"inputSchema":{"type":"object"}}`, jsonrpc.String(name)))
+	}
+	return strings.Join(tools, ",")
+}
+
+func (s *Script) call(c *Call) Reply {
+	name, _ := jsonrpc.StringField(c.Params, "name")
+	tool := s.Tools[name]
+	if tool == nil {
+		return Failure(jsonrpc.CodeInvalidParams, "unknown tool: "+name)
+	}
+	return tool(c)
+}
