@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -20,8 +21,8 @@ type trusting struct {
 	t     *testing.T
 	url   string
 	token string // of its session, if it has one
-	got   *lockedBuffer
-	sent  *lockedBuffer
+	got   *hubtest.Buffer
+	sent  *hubtest.Buffer
 }
 
 // headers are those of a client that trusts its hub.
@@ -37,7 +38,7 @@ func (c *trusting) headers(r *http.Request) {
 	}
 	if c.token != "" {
 		r.Header.Set("Mcp-Session-Id", c.token)
-		r.Header.Set("Mcp-Protocol-Version", legacyRevision)
+		r.Header.Set("Mcp-Protocol-Version", hubtest.LegacyVersion)
 	}
 }
 
@@ -147,7 +148,7 @@ func (c *trusting) askModern(method, target, params string) {
 			params += ","
 		}
 		m := c.post(`{"jsonrpc":"2.0","id":"`+canary("modern-request-id")+`","method":"`+method+`","params":{`+params+meta+`}}`, func(r *http.Request) {
-			r.Header.Set("Mcp-Protocol-Version", modernRevision)
+			r.Header.Set("Mcp-Protocol-Version", hubtest.ModernVersion)
 			r.Header.Set("Mcp-Method", method)
 			if target != "" {
 				r.Header.Set("Mcp-Name", target)
@@ -190,7 +191,7 @@ func (c *trusting) listen(ctx context.Context) {
 }
 
 // startTrusting opens a session.
-func startTrusting(t *testing.T, url string, got, sent *lockedBuffer) *trusting {
+func startTrusting(t *testing.T, url string, got, sent *hubtest.Buffer) *trusting {
 	t.Helper()
 	c := &trusting{t: t, url: url, got: got, sent: sent}
 	c.ask("initialize", `"protocolVersion":"2025-11-25","capabilities":{"experimental":{"k":"`+canary("capabilities")+`"},`+trustingCapabilities[1:]+
@@ -247,7 +248,7 @@ func (c *trusting) astray() {
 		c.send(c.t.Context(), http.MethodGet, "", func(r *http.Request) { r.Header.Set(name, value) }).Body.Close()
 		c.post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`, func(r *http.Request) { r.Header.Set(name, value) })
 	}
-	for _, token := range []string{public(c.token) + "." + canary("wrong-verifier"), canary("unknown-session"), public(c.token) + "x." + canary("unknown-verifier")} {
+	for _, token := range []string{hubtest.SessionID(c.token) + "." + canary("wrong-verifier"), canary("unknown-session"), hubtest.SessionID(c.token) + "x." + canary("unknown-verifier")} {
 		c.post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`, func(r *http.Request) { r.Header.Set("Mcp-Session-Id", token) })
 	}
 }

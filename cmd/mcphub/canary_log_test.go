@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // aboutNoCall are the records at trace level that a call has nothing to do with,
@@ -18,11 +20,11 @@ var aboutNoCall = []string{ //nolint:gochecknoglobals // a table
 }
 
 // records are those that a hub has logged since the first n bytes.
-func (h *hubProcess) records(n int) (all []map[string]any) {
-	for line := range strings.Lines(h.log.String()[n:]) {
+func records(t *testing.T, h *hubtest.Hub, n int) (all []map[string]any) {
+	for line := range strings.Lines(h.Log.String()[n:]) {
 		var r map[string]any
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			h.t.Errorf("this is no record of the log: %s", line)
+			t.Errorf("this is no record of the log: %s", line)
 			continue
 		}
 		all = append(all, r)
@@ -31,22 +33,22 @@ func (h *hubProcess) records(n int) (all []map[string]any) {
 }
 
 func TestEachRecordOfACallNamesItsSessionAndTrace(t *testing.T) {
-	seen, said, got := &lockedBuffer{}, &lockedBuffer{}, &lockedBuffer{}
-	hub, _ := startLeaky(t, startCollector(t), seen, said, filepath.Join(t.TempDir(), "child"))
+	seen, said, got := &hubtest.Buffer{}, &hubtest.Buffer{}, &hubtest.Buffer{}
+	hub, _ := startLeaky(t, hubtest.StartCollector(t), seen, said, filepath.Join(t.TempDir(), "child"))
 	for _, name := range []string{"child", "legacy", "modern"} {
-		eventually(t, name+" is up", func() bool { return hub.metric(`mcphub_backend_up{mcphub_backend="`+name+`"}`) == "1" })
+		hubtest.Eventually(t, name+" is up", func() bool { return hub.Metric(`mcphub_backend_up{mcphub_backend="`+name+`"}`) == "1" })
 	}
-	c := startTrusting(t, hub.url(), got, said)
+	c := startTrusting(t, hub.URL(), got, said)
 	c.ask("tools/call", `"name":"legacy__everything","arguments":{}`) // makes the session's connection
 
 	for server, trace := range map[string]string{"legacy": "call of the server", "modern": "call of the server"} {
-		before := len(hub.log.String())
+		before := len(hub.Log.String())
 		c.ask("tools/call", `"name":"`+server+`__everything","arguments":{}`)
 		count := map[string]int{}
-		eventually(t, "the message is logged", func() bool {
-			return slices.ContainsFunc(hub.records(before), func(r map[string]any) bool { return r["msg"] == "message of the client" && r["method"] == "tools/call" })
+		hubtest.Eventually(t, "the message is logged", func() bool {
+			return slices.ContainsFunc(records(t, hub, before), func(r map[string]any) bool { return r["msg"] == "message of the client" && r["method"] == "tools/call" })
 		})
-		for _, r := range hub.records(before) {
+		for _, r := range records(t, hub, before) {
 			msg, _ := r["msg"].(string)
 			about, _ := r["upstream"].(string)
 			if about != "" && about != server || slices.Contains(aboutNoCall, msg) || r["subsystem"] == "telemetry" {
@@ -55,7 +57,7 @@ func TestEachRecordOfACallNamesItsSessionAndTrace(t *testing.T) {
 			count[msg]++
 			traceID, _ := r["trace_id"].(string)
 			spanID, _ := r["span_id"].(string)
-			if r["session"] != public(c.token) || len(traceID) != 32 || len(spanID) != 16 {
+			if r["session"] != hubtest.SessionID(c.token) || len(traceID) != 32 || len(spanID) != 16 {
 				t.Errorf("%s: %v", server, r)
 			}
 		}
@@ -68,31 +70,31 @@ func TestEachRecordOfACallNamesItsSessionAndTrace(t *testing.T) {
 
 func TestSessionsChosenForDebuggingAreTracedAndTheOthersNot(t *testing.T) {
 	dir := t.TempDir()
-	hub := startHub(t, demoConfig, dir)
-	chosen, other := connect(t, hub.url()), connect(t, hub.url())
-	hub.terminate(20 * time.Second)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, DataDir: dir})
+	chosen, other := hubtest.Connect(t, hub.URL()), hubtest.Connect(t, hub.URL())
+	hub.Terminate(20 * time.Second)
 
-	c := startCollector(t)
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.url)
+	c := hubtest.StartCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.URL)
 	t.Setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
-	t.Setenv("SESSION_DEBUG", "id:"+public(chosen.token)[:12])
-	hub = startHub(t, demoConfig, dir)
-	for _, client := range []*rawClient{chosen, other} {
-		client.url = hub.url()
-		client.request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`)
+	t.Setenv("SESSION_DEBUG", "id:"+chosen.SessionID()[:12])
+	hub = hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, DataDir: dir})
+	for _, client := range []*hubtest.LegacyClient{chosen, other} {
+		client.URL = hub.URL()
+		client.Request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`)
 	}
-	hub.terminate(20 * time.Second)
-	spans := c.traces.String()
-	if !strings.Contains(spans, public(chosen.token)) || !strings.Contains(spans, "tools/call echo") {
+	hub.Terminate(20 * time.Second)
+	spans := c.Traces.String()
+	if !strings.Contains(spans, chosen.SessionID()) || !strings.Contains(spans, "tools/call echo") {
 		t.Error("the chosen session is not traced")
 	}
-	if strings.Contains(spans, public(other.token)) {
+	if strings.Contains(spans, other.SessionID()) {
 		t.Error("the other session is traced")
 	}
-	for token, want := range map[string]bool{chosen.token: true, other.token: false} {
-		found := slices.ContainsFunc(hub.logged("session in use"), func(r map[string]any) bool { return r["session"] == public(token) })
+	for token, want := range map[string]bool{chosen.Token: true, other.Token: false} {
+		found := slices.ContainsFunc(hub.Logged("session in use"), func(r map[string]any) bool { return r["session"] == hubtest.SessionID(token) })
 		if found != want {
-			t.Errorf("%s: logged at TRACE: %t", public(token), found)
+			t.Errorf("%s: logged at TRACE: %t", hubtest.SessionID(token), found)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -116,8 +117,8 @@ func (s *leaky) answer(m jsonrpc.Message, say func(string)) jsonrpc.Message {
 	if result == "" {
 		return jsonrpc.Message{ID: m.ID, Error: json.RawMessage(`{"code":-32000,"message":"` + canary("error-message") + `","data":{"k":"` + canary("error-data") + `"}}`)}
 	}
-	if s.modern && !strings.Contains(result, "resultType") {
-		result = string(modernised(json.RawMessage(result)))
+	if s.modern {
+		result = string(hubtest.Complete(json.RawMessage(result)))
 	}
 	return jsonrpc.Message{ID: m.ID, Result: json.RawMessage(result)}
 }
@@ -210,7 +211,7 @@ func (s *leaky) call(m jsonrpc.Message, say func(string)) string {
 
 // tell sends what belongs to the call m, and what belongs nowhere.
 func (s *leaky) tell(m jsonrpc.Message, say func(string)) {
-	if token := progressToken(m.Params); token != nil {
+	if token := hubtest.ProgressToken(m.Params); token != nil {
 		say(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":` + string(token) + `,"progress":1,"message":"` + canary("progress") + `"}}`)
 	}
 	say(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","logger":"` + canary("log-logger") + `","data":"` + canary("log-data") + `"}}`)

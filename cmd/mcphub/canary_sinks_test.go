@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // sinks are the texts that must hold no secrets, by where they were found.
@@ -24,28 +26,6 @@ func canaries(text string) map[string]bool {
 		found[match[1]] = true
 	}
 	return found
-}
-
-// rawCollector receives OTLP, and keeps it as it came: protobuf holds texts as they are.
-type rawCollector struct {
-	url                   string
-	traces, logs, metrics lockedBuffer
-	headers               lockedBuffer
-}
-
-func startCollector(t *testing.T) *rawCollector {
-	t.Helper()
-	c := &rawCollector{}
-	mux := http.NewServeMux()
-	for path, to := range map[string]*lockedBuffer{"/v1/traces": &c.traces, "/v1/logs": &c.logs, "/v1/metrics": &c.metrics} {
-		mux.HandleFunc(path, func(_ http.ResponseWriter, r *http.Request) {
-			body, _ := io.ReadAll(r.Body)
-			_, _ = to.Write(body)
-			fmt.Fprintln(&c.headers, r.Header)
-		})
-	}
-	c.url = listenHTTP(t, mux)
-	return c
 }
 
 // read adds what the URL answers.
@@ -71,7 +51,7 @@ func (s sinks) read(t *testing.T, name, url, accept string) {
 // run adds what a command prints.
 func (s sinks) run(t *testing.T, args ...string) {
 	t.Helper()
-	_, out, errs := mcphub(t, "", args...)
+	_, out, errs := hubtest.Command(t, args...)
 	s["commands"] += strings.Join(args, " ") + "\n" + out + errs
 }
 
@@ -119,9 +99,9 @@ func wrongConfig(t *testing.T, said io.Writer) (file string) {
 }
 
 // admin adds everything that the admin listener and the commands show.
-func (s sinks) admin(t *testing.T, hub *hubProcess, sessions []string) {
+func (s sinks) admin(t *testing.T, hub *hubtest.Hub, sessions []string) {
 	t.Helper()
-	base := "http://" + hub.side
+	base := hub.AdminURL()
 	s.read(t, "metrics", base+"/metrics", "text/plain")
 	s.read(t, "openmetrics", base+"/metrics", "application/openmetrics-text;version=1.0.0")
 	s.read(t, "protobuf metrics", base+"/metrics", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
@@ -132,9 +112,9 @@ func (s sinks) admin(t *testing.T, hub *hubProcess, sessions []string) {
 	}
 	for _, id := range sessions {
 		paths = append(paths, "sessions/"+id, "sessions/"+id+"/events")
-		s.run(t, "sessions", "show", id, "--admin", hub.side)
-		s.run(t, "sessions", "show", id, "--json", "--admin", hub.side)
-		s.run(t, "sessions", "events", id, "--admin", hub.side)
+		s.run(t, "sessions", "show", id, "--admin", hub.AdminListen)
+		s.run(t, "sessions", "show", id, "--json", "--admin", hub.AdminListen)
+		s.run(t, "sessions", "events", id, "--admin", hub.AdminListen)
 	}
 	for _, path := range paths {
 		s.read(t, "api", base+"/api/v1/"+path, "*/*")
@@ -145,7 +125,7 @@ func (s sinks) admin(t *testing.T, hub *hubProcess, sessions []string) {
 	for _, path := range []string{"", "goroutine?debug=1", "goroutine?debug=2", "heap?debug=1", "cmdline"} {
 		s.read(t, "pprof", base+"/debug/pprof/"+path, "*/*")
 	}
-	s.run(t, "sessions", "list", "--admin", hub.side)
-	s.run(t, "sessions", "list", "--json", "--admin", hub.side)
-	s.run(t, "log-level", "--admin", hub.side)
+	s.run(t, "sessions", "list", "--admin", hub.AdminListen)
+	s.run(t, "sessions", "list", "--json", "--admin", hub.AdminListen)
+	s.run(t, "log-level", "--admin", hub.AdminListen)
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // showing is a secret that is none: where it has to be, and why.
@@ -65,10 +67,10 @@ const (
 )
 
 // startLeaky runs a hub with servers of all sorts, and everything on.
-func startLeaky(t *testing.T, c *rawCollector, seen, said *lockedBuffer, file string) (hub *hubProcess, config string) {
+func startLeaky(t *testing.T, c *hubtest.Collector, seen, said *hubtest.Buffer, file string) (hub *hubtest.Hub, config string) {
 	t.Helper()
 	for name, value := range map[string]string{
-		"OTEL_EXPORTER_OTLP_ENDPOINT": c.url, "OTEL_LOGS_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp",
+		"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL, "OTEL_LOGS_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp",
 		"OTEL_EXPORTER_OTLP_HEADERS": "x-token=" + canary("otlp-header"), "OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_BLRP_SCHEDULE_DELAY": "100",
 		"OTEL_BSP_MAX_QUEUE_SIZE": "65536", "OTEL_BLRP_MAX_QUEUE_SIZE": "65536", "OTEL_METRIC_EXPORT_INTERVAL": "500",
 		"SECRET_OF_THE_HUB": canary("hub-env"), "CHILD_TOKEN": canary("env"), "HTTP_TOKEN": canary("header-variable"),
@@ -76,12 +78,12 @@ func startLeaky(t *testing.T, c *rawCollector, seen, said *lockedBuffer, file st
 		t.Setenv(name, value)
 		fmt.Fprintln(said, value)
 	}
-	url := func(handler http.Handler) string { return listenHTTP(t, handler) }
+	url := func(handler http.Handler) string { return hubtest.Serve(t, handler) }
 	broken := url(faulty(seen, said))
 	text := "tracing: {baggage: [tenant]}\nsessions: {flushInterval: 100ms}\nmcpServers:\n" +
 		fmt.Sprintf("  child: {command: %q, args: [--token, %q], env: {TOKEN: \"${CHILD_TOKEN}\", %s: %q}}\n", os.Args[0], canary("args"), canaryVariable, file)
 	for name, address := range map[string]string{
-		"legacy": url(newLeaky(false, seen, said)), "modern": url(newLeaky(true, seen, said)), "dead": "http://" + freeAddress(t),
+		"legacy": url(newLeaky(false, seen, said)), "modern": url(newLeaky(true, seen, said)), "dead": "http://" + hubtest.FreeAddress(t),
 		"refuses": broken + "/refuses", "status": broken + "/status", "header": broken + "/header", "garbled": broken + "/garbled", "moved": broken + "/moved", "prose": broken + "/prose", "chatty": broken + "/chatty",
 		"sse-foreign": broken + "/sse-foreign", "sse-broken": broken + "/sse-broken",
 	} {
@@ -95,25 +97,25 @@ func startLeaky(t *testing.T, c *rawCollector, seen, said *lockedBuffer, file st
 		t.Fatal(err)
 	}
 	fmt.Fprintln(said, text)
-	return startHub(t, text, t.TempDir(), "--log-level", "trace"), config
+	return hubtest.StartHub(t, hubtest.Options{Config: text, LogLevel: "trace"}), config
 }
 
 func TestNoSecretOfClientsAndServersIsFoundInTelemetryTheAPIOrFiles(t *testing.T) {
-	seen, said, got, sent := &lockedBuffer{}, &lockedBuffer{}, &lockedBuffer{}, &lockedBuffer{} // by servers and clients
+	seen, said, got, sent := &hubtest.Buffer{}, &hubtest.Buffer{}, &hubtest.Buffer{}, &hubtest.Buffer{} // by servers and clients
 	file := filepath.Join(t.TempDir(), "child")
-	c := startCollector(t)
+	c := hubtest.StartCollector(t)
 	hub, config := startLeaky(t, c, seen, said, file)
-	events := &lockedBuffer{}
+	events := &hubtest.Buffer{}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	follow(ctx, t, hub, events)
 	for _, name := range []string{"child", "legacy", "modern"} {
-		eventually(t, name+" is up", func() bool { return hub.metric(`mcphub_backend_up{mcphub_backend="`+name+`"}`) == "1" })
+		hubtest.Eventually(t, name+" is up", func() bool { return hub.Metric(`mcphub_backend_up{mcphub_backend="`+name+`"}`) == "1" })
 	}
 
-	stays, ends := startTrusting(t, hub.url(), got, sent), startTrusting(t, hub.url(), got, sent)
+	stays, ends := startTrusting(t, hub.URL(), got, sent), startTrusting(t, hub.URL(), got, sent)
 	stays.listen(ctx)
-	modern := &trusting{t: t, url: hub.url(), got: got, sent: sent}
+	modern := &trusting{t: t, url: hub.URL(), got: got, sent: sent}
 	for _, server := range []string{"child", "legacy", "modern"} {
 		stays.legacy(server)
 		modern.modern(server)
@@ -124,24 +126,24 @@ func TestNoSecretOfClientsAndServersIsFoundInTelemetryTheAPIOrFiles(t *testing.T
 	ends.send(ctx, http.MethodDelete, "", nil).Body.Close()
 
 	s := sinks{}
-	eventually(t, "the session is stored", func() bool {
+	hubtest.Eventually(t, "the session is stored", func() bool {
 		files := sinks{}
-		files.files(t, hub.dataDir)
+		files.files(t, hub.DataDir)
 		return strings.Contains(files["files"], canary("listed-userinfo"))
 	})
 	s.run(t, "config", "check", "--config", config)
 	s.run(t, "config", "check", "--config", wrongConfig(t, said))
-	s.admin(t, hub, []string{public(stays.token), public(ends.token)})
+	s.admin(t, hub, []string{hubtest.SessionID(stays.token), hubtest.SessionID(ends.token)})
 	cancel()
-	if status := hub.terminate(30 * time.Second); status != 0 {
+	if status := hub.Terminate(30 * time.Second); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
-	if !strings.Contains(hub.log.String(), "Unsolicited response") {
+	if !strings.Contains(hub.Log.String(), "Unsolicited response") {
 		t.Error("no server has said what nobody had asked for")
 	}
-	s["log"], s["events"] = hub.log.String(), events.String()
-	s["OTLP traces"], s["OTLP logs"], s["OTLP metrics"] = c.traces.String(), c.logs.String(), c.metrics.String()
-	s.files(t, hub.dataDir)
+	s["log"], s["events"] = hub.Log.String(), events.String()
+	s["OTLP traces"], s["OTLP logs"], s["OTLP metrics"] = c.Traces.String(), c.Logs.String(), c.Metrics.String()
+	s.files(t, hub.DataDir)
 
 	s.hold(t)
 	_, verifier, _ := strings.Cut(stays.token, ".")
@@ -154,7 +156,7 @@ func TestNoSecretOfClientsAndServersIsFoundInTelemetryTheAPIOrFiles(t *testing.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	everythingWasSent(t, sent.String()+said.String()+got.String()+c.headers.String())
+	everythingWasSent(t, sent.String()+said.String()+got.String()+c.Headers.String())
 	for _, way := range []struct {
 		to, text, paths string
 	}{
@@ -208,9 +210,9 @@ func (s sinks) hold(t *testing.T) {
 }
 
 // follow reads the stream of events of all sessions.
-func follow(ctx context.Context, t *testing.T, hub *hubProcess, to *lockedBuffer) {
+func follow(ctx context.Context, t *testing.T, hub *hubtest.Hub, to *hubtest.Buffer) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+hub.side+"/api/v1/events", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, hub.AdminURL()+"/api/v1/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

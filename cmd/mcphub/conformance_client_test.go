@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // The client suites: the suite plays the server and judges who connects. Here
@@ -29,7 +31,7 @@ type clientRun struct {
 func (r clientRun) through(t *testing.T) {
 	t.Helper()
 	suite := installedSuite(t, r.suite)
-	client := built(t, "everything-client", "github.com/modelcontextprotocol/go-sdk/conformance/everything-client")
+	client := hubtest.Program(t, "github.com/modelcontextprotocol/go-sdk/conformance/everything-client")
 	names := suite.clientScenarios(t, r.list)
 	alone := suite.clients(t, names, r.args, func(*testing.T, string) (string, []string) { return client, nil })
 	through := suite.clients(t, names, r.args, driven(t, client))
@@ -57,10 +59,10 @@ func driven(t *testing.T, client string) func(*testing.T, string) (string, []str
 	if err != nil {
 		t.Fatal(err)
 	}
-	hub := built(t, "mcphub", ".")
+	hub := hubtest.HubProgram(t)
 	return func(t *testing.T, dir string) (string, []string) {
 		t.Helper()
-		return strings.Join([]string{self, hub, client, freeAddress(t), freeAddress(t), dir}, " "), []string{driverVariable + "=1"}
+		return strings.Join([]string{self, hub, client, hubtest.FreeAddress(t), hubtest.FreeAddress(t), dir}, " "), []string{driverVariable + "=1"}
 	}
 }
 
@@ -147,7 +149,7 @@ func (s suite) client(t *testing.T, dir, name string, env, args []string) (scena
 			Description: "The client did not end well", ErrorMessage: result.log,
 		})
 	}
-	log, err := os.ReadFile(filepath.Join(dir, "hub.log"))
+	log, err := os.ReadFile(filepath.Join(dir, "hub.Log"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return result, nil // the client alone
 	}

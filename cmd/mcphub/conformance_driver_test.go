@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/mcphub-go/mcphub/test/peers"
 )
 
 // driverVariable makes the test binary the driver of the client suites.
@@ -20,7 +22,7 @@ const driverVariable = "MCPHUB_TEST_DRIVER"
 // is the mock of the suite, and in front of it a real client. The arguments
 // are the two programs, the two addresses of the hub, a directory for what it
 // writes, and, added by the suite, the URL of the mock. The hub's log stays in
-// the directory as hub.log. The exit status is that of the client.
+// the directory as hub.Log. The exit status is that of the client.
 func driver(args []string) int {
 	if len(args) != 6 {
 		fmt.Fprintln(os.Stderr, "driver: want HUB CLIENT LISTEN ADMIN DIR URL, got", args)
@@ -60,10 +62,10 @@ func drive(ctx context.Context, hub, client, listen, admin, dir, url string) (st
 // driveHub starts a hub and waits until it is ready. The caller ends it with stop.
 func driveHub(ctx context.Context, hub, listen, admin, dir, url string) (stop func() error, err error) {
 	config := filepath.Join(dir, "mcphub.yaml")
-	if err := os.WriteFile(config, []byte(bareConfig(url)), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(peers.BareConfig(url)), 0o600); err != nil {
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(dir, "hub.log"))
+	log, err := os.Create(filepath.Join(dir, "hub.Log"))
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +107,7 @@ func ready(ctx context.Context, url string, ended chan error) error {
 		select {
 		case err := <-ended:
 			ended <- err // stop waits for it too
-			return errors.New("the hub ended; see hub.log")
+			return errors.New("the hub ended; see hub.Log")
 		case <-ctx.Done():
 			return fmt.Errorf("the hub is not ready: %w", context.Cause(ctx))
 		case <-tick.C:

@@ -1,6 +1,11 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
+	"github.com/mcphub-go/mcphub/test/peers"
+)
 
 // The official suite runs through the hub in front of go-sdk's server, and
 // against that server alone for comparison. make conformance installs the
@@ -11,7 +16,7 @@ import "testing"
 type serverRun struct {
 	suite     string                  // the variable that says where it is
 	args      []string                // which scenarios
-	fixture   func(*testing.T) string // starts the server behind the hub
+	fixture   func(testing.TB) string // starts the server behind the hub
 	expected  string                  // which baseline, or "": nothing may fail
 	scenarios int                     // how many there are
 }
@@ -27,9 +32,9 @@ func (r serverRun) through(t *testing.T) (through, alone outcome) {
 		expected, path = readBaseline(t, r.expected)
 	}
 	url := r.fixture(t)
-	hub := startHub(t, bareConfig(url), t.TempDir())
+	hub := hubtest.StartHub(t, hubtest.Options{Config: peers.BareConfig(url)})
 	alone, _ = suite.server(t, url, "", r.args...)
-	through, verdict := suite.server(t, hub.url(), path, r.args...)
+	through, verdict := suite.server(t, hub.URL(), path, r.args...)
 	through.logBeside(t, alone)
 	through.judge(t, expected)
 	if verdict != nil {
@@ -42,23 +47,23 @@ func (r serverRun) through(t *testing.T) (through, alone outcome) {
 }
 
 func TestConformanceLegacyReleased(t *testing.T) {
-	serverRun{suite: releasedSuite, args: []string{"--suite", "active"}, fixture: everything, scenarios: 30}.through(t)
+	serverRun{suite: releasedSuite, args: []string{"--suite", "active"}, fixture: peers.Everything, scenarios: 30}.through(t)
 }
 
 func TestConformanceLegacyRequirements(t *testing.T) {
-	serverRun{suite: nextSuite, args: []string{"--requirements", "2025-11-25"}, fixture: everything, scenarios: 33}.through(t)
+	serverRun{suite: nextSuite, args: []string{"--requirements", "2025-11-25"}, fixture: peers.Everything, scenarios: 33}.through(t)
 }
 
 func TestConformanceModernRequirements(t *testing.T) {
 	serverRun{
-		suite: nextSuite, args: []string{"--requirements", "2026-07-28"}, fixture: statelessEverything,
+		suite: nextSuite, args: []string{"--requirements", "2026-07-28"}, fixture: peers.StatelessEverything,
 		expected: "modern", scenarios: 50,
 	}.through(t)
 }
 
 func TestConformanceLegacyClientsOfAModernServer(t *testing.T) {
 	through, alone := serverRun{
-		suite: nextSuite, args: []string{"--requirements", "2025-11-25"}, fixture: statelessEverything,
+		suite: nextSuite, args: []string{"--requirements", "2025-11-25"}, fixture: peers.StatelessEverything,
 		expected: "legacy-to-modern", scenarios: 33,
 	}.through(t)
 	if through.passed() < alone.passed() {
@@ -68,7 +73,7 @@ func TestConformanceLegacyClientsOfAModernServer(t *testing.T) {
 
 func TestConformanceModernClientsOfALegacyServer(t *testing.T) {
 	serverRun{
-		suite: nextSuite, args: []string{"--requirements", "2026-07-28"}, fixture: everything,
+		suite: nextSuite, args: []string{"--requirements", "2026-07-28"}, fixture: peers.Everything,
 		expected: "modern-to-legacy", scenarios: 50,
 	}.through(t)
 }

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // ledger is what the hub has acknowledged.
@@ -55,26 +57,27 @@ func TestNothingAcknowledgedIsLostByKill9(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("MCPHUB_SOAK_ROUNDS")); err == nil {
 		rounds = n
 	}
-	dataDir := t.TempDir()
-	listen, side := freeAddress(t), freeAddress(t)
+	options := hubtest.Options{
+		DataDir: t.TempDir(), Listen: hubtest.FreeAddress(t), AdminListen: hubtest.FreeAddress(t), LogLevel: "warn",
+	}
 	l := &ledger{alive: map[string]string{}, deleted: map[string]bool{}}
 	total := 0
 	for round := range rounds {
-		hub := startHubAt(t, listen, side, "{}", dataDir, "--log-level", "warn")
+		hub := hubtest.StartHub(t, options)
 		checkLedger(t, hub, l, round)
 		ctx, cancel := context.WithCancel(t.Context())
 		var clients sync.WaitGroup
 		for range 16 {
-			clients.Go(func() { l.client(ctx, hub.url()) })
+			clients.Go(func() { l.client(ctx, hub.URL()) })
 		}
 		timer := time.NewTimer(time.Duration(50+randv2.N(400)) * time.Millisecond) // any moment is as good
 		<-timer.C
-		hub.kill()
+		hub.Kill()
 		cancel()
 		clients.Wait()
 		total = len(l.alive) + len(l.deleted)
 	}
-	hub := startHubAt(t, listen, side, "{}", dataDir, "--log-level", "warn")
+	hub := hubtest.StartHub(t, options)
 	checkLedger(t, hub, l, rounds)
 	if total < 20*rounds {
 		t.Errorf("only %d sessions were acknowledged in %d rounds: no load", total, rounds)
@@ -129,32 +132,33 @@ func (l *ledger) client(ctx context.Context, url string) {
 }
 
 // checkLedger compares the hub with what was acknowledged.
-func checkLedger(t *testing.T, hub *hubProcess, l *ledger, round int) {
+func checkLedger(t *testing.T, hub *hubtest.Hub, l *ledger, round int) {
 	t.Helper()
 	ping := func(token string) int {
-		c := &rawClient{t: t, url: hub.url(), token: token, version: "2025-11-25"}
-		status, _ := c.post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)
+		c := hubtest.NewLegacyClient(t, hub.URL())
+		c.Token = token
+		status, _ := c.Post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)
 		return status
 	}
-	eventually(t, "all sessions are loaded", func() bool { return hub.metric(`mcphub_sessions_restoring{kind="protocol"}`) == "0" })
-	files, err := filepath.Glob(filepath.Join(hub.dataDir, "sessions", "*.json"))
+	hubtest.Eventually(t, "all sessions are loaded", func() bool { return hub.Metric(`mcphub_sessions_restoring{kind="protocol"}`) == "0" })
+	files, err := filepath.Glob(filepath.Join(hub.DataDir, "sessions", "*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	records := len(slices.DeleteFunc(slices.Clone(files), func(f string) bool { return filepath.Base(f) == "index.json" }))
-	if n := hub.metric(`mcphub_sessions_restored_total{kind="protocol",transport="streamable_http"}`); n != strconv.Itoa(records) {
+	if n := hub.Metric(`mcphub_sessions_restored_total{kind="protocol",transport="streamable_http"}`); n != strconv.Itoa(records) {
 		t.Errorf("round %d: %s sessions restored of %d records", round, n, records)
 	}
 	for token, name := range l.alive {
 		if status := ping(token); status != http.StatusOK {
 			t.Errorf("round %d: an acknowledged session is lost: %d", round, status)
 		}
-		data, err := os.ReadFile(filepath.Join(hub.dataDir, "sessions", public(token)+".json"))
+		data, err := os.ReadFile(filepath.Join(hub.DataDir, "sessions", hubtest.SessionID(token)+".json"))
 		var record struct {
 			SessionID, ClientName     string
 			CreatedAt, LastAccessedAt int64
 		}
-		if err != nil || json.Unmarshal(data, &record) != nil || record.SessionID != public(token) || record.ClientName != name || record.LastAccessedAt < record.CreatedAt {
+		if err != nil || json.Unmarshal(data, &record) != nil || record.SessionID != hubtest.SessionID(token) || record.ClientName != name || record.LastAccessedAt < record.CreatedAt {
 			t.Errorf("round %d: the record of %s is not what was acknowledged: %v %s", round, name, err, data)
 		}
 	}
@@ -170,7 +174,7 @@ func checkLedger(t *testing.T, hub *hubProcess, l *ledger, round int) {
 		}
 	}
 	for _, reason := range []string{"damaged", "newer_schema"} {
-		if n := hub.metric(fmt.Sprintf(`mcphub_sessions_quarantined_total{reason=%q}`, reason)); n != "0" {
+		if n := hub.Metric(fmt.Sprintf(`mcphub_sessions_quarantined_total{reason=%q}`, reason)); n != "0" {
 			t.Errorf("round %d: %s %s records", round, n, reason)
 		}
 	}

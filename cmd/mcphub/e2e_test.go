@@ -17,9 +17,10 @@ import (
 
 	"github.com/mark3labs/mcp-go/client"
 	"github.com/mark3labs/mcp-go/mcp"
-)
 
-const demoConfig = `mcpServers: {demo: {command: mcphub, args: [demo-server]}}`
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
+	"github.com/mcphub-go/mcphub/test/peers"
+)
 
 // newClient connects a real MCP client.
 func newClient(t *testing.T, url string) *client.Client {
@@ -55,21 +56,10 @@ func echo(t *testing.T, c *client.Client, text string) {
 	}
 }
 
-// stored waits until the one session is in the index and returns its id.
-func stored(t *testing.T, dataDir string) string {
-	t.Helper()
-	var index struct{ Sessions []string }
-	eventually(t, "the session is in index.json", func() bool {
-		data, err := os.ReadFile(filepath.Join(dataDir, "sessions", "index.json"))
-		return err == nil && json.Unmarshal(data, &index) == nil && len(index.Sessions) == 1
-	})
-	return index.Sessions[0]
-}
-
 func TestASessionGoesOnAfterKill9WithoutANewInitialize(t *testing.T) {
 	dataDir := t.TempDir()
-	hub := startHub(t, demoConfig, dataDir)
-	c := newClient(t, hub.url())
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, DataDir: dataDir})
+	c := newClient(t, hub.URL())
 	tools, err := c.ListTools(t.Context(), mcp.ListToolsRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +75,7 @@ func TestASessionGoesOnAfterKill9WithoutANewInitialize(t *testing.T) {
 	}
 	echo(t, c, "before")
 
-	id := stored(t, dataDir)
+	id := hub.AwaitSession()
 	record, err := os.ReadFile(filepath.Join(dataDir, "sessions", id+".json"))
 	if err != nil {
 		t.Fatal(err)
@@ -98,36 +88,36 @@ func TestASessionGoesOnAfterKill9WithoutANewInitialize(t *testing.T) {
 		t.Errorf("stored record: %s", record)
 	}
 
-	hub.kill()
-	hub = startHubAt(t, hub.listen, hub.side, demoConfig, dataDir)
+	hub.Kill()
+	hub = hub.Restart()
 	echo(t, c, "after")
-	if created := hub.metric(`mcphub_sessions_created_total{kind="protocol",transport="streamable_http"}`); created != "0" {
+	if created := hub.Metric(`mcphub_sessions_created_total{kind="protocol",transport="streamable_http"}`); created != "0" {
 		t.Errorf("%s sessions were created after the restart", created)
 	}
-	if active := hub.metric(`mcphub_sessions_active{kind="protocol",transport="streamable_http"}`); active != "1" {
+	if active := hub.Metric(`mcphub_sessions_active{kind="protocol",transport="streamable_http"}`); active != "1" {
 		t.Errorf("%s sessions are active after the restart", active)
 	}
 
-	if status := hub.terminate(15 * time.Second); status != 0 {
+	if status := hub.Terminate(15 * time.Second); status != 0 {
 		t.Errorf("exit status %d after SIGTERM", status)
 	}
-	startHubAt(t, hub.listen, hub.side, demoConfig, dataDir)
+	hub.Restart()
 	echo(t, c, "after SIGTERM")
 }
 
 func TestTheVerifierIsNowhereButInTheHeader(t *testing.T) {
 	dataDir := t.TempDir()
-	hub := startHub(t, demoConfig, dataDir, "--log-level", "trace")
-	c := connect(t, hub.url())
-	c.request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`)
-	id, verifier, ok := strings.Cut(c.token, ".")
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, DataDir: dataDir, LogLevel: "trace"})
+	c := hubtest.Connect(t, hub.URL())
+	c.Request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`)
+	id, verifier, ok := strings.Cut(c.Token, ".")
 	if !ok || len(verifier) < 26 {
-		t.Fatalf("token %q is not split", c.token)
+		t.Fatalf("token %q is not split", c.Token)
 	}
-	stored(t, dataDir)
+	hub.AwaitSession()
 	seen := map[string]string{}
 	for _, path := range []string{"metrics", "api/v1/sessions", "api/v1/sessions/" + id, "api/v1/upstreams", "", "debug/pprof/goroutine?debug=2"} {
-		_, seen[path] = get(t, "http://"+hub.side+"/"+path)
+		_, seen[path] = hubtest.Get(t, hub.AdminURL()+"/"+path)
 	}
 	_ = filepath.WalkDir(dataDir, func(path string, d os.DirEntry, _ error) error {
 		if !d.IsDir() {
@@ -136,8 +126,8 @@ func TestTheVerifierIsNowhereButInTheHeader(t *testing.T) {
 		}
 		return nil
 	})
-	hub.terminate(15 * time.Second)
-	seen["log"] = hub.log.String()
+	hub.Terminate(15 * time.Second)
+	seen["log"] = hub.Log.String()
 	for where, text := range seen {
 		if strings.Contains(text, verifier) {
 			t.Errorf("the verifier is in %s", where)
@@ -150,14 +140,13 @@ func TestTheVerifierIsNowhereButInTheHeader(t *testing.T) {
 
 func TestASecondHubOnTheSameDirectoryIsRefusedInWords(t *testing.T) {
 	dataDir := t.TempDir()
-	hub := startHub(t, demoConfig, dataDir)
-	second := start(t, built(t, "mcphub", "."), "serve", "--listen", freeAddress(t), "--admin-listen", freeAddress(t), "--data-dir", dataDir)
-	<-second.done
-	if status := second.cmd.ProcessState.ExitCode(); status != 1 || !strings.Contains(second.log.String(), strconv.Itoa(hub.cmd.Process.Pid)) {
-		t.Errorf("exit status %d, log does not name the other process: %s", status, second.log)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, DataDir: dataDir})
+	second := hubtest.StartProcess(t, hubtest.HubProgram(t), "serve", "--listen", hubtest.FreeAddress(t), "--admin-listen", hubtest.FreeAddress(t), "--data-dir", dataDir)
+	if status := second.Wait(); status != 1 || !strings.Contains(second.Log.String(), strconv.Itoa(hub.PID())) {
+		t.Errorf("exit status %d, log does not name the other process: %s", status, second.Log)
 	}
-	c := connect(t, hub.url())
-	if a := c.request("ping", "{}"); string(a.Result) != "{}" {
+	c := hubtest.Connect(t, hub.URL())
+	if a := c.Request("ping", "{}"); string(a.Result) != "{}" {
 		t.Errorf("the first hub does not answer: %s", a.Error)
 	}
 }
@@ -169,57 +158,55 @@ func TestABadConfigurationIsRefusedWithFileAndLineAndNothingIsWritten(t *testing
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"serve", "--config", file, "--data-dir", filepath.Join(dir, "data")}, {"config", "check", "--config", file}} {
-		p := start(t, built(t, "mcphub", "."), args...)
-		<-p.done
-		if status := p.cmd.ProcessState.ExitCode(); status != 2 || !strings.Contains(p.log.String(), file+":3:") {
-			t.Errorf("%v: exit status %d, %s", args, status, p.log)
+		p := hubtest.StartProcess(t, hubtest.HubProgram(t), args...)
+		if status := p.Wait(); status != 2 || !strings.Contains(p.Log.String(), file+":3:") {
+			t.Errorf("%v: exit status %d, %s", args, status, p.Log)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "data")); !os.IsNotExist(err) {
 		t.Errorf("the data directory was made: %v", err)
 	}
 	for _, args := range [][]string{{"serve", "--no-such-flag"}, {"serve", "--log-level", "loud"}, {"serve", "--banner", "big"}, {"nonsense"}} {
-		p := start(t, built(t, "mcphub", "."), args...)
-		<-p.done
-		if status := p.cmd.ProcessState.ExitCode(); status == 0 {
+		p := hubtest.StartProcess(t, hubtest.HubProgram(t), args...)
+		if status := p.Wait(); status == 0 {
 			t.Errorf("%v was accepted", args)
 		}
 	}
 }
 
 func TestADeadServerIsVisibleAndItsCallsFailAtOnce(t *testing.T) {
-	hub := startHub(t, `mcpServers:
+	hub := hubtest.StartHub(t, hubtest.Options{Config: `mcpServers:
   demo: {command: mcphub, args: [demo-server]}
   absent: {command: ./no-such-program}
   refused: {url: "http://127.0.0.1:9/mcp"}
-`, t.TempDir())
-	eventually(t, "the servers are tried", func() bool {
-		_, body := get(t, "http://"+hub.side+"/api/v1/upstreams")
+`})
+	hubtest.Eventually(t, "the servers are tried", func() bool {
+		_, body := hub.Get("/api/v1/upstreams")
 		return strings.Count(body, `"state": "down"`) == 2 && strings.Count(body, `"state": "up"`) == 1
 	})
-	if status, body := get(t, "http://"+hub.side+"/readyz"); status != http.StatusOK || !strings.Contains(body, "absent") {
+	if status, body := hub.Get("/readyz"); status != http.StatusOK || !strings.Contains(body, "absent") {
 		t.Errorf("/readyz: %d %s", status, body)
 	}
 	for name, want := range map[string]string{"demo": "1", "absent": "0", "refused": "0"} {
-		if got := hub.metric(`mcphub_backend_up{mcphub_backend="` + name + `"}`); got != want {
+		if got := hub.Metric(`mcphub_backend_up{mcphub_backend="` + name + `"}`); got != want {
 			t.Errorf("mcphub_backend_up of %s is %q", name, got)
 		}
 	}
-	c := connect(t, hub.url())
-	if a := c.request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`); a.Result == nil {
+	c := hubtest.Connect(t, hub.URL())
+	if a := c.Request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`); a.Result == nil {
 		t.Errorf("the healthy server suffers: %s", a.Error)
 	}
 }
 
 func TestAServerThatDiesMidCallIsNamedAndComesBack(t *testing.T) {
-	hub := startHub(t, demoConfig, t.TempDir())
-	c := connect(t, hub.url())
-	answered := make(chan answer, 1)
-	go func() { answered <- c.request("tools/call", `{"name":"demo__slow","arguments":{"seconds":60}}`) }()
-	eventually(t, "the call is under way", func() bool {
-		return hub.metric(`mcphub_requests_in_flight{direction="out",hop="backend"}`) == "1"
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
+	c := hubtest.Connect(t, hub.URL())
+	answered := make(chan hubtest.Answer, 1)
+	go func() { answered <- c.Request("tools/call", `{"name":"demo__slow","arguments":{"seconds":60}}`) }()
+	hubtest.Eventually(t, "the call is under way", func() bool {
+		return hub.Metric(`mcphub_requests_in_flight{direction="out",hop="backend"}`) == "1"
 	})
-	children := childrenOf(t, hub.cmd.Process.Pid)
+	children := childrenOf(t, hub.PID())
 	if len(children) != 1 {
 		t.Fatalf("children: %v", children)
 	}
@@ -232,14 +219,14 @@ func TestAServerThatDiesMidCallIsNamedAndComesBack(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("the call hangs")
 	}
-	eventually(t, "the server is back", func() bool {
-		a := c.request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`)
+	hubtest.Eventually(t, "the server is back", func() bool {
+		a := c.Request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`)
 		return a.Result != nil
 	})
-	if n := hub.metric(`mcphub_backend_restarts_total{mcphub_backend="demo",reason="exited"}`); n != "1" {
+	if n := hub.Metric(`mcphub_backend_restarts_total{mcphub_backend="demo",reason="exited"}`); n != "1" {
 		t.Errorf("%s restarts", n)
 	}
-	if now := childrenOf(t, hub.cmd.Process.Pid); len(now) != 1 || now[0] == children[0] {
+	if now := childrenOf(t, hub.PID()); len(now) != 1 || now[0] == children[0] {
 		t.Errorf("children: %v, before: %v", now, children)
 	}
 }
@@ -263,40 +250,40 @@ func childrenOf(t *testing.T, pid int) []int {
 }
 
 func TestNoChildIsLeftBehind(t *testing.T) {
-	for name, end := range map[string]func(*hubProcess){
-		"SIGTERM": func(h *hubProcess) { h.terminate(15 * time.Second) },
-		"kill -9": func(h *hubProcess) { h.kill() },
+	for name, end := range map[string]func(*hubtest.Hub){
+		"SIGTERM": func(h *hubtest.Hub) { h.Terminate(15 * time.Second) },
+		"kill -9": func(h *hubtest.Hub) { h.Kill() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			hub := startHub(t, demoConfig, t.TempDir())
-			eventually(t, "the server runs", func() bool { return len(childrenOf(t, hub.cmd.Process.Pid)) == 1 })
-			child := childrenOf(t, hub.cmd.Process.Pid)[0]
+			hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
+			hubtest.Eventually(t, "the server runs", func() bool { return len(childrenOf(t, hub.PID())) == 1 })
+			child := childrenOf(t, hub.PID())[0]
 			end(hub)
-			eventually(t, "the child is gone", func() bool { return syscall.Kill(child, 0) != nil })
+			hubtest.Eventually(t, "the child is gone", func() bool { return syscall.Kill(child, 0) != nil })
 		})
 	}
 }
 
 func TestShutdownEndsInTimeWithAHungCallAndAReaderThatNeverReads(t *testing.T) {
 	dataDir := t.TempDir()
-	hub := startHub(t, demoConfig, dataDir)
-	c := connect(t, hub.url())
-	answered := make(chan answer, 1)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, DataDir: dataDir})
+	c := hubtest.Connect(t, hub.URL())
+	answered := make(chan hubtest.Answer, 1)
 	go func() {
-		answered <- c.request("tools/call", `{"name":"demo__slow","arguments":{"seconds":600,"steps":1}}`)
+		answered <- c.Request("tools/call", `{"name":"demo__slow","arguments":{"seconds":600,"steps":1}}`)
 	}()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	stream, err := c.do(ctx, http.MethodGet, "")
+	stream, err := c.Do(ctx, http.MethodGet, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stream.Body.Close()
-	eventually(t, "the call is under way", func() bool {
-		return hub.metric(`mcphub_requests_in_flight{direction="out",hop="backend"}`) == "1"
+	hubtest.Eventually(t, "the call is under way", func() bool {
+		return hub.Metric(`mcphub_requests_in_flight{direction="out",hop="backend"}`) == "1"
 	})
-	if status := hub.terminate(12 * time.Second); status != 0 {
-		t.Errorf("exit status %d\n%s", status, hub.log)
+	if status := hub.Terminate(12 * time.Second); status != 0 {
+		t.Errorf("exit status %d\n%s", status, hub.Log)
 	}
 	if a := <-answered; !strings.Contains(string(a.Error), "not known") {
 		t.Errorf("the call was answered with %s %s", a.Result, a.Error)
@@ -304,16 +291,16 @@ func TestShutdownEndsInTimeWithAHungCallAndAReaderThatNeverReads(t *testing.T) {
 	if _, err := io.Copy(io.Discard, stream.Body); err != nil {
 		t.Logf("the stream ended with %v", err)
 	}
-	hub = startHubAt(t, hub.listen, hub.side, demoConfig, dataDir)
-	if a := c.request("ping", "{}"); string(a.Result) != "{}" {
+	hub = hub.Restart()
+	if a := c.Request("ping", "{}"); string(a.Result) != "{}" {
 		t.Errorf("the session did not survive: %s", a.Error)
 	}
 }
 
 func TestSomebodyElsesServerAnswersThroughTheHubByteForByte(t *testing.T) {
-	url := everything(t)
-	hub := startHub(t, bareConfig(url), t.TempDir())
-	direct, through := connect(t, url), connect(t, hub.url())
+	url := peers.Everything(t)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: peers.BareConfig(url)})
+	direct, through := hubtest.Connect(t, url), hubtest.Connect(t, hub.URL())
 	requests := [][2]string{
 		{"tools/list", `{}`}, {"prompts/list", `{}`}, {"resources/list", `{}`}, {"resources/templates/list", `{}`},
 		{"resources/read", `{"uri":"test://static-text"}`}, {"resources/read", `{"uri":"test://static-binary"}`},
@@ -334,7 +321,7 @@ func TestSomebodyElsesServerAnswersThroughTheHubByteForByte(t *testing.T) {
 			InputSchema struct{ Required []string }
 		}
 	}
-	if err := json.Unmarshal(direct.request("tools/list", "{}").Result, &list); err != nil || len(list.Tools) < 10 {
+	if err := json.Unmarshal(direct.Request("tools/list", "{}").Result, &list); err != nil || len(list.Tools) < 10 {
 		t.Fatalf("%d tools, %v", len(list.Tools), err)
 	}
 	for _, tool := range list.Tools {
@@ -347,7 +334,7 @@ func TestSomebodyElsesServerAnswersThroughTheHubByteForByte(t *testing.T) {
 		requests = append(requests, [2]string{"tools/call", `{"name":"` + tool.Name + `","arguments":{},"_meta":{"progressToken":"t"}}`})
 	}
 	for _, r := range requests {
-		want, got := direct.request(r[0], r[1]), through.request(r[0], r[1])
+		want, got := direct.Request(r[0], r[1]), through.Request(r[0], r[1])
 		if strings.Contains(r[1], `"test_tool_with_progress"`) {
 			continue // answers with the progress token it got, which is the hub's own; its notifications are compared below
 		}
@@ -355,16 +342,16 @@ func TestSomebodyElsesServerAnswersThroughTheHubByteForByte(t *testing.T) {
 			t.Errorf("%s %s\n direct: %s %s\n hub:    %s %s", r[0], r[1], want.Result, want.Error, got.Result, got.Error)
 		}
 	}
-	if len(direct.notifications) == 0 || !slices.Equal(direct.notifications, through.notifications) {
-		t.Errorf("notifications\n direct: %q\n hub:    %q", direct.notifications, through.notifications)
+	if len(direct.Notifications) == 0 || !slices.Equal(direct.Notifications, through.Notifications) {
+		t.Errorf("notifications\n direct: %q\n hub:    %q", direct.Notifications, through.Notifications)
 	}
 }
 
 func TestAnHTTPServersSessionGoesOnAfterKill9(t *testing.T) {
-	url := everything(t)
+	url := peers.Everything(t)
 	dataDir := t.TempDir()
-	hub := startHub(t, bareConfig(url), dataDir)
-	c := newClient(t, hub.url())
+	hub := hubtest.StartHub(t, hubtest.Options{Config: peers.BareConfig(url), DataDir: dataDir})
+	c := newClient(t, hub.URL())
 	call := func() {
 		t.Helper()
 		var call mcp.CallToolRequest
@@ -376,7 +363,7 @@ func TestAnHTTPServersSessionGoesOnAfterKill9(t *testing.T) {
 	call()
 	record := func() string {
 		t.Helper()
-		data, err := os.ReadFile(filepath.Join(dataDir, "sessions", stored(t, dataDir)+".json"))
+		data, err := os.ReadFile(filepath.Join(dataDir, "sessions", hub.AwaitSession()+".json"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -389,8 +376,8 @@ func TestAnHTTPServersSessionGoesOnAfterKill9(t *testing.T) {
 		return r.Upstreams["everything"].SessionID
 	}
 	before := record()
-	hub.kill()
-	startHubAt(t, hub.listen, hub.side, bareConfig(url), dataDir)
+	hub.Kill()
+	hub.Restart()
 	call()
 	if after := record(); after != before {
 		t.Errorf("the server's session was %s and is %s", before, after)

@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
+	"github.com/mcphub-go/mcphub/test/peers"
 )
 
 // exchange is a request and, where the server is a scripted one, what it says
@@ -84,12 +86,12 @@ func TestTheHubIsTransparent(t *testing.T) {
 			case c.file == "scripted.json":
 				script, url = startScripted(t, c.modern, c.traces != "none")
 			case c.modern:
-				url = statelessEverything(t)
+				url = peers.StatelessEverything(t)
 			default:
-				url = everything(t)
+				url = peers.Everything(t)
 			}
-			hub := startHub(t, bareConfig(url), t.TempDir(), "--log-level", "warn")
-			direct, through := speak(t, url, c.modern), speak(t, hub.url(), c.modern)
+			hub := hubtest.StartHub(t, hubtest.Options{Config: peers.BareConfig(url), LogLevel: "warn"})
+			direct, through := speak(t, url, c.modern), speak(t, hub.URL(), c.modern)
 			all := exchanges(t, c.file, c.modern)
 			for i, x := range all {
 				id := requestIDs[0]
@@ -125,7 +127,7 @@ func speak(t *testing.T, url string, modern bool) *speaker {
 	t.Helper()
 	s := &speaker{t: t, url: url, modern: modern}
 	if !modern {
-		s.token = connect(t, url).token
+		s.token = hubtest.Connect(t, url).Token
 	}
 	return s
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // notFromTheStart are selectors of metrics that expressions may use although a hub
@@ -186,7 +188,7 @@ func (s usedSeries) matches(labels map[string]string) bool {
 // A series that is missing makes a difference or a quotient empty, and an alert
 // silent.
 func TestWhatExpressionsReadIsThereFromTheStart(t *testing.T) {
-	sets := labelSets(startHub(t, demoConfig, t.TempDir(), "--log-level", "warn").series())
+	sets := labelSets(hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, LogLevel: "warn"}).Series())
 	for where, all := range expressionsOf(t) {
 		for _, expr := range all {
 			reads, labels := readsOf(expr)

@@ -30,6 +30,7 @@ var arrows = map[string][]string{
 	"pkg/admin":               {"pkg/session", "pkg/catalog", "pkg/upstream", "pkg/jsonrpc"},
 	"pkg/hubtest":             {"pkg/jsonrpc"},
 	"deploy":                  {},
+	"test/peers":              {"pkg/hubtest"},
 	"cmd/mcphub": {"pkg/persist", "pkg/jsonrpc", "pkg/catalog", "pkg/config", "pkg/telemetry", "pkg/session",
 		"pkg/upstream", "pkg/gateway", "pkg/admin"},
 }
@@ -40,6 +41,7 @@ var testArrows = map[string][]string{
 	"pkg/persist": {"pkg/persist/persisttest"},
 	"pkg/gateway": {"pkg/persist"},
 	"pkg/admin":   {"pkg/persist", "pkg/gateway"},
+	"cmd/mcphub":  {"pkg/hubtest", "test/peers"},
 }
 
 // vague are names that say nothing about what a package holds.

@@ -15,26 +15,16 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 
 	"github.com/mcphub-go/mcphub/pkg/config"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/telemetry"
 )
 
-// logged returns the records of a hub's log that have this message.
-func (h *hubProcess) logged(msg string) (found []map[string]any) {
-	for line := range strings.Lines(h.log.String()) {
-		var r map[string]any
-		if json.Unmarshal([]byte(line), &r) == nil && r["msg"] == msg {
-			found = append(found, r)
-		}
-	}
-	return found
-}
-
 func TestLogLevelsOfARunningHubAreShownAndChanged(t *testing.T) {
 	t.Setenv("MCPHUB_LOG", "session=warn,gateway=error")
-	hub := startHub(t, "log: {levels: {gateway: trace, admin: warn}}\n"+demoConfig, t.TempDir())
+	hub := hubtest.StartHub(t, hubtest.Options{Config: "log: {levels: {gateway: trace, admin: warn}}\n" + hubtest.DemoConfig})
 	level := func(args ...string) (int, string, string) {
 		t.Helper()
-		return mcphub(t, "", append(append([]string{"log-level"}, args...), "--admin", hub.side)...)
+		return mcphub(t, "", append(append([]string{"log-level"}, args...), "--admin", hub.AdminListen)...)
 	}
 	levels := func() map[string]string {
 		t.Helper()
@@ -51,11 +41,11 @@ func TestLogLevelsOfARunningHubAreShownAndChanged(t *testing.T) {
 		}
 		return all
 	}
-	connect(t, hub.url())
+	hubtest.Connect(t, hub.URL())
 	if got := levels(); len(got) != 9 || got["session"] != "warn" || got["gateway"] != "error" || got["admin"] != "warn" || got["default"] != "debug" || got["upstream"] != "debug" {
 		t.Errorf("at start: %v", got)
 	}
-	if n := len(hub.logged("session created")); n != 0 {
+	if n := len(hub.Logged("session created")); n != 0 {
 		t.Errorf("%d records below the level", n)
 	}
 
@@ -66,9 +56,9 @@ func TestLogLevelsOfARunningHubAreShownAndChanged(t *testing.T) {
 	if got := levels(); got["session"] != "trace warn" || got["upstream"] != "warn default" {
 		t.Errorf("after a change: %v", got)
 	}
-	connect(t, hub.url())
-	eventually(t, "the session is logged", func() bool { return len(hub.logged("session created")) == 1 })
-	if n := len(hub.logged("log levels changed")); n != 1 {
+	hubtest.Connect(t, hub.URL())
+	hubtest.Eventually(t, "the session is logged", func() bool { return len(hub.Logged("session created")) == 1 })
+	if n := len(hub.Logged("log levels changed")); n != 1 {
 		t.Errorf("%d records of the change", n)
 	}
 
@@ -113,49 +103,49 @@ func TestConfigurationAndTelemetryKnowTheSameSubsystems(t *testing.T) {
 
 func TestAWrongMCPHUBLOGIsRefusedAtStart(t *testing.T) {
 	t.Setenv("MCPHUB_LOG", "sesion=debug")
-	status, _, errs := mcphub(t, "", "serve", "--data-dir", t.TempDir(), "--listen", freeAddress(t), "--admin-listen", freeAddress(t))
+	status, _, errs := mcphub(t, "", "serve", "--data-dir", t.TempDir(), "--listen", hubtest.FreeAddress(t), "--admin-listen", hubtest.FreeAddress(t))
 	if status != 2 || !strings.Contains(errs, "MCPHUB_LOG, entry 1: unknown subsystem; did you mean session?") {
 		t.Errorf("%d %s", status, errs)
 	}
 }
 
 func TestWhatAServerPrintsCannotFloodTheLog(t *testing.T) {
-	program := built(t, "mcphub", ".")
-	hub := startHub(t, `mcpServers: {chatty: {command: sh, args: [-c, "seq 5000 >&2; exec `+program+` demo-server"]}}`, t.TempDir())
-	eventually(t, "the server is up", func() bool { return hub.metric(`mcphub_backend_up{mcphub_backend="chatty"}`) == "1" })
-	eventually(t, "the rest is counted", func() bool { return hub.metric(`mcphub_log_records_suppressed_total{subsystem="upstream"}`) == "4800" })
-	if n := len(hub.logged("server stderr")); n != 200 {
+	program := hubtest.HubProgram(t)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: `mcpServers: {chatty: {command: sh, args: [-c, "seq 5000 >&2; exec ` + program + ` demo-server"]}}`})
+	hubtest.Eventually(t, "the server is up", func() bool { return hub.Metric(`mcphub_backend_up{mcphub_backend="chatty"}`) == "1" })
+	hubtest.Eventually(t, "the rest is counted", func() bool { return hub.Metric(`mcphub_log_records_suppressed_total{subsystem="upstream"}`) == "4800" })
+	if n := len(hub.Logged("server stderr")); n != 200 {
 		t.Errorf("%d lines are logged", n)
 	}
-	if status := hub.terminate(20 * time.Second); status != 0 {
+	if status := hub.Terminate(20 * time.Second); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
-	got := hub.logged("log records were suppressed")
+	got := hub.Logged("log records were suppressed")
 	if len(got) != 1 || got[0]["upstream"] != "chatty" || got[0]["suppressed"] != 4800.0 || got[0]["subsystem"] != "upstream" {
 		t.Errorf("summaries: %v", got)
 	}
 }
 
 func TestWrongVerifiersCannotFloodTheLog(t *testing.T) {
-	hub := startHub(t, demoConfig, t.TempDir())
-	c := connect(t, hub.url())
-	c.token = public(c.token) + "." + strings.Repeat("a", len(c.token)-len(public(c.token))-1)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
+	c := hubtest.Connect(t, hub.URL())
+	c.Token = c.SessionID() + "." + strings.Repeat("a", len(c.Token)-len(c.SessionID())-1)
 	for range 50 {
-		if status, _ := c.post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`); status != http.StatusNotFound {
+		if status, _ := c.Post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`); status != http.StatusNotFound {
 			t.Fatalf("status %d", status)
 		}
 	}
-	if n := len(hub.logged("session refused: wrong verifier")); n != 10 {
+	if n := len(hub.Logged("session refused: wrong verifier")); n != 10 {
 		t.Errorf("%d warnings", n)
 	}
-	if got := hub.metric(`mcphub_log_records_suppressed_total{subsystem="session"}`); got != "40" {
+	if got := hub.Metric(`mcphub_log_records_suppressed_total{subsystem="session"}`); got != "40" {
 		t.Errorf("%s are counted as suppressed", got)
 	}
 }
 
 func TestRecordsBelowACallNameItsSessionAndSpan(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "otlp")
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+freeAddress(t))
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+hubtest.FreeAddress(t))
 	inner := server.NewStreamableHTTPServer(server.NewMCPServer("forgetful", "1", server.WithToolCapabilities(false)), server.WithStateful(true))
 	var forgot atomic.Bool
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -171,15 +161,15 @@ func TestRecordsBelowACallNameItsSessionAndSpan(t *testing.T) {
 		upstream.CloseClientConnections()
 		upstream.Close()
 	})
-	hub := startHub(t, `{"naming": "bare", "mcpServers": {"forgetful": {"url": "`+upstream.URL+`", "era": "legacy"}}}`, t.TempDir())
-	c := connect(t, hub.url())
-	c.request("tools/call", `{"name":"any","arguments":{}}`)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: `{"naming": "bare", "mcpServers": {"forgetful": {"url": "` + upstream.URL + `", "era": "legacy"}}}`})
+	c := hubtest.Connect(t, hub.URL())
+	c.Request("tools/call", `{"name":"any","arguments":{}}`)
 	const msg = "the server forgot a session; initializing again"
-	eventually(t, "the hub finds its session gone", func() bool { return len(hub.logged(msg)) > 0 })
-	r := hub.logged(msg)[0]
+	hubtest.Eventually(t, "the hub finds its session gone", func() bool { return len(hub.Logged(msg)) > 0 })
+	r := hub.Logged(msg)[0]
 	traceID, _ := r["trace_id"].(string)
 	spanID, _ := r["span_id"].(string)
-	if r["session"] != public(c.token) || len(traceID) != 32 || len(spanID) != 16 || r["subsystem"] != "upstream" || r["upstream"] != "forgetful" {
+	if r["session"] != c.SessionID() || len(traceID) != 32 || len(spanID) != 16 || r["subsystem"] != "upstream" || r["upstream"] != "forgetful" {
 		t.Errorf("record is %v", r)
 	}
 }
@@ -206,30 +196,30 @@ func blackHole(t *testing.T) string {
 }
 
 func TestABadCollectorSlowsDownNeitherCallsNorTheShutdown(t *testing.T) {
-	refusing := "http://" + freeAddress(t)
+	refusing := "http://" + hubtest.FreeAddress(t)
 	collector := &http.Server{Addr: strings.TrimPrefix(refusing, "http://"), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})}
 	go func() { _ = collector.ListenAndServe() }()
 	t.Cleanup(func() { collector.Close() })
-	for name, endpoint := range map[string]string{"dead": "http://" + freeAddress(t), "black hole": blackHole(t), "refusing": refusing} {
+	for name, endpoint := range map[string]string{"dead": "http://" + hubtest.FreeAddress(t), "black hole": blackHole(t), "refusing": refusing} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
 			t.Setenv("OTEL_LOGS_EXPORTER", "otlp")
 			t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "16")
 			t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
 			t.Setenv("OTEL_BLRP_SCHEDULE_DELAY", "50")
-			hub := startHub(t, demoConfig, t.TempDir())
-			c := connect(t, hub.url())
+			hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
+			c := hubtest.Connect(t, hub.URL())
 			begin := time.Now()
 			for range 200 {
-				c.request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`)
+				c.Request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`)
 			}
 			if took := time.Since(begin); took > 10*time.Second { // much for a busy machine; one export waits for 10 s
 				t.Errorf("200 calls took %v", took)
 			}
 			begin = time.Now()
-			if status := hub.terminate(20 * time.Second); status != 0 {
+			if status := hub.Terminate(20 * time.Second); status != 0 {
 				t.Errorf("exit status %d", status)
 			}
 			if took := time.Since(begin); took > 6*time.Second { // a tenth of 10 s is for the last telemetry

@@ -12,6 +12,9 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
+	"github.com/mcphub-go/mcphub/test/peers"
 )
 
 // relay is something that has to get from one end to the other.
@@ -42,21 +45,21 @@ func relays() []relay {
 
 func callIsAnswered(t *testing.T, l *leg) {
 	tag := l.tag("call")
-	want := l.name + " " + l.revision + " " + tag // the server was spoken to in its own era
-	if got := l.a.call(l.tool("era"), matrixArguments{Tag: tag}); got != want {
+	want := l.Name + " " + l.Revision + " " + tag // the server was spoken to in its own era
+	if got := l.a.Call(l.tool("era"), peers.Arguments{Tag: tag}); got != want {
 		t.Errorf("the answer is %q, not %q", got, want)
 	}
 }
 
 func progressComesFirst(t *testing.T, l *leg) {
-	tag, token := l.tag("progress"), "token of "+l.a.name
-	params := &mcp.CallToolParams{Name: l.tool("progress"), Arguments: matrixArguments{Tag: tag}}
+	tag, token := l.tag("progress"), "token of "+l.a.Name
+	params := &mcp.CallToolParams{Name: l.tool("progress"), Arguments: peers.Arguments{Tag: tag}}
 	params.SetProgressToken(token)
 	if _, err := l.a.CallTool(t.Context(), params); err != nil {
 		t.Fatal(err)
 	}
 	var came []string
-	for _, m := range l.a.wire.of(t, tag) {
+	for _, m := range l.a.Wire.Of(t, tag) {
 		var p struct{ ProgressToken string }
 		_ = json.Unmarshal(m.Params, &p)
 		switch {
@@ -75,18 +78,18 @@ func progressComesFirst(t *testing.T, l *leg) {
 	for i := range want {
 		want[i] = fmt.Sprint(token, " ", i+1, " of 3 ", tag)
 	}
-	eventually(t, "the client has the progress", func() bool { return slices.Equal(l.a.has("progress"), want) })
-	if l.b.has("progress") != nil {
+	hubtest.Eventually(t, "the client has the progress", func() bool { return slices.Equal(l.a.Notified("progress"), want) })
+	if l.b.Notified("progress") != nil {
 		t.Error("another client heard of it")
 	}
 }
 
 func logsAreForThoseWhoAsked(t *testing.T, l *leg) {
-	logs := func(c *matrixClient, level mcp.LoggingLevel, tag string) (levels []string) {
+	logs := func(c *peers.Client, level mcp.LoggingLevel, tag string) (levels []string) {
 		t.Helper()
-		params := &mcp.CallToolParams{Name: l.tool("log"), Arguments: matrixArguments{Tag: tag}}
+		params := &mcp.CallToolParams{Name: l.tool("log"), Arguments: peers.Arguments{Tag: tag}}
 		switch {
-		case !c.modern():
+		case !c.Modern():
 			if err := c.SetLoggingLevel(t.Context(), &mcp.SetLoggingLevelParams{Level: level}); err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +99,7 @@ func logsAreForThoseWhoAsked(t *testing.T, l *leg) {
 		if _, err := c.CallTool(t.Context(), params); err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range c.wire.all() {
+		for _, m := range c.Wire.All() {
 			var p struct{ Level, Logger, Data string }
 			if m.Method == "notifications/message" && json.Unmarshal(m.Params, &p) == nil && p.Data == tag {
 				levels = append(levels, p.Level)
@@ -108,11 +111,11 @@ func logsAreForThoseWhoAsked(t *testing.T, l *leg) {
 	if got := logs(l.a, "warning", tag); !slices.Equal(got, []string{"warning", "error"}) {
 		t.Errorf("a client that wants warnings got %q", got)
 	}
-	eventually(t, "the client has the messages", func() bool {
-		return slices.Equal(l.a.has("message"), []string{"warning " + tag, "error " + tag})
+	hubtest.Eventually(t, "the client has the messages", func() bool {
+		return slices.Equal(l.a.Notified("message"), []string{"warning " + tag, "error " + tag})
 	})
 	other := mcp.LoggingLevel("emergency")
-	if l.b.modern() {
+	if l.b.Modern() {
 		other = "" // modern clients ask in each request
 	}
 	if got := logs(l.b, other, tag+"_b"); got != nil {
@@ -124,56 +127,56 @@ func logsAreForThoseWhoAsked(t *testing.T, l *leg) {
 }
 
 func cancellationArrives(t *testing.T, l *leg) {
-	state := func(tag string) string { return l.b.call(l.tool("state"), matrixArguments{Tag: tag}) }
+	state := func(tag string) string { return l.b.Call(l.tool("state"), peers.Arguments{Tag: tag}) }
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	tag, other := l.tag("cancel"), l.tag("other")
 	ended, otherEnded := make(chan error, 1), make(chan error, 1)
-	wait := func(ctx context.Context, c *matrixClient, tag string, ended chan error) {
-		_, err := c.CallTool(ctx, &mcp.CallToolParams{Name: l.tool("wait"), Arguments: matrixArguments{Tag: tag}})
+	wait := func(ctx context.Context, c *peers.Client, tag string, ended chan error) {
+		_, err := c.CallTool(ctx, &mcp.CallToolParams{Name: l.tool("wait"), Arguments: peers.Arguments{Tag: tag}})
 		ended <- err
 	}
 	otherCtx, cancelOther := context.WithCancel(t.Context())
 	go wait(ctx, l.a, tag, ended)
 	go wait(otherCtx, l.b, other, otherEnded)
-	eventually(t, "both calls are under way", func() bool { return state(tag) == "waits" && state(other) == "waits" })
+	hubtest.Eventually(t, "both calls are under way", func() bool { return state(tag) == "waits" && state(other) == "waits" })
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the cancelled call ended with %v", err)
 	}
-	eventually(t, "the server has cancelled the call", func() bool { return state(tag) == "cancelled" })
+	hubtest.Eventually(t, "the server has cancelled the call", func() bool { return state(tag) == "cancelled" })
 	if got := state(other); got != "waits" {
 		t.Errorf("the call of another client is %q", got)
 	}
 	cancelOther()
 	<-otherEnded
-	eventually(t, "the server has cancelled the other call", func() bool { return state(other) == "cancelled" })
+	hubtest.Eventually(t, "the server has cancelled the other call", func() bool { return state(other) == "cancelled" })
 }
 
 func samplingIsAnswered(t *testing.T, l *leg) {
-	want := l.a.name + "'s model: one, " + l.a.name + "'s model: two"
-	if got := l.a.call(l.tool("sample"), matrixArguments{}); got != want {
+	want := l.a.Name + "'s model: one, " + l.a.Name + "'s model: two"
+	if got := l.a.Call(l.tool("sample"), peers.Arguments{}); got != want {
 		t.Errorf("the server got %q, not %q", got, want)
 	}
 }
 
 func elicitationIsAnswered(t *testing.T, l *leg) {
-	first := "accept <" + l.a.name + " to who?>"
-	want := first + ", accept <" + l.a.name + " to sure, " + first + "?>"
-	if got := l.a.call(l.tool("elicit"), matrixArguments{}); got != want {
+	first := "accept <" + l.a.Name + " to who?>"
+	want := first + ", accept <" + l.a.Name + " to sure, " + first + "?>"
+	if got := l.a.Call(l.tool("elicit"), peers.Arguments{}); got != want {
 		t.Errorf("the server got %q, not %q", got, want)
 	}
 }
 
 func rootsAreAnswered(t *testing.T, l *leg) {
-	if got, want := l.a.call(l.tool("roots"), matrixArguments{}), "file:///home/"+l.a.name; got != want {
+	if got, want := l.a.Call(l.tool("roots"), peers.Arguments{}), "file:///home/"+l.a.Name; got != want {
 		t.Errorf("the server got %q, not %q", got, want)
 	}
 }
 
 func listChangesAreHeard(t *testing.T, l *leg) {
-	l.a.listens("toolsListChanged")
-	before, grown := len(l.a.has("tools/list_changed")), l.tag("grown")
+	l.a.AwaitStream("toolsListChanged")
+	before, grown := len(l.a.Notified("tools/list_changed")), l.tag("grown")
 	has := func() bool {
 		list, err := l.a.ListTools(t.Context(), nil)
 		if err != nil {
@@ -184,29 +187,29 @@ func listChangesAreHeard(t *testing.T, l *leg) {
 	if has() {
 		t.Fatal("the tool is there already")
 	}
-	l.a.call(l.tool("grow"), matrixArguments{Tag: grown})
-	eventually(t, "the client has heard that there are other tools", func() bool { return len(l.a.has("tools/list_changed")) > before })
+	l.a.Call(l.tool("grow"), peers.Arguments{Tag: grown})
+	hubtest.Eventually(t, "the client has heard that there are other tools", func() bool { return len(l.a.Notified("tools/list_changed")) > before })
 	if !has() {
 		t.Error("the list does not have the new tool")
 	}
 }
 
 func updatesAreForSubscribers(t *testing.T, l *leg) {
-	a, b := resource(l.name, "a"), resource(l.name, "b")
-	for c, uri := range map[*matrixClient]string{l.a: a, l.b: b} {
+	a, b := peers.Resource(l.Name, "a"), peers.Resource(l.Name, "b")
+	for c, uri := range map[*peers.Client]string{l.a: a, l.b: b} {
 		if err := c.Subscribe(t.Context(), &mcp.SubscribeParams{URI: uri}); err != nil {
 			t.Fatal(err)
 		}
-		c.listens(uri)
+		c.AwaitStream(uri)
 	}
-	l.a.call(l.tool("touch"), matrixArguments{URIs: []string{b, a, b}})
-	eventually(t, "both clients hear of their resource", func() bool {
-		return len(l.a.has("resources/updated")) > 0 && len(l.b.has("resources/updated")) > 1
+	l.a.Call(l.tool("touch"), peers.Arguments{URIs: []string{b, a, b}})
+	hubtest.Eventually(t, "both clients hear of their resource", func() bool {
+		return len(l.a.Notified("resources/updated")) > 0 && len(l.b.Notified("resources/updated")) > 1
 	})
-	for c, uri := range map[*matrixClient]string{l.a: a, l.b: b} {
-		for _, got := range c.has("resources/updated") {
+	for c, uri := range map[*peers.Client]string{l.a: a, l.b: b} {
+		for _, got := range c.Notified("resources/updated") {
 			if got != uri {
-				t.Errorf("%s subscribed to %s and heard of %s", c.name, uri, got)
+				t.Errorf("%s subscribed to %s and heard of %s", c.Name, uri, got)
 			}
 		}
 		if err := c.Unsubscribe(t.Context(), &mcp.UnsubscribeParams{URI: uri}); err != nil {
@@ -216,7 +219,7 @@ func updatesAreForSubscribers(t *testing.T, l *leg) {
 }
 
 func completionIsAnswered(t *testing.T, l *leg) {
-	prompt, template := &mcp.CompleteReference{Type: "ref/prompt", Name: l.tool("greet")}, resource(l.name, "item/{who}")
+	prompt, template := &mcp.CompleteReference{Type: "ref/prompt", Name: l.tool("greet")}, peers.Resource(l.Name, "item/{who}")
 	for want, ref := range map[string]*mcp.CompleteReference{"greet": prompt, template: {Type: "ref/resource", URI: template}} {
 		result, err := l.a.Complete(t.Context(), &mcp.CompleteParams{Ref: ref, Argument: mcp.CompleteParamsArgument{Name: "who", Value: "A"}})
 		if err != nil {
@@ -231,19 +234,19 @@ func completionIsAnswered(t *testing.T, l *leg) {
 
 func failuresAreBytes(t *testing.T, l *leg) {
 	tag := l.tag("fail")
-	result, err := l.a.CallTool(t.Context(), &mcp.CallToolParams{Name: l.tool("fail"), Arguments: matrixArguments{Tag: tag}})
+	result, err := l.a.CallTool(t.Context(), &mcp.CallToolParams{Name: l.tool("fail"), Arguments: peers.Arguments{Tag: tag}})
 	if err != nil || !result.IsError {
 		t.Fatalf("the result is %+v, %v", result, err)
 	}
-	messages := l.a.wire.of(t, tag)
+	messages := l.a.Wire.Of(t, tag)
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(messages[len(messages)-1].Result, &members); err != nil {
 		t.Fatal(err)
 	}
-	content, _ := json.Marshal(json.RawMessage(failContent)) // as go-sdk's server escapes it
-	structured, _ := json.Marshal(json.RawMessage(failStructured))
+	content, _ := json.Marshal(json.RawMessage(peers.FailContent)) // as go-sdk's server escapes it
+	structured, _ := json.Marshal(json.RawMessage(peers.FailStructured))
 	want := map[string]json.RawMessage{"content": content, "structuredContent": structured, "isError": json.RawMessage(`true`)}
-	if l.a.modern() {
+	if l.a.Modern() {
 		want["resultType"] = json.RawMessage(`"complete"`)
 	}
 	delete(members, "_meta") // modern servers say who they are
@@ -254,13 +257,13 @@ func failuresAreBytes(t *testing.T, l *leg) {
 
 func errorsAreTheServers(t *testing.T, l *leg) {
 	_, err := l.a.CallTool(t.Context(), &mcp.CallToolParams{Name: l.tool("refuse")})
-	if got, want := errorOf(err), errRefused(); got.Code != want.Code || got.Message != want.Message || !bytes.Equal(got.Data, want.Data) {
+	if got, want := errorOf(err), peers.ErrRefused(); got.Code != want.Code || got.Message != want.Message || !bytes.Equal(got.Data, want.Data) {
 		t.Errorf("the error is %d %q %s", got.Code, got.Message, got.Data)
 	}
-	uri := resource(l.name, "item/7")
+	uri := peers.Resource(l.Name, "item/7")
 	_, err = l.a.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
 	code := int64(-32002) // which has gone with the legacy era
-	if l.a.modern() {
+	if l.a.Modern() {
 		code = jsonrpc.CodeInvalidParams
 	}
 	if got := errorOf(err); got.Code != code || got.Message != "no such item" || string(got.Data) != `{"uri":"`+uri+`"}` {

@@ -9,68 +9,17 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
+	"github.com/mcphub-go/mcphub/test/peers"
 )
-
-// matrixUpstream is a server of the matrix.
-type matrixUpstream struct {
-	name     string // in the configuration
-	title    string // in the table
-	revision string // that the hub has to speak with it
-	entry    func(*testing.T) string
-}
-
-// matrixUpstreams are the servers, one of each kind.
-func matrixUpstreams() []matrixUpstream {
-	child := func(name string, revisions ...string) func(*testing.T) string {
-		return func(t *testing.T) string {
-			t.Helper()
-			self, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			return fmt.Sprintf("{command: %q, env: {%s: %q}}", self, matrixVariable, strings.Join(append([]string{name}, revisions...), " "))
-		}
-	}
-	return []matrixUpstream{
-		{"child", "stdio", legacyRevision, child("child", legacyRevision)},
-		{"newchild", "stdio", modernRevision, child("newchild")},
-		{"http", "Streamable HTTP", legacyRevision, func(t *testing.T) string {
-			t.Helper()
-			return fmt.Sprintf("{url: %q}", newMatrixServer("http", legacyRevision).overHTTP(t, false))
-		}},
-		{"newhttp", "Streamable HTTP", modernRevision, func(t *testing.T) string {
-			t.Helper()
-			return fmt.Sprintf("{url: %q}", newMatrixServer("newhttp").overHTTP(t, true))
-		}},
-		{"sse", "HTTP+SSE", legacyRevision, func(t *testing.T) string {
-			t.Helper()
-			return fmt.Sprintf("{url: %q, type: sse}", newMatrixServer("sse", legacyRevision).overSSE(t))
-		}},
-	}
-}
-
-// matrixHub starts a hub in front of the servers.
-func matrixHub(t *testing.T, naming string, upstreams []matrixUpstream) *hubProcess {
-	t.Helper()
-	var config strings.Builder
-	fmt.Fprintf(&config, "naming: %s\nmcpServers:\n", naming)
-	for _, u := range upstreams {
-		fmt.Fprintf(&config, "  %s: %s\n", u.name, u.entry(t))
-	}
-	hub := startHub(t, config.String(), t.TempDir())
-	eventually(t, "every server is up", func() bool {
-		_, body := get(t, "http://"+hub.side+"/api/v1/upstreams")
-		return strings.Count(body, `"state": "up"`) == len(upstreams)
-	})
-	return hub
-}
 
 // leg is a row of the matrix: two clients of one era, one server, and the hub
 // in between.
 type leg struct {
-	matrixUpstream
+	peers.Upstream
 	bare bool // names stay as they are
-	a, b *matrixClient
+	a, b *peers.Client
 }
 
 // tool is the name that clients call a tool by.
@@ -78,21 +27,21 @@ func (l *leg) tool(name string) string {
 	if l.bare {
 		return name
 	}
-	return l.name + "__" + name
+	return l.Name + "__" + name
 }
 
 // tag is in the arguments of one call and of no other.
-func (l *leg) tag(name string) string { return name + "_" + l.a.name }
+func (l *leg) tag(name string) string { return name + "_" + l.a.Name }
 
-func (l *leg) bridged() bool { return l.a.modern() != (l.revision >= modernRevision) }
+func (l *leg) bridged() bool { return l.a.Modern() != (l.Revision >= hubtest.ModernVersion) }
 
 func TestEveryServerServesEveryClient(t *testing.T) {
-	upstreams := matrixUpstreams()
-	hub := matrixHub(t, "prefix", upstreams)
+	upstreams := peers.Upstreams()
+	hub := peers.StartHub(t, "prefix", upstreams)
 	table := map[string][]string{}
-	for _, revision := range []string{legacyRevision, modernRevision} {
+	for _, revision := range []string{hubtest.LegacyVersion, hubtest.ModernVersion} {
 		for _, u := range upstreams {
-			title := fmt.Sprintf("%s | %s, %s", era(revision), u.title, era(u.revision))
+			title := fmt.Sprintf("%s | %s, %s", peers.Era(revision), u.Transport, peers.Era(u.Revision))
 			t.Run(title, func(t *testing.T) {
 				l := newLeg(t, hub, u, revision, false)
 				table[title] = l.cells(t)
@@ -103,32 +52,25 @@ func TestEveryServerServesEveryClient(t *testing.T) {
 }
 
 func TestATransparentHubServesEveryClient(t *testing.T) {
-	for _, u := range matrixUpstreams() {
-		if u.title != "Streamable HTTP" {
+	for _, u := range peers.Upstreams() {
+		if u.Transport != "Streamable HTTP" {
 			continue
 		}
-		hub := matrixHub(t, "bare", []matrixUpstream{u})
-		for _, revision := range []string{legacyRevision, modernRevision} {
-			t.Run(fmt.Sprintf("%s client, %s server", era(revision), era(u.revision)), func(t *testing.T) {
+		hub := peers.StartHub(t, "bare", []peers.Upstream{u})
+		for _, revision := range []string{hubtest.LegacyVersion, hubtest.ModernVersion} {
+			t.Run(fmt.Sprintf("%s client, %s server", peers.Era(revision), peers.Era(u.Revision)), func(t *testing.T) {
 				newLeg(t, hub, u, revision, true).cells(t)
 			})
 		}
 	}
 }
 
-func era(revision string) string {
-	if revision >= modernRevision {
-		return "modern"
-	}
-	return "legacy"
-}
-
-func newLeg(t *testing.T, hub *hubProcess, u matrixUpstream, revision string, bare bool) *leg {
+func newLeg(t *testing.T, hub *hubtest.Hub, u peers.Upstream, revision string, bare bool) *leg {
 	t.Helper()
-	name := "of_" + u.name + "_" + era(revision)
+	name := "of_" + u.Name + "_" + peers.Era(revision)
 	return &leg{
-		matrixUpstream: u, bare: bare,
-		a: connectMatrix(t, hub.url(), revision, "ann_"+name), b: connectMatrix(t, hub.url(), revision, "bob_"+name),
+		Upstream: u, bare: bare,
+		a: peers.Connect(t, hub.URL(), revision, "ann_"+name), b: peers.Connect(t, hub.URL(), revision, "bob_"+name),
 	}
 }
 
@@ -139,7 +81,8 @@ func (l *leg) cells(t *testing.T) (cells []string) {
 		cell := "not tried"
 		t.Run(r.name, func(t *testing.T) {
 			cell = "no"
-			l.a.t, l.b.t = t, t
+			l.a.In(t)
+			l.b.In(t)
 			r.works(t, l)
 			switch {
 			case t.Failed():
@@ -156,28 +99,28 @@ func (l *leg) cells(t *testing.T) (cells []string) {
 
 // A shared legacy server asks without saying for which of the calls under way.
 func TestAQuestionOfASharedServerWithTwoCallsUnderWayIsRefused(t *testing.T) {
-	upstreams := slices.DeleteFunc(matrixUpstreams(), func(u matrixUpstream) bool { return u.title != "stdio" })
-	hub := matrixHub(t, "prefix", upstreams)
-	for _, revision := range []string{legacyRevision, modernRevision} {
+	upstreams := slices.DeleteFunc(peers.Upstreams(), func(u peers.Upstream) bool { return u.Transport != "stdio" })
+	hub := peers.StartHub(t, "prefix", upstreams)
+	for _, revision := range []string{hubtest.LegacyVersion, hubtest.ModernVersion} {
 		for _, u := range upstreams {
-			t.Run(fmt.Sprintf("%s clients, %s server", era(revision), era(u.revision)), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s clients, %s server", peers.Era(revision), peers.Era(u.Revision)), func(t *testing.T) {
 				l := newLeg(t, hub, u, revision, false)
 				results := make(chan string, 2)
-				for _, c := range []*matrixClient{l.a, l.b} {
+				for _, c := range []*peers.Client{l.a, l.b} {
 					go func() {
-						result, err := c.CallTool(t.Context(), &mcp.CallToolParams{Name: l.tool("meet"), Arguments: matrixArguments{Tag: l.tag("meet")}})
+						result, err := c.CallTool(t.Context(), &mcp.CallToolParams{Name: l.tool("meet"), Arguments: peers.Arguments{Tag: l.tag("meet")}})
 						if err != nil {
-							results <- c.name + ": " + err.Error()
+							results <- c.Name + ": " + err.Error()
 							return
 						}
-						results <- c.name + ": " + textOf(result.Content)
+						results <- c.Name + ": " + peers.TextOf(result.Content)
 					}()
 				}
 				got := []string{<-results, <-results}
 				slices.Sort(got)
-				for i, c := range []*matrixClient{l.a, l.b} {
-					own := c.name + ": " + c.name + "'s model: one, " + c.name + "'s model: two"
-					switch modern := u.revision >= modernRevision; {
+				for i, c := range []*peers.Client{l.a, l.b} {
+					own := c.Name + ": " + c.Name + "'s model: one, " + c.Name + "'s model: two"
+					switch modern := u.Revision >= hubtest.ModernVersion; {
 					case modern && got[i] != own:
 						t.Errorf("the answers are %q", got)
 					case !modern && !strings.Contains(got[i], "the hub cannot tell which client sampling/createMessage is meant for"):
@@ -192,10 +135,10 @@ func TestAQuestionOfASharedServerWithTwoCallsUnderWayIsRefused(t *testing.T) {
 // Modern clients can be asked in answer to three methods, and completion is
 // none of them, specification 2026-07-28, basic/utilities/mrtr.
 func TestAModernClientIsNotAskedWhereItCannotAnswer(t *testing.T) {
-	upstreams := slices.DeleteFunc(matrixUpstreams(), func(u matrixUpstream) bool { return u.name != "http" })
-	hub := matrixHub(t, "prefix", upstreams)
+	upstreams := slices.DeleteFunc(peers.Upstreams(), func(u peers.Upstream) bool { return u.Name != "http" })
+	hub := peers.StartHub(t, "prefix", upstreams)
 	for revision, want := range map[string]string{
-		legacyRevision: "accept <ann_of_http_legacy to who?>", modernRevision: "cannot be asked elicitation/create during completion/complete",
+		hubtest.LegacyVersion: "accept <ann_of_http_legacy to who?>", hubtest.ModernVersion: "cannot be asked elicitation/create during completion/complete",
 	} {
 		l := newLeg(t, hub, upstreams[0], revision, false)
 		result, err := l.a.Complete(t.Context(), &mcp.CompleteParams{
@@ -205,7 +148,7 @@ func TestAModernClientIsNotAskedWhereItCannotAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := strings.Join(result.Completion.Values, " "); !strings.Contains(got, want) {
-			t.Errorf("a %s client got %q", era(revision), got)
+			t.Errorf("a %s client got %q", peers.Era(revision), got)
 		}
 	}
 }
@@ -250,9 +193,9 @@ func writeTable(table map[string][]string) string {
 		rule += "---|"
 	}
 	b.WriteString("\n" + rule + "\n")
-	for _, revision := range []string{legacyRevision, modernRevision} {
-		for _, u := range matrixUpstreams() {
-			title := fmt.Sprintf("%s | %s, %s", era(revision), u.title, era(u.revision))
+	for _, revision := range []string{hubtest.LegacyVersion, hubtest.ModernVersion} {
+		for _, u := range peers.Upstreams() {
+			title := fmt.Sprintf("%s | %s, %s", peers.Era(revision), u.Transport, peers.Era(u.Revision))
 			cells := table[title]
 			if cells == nil {
 				cells = []string{"not tried"}

@@ -18,6 +18,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/mcphub-go/mcphub/pkg/config"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/telemetry"
 )
 
@@ -87,14 +88,14 @@ type families map[string]*dto.MetricFamily
 // as they are before its first client and after its first session.
 func metricsOfAHub(t *testing.T) (before, after families) {
 	t.Helper()
-	tel, err := telemetry.Start(t.Context(), telemetry.Config{Stderr: &lockedBuffer{},
+	tel, err := telemetry.Start(t.Context(), telemetry.Config{Stderr: &hubtest.Buffer{},
 		Lookup: func(string) (string, bool) { return "", false }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg := config.Default()
 	cfg.DataDir = t.TempDir()
-	cfg.Servers = []config.Server{{Name: "demo", Command: built(t, "mcphub", "."), Args: []string{"demo-server"}}}
+	cfg.Servers = []config.Server{{Name: "demo", Command: hubtest.HubProgram(t), Args: []string{"demo-server"}}}
 	if err := cfg.Finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -138,11 +139,11 @@ func metricsOfAHub(t *testing.T) (before, after families) {
 // useHub makes each metric that needs a client appear.
 func useHub(t *testing.T, address net.Addr) {
 	t.Helper()
-	c := connect(t, "http://"+address.String()+"/mcp")
-	if a := c.request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`); a.Result == nil {
+	c := hubtest.Connect(t, "http://"+address.String()+"/mcp")
+	if a := c.Request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`); a.Result == nil {
 		t.Fatalf("%s", a.Error)
 	}
-	response, err := c.do(t.Context(), http.MethodDelete, "")
+	response, err := c.Do(t.Context(), http.MethodDelete, "")
 	if err != nil || response.StatusCode != http.StatusNoContent {
 		t.Fatalf("DELETE: %v %v", response, err)
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/mark3labs/mcp-go/client"
 	"github.com/mark3labs/mcp-go/mcp"
 	"golang.org/x/sys/unix"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // What a real Prometheus makes of the hub's metrics. make e2e installs one and
@@ -70,13 +72,13 @@ func TestPrometheusReadsAllThatTheHubMeasures(t *testing.T) {
 	_, promtool := installed(t, "MCPHUB_PROMETHEUS"), installed(t, "MCPHUB_PROMTOOL")
 	t.Setenv("OTEL_TRACES_EXPORTER", "console")
 	t.Setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off") // what the client samples is sampled
-	hub := startHub(t, demoConfig, t.TempDir(), "--log-level", "warn")
-	native, text := observe(t, hub.side), observe(t, hub.side)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, LogLevel: "warn"})
+	native, text := observe(t, hub.AdminListen), observe(t, hub.AdminListen)
 	p := startPrometheus(t, scrapeJob{name: "mcphub", target: native.address()}, scrapeJob{name: "text", target: text.address(),
 		settings: "    scrape_native_histograms: false\n    scrape_protocols: [OpenMetricsText1.0.0]\n"})
 
-	stop := churn(t, hub.url())
-	eventually(t, "Prometheus has seen sessions come and go for some seconds", func() bool {
+	stop := churn(t, hub.URL())
+	hubtest.Eventually(t, "Prometheus has seen sessions come and go for some seconds", func() bool {
 		return p.holds(`changes(mcphub_sessions_active{job="mcphub",kind="protocol"}[5m]) >= 3 and on ()
 			changes(mcphub_sessions_closed_total{job="mcphub",kind="protocol",reason="client_delete"}[5m]) >= 10`)
 	})
@@ -100,7 +102,7 @@ func TestPrometheusReadsAllThatTheHubMeasures(t *testing.T) {
 	})
 	t.Run("promtool has nothing to say", func(t *testing.T) {
 		cmd := exec.Command(promtool, "check", "metrics")
-		_, page := get(t, "http://"+hub.side+"/metrics")
+		_, page := hub.Get("/metrics")
 		cmd.Stdin = strings.NewReader(page)
 		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("%v\n%s", err, out)
@@ -144,7 +146,7 @@ func checkConservation(t *testing.T, p *prometheus) {
 
 func checkMessages(t *testing.T, p *prometheus) {
 	t.Helper()
-	eventually(t, "Prometheus sees a hub at rest", func() bool {
+	hubtest.Eventually(t, "Prometheus sees a hub at rest", func() bool {
 		return p.holds(`sum(mcphub_requests_in_flight{job="mcphub"}) == 0 and changes(sum(mcphub_messages_total{job="mcphub"})[2s:500ms]) == 0`)
 	})
 	const rest = `instance_hop:mcphub_messages_unaccounted:diff{job="mcphub"}`
@@ -187,13 +189,14 @@ func checkHistograms(t *testing.T, p *prometheus) {
 }
 
 // checkExemplars makes a call whose client samples it and one whose client does not.
-func checkExemplars(t *testing.T, p *prometheus, hub *hubProcess) {
+func checkExemplars(t *testing.T, p *prometheus, hub *hubtest.Hub) {
 	t.Helper()
 	const sampled, unsampled = "4bf92f3577b34da6a3ce929d0e0e4736", "0af7651916cd43dd8448eb211c80319c"
 	call := func(trace, flags string) {
 		t.Helper()
-		c := modernClient{t: t, url: hub.url(), name: "traced", traceparent: "00-" + trace + "-00f067aa0ba902b7-" + flags}
-		if a := c.request("tools/call", "demo__echo", `"name":"demo__echo","arguments":{"text":"x"}`); a.Result == nil {
+		c := hubtest.NewModernClient(t, hub.URL(), "traced")
+		c.Traceparent = "00-" + trace + "-00f067aa0ba902b7-" + flags
+		if a := c.Request("tools/call", "demo__echo", `"name":"demo__echo","arguments":{"text":"x"}`); a.Result == nil {
 			t.Fatalf("%s", a.Error)
 		}
 	}
@@ -217,7 +220,7 @@ func checkExemplars(t *testing.T, p *prometheus, hub *hubProcess) {
 	call(sampled, "01")
 	for _, hop := range []string{"server", "client"} {
 		metric := "mcp_" + hop + "_operation_duration_seconds_bucket"
-		eventually(t, "the exemplars of "+metric+" arrive", func() bool { return len(found(metric, sampled)) == 2 })
+		hubtest.Eventually(t, "the exemplars of "+metric+" arrive", func() bool { return len(found(metric, sampled)) == 2 })
 		if jobs := found(metric, unsampled); len(jobs) > 0 {
 			t.Errorf("%s: an exemplar leads to a trace that is not there", metric)
 		}
@@ -251,17 +254,17 @@ func checkRules(t *testing.T, p *prometheus) {
 
 func TestAHubThatCannotStoreItsSessionsAlertsUntilItCan(t *testing.T) {
 	installed(t, "MCPHUB_PROMETHEUS")
-	hub := startHub(t, demoConfig+"\nsessions: {flushInterval: 200ms, idleTimeout: 8s}", t.TempDir())
-	p := startPrometheus(t, scrapeJob{name: "mcphub", target: hub.side})
-	c := connect(t, hub.url())
-	eventually(t, "the hub is scraped", func() bool { return p.holds(`mcphub_sessions_active{kind="protocol"} == 1`) })
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig + "\nsessions: {flushInterval: 200ms, idleTimeout: 8s}"})
+	p := startPrometheus(t, scrapeJob{name: "mcphub", target: hub.AdminListen})
+	c := hubtest.Connect(t, hub.URL())
+	hubtest.Eventually(t, "the hub is scraped", func() bool { return p.holds(`mcphub_sessions_active{kind="protocol"} == 1`) })
 	if alerts := p.alerts(); len(alerts) > 0 {
 		t.Errorf("a healthy hub alerts: %v", alerts)
 	}
 
 	limitFiles(t, hub, 0) // every write fails from now on, as on a full disk
-	eventually(t, "the alert fires", func() bool {
-		c.request("ping", "{}") // in use, so there is something to store; the hub goes on answering
+	hubtest.Eventually(t, "the alert fires", func() bool {
+		c.Request("ping", "{}") // in use, so there is something to store; the hub goes on answering
 		return p.alerts()["MCPHubDirtySessionsStuck"] == "firing"
 	})
 	if alerts := p.alerts(); len(alerts) != 1 {
@@ -269,13 +272,13 @@ func TestAHubThatCannotStoreItsSessionsAlertsUntilItCan(t *testing.T) {
 	}
 
 	limitFiles(t, hub, unix.RLIM_INFINITY)
-	eventually(t, "the alert is over", func() bool { return len(p.alerts()) == 0 })
+	hubtest.Eventually(t, "the alert is over", func() bool { return len(p.alerts()) == 0 })
 }
 
 // limitFiles sets how long a file of the hub may get.
-func limitFiles(t *testing.T, hub *hubProcess, bytes uint64) {
+func limitFiles(t *testing.T, hub *hubtest.Hub, bytes uint64) {
 	t.Helper()
-	if err := unix.Prlimit(hub.cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}, nil); err != nil {
+	if err := unix.Prlimit(hub.PID(), unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}, nil); err != nil {
 		t.Fatal(err)
 	}
 }

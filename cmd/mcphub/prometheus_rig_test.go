@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // installed returns the path of a program that make e2e or make e2e-traces installs.
@@ -27,7 +29,7 @@ func installed(t *testing.T, variable string) string {
 
 // prometheus is a running Prometheus.
 type prometheus struct {
-	*proc
+	t   *testing.T
 	url string
 }
 
@@ -41,7 +43,7 @@ type scrapeJob struct {
 // made quicker: it scrapes and evaluates twice a second, and alerts fire after a second.
 func startPrometheus(t *testing.T, jobs ...scrapeJob) *prometheus {
 	t.Helper()
-	program, dir, deploy := installed(t, "MCPHUB_PROMETHEUS"), t.TempDir(), filepath.Join("..", "..", "deploy", "prometheus")
+	path, dir, deploy := installed(t, "MCPHUB_PROMETHEUS"), t.TempDir(), filepath.Join("..", "..", "deploy", "prometheus")
 	config := mustRead(t, filepath.Join(deploy, "prometheus.yml"))
 	config = strings.ReplaceAll(config, "_interval: 15s", "_interval: 500ms")
 	config = regexp.MustCompile(`# (\w+_histograms: true)`).ReplaceAllString(config, "$1")
@@ -56,16 +58,17 @@ func startPrometheus(t *testing.T, jobs ...scrapeJob) *prometheus {
 			t.Fatal(err)
 		}
 	}
-	address := freeAddress(t)
-	p := &prometheus{url: "http://" + address, proc: start(t, program, "--config.file="+filepath.Join(dir, "prometheus.yml"),
-		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--enable-feature=exemplar-storage")}
-	eventually(t, "Prometheus is ready", func() bool {
+	address := hubtest.FreeAddress(t)
+	p := &prometheus{t: t, url: "http://" + address}
+	program := hubtest.StartProcess(t, path, "--config.file="+filepath.Join(dir, "prometheus.yml"),
+		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--enable-feature=exemplar-storage")
+	hubtest.Eventually(t, "Prometheus is ready", func() bool {
 		select {
-		case <-p.done:
+		case <-program.Done():
 			t.Fatal("Prometheus ended")
 		default:
 		}
-		status, _ := get(t, p.url+"/-/ready")
+		status, _ := hubtest.Get(t, p.url+"/-/ready")
 		return status == http.StatusOK
 	})
 	return p
@@ -87,7 +90,7 @@ func (p *prometheus) api(data any, path string, params ...string) {
 	for i := 0; i < len(params); i += 2 {
 		values.Set(params[i], params[i+1])
 	}
-	status, body := get(p.t, p.url+"/api/v1/"+path+"?"+values.Encode())
+	status, body := hubtest.Get(p.t, p.url+"/api/v1/"+path+"?"+values.Encode())
 	answer := struct {
 		Status, Error string
 		Data          any

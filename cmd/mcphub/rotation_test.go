@@ -11,6 +11,9 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
+	"github.com/mcphub-go/mcphub/test/peers"
 )
 
 // rotating is a server of go-sdk that gives all its tools new names again and again.
@@ -27,7 +30,7 @@ func startRotating(t *testing.T, modern bool) (s *rotating, url string) {
 	s = &rotating{Server: mcp.NewServer(&mcp.Implementation{Name: "rotating", Version: "1"}, nil),
 		entered: make(chan struct{}), leave: make(chan struct{}), over: t.Context().Done()}
 	s.offer(0)
-	return s, listenHTTP(t, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s.Server },
+	return s, hubtest.Serve(t, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s.Server },
 		&mcp.StreamableHTTPOptions{Stateless: modern}))
 }
 
@@ -61,13 +64,14 @@ func (s *rotating) call(ctx context.Context, r *mcp.CallToolRequest) (*mcp.CallT
 			}
 		}
 	}
-	return said("done"), nil
+	return peers.Said("done"), nil
 }
 
 // rotation is a client of a hub in front of a rotating server.
 type rotation struct {
-	*rawClient
-	hub    *hubProcess
+	*hubtest.LegacyClient
+	t      *testing.T
+	hub    *hubtest.Hub
 	server *rotating
 	prefix string // of names at the hub
 }
@@ -75,7 +79,7 @@ type rotation struct {
 // called calls a tool that the server offers.
 func (r rotation) called(tool string) {
 	r.t.Helper()
-	if a := r.request("tools/call", fmt.Sprintf(`{"name":%q,"arguments":{}}`, r.prefix+tool)); a.Result == nil {
+	if a := r.Request("tools/call", fmt.Sprintf(`{"name":%q,"arguments":{}}`, r.prefix+tool)); a.Result == nil {
 		r.t.Fatalf("%s: %s", tool, a.Error)
 	}
 }
@@ -86,7 +90,7 @@ func (r rotation) waits(tool string) <-chan string {
 	r.t.Helper()
 	ended := make(chan string, 1)
 	go func() {
-		response, err := r.do(r.t.Context(), http.MethodPost,
+		response, err := r.Do(r.t.Context(), http.MethodPost,
 			fmt.Sprintf(`{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":%q,"arguments":{"wait":true}}}`, r.prefix+tool))
 		if err != nil {
 			ended <- err.Error()
@@ -106,7 +110,7 @@ var aTool = regexp.MustCompile(`^mcp_(server|client)_operation_duration_seconds_
 func (r rotation) labels(side string) map[string]bool {
 	r.t.Helper()
 	tools := map[string]bool{}
-	for s := range r.hub.series() {
+	for s := range r.hub.Series() {
 		if m := aTool.FindStringSubmatch(s); m != nil && m[1] == side && m[2] != "_OTHER" {
 			tools[strings.TrimPrefix(m[2], r.prefix)] = true
 		}
@@ -147,8 +151,8 @@ func TestAThousandRenamedToolsLeaveNoSeries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server, url := startRotating(t, x.modern)
-			hub := startHub(t, "naming: "+x.naming+"\nmcpServers: {rotating: {url: \""+url+"\"}}\n", t.TempDir(), "--log-level", "warn")
-			r := rotation{rawClient: connect(t, hub.url()), hub: hub, server: server, prefix: x.prefix}
+			hub := hubtest.StartHub(t, hubtest.Options{Config: "naming: " + x.naming + "\nmcpServers: {rotating: {url: \"" + url + "\"}}\n", LogLevel: "warn"})
+			r := rotation{LegacyClient: hubtest.Connect(t, hub.URL()), t: t, hub: hub, server: server, prefix: x.prefix}
 			var series int
 			for round := range 10 {
 				for n := range rotatingTools {
@@ -160,8 +164,8 @@ func TestAThousandRenamedToolsLeaveNoSeries(t *testing.T) {
 				ended := r.waits(server.tool(round, 0))
 				server.offer(round + 1)
 				server.withdraw(round)
-				eventually(t, "the hub knows the new names", func() bool {
-					r.request("tools/call", fmt.Sprintf(`{"name":%q,"arguments":{}}`, r.prefix+server.tool(round+1, 0)))
+				hubtest.Eventually(t, "the hub knows the new names", func() bool {
+					r.Request("tools/call", fmt.Sprintf(`{"name":%q,"arguments":{}}`, r.prefix+server.tool(round+1, 0)))
 					return r.isOf(round + 1)
 				})
 				<-server.leave
@@ -178,7 +182,7 @@ func TestAThousandRenamedToolsLeaveNoSeries(t *testing.T) {
 				}
 			}
 			for _, hop := range []string{"downstream", "backend"} {
-				if n := hub.metric(`mcphub_metric_label_overflow_total{hop="` + hop + `",label="gen_ai_tool_name"}`); n != "0" {
+				if n := hub.Metric(`mcphub_metric_label_overflow_total{hop="` + hop + `",label="gen_ai_tool_name"}`); n != "0" {
 					t.Errorf("%s calls had no label %s", n, hop)
 				}
 			}
@@ -191,7 +195,7 @@ func TestAThousandRenamedToolsLeaveNoSeries(t *testing.T) {
 // is one set for each outcome, and which outcomes occur is a matter of timing.
 func (r rotation) series() (n int) {
 	r.t.Helper()
-	for s := range r.hub.series() {
+	for s := range r.hub.Series() {
 		if !strings.Contains(s, `gen_ai_tool_name="_OTHER"`) {
 			n++
 		}
@@ -206,14 +210,14 @@ func (r rotation) comeBack() {
 	r.server.withdraw(10)
 	back := r.server.tool(0, 0)
 	calls := 0
-	eventually(r.t, "the first names are back", func() bool {
-		r.request("tools/call", fmt.Sprintf(`{"name":%q,"arguments":{}}`, r.prefix+back))
+	hubtest.Eventually(r.t, "the first names are back", func() bool {
+		r.Request("tools/call", fmt.Sprintf(`{"name":%q,"arguments":{}}`, r.prefix+back))
 		calls++
 		return r.isOf(0)
 	})
 	r.called(back)
 	counted := 0
-	for line := range strings.Lines(second(get(r.t, "http://"+r.hub.side+"/metrics"))) {
+	for line := range strings.Lines(second(r.hub.Get("/metrics"))) {
 		if m := aTool.FindStringSubmatch(line); m != nil && m[1] == "server" && m[2] == r.prefix+back {
 			var n int
 			if _, err := fmt.Sscan(line[strings.LastIndexByte(line, ' '):], &n); err != nil {
@@ -243,15 +247,15 @@ func TestTheConfigurationSaysWhichToolsHaveSeries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server, url := startRotating(t, false)
-			hub := startHub(t, x.config+"mcpServers: {rotating: {url: \""+url+"\"}}\n", t.TempDir(), "--log-level", "warn")
-			r := rotation{rawClient: connect(t, hub.url()), hub: hub, server: server, prefix: "rotating__"}
+			hub := hubtest.StartHub(t, hubtest.Options{Config: x.config + "mcpServers: {rotating: {url: \"" + url + "\"}}\n", LogLevel: "warn"})
+			r := rotation{LegacyClient: hubtest.Connect(t, hub.URL()), t: t, hub: hub, server: server, prefix: "rotating__"}
 			r.called(server.tool(0, 0))
 			r.called(server.tool(0, 1))
 			for side, hop := range map[string]string{"server": "downstream", "client": "backend"} {
 				if tools := r.labels(side); len(tools) != x.labels {
 					t.Errorf("%s: series of %v, want %d tools", hop, tools, x.labels)
 				}
-				if n := hub.metric(`mcphub_metric_label_overflow_total{hop="` + hop + `",label="gen_ai_tool_name"}`); n != x.overflow {
+				if n := hub.Metric(`mcphub_metric_label_overflow_total{hop="` + hop + `",label="gen_ai_tool_name"}`); n != x.overflow {
 					t.Errorf("%s: %s calls had no label, want %s", hop, n, x.overflow)
 				}
 			}

@@ -4,19 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"sync"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// scripted is a server over HTTP that answers one request after the other as it
-// was told, and remembers what it got.
+// scripted is a scripted server that answers one request after the other as the
+// test says, and keeps what it got.
 type scripted struct {
-	modern bool
 	traced bool // requests have a trace in _meta
 
 	mu   sync.Mutex
@@ -24,18 +21,36 @@ type scripted struct {
 	seen []string
 }
 
+// startScripted starts the server over HTTP.
 func startScripted(t *testing.T, modern, traced bool) (s *scripted, url string) {
 	t.Helper()
-	s = &scripted{modern: modern, traced: traced}
-	server := httptest.NewServer(s)
-	t.Cleanup(func() {
-		server.CloseClientConnections()
-		server.Close()
+	s = &scripted{traced: traced}
+	return s, hubtest.Serve(t, &hubtest.Script{
+		Modern: modern, Handle: s.answer,
+		Tools: map[string]hubtest.Handler{"echo": func(*hubtest.Call) hubtest.Reply { return hubtest.Text("not expected") }},
+		Capabilities: `{"tools":{},"prompts":{},"resources":{"subscribe":true},"logging":{},"completions":{},` +
+			`"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}`,
 	})
-	return s, server.URL
 }
 
-// next says what comes now.
+// answer answers the expected request. The script answers what the hub asks for
+// itself.
+func (s *scripted) answer(c *hubtest.Call) *hubtest.Reply {
+	x := s.take(c.Message)
+	if x == nil && c.Method == "prompts/list" {
+		return &hubtest.Reply{Result: json.RawMessage(`{"prompts":[{"name":"p"}]}`)}
+	}
+	if x == nil {
+		return nil
+	}
+	for _, note := range x.Notes {
+		params := bytes.ReplaceAll(note.Params, []byte(`"$token"`), c.ProgressToken())
+		c.Send(fmt.Sprintf(`{"jsonrpc":"2.0","method":%s,"params":%s}`, note.Method, params))
+	}
+	return &hubtest.Reply{Result: x.Result, Error: x.Error}
+}
+
+// next sets the request that is expected now.
 func (s *scripted) next(x exchange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,9 +78,9 @@ func (s *scripted) take(m jsonrpc.Message) *exchange {
 	return x
 }
 
-// unmapped takes out of params what the hub may change.
+// unmapped replaces what the hub may change in params.
 func (s *scripted) unmapped(params json.RawMessage) json.RawMessage {
-	if token := progressToken(params); token != nil {
+	if token := hubtest.ProgressToken(params); token != nil {
 		params = edited(params, jsonrpc.Edit{Name: "progressToken", Value: json.RawMessage(`"mapped"`)})
 	}
 	if s.traced {
@@ -77,7 +92,7 @@ func (s *scripted) unmapped(params json.RawMessage) json.RawMessage {
 	return params
 }
 
-// edited edits _meta. It goes if that leaves nothing in it.
+// edited edits _meta and removes it if nothing is left in it.
 func edited(params json.RawMessage, edits ...jsonrpc.Edit) json.RawMessage {
 	fields, err := jsonrpc.Fields(params, "_meta")
 	if err != nil || fields[0] == nil {
@@ -94,81 +109,4 @@ func edited(params json.RawMessage, edits ...jsonrpc.Edit) json.RawMessage {
 		return nil
 	}
 	return params
-}
-
-func progressToken(params json.RawMessage) json.RawMessage {
-	fields, err := jsonrpc.Fields(params, "_meta")
-	if err != nil {
-		return nil
-	}
-	token, err := jsonrpc.Fields(fields[0], "progressToken")
-	if err != nil {
-		return nil
-	}
-	return token[0]
-}
-
-func (s *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body)
-	m, err := jsonrpc.Parse(body)
-	switch {
-	case r.Method == http.MethodDelete:
-		return
-	case r.Method != http.MethodPost:
-		w.WriteHeader(http.StatusMethodNotAllowed)
-		return
-	case err != nil || m.Kind() != jsonrpc.Request:
-		w.WriteHeader(http.StatusAccepted)
-		return
-	}
-	x := s.take(m)
-	if x == nil {
-		x = s.ordinary(m.Method)
-		if m.Method == "initialize" {
-			w.Header().Set("Mcp-Session-Id", "scripted")
-		}
-	}
-	answer := jsonrpc.Message{ID: m.ID, Result: x.Result, Error: x.Error}.Encode()
-	if x.Result != nil && s.modern {
-		answer = jsonrpc.Message{ID: m.ID, Result: modernised(x.Result)}.Encode()
-	}
-	if len(x.Notes) == 0 {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(answer)
-		return
-	}
-	w.Header().Set("Content-Type", "text/event-stream")
-	for _, note := range x.Notes {
-		params := bytes.ReplaceAll(note.Params, []byte(`"$token"`), progressToken(m.Params))
-		_, _ = fmt.Fprintf(w, "data: {\"jsonrpc\":\"2.0\",\"method\":%s,\"params\":%s}\n\n", note.Method, params)
-	}
-	_, _ = fmt.Fprintf(w, "data: %s\n\n", answer)
-}
-
-// modernised adds what results of the modern protocol have to have.
-func modernised(result json.RawMessage) json.RawMessage {
-	comma := ","
-	if len(bytes.Trim(result, "{} ")) == 0 {
-		comma = ""
-	}
-	return wrap(`{"resultType":"complete","ttlMs":0,"cacheScope":"private"`+comma, result[1:], "")
-}
-
-// ordinary is what the server says to what the hub asks for itself.
-func (s *scripted) ordinary(method string) *exchange {
-	const capabilities = `"capabilities":{"tools":{},"prompts":{},"resources":{"subscribe":true},"logging":{},"completions":{},"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}`
-	result := map[string]string{
-		"initialize":     `{"protocolVersion":"2025-11-25",` + capabilities + `,"serverInfo":{"name":"scripted","version":"1"}}`,
-		"ping":           `{}`,
-		"tools/list":     `{"tools":[{"name":"echo","inputSchema":{"type":"object"}}]}`,
-		"prompts/list":   `{"prompts":[{"name":"p"}]}`,
-		"resources/list": `{"resources":[]}`, "resources/templates/list": `{"resourceTemplates":[]}`,
-	}[method]
-	if method == "server/discover" && s.modern {
-		result = `{"supportedVersions":["2026-07-28"],` + capabilities + `}`
-	}
-	if result == "" {
-		return &exchange{Error: json.RawMessage(`{"code":-32601,"message":"not in the script"}`)}
-	}
-	return &exchange{Result: json.RawMessage(result)}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,25 +14,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
+	"github.com/mcphub-go/mcphub/test/peers"
 )
-
-// series are the names and labels that /metrics shows, without the values.
-func (h *hubProcess) series() map[string]bool {
-	h.t.Helper()
-	_, body := get(h.t, "http://"+h.side+"/metrics")
-	found := map[string]bool{}
-	for line := range strings.Lines(body) {
-		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
-			found[line[:i]] = true
-		}
-	}
-	if len(found) < 100 {
-		h.t.Fatalf("%d series\n%s", len(found), body)
-	}
-	return found
-}
 
 // stranger invents names, each once.
 type stranger struct {
@@ -51,7 +35,7 @@ func newStranger(t *testing.T, url string, sessions int) *stranger {
 	t.Cleanup(transport.CloseIdleConnections)
 	s := &stranger{t: t, url: url, http: &http.Client{Transport: transport}}
 	for range sessions {
-		s.tokens = append(s.tokens, connect(t, url).token)
+		s.tokens = append(s.tokens, hubtest.Connect(t, url).Token)
 	}
 	return s
 }
@@ -111,22 +95,23 @@ func (s *stranger) post(token, version, method, params string) (string, error) {
 // modern makes one request with two invented names: the client's and another.
 func (s *stranger) modern(n int) {
 	name := fmt.Sprintf("invented-%d", n)
-	c := modernClient{t: s.t, http: s.http, url: s.url, name: "client-" + name}
+	c := hubtest.NewModernClient(s.t, s.url, "client-"+name)
+	c.HTTP = s.http
 	var body string
 	var err error
 	switch n % 5 {
 	case 0:
-		_, body, err = c.send(name, "", "")
+		_, body, err = c.Send(name, "", "")
 	case 1:
-		_, body, err = c.send("tools/call", name, fmt.Sprintf(`"name":%q,"arguments":{}`, name))
+		_, body, err = c.Send("tools/call", name, fmt.Sprintf(`"name":%q,"arguments":{}`, name))
 	case 2:
-		_, body, err = c.send("prompts/get", name, fmt.Sprintf(`"name":%q`, name))
+		_, body, err = c.Send("prompts/get", name, fmt.Sprintf(`"name":%q`, name))
 	case 3:
 		uri := "invented://" + name
-		_, body, err = c.send("resources/read", uri, fmt.Sprintf(`"uri":%q`, uri))
+		_, body, err = c.Send("resources/read", uri, fmt.Sprintf(`"uri":%q`, uri))
 	case 4:
-		c.version = fmt.Sprintf("2099-01-01-%s", name)
-		_, body, err = c.send("ping", "", "")
+		c.Version = fmt.Sprintf("2099-01-01-%s", name)
+		_, body, err = c.Send("ping", "", "")
 	}
 	if err != nil || !strings.Contains(body, `"error"`) {
 		s.fail(fmt.Sprintf("%s: %v %s", name, err, body))
@@ -154,33 +139,33 @@ func (s *stranger) spread(first, count int, f func(int)) {
 }
 
 func TestAHundredThousandInventedNamesAddNoSeries(t *testing.T) {
-	hub := startHub(t, demoConfig, t.TempDir(), "--log-level", "warn")
-	s := newStranger(t, hub.url(), 8)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, LogLevel: "warn"})
+	s := newStranger(t, hub.URL(), 8)
 	s.spread(0, 60, s.legacy)
 	s.spread(0, 60, s.modern)
-	before := hub.series()
+	before := hub.Series()
 	s.spread(1_000, 20_000, s.legacy)
 	s.spread(1_000, 40_000, s.modern) // two names each
-	sameSeries(t, before, hub.series())
+	sameSeries(t, before, hub.Series())
 }
 
 // A transparent hub passes on names that it does not know, so its server sees
 // them, and its calls to that server carry them.
 func TestInventedNamesThatReachTheServerAddNoSeries(t *testing.T) {
-	for name, fixture := range map[string]func(*testing.T) string{"legacy server": everything, "modern server": statelessEverything} {
+	for name, fixture := range map[string]func(testing.TB) string{"legacy server": peers.Everything, "modern server": peers.StatelessEverything} {
 		t.Run(name, func(t *testing.T) {
-			hub := startHub(t, bareConfig(fixture(t)), t.TempDir(), "--log-level", "warn")
-			s := newStranger(t, hub.url(), 2)
+			hub := hubtest.StartHub(t, hubtest.Options{Config: peers.BareConfig(fixture(t)), LogLevel: "warn"})
+			s := newStranger(t, hub.URL(), 2)
 			s.spread(0, 60, s.legacy)
 			s.spread(0, 60, s.modern)
-			before := hub.series()
+			before := hub.Series()
 			s.spread(1_000, 500, s.legacy)
 			s.spread(1_000, 500, s.modern)
 			const calls = `mcphub_messages_total{direction="out",hop="backend",kind="request"}`
-			if n, err := strconv.Atoi(hub.metric(calls)); err != nil || n < 600 {
+			if n, err := strconv.Atoi(hub.Metric(calls)); err != nil || n < 600 {
 				t.Errorf("only %d requests reached the server: %v", n, err)
 			}
-			sameSeries(t, before, hub.series())
+			sameSeries(t, before, hub.Series())
 		})
 	}
 }
@@ -189,22 +174,13 @@ func TestInventedNamesThatReachTheServerAddNoSeries(t *testing.T) {
 // code is that of the argument.
 func codes(t *testing.T, modern bool) (url string) {
 	t.Helper()
-	ordinary := &scripted{modern: modern}
-	return listenHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		m, err := jsonrpc.Parse(body)
-		if err != nil || m.Method != "tools/call" {
-			r.Body = io.NopCloser(bytes.NewReader(body))
-			ordinary.ServeHTTP(w, r)
-			return
-		}
-		var params struct {
-			Arguments struct{ Code json.RawMessage }
-		}
-		_ = json.Unmarshal(m.Params, &params) // the hub has read them, too
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":%s,"message":"as you wish"}}`, m.ID, params.Arguments.Code)
-	}))
+	return hubtest.Serve(t, &hubtest.Script{Modern: modern, Tools: map[string]hubtest.Handler{
+		"echo": func(c *hubtest.Call) hubtest.Reply {
+			var arguments struct{ Code json.RawMessage }
+			_ = c.Arguments(&arguments) // the hub has read them, too
+			return hubtest.Reply{Error: json.RawMessage(`{"code":` + string(arguments.Code) + `,"message":"as you wish"}`)}
+		},
+	}})
 }
 
 // Each number is a code once, of both eras of clients, from servers of both.
@@ -212,8 +188,8 @@ func TestErrorCodesOfServersAddNoSeriesAndAreCounted(t *testing.T) {
 	for name, modern := range map[string]bool{"legacy server": false, "modern server": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hub := startHub(t, "mcpServers: {codes: {url: \""+codes(t, modern)+"\"}}\n", t.TempDir(), "--log-level", "warn")
-			s := newStranger(t, hub.url(), 4)
+			hub := hubtest.StartHub(t, hubtest.Options{Config: "mcpServers: {codes: {url: \"" + codes(t, modern) + "\"}}\n", LogLevel: "warn"})
+			s := newStranger(t, hub.URL(), 4)
 			ask := func(n int) {
 				code := n - 34_000 // some of them are those of JSON-RPC and of MCP
 				if code == upstream.CodeHeaderMismatch || code == upstream.CodeUnsupportedVersion {
@@ -222,7 +198,9 @@ func TestErrorCodesOfServersAddNoSeriesAndAreCounted(t *testing.T) {
 				params := fmt.Sprintf(`"name":"codes__echo","arguments":{"code":%d}`, code)
 				body, err := "", error(nil)
 				if n%2 == 0 {
-					_, body, err = modernClient{t: t, http: s.http, url: s.url, name: "client"}.send("tools/call", "codes__echo", params)
+					c := hubtest.NewModernClient(t, s.url, "client")
+					c.HTTP = s.http
+					_, body, err = c.Send("tools/call", "codes__echo", params)
 				} else {
 					body, err = s.post(s.tokens[n%len(s.tokens)], "", "tools/call", "{"+params+"}")
 				}
@@ -231,14 +209,14 @@ func TestErrorCodesOfServersAddNoSeriesAndAreCounted(t *testing.T) {
 				}
 			}
 			s.spread(1_200, 900, ask)
-			before := hub.series()
+			before := hub.Series()
 			s.spread(40_000, 2_000, ask)
 			if len(before) > 1_600 {
 				t.Errorf("%d series, most of them of codes that nobody has defined", len(before))
 			}
-			sameSeries(t, before, hub.series())
+			sameSeries(t, before, hub.Series())
 			for _, hop := range []string{"downstream", "backend"} {
-				n, err := strconv.Atoi(hub.metric(`mcphub_metric_label_overflow_total{hop="` + hop + `",label="error_type"}`))
+				n, err := strconv.Atoi(hub.Metric(`mcphub_metric_label_overflow_total{hop="` + hop + `",label="error_type"}`))
 				if own := 2_900 - 5 - 100; err != nil || n != own { // -32700, -32603 to -32600, -32099 to -32000
 					t.Errorf("%s: %d of %d codes were counted as folded: %v", hop, n, own, err)
 				}

@@ -7,6 +7,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // What becomes of the contexts that clients send, W3C Trace Context and Baggage.
@@ -39,22 +43,22 @@ func contexts(caller, header tracedCase) []sentContext {
 }
 
 // say sends a message to the hub, with its context.
-func (c *rawClient) say(id, method string, params map[string]any, x sentContext) {
-	c.t.Helper()
+func say(t *testing.T, c *hubtest.LegacyClient, id, method string, params map[string]any, x sentContext) {
+	t.Helper()
 	if x.meta != nil {
 		params["_meta"] = x.meta
 	}
 	body, err := json.Marshal(params)
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
-	r, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.url,
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.URL,
 		strings.NewReader(fmt.Sprintf(`{"jsonrpc":"2.0",%s"method":%q,"params":%s}`, id, method, body)))
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for key, value := range map[string]string{"Content-Type": "application/json", "Accept": "application/json, text/event-stream",
-		"Mcp-Session-Id": c.token, "Mcp-Protocol-Version": c.version} {
+		"Mcp-Session-Id": c.Token, "Mcp-Protocol-Version": c.Version} {
 		r.Header.Set(key, value)
 	}
 	for key, value := range x.header {
@@ -62,24 +66,24 @@ func (c *rawClient) say(id, method string, params map[string]any, x sentContext)
 	}
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer response.Body.Close()
 	if body, err := io.ReadAll(response.Body); err != nil || response.StatusCode/100 != 2 {
-		c.t.Errorf("%s: %d %s %v", x.name, response.StatusCode, body, err)
+		t.Errorf("%s: %d %s %v", x.name, response.StatusCode, body, err)
 	}
 }
 
 // sayAll sends a request and a notification with each context to a server of
 // which the session has its own connection, and returns what that got of it.
-func sayAll(t *testing.T, hub *hubProcess, all []sentContext, server *heard) (c *rawClient, got []string) {
+func sayAll(t *testing.T, hub *hubtest.Hub, all []sentContext, server *heard) (c *hubtest.LegacyClient, got []string) {
 	t.Helper()
-	c = connect(t, hub.url())
-	c.request("tools/call", `{"name":"web__era"}`) // which makes the connection
+	c = hubtest.Connect(t, hub.URL())
+	c.Request("tools/call", `{"name":"web__era"}`) // which makes the connection
 	for _, x := range all {
 		before := len(server.all(t))
-		c.say(`"id":1,`, "tools/call", map[string]any{"name": "web__era"}, x)
-		c.say("", "notifications/roots/list_changed", map[string]any{}, x)
+		say(t, c, `"id":1,`, "tools/call", map[string]any{"name": "web__era"}, x)
+		say(t, c, "", "notifications/roots/list_changed", map[string]any{}, x)
 		messages := server.all(t)[before:]
 		text := "# " + x.name + "\n"
 		for _, m := range messages {
@@ -103,18 +107,18 @@ func TestWhatBecomesOfTheContextsOfClients(t *testing.T) {
 	for _, parent := range []string{"remote", "link", "ignore"} {
 		t.Run(parent, func(t *testing.T) {
 			r := newTraced(t)
-			hub := startHub(t, "tracing: {baggage: [tenant]}\nnaming: prefix\nmcpServers:\n"+r.webWithEars("web", "", false), t.TempDir(), "--trace-parent", parent)
-			upServers(t, hub, 1)
+			hub := hubtest.StartHub(t, hubtest.Options{Config: "tracing: {baggage: [tenant]}\nnaming: prefix\nmcpServers:\n" + r.webWithEars("web", "", false), Args: []string{"--trace-parent", parent}})
+			hub.AwaitServers(1)
 			caller, header := r.begin("", ""), r.begin("", "")
 			r.names[header.spanID] = "the header"
 			_, got := sayAll(t, hub, contexts(caller, header), r.heard[0])
 			r.finish("", hub)
 
-			spans := r.collector.all()
+			spans := r.collector.Spans()
 			f := plant(spans, r.names)
 			f.parents = true
-			served := r.collector.find(func(s *span) bool {
-				return s.Kind.String() == "SPAN_KIND_SERVER" && (s.Name == "tools/call web__era" || s.Name == "notifications/roots/list_changed")
+			served := r.collector.Find(func(s *hubtest.Span) bool {
+				return s.IsServer() && (s.Name == "tools/call web__era" || s.Name == "notifications/roots/list_changed")
 			})[1:] // the first made the connection
 			if len(served) != 2*len(got) {
 				t.Fatalf("%d spans for %d messages", len(served), 2*len(got))
@@ -145,21 +149,21 @@ func TestWhatBecomesOfTheContextsOfClients(t *testing.T) {
 }
 
 // bare is a span without attributes and, for the forest, without children.
-func bare(s *span) *span {
-	return &span{&spanData{SpanId: []byte("childless"), Name: s.Name, Kind: s.Kind, TraceId: s.TraceId, ParentSpanId: s.ParentSpanId, TraceState: s.TraceState,
-		Links: s.Links, Status: s.Status}, s.service}
+func bare(s *hubtest.Span) *hubtest.Span {
+	return &hubtest.Span{Service: s.Service, Scope: s.Scope, Span: &tracepb.Span{SpanId: []byte("childless"), Name: s.Name, Kind: s.Kind, TraceId: s.TraceId, ParentSpanId: s.ParentSpanId, TraceState: s.TraceState,
+		Links: s.Links, Status: s.Status}}
 }
 
 func TestWithoutTracingValidContextsGoThroughAndOthersDoNot(t *testing.T) {
 	r := newTraced(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
-	hub := startHub(t, "tracing: {baggage: [tenant]}\nnaming: prefix\nmcpServers:\n"+r.webWithEars("web", "", false), t.TempDir())
-	upServers(t, hub, 1)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: "tracing: {baggage: [tenant]}\nnaming: prefix\nmcpServers:\n" + r.webWithEars("web", "", false)})
+	hub.AwaitServers(1)
 	caller, header := r.begin("", ""), r.begin("", "")
 	_, got := sayAll(t, hub, contexts(caller, header), r.heard[0])
 	text := strings.ReplaceAll(strings.Join(got, "\n"), caller.traceparent(), "<the caller>")
 	compareTrees(t, "context_off", text)
-	if n := len(r.collector.all()); n > 0 {
+	if n := len(r.collector.Spans()); n > 0 {
 		t.Errorf("%d spans without tracing", n)
 	}
 }

@@ -12,11 +12,14 @@ import (
 	"github.com/mark3labs/mcp-go/client/transport"
 	"github.com/mark3labs/mcp-go/mcp"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
+	"github.com/mcphub-go/mcphub/test/peers"
 )
 
 // connectMCPGo connects a legacy client of mcp-go, whose HTTP requests go
 // through wire. The trees name its session so.
-func (r *traced) connectMCPGo(wire *recorder, url, name string) *client.Client {
+func (r *traced) connectMCPGo(wire *peers.Recorder, url, name string) *client.Client {
 	r.t.Helper()
 	tr, err := transport.NewStreamableHTTP(url, transport.WithHTTPBasicClient(&http.Client{Transport: wire}))
 	if err != nil {
@@ -28,7 +31,7 @@ func (r *traced) connectMCPGo(wire *recorder, url, name string) *client.Client {
 	}
 	r.t.Cleanup(func() { _ = c.Close() })
 	var hello mcp.InitializeRequest
-	hello.Params.ProtocolVersion, hello.Params.ClientInfo = legacyRevision, mcp.Implementation{Name: name, Version: "1"}
+	hello.Params.ProtocolVersion, hello.Params.ClientInfo = hubtest.LegacyVersion, mcp.Implementation{Name: name, Version: "1"}
 	if _, err := c.Initialize(r.t.Context(), hello); err != nil {
 		r.t.Fatal(err)
 	}
@@ -56,7 +59,7 @@ func TestTheSpansOfCallsThatAreSentAgainOrCannotBe(t *testing.T) {
 	var listeners []*httptest.Server
 	restart := func() {
 		for i, s := range servers {
-			handler := newMatrixServer([]string{"own", "shared"}[i], legacyRevision).handler(false)
+			handler := peers.NewServer([]string{"own", "shared"}[i], hubtest.LegacyVersion).Handler(false)
 			s.Store(&handler)
 		}
 	}
@@ -70,10 +73,10 @@ func TestTheSpansOfCallsThatAreSentAgainOrCannotBe(t *testing.T) {
 		config += "  " + fmt.Sprintf(entry, listener.URL) + "\n"
 	}
 	restart()
-	hub := startHub(t, config, t.TempDir())
-	upServers(t, hub, 2)
-	wire := &recorder{}
-	c := r.connectMCPGo(wire, hub.url(), "ann")
+	hub := hubtest.StartHub(t, hubtest.Options{Config: config})
+	hub.AwaitServers(2)
+	wire := &peers.Recorder{}
+	c := r.connectMCPGo(wire, hub.URL(), "ann")
 	for _, server := range []string{"own", "shared"} {
 		r.by(wire, "again", server+": a call", func() { toolOf(t, c, server+"__era") })
 	}
@@ -81,13 +84,13 @@ func TestTheSpansOfCallsThatAreSentAgainOrCannotBe(t *testing.T) {
 	for _, server := range []string{"own", "shared"} {
 		r.by(wire, "again", server+": a call after the server was started again", func() { toolOf(t, c, server+"__era") })
 	}
-	upServers(t, hub, 2)
+	hub.AwaitServers(2)
 	for _, listener := range listeners {
 		listener.Listener.Close()
 		listener.CloseClientConnections()
 	}
-	eventually(t, "the servers are down", func() bool {
-		_, body := get(t, "http://"+hub.side+"/api/v1/upstreams")
+	hubtest.Eventually(t, "the servers are down", func() bool {
+		_, body := hub.Get("/api/v1/upstreams")
 		toolOf(t, c, "own__era") // which has the hub look after it
 		toolOf(t, c, "shared__era")
 		return strings.Count(body, `"state": "down"`) == 2
@@ -99,27 +102,27 @@ func TestTheSpansOfCallsThatAreSentAgainOrCannotBe(t *testing.T) {
 func TestTheSpansOfASessionsLife(t *testing.T) {
 	r := newTraced(t)
 	dataDir := t.TempDir()
-	config := "sessions: {idleTimeout: 3s, cleanupInterval: 200ms, flushInterval: 50ms}\n" + demoConfig
-	hub := startHub(t, config, dataDir)
-	wire := &recorder{}
+	config := "sessions: {idleTimeout: 3s, cleanupInterval: 200ms, flushInterval: 50ms}\n" + hubtest.DemoConfig
+	hub := hubtest.StartHub(t, hubtest.Options{Config: config, DataDir: dataDir})
+	wire := &peers.Recorder{}
 	var ann, bob *client.Client
-	r.by(wire, "session", "initialize", func() { ann = r.connectMCPGo(wire, hub.url(), "ann") })
-	eventually(t, "the spans so far have arrived", func() bool {
+	r.by(wire, "session", "initialize", func() { ann = r.connectMCPGo(wire, hub.URL(), "ann") })
+	hubtest.Eventually(t, "the spans so far have arrived", func() bool {
 		seen := map[string]bool{}
-		for _, s := range r.collector.all() {
+		for _, s := range r.collector.Spans() {
 			seen[s.Name] = true
 		}
 		return seen["mcphub.upstream.connect"] && seen["notifications/initialized"] && seen["mcphub.session.flush"]
 	})
-	hub.kill()
-	hub = startHubAt(t, hub.listen, hub.side, config, dataDir)
-	upServers(t, hub, 1)
+	hub.Kill()
+	hub = hub.Restart()
+	hub.AwaitServers(1)
 	r.by(wire, "session", "a call after kill -9", func() { toolOf(t, ann, "demo__time") })
 	r.by(wire, "session", "DELETE", func() { _ = ann.Close() })
-	r.by(wire, "session", "a client that goes without a word", func() { bob = r.connectMCPGo(wire, hub.url(), "bob") })
+	r.by(wire, "session", "a client that goes without a word", func() { bob = r.connectMCPGo(wire, hub.URL(), "bob") })
 	_ = bob
-	eventually(t, "its session has expired", func() bool {
-		return hub.metric(`mcphub_sessions_active{kind="protocol",transport="streamable_http"}`) == "0"
+	hubtest.Eventually(t, "its session has expired", func() bool {
+		return hub.Metric(`mcphub_sessions_active{kind="protocol",transport="streamable_http"}`) == "0"
 	})
 	r.finish("session_own", hub)
 	checkBatchLinks(t, r)
@@ -128,9 +131,9 @@ func TestTheSpansOfASessionsLife(t *testing.T) {
 // checkBatchLinks checks that the batches of a run link to what waited for them.
 func checkBatchLinks(t *testing.T, r *traced) {
 	t.Helper()
-	f := plant(r.collector.all(), r.names)
+	f := plant(r.collector.Spans(), r.names)
 	linked := map[string]bool{}
-	for _, s := range r.collector.find(func(s *span) bool { return s.Name == "mcphub.session.flush" }) {
+	for _, s := range r.collector.Find(func(s *hubtest.Span) bool { return s.Name == "mcphub.session.flush" }) {
 		for _, l := range s.Links {
 			linked[f.linked(l)] = true
 		}
@@ -145,21 +148,21 @@ func checkBatchLinks(t *testing.T, r *traced) {
 func TestTheSpansOfTwoHubsInARow(t *testing.T) {
 	r := newTraced(t)
 	t.Setenv("OTEL_SERVICE_NAME", "hub-b")
-	b := startHub(t, "naming: prefix\nmcpServers:\n"+r.childWithEars("child", "", legacyRevision), t.TempDir())
-	upServers(t, b, 1)
+	b := hubtest.StartHub(t, hubtest.Options{Config: "naming: prefix\nmcpServers:\n" + r.childWithEars("child", "", hubtest.LegacyVersion)})
+	b.AwaitServers(1)
 	t.Setenv("OTEL_SERVICE_NAME", "hub-a")
-	a := startHub(t, fmt.Sprintf("naming: prefix\nmcpServers:\n  legacy: {url: %q, era: legacy}\n  modern: {url: %q, era: modern}\n", b.url(), b.url()), t.TempDir())
-	upServers(t, a, 2)
-	wire := &recorder{}
-	c := connectMatrixBy(t, wire, a.url(), legacyRevision, "ann")
-	modernWire := &recorder{}
-	modern := connectMatrixBy(t, modernWire, a.url(), modernRevision, "modern ann")
+	a := hubtest.StartHub(t, hubtest.Options{Config: fmt.Sprintf("naming: prefix\nmcpServers:\n  legacy: {url: %q, era: legacy}\n  modern: {url: %q, era: modern}\n", b.URL(), b.URL())})
+	a.AwaitServers(2)
+	wire := &peers.Recorder{}
+	c := peers.ConnectThrough(t, wire, a.URL(), hubtest.LegacyVersion, "ann")
+	modernWire := &peers.Recorder{}
+	modern := peers.ConnectThrough(t, modernWire, a.URL(), hubtest.ModernVersion, "modern ann")
 	for _, between := range []string{"legacy", "modern"} {
 		for _, x := range []struct {
 			name string
-			c    *matrixClient
+			c    *peers.Client
 		}{{"legacy client", c}, {"modern client", modern}} {
-			r.by(x.c.wire, "hubs", x.name+", "+between+" between the hubs", func() {
+			r.by(x.c.Wire, "hubs", x.name+", "+between+" between the hubs", func() {
 				if _, err := x.c.CallTool(t.Context(), &sdk.CallToolParams{Name: between + "__child__elicit"}); err != nil {
 					t.Error(err)
 				}
@@ -171,14 +174,15 @@ func TestTheSpansOfTwoHubsInARow(t *testing.T) {
 
 func TestTheSpansOfABatch(t *testing.T) {
 	r := newTraced(t)
-	hub := startHub(t, "naming: prefix\nmcpServers:\n"+r.childWithEars("child", "", legacyRevision), t.TempDir())
-	upServers(t, hub, 1)
-	c := &rawClient{t: t, url: hub.url(), version: "2025-03-26"}
-	c.request("initialize", `{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"raw","version":"1"}}`)
-	public, _, _ := strings.Cut(c.token, ".")
+	hub := hubtest.StartHub(t, hubtest.Options{Config: "naming: prefix\nmcpServers:\n" + r.childWithEars("child", "", hubtest.LegacyVersion)})
+	hub.AwaitServers(1)
+	c := hubtest.NewLegacyClient(t, hub.URL())
+	c.Version = "2025-03-26"
+	c.Request("initialize", `{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"raw","version":"1"}}`)
+	public, _, _ := strings.Cut(c.Token, ".")
 	r.names[public] = "<session of the client>"
 	meta := `"_meta":{"traceparent":"` + r.begin("batch", "a batch").traceparent() + `"}`
-	status, _ := c.post(`[{"jsonrpc":"2.0","method":"notifications/initialized","params":{` + meta + `}},
+	status, _ := c.Post(`[{"jsonrpc":"2.0","method":"notifications/initialized","params":{` + meta + `}},
 		{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"child__era",` + meta + `}},
 		{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"child__fail",` + meta + `}},
 		{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"nobody's",` + meta + `}},

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
+	"github.com/mcphub-go/mcphub/test/peers"
 )
 
 // loadVariable says for how long TestALoadLeavesNoLiveSpan makes its calls.
@@ -19,24 +22,24 @@ const loadVariable = "MCPHUB_SPANS_LOAD"
 const loadRate = 200
 
 // load is what the clients do in turn. Some of it fails, some is taken back.
-func load() []func(context.Context, *matrixClient, string) {
-	tool := func(name string, timeout time.Duration) func(context.Context, *matrixClient, string) {
-		return func(ctx context.Context, c *matrixClient, server string) {
+func load() []func(context.Context, *peers.Client, string) {
+	tool := func(name string, timeout time.Duration) func(context.Context, *peers.Client, string) {
+		return func(ctx context.Context, c *peers.Client, server string) {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			params := &mcp.CallToolParams{Name: server + "__" + name, Arguments: matrixArguments{Tag: "load"}}
+			params := &mcp.CallToolParams{Name: server + "__" + name, Arguments: peers.Arguments{Tag: "load"}}
 			params.SetProgressToken("token")
 			_, _ = c.CallTool(ctx, params)
 		}
 	}
 	const patience, hurry = 20 * time.Second, 30 * time.Millisecond
-	return []func(context.Context, *matrixClient, string){
+	return []func(context.Context, *peers.Client, string){
 		tool("era", patience), tool("progress", patience), tool("fail", patience), tool("refuse", patience), tool("log", patience),
 		tool("wait", hurry), tool("sample", patience), tool("elicit", patience), tool("elicit", hurry), tool("nothing", patience),
-		func(ctx context.Context, c *matrixClient, server string) {
-			_, _ = c.ReadResource(ctx, &mcp.ReadResourceParams{URI: resource(server, "a")})
+		func(ctx context.Context, c *peers.Client, server string) {
+			_, _ = c.ReadResource(ctx, &mcp.ReadResourceParams{URI: peers.Resource(server, "a")})
 		},
-		func(ctx context.Context, c *matrixClient, _ string) { _, _ = c.ListTools(ctx, nil) },
+		func(ctx context.Context, c *peers.Client, _ string) { _, _ = c.ListTools(ctx, nil) },
 	}
 }
 
@@ -50,19 +53,19 @@ func TestALoadLeavesNoLiveSpan(t *testing.T) {
 	}
 	r := newTraced(t)
 	servers := []string{"child", "newchild", "http", "newhttp"}
-	hub := startHub(t, "naming: prefix\nmcpServers:\n"+
-		r.childWithEars("child", "", legacyRevision)+r.childWithEars("newchild", "")+
-		r.webWithEars("http", "", false)+r.webWithEars("newhttp", "", true), t.TempDir())
+	hub := hubtest.StartHub(t, hubtest.Options{Config: "naming: prefix\nmcpServers:\n" +
+		r.childWithEars("child", "", hubtest.LegacyVersion) + r.childWithEars("newchild", "") +
+		r.webWithEars("http", "", false) + r.webWithEars("newhttp", "", true)})
 	r.heard = nil // what the servers get is compared elsewhere
-	upServers(t, hub, len(servers))
-	var clients []*matrixClient
-	for _, revision := range []string{legacyRevision, modernRevision} {
-		c := connectMatrix(t, hub.url(), revision, era(revision))
-		c.listens("toolsListChanged")
+	hub.AwaitServers(len(servers))
+	var clients []*peers.Client
+	for _, revision := range []string{hubtest.LegacyVersion, hubtest.ModernVersion} {
+		c := peers.Connect(t, hub.URL(), revision, peers.Era(revision))
+		c.AwaitStream("toolsListChanged")
 		clients = append(clients, c)
 	}
-	live := func() string { return hub.metric("mcphub_spans_live") }
-	eventually(t, "no span lives as long as a stream", func() bool { return live() == "0" })
+	live := func() string { return hub.Metric("mcphub_spans_live") }
+	hubtest.Eventually(t, "no span lives as long as a stream", func() bool { return live() == "0" })
 
 	tick := time.NewTicker(time.Second / loadRate)
 	defer tick.Stop()
@@ -87,23 +90,23 @@ func TestALoadLeavesNoLiveSpan(t *testing.T) {
 		}
 	}
 	calls.Wait()
-	eventually(t, "no span is live", func() bool { return live() == "0" })
+	hubtest.Eventually(t, "no span is live", func() bool { return live() == "0" })
 	if highest == 0 {
 		t.Error("no span was ever live")
 	}
 	for _, stream := range []string{"get_sse", "subscription"} {
-		if n := hub.metric(`mcphub_streams_active{stream="` + stream + `"}`); n != "1" {
+		if n := hub.Metric(`mcphub_streams_active{stream="` + stream + `"}`); n != "1" {
 			t.Errorf("%s streams %s are open", n, stream)
 		}
 	}
-	if status := hub.terminate(15 * time.Second); status != 0 {
+	if status := hub.Terminate(15 * time.Second); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
-	spans := r.collector.all()
+	spans := r.collector.Spans()
 	plant(spans, r.names).faults(t, spans)
 	served := 0
 	for _, s := range spans {
-		if s.Kind.String() == "SPAN_KIND_SERVER" && slices.Contains([]string{"tools/call", "resources/read", "tools/list"}, s.attribute("mcp.method.name")) {
+		if s.IsServer() && slices.Contains([]string{"tools/call", "resources/read", "tools/list"}, s.Attribute("mcp.method.name")) {
 			served++
 		}
 	}

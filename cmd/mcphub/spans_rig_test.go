@@ -15,13 +15,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/test/peers"
 )
 
 // traced is a hub whose spans are collected, and what it was made to do.
 type traced struct {
 	t         *testing.T
-	collector *collector
+	collector *hubtest.Collector
 	cases     []tracedCase
 	names     map[string]string // for ids, see forest
 	heard     []*heard
@@ -37,7 +39,12 @@ func (c tracedCase) traceparent() string { return "00-" + c.traceID + "-" + c.sp
 
 func newTraced(t *testing.T) *traced {
 	t.Helper()
-	return &traced{t: t, collector: collect(t), names: map[string]string{}}
+	c := hubtest.StartCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", c.URL+"/v1/traces")
+	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip")
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+	t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "20000")
+	return &traced{t: t, collector: c, names: map[string]string{}}
 }
 
 // begin makes the context of a client's span, which is not exported.
@@ -49,23 +56,23 @@ func (r *traced) begin(group, name string) tracedCase {
 }
 
 // by runs fn while the client's HTTP requests carry the context of a new trace.
-func (r *traced) by(w *recorder, group, name string, fn func()) {
-	w.setTrace(r.begin(group, name).traceparent())
+func (r *traced) by(w *peers.Recorder, group, name string, fn func()) {
+	w.SetTrace(r.begin(group, name).traceparent())
 	fn()
-	w.setTrace(r.begin("", "").traceparent())
+	w.SetTrace(r.begin("", "").traceparent())
 }
 
 // finish ends the hubs, whose spans are all exported then, and compares the trees
 // of each group of cases, and those that the hubs made on their own, each once,
 // with the files of these names; own may be empty.
-func (r *traced) finish(own string, hubs ...*hubProcess) {
+func (r *traced) finish(own string, hubs ...*hubtest.Hub) {
 	r.t.Helper()
 	for _, h := range hubs {
-		if status := h.terminate(15 * time.Second); status != 0 {
+		if status := h.Terminate(15 * time.Second); status != 0 {
 			r.t.Errorf("exit status %d", status)
 		}
 	}
-	spans := r.collector.all()
+	spans := r.collector.Spans()
 	f := plant(spans, r.names)
 	f.faults(r.t, spans)
 	checkFlushes(r.t, f, spans)
@@ -100,7 +107,7 @@ func (r *traced) finish(own string, hubs ...*hubProcess) {
 }
 
 // checkFlushes checks the spans of batches, whose number nobody knows.
-func checkFlushes(t *testing.T, f *forest, spans []*span) {
+func checkFlushes(t *testing.T, f *forest, spans []*hubtest.Span) {
 	t.Helper()
 	for _, s := range spans {
 		if s.Name != "mcphub.session.flush" {
@@ -182,9 +189,9 @@ func (h *heard) all(t *testing.T) []heardMessage {
 // is what came, in _meta and in the header, and no other is anywhere.
 func (h *heard) check(t *testing.T, r *traced) {
 	t.Helper()
-	clients := map[string]*span{}
-	for _, s := range r.collector.all() {
-		if s.Kind.String() == "SPAN_KIND_CLIENT" {
+	clients := map[string]*hubtest.Span{}
+	for _, s := range r.collector.Spans() {
+		if s.IsClient() {
 			clients["00-"+id(s.TraceId)+"-"+id(s.SpanId)+"-01"] = s
 		}
 	}
@@ -205,7 +212,7 @@ func (h *heard) check(t *testing.T, r *traced) {
 			continue // not sampled, because the caller's is not
 		}
 		s := clients[traceparent]
-		if s == nil || s.attribute("mcp.method.name") != m.method || s.attribute("mcphub.backend") != h.name {
+		if s == nil || s.Attribute("mcp.method.name") != m.method || s.Attribute("mcphub.backend") != h.name {
 			t.Errorf("%s got %s in %s, which is not the context of its span", h.name, traceparent, m.method)
 		}
 		if m.header != nil && m.header.Get("traceparent") != traceparent {
@@ -218,14 +225,9 @@ func (h *heard) check(t *testing.T, r *traced) {
 // is a child process.
 func (r *traced) childWithEars(name, more string, revisions ...string) string {
 	r.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	h := &heard{name: name, file: r.t.TempDir() + "/heard"}
 	r.heard = append(r.heard, h)
-	return fmt.Sprintf("  %s: {command: %q, env: {%s: %q, %s: %q}%s}\n", name, self,
-		matrixVariable, strings.Join(append([]string{name}, revisions...), " "), matrixLogVariable, h.file, more)
+	return fmt.Sprintf("  %s: {%s%s}\n", name, peers.Child(r.t, h.file, name, revisions...), more)
 }
 
 // webWithEars is the same for one over HTTP.
@@ -235,17 +237,8 @@ func (r *traced) webWithEars(name, more string, modern bool) string {
 	r.heard = append(r.heard, h)
 	var revisions []string
 	if !modern {
-		revisions = []string{legacyRevision}
+		revisions = []string{hubtest.LegacyVersion}
 	}
-	url := listenHTTP(r.t, h.over(newMatrixServer(name, revisions...).handler(modern)))
+	url := hubtest.Serve(r.t, h.over(peers.NewServer(name, revisions...).Handler(modern)))
 	return fmt.Sprintf("  %s: {url: %q%s}\n", name, url, more)
-}
-
-// upServers waits until that many servers are up.
-func upServers(t *testing.T, hub *hubProcess, n int) {
-	t.Helper()
-	eventually(t, "the servers are up", func() bool {
-		_, body := get(t, "http://"+hub.side+"/api/v1/upstreams")
-		return strings.Count(body, `"state": "up"`) == n
-	})
 }

@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
+	"github.com/mcphub-go/mcphub/test/peers"
 )
 
 // What the spans of a hub are is in testdata/spans, as trees. Everything in them
@@ -16,19 +19,19 @@ import (
 // step is something that a client does with a server.
 type step struct {
 	name string
-	do   func(t *testing.T, c *matrixClient, server string)
+	do   func(t *testing.T, c *peers.Client, server string)
 }
 
 // steps are what a client does with each server.
 func steps() []step {
-	tool := func(name string) func(*testing.T, *matrixClient, string) {
-		return func(t *testing.T, c *matrixClient, server string) {
+	tool := func(name string) func(*testing.T, *peers.Client, string) {
+		return func(t *testing.T, c *peers.Client, server string) {
 			t.Helper()
-			params := &mcp.CallToolParams{Name: server + "__" + name, Arguments: matrixArguments{Tag: name}}
+			params := &mcp.CallToolParams{Name: server + "__" + name, Arguments: peers.Arguments{Tag: name}}
 			if name == "progress" {
 				params.SetProgressToken("mine")
 			}
-			if name == "log" && c.modern() {
+			if name == "log" && c.Modern() {
 				params.Meta = mcp.Meta{mcp.MetaKeyLogLevel: "warning"}
 			}
 			_, _ = c.CallTool(t.Context(), params) // some are to fail
@@ -45,7 +48,7 @@ func steps() []step {
 		{"elicitation", tool("elicit")},
 		{"roots", tool("roots")},
 		{"cancelled", cancelledCall},
-		{"prompts/get", func(t *testing.T, c *matrixClient, server string) {
+		{"prompts/get", func(t *testing.T, c *peers.Client, server string) {
 			t.Helper()
 			if _, err := c.GetPrompt(t.Context(), &mcp.GetPromptParams{Name: server + "__greet"}); err != nil {
 				t.Error(err)
@@ -53,7 +56,7 @@ func steps() []step {
 		}},
 		{"resources/read", readResource("a")},
 		{"resources/read of nothing", readResource("item/7")},
-		{"completion/complete", func(t *testing.T, c *matrixClient, server string) {
+		{"completion/complete", func(t *testing.T, c *peers.Client, server string) {
 			t.Helper()
 			_, err := c.Complete(t.Context(), &mcp.CompleteParams{Argument: mcp.CompleteParamsArgument{Name: "who", Value: "A"},
 				Ref: &mcp.CompleteReference{Type: "ref/prompt", Name: server + "__greet"}})
@@ -64,59 +67,59 @@ func steps() []step {
 	}
 }
 
-func readResource(path string) func(*testing.T, *matrixClient, string) {
-	return func(t *testing.T, c *matrixClient, server string) {
+func readResource(path string) func(*testing.T, *peers.Client, string) {
+	return func(t *testing.T, c *peers.Client, server string) {
 		t.Helper()
-		_, _ = c.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: resource(server, path)})
+		_, _ = c.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: peers.Resource(server, path)})
 	}
 }
 
 // cancelledCall has the client cancel a call when the server is at it.
-func cancelledCall(t *testing.T, c *matrixClient, server string) {
+func cancelledCall(t *testing.T, c *peers.Client, server string) {
 	t.Helper()
-	own := c.wire.traceNow()
-	tag := c.name + " waits for " + server
+	own := c.Wire.Trace()
+	tag := c.Name + " waits for " + server
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
-		_, err := c.CallTool(ctx, &mcp.CallToolParams{Name: server + "__wait", Arguments: matrixArguments{Tag: tag}})
+		_, err := c.CallTool(ctx, &mcp.CallToolParams{Name: server + "__wait", Arguments: peers.Arguments{Tag: tag}})
 		ended <- err
 	}()
-	eventually(t, "the call is sent", func() bool { return c.wire.sent(tag) > 0 })
-	c.wire.setTrace(strings.TrimSuffix(own, "-01") + "-00") // not sampled: of no interest
-	eventually(t, "the call is under way", func() bool { return c.call(server+"__state", matrixArguments{Tag: tag}) == "waits" })
-	c.wire.setTrace(own)
-	before := c.wire.sent("notifications/cancelled")
+	hubtest.Eventually(t, "the call is sent", func() bool { return c.Wire.Sent(tag) > 0 })
+	c.Wire.SetTrace(strings.TrimSuffix(own, "-01") + "-00") // not sampled: of no interest
+	hubtest.Eventually(t, "the call is under way", func() bool { return c.Call(server+"__state", peers.Arguments{Tag: tag}) == "waits" })
+	c.Wire.SetTrace(own)
+	before := c.Wire.Sent("notifications/cancelled")
 	cancel()
 	<-ended
-	eventually(t, "the client has said so", func() bool { return c.wire.sent("notifications/cancelled") > before })
-	c.wire.setTrace(strings.TrimSuffix(own, "-01") + "-00")
-	eventually(t, "the call is cancelled", func() bool { return c.call(server+"__state", matrixArguments{Tag: tag}) == "cancelled" })
+	hubtest.Eventually(t, "the client has said so", func() bool { return c.Wire.Sent("notifications/cancelled") > before })
+	c.Wire.SetTrace(strings.TrimSuffix(own, "-01") + "-00")
+	hubtest.Eventually(t, "the call is cancelled", func() bool { return c.Call(server+"__state", peers.Arguments{Tag: tag}) == "cancelled" })
 }
 
 func TestTheSpansOfWhatClientsAndServersDo(t *testing.T) {
 	r := newTraced(t)
 	servers := []string{"child", "newchild", "http", "newhttp", "shared"}
 	config := "naming: prefix\nmcpServers:\n" +
-		r.childWithEars("child", "", legacyRevision) + r.childWithEars("newchild", "") +
+		r.childWithEars("child", "", hubtest.LegacyVersion) + r.childWithEars("newchild", "") +
 		r.webWithEars("http", "", false) + r.webWithEars("newhttp", "", true) +
 		r.webWithEars("shared", ", isolation: shared", false) +
-		r.childWithEars("hasty", ", callTimeout: 500ms", legacyRevision) + r.webWithEars("hastyhttp", ", callTimeout: 500ms", false) +
+		r.childWithEars("hasty", ", callTimeout: 500ms", hubtest.LegacyVersion) + r.webWithEars("hastyhttp", ", callTimeout: 500ms", false) +
 		"  absent: {command: ./no-such-program}\n"
-	hub := startHub(t, config, t.TempDir())
-	upServers(t, hub, len(servers)+2)
-	for _, revision := range []string{legacyRevision, modernRevision} {
-		about := era(revision)
-		wire := &recorder{}
-		var c *matrixClient
+	hub := hubtest.StartHub(t, hubtest.Options{Config: config})
+	hub.AwaitServers(len(servers) + 2)
+	for _, revision := range []string{hubtest.LegacyVersion, hubtest.ModernVersion} {
+		about := peers.Era(revision)
+		wire := &peers.Recorder{}
+		var c *peers.Client
 		do := func(group, name string, fn func()) { r.by(wire, group, name, fn) }
 		do(about, "connecting", func() {
-			c = connectMatrixBy(t, wire, hub.url(), revision, about)
+			c = peers.ConnectThrough(t, wire, hub.URL(), revision, about)
 			if id, _, ok := strings.Cut(c.ID(), "."); ok {
 				r.names[id] = "<session of the client>"
 			}
-			c.listens("toolsListChanged")
+			c.AwaitStream("toolsListChanged")
 		})
 		general(t, r, c, hub)
 		for _, server := range servers {
@@ -132,11 +135,11 @@ func TestTheSpansOfWhatClientsAndServersDo(t *testing.T) {
 			})
 		}
 		do(about, "list_changed", func() {
-			listened := len(c.has("tools/list_changed"))
-			c.call("newchild__grow", matrixArguments{Tag: "grown_for_" + about})
-			eventually(t, "the client hears of it", func() bool { return len(c.has("tools/list_changed")) > listened })
+			listened := len(c.Notified("tools/list_changed"))
+			c.Call("newchild__grow", peers.Arguments{Tag: "grown_for_" + about})
+			hubtest.Eventually(t, "the client hears of it", func() bool { return len(c.Notified("tools/list_changed")) > listened })
 		})
-		if !c.modern() {
+		if !c.Modern() {
 			do(about, "closing", func() { _ = c.Close() })
 		}
 	}
@@ -144,11 +147,11 @@ func TestTheSpansOfWhatClientsAndServersDo(t *testing.T) {
 }
 
 // general is what has to do with no server, or with all.
-func general(t *testing.T, r *traced, c *matrixClient, hub *hubProcess) {
+func general(t *testing.T, r *traced, c *peers.Client, hub *hubtest.Hub) {
 	t.Helper()
-	about := era(c.InitializeResult().ProtocolVersion)
+	about := peers.Era(c.InitializeResult().ProtocolVersion)
 	do := func(name string, fn func() error) {
-		r.by(c.wire, about, name, func() {
+		r.by(c.Wire, about, name, func() {
 			if err := fn(); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -174,12 +177,15 @@ func general(t *testing.T, r *traced, c *matrixClient, hub *hubProcess) {
 	}
 	trace := r.begin(about, "a method that nobody knows")
 	long := "x/" + strings.Repeat("long", 100)
-	if c.modern() {
-		modernClient{t: t, url: hub.url(), name: "raw", traceparent: trace.traceparent()}.request(long, "", "")
+	if c.Modern() {
+		raw := hubtest.NewModernClient(t, hub.URL(), "raw")
+		raw.Traceparent = trace.traceparent()
+		raw.Request(long, "", "")
 		return
 	}
-	raw := &rawClient{t: t, url: hub.url(), token: c.ID(), version: legacyRevision}
-	raw.request(long, `{"_meta":{"traceparent":"`+trace.traceparent()+`"}}`)
+	raw := hubtest.NewLegacyClient(t, hub.URL())
+	raw.Token = c.ID()
+	raw.Request(long, `{"_meta":{"traceparent":"`+trace.traceparent()+`"}}`)
 	do("ping", func() error { return c.Ping(t.Context(), nil) })
 	do("logging/setLevel", func() error {
 		return c.SetLoggingLevel(t.Context(), &mcp.SetLoggingLevelParams{Level: "warning"})

@@ -13,13 +13,15 @@ import (
 
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // forest writes spans as trees. What differs from run to run is replaced by
 // words.
 type forest struct {
-	children map[string][]*span // by the id of the parent, in the order of their starts
-	byID     map[string]*span
+	children map[string][]*hubtest.Span // by the id of the parent, in the order of their starts
+	byID     map[string]*hubtest.Span
 	names    map[string]string // words for ids of sessions and of spans that are not the hub's
 	several  bool              // hubs, whose names are written
 	parents  bool              // parents of other programs are written
@@ -27,33 +29,33 @@ type forest struct {
 
 // arrange puts neighbours of the same name, which may be of the same time, into
 // an order that does not depend on it.
-func (f *forest) arrange(siblings []*span) {
+func (f *forest) arrange(siblings []*hubtest.Span) {
 	for i := 0; i < len(siblings); {
 		j := i + 1
 		for j < len(siblings) && siblings[j].Name == siblings[i].Name {
 			j++
 		}
-		slices.SortStableFunc(siblings[i:j], func(a, b *span) int {
-			return strings.Compare(a.order(), b.order())
+		slices.SortStableFunc(siblings[i:j], func(a, b *hubtest.Span) int {
+			return strings.Compare(order(a), order(b))
 		})
 		i = j
 	}
 }
 
 // order is what tells siblings of the same name apart.
-func (s *span) order() string {
+func order(s *hubtest.Span) string {
 	for _, a := range s.Attributes {
 		if a.Key == "mcphub.attempt" {
 			return "~" + a.GetValue().String() // after the first, which has none
 		}
 	}
-	return s.attribute("mcphub.backend")
+	return s.Attribute("mcphub.backend")
 }
 
 func id(raw []byte) string { return hex.EncodeToString(raw) }
 
-func plant(spans []*span, names map[string]string) *forest {
-	f := &forest{children: map[string][]*span{}, byID: map[string]*span{}, names: names}
+func plant(spans []*hubtest.Span, names map[string]string) *forest {
+	f := &forest{children: map[string][]*hubtest.Span{}, byID: map[string]*hubtest.Span{}, names: names}
 	for _, s := range spans {
 		parent := ""
 		if len(s.ParentSpanId) > 0 {
@@ -61,7 +63,7 @@ func plant(spans []*span, names map[string]string) *forest {
 		}
 		f.children[parent] = append(f.children[parent], s)
 		f.byID[id(s.SpanId)] = s
-		f.several = f.several || s.service != spans[0].service
+		f.several = f.several || s.Service != spans[0].Service
 	}
 	for _, siblings := range f.children {
 		f.arrange(siblings)
@@ -71,7 +73,7 @@ func plant(spans []*span, names map[string]string) *forest {
 
 // faults says what no span may be: an orphan, a child that is older than its
 // parent or of another trace, one that is there twice, or one that ends before it starts.
-func (f *forest) faults(t *testing.T, spans []*span) {
+func (f *forest) faults(t *testing.T, spans []*hubtest.Span) {
 	t.Helper()
 	for _, s := range spans {
 		parent := f.byID[id(s.ParentSpanId)]
@@ -85,6 +87,9 @@ func (f *forest) faults(t *testing.T, spans []*span) {
 			t.Errorf("the span %s has a parent that nobody exported", s.Name)
 		case parent.StartTimeUnixNano > s.StartTimeUnixNano || id(parent.TraceId) != id(s.TraceId):
 			t.Errorf("the span %s is no child of %s", s.Name, parent.Name)
+		}
+		if !strings.HasPrefix(s.Scope, "github.com/mcphub-go/mcphub/pkg/") {
+			t.Errorf("the span %s is of %s", s.Name, s.Scope)
 		}
 		if s.DroppedAttributesCount+s.DroppedEventsCount+s.DroppedLinksCount > 0 {
 			t.Errorf("the span %s has lost something", s.Name)
@@ -100,16 +105,16 @@ func (f *forest) below(b *strings.Builder, parent, indent string) {
 }
 
 // tree is one span with all below it.
-func (f *forest) tree(s *span) string {
+func (f *forest) tree(s *hubtest.Span) string {
 	var b strings.Builder
 	f.write(&b, s, "")
 	return b.String()
 }
 
-func (f *forest) write(b *strings.Builder, s *span, indent string) {
+func (f *forest) write(b *strings.Builder, s *hubtest.Span, indent string) {
 	fmt.Fprintf(b, "%s%s %s", indent, strings.TrimPrefix(s.Kind.String(), "SPAN_KIND_"), s.Name)
 	if f.several {
-		fmt.Fprintf(b, " of %s", s.service)
+		fmt.Fprintf(b, " of %s", s.Service)
 	}
 	if code := s.GetStatus().GetCode(); code != tracepb.Status_STATUS_CODE_UNSET {
 		fmt.Fprintf(b, " %s %q", strings.TrimPrefix(code.String(), "STATUS_CODE_"), steady(s.GetStatus().GetMessage()))

@@ -8,6 +8,8 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 func TestAServerOfTheTransportBeforeIsReachedByItsType(t *testing.T) {
@@ -18,9 +20,9 @@ func TestAServerOfTheTransportBeforeIsReachedByItsType(t *testing.T) {
 	old := httptest.NewServer(server.NewSSEServer(s))
 	t.Cleanup(old.Close)
 	t.Cleanup(old.CloseClientConnections) // streams have no end of their own
-	hub := startHub(t, `mcpServers: {demo: {url: "`+old.URL+`/sse", type: sse}}`, t.TempDir())
-	echo(t, newClient(t, hub.url()), "hello")
-	if _, upstreams := get(t, "http://"+hub.side+"/api/v1/upstreams"); !strings.Contains(upstreams, `"transport": "sse"`) {
+	hub := hubtest.StartHub(t, hubtest.Options{Config: `mcpServers: {demo: {url: "` + old.URL + `/sse", type: sse}}`})
+	echo(t, newClient(t, hub.URL()), "hello")
+	if _, upstreams := hub.Get("/api/v1/upstreams"); !strings.Contains(upstreams, `"transport": "sse"`) {
 		t.Errorf("the upstreams are %s", upstreams)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	sdkresource "go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // What a real receiver of OTLP makes of the spans of two hubs, one behind the
@@ -21,7 +23,7 @@ import (
 
 // jaeger is a running Jaeger, which keeps traces in memory.
 type jaeger struct {
-	*proc
+	t         *testing.T
 	otlp, url string
 }
 
@@ -29,14 +31,15 @@ func startJaeger(t *testing.T) *jaeger {
 	t.Helper()
 	var args []string
 	for _, listener := range []string{"query.grpc-server", "admin.http", "collector.otlp.grpc", "collector.http-server", "collector.grpc-server"} {
-		args = append(args, "--"+listener+".host-port="+freeAddress(t))
+		args = append(args, "--"+listener+".host-port="+hubtest.FreeAddress(t))
 	}
-	otlp, query := freeAddress(t), freeAddress(t)
+	otlp, query := hubtest.FreeAddress(t), hubtest.FreeAddress(t)
 	args = append(args, "--collector.otlp.http.host-port="+otlp, "--query.http-server.host-port="+query)
-	j := &jaeger{proc: start(t, installed(t, "MCPHUB_JAEGER"), args...), otlp: "http://" + otlp, url: "http://" + query}
-	eventually(t, "Jaeger is ready", func() bool {
-		status, _ := get(t, j.url+"/api/services")
-		sink, _ := get(t, j.otlp+"/v1/traces")
+	hubtest.StartProcess(t, installed(t, "MCPHUB_JAEGER"), args...)
+	j := &jaeger{t: t, otlp: "http://" + otlp, url: "http://" + query}
+	hubtest.Eventually(t, "Jaeger is ready", func() bool {
+		status, _ := hubtest.Get(t, j.url+"/api/services")
+		sink, _ := hubtest.Get(t, j.otlp+"/v1/traces")
 		return status == http.StatusOK && sink != 0
 	})
 	return j
@@ -75,7 +78,7 @@ func (s jaegerSpan) String() string { return s.service + " " + s.kind() + " " + 
 // spans returns what has arrived of a trace, by id.
 func (j *jaeger) spans(id trace.TraceID) map[string]jaegerSpan {
 	j.t.Helper()
-	status, body := get(j.t, j.url+"/api/traces/"+id.String())
+	status, body := hubtest.Get(j.t, j.url+"/api/traces/"+id.String())
 	if status == http.StatusNotFound {
 		return nil
 	}
@@ -112,7 +115,7 @@ func (j *jaeger) tracer() trace.Tracer {
 }
 
 // hop is a client's request, traced by the client itself.
-func hop(t *testing.T, tracer trace.Tracer, name string, do func(traceparent string) answer) trace.TraceID {
+func hop(t *testing.T, tracer trace.Tracer, name string, do func(traceparent string) hubtest.Answer) trace.TraceID {
 	t.Helper()
 	ctx, span := tracer.Start(t.Context(), name, trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()
@@ -130,21 +133,21 @@ func TestOneTraceLeadsFromTheClientThroughTwoHubsToTheServer(t *testing.T) {
 	t.Setenv("OTEL_METRICS_EXPORTER", "none")
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
 	t.Setenv("OTEL_SERVICE_NAME", "hub-b")
-	b := startHub(t, demoConfig, t.TempDir())
+	b := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
 	t.Setenv("OTEL_SERVICE_NAME", "hub-a")
-	a := startHub(t, fmt.Sprintf("mcpServers:\n  legacy: {url: %q, era: legacy}\n  modern: {url: %q, era: modern}\n", b.url(), b.url()), t.TempDir())
+	a := hubtest.StartHub(t, hubtest.Options{Config: fmt.Sprintf("mcpServers:\n  legacy: {url: %q, era: legacy}\n  modern: {url: %q, era: modern}\n", b.URL(), b.URL())})
 	t.Setenv("OTEL_SERVICE_NAME", "client")
 	tracer := j.tracer()
 
-	legacy := &rawClient{t: t, url: a.url(), version: "2025-11-25"}
+	legacy := hubtest.NewLegacyClient(t, a.URL())
 	t.Run("legacy initialize", func(t *testing.T) {
-		id := hop(t, tracer, "initialize", func(traceparent string) answer {
-			return legacy.request("initialize", fmt.Sprintf(`{"protocolVersion":"2025-11-25","capabilities":{},
+		id := hop(t, tracer, "initialize", func(traceparent string) hubtest.Answer {
+			return legacy.Request("initialize", fmt.Sprintf(`{"protocolVersion":"2025-11-25","capabilities":{},
 				"clientInfo":{"name":"traced","version":"1"},"_meta":{"traceparent":%q}}`, traceparent))
 		})
 		j.path(t, id, "client client initialize", "hub-a server initialize")
 	})
-	if status, body := legacy.post(`{"jsonrpc":"2.0","method":"notifications/initialized"}`); status != http.StatusAccepted {
+	if status, body := legacy.Post(`{"jsonrpc":"2.0","method":"notifications/initialized"}`); status != http.StatusAccepted {
 		t.Fatalf("notifications/initialized: %d %s", status, body)
 	}
 	for _, era := range []string{"legacy", "modern"} {
@@ -155,13 +158,15 @@ func TestOneTraceLeadsFromTheClientThroughTwoHubsToTheServer(t *testing.T) {
 			"hub-b server tools/call demo__echo", "hub-b client tools/call echo",
 		}
 		t.Run("legacy client, "+era+" between the hubs", func(t *testing.T) {
-			j.path(t, hop(t, tracer, "tools/call", func(traceparent string) answer {
-				return legacy.request("tools/call", fmt.Sprintf(`{%s,"_meta":{"traceparent":%q}}`, arguments, traceparent))
+			j.path(t, hop(t, tracer, "tools/call", func(traceparent string) hubtest.Answer {
+				return legacy.Request("tools/call", fmt.Sprintf(`{%s,"_meta":{"traceparent":%q}}`, arguments, traceparent))
 			}), path...)
 		})
 		t.Run("modern client, "+era+" between the hubs", func(t *testing.T) {
-			j.path(t, hop(t, tracer, "tools/call", func(traceparent string) answer {
-				return modernClient{t: t, url: a.url(), name: "traced", traceparent: traceparent}.request("tools/call", tool, arguments)
+			j.path(t, hop(t, tracer, "tools/call", func(traceparent string) hubtest.Answer {
+				modern := hubtest.NewModernClient(t, a.URL(), "traced")
+				modern.Traceparent = traceparent
+				return modern.Request("tools/call", tool, arguments)
 			}), path...)
 		})
 	}
@@ -172,7 +177,7 @@ func TestOneTraceLeadsFromTheClientThroughTwoHubsToTheServer(t *testing.T) {
 func (j *jaeger) path(t *testing.T, id trace.TraceID, want ...string) {
 	t.Helper()
 	var spans map[string]jaegerSpan
-	eventually(t, "the trace is whole", func() bool {
+	hubtest.Eventually(t, "the trace is whole", func() bool {
 		spans = j.spans(id)
 		for _, s := range spans {
 			if s.parent() != "" && spans[s.parent()].SpanID == "" {

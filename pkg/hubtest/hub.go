@@ -10,6 +10,10 @@ import (
 	"testing"
 )
 
+// DemoConfig is the configuration of a hub whose only server, demo, is the child
+// process mcphub demo-server. Its tools are add, echo, fail, slow and time.
+const DemoConfig = `mcpServers: {demo: {command: mcphub, args: [demo-server]}}`
+
 // Options says how a hub runs. The zero value is a hub without servers on free
 // ports with a data directory of its own.
 //

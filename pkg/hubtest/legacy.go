@@ -50,10 +50,14 @@ func Connect(t testing.TB, url string) *LegacyClient {
 	return c
 }
 
-// SessionID returns the public part of the token: the name of the session in
+// SessionID returns the public part of the client's token: the name of the session in
 // logs, spans, files and the admin API.
-func (c *LegacyClient) SessionID() string {
-	id, _, _ := strings.Cut(c.Token, ".")
+func (c *LegacyClient) SessionID() string { return SessionID(c.Token) }
+
+// SessionID returns the public part of the value of a hub's Mcp-Session-Id
+// header.
+func SessionID(token string) string {
+	id, _, _ := strings.Cut(token, ".")
 	return id
 }
 
