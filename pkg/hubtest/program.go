@@ -40,7 +40,10 @@ func Program(t testing.TB, pkg string) string {
 var builds sync.Map
 
 func builtOnce(pkg string) (string, error) {
-	once, _ := builds.LoadOrStore(pkg, sync.OnceValues(func() (string, error) { return build(pkg) }))
+	once, _ := builds.LoadOrStore(pkg, sync.OnceValues(func() (string, error) {
+		path, err := build(pkg)
+		return path, errors.Join(err, openSources(pkg))
+	}))
 	return once.(func() (string, error))()
 }
 
@@ -49,17 +52,45 @@ func builtOnce(pkg string) (string, error) {
 // afterwards; from the second time on it is the file in the cache.
 func build(pkg string) (string, error) {
 	for range 2 {
-		var stderr bytes.Buffer
-		cmd := exec.Command("go", "run", "-exec", "echo", pkg)
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
+		out, err := goCommand("run", "-exec", "echo", pkg)
 		if err != nil {
-			return "", fmt.Errorf("building %s: %w\n%s", pkg, err, &stderr)
+			return "", err
 		}
-		path := strings.TrimSpace(string(out))
+		path := strings.TrimSpace(out)
 		if _, err := os.Stat(path); err == nil {
 			return path, nil
 		}
 	}
 	return "", errors.New("building " + pkg + ": the go command keeps no executable in its build cache; Go 1.24 or later does")
+}
+
+// openSources opens the directories of the packages of this module that pkg is
+// made of, and the files that they embed. go test caches the results of tests and
+// compares the files that a test has opened; without this, a change of the program
+// would leave the cached results as they are.
+func openSources(pkg string) error {
+	const format = "{{if and .Module .Module.Main}}{{.Module.GoMod}}\n{{.Dir}}\n{{range .EmbedFiles}}{{$.Dir}}/{{.}}\n{{end}}{{end}}"
+	out, err := goCommand("list", "-deps", "-f", format, pkg)
+	if err != nil {
+		return err
+	}
+	for name := range strings.FieldsFuncSeq(out, func(r rune) bool { return r == '\n' }) {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		_ = f.Close()
+	}
+	return nil
+}
+
+func goCommand(args ...string) (stdout string, err error) {
+	var stderr bytes.Buffer
+	cmd := exec.Command("go", args...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return string(out), nil
 }
