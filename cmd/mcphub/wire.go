@@ -15,8 +15,10 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/config"
 	"github.com/mcphub-go/mcphub/pkg/gateway"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/telemetry"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -61,7 +63,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		},
 		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
 		Watched:        func() bool { return h.sessions.Tailed() },
-		OnMessage:      func(ctx context.Context, p upstream.Passed) { h.gateway.Passed(ctx, p) },
+		OnMessage:      func(ctx context.Context, p instrument.MessageEvent) { h.gateway.Passed(ctx, p) },
 		HasSession:     func(id string) bool { return h.sessions.Has(context.Background(), id) },
 		Logger:         tel.LoggerFor("upstream"),
 		TracerProvider: tel.TracerProvider(),
@@ -166,7 +168,7 @@ func offerOf(inv upstream.Inventory) catalog.Inventory {
 func warnOffer(log *slog.Logger, p catalog.Problem) {
 	name, text := p.Name, p.Text
 	if p.Kind == catalog.Resources || p.Kind == catalog.Templates {
-		name = upstream.DiscreetURI(p.Name)
+		name = instrument.RedactedURI(p.Name)
 		text = strings.ReplaceAll(text, strconv.Quote(p.Name), strconv.Quote(name))
 	}
 	log.Warn("a name cannot be offered as it is", "upstream", p.Server, "kind", p.Kind.String(), "name", name, "problem", text)
@@ -206,11 +208,11 @@ func toolLabels(m config.Metrics) int {
 }
 
 // eraOf translates the configured era.
-func eraOf(era string) upstream.Era {
+func eraOf(era string) protocol.Era {
 	if era == "auto" {
-		return upstream.AnyEra
+		return protocol.AnyEra
 	}
-	return upstream.Era(era)
+	return protocol.Era(era)
 }
 
 // specsOf translates the configured servers.

@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/session"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // sessionView is a session as the API shows it: the stored record without what
@@ -50,7 +50,7 @@ func view(i session.Info) sessionView {
 		v.ExpiresAt = i.ExpiresAt.UnixMilli()
 	}
 	for _, uri := range i.Subscriptions {
-		v.Subscriptions = append(v.Subscriptions, upstream.DiscreetURI(uri))
+		v.Subscriptions = append(v.Subscriptions, instrument.RedactedURI(uri))
 	}
 	v.Upstreams = slices.Sorted(maps.Keys(i.Upstreams)) // without their session ids, which open sessions elsewhere
 	return v

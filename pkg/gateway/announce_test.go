@@ -17,10 +17,10 @@ func TestAStormOfListChangesIsToldAFewTimes(t *testing.T) {
 		g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{}), Catalog: catalog.New(catalog.Prefix, nil)})
 		cs := newClientSession(g, session.Session{ID: "a", ProtocolVersion: "2025-11-25"})
 		defer cs.Close(session.Shutdown)
-		s := cs.log().listen()
+		s := cs.log().NewGet()
 		told := func() int {
 			synctest.Wait()
-			return len(s.answers())
+			return len(s.Messages())
 		}
 		for range 1000 {
 			cs.announce(jsonrpc.Message{Method: "notifications/tools/list_changed"})

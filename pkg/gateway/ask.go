@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -32,12 +34,12 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(c
 	if reason := send(ctx, m); reason != "" {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client cannot be asked: %s", unreachable[reason])
 	}
-	flight := cs.g.tel.messages.Begin(upstream.Out, m)
-	cs.g.show(ctx, upstream.Out, m, upstream.Asked{})
+	flight := cs.g.tel.messages.Begin(instrument.Out, m)
+	cs.g.show(ctx, instrument.Out, m, instrument.About{})
 	taken := func(answer jsonrpc.Message) (json.RawMessage, error) {
 		answered = true
 		flight.Answer(answer)
-		cs.g.show(ctx, upstream.In, answer, upstream.Asked{Method: m.Method, Since: start})
+		cs.g.show(ctx, instrument.In, answer, instrument.About{Method: m.Method, Since: start})
 		if answer.Error != nil {
 			return nil, jsonrpc.ParseError(answer.Error)
 		}
@@ -54,22 +56,22 @@ func (cs *clientSession) ask(ctx context.Context, m jsonrpc.Message, send func(c
 	}
 	cause := context.Cause(cs.ctx)
 	if cause != nil {
-		flight.Cancel(upstream.SessionEnded)
+		flight.Cancel(instrument.SessionEnded)
 	} else {
 		cause = context.Cause(ctx)
 		flight.Cancel(unanswered(cause))
 		// Nobody wants to know any more; whether the client hears of it matters little.
-		_ = send(ctx, jsonrpc.Message{Method: "notifications/cancelled", Params: fmt.Appendf(nil, `{"requestId":%s}`, id)})
+		_ = send(ctx, jsonrpc.Message{Method: protocol.MethodCancelled, Params: fmt.Appendf(nil, `{"requestId":%s}`, id)})
 	}
 	return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", cause)
 }
 
 // unanswered is why nobody waits for a client's answer any more.
-func unanswered(cause error) upstream.CancelReason {
+func unanswered(cause error) instrument.CancelReason {
 	if errors.Is(cause, upstream.ErrTimeout) || errors.Is(cause, context.DeadlineExceeded) {
-		return upstream.TimedOut
+		return instrument.TimedOut
 	}
-	return upstream.Withdrawn
+	return instrument.Withdrawn
 }
 
 // unreachable says in words why a client gets no message.

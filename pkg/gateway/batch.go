@@ -5,15 +5,12 @@ import (
 	"net/http"
 	"sync/atomic"
 
-	"github.com/mark3labs/mcp-go/mcp"
-
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
-
-// batchVersion is the only version of the protocol that has batches.
-const batchVersion = "2025-03-26"
 
 // element is one message of a batch, or why it is refused.
 type element struct {
@@ -23,7 +20,7 @@ type element struct {
 
 // batch takes several messages at once, specification 2025-03-26, basic, batching.
 func (g *Gateway) batch(w http.ResponseWriter, r *http.Request, body []byte) {
-	if r.Header.Get(headerVersion) >= upstream.ModernVersion {
+	if r.Header.Get(protocol.HeaderProtocolVersion) >= protocol.ModernVersion {
 		refuse(w, http.StatusBadRequest, "", jsonrpc.ErrBatch)
 		return
 	}
@@ -35,7 +32,7 @@ func (g *Gateway) batch(w http.ResponseWriter, r *http.Request, body []byte) {
 		return
 	}
 	all, err := jsonrpc.ParseBatch(body)
-	if cs.opened.ProtocolVersion != batchVersion {
+	if cs.opened.ProtocolVersion != protocol.BatchVersion {
 		_, err = jsonrpc.Parse(body)
 	}
 	if err != nil {
@@ -45,13 +42,13 @@ func (g *Gateway) batch(w http.ResponseWriter, r *http.Request, body []byte) {
 	}
 	elements := parseElements(all)
 	requests, answers := expected(elements)
-	out := cs.log().post(answers, requests...)
+	out := cs.log().NewPost(answers, requests...)
 	g.startAll(r, cs, lease, elements, out)
 	if answers == 0 {
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	g.respond(w, r, out, true)
+	g.sender.Respond(w, r, out, true)
 }
 
 // parseElements parses the messages of a batch. Refused are those that are
@@ -74,7 +71,7 @@ func parseElements(all []json.RawMessage) []element {
 	for i := range elements {
 		switch e := &elements[i]; {
 		case e.refusal != nil || e.Kind() != jsonrpc.Request:
-		case e.Method == string(mcp.MethodInitialize):
+		case e.Method == protocol.MethodInitialize:
 			e.refusal = jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "initialize cannot be part of a batch; send it alone")
 		case count[e.ID] > 1:
 			e.refusal = jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the batch has more than one request with this id")
@@ -99,7 +96,7 @@ func expected(elements []element) (requests []jsonrpc.ID, answers int) {
 
 // startAll takes the messages of a batch in their order. It releases the lease
 // when the last call has ended.
-func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Lease, elements []element, out *stream) {
+func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Lease, elements []element, out *stream.Stream) {
 	var under atomic.Int64 // calls under way, and this
 	release := func() {
 		if under.Add(-1) == 0 {
@@ -114,18 +111,18 @@ func (g *Gateway) startAll(r *http.Request, cs *clientSession, lease *session.Le
 		case e.refusal != nil && request:
 			m := jsonrpc.NewError(e.ID, e.refusal)
 			g.tel.refused(e.Message, m)
-			g.show(cs.ctx, upstream.In, e.Message, upstream.Asked{})
-			g.show(cs.ctx, upstream.Out, m, upstream.Asked{Method: e.Method})
-			out.answer(m.Encode())
+			g.show(cs.ctx, instrument.In, e.Message, instrument.About{})
+			g.show(cs.ctx, instrument.Out, m, instrument.About{Method: e.Method})
+			out.Answer(m.Encode())
 		case e.refusal != nil:
-			out.answer(jsonrpc.NewError("", e.refusal).Encode())
+			out.Answer(jsonrpc.NewError("", e.refusal).Encode())
 		case !request:
 			g.take(r, cs, e.Message)
 		default:
 			under.Add(1)
 			if refusal := g.start(r, cs, e.Message, out, release); refusal != nil {
 				release()
-				out.answer(jsonrpc.NewError(e.ID, refusal).Encode())
+				out.Answer(jsonrpc.NewError(e.ID, refusal).Encode())
 			}
 		}
 	}

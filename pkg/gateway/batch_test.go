@@ -7,14 +7,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // batching makes a session of the version that has batches.
 func (r *rig) batching() *peer {
 	r.t.Helper()
-	return r.connectWith(strings.Replace(initializeBody, "2025-11-25", batchVersion, 1))
+	return r.connectWith(strings.Replace(initializeBody, "2025-11-25", protocol.BatchVersion, 1))
 }
 
 func together(messages ...string) string { return "[" + strings.Join(messages, ",") + "]" }
@@ -23,7 +25,7 @@ func together(messages ...string) string { return "[" + strings.Join(messages, "
 func (p reply) answers(t *testing.T) map[jsonrpc.ID][]jsonrpc.Message {
 	t.Helper()
 	var all []json.RawMessage
-	if err := json.Unmarshal([]byte(p.body), &all); err != nil || p.status != http.StatusOK || p.header.Get("Content-Type") != typeJSON {
+	if err := json.Unmarshal([]byte(p.body), &all); err != nil || p.status != http.StatusOK || p.header.Get("Content-Type") != protocol.TypeJSON {
 		t.Fatalf("not a list: %d %s", p.status, p.body)
 	}
 	byID := map[jsonrpc.ID][]jsonrpc.Message{}
@@ -105,7 +107,7 @@ func TestABatchThatTakesTimeIsAStreamThatCanBeResumed(t *testing.T) {
 		t.Errorf("the rest of the stream is %v", seen)
 	}
 	// Another hub answers all that it was for.
-	unknown := c.resume("ABCDEFGH" + s.last[epochLength:])
+	unknown := c.resume("ABCDEFGH" + s.last[stream.EpochLength:])
 	for _, id := range []jsonrpc.ID{"1", "2", "3"} {
 		if m := unknown.message(); m.ID != id || !strings.Contains(string(m.Error), "not known") {
 			t.Errorf("the answer is %s", m.Encode())

@@ -6,11 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"slices"
 	"sync"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -196,7 +197,7 @@ func (br *bridge) raiseLevel(ctx context.Context, server *upstream.Server, level
 	if !g.wantLevel(server.Name(), level) {
 		return nil
 	}
-	_, err = br.link.Call(ctx, upstream.Request{Method: "logging/setLevel", Params: levelParams(g.levelFor(server, nil, level))})
+	_, err = br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(g.levelFor(server, nil, level))})
 	if err != nil {
 		g.forgetLevel(server.Name())
 	}
@@ -211,10 +212,10 @@ func (br *bridge) raise(ctx context.Context, level string) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if told := br.told(); told != "" && slices.Index(logLevels, told) <= slices.Index(logLevels, level) {
+	if told := br.told(); told != "" && protocol.LogSeverity(told) <= protocol.LogSeverity(level) {
 		return nil
 	}
-	if _, err := br.link.Call(ctx, upstream.Request{Method: "logging/setLevel", Params: levelParams(level)}); err != nil {
+	if _, err := br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(level)}); err != nil {
 		return err
 	}
 	br.mu.Lock()
@@ -235,7 +236,7 @@ func (br *bridge) ready(ctx context.Context, c *upstream.Conn) error {
 	if level == "" {
 		return nil
 	}
-	_, err := c.Call(ctx, upstream.Request{Method: "logging/setLevel", Params: levelParams(level)})
+	_, err := c.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(level)})
 	return err
 }
 
@@ -246,11 +247,11 @@ type stray struct {
 }
 
 func (s stray) Notify(m jsonrpc.Message) {
-	if !isListChanged(m.Method) { // the hub's own connection hears of those
+	if !protocol.IsListChanged(m.Method) { // the hub's own connection hears of those
 		s.g.tel.dropped("ambiguous")
 	}
 }
 
 func (s stray) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
-	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no request is under way that %s could belong to", upstream.MethodLabel(m.Method))
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no request is under way that %s could belong to", instrument.MethodLabel(m.Method))
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -59,7 +60,7 @@ func TestSessionsWithLegacyServersFollowThePolicy(t *testing.T) {
 		t.Run(string(policy), func(t *testing.T) {
 			web := newWeb(t)
 			spec := web.spec("web")
-			spec.Era = upstream.Legacy
+			spec.Era = protocol.Legacy
 			r := start(t, setup{specs: []upstream.Spec{spec}, gateway: func(c *Config) {
 				c.Bridge = map[string]BridgePolicy{"web": policy}
 				c.Principal = func(r *http.Request) string { return r.Header.Get("X-User") }
@@ -88,7 +89,7 @@ func TestSessionsWithLegacyServersFollowThePolicy(t *testing.T) {
 func TestALegacyServerLearnsWhoTheModernClientIs(t *testing.T) {
 	web := newWeb(t)
 	spec := web.spec("web")
-	spec.Era = upstream.Legacy
+	spec.Era = protocol.Legacy
 	r := start(t, setup{specs: []upstream.Spec{spec}})
 	for more, want := range map[string]string{
 		"": `{"name":"unknown","version":""}`,

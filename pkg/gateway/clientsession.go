@@ -11,7 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -32,7 +35,7 @@ type clientSession struct {
 	subs    map[string]bool // subscribed URIs, as in the record, which is gone when the session ends
 	calls   map[jsonrpc.ID]context.CancelCauseFunc
 	links   map[string]*upstream.Link
-	streams *streamLog // made when first needed
+	streams *stream.Log // made when first needed
 	asks    map[jsonrpc.ID]chan jsonrpc.Message
 	asked   int64
 
@@ -64,7 +67,7 @@ func (e endedError) Error() string {
 }
 
 func newClientSession(g *Gateway, s session.Session) *clientSession {
-	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:epochLength]}
+	cs := &clientSession{g: g, id: s.ID, opened: s, prefix: rand.Text()[:stream.EpochLength]}
 	cs.ctx, cs.cancel = context.WithCancelCause(session.WithID(context.Background(), s.ID))
 	for _, uri := range s.Subscriptions {
 		put(&cs.subs, uri, true)
@@ -90,7 +93,7 @@ func (cs *clientSession) Close(why session.Reason) {
 	cs.links, cs.subs, cs.ended = nil, nil, true
 	cs.mu.Unlock()
 	if streams != nil {
-		streams.close()
+		streams.Close()
 	}
 	if why != session.Shutdown {
 		cs.g.unsubscribe(cs, subs)
@@ -193,7 +196,7 @@ func (cs *clientSession) listen() {
 			ctx, cancel := context.WithTimeout(cs.ctx, resumeTimeout)
 			defer cancel()
 			if err := link.Connect(ctx); err != nil {
-				cs.g.log.DebugContext(ctx, "the session's connection to a server is not back yet", "session", cs.id, "err", upstream.Discreet(err))
+				cs.g.log.DebugContext(ctx, "the session's connection to a server is not back yet", "session", cs.id, "err", instrument.Redacted(err))
 			}
 		})
 	}
@@ -233,22 +236,14 @@ func (cs *clientSession) ready(ctx context.Context, c *upstream.Conn) error {
 		return nil //nolint:nilerr // a server without readable capabilities is asked for nothing
 	}
 	if s.LogLevel != "" && has[0] != nil {
-		_, err = c.Call(ctx, upstream.Request{Method: "logging/setLevel", Params: levelParams(s.LogLevel)})
+		_, err = c.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(s.LogLevel)})
 	}
 	for _, uri := range s.Subscriptions {
 		if err == nil && has[1] != nil && cs.g.serverOf(uri) == c.Server() {
-			_, err = c.Call(ctx, upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)})
+			_, err = c.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
 		}
 	}
 	return err
-}
-
-func levelParams(level string) json.RawMessage {
-	return append(append(json.RawMessage(`{"level":`), jsonrpc.String(level)...), '}')
-}
-
-func uriParams(uri string) json.RawMessage {
-	return append(append(json.RawMessage(`{"uri":`), jsonrpc.String(uri)...), '}')
 }
 
 // eachLink calls fn for every link there is.
@@ -266,10 +261,10 @@ func (cs *clientSession) eachLink(fn func(*upstream.Link)) {
 
 // Notify takes what a connection of this session sent outside of a call.
 func (cs *clientSession) Notify(m jsonrpc.Message) {
-	if isListChanged(m.Method) && cs.g.only == nil {
+	if protocol.IsListChanged(m.Method) && cs.g.only == nil {
 		return // the hub's own connection hears it too, and its lists are what the client sees
 	}
-	if isListChanged(m.Method) {
+	if protocol.IsListChanged(m.Method) {
 		cs.announce(m)
 		return
 	}
@@ -311,14 +306,6 @@ func (cs *clientSession) announce(m jsonrpc.Message) {
 	})
 }
 
-func isListChanged(method string) bool {
-	switch method {
-	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
-		return true
-	}
-	return false
-}
-
 // Ask takes a question that a connection of this session asked outside of a call.
 func (cs *clientSession) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
 	if err := answerable(cs.opened.Capabilities, m); err != nil {
@@ -329,7 +316,7 @@ func (cs *clientSession) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMe
 
 // push sends a notification that belongs to no request.
 func (cs *clientSession) push(m jsonrpc.Message) {
-	if reason := cs.send(cs.ctx, m, orKept); reason != "" {
+	if reason := cs.send(cs.ctx, m, stream.MayWait); reason != "" {
 		cs.g.tel.dropped(reason)
 	}
 }
@@ -337,25 +324,27 @@ func (cs *clientSession) push(m jsonrpc.Message) {
 // question sends a question that belongs to no request. It does not wait for a
 // client that is not there.
 func (cs *clientSession) question(ctx context.Context, m jsonrpc.Message) (reason string) {
-	return cs.send(ctx, m, readNow)
+	return cs.send(ctx, m, stream.ReadNow)
 }
 
 // send puts m on a GET stream, and says why if it cannot. ctx belongs to what m
 // is about.
-func (cs *clientSession) send(ctx context.Context, m jsonrpc.Message, until reading) (reason string) {
-	if reason = cs.log().send(m.Encode(), until); reason == "" {
+func (cs *clientSession) send(ctx context.Context, m jsonrpc.Message, until stream.Delivery) (reason string) {
+	if reason = cs.log().Send(m.Encode(), until); reason == "" {
 		cs.g.said(ctx, m)
 	}
 	return reason
 }
 
 // log returns what owns the session's streams.
-func (cs *clientSession) log() *streamLog {
+func (cs *clientSession) log() *stream.Log {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.streams == nil {
-		cs.streams = newStreamLog(cs.g.keep, cs.prefix, cs.opened.ProtocolVersion)
-		cs.streams.closed = cs.ended
+		cs.streams = stream.NewLog(cs.g.keep, cs.prefix, cs.opened.ProtocolVersion)
+		if cs.ended {
+			cs.streams.Close()
+		}
 	}
 	return cs.streams
 }

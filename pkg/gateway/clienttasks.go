@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -33,7 +35,7 @@ func keepsTasks(server *upstream.Server) bool {
 // listsTasks reports whether server has a list of the tasks that it keeps.
 func listsTasks(server *upstream.Server) bool {
 	init, _ := server.Initialized()
-	return keepsTasks(server) && upstream.Declares(init.Capabilities, "tasks", "list")
+	return keepsTasks(server) && protocol.Declares(init.Capabilities, "tasks", "list")
 }
 
 // taskCapability is what the servers with tasks can do together; nil if there
@@ -45,9 +47,9 @@ func (g *Gateway) taskCapability() json.RawMessage {
 			continue
 		}
 		init, _ := server.Initialized()
-		lists = lists || upstream.Declares(init.Capabilities, "tasks", "list")
-		cancels = cancels || upstream.Declares(init.Capabilities, "tasks", "cancel")
-		calls = calls || upstream.Declares(init.Capabilities, "tasks", "requests", "tools", "call")
+		lists = lists || protocol.Declares(init.Capabilities, "tasks", "list")
+		cancels = cancels || protocol.Declares(init.Capabilities, "tasks", "cancel")
+		calls = calls || protocol.Declares(init.Capabilities, "tasks", "requests", "tools", "call")
 	}
 	var parts []string
 	for _, part := range []struct {
@@ -98,7 +100,7 @@ func (c legacyCall) tasks(ctx context.Context, m jsonrpc.Message) (jsonrpc.Messa
 		return jsonrpc.Message{}, errNoTasks()
 	case len(candidates) == 1:
 		return c.call(ctx, candidates[0], upstream.Request{Method: m.Method, Params: m.Params})
-	case m.Method == "tasks/list":
+	case m.Method == protocol.MethodTasksList:
 		return c.listTasks(ctx, candidates, m)
 	}
 	id, ok := jsonrpc.StringField(m.Params, "taskId")
@@ -131,7 +133,7 @@ func (c legacyCall) ownerOf(ctx context.Context, id string, candidates []*upstre
 		if owner != "" || !c.cs.uses(server.Name()) {
 			continue
 		}
-		response, err := c.call(ctx, server, upstream.Request{Method: "tasks/get", Params: params})
+		response, err := c.call(ctx, server, upstream.Request{Method: protocol.MethodTasksGet, Params: params})
 		switch {
 		case err != nil:
 			unasked = cmp.Or(unasked, err)
@@ -185,7 +187,7 @@ func (c legacyCall) listTasks(ctx context.Context, candidates []*upstream.Server
 		case err != nil && ctx.Err() != nil:
 			return response, err
 		case err != nil:
-			c.g.log.DebugContext(ctx, "the tasks of a server are not listed", "session", c.cs.id, "upstream", server.Name(), "err", upstream.Discreet(err))
+			c.g.log.DebugContext(ctx, "the tasks of a server are not listed", "session", c.cs.id, "upstream", server.Name(), "err", instrument.Redacted(err))
 			cursor = ""
 			continue
 		case response.Error != nil:
@@ -250,7 +252,7 @@ func cursorParams(cursor string) json.RawMessage {
 // asksForTask reports whether a call of a tool is to become a task. A name may
 // be written with escapes.
 func asksForTask(req upstream.Request) bool {
-	if req.Method != "tools/call" || !(bytes.Contains(req.Params, []byte(`"task"`)) || bytes.Contains(req.Params, []byte(`\u00`))) {
+	if req.Method != protocol.MethodToolsCall || !(bytes.Contains(req.Params, []byte(`"task"`)) || bytes.Contains(req.Params, []byte(`\u00`))) {
 		return false
 	}
 	fields, err := jsonrpc.Fields(req.Params, "task")

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -168,16 +169,16 @@ func TestAReaderThatNeverReadsIsGivenUp(t *testing.T) {
 			}
 		}
 		start := time.Now()
-		for range 3 * streamQueue { // more than anybody keeps for it
+		for range 3 * stream.MaxQueuedMessages { // more than anybody keeps for it
 			r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
 		}
 		if took := time.Since(start); took != 0 {
 			t.Errorf("the reader held up the hub for %s", took)
 		}
-		if got := r.dropped("slow_reader"); got < streamQueue-1 {
+		if got := r.dropped("slow_reader"); got < stream.MaxQueuedMessages-1 {
 			t.Errorf("%v notifications were dropped", got)
 		}
-		time.Sleep(writeTimeout + time.Second)
+		time.Sleep(stream.WriteTimeout + time.Second)
 		synctest.Wait()
 		if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != 0 {
 			t.Errorf("the stream still holds the session: %+v %v", info, err)

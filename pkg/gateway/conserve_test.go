@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -45,7 +46,7 @@ func (r *rig) ledgers() map[string]ledger {
 				here.inFlight += m.GetGauge().GetValue()
 			case f.GetName() == "mcphub_requests_cancelled_total":
 				here.cancelled += m.GetCounter().GetValue()
-				if have["reason"] == string(upstream.Unexplained) && m.GetCounter().GetValue() != 0 {
+				if have["reason"] == string(instrument.Unexplained) && m.GetCounter().GetValue() != 0 {
 					r.t.Errorf("%s: requests ended for no known reason", key)
 				}
 			case f.GetName() != "mcphub_messages_total" || have["kind"] == "notification":

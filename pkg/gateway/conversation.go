@@ -13,7 +13,10 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -49,7 +52,7 @@ type conversation struct {
 type round struct {
 	id    jsonrpc.ID
 	token json.RawMessage // its progress token
-	out   *stream
+	out   *stream.Stream
 	op    *operation
 	ctx   context.Context //nolint:containedctx // of its span
 }
@@ -110,7 +113,7 @@ func (c *conversation) finish(response jsonrpc.Message, err error) {
 func (c *conversation) dispatchOrRecover(m jsonrpc.Message) (response jsonrpc.Message, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.g.log.ErrorContext(c.ctx, "panic while answering a request", "method", upstream.MethodLabel(m.Method),
+			c.g.log.ErrorContext(c.ctx, "panic while answering a request", "method", instrument.MethodLabel(m.Method),
 				"panic", p, "stack", string(debug.Stack()))
 			err = jsonrpc.Errorf(jsonrpc.CodeInternal, "internal error of the hub")
 		}
@@ -137,15 +140,15 @@ func (c *conversation) tell() {
 	}
 	r.op.endFor(r.ctx, cause, response, out.err)
 	if errors.Is(cause, errClientCancelled) {
-		r.op.flight.Cancel(upstream.Disconnected)
-		r.out.answer(nil)
+		r.op.flight.Cancel(instrument.Disconnected)
+		r.out.Answer(nil)
 		return
 	}
 	c.g.responded(r.ctx, r.op, response)
 	if response.Error != nil {
-		r.out.status = modernStatus(jsonrpc.ParseError(response.Error).Code)
+		r.out.Status = modernStatus(jsonrpc.ParseError(response.Error).Code)
 	}
-	r.out.answer(response.Encode())
+	r.out.Answer(response.Encode())
 }
 
 // abandoned is called when the client has closed the connection of r. A call
@@ -190,7 +193,7 @@ func (c *conversation) forward(ctx context.Context, server *upstream.Server, req
 	}
 	defer b.leave()
 	if err := b.raiseLevel(ctx, server, c.about.logLevel); err != nil {
-		c.g.log.DebugContext(ctx, "a server was not told the log level", "upstream", server.Name(), "err", upstream.Discreet(err))
+		c.g.log.DebugContext(ctx, "a server was not told the log level", "upstream", server.Name(), "err", instrument.Redacted(err))
 	}
 	if !server.Modern() && asksForTask(req) { // which a modern client does not mean, whatever it says
 		if req, err = withoutTask(req); err != nil {
@@ -203,10 +206,10 @@ func (c *conversation) forward(ctx context.Context, server *upstream.Server, req
 
 // Notify puts a notification on the stream of the request that waits now.
 func (c *conversation) Notify(m jsonrpc.Message) {
-	if isListChanged(m.Method) {
+	if protocol.IsListChanged(m.Method) {
 		return // who wants to know listens to subscriptions
 	}
-	if m.Method == "notifications/message" && !c.wantsLog(m) {
+	if m.Method == protocol.MethodLogMessage && !c.wantsLog(m) {
 		return
 	}
 	c.mu.Lock()
@@ -215,7 +218,7 @@ func (c *conversation) Notify(m jsonrpc.Message) {
 		c.g.tel.dropped("no_stream")
 		return
 	}
-	if m.Method == "notifications/progress" {
+	if m.Method == protocol.MethodProgress {
 		if c.round.token == nil {
 			return
 		}
@@ -225,7 +228,7 @@ func (c *conversation) Notify(m jsonrpc.Message) {
 		}
 		m.Params = params
 	}
-	if reason := c.round.out.push(m.Encode(), readNow); reason != "" {
+	if reason := c.round.out.Push(m.Encode(), stream.ReadNow); reason != "" {
 		c.g.tel.dropped(reason)
 		return
 	}
@@ -240,12 +243,12 @@ func (c *conversation) wantsLog(m jsonrpc.Message) bool {
 		return false
 	}
 	level, ok := jsonrpc.StringField(m.Params, "level")
-	return !ok || slices.Index(logLevels, level) >= slices.Index(logLevels, c.about.logLevel)
+	return !ok || protocol.LogSeverity(level) >= protocol.LogSeverity(c.about.logLevel)
 }
 
 // asks are the methods whose results may ask the client, specification
 // 2026-07-28, basic/utilities/mrtr.
-var asks = []string{"tools/call", "prompts/get", "resources/read"}
+var asks = []string{protocol.MethodToolsCall, protocol.MethodPromptsGet, protocol.MethodResourcesRead}
 
 // Ask has the client answer a question of a legacy server, by way of a result
 // that says what is wanted and a request that brings it.
@@ -253,12 +256,12 @@ func (c *conversation) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMess
 	if err := answerable(c.about.identity.Capabilities, m); err != nil {
 		return nil, err
 	}
-	if m.Method == "ping" || questions[m.Method] == "" {
-		return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "clients of protocol version %s cannot be asked %s", upstream.ModernVersion, upstream.MethodLabel(m.Method))
+	if m.Method == protocol.MethodPing || questions[m.Method] == "" {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "clients of protocol version %s cannot be asked %s", protocol.ModernVersion, instrument.MethodLabel(m.Method))
 	}
 	if !slices.Contains(asks, c.method) {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "clients of protocol version %s cannot be asked %s during %s",
-			upstream.ModernVersion, m.Method, upstream.MethodLabel(c.method))
+			protocol.ModernVersion, m.Method, instrument.MethodLabel(c.method))
 	}
 	a := &asking{question: m, reply: make(chan json.RawMessage, 1)}
 	key, err := c.ask(a)
@@ -341,7 +344,7 @@ func (c *conversation) park() {
 	c.expiry = time.AfterFunc(parkTimeout, func() { c.expire(round) })
 	r.op.end(r.ctx, response, nil)
 	c.g.responded(r.ctx, r.op, response)
-	r.out.answer(response.Encode())
+	r.out.Answer(response.Encode())
 }
 
 // inputRequired is the result that says what the server wants to know. The

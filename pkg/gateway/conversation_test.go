@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -163,9 +164,9 @@ func TestACallThatEndsWhileItIsParkedIsAnsweredOnRetry(t *testing.T) {
 
 func TestProgressOfAParkedCallComesUnderTheTokenOfTheRetry(t *testing.T) {
 	r, c := parking(t, upstream.Shared)
-	x := &conversation{g: r.gateway, round: &round{token: json.RawMessage(`"second"`), out: newStreamLog(r.gateway.keep, "", "").post(1, "1")}}
+	x := &conversation{g: r.gateway, round: &round{token: json.RawMessage(`"second"`), out: stream.NewLog(r.gateway.keep, "", "").NewPost(1, "1")}}
 	x.Notify(jsonMessage("notifications/progress", `{"progressToken":"first","progress":1.50}`))
-	if got := x.round.out.answers(); len(got) != 1 || !strings.Contains(string(got[0]), `{"progressToken":"second","progress":1.50}`) {
+	if got := x.round.out.Messages(); len(got) != 1 || !strings.Contains(string(got[0]), `{"progressToken":"second","progress":1.50}`) {
 		t.Errorf("sent %s", got)
 	}
 	p := c.with(`,"progressToken":"mine"`).run("1", "one__work", `{"steps":2}`)

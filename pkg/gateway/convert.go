@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"strconv"
 
-	"github.com/mark3labs/mcp-go/mcp"
-
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // The values of cacheScope, specification 2026-07-28, server/utilities/caching.
@@ -32,13 +30,13 @@ func (g *Gateway) toModern(method string, m jsonrpc.Message) jsonrpc.Message {
 	edits := make([]jsonrpc.Edit, 0, 4)
 	if fields[0] == nil {
 		edits = append(edits, jsonrpc.Edit{Name: "resultType", Value: json.RawMessage(`"complete"`)})
-		meta, err := jsonrpc.Rewrite(fields[3], jsonrpc.Edit{Name: mcp.MetaKeyServerInfo, Value: g.serverInfo()})
+		meta, err := jsonrpc.Rewrite(fields[3], jsonrpc.Edit{Name: protocol.MetaServerInfo, Value: g.serverInfo()})
 		if err == nil {
 			edits = append(edits, jsonrpc.Edit{Name: "_meta", Value: meta})
 		}
 	}
-	if method == "tools/list" {
-		m.Result = upstream.WithoutTaskSupport(m.Result)
+	if method == protocol.MethodToolsList {
+		m.Result = protocol.WithoutTaskSupport(m.Result)
 	}
 	if kind, cached := cacheable[method]; cached {
 		hint := g.hint(kind)
@@ -61,8 +59,8 @@ func (g *Gateway) toModern(method string, m jsonrpc.Message) jsonrpc.Message {
 // cacheable are the methods whose results say how long they may be kept, and
 // the merged list that they are.
 var cacheable = map[string]catalog.Kind{
-	"tools/list": catalog.Tools, "prompts/list": catalog.Prompts, "resources/list": catalog.Resources,
-	"resources/templates/list": catalog.Templates, "resources/read": -1,
+	protocol.MethodToolsList: catalog.Tools, protocol.MethodPromptsList: catalog.Prompts, protocol.MethodResourcesList: catalog.Resources,
+	protocol.MethodResourcesTemplatesList: catalog.Templates, protocol.MethodResourcesRead: -1,
 }
 
 type cacheHint struct{ ttl, scope string }
@@ -90,12 +88,12 @@ func (g *Gateway) toModernError(raw json.RawMessage) json.RawMessage {
 	code := json.RawMessage(strconv.Itoa(jsonrpc.CodeInvalidParams))
 	edits := []jsonrpc.Edit{{Name: "code", Value: code}}
 	switch jsonrpc.ParseError(raw).Code {
-	case codeResourceNotFound:
-	case codeURLElicitation:
+	case protocol.CodeResourceNotFound:
+	case protocol.CodeURLElicitationRequired:
 		edits = []jsonrpc.Edit{
 			{Name: "code", Value: json.RawMessage(strconv.Itoa(jsonrpc.CodeInternal))},
 			{Name: "message", Value: jsonrpc.String("the server wants the user to open a page first, in a way that protocol version " +
-				upstream.ModernVersion + " does not have")},
+				protocol.ModernVersion + " does not have")},
 		}
 	default:
 		return raw
@@ -106,7 +104,3 @@ func (g *Gateway) toModernError(raw json.RawMessage) json.RawMessage {
 	}
 	return out
 }
-
-// codeURLElicitation is the legacy code for "the user has to open a page first",
-// specification 2025-11-25, client/elicitation.
-const codeURLElicitation = -32042

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // A server can have a user open a page, by a question or by an error, and say
@@ -20,7 +21,6 @@ const (
 	maxElicitationID = 256       // bytes of an id that is remembered
 	elicitationTime  = time.Hour // that it is remembered
 
-	elicitationComplete = "notifications/elicitation/complete"
 )
 
 // elicited remembers which pages shared servers want the user of a session to
@@ -70,7 +70,7 @@ func (e *elicited) take(server, id string) bool {
 
 // asksForPage returns the id of the page that a question wants opened, or "".
 func asksForPage(m jsonrpc.Message) string {
-	if m.Method != "elicitation/create" {
+	if m.Method != protocol.MethodElicitationCreate {
 		return ""
 	}
 	if mode, _ := jsonrpc.StringField(m.Params, "mode"); mode != "url" {
@@ -92,7 +92,7 @@ func needsPages(m jsonrpc.Message) []string {
 			ID string `json:"elicitationId"`
 		} `json:"elicitations"`
 	}
-	if e.Code != codeURLElicitation || json.Unmarshal(e.Data, &data) != nil {
+	if e.Code != protocol.CodeURLElicitationRequired || json.Unmarshal(e.Data, &data) != nil {
 		return nil
 	}
 	ids := make([]string, 0, len(data.Elicitations))
@@ -106,7 +106,7 @@ func needsPages(m jsonrpc.Message) []string {
 // nobody else. It reports whether there were any.
 func (g *Gateway) elicitationCompleted(server string, m jsonrpc.Message) bool {
 	id, ok := jsonrpc.StringField(m.Params, "elicitationId")
-	if m.Method != elicitationComplete || !ok {
+	if m.Method != protocol.MethodElicitationComplete || !ok {
 		return false
 	}
 	told := false

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -124,7 +125,7 @@ func TestTheEndOfAnElicitationReachesTheClientOfAServerOfItsOwn(t *testing.T) {
 	hears.completed("same")
 
 	p := ann.call("1", "tools/call", `{"name":"web__plain","arguments":{"login":true}}`)
-	if e := p.failed(t); e.Code != codeURLElicitation {
+	if e := p.failed(t); e.Code != protocol.CodeURLElicitationRequired {
 		t.Errorf("refused with %v", e)
 	}
 	if len(p.events) < 2 { // it did not come during the call

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -16,19 +18,19 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	c.post(pingBody)
-	x := newExchange(t.Context(), r.gateway, c.live(), c.live().log().post(1, "1"))
+	x := newExchange(t.Context(), r.gateway, c.live(), c.live().log().NewPost(1, "1"))
 	x.Notify(jsonMessage("notifications/tools/list_changed", `{}`))
-	if len(x.out.answers()) != 0 {
+	if len(x.out.Messages()) != 0 {
 		t.Error("a change of a list, which the hub tells itself, is on the stream")
 	}
 	x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
-	if len(x.out.answers()) != 1 {
+	if len(x.out.Messages()) != 1 {
 		t.Error("a log message is not on the stream")
 	}
-	for range 2 * streamQueue {
+	for range 2 * stream.MaxQueuedMessages {
 		x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
 	}
-	if got := r.dropped("slow_reader"); got != streamQueue+1 {
+	if got := r.dropped("slow_reader"); got != stream.MaxQueuedMessages+1 {
 		t.Errorf("%v messages were dropped", got)
 	}
 	if _, err := x.Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it does not read its stream") {
@@ -39,12 +41,12 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x = newExchange(t.Context(), r.gateway, c.live(), c.live().log().post(1, "2"))
+	x = newExchange(t.Context(), r.gateway, c.live(), c.live().log().NewPost(1, "2"))
 	x.finish(jsonMessage("", ""))
-	r.gateway.respond(httptest.NewRecorder(), request, x.out, false)
+	r.gateway.sender.Respond(httptest.NewRecorder(), request, x.out, false)
 	before := r.dropped("no_stream")
 	x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
-	if got := r.dropped("no_stream"); got != before+1 || len(x.out.answers()) != 0 {
+	if got := r.dropped("no_stream"); got != before+1 || len(x.out.Messages()) != 0 {
 		t.Errorf("a message that nobody reads is kept")
 	}
 	if _, err := x.Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it has no stream open") {
@@ -73,20 +75,20 @@ func TestACallThatTheHubHasEndedIsItsOwnDoingAndNoServers(t *testing.T) {
 	lost := fmt.Errorf("server %q %w", "one", upstream.ErrLost)
 	for _, x := range []struct {
 		err, cause error
-		want       upstream.Fault
+		want       instrument.Fault
 	}{
-		{lost, nil, upstream.FaultBackend},
-		{lost, endedError{session.IdleTimeout}, upstream.FaultHub},
-		{lost, endedError{session.ClientDelete}, upstream.FaultClient},
-		{nil, endedError{session.IdleTimeout}, upstream.FaultNone}, // it was answered before
-		{nil, endedError{session.ClientDelete}, upstream.FaultNone},
+		{lost, nil, instrument.FaultBackend},
+		{lost, endedError{session.IdleTimeout}, instrument.FaultHub},
+		{lost, endedError{session.ClientDelete}, instrument.FaultClient},
+		{nil, endedError{session.IdleTimeout}, instrument.FaultNone}, // it was answered before
+		{nil, endedError{session.ClientDelete}, instrument.FaultNone},
 	} {
 		if got := faultOf(jsonrpc.NewResult("1", nil), x.err, r.gateway.whyEnded(x.err, x.cause)); got != x.want {
 			t.Errorf("%v, %v: the fault of %s, want %s", x.err, x.cause, got, x.want)
 		}
 	}
 	r.gateway.Drain()
-	if got := faultOf(jsonrpc.Message{}, lost, r.gateway.whyEnded(lost, nil)); got != upstream.FaultHub {
+	if got := faultOf(jsonrpc.Message{}, lost, r.gateway.whyEnded(lost, nil)); got != instrument.FaultHub {
 		t.Errorf("while it stops, a server that is lost is the fault of %s", got)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -57,8 +58,8 @@ func FuzzPost(f *testing.F) {
 		Guard(h.gateway, nil, nil).ServeHTTP(w, r.WithContext(ctx))
 		p.check(w.ResponseRecorder)
 		opened := len(h.ids()) - before
-		if header := w.Header().Get(headerSession) != ""; header != (opened == 1) && p.token == "" || header && !p.initializes() {
-			t.Errorf("%d sessions were opened, the header is %q", opened, w.Header().Get(headerSession))
+		if header := w.Header().Get(protocol.HeaderSessionID) != ""; header != (opened == 1) && p.token == "" || header && !p.initializes() {
+			t.Errorf("%d sessions were opened, the header is %q", opened, w.Header().Get(protocol.HeaderSessionID))
 		}
 		p.tidy()
 	})
@@ -154,17 +155,17 @@ func (p *fuzzedPost) request(how uint8, version, method, name string) *http.Requ
 	}
 	if how&withSession != 0 {
 		p.token = p.connect([]string{"2025-11-25", "2024-11-05", "2025-03-26", "2025-06-18"}[how/oldest%4])
-		set(headerSession, p.token)
+		set(protocol.HeaderSessionID, p.token)
 	} else if how&forged != 0 {
-		set(headerSession, "abc."+method)
+		set(protocol.HeaderSessionID, "abc."+method)
 	}
 	if how&mirrored != 0 {
 		method, name = p.message.Method, ""
-		if s, ok := jsonrpc.StringField(p.message.Params, cmp.Or(upstream.NamedBy(method), "name")); ok {
-			name = upstream.EncodeHeader(s)
+		if s, ok := jsonrpc.StringField(p.message.Params, cmp.Or(protocol.NamedBy(method), "name")); ok {
+			name = protocol.EncodeHeader(s)
 		}
 	}
-	set(headerVersion, version)
+	set(protocol.HeaderProtocolVersion, version)
 	set("Mcp-Method", method)
 	set("Mcp-Name", name)
 	set("Mcp-Param-Region", name)
@@ -183,10 +184,10 @@ func (p *fuzzedPost) post(body []byte) *http.Request {
 func (p *fuzzedPost) connect(version string) string {
 	w := httptest.NewRecorder()
 	p.gateway.ServeHTTP(w, p.post([]byte(strings.Replace(initializeBody, "2025-11-25", version, 1))))
-	if w.Header().Get(headerSession) == "" {
+	if w.Header().Get(protocol.HeaderSessionID) == "" {
 		p.t.Fatalf("initialize: %d %s", w.Code, w.Body)
 	}
-	return w.Header().Get(headerSession)
+	return w.Header().Get(protocol.HeaderSessionID)
 }
 
 // check looks at the response.
@@ -201,7 +202,7 @@ func (p *fuzzedPost) check(w *httptest.ResponseRecorder) {
 		return
 	}
 	switch kind := w.Header().Get("Content-Type"); {
-	case kind == typeEvents:
+	case kind == protocol.TypeEventStream:
 		for line := range strings.Lines(w.Body.String()) {
 			if data, ok := strings.CutPrefix(strings.TrimSpace(line), "data: "); ok {
 				if _, err := jsonrpc.Parse([]byte(data)); err != nil {
@@ -212,7 +213,7 @@ func (p *fuzzedPost) check(w *httptest.ResponseRecorder) {
 		if w.Code != http.StatusOK {
 			p.t.Errorf("a stream with status %d", w.Code)
 		}
-	case kind != typeJSON:
+	case kind != protocol.TypeJSON:
 		p.t.Errorf("status %d, content type %q, %s", w.Code, kind, w.Body)
 	case jsonrpc.IsBatch(w.Body.Bytes()):
 		p.checkBatch(w)
@@ -272,10 +273,10 @@ func (p *fuzzedPost) agree(status, code int) bool {
 	case status == http.StatusOK: // of a server, or of the hub within a session
 		return p.token != "" && p.parseError == nil
 	case status == http.StatusNotFound:
-		return code == codeSessionNotFound
+		return code == protocol.CodeSessionNotFound
 	}
 	switch code {
-	case jsonrpc.CodeParse, jsonrpc.CodeInvalidRequest, jsonrpc.CodeInvalidParams, upstream.CodeUnsupportedVersion:
+	case jsonrpc.CodeParse, jsonrpc.CodeInvalidRequest, jsonrpc.CodeInvalidParams, protocol.CodeUnsupportedVersion:
 		return status == http.StatusBadRequest
 	}
 	return false

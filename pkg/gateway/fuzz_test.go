@@ -9,6 +9,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -30,7 +31,7 @@ func FuzzHeaders(f *testing.F) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
 		r.Method, r.Host = method, host
 		r.Header = http.Header{}
-		for name, value := range map[string]string{headerSession: token, headerVersion: version, "Content-Type": kind, "Accept": accept, "Origin": origin} {
+		for name, value := range map[string]string{protocol.HeaderSessionID: token, protocol.HeaderProtocolVersion: version, "Content-Type": kind, "Accept": accept, "Origin": origin} {
 			if value != "" {
 				r.Header.Set(name, value)
 			}
@@ -40,7 +41,7 @@ func FuzzHeaders(f *testing.F) {
 		if w.Code < 400 {
 			t.Errorf("status %d", w.Code)
 		}
-		if w.Header().Get(headerSession) != "" {
+		if w.Header().Get(protocol.HeaderSessionID) != "" {
 			t.Error("a session was opened")
 		}
 		if all, _ := sessions.All(); len(all) != 0 {

@@ -23,7 +23,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -68,8 +71,8 @@ func (c Config) heartbeat() time.Duration { return cmp.Or(c.Heartbeat, 15*time.S
 
 func (c Config) patience() time.Duration { return cmp.Or(c.Patience, 100*time.Millisecond) }
 
-func (c Config) retention(tel *telemetry) *retention {
-	return &retention{tel: tel, events: cmp.Or(c.ResumeEvents, 1024), bytes: cmp.Or(c.ResumeBytes, 1<<20), window: cmp.Or(c.ResumeWindow, 5*time.Minute)}
+func (c Config) retention(metrics *stream.Metrics) *stream.Retention {
+	return &stream.Retention{Metrics: metrics, Events: cmp.Or(c.ResumeEvents, 1024), Bytes: cmp.Or(c.ResumeBytes, 1<<20), Window: cmp.Or(c.ResumeWindow, 5*time.Minute)}
 }
 
 // Gateway serves the MCP endpoint. Make one with New and serve it; Drain and
@@ -78,7 +81,8 @@ type Gateway struct {
 	cfg      Config
 	log      *slog.Logger
 	tel      *telemetry
-	keep     *retention
+	keep     *stream.Retention
+	sender   *stream.Sender
 	only     *upstream.Server // the server of a transparent hub
 	draining chan struct{}
 	drain    sync.Once
@@ -102,7 +106,8 @@ func New(cfg Config) *Gateway {
 	g.subs, g.levels = map[*subscription]bool{}, map[string]string{}
 	g.parked = newParked()
 	g.bridges = &bridges{g: g, open: map[bridgeKey]*bridge{}}
-	g.keep = cfg.retention(g.tel)
+	g.keep = cfg.retention(g.tel.streams)
+	g.sender = &stream.Sender{Metrics: g.tel.streams, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(), Draining: g.draining}
 	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
 		g.only = servers[0]
 	}
@@ -163,11 +168,11 @@ func (g *Gateway) ListChanged(kinds []catalog.Kind) {
 	for _, k := range kinds {
 		switch k {
 		case catalog.Tools:
-			methods["notifications/tools/list_changed"] = true
+			methods[protocol.MethodToolsListChanged] = true
 		case catalog.Prompts:
-			methods["notifications/prompts/list_changed"] = true
+			methods[protocol.MethodPromptsListChanged] = true
 		default:
-			methods["notifications/resources/list_changed"] = true
+			methods[protocol.MethodResourcesListChanged] = true
 		}
 	}
 	for _, s := range g.subscriptions() {
@@ -194,9 +199,9 @@ func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
 		return
 	}
 	uri, ok := jsonrpc.StringField(m.Params, "uri")
-	if m.Method != "notifications/resources/updated" || !ok {
+	if m.Method != protocol.MethodResourcesUpdated || !ok {
 		g.tel.dropped("ambiguous")
-		g.log.Debug("a notification of a shared connection has no recipient", "upstream", server, "method", upstream.MethodLabel(m.Method))
+		g.log.Debug("a notification of a shared connection has no recipient", "upstream", server, "method", instrument.MethodLabel(m.Method))
 		return
 	}
 	for _, cs := range g.openSessions() {

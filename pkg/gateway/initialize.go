@@ -13,9 +13,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
-
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -56,9 +57,9 @@ func (g *Gateway) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.M
 	response := jsonrpc.NewResult(m.ID, g.initializeResult(s.ProtocolVersion))
 	op.end(ctx, response, nil)
 	g.endPrevious(ctx, r)
-	w.Header().Set(headerSession, token)
+	w.Header().Set(protocol.HeaderSessionID, token)
 	op.flight.Answer(response)
-	writeJSON(w, http.StatusOK, response.Encode())
+	stream.WriteJSON(w, http.StatusOK, response.Encode())
 }
 
 // newSession reads what the client says of itself. Names are compared exactly,
@@ -91,7 +92,7 @@ func (g *Gateway) newSession(r *http.Request, m jsonrpc.Message) (session.Sessio
 	}
 	return session.Session{
 		ClientName: clip(cmp.Or(about[0], header(r, "X-Mcp-Client-Id", "X-Client-Id"))), ClientVersion: clip(about[1]),
-		ProtocolVersion: mcp.NegotiateLegacyVersion(version),
+		ProtocolVersion: protocol.NegotiateLegacyVersion(version),
 		Capabilities:    bytes.Clone(capabilities), UserAgent: clip(r.UserAgent()), IP: ip, Principal: g.principal(r),
 		Cwd: clipPath(header(r, "X-Mcp-Cwd", "X-Cwd")), Project: clip(header(r, "X-Mcp-Project", "X-Project")),
 	}, nil
@@ -131,7 +132,7 @@ func (g *Gateway) create(ctx context.Context, r *http.Request, s session.Session
 // endPrevious ends the session that the client had, if it sent its token along
 // with initialize: it goes on with the new one. It reports whether there was one.
 func (g *Gateway) endPrevious(ctx context.Context, r *http.Request) bool {
-	token := r.Header.Get(headerSession)
+	token := r.Header.Get(protocol.HeaderSessionID)
 	if token == "" {
 		return false
 	}
@@ -142,7 +143,7 @@ func (g *Gateway) endPrevious(ctx context.Context, r *http.Request) bool {
 	id := lease.Session().ID
 	lease.Release()
 	if _, err := g.cfg.Sessions.End(ctx, id, session.Disconnect); err != nil {
-		g.log.WarnContext(ctx, "the client's previous session is not removed from the store yet", "session", id, "err", upstream.Discreet(err))
+		g.log.WarnContext(ctx, "the client's previous session is not removed from the store yet", "session", id, "err", instrument.Redacted(err))
 	}
 	return true
 }

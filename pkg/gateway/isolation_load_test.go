@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // secretPrefix begins what a call is told, and what all that belongs to it has
@@ -207,7 +208,7 @@ func (l *lane) send(verb, tool, body string) (*http.Response, error) {
 // events hands on the messages of a stream, or the one that is the body.
 func (l *lane) events(response *http.Response, take func([]byte, jsonrpc.Message) error) error {
 	defer func() { _ = response.Body.Close() }()
-	if response.Header.Get("Content-Type") != typeEvents {
+	if response.Header.Get("Content-Type") != protocol.TypeEventStream {
 		data, err := io.ReadAll(response.Body)
 		if err != nil || len(data) == 0 {
 			return err

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -22,9 +24,9 @@ type legacyCall struct {
 func (g *Gateway) route(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message) (jsonrpc.Message, error) {
 	c := legacyCall{g, cs, x}
 	switch m.Method {
-	case "ping":
+	case protocol.MethodPing:
 		return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
-	case "logging/setLevel":
+	case protocol.MethodLoggingSetLevel:
 		return c.setLevel(ctx, m)
 	}
 	if isTaskMethod(m.Method) {
@@ -34,7 +36,7 @@ func (g *Gateway) route(ctx context.Context, cs *clientSession, x *exchange, m j
 }
 
 func (c legacyCall) forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
-	if req.Method == "resources/subscribe" || req.Method == "resources/unsubscribe" {
+	if req.Method == protocol.MethodResourcesSubscribe || req.Method == protocol.MethodResourcesUnsubscribe {
 		return c.subscribe(ctx, server, req)
 	}
 	return c.call(ctx, server, req)
@@ -82,7 +84,7 @@ func errUnconfigured() error {
 // ends, if the server accepts that.
 func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
 	g, cs := c.g, c.cs
-	ends := req.Method == "resources/unsubscribe"
+	ends := req.Method == protocol.MethodResourcesUnsubscribe
 	uri, ok := jsonrpc.StringField(req.Params, "uri")
 	switch {
 	case !ok && server.Isolated():
@@ -90,7 +92,7 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 	case !ok:
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%s needs the uri of a resource", req.Method)
 	case !server.Isolated(): // a server may read another uri in the client's params, and end what others have asked for
-		req.Params = uriParams(uri)
+		req.Params = protocol.URIParams(uri)
 	}
 	if !ends && !cs.mayHave(uri) {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the session has too many subscriptions: their URIs may take %d bytes together", maxSubscriptions)
@@ -116,7 +118,7 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 		}
 	})
 	if err != nil {
-		g.log.DebugContext(ctx, "a subscription was not kept", "session", cs.id, "err", upstream.Discreet(err))
+		g.log.DebugContext(ctx, "a subscription was not kept", "session", cs.id, "err", instrument.Redacted(err))
 	}
 	return response, nil
 }
@@ -126,12 +128,12 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Message, error) {
 	g, cs := c.g, c.cs
 	level, ok := jsonrpc.StringField(m.Params, "level")
-	if !slices.Contains(logLevels, level) {
+	if !protocol.IsLogLevel(level) {
 		if g.only != nil && g.only.Isolated() {
 			return c.call(ctx, g.only, upstream.Request{Method: m.Method, Params: m.Params})
 		}
 		if g.only != nil && ok { // a shared server may read another level in the client's params
-			return c.call(ctx, g.only, upstream.Request{Method: m.Method, Params: levelParams(level)})
+			return c.call(ctx, g.only, upstream.Request{Method: m.Method, Params: protocol.LevelParams(level)})
 		}
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32q", level)
 	}
@@ -152,7 +154,7 @@ func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Me
 		}
 		telling.Go(func() {
 			if _, err := c.tellLevel(ctx, server, m, level); err != nil {
-				g.log.DebugContext(ctx, "a server was not told the log level", "session", cs.id, "err", upstream.Discreet(err))
+				g.log.DebugContext(ctx, "a server was not told the log level", "session", cs.id, "err", instrument.Redacted(err))
 			}
 		})
 	}
@@ -164,7 +166,7 @@ func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Me
 func (c legacyCall) tellLevel(ctx context.Context, server *upstream.Server, m jsonrpc.Message, level string) (jsonrpc.Message, error) {
 	params := m.Params
 	if !server.Isolated() { // which may read another level in the client's params
-		params = levelParams(c.g.levelFor(server, c.cs, level))
+		params = protocol.LevelParams(c.g.levelFor(server, c.cs, level))
 	}
 	return c.call(ctx, server, upstream.Request{Method: m.Method, Params: params})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -46,7 +47,7 @@ func TestAListenerHearsWhatItMissed(t *testing.T) {
 		t.Error("something was heard twice")
 	}
 	// A client that has forgotten where it was begins anew.
-	unknown := "ABCDEFGH" + begun[epochLength:]
+	unknown := "ABCDEFGH" + begun[stream.EpochLength:]
 	if e, _ := c.resume(unknown).any(); e.comment != "stream of session "+c.id {
 		t.Errorf("an unknown stream begins with %+v", e)
 	}
@@ -55,17 +56,14 @@ func TestAListenerHearsWhatItMissed(t *testing.T) {
 func TestOnlySoManyLostListenersAreRemembered(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
-	for range 3 * maxStreams {
+	for range 3 * stream.MaxStreams {
 		s := c.listen()
 		s.beginning()
 		c.lose(s, "get_sse")
 	}
-	until(t, "the last is detached", func() bool { return !c.live().log().listening() })
-	l := c.live().log()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.gets) != maxStreams || len(l.named) != maxStreams {
-		t.Errorf("%d streams are remembered", len(l.gets))
+	until(t, "the last is detached", func() bool { return !c.live().log().HasReader() })
+	if gets, resumable := c.live().log().Size(); gets != stream.MaxStreams || resumable != stream.MaxStreams {
+		t.Errorf("%d streams are remembered", gets)
 	}
 }
 
@@ -94,7 +92,7 @@ func TestARestartLeavesNoRequestWithoutAnAnswer(t *testing.T) {
 	}
 	again.ended()
 	next := c.gated("1", 0)
-	if strings.HasPrefix(next.beginning(), begun[:epochLength]) {
+	if strings.HasPrefix(next.beginning(), begun[:stream.EpochLength]) {
 		t.Error("the ids of events may come again")
 	}
 	c.steps(1)
@@ -153,10 +151,8 @@ func TestOlderClientsGetIDsButNoEmptyEvents(t *testing.T) {
 		c.lose(listening, "get_sse")
 		c.lose(deaf, "get_sse")
 		until(t, "only the one that knows an id is remembered", func() bool {
-			l := c.live().log()
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			return len(l.gets) == 1
+			gets, _ := c.live().log().Size()
+			return gets == 1
 		})
 	}
 }
@@ -164,7 +160,7 @@ func TestOlderClientsGetIDsButNoEmptyEvents(t *testing.T) {
 func TestALongRequestIDMakesNoEventIDs(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
-	id := `"` + strings.Repeat("x", maxEventRequests) + `"`
+	id := `"` + strings.Repeat("x", stream.MaxEventRequests) + `"`
 	p := c.call(id, "tools/call", `{"name":"one__work","arguments":{"steps":2},"_meta":{"progressToken":1}}`)
 	if len(p.events) != 3 || p.primed != "" || strings.Join(p.ids, "") != "" || string(p.answer(t).ID) != id {
 		t.Errorf("answered with %q", p.body)

@@ -16,8 +16,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 const aSession, aVersion = "abcdefghijklmnop", "2025-11-25"
@@ -75,8 +75,8 @@ func (s *served) pass() {
 type callMetrics struct {
 	hub           *costHub
 	registry      *prometheus.Registry // of those of pkg/upstream
-	messages      *upstream.Messages
-	calls         *upstream.Meter
+	messages      *instrument.Messages
+	calls         *instrument.Recorder
 	outcomes      map[string]prometheus.Counter
 	here, there   string // the tool
 	request, sent jsonrpc.Message
@@ -86,11 +86,11 @@ type callMetrics struct {
 func newCallMetrics(t testing.TB) *callMetrics {
 	m := &callMetrics{hub: newCostHub(t, stdio(t, "child"), tracing{}), registry: prometheus.NewRegistry(), here: "child__echo", there: "echo",
 		outcomes: map[string]prometheus.Counter{}}
-	m.messages = upstream.NewMessages(m.registry, "backend")
-	m.calls = upstream.NewOperations(m.registry, "backend", upstream.NewClientOperations(m.registry), 0).Meter("child", func(string) bool { return true })
+	m.messages = instrument.NewMessages(m.registry, "backend")
+	m.calls = instrument.NewOperations(m.registry, "backend", instrument.NewClientOperations(m.registry), 0).Recorder("child", func(string) bool { return true })
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total", Help: "."}, []string{"mcphub_backend", "fault"})
 	m.registry.MustRegister(vec)
-	for _, f := range upstream.Faults() {
+	for _, f := range instrument.Faults() {
 		m.outcomes[string(f)] = vec.WithLabelValues("child", string(f))
 	}
 	m.request = jsonrpc.Message{ID: "7", Method: "tools/call", Params: json.RawMessage(`{"name":"child__echo","arguments":{"say":"how much is it","n":[1,2,3]}}`)}
@@ -103,13 +103,13 @@ func newCallMetrics(t testing.TB) *callMetrics {
 // record is the metrics of one call.
 func (m *callMetrics) record(ctx context.Context) {
 	tel := m.hub.gateway.tel
-	in := tel.messages.Begin(upstream.In, m.request)
-	out := m.messages.Begin(upstream.Out, m.sent)
+	in := tel.messages.Begin(instrument.In, m.request)
+	out := m.messages.Begin(instrument.Out, m.sent)
 	out.Answer(m.response)
-	m.outcomes[string(upstream.FaultNone)].Inc()
-	m.calls.Observe(ctx, upstream.Operation{Method: m.sent.Method, Tool: m.there, Transport: "pipe", Version: aVersion}, time.Millisecond)
-	tel.served.Observe(ctx, upstream.Operation{Method: m.request.Method, Tool: m.here, Transport: "tcp", Version: aVersion}, time.Millisecond)
-	tel.counted(m.request.Method, upstream.FaultNone)
+	m.outcomes[string(instrument.FaultNone)].Inc()
+	m.calls.Observe(ctx, instrument.Operation{Method: m.sent.Method, Tool: m.there, Transport: "pipe", Version: aVersion}, time.Millisecond)
+	tel.served.Observe(ctx, instrument.Operation{Method: m.request.Method, Tool: m.here, Transport: "tcp", Version: aVersion}, time.Millisecond)
+	tel.counted(m.request.Method, instrument.FaultNone)
 	tel.overhead.WithLabelValues(m.request.Method).Observe((10 * time.Microsecond).Seconds())
 	in.Answer(m.response)
 }

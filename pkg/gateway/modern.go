@@ -9,9 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mark3labs/mcp-go/mcp"
-
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -24,17 +25,17 @@ import (
 // dates, which compare as texts. A client that names no version in the header
 // but one in _meta is modern, too, and will be told what it forgot.
 func isModern(r *http.Request, m jsonrpc.Message) bool {
-	if version := r.Header.Get(headerVersion); version != "" {
-		return version >= upstream.ModernVersion
+	if version := r.Header.Get(protocol.HeaderProtocolVersion); version != "" {
+		return version >= protocol.ModernVersion
 	}
-	if r.Header.Get(headerSession) != "" || m.Kind() != jsonrpc.Request {
+	if r.Header.Get(protocol.HeaderSessionID) != "" || m.Kind() != jsonrpc.Request {
 		return false
 	}
 	meta, err := jsonrpc.Fields(m.Params, "_meta")
 	if err != nil {
 		return false
 	}
-	version, err := jsonrpc.Fields(meta[0], mcp.MetaKeyProtocolVersion)
+	version, err := jsonrpc.Fields(meta[0], protocol.MetaProtocolVersion)
 	return err == nil && version[0] != nil
 }
 
@@ -49,7 +50,7 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 		g.modernNotification(w, r, m)
 		return
 	}
-	ctx, op := g.tel.startServe(r, "", upstream.ModernVersion, m)
+	ctx, op := g.tel.startServe(r, "", protocol.ModernVersion, m)
 	fail := func(e *jsonrpc.Error) {
 		response := jsonrpc.NewError(m.ID, e)
 		op.end(ctx, response, nil)
@@ -64,15 +65,15 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 	work := g.cfg.Sessions.Derive(ctx, about.session(r))
 	defer work.Release()
 	ctx = session.WithID(ctx, work.ID()) // for the log
-	g.show(ctx, upstream.In, m, op.toAsk())
+	g.show(ctx, instrument.In, m, op.toAsk())
 	switch m.Method {
-	case "server/discover":
+	case protocol.MethodServerDiscover:
 		g.settled(ctx)
 		response := jsonrpc.NewResult(m.ID, g.discovery())
 		op.end(ctx, response, nil)
 		g.responded(ctx, op, response)
-		writeJSON(w, http.StatusOK, response.Encode())
-	case "subscriptions/listen":
+		stream.WriteJSON(w, http.StatusOK, response.Encode())
+	case protocol.MethodSubscriptionsListen:
 		g.subscription(ctx, w, r, m, about, op, fail)
 	default:
 		g.modernRequest(ctx, w, r, m, about, op, fail)
@@ -82,14 +83,14 @@ func (g *Gateway) modern(w http.ResponseWriter, r *http.Request, m jsonrpc.Messa
 // modernNotification takes a notification: there is none that a client has to
 // send by HTTP. A transparent hub passes on what it does not know.
 func (g *Gateway) modernNotification(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
-	if version := r.Header.Get(headerVersion); version != upstream.ModernVersion {
+	if version := r.Header.Get(protocol.HeaderProtocolVersion); version != protocol.ModernVersion {
 		g.refuse(w, http.StatusBadRequest, m, unsupportedVersion(version))
 		return
 	}
-	ctx, op := g.tel.startServe(r, "", upstream.ModernVersion, m)
-	if g.only != nil && upstream.MethodLabel(m.Method) == upstream.Other {
+	ctx, op := g.tel.startServe(r, "", protocol.ModernVersion, m)
+	if g.only != nil && instrument.MethodLabel(m.Method) == instrument.Other {
 		if err := g.only.Link(upstream.LinkConfig{Modern: true}).Notify(ctx, m.Method, m.Params); err != nil {
-			g.log.DebugContext(ctx, "a notification of the client was not forwarded", "err", upstream.Discreet(err))
+			g.log.DebugContext(ctx, "a notification of the client was not forwarded", "err", instrument.Redacted(err))
 		}
 	} else {
 		g.tel.dropped("unsupported")
@@ -112,20 +113,20 @@ type aboutClient struct {
 
 // gone are the methods that the modern protocol took away. Other servers of the
 // hub may know them, modern clients do not.
-var gone = []string{"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe",
-	"tasks/list", "tasks/result", "sampling/createMessage", "elicitation/create", "roots/list"}
+var gone = []string{protocol.MethodInitialize, protocol.MethodPing, protocol.MethodLoggingSetLevel, protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe,
+	protocol.MethodTasksList, protocol.MethodTasksResult, protocol.MethodSamplingCreateMessage, protocol.MethodElicitationCreate, protocol.MethodRootsList}
 
 // readModern reads and checks what every modern request has to say, specification
 // 2026-07-28, basic, _meta, and basic/transports, standard request headers.
 func (g *Gateway) readModern(r *http.Request, m jsonrpc.Message) (aboutClient, *jsonrpc.Error) {
-	for _, name := range []string{headerVersion, "Mcp-Method", "Mcp-Name"} {
+	for _, name := range []string{protocol.HeaderProtocolVersion, "Mcp-Method", "Mcp-Name"} {
 		if len(r.Header.Values(name)) > 1 {
-			return aboutClient{}, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "there is more than one %s header", name)
+			return aboutClient{}, jsonrpc.Errorf(protocol.CodeHeaderMismatch, "there is more than one %s header", name)
 		}
 	}
-	header := r.Header.Get(headerVersion)
+	header := r.Header.Get(protocol.HeaderProtocolVersion)
 	about, version, e := g.readMeta(r, m)
-	if e != nil && (version == "" || version == header) && header != "" && header != upstream.ModernVersion {
+	if e != nil && (version == "" || version == header) && header != "" && header != protocol.ModernVersion {
 		e = unsupportedVersion(header) // whose rules are not known
 	}
 	if e != nil {
@@ -133,27 +134,27 @@ func (g *Gateway) readModern(r *http.Request, m jsonrpc.Message) (aboutClient, *
 	}
 	switch {
 	case header == "":
-		return about, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "the MCP-Protocol-Version header is missing")
+		return about, jsonrpc.Errorf(protocol.CodeHeaderMismatch, "the MCP-Protocol-Version header is missing")
 	case header != version:
-		return about, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "the MCP-Protocol-Version header and the protocolVersion in _meta differ")
-	case version != upstream.ModernVersion:
+		return about, jsonrpc.Errorf(protocol.CodeHeaderMismatch, "the MCP-Protocol-Version header and the protocolVersion in _meta differ")
+	case version != protocol.ModernVersion:
 		return about, unsupportedVersion(version)
 	}
 	name, named := g.nameOf(m)
-	if member := upstream.NamedBy(m.Method); member != "" && !named {
+	if member := protocol.NamedBy(m.Method); member != "" && !named {
 		if _, err := jsonrpc.Fields(m.Params, member); err != nil { // a server might take the one that no header mirrors
 			return about, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
 		}
 	}
-	if err := upstream.CheckStandard(r.Header, m.Method, name, named); err != nil {
-		return about, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "%v", err)
+	if err := protocol.CheckStandard(r.Header, m.Method, name, named); err != nil {
+		return about, jsonrpc.Errorf(protocol.CodeHeaderMismatch, "%v", err)
 	}
 	if slices.Contains(gone, m.Method) {
 		return about, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is no method %s in protocol version %s", m.Method, version)
 	}
-	if m.Method == "tools/call" {
+	if m.Method == protocol.MethodToolsCall {
 		if err := g.checkParams(r, m, name); err != nil {
-			return about, jsonrpc.Errorf(upstream.CodeHeaderMismatch, "%v", err)
+			return about, jsonrpc.Errorf(protocol.CodeHeaderMismatch, "%v", err)
 		}
 	}
 	return about, nil
@@ -168,27 +169,27 @@ func (g *Gateway) readMeta(r *http.Request, m jsonrpc.Message) (about aboutClien
 	if err != nil {
 		return about, "", jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
 	}
-	meta, err := jsonrpc.Fields(params[0], mcp.MetaKeyProtocolVersion, mcp.MetaKeyClientCapabilities, mcp.MetaKeyClientInfo, mcp.MetaKeyLogLevel)
+	meta, err := jsonrpc.Fields(params[0], protocol.MetaProtocolVersion, protocol.MetaClientCapabilities, protocol.MetaClientInfo, protocol.MetaLogLevel)
 	if err != nil {
 		return about, "", jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params._meta: %v", err)
 	}
 	if json.Unmarshal(meta[0], &version) != nil || version == "" {
-		return about, "", missing(mcp.MetaKeyProtocolVersion)
+		return about, "", missing(protocol.MetaProtocolVersion)
 	}
 	if len(meta[1]) == 0 || meta[1][0] != '{' {
-		return about, version, missing(mcp.MetaKeyClientCapabilities)
+		return about, version, missing(protocol.MetaClientCapabilities)
 	}
 	if len(meta[1])+len(meta[2]) > maxCapabilities {
 		return about, version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "what a client says of itself may take %d bytes", maxCapabilities)
 	}
 	if len(meta[2]) > 0 && meta[2][0] != '{' {
-		return about, version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "params._meta: %q is no object", mcp.MetaKeyClientInfo)
+		return about, version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "params._meta: %q is no object", protocol.MetaClientInfo)
 	}
 	about.name, _ = jsonrpc.StringField(meta[2], "name")
 	about.version, _ = jsonrpc.StringField(meta[2], "version")
 	about.identity = upstream.Identity{ClientInfo: introduction(meta[2]), Capabilities: meta[1]}
 	if meta[3] != nil {
-		if json.Unmarshal(meta[3], &about.logLevel) != nil || !slices.Contains(logLevels, about.logLevel) {
+		if json.Unmarshal(meta[3], &about.logLevel) != nil || !protocol.IsLogLevel(about.logLevel) {
 			return about, version, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32s", meta[3])
 		}
 	}
@@ -232,14 +233,14 @@ func paramHeaders(h http.Header) http.Header {
 func (a aboutClient) session(r *http.Request) session.Session {
 	return session.Session{
 		ClientName: clip(cmp.Or(a.name, header(r, "X-Mcp-Client-Id", "X-Client-Id"))), ClientVersion: clip(a.version),
-		ProtocolVersion: upstream.ModernVersion, Principal: a.principal, Cwd: a.cwd,
+		ProtocolVersion: protocol.ModernVersion, Principal: a.principal, Cwd: a.cwd,
 		Project: clip(header(r, "X-Mcp-Project", "X-Project")), UserAgent: clip(r.UserAgent()), IP: a.ip,
 	}
 }
 
 // nameOf is what Mcp-Name has to mirror.
 func (g *Gateway) nameOf(m jsonrpc.Message) (name string, named bool) {
-	member := upstream.NamedBy(m.Method)
+	member := protocol.NamedBy(m.Method)
 	if member == "" {
 		return "", false
 	}
@@ -265,19 +266,14 @@ func (g *Gateway) checkParams(r *http.Request, m jsonrpc.Message, name string) e
 	if err != nil {
 		return err
 	}
-	return upstream.CheckParams(r.Header, known, fields[0])
+	return protocol.CheckParams(r.Header, known, fields[0])
 }
 
 func unsupportedVersion(version string) *jsonrpc.Error {
-	supported := supportedVersions()
+	supported := protocol.SupportedVersions()
 	data, _ := json.Marshal(map[string]any{"supported": supported, "requested": clipTo(version, 32)})
-	return &jsonrpc.Error{Code: upstream.CodeUnsupportedVersion, Data: data,
+	return &jsonrpc.Error{Code: protocol.CodeUnsupportedVersion, Data: data,
 		Message: "unsupported protocol version; use one of: " + strings.Join(supported, ", ")}
-}
-
-// supportedVersions are those of both eras.
-func supportedVersions() []string {
-	return append([]string{upstream.ModernVersion}, legacyVersions()...)
 }
 
 // modernStatus is the HTTP status of an error that comes before any stream,
@@ -286,7 +282,7 @@ func modernStatus(code int) int {
 	switch code {
 	case jsonrpc.CodeMethodNotFound:
 		return http.StatusNotFound
-	case upstream.CodeHeaderMismatch, upstream.CodeMissingCapability, upstream.CodeUnsupportedVersion,
+	case protocol.CodeHeaderMismatch, protocol.CodeMissingCapability, protocol.CodeUnsupportedVersion,
 		jsonrpc.CodeParse, jsonrpc.CodeInvalidRequest, jsonrpc.CodeInvalidParams:
 		return http.StatusBadRequest
 	}
@@ -307,8 +303,8 @@ func (g *Gateway) discovery() json.RawMessage {
 		Meta              map[string]json.RawMessage `json:"_meta"`
 		TTL               int64                      `json:"ttlMs"`
 		CacheScope        string                     `json:"cacheScope"`
-	}{"complete", supportedVersions(), capabilities, g.instructions(),
-		map[string]json.RawMessage{mcp.MetaKeyServerInfo: g.serverInfo()}, 0, scopePrivate}
+	}{"complete", protocol.SupportedVersions(), capabilities, g.instructions(),
+		map[string]json.RawMessage{protocol.MetaServerInfo: g.serverInfo()}, 0, scopePrivate}
 	b, err := json.Marshal(result)
 	if err != nil { // a server's capabilities that are no JSON do not get this far
 		panic(err)
@@ -329,14 +325,14 @@ func (g *Gateway) modernRequest(ctx context.Context, w http.ResponseWriter, r *h
 		return
 	}
 	defer g.modernCalls.Add(-1)
-	log := newStreamLog(g.keep, "", upstream.ModernVersion)
-	now := &round{id: m.ID, token: progressToken(m), out: log.post(1, m.ID), op: op, ctx: ctx}
+	log := stream.NewLog(g.keep, "", protocol.ModernVersion)
+	now := &round{id: m.ID, token: progressToken(m), out: log.NewPost(1, m.ID), op: op, ctx: ctx}
 	c, e := g.converse(ctx, m, about, now)
 	if e != nil {
 		fail(e)
 		return
 	}
-	g.respond(w, r, now.out, false)
+	g.sender.Respond(w, r, now.out, false)
 	c.abandoned(now)
 }
 
@@ -376,7 +372,7 @@ func (g *Gateway) keepsState(m jsonrpc.Message) bool {
 	server := g.only
 	if server == nil {
 		name, _ := g.nameOf(m)
-		if target, ok := g.lookup(m.Method, name); ok && m.Method != "resources/read" {
+		if target, ok := g.lookup(m.Method, name); ok && m.Method != protocol.MethodResourcesRead {
 			server = g.cfg.Pool.Server(target.Server)
 		} else {
 			server = g.cfg.Pool.Server(g.serverOf(name))

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -99,7 +100,7 @@ func TestHeadersOfArgumentsAreCheckedForwardedAndRecomputed(t *testing.T) {
 	if v.header.Get("Mcp-Param-Region") != "eu" || len(v.header.Values("Mcp-Param-Zone")) != 2 {
 		t.Errorf("the server got %v", v.header)
 	}
-	if p := ask(`"\u00e9"`, "Mcp-Param-Region: "+upstream.EncodeHeader("é")); p.status != 200 || st.last("tools/call").header.Get("Mcp-Param-Region") != upstream.EncodeHeader("é") {
+	if p := ask(`"\u00e9"`, "Mcp-Param-Region: "+protocol.EncodeHeader("é")); p.status != 200 || st.last("tools/call").header.Get("Mcp-Param-Region") != protocol.EncodeHeader("é") {
 		t.Errorf("%d %s: %v", p.status, p.body, st.last("tools/call").header)
 	}
 	for _, headers := range [][]string{{"Mcp-Param-Region: us"}, {}, {"Mcp-Param-Region: eu", "Mcp-Param-Region: eu"}, {"Mcp-Param-Region: =?base64?!?="}} {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -49,9 +50,9 @@ func (c *modernClient) body(id, method, params string) string {
 // mirrored are the headers of that request.
 func (c *modernClient) mirrored(method, params string, headers ...string) []string {
 	all := []string{"Mcp-Protocol-Version: 2026-07-28", "Mcp-Method: " + method}
-	if member := upstream.NamedBy(method); member != "" {
+	if member := protocol.NamedBy(method); member != "" {
 		if name, ok := jsonrpc.StringField(json.RawMessage(params), member); ok {
-			all = append(all, "Mcp-Name: "+upstream.EncodeHeader(name))
+			all = append(all, "Mcp-Name: "+protocol.EncodeHeader(name))
 		}
 	}
 	all = append(all, c.headers...)

@@ -3,7 +3,9 @@ package gateway
 import (
 	"context"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -11,19 +13,19 @@ import (
 // notified takes a notification of the client.
 func (cs *clientSession) notified(ctx context.Context, m jsonrpc.Message) {
 	switch m.Method {
-	case "notifications/initialized":
+	case protocol.MethodInitialized:
 		if err := cs.g.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { s.State = session.Ready }); err != nil {
-			cs.g.log.DebugContext(ctx, "session is gone", "session", cs.id, "err", upstream.Discreet(err))
+			cs.g.log.DebugContext(ctx, "session is gone", "session", cs.id, "err", instrument.Redacted(err))
 		}
-	case "notifications/cancelled":
+	case protocol.MethodCancelled:
 		cs.cancelled(m)
-	case "notifications/progress":
+	case protocol.MethodProgress:
 		cs.progressed(ctx, m)
 	default: // roots/list_changed and what the hub does not know
-		if m.Method == "notifications/roots/list_changed" {
+		if m.Method == protocol.MethodRootsListChanged {
 			cs.learnRoots(true)
 		}
-		if cs.g.only != nil && upstream.MethodLabel(m.Method) == upstream.Other {
+		if cs.g.only != nil && instrument.MethodLabel(m.Method) == instrument.Other {
 			cs.connect(ctx, cs.g.only)
 		}
 		cs.eachLink(func(l *upstream.Link) {
@@ -31,7 +33,7 @@ func (cs *clientSession) notified(ctx context.Context, m jsonrpc.Message) {
 				return // it cannot be told for which of the servers it is
 			}
 			if err := l.Notify(ctx, m.Method, m.Params); err != nil {
-				cs.g.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", upstream.Discreet(err))
+				cs.g.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", instrument.Redacted(err))
 			}
 		})
 	}
@@ -45,7 +47,7 @@ func (cs *clientSession) connect(ctx context.Context, server *upstream.Server) {
 		err = link.Connect(ctx)
 	}
 	if err != nil {
-		cs.g.log.DebugContext(ctx, "a notification has nowhere to go", "session", cs.id, "upstream", server.Name(), "err", upstream.Discreet(err))
+		cs.g.log.DebugContext(ctx, "a notification has nowhere to go", "session", cs.id, "upstream", server.Name(), "err", instrument.Redacted(err))
 	}
 }
 

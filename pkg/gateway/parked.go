@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -44,7 +45,7 @@ func newParked() *parked {
 	if err != nil {
 		panic(err)
 	}
-	return &parked{process: rand.Text()[:epochLength], aead: aead, open: map[string]*conversation{}}
+	return &parked{process: rand.Text()[:stream.EpochLength], aead: aead, open: map[string]*conversation{}}
 }
 
 // add gives c an id; "" if too many wait.
@@ -121,7 +122,7 @@ var (
 func (p *parked) find(sealed, principal string, digest []byte) (*conversation, int, error) {
 	process, rest, ok := strings.Cut(strings.TrimPrefix(sealed, statePrefix), ".")
 	switch {
-	case !ok || len(process) != epochLength:
+	case !ok || len(process) != stream.EpochLength:
 		return nil, 0, errStateForged
 	case process != p.process:
 		return nil, 0, errStateForeign

@@ -11,7 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -94,15 +96,15 @@ func (s staged) begin(ctx context.Context, id string, work func(*conversation) (
 	go func() {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/mcp", strings.NewReader(body))
-		sctx, op := g.tel.startServe(r, "", upstream.ModernVersion, m)
-		now := &round{id: m.ID, out: newStreamLog(g.keep, "", upstream.ModernVersion).post(1, m.ID), op: op, ctx: sctx}
+		sctx, op := g.tel.startServe(r, "", protocol.ModernVersion, m)
+		now := &round{id: m.ID, out: stream.NewLog(g.keep, "", protocol.ModernVersion).NewPost(1, m.ID), op: op, ctx: sctx}
 		c := g.newConversation(sctx, aboutClient{identity: upstream.Identity{Capabilities: json.RawMessage(canElicit)}}, m)
 		c.round = now
 		g.running.Go(func() {
 			response, err := work(c)
 			c.finish(response, err)
 		})
-		g.respond(w, r, now.out, false)
+		g.sender.Respond(w, r, now.out, false)
 		c.abandoned(now)
 		answered <- w
 	}()

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -98,7 +99,7 @@ func parrotOverHTTP(t testing.TB, modern bool) (url string) {
 func (p *parrot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	m, perr := jsonrpc.Parse(body)
-	session := r.Header.Get(headerSession)
+	session := r.Header.Get(protocol.HeaderSessionID)
 	switch {
 	case r.Method == http.MethodDelete:
 		return
@@ -114,7 +115,7 @@ func (p *parrot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case m.Method == "initialize":
 		p.mu.Lock()
 		p.sessions++
-		w.Header().Set(headerSession, fmt.Sprintf("session-%d", p.sessions))
+		w.Header().Set(protocol.HeaderSessionID, fmt.Sprintf("session-%d", p.sessions))
 		p.mu.Unlock()
 	}
 	gone := r.Context().Done()
@@ -125,7 +126,7 @@ func (p *parrot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	streams := false
 	answer := p.answer(session, m, gone, func(m jsonrpc.Message) {
 		if !streams {
-			w.Header().Set("Content-Type", typeEvents)
+			w.Header().Set("Content-Type", protocol.TypeEventStream)
 		}
 		streams = true
 		_, _ = fmt.Fprintf(w, "data: %s\n\n", m.Encode())
@@ -136,7 +137,7 @@ func (p *parrot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case streams:
 		_, _ = fmt.Fprintf(w, "data: %s\n\n", answer.Encode())
 	default:
-		w.Header().Set("Content-Type", typeJSON)
+		w.Header().Set("Content-Type", protocol.TypeJSON)
 		_, _ = w.Write(answer.Encode())
 	}
 }

@@ -11,8 +11,10 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -79,7 +81,7 @@ func (x *tailed) once() {
 
 func TestEachMessageOfASessionIsToldOnce(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
-	c := r.connectWith(strings.Replace(initializeBody, "2025-11-25", batchVersion, 1))
+	c := r.connectWith(strings.Replace(initializeBody, "2025-11-25", protocol.BatchVersion, 1))
 	x := r.tail(c.id)
 	c.post(together(request("1", "ping", `{}`), `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`,
 		request("2", "no/such", `{}`), request("3", "initialize", `{}`), request("4", "ping", `{}`), request("4", "ping", `{}`)))
@@ -163,7 +165,7 @@ func TestNobodyPaysForMessagesThatNobodyFollows(t *testing.T) {
 	call := jsonrpc.Message{ID: "1", Method: "tools/call", Params: json.RawMessage(`{"name":"x"}`)}
 	answer := jsonrpc.NewResult("1", json.RawMessage(`{}`))
 	if n := testing.AllocsPerRun(100, func() {
-		g.show(ctx, upstream.In, call, op.toAsk())
+		g.show(ctx, instrument.In, call, op.toAsk())
 		g.responded(ctx, op, answer)
 		g.heard(ctx, "one", call)
 	}); n != 0 {

@@ -10,19 +10,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
-
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 const (
-	headerSession = "Mcp-Session-Id"
-	headerVersion = "Mcp-Protocol-Version"
-	typeJSON      = "application/json"
-	typeEvents    = "text/event-stream"
-
 	bodyTimeout = 30 * time.Second // for a client to send its request
 )
 
@@ -48,7 +42,7 @@ func (g *Gateway) post(w http.ResponseWriter, r *http.Request) {
 	if !g.checkHeaders(w, r, m) {
 		return
 	}
-	if m.Kind() == jsonrpc.Request && m.Method == string(mcp.MethodInitialize) {
+	if m.Kind() == jsonrpc.Request && m.Method == protocol.MethodInitialize {
 		g.initialize(w, r, m)
 		return
 	}
@@ -76,11 +70,11 @@ func (g *Gateway) take(r *http.Request, cs *clientSession, m jsonrpc.Message) bo
 			return true
 		}
 		g.tel.unmatched()
-		g.show(cs.ctx, upstream.In, m, upstream.Asked{Outcome: "unmatched"})
+		g.show(cs.ctx, instrument.In, m, instrument.About{Outcome: "unmatched"})
 		return cs.hasAsked(m.ID) // too late is no mistake, specification 2025-11-25, basic/utilities/cancellation
 	}
 	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
-	g.show(ctx, upstream.In, m, op.toAsk())
+	g.show(ctx, instrument.In, m, op.toAsk())
 	cs.notified(ctx, m)
 	op.end(ctx, jsonrpc.Message{}, nil)
 	return true
@@ -92,10 +86,10 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool
 		refuse(w, status, "", e)
 		return nil, false
 	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != typeJSON {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != protocol.TypeJSON {
 		return fail(http.StatusUnsupportedMediaType, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Content-Type must be application/json"))
 	}
-	if !accepts(r, typeJSON) || !accepts(r, typeEvents) {
+	if !accepts(r, protocol.TypeJSON) || !accepts(r, protocol.TypeEventStream) {
 		return fail(http.StatusNotAcceptable, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
 			"Accept must list both application/json and text/event-stream"))
 	}
@@ -130,14 +124,14 @@ func accepts(r *http.Request, want string) bool {
 // of MCP that occurs twice. And it refuses protocol versions that the hub does
 // not speak; a client that names none is taken at its session's word.
 func (g *Gateway) checkHeaders(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool {
-	for _, name := range []string{headerSession, headerVersion} {
+	for _, name := range []string{protocol.HeaderSessionID, protocol.HeaderProtocolVersion} {
 		if len(r.Header.Values(name)) > 1 {
 			g.refuse(w, http.StatusBadRequest, m, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "there is more than one %s header", name))
 			return false
 		}
 	}
-	version := r.Header.Get(headerVersion)
-	legacy := legacyVersions()
+	version := r.Header.Get(protocol.HeaderProtocolVersion)
+	legacy := protocol.LegacyVersions()
 	if version == "" || slices.Contains(legacy, version) {
 		return true
 	}
@@ -148,8 +142,8 @@ func (g *Gateway) checkHeaders(w http.ResponseWriter, r *http.Request, m jsonrpc
 // refuseModern refuses a GET or DELETE of a modern client: there is neither a
 // session nor a stream of its own in that protocol.
 func refuseModern(w http.ResponseWriter, r *http.Request) bool {
-	version := r.Header.Get(headerVersion)
-	if version < upstream.ModernVersion {
+	version := r.Header.Get(protocol.HeaderProtocolVersion)
+	if version < protocol.ModernVersion {
 		return false
 	}
 	w.Header().Set("Allow", "POST")
@@ -157,20 +151,9 @@ func refuseModern(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// legacyVersions are the versions with a handshake and sessions.
-func legacyVersions() []string {
-	var out []string
-	for _, v := range mcp.ValidProtocolVersions {
-		if !mcp.IsModernProtocol(v) {
-			out = append(out, v)
-		}
-	}
-	return out
-}
-
 // sessionToken returns the session header, and refuses where there is none.
 func (g *Gateway) sessionToken(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) (string, bool) {
-	token := r.Header.Get(headerSession)
+	token := r.Header.Get(protocol.HeaderSessionID)
 	if token == "" {
 		g.refuse(w, http.StatusBadRequest, m, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
 			"the Mcp-Session-Id header is missing; send initialize first and repeat the id it returns"))

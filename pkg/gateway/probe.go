@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // maxMissed is how many pings in a row a client may leave unanswered that has
@@ -19,22 +20,21 @@ const maxMissed = 2
 // goroutine that writes the stream.
 type prober struct {
 	cs     *clientSession
-	id     jsonrpc.ID // of the ping under way
+	ping   jsonrpc.Message // under way
 	reply  chan jsonrpc.Message
-	flight upstream.Flight // of the ping, once it was written
-	since  time.Time       // when it was
+	flight instrument.InFlight // of the ping, once it was written
+	since  time.Time           // when it was
 	missed int
 	off    bool
 }
 
-// beat is called at each heartbeat. It returns a ping to be written, if one is
-// due, and false if the client is gone.
-func (p *prober) beat() (ping *jsonrpc.Message, alive bool) {
+// beat implements pinger.
+func (p *prober) Beat() (ping []byte, alive bool) {
 	if p.off {
 		return nil, true
 	}
 	if p.reply != nil {
-		switch answered := p.end(upstream.TimedOut); {
+		switch answered := p.end(instrument.TimedOut); {
 		case answered: // a refusal is an answer too
 			p.missed = 0
 			p.cs.answersPings.Store(true)
@@ -47,36 +47,38 @@ func (p *prober) beat() (ping *jsonrpc.Message, alive bool) {
 			}
 		}
 	}
-	if p.id, p.reply = p.cs.expect(); p.reply == nil {
-		return nil, true // too many questions wait; the next beat tries again
+	id, reply := p.cs.expect()
+	if p.reply = reply; reply == nil {
+		return nil, true // too many requests wait for an answer; the next beat tries again
 	}
-	return &jsonrpc.Message{ID: p.id, Method: "ping"}, true
+	p.ping = jsonrpc.Message{ID: id, Method: protocol.MethodPing}
+	return p.ping.Encode(), true
 }
 
-// sent counts the ping that beat returned, which is about to be written.
-func (p *prober) sent(ping jsonrpc.Message) {
-	p.flight, p.since = p.cs.g.tel.messages.Begin(upstream.Out, ping), time.Now()
-	p.cs.g.show(p.cs.ctx, upstream.Out, ping, upstream.Asked{})
+// sending implements pinger: it counts the ping.
+func (p *prober) Sending() {
+	p.flight, p.since = p.cs.g.tel.messages.Begin(instrument.Out, p.ping), time.Now()
+	p.cs.g.show(p.cs.ctx, instrument.Out, p.ping, instrument.About{})
 }
 
 // stop forgets the ping under way.
 func (p *prober) stop() {
 	if p.reply != nil {
-		p.end(upstream.Disconnected)
+		p.end(instrument.Disconnected)
 	}
 }
 
 // end reports whether the ping under way was answered by now; if not, it is
 // given up, for that reason, and an answer is refused.
-func (p *prober) end(why upstream.CancelReason) (answered bool) {
-	if answered = !p.cs.unexpect(p.id); answered {
+func (p *prober) end(why instrument.CancelReason) (answered bool) {
+	if answered = !p.cs.unexpect(p.ping.ID); answered {
 		pong := <-p.reply
 		p.flight.Answer(pong)
-		p.cs.g.show(p.cs.ctx, upstream.In, pong, upstream.Asked{Method: "ping", Since: p.since})
+		p.cs.g.show(p.cs.ctx, instrument.In, pong, instrument.About{Method: protocol.MethodPing, Since: p.since})
 	} else {
 		p.flight.Cancel(why)
 	}
-	p.reply, p.flight = nil, upstream.Flight{}
+	p.reply, p.flight = nil, instrument.InFlight{}
 	return answered
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
@@ -236,7 +237,7 @@ func TestEachEndOfAStreamHasItsReasonAndLeavesNoPing(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			time.Sleep(2*beat + writeTimeout)
+			time.Sleep(2*beat + stream.WriteTimeout)
 			synctest.Wait()
 			c.streamEnded(c.live(), "write_error")
 		})
@@ -276,11 +277,11 @@ func TestAStreamThatIsRefusedIsNotNoted(t *testing.T) {
 	if p := c.send(http.MethodGet, "", "Mcp-Session-Id: "+c.token, "Accept: application/json"); p.status != http.StatusNotAcceptable {
 		t.Errorf("answered %d", p.status)
 	}
-	for range maxStreams {
+	for range stream.MaxStreams {
 		c.listen()
 	}
 	c.send(http.MethodGet, "", "Mcp-Session-Id: "+c.token)
-	if got := c.happened(); len(got) != 2+maxStreams {
+	if got := c.happened(); len(got) != 2+stream.MaxStreams {
 		t.Errorf("noted was %q", got)
 	}
 }

@@ -3,8 +3,9 @@ package gateway
 import (
 	"encoding/json"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // answerable says why a client with these capabilities must not be asked what a
@@ -18,17 +19,17 @@ func answerable(capabilities json.RawMessage, m jsonrpc.Message) error {
 	has, err := jsonrpc.Fields(capabilities, needs)
 	if err != nil || has[0] == nil {
 		return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "the client does not support %s: it has not declared the capability %q",
-			upstream.MethodLabel(m.Method), needs)
+			instrument.MethodLabel(m.Method), needs)
 	}
-	if m.Method != "elicitation/create" {
+	if m.Method != protocol.MethodElicitationCreate {
 		return nil
 	}
 	mode, _ := jsonrpc.StringField(m.Params, "mode")
-	byURL := upstream.Declares(has[0], "url")
+	byURL := protocol.Declares(has[0], "url")
 	switch {
 	case mode == "url" && !byURL:
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the client does not support elicitation by URL")
-	case mode != "url" && byURL && !upstream.Declares(has[0], "form"): // with neither it means forms
+	case mode != "url" && byURL && !protocol.Declares(has[0], "form"): // with neither it means forms
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the client does not support elicitation by forms")
 	}
 	return nil
@@ -36,7 +37,7 @@ func answerable(capabilities json.RawMessage, m jsonrpc.Message) error {
 
 // questions are the requests of servers that need a capability of the client.
 var questions = map[string]string{
-	"sampling/createMessage": "sampling",
-	"elicitation/create":     "elicitation",
-	"roots/list":             "roots",
+	protocol.MethodSamplingCreateMessage: "sampling",
+	protocol.MethodElicitationCreate:     "elicitation",
+	protocol.MethodRootsList:             "roots",
 }

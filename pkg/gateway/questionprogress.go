@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -67,6 +68,6 @@ func (cs *clientSession) progressed(ctx context.Context, m jsonrpc.Message) {
 		err = question.report(ctx, params)
 	}
 	if err != nil {
-		cs.g.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", upstream.Discreet(err))
+		cs.g.log.DebugContext(ctx, "a notification of the client was not forwarded", "session", cs.id, "err", instrument.Redacted(err))
 	}
 }

@@ -5,14 +5,11 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
-
-// codeSessionNotFound is what the SDKs answer for an unknown session, next to
-// the status 404 that makes a client initialize again.
-const codeSessionNotFound = -32001
 
 // refuse answers with an HTTP error status and the JSON-RPC error e.
 func refuse(w http.ResponseWriter, status int, id jsonrpc.ID, e *jsonrpc.Error) {
@@ -32,7 +29,7 @@ func (g *Gateway) refuse(w http.ResponseWriter, status int, m jsonrpc.Message, e
 	case m.Method != "" && m.ID != "":
 		g.tel.refused(m, jsonrpc.NewError(m.ID, e))
 	case m.Method != "":
-		g.tel.messages.Add(upstream.In, m)
+		g.tel.messages.Add(instrument.In, m)
 	}
 	refuse(w, status, m.ID, e)
 }
@@ -46,7 +43,7 @@ func (g *Gateway) refuseSession(w http.ResponseWriter, m jsonrpc.Message, err er
 // sessionRefusal is how a request is answered whose session could not be had.
 func sessionRefusal(h http.Header, err error) (status int, e *jsonrpc.Error) {
 	if errors.Is(err, session.ErrNotFound) {
-		return http.StatusNotFound, jsonrpc.Errorf(codeSessionNotFound,
+		return http.StatusNotFound, jsonrpc.Errorf(protocol.CodeSessionNotFound,
 			"session not found: send initialize without Mcp-Session-Id to start a new one")
 	}
 	if limit, ok := errors.AsType[*session.LimitError](err); ok {

@@ -6,9 +6,10 @@ import (
 	"net/http"
 	"runtime/debug"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 const endedByClient = session.ClientDelete
@@ -20,7 +21,7 @@ var errClientCancelled = errors.New("cancelled by the client")
 // the HTTP request: a client that loses its connection has not cancelled,
 // specification 2025-11-25, basic/transports.
 func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSession, lease *session.Lease, m jsonrpc.Message) {
-	out := cs.log().post(1, m.ID)
+	out := cs.log().NewPost(1, m.ID)
 	if e := g.start(r, cs, m, out, lease.Release); e != nil {
 		lease.Release()
 		status := http.StatusBadRequest
@@ -31,14 +32,14 @@ func (g *Gateway) request(w http.ResponseWriter, r *http.Request, cs *clientSess
 		refuse(w, status, m.ID, e)
 		return
 	}
-	g.respond(w, r, out, false)
+	g.sender.Respond(w, r, out, false)
 }
 
 // start starts the call of a request, whose answer goes to out. release is
 // called when it has ended, unless start refuses it; the refusal is counted.
-func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, out *stream, release func()) *jsonrpc.Error {
+func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, out *stream.Stream, release func()) *jsonrpc.Error {
 	ctx, op := g.tel.startServe(r, cs.id, cs.opened.ProtocolVersion, m)
-	g.show(ctx, upstream.In, m, op.toAsk())
+	g.show(ctx, instrument.In, m, op.toAsk())
 	ctx, cancel := cs.callContext(ctx)
 	if e := cs.begin(m.ID, cancel, g.cfg.maxInFlight()); e != nil {
 		cancel(nil)
@@ -47,7 +48,7 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 		g.responded(ctx, op, refusal)
 		return e
 	}
-	out.belongs(op.span)
+	out.SetSpan(op.span)
 	x := newExchange(ctx, g, cs, out)
 	x.op = op
 	g.running.Go(func() {
@@ -66,7 +67,7 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 		op.endFor(ctx, cause, response, err)
 		switch {
 		case errors.Is(cause, errClientCancelled):
-			op.flight.Cancel(upstream.Withdrawn)
+			op.flight.Cancel(instrument.Withdrawn)
 			x.finish(jsonrpc.Message{}) // a cancelled request gets no response
 			return
 		case err != nil:
@@ -87,7 +88,7 @@ func (g *Gateway) start(r *http.Request, cs *clientSession, m jsonrpc.Message, o
 func (g *Gateway) routeOrRecover(ctx context.Context, cs *clientSession, x *exchange, m jsonrpc.Message) (response jsonrpc.Message, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			g.log.ErrorContext(ctx, "panic while answering a request", "session", cs.id, "method", upstream.MethodLabel(m.Method),
+			g.log.ErrorContext(ctx, "panic while answering a request", "session", cs.id, "method", instrument.MethodLabel(m.Method),
 				"panic", p, "stack", string(debug.Stack()))
 			err = jsonrpc.Errorf(jsonrpc.CodeInternal, "internal error of the hub")
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -199,9 +200,8 @@ func TestAQuestionWaitsForAClientThatComesBack(t *testing.T) {
 	begun := s.beginning()
 	c.lose(s, "post_sse")
 	cs := c.live()
-	cs.mu.Lock()
-	out := cs.streams.named[strings.TrimSuffix(begun, ".0")]
-	cs.mu.Unlock()
+	id, _ := stream.ParseEventID(begun)
+	out := cs.log().Find(id)
 	x := newExchange(t.Context(), r.gateway, cs, out)
 	answers := make(chan string, 1)
 	ask := func() {
@@ -209,7 +209,7 @@ func TestAQuestionWaitsForAClientThatComesBack(t *testing.T) {
 		answers <- fmt.Sprint(string(answer), err)
 	}
 	go ask()
-	until(t, "the question waits", func() bool { return c.asks() == 1 && len(out.answers()) == 1 })
+	until(t, "the question waits", func() bool { return c.asks() == 1 && len(out.Messages()) == 1 })
 	s = c.resume(begun)
 	m := s.message()
 	if status := c.answers(m, `"result":{"a":1}`); m.Method != "elicitation/create" || status != http.StatusAccepted {
@@ -299,11 +299,8 @@ func TestASlowReaderAloneLosesMessages(t *testing.T) {
 	begun := s.beginning()
 	c.lose(s, "post_sse")
 	cs := c.live()
-	l := cs.log()
-	l.mu.Lock()
-	lost := l.named[strings.TrimSuffix(begun, ".0")]
-	l.mu.Unlock()
-	x := newExchange(t.Context(), r.gateway, cs, lost)
+	id, _ := stream.ParseEventID(begun)
+	x := newExchange(t.Context(), r.gateway, cs, cs.log().Find(id))
 	for range 2 * 1024 {
 		x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
 	}

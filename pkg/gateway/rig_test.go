@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -117,7 +118,7 @@ func build(t *testing.T, s setup) *rig {
 	}
 	uc.OnNotification = func(server string, m jsonrpc.Message) { r.gateway.ServerNotification(server, m) }
 	uc.Watched = func() bool { return r.sessions.Tailed() }
-	uc.OnMessage = func(ctx context.Context, p upstream.Passed) { r.gateway.Passed(ctx, p) }
+	uc.OnMessage = func(ctx context.Context, p instrument.MessageEvent) { r.gateway.Passed(ctx, p) }
 	if s.upstream != nil {
 		s.upstream(&uc)
 	}

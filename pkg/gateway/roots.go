@@ -8,9 +8,10 @@ import (
 	"path"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // rootsTimeout is how long a client may take to say which roots it has.
@@ -25,7 +26,7 @@ func (cs *clientSession) learnRoots(again bool) {
 	if err != nil || declared[0] == nil {
 		return
 	}
-	listening := cs.log().listening()
+	listening := cs.log().HasReader()
 	cs.mu.Lock()
 	needless := (cs.rootsAsked && !again) || cs.askingRoots
 	if cs.askingRoots && (again || !cs.rootsAsked) { // the question under way may be too early, or have no stream
@@ -41,12 +42,12 @@ func (cs *clientSession) learnRoots(again bool) {
 		ctx, cancel := context.WithTimeout(cs.ctx, rootsTimeout)
 		defer cancel()
 		defer cs.rootsLearned()
-		result, err := cs.ask(ctx, jsonrpc.Message{Method: "roots/list"}, cs.question)
+		result, err := cs.ask(ctx, jsonrpc.Message{Method: protocol.MethodRootsList}, cs.question)
 		if err == nil {
 			err = cs.keepRoots(ctx, result)
 		}
 		if err != nil {
-			cs.g.log.DebugContext(ctx, "the client did not say which roots it has", "session", cs.id, "err", upstream.Discreet(err))
+			cs.g.log.DebugContext(ctx, "the client did not say which roots it has", "session", cs.id, "err", instrument.Redacted(err))
 		}
 	})
 }

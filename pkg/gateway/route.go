@@ -7,13 +7,11 @@ import (
 	"strings"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
-
-// codeResourceNotFound is the legacy protocol's code, specification 2025-11-25,
-// server/resources, error handling.
-const codeResourceNotFound = -32002
 
 // caller is who a request is forwarded for: a session of the legacy protocol, or
 // a modern request, which stands alone.
@@ -30,21 +28,21 @@ func (g *Gateway) dispatch(ctx context.Context, c caller, m jsonrpc.Message) (js
 		return c.forward(ctx, g.only, upstream.Request{Method: m.Method, Params: m.Params, Target: g.target(m)})
 	}
 	switch m.Method {
-	case "tools/list":
+	case protocol.MethodToolsList:
 		return g.list(ctx, catalog.Tools, m)
-	case "prompts/list":
+	case protocol.MethodPromptsList:
 		return g.list(ctx, catalog.Prompts, m)
-	case "resources/list":
+	case protocol.MethodResourcesList:
 		return g.list(ctx, catalog.Resources, m)
-	case "resources/templates/list":
+	case protocol.MethodResourcesTemplatesList:
 		return g.list(ctx, catalog.Templates, m)
-	case "tools/call":
+	case protocol.MethodToolsCall:
 		return g.named(ctx, c, m, "tool", g.cfg.Catalog.Snapshot().Tool)
-	case "prompts/get":
+	case protocol.MethodPromptsGet:
 		return g.named(ctx, c, m, "prompt", g.cfg.Catalog.Snapshot().Prompt)
-	case "resources/read", "resources/subscribe", "resources/unsubscribe":
+	case protocol.MethodResourcesRead, protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe:
 		return g.resource(ctx, c, m)
-	case "completion/complete":
+	case protocol.MethodCompletionComplete:
 		return g.completion(ctx, c, m)
 	}
 	return g.unknown(ctx, c, m)
@@ -106,7 +104,7 @@ func (g *Gateway) unlisted(ctx context.Context, c caller, what, name string) (js
 			continue
 		}
 		if strings.HasPrefix(name, server.Name()+"__") {
-			if _, err := c.forward(ctx, server, upstream.Request{Method: "ping"}); err != nil {
+			if _, err := c.forward(ctx, server, upstream.Request{Method: protocol.MethodPing}); err != nil {
 				return jsonrpc.Message{}, err
 			}
 		}
@@ -120,7 +118,7 @@ func (g *Gateway) unlisted(ctx context.Context, c caller, what, name string) (js
 
 // lookup finds a tool or prompt in the catalog as it is now.
 func (g *Gateway) lookup(method, name string) (catalog.Target, bool) {
-	if method == "prompts/get" {
+	if method == protocol.MethodPromptsGet {
 		return g.cfg.Catalog.Snapshot().Prompt(name)
 	}
 	return g.cfg.Catalog.Snapshot().Tool(name)
@@ -139,7 +137,7 @@ func (g *Gateway) resource(ctx context.Context, c caller, m jsonrpc.Message) (js
 	}
 	if server == nil {
 		data, _ := json.Marshal(map[string]string{"uri": uri})
-		return jsonrpc.Message{}, &jsonrpc.Error{Code: codeResourceNotFound, Message: "resource not found", Data: data}
+		return jsonrpc.Message{}, &jsonrpc.Error{Code: protocol.CodeResourceNotFound, Message: "resource not found", Data: data}
 	}
 	return c.forward(ctx, server, upstream.Request{Method: m.Method, Params: m.Params})
 }
@@ -209,12 +207,12 @@ func (g *Gateway) unknown(ctx context.Context, c caller, m jsonrpc.Message) (jso
 
 // target is the tool or prompt that m names, for spans and metrics.
 func (g *Gateway) target(m jsonrpc.Message) string {
-	if m.Method != "tools/call" && m.Method != "prompts/get" {
+	if m.Method != protocol.MethodToolsCall && m.Method != protocol.MethodPromptsGet {
 		return ""
 	}
 	name, _ := jsonrpc.StringField(m.Params, "name")
 	if _, ok := g.lookup(m.Method, name); !ok {
-		return upstream.Other
+		return instrument.Other
 	}
 	return name
 }

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -15,9 +17,6 @@ import (
 // it keeps per client, subscriptions and the log level, the hub has to keep
 // apart: the server is told what any client wants, and each client hears what
 // it asked for itself.
-
-// logLevels are in the order of RFC 5424, from the most talkative on.
-var logLevels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
 
 // resumeTimeout bounds how long a server is told again what it knew.
 const resumeTimeout = 30 * time.Second
@@ -30,7 +29,7 @@ type shared struct {
 
 // Notify takes a notification of the server.
 func (s shared) Notify(m jsonrpc.Message) {
-	if m.Method != "notifications/message" || s.cs.wantsLog(m) {
+	if m.Method != protocol.MethodLogMessage || s.cs.wantsLog(m) {
 		s.exchange.Notify(m)
 	}
 }
@@ -48,7 +47,7 @@ func (s shared) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, er
 func (cs *clientSession) wantsLog(m jsonrpc.Message) bool {
 	s, err := cs.g.cfg.Sessions.Get(cs.ctx, cs.id)
 	level, ok := jsonrpc.StringField(m.Params, "level")
-	return err != nil || !ok || slices.Index(logLevels, level) >= slices.Index(logLevels, s.LogLevel)
+	return err != nil || !ok || protocol.LogSeverity(level) >= protocol.LogSeverity(s.LogLevel)
 }
 
 // levelFor returns the level to ask of a server when cs wants level: over a
@@ -57,16 +56,16 @@ func (g *Gateway) levelFor(server *upstream.Server, cs *clientSession, level str
 	if server.Isolated() {
 		return level
 	}
-	lowest, own := slices.Index(logLevels, level), ""
+	own := ""
 	if cs != nil {
 		own = cs.id
 	}
 	for _, s := range g.openStored(server.Name()) {
-		if i := slices.Index(logLevels, s.LogLevel); i >= 0 && (own == "" || s.ID != own) {
-			lowest = min(lowest, i)
+		if own == "" || s.ID != own {
+			level = protocol.MoreVerbose(level, s.LogLevel)
 		}
 	}
-	return logLevels[lowest]
+	return level
 }
 
 // wantedElsewhere reports whether another client shares the subscription of cs
@@ -87,7 +86,7 @@ func (g *Gateway) wantedBesides(id, uri string) bool {
 func (g *Gateway) wantLevel(server, level string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if have := g.levels[server]; have != "" && slices.Index(logLevels, have) <= slices.Index(logLevels, level) {
+	if have := g.levels[server]; have != "" && protocol.LogSeverity(have) <= protocol.LogSeverity(level) {
 		return false
 	}
 	g.levels[server] = level
@@ -154,7 +153,7 @@ func (g *Gateway) tell(server *upstream.Server, sessions []session.Session) {
 	link := server.Link(upstream.LinkConfig{})
 	say := func(req upstream.Request) {
 		if _, err := link.Call(ctx, req); err != nil {
-			g.log.DebugContext(ctx, "a server was not told again what clients asked of it", "upstream", server.Name(), "err", upstream.Discreet(err))
+			g.log.DebugContext(ctx, "a server was not told again what clients asked of it", "upstream", server.Name(), "err", instrument.Redacted(err))
 		}
 	}
 	if !g.cfg.Pool.Settled(ctx) {
@@ -165,22 +164,20 @@ func (g *Gateway) tell(server *upstream.Server, sessions []session.Session) {
 	if err != nil {
 		return
 	}
-	lowest, told := len(logLevels), map[string]bool{}
+	lowest, told := "", map[string]bool{}
 	for _, s := range append(g.openStored(server.Name()), sessions...) { // the most talkative of all, not of these
-		if i := slices.Index(logLevels, s.LogLevel); i >= 0 {
-			lowest = min(lowest, i)
-		}
+		lowest = protocol.MoreVerbose(lowest, s.LogLevel)
 	}
 	for _, s := range sessions {
 		for _, uri := range s.Subscriptions {
 			if has[1] != nil && !told[uri] && g.serverOf(uri) == server.Name() {
 				told[uri] = true
-				say(upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)})
+				say(upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
 			}
 		}
 	}
-	if has[0] != nil && lowest < len(logLevels) {
-		say(upstream.Request{Method: "logging/setLevel", Params: levelParams(logLevels[lowest])})
+	if has[0] != nil && protocol.IsLogLevel(lowest) {
+		say(upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(lowest)})
 	}
 }
 
@@ -201,9 +198,9 @@ func (g *Gateway) unsubscribe(cs *clientSession, uris map[string]bool) {
 		ctx, cancel := context.WithTimeout(context.Background(), unsubscribeTimeout)
 		defer cancel()
 		for uri, server := range wanted {
-			_, err := server.Link(upstream.LinkConfig{}).Call(ctx, upstream.Request{Method: "resources/unsubscribe", Params: uriParams(uri)})
+			_, err := server.Link(upstream.LinkConfig{}).Call(ctx, upstream.Request{Method: protocol.MethodResourcesUnsubscribe, Params: protocol.URIParams(uri)})
 			if err != nil {
-				g.log.DebugContext(ctx, "a server was not told that nobody is subscribed any more", "upstream", server.Name(), "err", upstream.Discreet(err))
+				g.log.DebugContext(ctx, "a server was not told that nobody is subscribed any more", "upstream", server.Name(), "err", instrument.Redacted(err))
 			}
 		}
 	})

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -21,7 +23,7 @@ func TestProgressAndLogsComeBeforeTheAnswerAndNowhereElse(t *testing.T) {
 	streams := []*reader{c.listen(), other.listen()}
 	for _, token := range []string{`"t"`, `0`, `9007199254740993`, `"\u00e9"`, `1.50`} {
 		p := c.call(token, "tools/call", `{"name":"one__work","arguments":{"steps":3},"_meta":{"progressToken":`+token+`,"x":1}}`)
-		if p.header.Get("Content-Type") != typeEvents || p.header.Get("X-Accel-Buffering") != "no" || len(p.events) != 4 {
+		if p.header.Get("Content-Type") != protocol.TypeEventStream || p.header.Get("X-Accel-Buffering") != "no" || len(p.events) != 4 {
 			t.Fatalf("answered with %v %q", p.header, p.body)
 		}
 		for i, m := range p.events[:3] {
@@ -37,7 +39,7 @@ func TestProgressAndLogsComeBeforeTheAnswerAndNowhereElse(t *testing.T) {
 	if len(p.events) != 2 || string(p.events[0].Params) != `{"level":"info","data":{"n":1.50}}` {
 		t.Errorf("a call that logs was answered with %q", p.body)
 	}
-	if p := c.call("1", "tools/call", `{"name":"one__work","arguments":{}}`); len(p.events) != 0 || p.header.Get("Content-Type") != typeJSON {
+	if p := c.call("1", "tools/call", `{"name":"one__work","arguments":{}}`); len(p.events) != 0 || p.header.Get("Content-Type") != protocol.TypeJSON {
 		t.Errorf("a call without progress was answered with %q", p.body)
 	}
 	for _, s := range streams {
@@ -166,18 +168,18 @@ func TestASessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	var last *reader
-	for range maxStreams {
+	for range stream.MaxStreams {
 		last = c.listen()
 	}
 	if p := c.send(http.MethodGet, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" {
 		t.Errorf("a stream too many: %d %s", p.status, p.body)
 	}
-	if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != maxStreams {
+	if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != stream.MaxStreams {
 		t.Errorf("%+v %v", info, err)
 	}
 	last.cancel()
 	last.ended()
-	until(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == maxStreams-1 })
+	until(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == stream.MaxStreams-1 })
 	until(t, "a stream can be had again", func() bool {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

@@ -11,16 +11,15 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
-
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 const (
-	streamSubscription = "subscription" // the kind of stream, for metrics
-
 	maxListeners      = 1024 // streams of changes at once, of all clients
 	maxListenURIs     = 1000 // of one stream
 	subscriptionQueue = 256  // messages that wait to be written to one stream
@@ -77,9 +76,9 @@ func (g *Gateway) subscription(ctx context.Context, w http.ResponseWriter, r *ht
 	defer s.close()
 	s.subscribe(ctx, about, &filter)
 	op.end(ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // a span is not to last as long as a stream
-	defer op.flight.Cancel(upstream.Disconnected)                    // unless the hub ended the stream
-	events := g.startEvents(w, streamSubscription)
-	events.end(s.feed(r, op, events, jsonrpc.Message{Method: "notifications/subscriptions/acknowledged", Params: s.acknowledgement(filter)}))
+	defer op.flight.Cancel(instrument.Disconnected)                  // unless the hub ended the stream
+	events := g.tel.streams.Start(w, stream.KindSubscription)
+	events.End(s.feed(r, op, events, jsonrpc.Message{Method: protocol.MethodSubscriptionsAcknowledged, Params: s.acknowledgement(filter)}))
 }
 
 // honour returns the part of the filter that somebody will speak of, and notes it.
@@ -93,9 +92,9 @@ func (s *subscription) honour(filter changeFilter) changeFilter {
 		wanted *bool
 		method string
 	}{
-		{&filter.Tools, "notifications/tools/list_changed"},
-		{&filter.Prompts, "notifications/prompts/list_changed"},
-		{&filter.Resources, "notifications/resources/list_changed"},
+		{&filter.Tools, protocol.MethodToolsListChanged},
+		{&filter.Prompts, protocol.MethodPromptsListChanged},
+		{&filter.Resources, protocol.MethodResourcesListChanged},
 	} {
 		has, err := jsonrpc.Fields(capabilities[i], "listChanged")
 		if err != nil || string(has[0]) != "true" {
@@ -128,10 +127,10 @@ func (s *subscription) subscribe(ctx context.Context, about aboutClient, filter 
 		slots <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-slots }()
-			response, err := link.Call(ctx, upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)})
+			response, err := link.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
 			if err != nil || response.Error != nil {
 				s.giveUp(uri)
-				s.g.log.DebugContext(ctx, "a server does not tell of a resource", "upstream", server.Name(), "err", upstream.Discreet(err))
+				s.g.log.DebugContext(ctx, "a server does not tell of a resource", "upstream", server.Name(), "err", instrument.Redacted(err))
 			}
 		})
 	}
@@ -187,7 +186,7 @@ func (s *subscription) repair(ctx context.Context) {
 		defer cancel()
 		for _, l := range own {
 			if err := l.Connect(ctx); err != nil {
-				s.g.log.DebugContext(ctx, "the connection of a subscription is not back yet", "err", upstream.Discreet(err))
+				s.g.log.DebugContext(ctx, "the connection of a subscription is not back yet", "err", instrument.Redacted(err))
 			}
 		}
 	})
@@ -202,7 +201,7 @@ func (s *subscription) again(ctx context.Context, c *upstream.Conn) error {
 		if s.g.serverOf(uri) != c.Server() {
 			continue
 		}
-		_, err := c.Call(ctx, upstream.Request{Method: "resources/subscribe", Params: uriParams(uri)})
+		_, err := c.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
 		if _, refused := errors.AsType[*jsonrpc.Error](err); err != nil && !refused { // the others are worth the connection
 			return err
 		}
@@ -219,7 +218,7 @@ func (s *subscription) Notify(m jsonrpc.Message) {
 	if err != nil {
 		return
 	}
-	tagged, err := jsonrpc.Rewrite(meta[0], jsonrpc.Edit{Name: mcp.MetaKeySubscriptionID, Value: json.RawMessage(s.id)})
+	tagged, err := jsonrpc.Rewrite(meta[0], jsonrpc.Edit{Name: protocol.MetaSubscriptionID, Value: json.RawMessage(s.id)})
 	if err != nil {
 		return
 	}
@@ -232,7 +231,7 @@ func (s *subscription) wants(m jsonrpc.Message) bool {
 	if s.kinds[m.Method] {
 		return true
 	}
-	if m.Method != "notifications/resources/updated" {
+	if m.Method != protocol.MethodResourcesUpdated {
 		return false
 	}
 	uri, ok := jsonrpc.StringField(m.Params, "uri")
@@ -253,14 +252,14 @@ func covers(have, uri string) bool {
 type updates struct{ s *subscription }
 
 func (u updates) Notify(m jsonrpc.Message) {
-	if !isListChanged(m.Method) {
+	if !protocol.IsListChanged(m.Method) {
 		u.s.Notify(m)
 	}
 }
 
 // Ask refuses: there is no call that a question could belong to.
 func (u updates) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
-	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no request is under way that %s could belong to", upstream.MethodLabel(m.Method))
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no request is under way that %s could belong to", instrument.MethodLabel(m.Method))
 }
 
 // say puts a message on the stream.
@@ -283,15 +282,15 @@ func (s *subscription) acknowledgement(filter changeFilter) json.RawMessage {
 }
 
 func (s *subscription) meta() json.RawMessage {
-	return append(append(append(json.RawMessage(`{`), jsonrpc.String(mcp.MetaKeySubscriptionID)...), ':'), append([]byte(s.id), '}')...)
+	return append(append(append(json.RawMessage(`{`), jsonrpc.String(protocol.MetaSubscriptionID)...), ':'), append([]byte(s.id), '}')...)
 }
 
 // feed writes the acknowledgement, and what comes until the client or the hub
 // goes away. It says which.
-func (s *subscription) feed(r *http.Request, op *operation, events *eventStream, first jsonrpc.Message) string {
+func (s *subscription) feed(r *http.Request, op *operation, events *stream.Events, first jsonrpc.Message) stream.Reason {
 	s.g.said(s.ctx, first)
-	if !events.message("", first.Encode()) {
-		return closedUnwritten
+	if !events.Message("", first.Encode()) {
+		return stream.WriteFailed
 	}
 	beat := time.NewTicker(s.g.cfg.heartbeat())
 	defer beat.Stop()
@@ -299,22 +298,22 @@ func (s *subscription) feed(r *http.Request, op *operation, events *eventStream,
 		ok := true
 		select {
 		case m := <-s.out:
-			ok = events.message("", m)
+			ok = events.Message("", m)
 		case <-beat.C:
-			ok = events.comment("keep-alive")
+			ok = events.Comment("keep-alive")
 			s.repair(r.Context())
 		case <-s.wake:
 			s.repair(r.Context())
 		case <-s.g.draining:
 			last := jsonrpc.NewResult(s.id, append(append(json.RawMessage(`{"resultType":"complete","_meta":`), s.meta()...), '}'))
 			s.g.responded(s.ctx, op, last)
-			events.message("", last.Encode())
-			return closedShutdown
+			events.Message("", last.Encode())
+			return stream.Shutdown
 		case <-r.Context().Done():
-			return closedByClient
+			return stream.ClientGone
 		}
 		if !ok {
-			return closedUnwritten
+			return stream.WriteFailed
 		}
 	}
 }
@@ -336,7 +335,7 @@ func (s *subscription) close() {
 			defer cancel()
 			for _, uri := range uris {
 				if g.serverOf(uri) == server.Name() && !g.wantedBesides("", uri) && server.Status().State == upstream.Up {
-					_, _ = link.Call(ctx, upstream.Request{Method: "resources/unsubscribe", Params: uriParams(uri)}) // it only tidies up
+					_, _ = link.Call(ctx, upstream.Request{Method: protocol.MethodResourcesUnsubscribe, Params: protocol.URIParams(uri)}) // it only tidies up
 				}
 			}
 		})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -223,7 +224,7 @@ func TestAServerThatComesBackIsSubscribedToAgain(t *testing.T) {
 func TestAnOwnSessionThatALegacyServerForgotIsSubscribedAgain(t *testing.T) {
 	web := newWeb(t)
 	spec := web.spec("web")
-	spec.Era = upstream.Legacy
+	spec.Era = protocol.Legacy
 	r := start(t, setup{specs: []upstream.Spec{spec}, gateway: quickBeat})
 	_, agreed := r.modern(`{}`).listens("1", `{"resourceSubscriptions":["web://page"]}`)
 	if agreed != `{"resourceSubscriptions":["web://page"]}` {

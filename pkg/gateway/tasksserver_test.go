@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -68,7 +69,7 @@ func (k *keeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	k.mu.Unlock()
 	switch {
 	case m.Method == "server/discover":
-		writeJSON(w, http.StatusOK, []byte(`{"jsonrpc":"2.0","id":`+string(m.ID)+`,"error":{"code":-32601,"message":"no"}}`))
+		stream.WriteJSON(w, http.StatusOK, []byte(`{"jsonrpc":"2.0","id":`+string(m.ID)+`,"error":{"code":-32601,"message":"no"}}`))
 	case s == nil:
 		http.Error(w, "unknown session", http.StatusNotFound)
 	case r.Method == http.MethodGet:
@@ -76,7 +77,7 @@ func (k *keeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case m.Kind() != jsonrpc.Request:
 		w.WriteHeader(http.StatusAccepted)
 	default:
-		writeJSON(w, http.StatusOK, []byte(`{"jsonrpc":"2.0","id":`+string(m.ID)+`,`+k.answer(r, id, s, m)+`}`))
+		stream.WriteJSON(w, http.StatusOK, []byte(`{"jsonrpc":"2.0","id":`+string(m.ID)+`,`+k.answer(r, id, s, m)+`}`))
 	}
 }
 
@@ -97,7 +98,7 @@ func (k *keeper) initialize(w http.ResponseWriter, r *http.Request, m jsonrpc.Me
 		caps = `{"tools":{},"tasks":` + k.caps + `}`
 	}
 	w.Header().Set("Mcp-Session-Id", id)
-	writeJSON(w, http.StatusOK, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":%s,"serverInfo":{"name":%q,"version":"1"}}}`,
+	stream.WriteJSON(w, http.StatusOK, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":%s,"serverInfo":{"name":%q,"version":"1"}}}`,
 		m.ID, caps, k.name))
 }
 

@@ -21,7 +21,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -31,23 +34,20 @@ type telemetry struct {
 	log        *slog.Logger
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
-	spans      upstream.Spans
+	spans      instrument.Spans
 	parent     TraceParent
 	baggage    []string // members that go further
 
-	duration *upstream.OperationHistogram // one operation; written by served
-	served   *upstream.Meter
-	asked    *upstream.OperationHistogram  // one question to a client
-	strays   *prometheus.CounterVec        // by reason
-	streams  *prometheus.GaugeVec          // by stream
-	drops    *prometheus.CounterVec        // by reason
-	closed   *prometheus.CounterVec        // streams, by stream and reason
-	resumed  *prometheus.CounterVec        // by stream and outcome
-	logBytes prometheus.Gauge              // kept on streams
+	duration *instrument.OperationHistogram // one operation; written by served
+	served   *instrument.Recorder
+	asked    *instrument.OperationHistogram // one question to a client
+	strays   *prometheus.CounterVec         // by reason
+	drops    *prometheus.CounterVec         // by reason
+	streams  *stream.Metrics
 	outcomes *prometheus.CounterVec        // requests, by method and fault
 	usual    map[ending]prometheus.Counter // those of outcomes that are there from the start: found quicker
 	overhead *prometheus.HistogramVec      // s, by method
-	messages *upstream.Messages
+	messages *instrument.Messages
 	lookup   func(method, name string) bool
 }
 
@@ -60,20 +60,12 @@ func newTelemetry(cfg Config) *telemetry {
 	tracer := tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway")
 	t := &telemetry{
 		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		tracer: tracer, spans: upstream.NewSpans(tracer), propagator: cfg.Propagator,
+		tracer: tracer, spans: instrument.NewSpans(tracer), propagator: cfg.Propagator,
 		parent: cfg.TraceParent, baggage: cfg.Baggage,
-		duration: upstream.NewServerOperations(cfg.Registerer),
-		asked:    upstream.NewClientOperations(cfg.Registerer),
-		strays:   upstream.NewUnmatched(cfg.Registerer, "downstream", "response"),
-		messages: upstream.NewMessages(cfg.Registerer, "downstream"),
-		streams: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_streams_active", Help: "Event streams to clients that are open."},
-			[]string{"stream"}),
-		closed: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_streams_closed_total",
-			Help: "Event streams to clients that ended, by reason."}, []string{"stream", "reason"}),
-		resumed: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_streams_resumed_total",
-			Help: "Requests of clients to go on with a stream after a Last-Event-ID, by what became of them."}, []string{"stream", "outcome"}),
-		logBytes: f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_stream_log_bytes",
-			Help: "Messages kept for clients that may come back for them."}),
+		duration: instrument.NewServerOperations(cfg.Registerer),
+		asked:    instrument.NewClientOperations(cfg.Registerer),
+		strays:   instrument.NewUnmatched(cfg.Registerer, "downstream", "response"),
+		messages: instrument.NewMessages(cfg.Registerer, "downstream"),
 		outcomes: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_operations_total",
 			Help: "Requests of clients, by whose doing it is how they ended."}, []string{"mcp_method_name", "fault"}),
 		overhead: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcphub_proxy_overhead_seconds",
@@ -85,36 +77,22 @@ func newTelemetry(cfg Config) *telemetry {
 		lookup: func(method, name string) bool {
 			s := cfg.Catalog.Snapshot()
 			_, ok := s.Tool(name)
-			if method == "prompts/get" {
+			if method == protocol.MethodPromptsGet {
 				_, ok = s.Prompt(name)
 			}
 			return ok
 		},
 	}
-	t.served = upstream.NewOperations(cfg.Registerer, "downstream", t.duration, cfg.ToolLabels).Meter("", func(tool string) bool {
+	t.served = instrument.NewOperations(cfg.Registerer, "downstream", t.duration, cfg.ToolLabels).Recorder("", func(tool string) bool {
 		_, ok := cfg.Catalog.Snapshot().Tool(tool)
 		return ok
 	})
-	for _, method := range upstream.Requests() {
-		for _, fault := range upstream.Faults() {
+	for _, method := range instrument.RequestLabels() {
+		for _, fault := range instrument.Faults() {
 			t.usual[ending{method, fault}] = t.outcomes.WithLabelValues(method, string(fault))
 		}
 	}
-	for _, s := range []string{streamGet, streamPost, streamSubscription} {
-		t.streams.WithLabelValues(s)
-		for _, r := range []string{closedByClient, closedUnwritten, closedDisplaced} {
-			t.closed.WithLabelValues(s, r)
-		}
-		for _, became := range []resumed{resumeReplayed, resumeUnknown, resumeRefused} {
-			t.resumed.WithLabelValues(s, string(became))
-		}
-	}
-	for _, r := range []string{closedSession, closedShutdown, closedHalfOpen} {
-		t.closed.WithLabelValues(streamGet, r)
-	}
-	for _, r := range []string{closedAnswered, closedCancelled} {
-		t.closed.WithLabelValues(streamPost, r)
-	}
+	t.streams = stream.NewMetrics(cfg.Registerer, t.dropped)
 	for _, r := range []string{"no_stream", "slow_reader", "ambiguous", "unsupported"} {
 		t.drops.WithLabelValues(r)
 	}
@@ -124,11 +102,11 @@ func newTelemetry(cfg Config) *telemetry {
 // ending is how a request ended.
 type ending struct {
 	method string
-	fault  upstream.Fault
+	fault  instrument.Fault
 }
 
 // counted counts the end of a request.
-func (t *telemetry) counted(method string, fault upstream.Fault) {
+func (t *telemetry) counted(method string, fault instrument.Fault) {
 	if c := t.usual[ending{method, fault}]; c != nil {
 		c.Inc()
 		return
@@ -139,7 +117,7 @@ func (t *telemetry) counted(method string, fault upstream.Fault) {
 // refused counts a request that is answered at once, before anything is done
 // with it.
 func (t *telemetry) refused(request, answer jsonrpc.Message) {
-	flight := t.messages.Begin(upstream.In, request)
+	flight := t.messages.Begin(instrument.In, request)
 	flight.Answer(answer)
 }
 
@@ -158,34 +136,34 @@ type operation struct {
 	name                  string // the method, as the client wrote it
 	target                string // tool or prompt; Other: none that is offered
 	request               bool
-	flight                upstream.Flight // of a request
-	spent                 atomic.Int64    // ns, that the request waited for others than the hub
+	flight                instrument.InFlight // of a request
+	spent                 atomic.Int64        // ns, that the request waited for others than the hub
 
 	outcome string // set by end: an upstream.Outcome
-	fault   upstream.Fault
+	fault   instrument.Fault
 }
 
 // startServe begins the SERVER span of a message. Its parent is the context in
 // params._meta if there is one (SEP-414), else that of the HTTP headers.
 func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jsonrpc.Message) (context.Context, *operation) {
 	ctx := r.Context()
-	op := &operation{tel: t, start: time.Now(), method: upstream.MethodLabel(m.Method), version: version,
+	op := &operation{tel: t, start: time.Now(), method: instrument.MethodLabel(m.Method), version: version,
 		request: m.Kind() == jsonrpc.Request, name: m.Method}
 	var name, target string
-	if m.Method == "tools/call" || m.Method == "prompts/get" {
+	if m.Method == protocol.MethodToolsCall || m.Method == protocol.MethodPromptsGet {
 		name, _ = jsonrpc.StringField(m.Params, "name")
-		if target = upstream.Other; t.lookup(m.Method, name) {
+		if target = instrument.Other; t.lookup(m.Method, name) {
 			target = name
 		}
 	}
-	if m.Method == "tools/call" {
+	if m.Method == protocol.MethodToolsCall {
 		op.tool = name
 	}
 	op.target = target
 	if op.request {
-		op.flight = t.messages.Begin(upstream.In, m)
+		op.flight = t.messages.Begin(instrument.In, m)
 	} else {
-		t.messages.Add(upstream.In, m)
+		t.messages.Add(instrument.In, m)
 	}
 	if sessionID != "" {
 		ctx = session.WithID(ctx, sessionID) // for the log
@@ -208,20 +186,20 @@ func (t *telemetry) startServe(r *http.Request, sessionID, version string, m jso
 
 func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message) []attribute.KeyValue {
 	attrs := make([]attribute.KeyValue, 0, 16)
-	attrs = append(attrs, semconv.McpMethodNameKey.String(upstream.MethodLabel(m.Method)), semconv.NetworkTransportTCP,
+	attrs = append(attrs, semconv.McpMethodNameKey.String(instrument.MethodLabel(m.Method)), semconv.NetworkTransportTCP,
 		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strings.TrimPrefix(r.Proto, "HTTP/")),
-		semconv.McpProtocolVersion(version), upstream.FaultAttribute(upstream.FaultNone))
+		semconv.McpProtocolVersion(version), instrument.FaultAttribute(instrument.FaultNone))
 	if m.ID != "" {
 		attrs = append(attrs, semconv.JSONRPCRequestID(clip(string(m.ID))))
 	}
 	switch m.Method {
-	case "tools/call":
+	case protocol.MethodToolsCall:
 		attrs = append(attrs, semconv.GenAIToolName(target), semconv.GenAIOperationNameExecuteTool)
-	case "prompts/get":
+	case protocol.MethodPromptsGet:
 		attrs = append(attrs, semconv.GenAIPromptName(target))
-	case "resources/read", "resources/subscribe", "resources/unsubscribe":
+	case protocol.MethodResourcesRead, protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe:
 		if uri, ok := jsonrpc.StringField(m.Params, "uri"); ok {
-			attrs = append(attrs, semconv.McpResourceURI(clip(upstream.DiscreetURI(uri))))
+			attrs = append(attrs, semconv.McpResourceURI(clip(instrument.RedactedURI(uri))))
 		}
 	}
 	if host, port, err := net.SplitHostPort(r.RemoteAddr); err == nil {
@@ -231,18 +209,15 @@ func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message)
 	return attrs
 }
 
-// levelTrace is below DEBUG: a record for each message.
-const levelTrace = slog.LevelDebug - 4
-
 // logged says at TRACE that the message has been dealt with.
-func (o *operation) logged(ctx context.Context, kind string, fault upstream.Fault, took time.Duration) {
-	if !o.tel.log.Enabled(ctx, levelTrace) {
+func (o *operation) logged(ctx context.Context, kind string, fault instrument.Fault, took time.Duration) {
+	if !o.tel.log.Enabled(ctx, instrument.LevelTrace) {
 		return
 	}
 	if session.IDFrom(ctx) == "" && o.id != "" { // initialize has made it
 		ctx = session.WithID(ctx, o.id)
 	}
-	o.tel.log.Log(ctx, levelTrace, "message of the client", "method", o.method, "target", o.target, "request", o.request,
+	o.tel.log.Log(ctx, instrument.LevelTrace, "message of the client", "method", o.method, "target", o.target, "request", o.request,
 		"fault", string(fault), "error_type", kind, "took", took.String())
 }
 
@@ -275,19 +250,19 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 		if o.span.IsRecording() {
 			o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
 		}
-		if upstream.IsCallerFault(code) {
+		if instrument.IsCallerFault(code) {
 			kind = ""
 		}
 	}
-	if fault != upstream.FaultNone && o.span.IsRecording() { // else it stands there from the start
-		o.span.SetAttributes(upstream.FaultAttribute(fault))
+	if fault != instrument.FaultNone && o.span.IsRecording() { // else it stands there from the start
+		o.span.SetAttributes(instrument.FaultAttribute(fault))
 	}
 	if kind != "" && o.span.IsRecording() {
 		text := kind
 		if response.Error != nil {
-			text = upstream.DiscreetResponse(response)
+			text = instrument.RedactedResponse(response)
 		} else if err != nil {
-			text = upstream.Discreet(err)
+			text = instrument.Redacted(err)
 		}
 		o.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
 		o.span.SetStatus(codes.Error, text)
@@ -295,7 +270,7 @@ func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Me
 	o.span.End()
 	took := time.Since(o.start)
 	o.logged(ctx, kind, fault, took)
-	o.tel.served.Observe(ctx, upstream.Operation{Method: o.method, Tool: o.tool, ErrorType: kind, Transport: "tcp", Version: o.version}, took)
+	o.tel.served.Observe(ctx, instrument.Operation{Method: o.method, Tool: o.tool, ErrorType: kind, Transport: "tcp", Version: o.version}, took)
 	if !o.request {
 		return
 	}
@@ -318,21 +293,21 @@ func codeOf(kind string) (int, bool) {
 // operation it does nothing.
 func (o *operation) said(method string) {
 	if o != nil && o.span.IsRecording() {
-		o.span.AddEvent("mcp.notification", trace.WithAttributes(semconv.McpMethodNameKey.String(upstream.MethodLabel(method))))
+		o.span.AddEvent("mcp.notification", trace.WithAttributes(semconv.McpMethodNameKey.String(instrument.MethodLabel(method))))
 	}
 }
 
 // faultOf says whose doing the outcome of a request is. What was answered in time
 // does not depend on why its context has ended since.
-func faultOf(response jsonrpc.Message, err, cause error) upstream.Fault {
+func faultOf(response jsonrpc.Message, err, cause error) instrument.Fault {
 	ended, isEnd := errors.AsType[endedError](cause)
 	limit, isLimit := errors.AsType[*session.LimitError](err)
 	isEnd = isEnd && err != nil
 	switch {
 	case errors.Is(cause, errClientCancelled), isEnd && ended.reason == session.ClientDelete, isLimit && limit.Scope == "client":
-		return upstream.FaultClient
+		return instrument.FaultClient
 	case isEnd, isLimit, errors.Is(err, session.ErrUnavailable):
-		return upstream.FaultHub
+		return instrument.FaultHub
 	}
 	return upstream.FaultOf(response, err)
 }

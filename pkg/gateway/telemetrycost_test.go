@@ -23,6 +23,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/persist"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -142,13 +143,13 @@ func (h *costHub) run(t testing.TB) {
 
 // enter makes the session of all calls.
 func (h *costHub) enter(t testing.TB) {
-	h.header = http.Header{"Content-Type": {typeJSON}, "Accept": {typeJSON + ", " + typeEvents}}
+	h.header = http.Header{"Content-Type": {protocol.TypeJSON}, "Accept": {protocol.TypeJSON + ", " + protocol.TypeEventStream}}
 	response := http.Header{}
 	h.post(response, initializeBody)
-	if response.Get(headerSession) == "" {
+	if response.Get(protocol.HeaderSessionID) == "" {
 		t.Fatal("there is no session")
 	}
-	h.header[headerSession] = response[headerSession]
+	h.header[protocol.HeaderSessionID] = response[protocol.HeaderSessionID]
 	h.post(http.Header{}, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
 }
 

@@ -6,8 +6,8 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // TraceParent says what becomes of the trace context that a client sends.
@@ -28,8 +28,8 @@ func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Mess
 	if t.parent == ParentIgnore {
 		return ctx, nil
 	}
-	header := t.propagator.Extract(ctx, upstream.HeaderCarrier(r.Header))
-	meta := upstream.ExtractMeta(ctx, t.propagator, m.Params)
+	header := t.propagator.Extract(ctx, instrument.HeaderCarrier(r.Header))
+	meta := instrument.ExtractMeta(ctx, t.propagator, m.Params)
 	from, ambient := trace.SpanContextFromContext(meta), trace.SpanContextFromContext(header)
 	parent := meta
 	switch {
@@ -43,7 +43,7 @@ func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Mess
 			links = append(links, trace.WithNewRoot(), trace.WithLinks(trace.Link{SpanContext: sc}))
 		}
 	}
-	return upstream.WithAllowedBaggage(parent, t.baggage), links
+	return instrument.WithAllowedBaggage(parent, t.baggage), links
 }
 
 // below returns ctx for work that has no SERVER span, since it is no message:
@@ -52,6 +52,6 @@ func (t *telemetry) below(ctx context.Context, r *http.Request) context.Context 
 	if t.propagator == nil || t.parent == ParentLink || t.parent == ParentIgnore {
 		return ctx
 	}
-	header := t.propagator.Extract(ctx, upstream.HeaderCarrier(r.Header))
+	header := t.propagator.Extract(ctx, instrument.HeaderCarrier(r.Header))
 	return trace.ContextWithRemoteSpanContext(ctx, trace.SpanContextFromContext(header))
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -61,12 +62,12 @@ func TestOnlyBaggageThatIsAllowedGoesOn(t *testing.T) {
 func TestASessionThatIsNotHadIsTheFaultOfTheHubOrOfTheClient(t *testing.T) {
 	for name, x := range map[string]struct {
 		hub   setup
-		fault upstream.Fault
+		fault instrument.Fault
 	}{
-		"a store that fails":    {setup{store: &moody{}}, upstream.FaultHub},
-		"too many sessions":     {setup{sessions: func(c *session.Config) { c.MaxSessions = 1 }}, upstream.FaultHub},
-		"too many of one's own": {setup{sessions: func(c *session.Config) { c.MaxSessionsPerClient = 1 }}, upstream.FaultClient},
-		"a client that is gone": {setup{}, upstream.FaultClient},
+		"a store that fails":    {setup{store: &moody{}}, instrument.FaultHub},
+		"too many sessions":     {setup{sessions: func(c *session.Config) { c.MaxSessions = 1 }}, instrument.FaultHub},
+		"too many of one's own": {setup{sessions: func(c *session.Config) { c.MaxSessionsPerClient = 1 }}, instrument.FaultClient},
+		"a client that is gone": {setup{}, instrument.FaultClient},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, x.hub)
@@ -85,12 +86,12 @@ func TestASessionThatIsNotHadIsTheFaultOfTheHubOrOfTheClient(t *testing.T) {
 			request.Header.Set("Content-Type", "application/json")
 			request.Header.Set("Accept", "application/json, text/event-stream")
 			r.gateway.ServeHTTP(httptest.NewRecorder(), request)
-			count := func(fault upstream.Fault) float64 {
+			count := func(fault instrument.Fault) float64 {
 				return r.metric("mcphub_operations_total", "fault", string(fault), "mcp_method_name", "initialize")
 			}
 			if count(x.fault) != 1 {
 				t.Errorf("it was not the fault of the %s, but %v of the hub, %v of the client, %v of a server", x.fault,
-					count(upstream.FaultHub), count(upstream.FaultClient), count(upstream.FaultBackend))
+					count(instrument.FaultHub), count(instrument.FaultClient), count(instrument.FaultBackend))
 			}
 		})
 	}
@@ -101,13 +102,13 @@ func TestEveryRequestSaysWhoseFaultItIs(t *testing.T) {
 	c := r.connect()
 	for _, x := range []struct {
 		params string
-		fault  upstream.Fault
+		fault  instrument.Fault
 	}{
-		{`{"name":"one__echo"}`, upstream.FaultNone},
-		{`{"name":"invented"}`, upstream.FaultClient},
-		{`{"name":"one__fail"}`, upstream.FaultTool},
-		{`{"name":"one__fail","arguments":{"error":{"code":-32000,"message":"no luck"}}}`, upstream.FaultBackend},
-		{`{"name":"gone__x"}`, upstream.FaultBackend},
+		{`{"name":"one__echo"}`, instrument.FaultNone},
+		{`{"name":"invented"}`, instrument.FaultClient},
+		{`{"name":"one__fail"}`, instrument.FaultTool},
+		{`{"name":"one__fail","arguments":{"error":{"code":-32000,"message":"no luck"}}}`, instrument.FaultBackend},
+		{`{"name":"gone__x"}`, instrument.FaultBackend},
 	} {
 		count := func() float64 {
 			return r.metric("mcphub_operations_total", "fault", string(x.fault), "mcp_method_name", "tools/call")

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -65,7 +66,7 @@ func TestWhatASharedServerSaysAfterACancelledCallIsNotForTheOnlyOther(t *testing
 	}
 	tool(t, c, "release", `{"key":"k"}`)
 	eventually(t, "the late answer comes", func() bool {
-		return value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "response") == 1
+		return instrumenttest.Value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "response") == 1
 	})
 	if n, q := said(t, c); n != 1 || q != 1 {
 		t.Errorf("after the late answer the only call was given %d notifications and %d questions", n, q)
@@ -237,7 +238,9 @@ func TestACommandThatFailsIsNotStartedWithEveryCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := r.link(t, "child", LinkConfig{})
-	starts := func() float64 { return value(t, r.reg, "mcphub_backend_connects_total", "outcome", "error") }
+	starts := func() float64 {
+		return instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "error")
+	}
 	// until says when a call may start it again, after the last attempt and n failures.
 	until := func(n int, pause time.Duration, since time.Time) {
 		t.Helper()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -213,7 +214,7 @@ func TestAnswersBeyondTheLimitAreDroppedAndCounted(t *testing.T) {
 	c.answers += maxAnswers
 	c.mu.Unlock()
 	c.receive(nil, jsonrpc.Message{ID: "1", Method: "ping"})
-	if n := value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "overload"); n != 1 {
+	if n := instrumenttest.Value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "overload"); n != 1 {
 		t.Errorf("%v are counted", n)
 	}
 }

@@ -11,7 +11,9 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // askedFor is the call that a question of a server belongs to: its context,
@@ -28,11 +30,11 @@ func (t *telemetry) startAsk(ctx context.Context, c *Conn, of askedFor, m jsonrp
 		ctx = trace.ContextWithSpanContext(ctx, trace.SpanContextFromContext(of.ctx))
 	}
 	if t.propagator != nil {
-		ctx = WithAllowedBaggage(ExtractMeta(ctx, t.propagator, m.Params), t.baggage)
+		ctx = instrument.WithAllowedBaggage(instrument.ExtractMeta(ctx, t.propagator, m.Params), t.baggage)
 	}
-	ctx, span := t.spans.Server(ctx, MethodLabel(m.Method), "")
+	ctx, span := t.spans.Server(ctx, instrument.MethodLabel(m.Method), "")
 	if span.IsRecording() {
-		attrs := append(askerAttributes(c.spec), semconv.McpMethodNameKey.String(MethodLabel(m.Method)), semconv.JSONRPCRequestID(clipText(string(m.ID))),
+		attrs := append(askerAttributes(c.spec), semconv.McpMethodNameKey.String(instrument.MethodLabel(m.Method)), semconv.JSONRPCRequestID(instrument.AttributeText(string(m.ID))),
 			attribute.String("mcphub.backend", c.spec.Name))
 		span.SetAttributes(c.appendPart(attrs, of.session, false)...)
 	}
@@ -43,7 +45,7 @@ func (t *telemetry) startAsk(ctx context.Context, c *Conn, of askedFor, m jsonrp
 // should not have asked is no error of the hub, whose span this is.
 func endAsk(ctx context.Context, span trace.Span, err error) {
 	if span.IsRecording() {
-		span.SetAttributes(FaultAttribute(FaultOfQuestion(ctx, err)))
+		span.SetAttributes(instrument.FaultAttribute(FaultOfQuestion(ctx, err)))
 	}
 	if err != nil && span.IsRecording() {
 		e := jsonrpc.AsError(err)
@@ -53,32 +55,19 @@ func endAsk(ctx context.Context, span trace.Span, err error) {
 		} else {
 			span.SetAttributes(semconv.RPCResponseStatusCode(kind))
 		}
-		if kind == "cancelled" || !IsCallerFault(e.Code) {
+		if kind == "cancelled" || !instrument.IsCallerFault(e.Code) {
 			span.SetAttributes(semconv.ErrorTypeKey.String(kind))
-			span.SetStatus(codes.Error, Discreet(e))
+			span.SetStatus(codes.Error, instrument.Redacted(e))
 		}
 	}
 	span.End()
-}
-
-// FaultOfQuestion attributes the outcome of a question that a server asked a
-// client: what must not be asked, or was taken back, is the server's fault, what is
-// not answered the client's. ctx is that of the question.
-func FaultOfQuestion(ctx context.Context, err error) Fault {
-	switch {
-	case err == nil:
-		return FaultNone
-	case IsCallerFault(jsonrpc.AsError(err).Code), errors.Is(context.Cause(ctx), errWithdrawn):
-		return FaultBackend
-	}
-	return FaultClient
 }
 
 // appendPart says in which protocol version the server is spoken to and, if that is
 // none without sessions, which session of a client it is spoken to for.
 func (c *Conn) appendPart(attrs []attribute.KeyValue, session string, modern bool) []attribute.KeyValue {
 	if modern {
-		return append(attrs, semconv.McpProtocolVersion(ModernVersion))
+		return append(attrs, semconv.McpProtocolVersion(protocol.ModernVersion))
 	}
 	if v := c.version(); v != "" {
 		attrs = append(attrs, semconv.McpProtocolVersion(v))

@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/baggage"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -85,7 +86,7 @@ func TestAQuestionThatTheServerTakesBackIsItsOwnDoing(t *testing.T) {
 	wait(t, "the client is asked", asked)
 	c.receive(nil, jsonrpc.Message{Method: "notifications/cancelled", Params: json.RawMessage(`{"requestId":"q"}`)})
 	eventually(t, "the question ends", func() bool {
-		return value(t, e.reg, "mcphub_requests_cancelled_total", "direction", "in", "reason", "withdrawn") == 1
+		return instrumenttest.Value(t, e.reg, "mcphub_requests_cancelled_total", "direction", "in", "reason", "withdrawn") == 1
 	})
 	if have := attributes(span(t, spans, "roots/list")); have["mcphub.fault"] != "backend" || have["error.type"] != "cancelled" {
 		t.Errorf("the span has %v, want the fault backend", have)
@@ -104,7 +105,7 @@ func TestParamsThatCannotBeSentAreTheCallersFault(t *testing.T) {
 	if have["mcphub.fault"] != "client" || have["error.type"] != "-32602" || have["rpc.response.status_code"] != "" {
 		t.Errorf("the span has %v", have)
 	}
-	if n := value(t, e.reg, "mcphub_backend_operations_total", "fault", "backend"); n != 0 {
+	if n := instrumenttest.Value(t, e.reg, "mcphub_backend_operations_total", "fault", "backend"); n != 0 {
 		t.Errorf("%v operations failed by the server's doing, which was not asked", n)
 	}
 }
@@ -179,8 +180,10 @@ func TestAQuestionWithAnIDThatIsInUseCanBeTakenBackToo(t *testing.T) {
 		return c.questions == 1
 	})
 	c.receive(nil, jsonrpc.Message{Method: "notifications/cancelled", Params: json.RawMessage(`{"requestId":"q"}`)})
-	eventually(t, "the second ends", func() bool { return value(t, e.reg, "mcphub_requests_in_flight", "direction", "in") == 0 })
-	if n := value(t, e.reg, "mcphub_requests_cancelled_total", "direction", "in", "reason", "withdrawn"); n != 1 {
+	eventually(t, "the second ends", func() bool {
+		return instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight", "direction", "in") == 0
+	})
+	if n := instrumenttest.Value(t, e.reg, "mcphub_requests_cancelled_total", "direction", "in", "reason", "withdrawn"); n != 1 {
 		t.Errorf("%v questions were taken back, want 1", n)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/sse"
 )
 
 // BenchmarkStdioCall is one call of a tool over a pipe to a child and back.
@@ -25,13 +27,13 @@ func BenchmarkEventReader(b *testing.B) {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			stream := []byte("event: message\nid: 17\ndata: " + strings.Repeat("x", size) + "\n\n")
 			source := bytes.NewReader(nil)
-			r := newEventReader(source, 64<<20)
+			r := sse.NewReader(source, 64<<20)
 			b.SetBytes(int64(len(stream)))
 			b.ReportAllocs()
 			for b.Loop() {
 				source.Reset(stream)
-				if ev, err := r.next(); err != nil || len(ev.data) != size {
-					b.Fatal(len(ev.data), err)
+				if ev, err := r.Next(); err != nil || len(ev.Data) != size {
+					b.Fatal(len(ev.Data), err)
 				}
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -112,7 +113,7 @@ func TestALateAnswerIsDroppedAndCounted(t *testing.T) {
 	}
 	tool(t, c, "release", `{"key":"k"}`)
 	eventually(t, "the late answer is counted", func() bool {
-		return value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "response") == 1
+		return instrumenttest.Value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "response") == 1
 	})
 	tool(t, c, "echo", "")
 }

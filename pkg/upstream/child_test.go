@@ -17,6 +17,7 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // childSpec is a server that is this test binary in one of the modes of
@@ -28,7 +29,7 @@ func childSpec(t testing.TB, mode string, env ...string) Spec {
 		t.Fatal(err)
 	}
 	env = append([]string{"CHILD_MODE=" + mode, "GORACE=atexit_sleep_ms=0"}, env...) // the race detector's exit takes a second
-	return Spec{Name: "child", Command: exe, Env: env, Era: Legacy,
+	return Spec{Name: "child", Command: exe, Env: env, Era: protocol.Legacy,
 		ConnectTimeout: patience, CallTimeout: patience}
 }
 
@@ -62,7 +63,7 @@ func childMain(mode string) {
 		c.initialize = init
 	}
 	if mode == "modern" || mode == "asks modern" {
-		c.lists["server/discover"] = func(json.RawMessage) string { return discovery(allChange, ModernVersion) }
+		c.lists["server/discover"] = func(json.RawMessage) string { return discovery(allChange, protocol.ModernVersion) }
 	}
 	if tool := os.Getenv("CHILD_TOOL"); tool != "" {
 		c.tools = append(c.tools, tool)

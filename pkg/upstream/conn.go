@@ -14,10 +14,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // wire moves whole messages to one server and back.
@@ -96,7 +97,7 @@ type call struct {
 	reply chan jsonrpc.Message
 
 	origin askedFor               // of what the server asks meanwhile
-	trace  metaCarrier            // of the call's span, for prepare
+	trace  instrument.MetaCarrier // of the call's span, for prepare
 	header http.Header            // of a modern request by HTTP
 	acked  chan<- json.RawMessage // of a stream of changes: gets what the server agreed to; it is no call
 }
@@ -116,11 +117,11 @@ func (c *Conn) initialize(ctx context.Context, who Identity) error {
 		ProtocolVersion string          `json:"protocolVersion"`
 		Capabilities    json.RawMessage `json:"capabilities"`
 		ClientInfo      json.RawMessage `json:"clientInfo"`
-	}{mcp.LATEST_LEGACY_PROTOCOL_VERSION, who.Capabilities, who.ClientInfo})
+	}{protocol.LatestLegacyVersion, who.Capabilities, who.ClientInfo})
 	if err != nil {
 		return err
 	}
-	response, err := c.call(ctx, Request{Method: string(mcp.MethodInitialize), Params: params})
+	response, err := c.call(ctx, Request{Method: protocol.MethodInitialize, Params: params})
 	if err != nil {
 		return err
 	}
@@ -130,11 +131,11 @@ func (c *Conn) initialize(ctx context.Context, who Identity) error {
 	if err := json.Unmarshal(response.Result, &c.init); err != nil || c.init.ProtocolVersion == "" {
 		return serverError(c.spec.Name, fmt.Errorf("%w: its answer to initialize has no protocol version", ErrProtocol))
 	}
-	if !supported(c.init.ProtocolVersion) {
+	if !protocol.IsLegacyVersion(c.init.ProtocolVersion) {
 		return serverError(c.spec.Name, fmt.Errorf("speaks protocol version %.20q, which the hub does not", c.init.ProtocolVersion))
 	}
 	c.settle(c.init.ProtocolVersion)
-	return c.Notify(ctx, "notifications/initialized", nil)
+	return c.Notify(ctx, protocol.MethodInitialized, nil)
 }
 
 // refusal reads the error of a response for texts of the hub, which do not grow
@@ -142,16 +143,6 @@ func (c *Conn) initialize(ctx context.Context, who Identity) error {
 func (s Spec) refusal(raw json.RawMessage) *jsonrpc.Error {
 	e := jsonrpc.ParseError(raw)
 	return jsonrpc.Errorf(e.Code, "%.300s", s.masked(e.Message))
-}
-
-// supported reports whether version is one of the legacy protocol versions.
-func supported(version string) bool {
-	for _, v := range mcp.ValidProtocolVersions {
-		if v == version && !mcp.IsModernProtocol(v) {
-			return true
-		}
-	}
-	return false
 }
 
 // Initialized returns what the server said when the connection was made. A
@@ -200,8 +191,8 @@ func (c *Conn) notify(ctx context.Context, session, method string, params json.R
 	defer cancel()
 	ctx, span := c.tel.startNotify(ctx, c, method, session)
 	m := jsonrpc.Message{Method: method, Params: c.tel.inject(ctx, params)}
-	c.tel.messages.Add(Out, m)
-	c.show(ctx, Out, m, Asked{})
+	c.tel.messages.Add(instrument.Out, m)
+	c.show(ctx, instrument.Out, m, instrument.About{})
 	start := time.Now()
 	err := c.wire.send(ctx, m.Encode(), c.standard(method))
 	if err != nil {
@@ -209,7 +200,7 @@ func (c *Conn) notify(ctx context.Context, session, method string, params json.R
 	}
 	kind := ErrorType(jsonrpc.Message{}, err)
 	endNotify(span, err)
-	c.own.calls.Observe(ctx, Operation{Method: method, ErrorType: kind, Transport: networkTransport(c.spec), Version: c.version()}, time.Since(start))
+	c.own.calls.Observe(ctx, instrument.Operation{Method: method, ErrorType: kind, Transport: networkTransport(c.spec), Version: c.version()}, time.Since(start))
 	return err
 }
 
@@ -279,9 +270,9 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 		return jsonrpc.Message{}, refusal
 	}
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
-	flight := c.tel.messages.Begin(Out, m)
+	flight := c.tel.messages.Begin(instrument.Out, m)
 	sent := time.Now()
-	c.show(ctx, Out, m, Asked{Target: req.Target})
+	c.show(ctx, instrument.Out, m, instrument.About{Target: req.Target})
 	response, err := c.wire.call(ctx, cl, m.Encode())
 	req.spend(sent)
 	if err == nil {
@@ -294,14 +285,14 @@ func (c *Conn) call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 		flight.Cancel(cancelReason(err))
 		err = serverError(c.spec.Name, unknownMethod(req.Method, err))
 	}
-	if err == nil && req.Method == string(mcp.MethodToolsList) && c.mirrors() {
+	if err == nil && req.Method == protocol.MethodToolsList && c.mirrors() {
 		response = c.withoutPoison(ctx, response)
 	}
 	if err == nil && req.Task {
 		c.keepTaskToken(cl, response)
 	}
-	if err == nil && req.Method == string(mcp.MethodToolsList) && c.many {
-		response.Result = WithoutTaskSupport(response.Result)
+	if err == nil && req.Method == protocol.MethodToolsList && c.many {
+		response.Result = protocol.WithoutTaskSupport(response.Result)
 	}
 	op.end(response, err)
 	return response, err
@@ -321,7 +312,7 @@ func (c *Conn) abandon(ctx context.Context, cl *call, method string) error {
 	if !errors.Is(cause, ErrTimeout) && !errors.Is(cause, errConnectTimeout) {
 		cause = fmt.Errorf("%w: %w", ErrCancelled, cause)
 	}
-	if method == string(mcp.MethodInitialize) || (method == methodDiscover && !c.modern()) {
+	if method == protocol.MethodInitialize || (method == protocol.MethodServerDiscover && !c.modern()) {
 		return cause // must not be cancelled, specification 2025-11-25, basic/utilities/cancellation, or may not be known
 	}
 	c.mu.Lock()
@@ -340,8 +331,8 @@ func (c *Conn) cancelled(ctx context.Context, cl *call, cause error) {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), notifyTimeout, ErrTimeout)
 		defer cancel()
 		defer context.AfterFunc(c.quit, func() { time.AfterFunc(cancelTimeout, cancel) })()
-		if err := c.notify(ctx, cl.origin.session, "notifications/cancelled", params); err != nil {
-			c.log.DebugContext(ctx, "the server was not told of a cancellation", "err", Discreet(err))
+		if err := c.notify(ctx, cl.origin.session, protocol.MethodCancelled, params); err != nil {
+			c.log.DebugContext(ctx, "the server was not told of a cancellation", "err", instrument.Redacted(err))
 		}
 	})
 }

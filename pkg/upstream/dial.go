@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // dialer makes the connections to one server.
@@ -44,15 +45,15 @@ func (d dialer) dial(ctx context.Context, p plan) (*Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.spec.connectTimeout(), errConnectTimeout)
 	defer cancel()
 	if d.spec.SSE {
-		p.era = Legacy // the transport is older than the others
+		p.era = protocol.Legacy // the transport is older than the others
 	}
 	c, err := d.attempt(ctx, p)
-	if errors.Is(err, errProbed) && p.era != Modern {
-		p.era = Legacy
+	if errors.Is(err, errProbed) && p.era != protocol.Modern {
+		p.era = protocol.Legacy
 		return d.attempt(ctx, p)
 	}
-	if d.spec.URL != "" && !d.spec.SSE && p.era != Modern && refusesPOST(err) {
-		d.spec.SSE, p.era = true, Legacy
+	if d.spec.URL != "" && !d.spec.SSE && p.era != protocol.Modern && refusesPOST(err) {
+		d.spec.SSE, p.era = true, protocol.Legacy
 		if c, serr := d.attempt(ctx, p); serr == nil {
 			return c, nil
 		} // otherwise the first refusal says more

@@ -4,64 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
-
-// Discreet returns what err says, for logs and spans: a JSON-RPC error in it,
-// whose words may be those of a client or a server, is its code alone.
-func Discreet(err error) string {
-	if err == nil {
-		return ""
-	}
-	text := err.Error()
-	if held, ok := errors.AsType[*heldError](err); ok {
-		text = strings.ReplaceAll(text, held.text, held.discreet)
-	}
-	if e, ok := errors.AsType[*jsonrpc.Error](err); ok {
-		text = strings.ReplaceAll(text, e.Error(), errorCode(e))
-	}
-	return text
-}
-
-func errorCode(e *jsonrpc.Error) string { return fmt.Sprintf("error %d", e.Code) }
-
-// DiscreetResponse is Discreet for the error member of a response.
-func DiscreetResponse(response jsonrpc.Message) string {
-	return errorCode(jsonrpc.ParseError(response.Error))
-}
-
-// heldError is the text of an error of earlier, which is none of now.
-type heldError struct{ text, discreet string }
-
-func (e *heldError) Error() string { return e.text }
-
-// DiscreetURI is uri without what may be a secret: user and password, query,
-// fragment, and the content of a data URI.
-func DiscreetURI(uri string) string {
-	if i := strings.IndexAny(uri, "?#"); i >= 0 {
-		uri = uri[:i]
-	}
-	if len(uri) >= 5 && strings.EqualFold(uri[:5], "data:") {
-		return uri[:5]
-	}
-	scheme, rest, ok := strings.Cut(uri, "://")
-	if !ok {
-		return uri
-	}
-	authority, path, slash := strings.Cut(rest, "/")
-	authority = authority[strings.LastIndexByte(authority, '@')+1:]
-	if slash {
-		path = "/" + path
-	}
-	return scheme + "://" + authority + path
-}
 
 // minSecret is how long, in bytes, a configured value is that servers may not
 // repeat. Shorter ones, such as 1, true or info, would take common words away.

@@ -9,29 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
-
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-)
-
-// Era is a family of protocol versions, specification 2026-07-28, basic/versioning.
-type Era string
-
-// The eras.
-const (
-	AnyEra Era = ""       // to be found out
-	Legacy Era = "legacy" // up to 2025-11-25: a handshake, sessions, questions of servers
-	Modern Era = "modern" // from 2026-07-28: every request stands alone
-)
-
-// ModernVersion is the protocol version that the hub speaks with modern peers.
-const ModernVersion = mcp.LATEST_PROTOCOL_VERSION
-
-// The error codes of specification 2026-07-28 that say that a peer is modern.
-const (
-	CodeHeaderMismatch     = -32020
-	CodeMissingCapability  = -32021
-	CodeUnsupportedVersion = -32022
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // plan is how a connection is to be made.
@@ -40,7 +19,7 @@ type plan struct {
 	many    bool     // it will serve several clients
 	who     Identity // on whose behalf
 	resume  Bound    // a legacy session to go on with
-	era     Era
+	era     protocol.Era
 	session string       // public id of the client's; empty: none, or several
 	known   *Initialized // what a modern server said before; it need not be asked again
 
@@ -67,16 +46,16 @@ var errEra = errors.New("does not speak the protocol version any more that it sp
 func (c *Conn) negotiate(ctx context.Context, p plan) error {
 	c.who = p.who
 	switch {
-	case p.era == Modern && p.known != nil:
+	case p.era == protocol.Modern && p.known != nil:
 		c.become(*p.known)
 		return nil
-	case p.resume.SessionID != "" && c.spec.URL != "" && !c.spec.SSE && supported(p.resume.ProtocolVersion):
+	case p.resume.SessionID != "" && c.spec.URL != "" && !c.spec.SSE && protocol.IsLegacyVersion(p.resume.ProtocolVersion):
 		// The server has seen the ids of an earlier process; they must not come again.
 		c.last = time.Now().UnixMilli() << 10
 		c.init.ProtocolVersion = p.resume.ProtocolVersion
 		c.settle(p.resume.ProtocolVersion)
 		return nil
-	case p.era != Legacy:
+	case p.era != protocol.Legacy:
 		known, why, err := c.discover(ctx)
 		if err != nil {
 			return err
@@ -85,8 +64,8 @@ func (c *Conn) negotiate(ctx context.Context, p plan) error {
 			c.become(*known)
 			return nil
 		}
-		if p.era == Modern {
-			return serverError(c.spec.Name, fmt.Errorf("does not speak protocol version %s, which is what era: modern asks for: %w", ModernVersion, why))
+		if p.era == protocol.Modern {
+			return serverError(c.spec.Name, fmt.Errorf("does not speak protocol version %s, which is what era: modern asks for: %w", protocol.ModernVersion, why))
 		}
 		err = c.initialize(ctx, p.who)
 		if c.spec.URL == "" && ctx.Err() == nil && (errors.Is(err, ErrLost) || errors.Is(err, ErrDown)) {
@@ -129,32 +108,30 @@ func (c *Conn) discover(ctx context.Context) (known *Initialized, why, err error
 			return nil, errors.New("it names other versions"), nil
 		}
 		switch e := jsonrpc.ParseError(response.Error); e.Code {
-		case CodeUnsupportedVersion:
+		case protocol.CodeUnsupportedVersion:
 			if !offersModern(e.Data) {
 				return nil, c.spec.refusal(response.Error), nil
 			}
-		case CodeHeaderMismatch, CodeMissingCapability: // it is modern, and nothing is known of it
-			return nil, nil, serverError(c.spec.Name, fmt.Errorf("refused %s: %w", methodDiscover, c.spec.refusal(response.Error)))
+		case protocol.CodeHeaderMismatch, protocol.CodeMissingCapability: // it is modern, and nothing is known of it
+			return nil, nil, serverError(c.spec.Name, fmt.Errorf("refused %s: %w", protocol.MethodServerDiscover, c.spec.refusal(response.Error)))
 		default:
 			return nil, c.spec.refusal(response.Error), nil
 		}
 	}
-	return nil, nil, serverError(c.spec.Name, fmt.Errorf("%w: it refuses the protocol version %s that it says it speaks", ErrProtocol, ModernVersion))
+	return nil, nil, serverError(c.spec.Name, fmt.Errorf("%w: it refuses the protocol version %s that it says it speaks", ErrProtocol, protocol.ModernVersion))
 }
 
 func (c *Conn) probe(ctx context.Context) (jsonrpc.Message, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, min(c.spec.probeTimeout(), c.spec.connectTimeout()/2), ErrTimeout)
 	defer cancel()
-	return c.call(ctx, Request{Method: methodDiscover, stamped: true})
+	return c.call(ctx, Request{Method: protocol.MethodServerDiscover, stamped: true})
 }
-
-const methodDiscover = "server/discover"
 
 func offersModern(data json.RawMessage) bool {
 	var d struct {
 		Supported []string `json:"supported"`
 	}
-	return json.Unmarshal(data, &d) == nil && slices.Contains(d.Supported, ModernVersion)
+	return json.Unmarshal(data, &d) == nil && slices.Contains(d.Supported, protocol.ModernVersion)
 }
 
 // readDiscovery reads the result of server/discover, which may also come from
@@ -168,21 +145,21 @@ func readDiscovery(result json.RawMessage) *Initialized {
 			ServerInfo json.RawMessage `json:"io.modelcontextprotocol/serverInfo"`
 		} `json:"_meta"`
 	}
-	if json.Unmarshal(result, &d) != nil || !slices.Contains(d.SupportedVersions, ModernVersion) {
+	if json.Unmarshal(result, &d) != nil || !slices.Contains(d.SupportedVersions, protocol.ModernVersion) {
 		return nil
 	}
 	if len(d.Capabilities) == 0 || d.Capabilities[0] != '{' {
 		d.Capabilities = json.RawMessage(`{}`)
 	}
-	return &Initialized{ProtocolVersion: ModernVersion, Capabilities: d.Capabilities, ServerInfo: d.Meta.ServerInfo,
-		Instructions: d.Instructions, dual: slices.ContainsFunc(d.SupportedVersions, supported)}
+	return &Initialized{ProtocolVersion: protocol.ModernVersion, Capabilities: d.Capabilities, ServerInfo: d.Meta.ServerInfo,
+		Instructions: d.Instructions, dual: slices.ContainsFunc(d.SupportedVersions, protocol.IsLegacyVersion)}
 }
 
 // fitsModern reports whether a modern server may refuse server/discover with
 // this error: it must know the method, but something in it may have failed.
 func fitsModern(response jsonrpc.Message) bool {
 	switch jsonrpc.ParseError(response.Error).Code {
-	case CodeHeaderMismatch, CodeMissingCapability, CodeUnsupportedVersion, jsonrpc.CodeInternal:
+	case protocol.CodeHeaderMismatch, protocol.CodeMissingCapability, protocol.CodeUnsupportedVersion, jsonrpc.CodeInternal:
 		return true
 	}
 	return false
@@ -202,11 +179,11 @@ func (c *Conn) otherEra(response jsonrpc.Message, err error) bool {
 		return errors.Is(err, errEra)
 	}
 	switch code := jsonrpc.ParseError(response.Error).Code; {
-	case code == CodeUnsupportedVersion:
+	case code == protocol.CodeUnsupportedVersion:
 		return true
 	case c.modern():
 		return response.ID == jsonrpc.Null
 	default:
-		return code == CodeHeaderMismatch
+		return code == protocol.CodeHeaderMismatch
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 func TestTheEraOfAnHTTPServerIsFoundOut(t *testing.T) {
@@ -21,9 +22,9 @@ func TestTheEraOfAnHTTPServerIsFoundOut(t *testing.T) {
 		modern  bool
 		version string
 	}{
-		"go-sdk stateless":        {sdkHandler(t, newEnded(), true), true, ModernVersion},
+		"go-sdk stateless":        {sdkHandler(t, newEnded(), true), true, protocol.ModernVersion},
 		"go-sdk with sessions":    {sdkHandler(t, newEnded(), false), false, "2025-11-25"},
-		"mcp-go, both eras":       {mcpGoHandler(newEnded()), true, ModernVersion},
+		"mcp-go, both eras":       {mcpGoHandler(newEnded()), true, protocol.ModernVersion},
 		"legacy, unknown session": {newHTTPScript(t), false, "2025-11-25"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -43,7 +44,7 @@ func TestTheEraOfAnHTTPServerIsFoundOut(t *testing.T) {
 			if n := len(x.sent(`"initialize"`)); (n == 0) != test.modern {
 				t.Errorf("it was initialized %d times", n)
 			}
-			if r := x.sent("initialize"); !test.modern && r[0].header.Get(headerSession) != "" {
+			if r := x.sent("initialize"); !test.modern && r[0].header.Get(protocol.HeaderSessionID) != "" {
 				t.Error("initialize was sent in a session")
 			}
 		})
@@ -64,8 +65,8 @@ func TestAnswersToTheProbeDecide(t *testing.T) {
 		answer func(http.ResponseWriter, *http.Request, jsonrpc.Message)
 		era    string
 	}{
-		"modern":                     {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, ModernVersion)+`}`), modern},
-		"both":                       {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, "2025-11-25", ModernVersion)+`}`), modern},
+		"modern":                     {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, protocol.ModernVersion)+`}`), modern},
+		"both":                       {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, "2025-11-25", protocol.ModernVersion)+`}`), modern},
 		"without capabilities":       {object(200, `{"jsonrpc":"2.0","id":$ID,"result":{"supportedVersions":["2026-07-28"]}}`), modern},
 		"legacy versions only":       {object(200, `{"jsonrpc":"2.0","id":$ID,`+discovery(`{}`, "2025-11-25")+`}`), legacy},
 		"a result of something else": {object(200, `{"jsonrpc":"2.0","id":$ID,"result":{}}`), legacy},
@@ -116,7 +117,7 @@ func TestAServerThatHangsOnTheProbeIsALegacyOne(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs(`"method":"server/discover"`))
 	spec := h.spec()
-	spec.Era, spec.probePatience = AnyEra, 200*time.Millisecond
+	spec.Era, spec.probePatience = protocol.AnyEra, 200*time.Millisecond
 	within(t, 5*time.Second, "connecting", func() {
 		if c := newEnv(t, spec).connect(t, nil); c.modern() {
 			t.Error("it counts as modern")
@@ -181,7 +182,7 @@ func TestAForcedEraIsNotFoundOut(t *testing.T) {
 		t.Parallel()
 		x := newTap(t, mcpGoHandler(newEnded()))
 		spec := x.spec()
-		spec.Era = Legacy
+		spec.Era = protocol.Legacy
 		if c := newEnv(t, spec).connect(t, nil); c.modern() || len(x.sent("server/discover")) != 0 {
 			t.Error("it was asked for its era")
 		}
@@ -194,7 +195,7 @@ func TestAForcedEraIsNotFoundOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			spec := spec(t)
-			spec.Era = Modern
+			spec.Era = protocol.Modern
 			_, err := newEnv(t, spec).openFor(t.Context(), nil, hub, Bound{})
 			if err == nil || !(strings.Contains(err.Error(), "does not speak protocol version 2026-07-28, which is what era: modern asks for: ") || errors.Is(err, errProbed)) {
 				t.Errorf("error %v", err)
@@ -210,7 +211,7 @@ func TestAForcedModernEraSaysWhyItIsRefused(t *testing.T) {
 		http.Error(w, "", http.StatusUnauthorized)
 	}
 	spec := s.spec()
-	spec.Era = Modern
+	spec.Era = protocol.Modern
 	_, err := newEnv(t, spec).openFor(t.Context(), nil, hub, Bound{})
 	if err == nil || !strings.Contains(err.Error(), "check the headers configured for it") {
 		t.Errorf("error %v", err)
@@ -222,7 +223,7 @@ func TestAProbeGivesNoSession(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t)
 	s.on["server/discover"] = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
-		w.Header().Set(headerSession, "stray")
+		w.Header().Set(protocol.HeaderSessionID, "stray")
 		reply(w, m, s.discovery)
 	}
 	c := newEnv(t, s.spec()).connect(t, nil)
@@ -231,7 +232,7 @@ func TestAProbeGivesNoSession(t *testing.T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.requests {
-		if r.header.Get(headerSession) != "" || r.method != http.MethodPost {
+		if r.header.Get(protocol.HeaderSessionID) != "" || r.method != http.MethodPost {
 			t.Errorf("%s %v %s", r.method, r.header, r.body)
 		}
 	}
@@ -246,7 +247,7 @@ func TestAServerThatChangesItsEraIsFoundOutAgain(t *testing.T) {
 		reply(w, m, `"error":{"code":-32022,"message":"modern only","data":{"supported":["2026-07-28"]}}`)
 	}
 	strict := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // as the specification asks
-		if r.Header.Get(headerVersion) != ModernVersion {
+		if r.Header.Get(protocol.HeaderProtocolVersion) != protocol.ModernVersion {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte(`{"jsonrpc":"2.0","id":null,"error":{"code":-32022,"message":"modern only","data":{"supported":["2026-07-28"]}}}`))
@@ -305,7 +306,7 @@ func TestALegacyServerThatRefusesPingsByTheirIDIsFoundOutAgain(t *testing.T) {
 				switch {
 				case err == nil && m.Method == "server/discover":
 					reply(w, m, refusal)
-				case err == nil && m.Method != "initialize" && r.Header.Get(headerSession) == "":
+				case err == nil && m.Method != "initialize" && r.Header.Get(protocol.HeaderSessionID) == "":
 					http.Error(w, "no session", http.StatusNotFound)
 				default:
 					r.Body = io.NopCloser(bytes.NewReader(body))
@@ -330,7 +331,7 @@ func TestCallersWhoGiveUpDuringTheProbeAreNotLegacy(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs(`"method":"server/discover"`))
 	spec := h.spec()
-	spec.Era = AnyEra
+	spec.Era = protocol.AnyEra
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := newEnv(t, spec).openFor(ctx, nil, hub, Bound{}); err == nil || len(h.sent("POST", "initialize")) != 0 {

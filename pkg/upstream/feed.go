@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // maxWatchURIs bounds the subscriptions of one connection.
@@ -139,7 +140,7 @@ func (c *Conn) subscribe(ctx context.Context, req Request) (jsonrpc.Message, err
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%s needs the uri of a resource", req.Method)
 	}
 	done := jsonrpc.Message{Result: json.RawMessage(`{}`)}
-	if req.Method == "resources/unsubscribe" {
+	if req.Method == protocol.MethodResourcesUnsubscribe {
 		c.feed.remove(uri)
 		return done, nil
 	}

@@ -12,7 +12,9 @@ import (
 
 	"github.com/mark3labs/mcp-go/server"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // both runs a test over each transport, against the same script.
@@ -92,7 +94,7 @@ func TestRealServersAreUnderstood(t *testing.T) {
 		t.Parallel()
 		spec := childSpec(t, "mcp-go")
 		check(t, spec)
-		spec.Era = AnyEra
+		spec.Era = protocol.AnyEra
 		check(t, spec)
 	})
 	t.Run("http", func(t *testing.T) {
@@ -108,7 +110,7 @@ func TestRealServersAreUnderstood(t *testing.T) {
 		t.Cleanup(srv.Close)
 		spec := Spec{Name: "real", URL: srv.URL, ConnectTimeout: patience}
 		check(t, spec)
-		spec.Era = Legacy
+		spec.Era = protocol.Legacy
 		check(t, spec)
 		e := newEnv(t, spec)
 		c := e.connect(t, nil)
@@ -151,7 +153,7 @@ func TestAnswersToInitializeThatAreRefused(t *testing.T) {
 			if n := len(h.live("hub")); n != 0 {
 				t.Errorf("%d sessions are left at the server", n)
 			}
-			if n := value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
+			if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
 				t.Errorf("%v connections are counted", n)
 			}
 		})

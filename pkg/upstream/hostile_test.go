@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // Otherwise whoever subscribes and goes away, often enough, keeps all others
@@ -73,7 +74,7 @@ func TestALegacyClientOpensNoStreamOfChanges(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t, changing)
 	c := newEnv(t, s.spec()).connect(t, nil)
-	_, err := c.Call(t.Context(), Request{Method: methodListen, Params: json.RawMessage(`{"notifications":{"toolsListChanged":true}}`)})
+	_, err := c.Call(t.Context(), Request{Method: protocol.MethodSubscriptionsListen, Params: json.RawMessage(`{"notifications":{"toolsListChanged":true}}`)})
 	if refused, ok := errors.AsType[*jsonrpc.Error](err); !ok || refused.Code != jsonrpc.CodeMethodNotFound {
 		t.Error(err)
 	}

@@ -17,17 +17,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // The header names of Streamable HTTP, see specification 2025-11-25,
 // basic/transports, streamable HTTP.
 const (
-	headerSession  = "Mcp-Session-Id"
-	headerVersion  = "Mcp-Protocol-Version"
-	headerResume   = "Last-Event-Id"
-	typeJSON       = "application/json"
-	typeEvents     = "text/event-stream"
 	maxSessionID   = 1024 // bytes
 	maxResumptions = 8    // attempts in a row to go on with a broken stream
 
@@ -150,25 +147,25 @@ func (w *httpWire) do(ctx context.Context, client *http.Client, method string, b
 	}
 	switch method {
 	case http.MethodPost:
-		request.Header.Set("Content-Type", typeJSON)
-		request.Header.Set("Accept", typeJSON+", "+typeEvents)
+		request.Header.Set("Content-Type", protocol.TypeJSON)
+		request.Header.Set("Accept", protocol.TypeJSON+", "+protocol.TypeEventStream)
 	case http.MethodGet:
-		request.Header.Set("Accept", typeEvents)
+		request.Header.Set("Accept", protocol.TypeEventStream)
 	}
 	if resume != "" {
-		request.Header.Set(headerResume, resume)
+		request.Header.Set(protocol.HeaderLastEventID, resume)
 	}
 	w.mu.Lock()
 	session, version := w.session, w.version
 	w.mu.Unlock()
 	if session != "" {
-		request.Header.Set(headerSession, session)
+		request.Header.Set(protocol.HeaderSessionID, session)
 	}
 	if version != "" {
-		request.Header.Set(headerVersion, version)
+		request.Header.Set(protocol.HeaderProtocolVersion, version)
 	}
 	for name, values := range extra {
-		if configured := request.Header[name] != nil; !configured || !strings.HasPrefix(name, headerParam) { // clients choose those
+		if configured := request.Header[name] != nil; !configured || !strings.HasPrefix(name, protocol.HeaderParamPrefix) { // clients choose those
 			request.Header[name] = values
 		}
 	}
@@ -191,7 +188,7 @@ func (w *httpWire) do(ctx context.Context, client *http.Client, method string, b
 // answer a method that they do not know so, with a JSON-RPC error. The body can
 // still be read afterwards.
 func isUnknownMethod(response *http.Response) bool {
-	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); kind != typeJSON {
+	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); kind != protocol.TypeJSON {
 		return false
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
@@ -294,14 +291,14 @@ func (w *httpWire) answer(ctx context.Context, c *call, message []byte, response
 	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	ok := response.StatusCode == http.StatusOK
 	if ok && c.header == nil { // modern requests have no session
-		if err := w.adopt(response.Header.Get(headerSession)); err != nil {
+		if err := w.adopt(response.Header.Get(protocol.HeaderSessionID)); err != nil {
 			return jsonrpc.Message{}, err
 		}
 	}
 	switch {
-	case ok && kind == typeEvents:
+	case ok && kind == protocol.TypeEventStream:
 		return w.stream(ctx, c, response)
-	case kind == typeJSON:
+	case kind == protocol.TypeJSON:
 		m, err := w.object(ctx, c, response)
 		if err == nil && response.StatusCode == http.StatusBadRequest && w.deniesSession(m, message) {
 			w.lose(ErrSessionGone)
@@ -332,7 +329,7 @@ func (e statusError) Error() string {
 // would choose but to say something with it.
 func knownType(kind string) string {
 	switch kind {
-	case "", "text/html", "text/plain", "text/xml", "application/xml", "application/octet-stream", "application/problem+json", typeJSON, typeEvents:
+	case "", "text/html", "text/plain", "text/xml", "application/xml", "application/octet-stream", "application/problem+json", protocol.TypeJSON, protocol.TypeEventStream:
 		return strconv.Quote(kind)
 	}
 	return "unusual"
@@ -404,7 +401,7 @@ func discard(response *http.Response) {
 // know: with an HTTP status alone.
 func unknownMethod(method string, err error) error {
 	refused, ok := errors.AsType[statusError](err)
-	if !ok || MethodLabel(method) != Other || refused.code/100 != 4 {
+	if !ok || instrument.MethodLabel(method) != instrument.Other || refused.code/100 != 4 {
 		return err
 	}
 	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "does not know the method %.64q: it answered with HTTP status %s", method, statusText(refused.code))

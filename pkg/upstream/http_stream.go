@@ -10,9 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
-
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/sse"
 )
 
 // stream reads events until the response to c comes. A legacy stream that ends
@@ -48,7 +48,7 @@ func (w *httpWire) stream(ctx context.Context, c *call, response *http.Response)
 
 func (w *httpWire) resumed(ctx context.Context, response *http.Response, cursor *cursor, c *call) (jsonrpc.Message, error) {
 	defer func() { _ = response.Body.Close() }()
-	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode != http.StatusOK || kind != typeEvents {
+	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode != http.StatusOK || kind != protocol.TypeEventStream {
 		return jsonrpc.Message{}, fmt.Errorf("HTTP status %s", status(response))
 	}
 	return w.events(ctx, response, cursor, c)
@@ -63,25 +63,25 @@ type cursor struct {
 // events reads a stream until the response to c comes or the stream ends,
 // which is an error. Without c it only ends. ctx is for the log.
 func (w *httpWire) events(ctx context.Context, response *http.Response, cursor *cursor, c *call) (jsonrpc.Message, error) {
-	events := newEventReader(response.Body, w.spec.maxMessage())
+	events := sse.NewReader(response.Body, w.spec.maxMessage())
 	for {
-		ev, err := events.next()
+		ev, err := events.Next()
 		if err != nil {
-			return jsonrpc.Message{}, err
+			return jsonrpc.Message{}, readError(err)
 		}
-		if ev.id != "" {
-			cursor.last = ev.id
+		if ev.ID != "" {
+			cursor.last = ev.ID
 		}
-		if ev.retry > 0 {
-			cursor.retry = min(max(ev.retry, minRetry), time.Minute)
+		if ev.Retry > 0 {
+			cursor.retry = min(max(ev.Retry, minRetry), time.Minute)
 		}
-		if len(ev.data) == 0 || (ev.name != "" && ev.name != "message") {
+		if len(ev.Data) == 0 || (ev.Name != "" && ev.Name != "message") {
 			continue
 		}
-		m, err := jsonrpc.Parse(ev.data)
+		m, err := jsonrpc.Parse(ev.Data)
 		switch {
 		case err != nil:
-			w.log.WarnContext(ctx, "the server sent an event that is no message", "bytes", len(ev.data), "err", err)
+			w.log.WarnContext(ctx, "the server sent an event that is no message", "bytes", len(ev.Data), "err", err)
 		case m.Kind() != jsonrpc.Response:
 			w.conn.receive(c, m)
 		case c != nil && m.ID == c.id:
@@ -115,14 +115,14 @@ func (w *httpWire) listen(ctx context.Context) {
 			settle()
 			if errors.Is(err, ErrSessionGone) {
 				// If it is, the server says so to a request that it must know, too.
-				_, _ = w.conn.Call(ctx, Request{Method: string(mcp.MethodPing)})
+				_, _ = w.conn.Call(ctx, Request{Method: protocol.MethodPing})
 				return
 			}
 			if err != nil {
 				continue
 			}
 			kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
-			if response.StatusCode != http.StatusOK || kind != typeEvents {
+			if response.StatusCode != http.StatusOK || kind != protocol.TypeEventStream {
 				discard(response)
 				if !isPassing(response.StatusCode) {
 					return // it offers none
@@ -154,4 +154,12 @@ func isPassing(status int) bool {
 		return true
 	}
 	return status >= 500
+}
+
+// readError marks an event that is too long as a breach of the protocol.
+func readError(err error) error {
+	if errors.Is(err, sse.ErrTooLong) {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return err
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -94,7 +95,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 			if err != nil && strings.Contains(err.Error(), "secret") {
 				t.Errorf("the error tells too much: %v", err)
 			}
-			if n := value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
+			if n := instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
 				t.Errorf("%v calls are in flight", n)
 			}
 		})

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // httpScript speaks the script over Streamable HTTP.
@@ -54,7 +55,7 @@ func newHTTPScript(t testing.TB, configure ...func(*httpScript)) *httpScript {
 }
 
 func (h *httpScript) spec() Spec {
-	return Spec{Name: "web", URL: h.URL, Era: Legacy, ConnectTimeout: patience, CallTimeout: patience}
+	return Spec{Name: "web", URL: h.URL, Era: protocol.Legacy, ConnectTimeout: patience, CallTimeout: patience}
 }
 
 func (h *httpScript) ServeHTTP(w http.ResponseWriter, r *http.Request) {

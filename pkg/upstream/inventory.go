@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // Inventory is everything a server offers, item by item as it sent them.
@@ -55,10 +56,10 @@ func list(ctx context.Context, c *Conn) (Inventory, error) {
 		into           *[]json.RawMessage
 		hint           *Hint
 	}{
-		{has[0] != nil, "tools/list", "tools", &inv.Tools, &inv.Hints.Tools},
-		{has[1] != nil, "prompts/list", "prompts", &inv.Prompts, &inv.Hints.Prompts},
-		{has[2] != nil, "resources/list", "resources", &inv.Resources, &inv.Hints.Resources},
-		{has[2] != nil, "resources/templates/list", "resourceTemplates", &inv.Templates, &inv.Hints.Templates},
+		{has[0] != nil, protocol.MethodToolsList, "tools", &inv.Tools, &inv.Hints.Tools},
+		{has[1] != nil, protocol.MethodPromptsList, "prompts", &inv.Prompts, &inv.Hints.Prompts},
+		{has[2] != nil, protocol.MethodResourcesList, "resources", &inv.Resources, &inv.Hints.Resources},
+		{has[2] != nil, protocol.MethodResourcesTemplatesList, "resourceTemplates", &inv.Templates, &inv.Hints.Templates},
 	} {
 		if !l.offered {
 			continue
@@ -72,9 +73,9 @@ func list(ctx context.Context, c *Conn) (Inventory, error) {
 		}
 		*l.into, *l.hint = items, hint
 	}
-	if !Declares(inv.Initialized.Capabilities, "tasks", "requests", "tools", "call") {
+	if !protocol.Declares(inv.Initialized.Capabilities, "tasks", "requests", "tools", "call") {
 		for i, tool := range inv.Tools { // next to the tools of others, whose servers declare it
-			inv.Tools[i] = withoutTaskSupport(tool)
+			inv.Tools[i] = protocol.ToolWithoutTaskSupport(tool)
 		}
 	}
 	return inv, nil

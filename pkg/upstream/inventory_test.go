@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -167,7 +168,7 @@ func TestAStormOfListChangesIsReadOnce(t *testing.T) {
 	if st := r.Server("child").Status(); st.Tools != 2 {
 		t.Errorf("Status() = %+v", st)
 	}
-	eventually(t, "the metric follows", func() bool { return value(t, r.reg, "mcphub_backend_tools") == 2 })
+	eventually(t, "the metric follows", func() bool { return instrumenttest.Value(t, r.reg, "mcphub_backend_tools") == 2 })
 }
 
 func TestAListThatCannotBeReadAgainStaysAsItWas(t *testing.T) {

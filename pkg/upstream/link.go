@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -98,7 +99,7 @@ func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 // its own, or if requests stand alone there. On one that everybody shares one
 // client cannot speak for all, so only what is no part of MCP goes there.
 func (l *Link) Notify(ctx context.Context, method string, params json.RawMessage) error {
-	if l.stateless() || (!l.Isolated() && MethodLabel(method) == Other) {
+	if l.stateless() || (!l.Isolated() && instrument.MethodLabel(method) == instrument.Other) {
 		c, err := l.server.ready(ctx)
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -38,11 +39,11 @@ func TestManyCallersShareOneAttemptToConnect(t *testing.T) {
 	if body := h.sent("POST", `"name":"client"`)[0].body; !strings.Contains(body, `"capabilities":{"roots":{}},"clientInfo":{"name":"client","version":"1"}`) {
 		t.Errorf("the client was introduced as %s", body)
 	}
-	if n := value(t, r.reg, "mcphub_backend_sessions"); n != 2 {
+	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_sessions"); n != 2 {
 		t.Errorf("%v connections are counted", n)
 	}
 	l.Close(true)
-	if n := value(t, r.reg, "mcphub_backend_sessions"); n != 1 || len(h.live("client")) != 0 {
+	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_sessions"); n != 1 || len(h.live("client")) != 0 {
 		t.Errorf("%v connections are counted after the end", n)
 	}
 	if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, ErrCancelled) {
@@ -121,7 +122,7 @@ func TestClosingALinkEndsItsAttemptToConnect(t *testing.T) {
 	if err := wait(t, "the call returns", done); err == nil {
 		t.Error("the call succeeded")
 	}
-	if n := value(t, r.reg, "mcphub_backend_sessions"); n != 1 {
+	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_sessions"); n != 1 {
 		t.Errorf("%v connections are counted", n)
 	}
 }
@@ -229,7 +230,7 @@ func TestAForgottenSessionIsInitializedOnceAndTheCallRepeatedOnce(t *testing.T) 
 		"bound web secret-session-3 2025-11-25 after 1 calls, ready web after 1 calls"; rec.String() != want {
 		t.Errorf("the steps are %q, want %q", rec.String(), want)
 	}
-	if n := value(t, r.reg, "mcphub_backend_restarts_total", "reason", "session_gone"); n != 1 {
+	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_restarts_total", "reason", "session_gone"); n != 1 {
 		t.Errorf("%v restarts are counted", n)
 	}
 	if st := r.Server("web").Status(); st.State != Up || st.Connections != 2 {
@@ -295,7 +296,7 @@ func TestASessionThatCannotBeKeptIsNotUsed(t *testing.T) {
 		if n := len(h.sent("POST", "tools/call")); n != 0 {
 			t.Errorf("%s: the call was sent", name)
 		}
-		if len(h.live("client")) != 0 || value(t, r.reg, "mcphub_backend_sessions") != 1 {
+		if len(h.live("client")) != 0 || instrumenttest.Value(t, r.reg, "mcphub_backend_sessions") != 1 {
 			t.Errorf("%s: the session is still there", name)
 		}
 	}
@@ -337,14 +338,14 @@ func TestChildrenOfTheirOwnAreStartedAgainWhenTheyAreNeeded(t *testing.T) {
 	if pid == other {
 		t.Fatal("two links share a child")
 	}
-	if n := value(t, r.reg, "mcphub_backend_sessions"); n != 3 {
+	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_sessions"); n != 3 {
 		t.Errorf("%v connections are counted", n)
 	}
 	if _, err := one.Call(t.Context(), toolCall("crash", "")); !errors.Is(err, ErrLost) {
 		t.Errorf("error %v", err)
 	}
 	// The session is idle now, but its child is not counted and no zombie.
-	if _, exists := alive(pid); exists || value(t, r.reg, "mcphub_backend_sessions") != 2 {
+	if _, exists := alive(pid); exists || instrumenttest.Value(t, r.reg, "mcphub_backend_sessions") != 2 {
 		t.Error("the child is still counted, or a zombie")
 	}
 	if again := facts(t, one).Pid; again == pid {
@@ -353,7 +354,7 @@ func TestChildrenOfTheirOwnAreStartedAgainWhenTheyAreNeeded(t *testing.T) {
 	if facts(t, two).Pid != other || ready.Load() != 2 {
 		t.Errorf("the other child was restarted, or OnReady called %d times", ready.Load())
 	}
-	if n := value(t, r.reg, "mcphub_backend_restarts_total", "reason", "exited"); n != 1 {
+	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_restarts_total", "reason", "exited"); n != 1 {
 		t.Errorf("%v restarts are counted", n)
 	}
 	one.Close(true)

@@ -11,15 +11,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
-
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 const (
-	methodListen       = "subscriptions/listen"
-	methodAcknowledged = "notifications/subscriptions/acknowledged"
-
 	ackTimeout  = 10 * time.Second // for a server to say what it agreed to
 	farewell    = time.Second      // for a server to end a stream
 	firstListen = 500 * time.Millisecond
@@ -57,7 +54,7 @@ func (c *Conn) follow(ctx context.Context) {
 			case <-c.feed.wake:
 				continue
 			case err = <-now.over():
-				c.log.DebugContext(ctx, "the server's stream of changes ended", "err", Discreet(err))
+				c.log.DebugContext(ctx, "the server's stream of changes ended", "err", instrument.Redacted(err))
 				if time.Since(now.since) > wait { // not one that ends at once each time
 					wait = firstListen
 				}
@@ -101,7 +98,7 @@ func (c *Conn) relisten(ctx context.Context, now *watching) (*watching, error) {
 		return next, nil
 	}
 	next.stop()
-	c.log.DebugContext(ctx, "the server does not tell of changes", "err", Discreet(err))
+	c.log.DebugContext(ctx, "the server does not tell of changes", "err", instrument.Redacted(err))
 	if isFinal(err) {
 		if now != nil {
 			now.wish = wish
@@ -122,7 +119,7 @@ func (c *Conn) missed() {
 	c.feed.mu.Unlock()
 	for _, uri := range agreed {
 		params := append(append(json.RawMessage(`{"uri":`), jsonrpc.String(uri)...), '}')
-		c.sink.Notify(jsonrpc.Message{Method: "notifications/resources/updated", Params: params})
+		c.sink.Notify(jsonrpc.Message{Method: protocol.MethodResourcesUpdated, Params: params})
 	}
 }
 
@@ -187,7 +184,7 @@ func (c *Conn) listen(ctx context.Context, filter json.RawMessage) *watching {
 func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked chan<- json.RawMessage) error {
 	cl := c.begin(&call{acked: acked, origin: askedFor{ctx: ctx}})
 	defer c.end(cl)
-	req := Request{Method: methodListen, stamped: true, Params: append(append(json.RawMessage(`{"notifications":`), filter...), '}')}
+	req := Request{Method: protocol.MethodSubscriptionsListen, stamped: true, Params: append(append(json.RawMessage(`{"notifications":`), filter...), '}')}
 	params, err := c.prepare(ctx, cl, req)
 	if err != nil {
 		return err
@@ -196,14 +193,14 @@ func (c *Conn) streamChanges(ctx context.Context, filter json.RawMessage, acked 
 		return err
 	}
 	m := jsonrpc.Message{ID: cl.id, Method: req.Method, Params: params}
-	flight, sent := c.tel.messages.Begin(Out, m), time.Now()
-	c.show(ctx, Out, m, Asked{})
+	flight, sent := c.tel.messages.Begin(instrument.Out, m), time.Now()
+	c.show(ctx, instrument.Out, m, instrument.About{})
 	ctx, release := c.patiently(ctx, cl)
 	defer release()
 	response, err := c.wire.call(ctx, cl, m.Encode())
 	switch {
 	case err != nil && ctx.Err() != nil:
-		flight.Cancel(Withdrawn)
+		flight.Cancel(instrument.Withdrawn)
 		return err
 	case err != nil:
 		flight.Cancel(cancelReason(err))
@@ -240,7 +237,7 @@ func (c *Conn) acknowledged(related *call, m jsonrpc.Message) {
 		return
 	}
 	if related == nil {
-		id, err := jsonrpc.Fields(fields[1], mcp.MetaKeySubscriptionID)
+		id, err := jsonrpc.Fields(fields[1], protocol.MetaSubscriptionID)
 		if err != nil {
 			return
 		}
@@ -261,14 +258,14 @@ func (c *Conn) acknowledged(related *call, m jsonrpc.Message) {
 // withoutSubscription takes the id of the hub's own subscription out of what
 // goes further.
 func withoutSubscription(m jsonrpc.Message) jsonrpc.Message {
-	if !bytes.Contains(m.Params, []byte(mcp.MetaKeySubscriptionID)) {
+	if !bytes.Contains(m.Params, []byte(protocol.MetaSubscriptionID)) {
 		return m
 	}
 	fields, err := jsonrpc.Fields(m.Params, "_meta")
 	if err != nil || fields[0] == nil {
 		return m
 	}
-	meta, err := jsonrpc.Rewrite(fields[0], jsonrpc.Edit{Name: mcp.MetaKeySubscriptionID})
+	meta, err := jsonrpc.Rewrite(fields[0], jsonrpc.Edit{Name: protocol.MetaSubscriptionID})
 	if err != nil {
 		return m
 	}
@@ -297,7 +294,7 @@ func (l *watching) agreed(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 	case <-timer.C:
-		return nil, fmt.Errorf("%s: %w", methodListen, ErrTimeout)
+		return nil, fmt.Errorf("%s: %w", protocol.MethodSubscriptionsListen, ErrTimeout)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

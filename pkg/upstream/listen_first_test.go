@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // There are servers that ask on the GET stream what belongs to a call, and to
@@ -30,7 +31,7 @@ func TestTheStreamOfAServerIsOpenBeforeTheFirstCall(t *testing.T) {
 				if r.Method == http.MethodGet {
 					if pause(r.Context(), test.get) == nil {
 						open.Store(true)
-						w.Header().Set("Content-Type", typeEvents)
+						w.Header().Set("Content-Type", protocol.TypeEventStream)
 						w.WriteHeader(http.StatusOK)
 						_ = http.NewResponseController(w).Flush()
 						<-r.Context().Done()
@@ -49,11 +50,11 @@ func TestTheStreamOfAServerIsOpenBeforeTheFirstCall(t *testing.T) {
 				} else if !open.Load() {
 					early.Store(true)
 				}
-				w.Header().Set("Content-Type", typeJSON)
+				w.Header().Set("Content-Type", protocol.TypeJSON)
 				_, _ = io.Copy(w, bytes.NewReader(jsonrpc.NewResult(m.ID, result).Encode()))
 			}))
 			t.Cleanup(srv.Close)
-			c := newEnv(t, Spec{Name: "web", URL: srv.URL, Era: Legacy, ConnectTimeout: patience, CallTimeout: patience}).connect(t, nil)
+			c := newEnv(t, Spec{Name: "web", URL: srv.URL, Era: protocol.Legacy, ConnectTimeout: patience, CallTimeout: patience}).connect(t, nil)
 			if m, err := c.Call(t.Context(), Request{Method: "ping"}); err != nil || m.Error != nil {
 				t.Fatalf("ping: %s, %v", m.Error, err)
 			}

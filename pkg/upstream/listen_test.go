@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -199,11 +200,11 @@ func TestAStreamOfChangesIsNoOperation(t *testing.T) {
 	c := e.connect(t, nil)
 	c.hears(t.Context())
 	tool(t, c, "echo", "")
-	if n := value(t, e.reg, "mcphub_requests_in_flight"); n != 1 {
+	if n := instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight"); n != 1 {
 		t.Errorf("%v requests are in flight, want the stream", n)
 	}
 	c.Close(true)
-	if n := value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
+	if n := instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
 		t.Errorf("%v requests are in flight", n)
 	}
 	for _, s := range spans.Ended() {
@@ -212,7 +213,7 @@ func TestAStreamOfChangesIsNoOperation(t *testing.T) {
 		}
 	}
 	count := func(direction, kind string) float64 {
-		return value(t, e.reg, "mcphub_messages_total", "direction", direction, "kind", kind)
+		return instrumenttest.Value(t, e.reg, "mcphub_messages_total", "direction", direction, "kind", kind)
 	}
 	if count("out", "request") != 3 || count("in", "response") != 2 || count("in", "notification") != 1 || count("out", "notification") != 0 {
 		t.Error("messages are not counted as they went") // discover, listen and its acknowledgement, the call

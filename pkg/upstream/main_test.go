@@ -270,39 +270,6 @@ func (r running) link(t testing.TB, server string, cfg LinkConfig) *Link {
 	return l
 }
 
-// value returns a metric: of a histogram, how many observations.
-func value(t testing.TB, g prometheus.Gatherer, name string, labels ...string) float64 {
-	t.Helper()
-	families, err := g.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum, found := 0.0, false
-	for _, f := range families {
-		if f.GetName() != name {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			have := map[string]string{}
-			for _, l := range m.GetLabel() {
-				have[l.GetName()] = l.GetValue()
-			}
-			match := true
-			for i := 0; i < len(labels); i += 2 {
-				match = match && have[labels[i]] == labels[i+1]
-			}
-			if match {
-				found = true
-				sum += m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
-			}
-		}
-	}
-	if !found {
-		t.Fatalf("there is no metric %s%v", name, labels)
-	}
-	return sum
-}
-
 // caller is a Conn or a Link.
 type caller interface {
 	Call(ctx context.Context, req Request) (jsonrpc.Message, error)

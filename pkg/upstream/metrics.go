@@ -3,15 +3,17 @@ package upstream
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 )
 
 // metrics are the package's instruments.
 type metrics struct {
-	duration  *OperationHistogram // one attempt at a call, or a notification; written by operation
-	operation *Operations
-	served    *OperationHistogram      // what servers ask and tell the hub
-	lives     *prometheus.HistogramVec // s, connections, by error type, version and server
-	messages  *Messages
+	duration  *instrument.OperationHistogram // one attempt at a call, or a notification; written by operation
+	operation *instrument.Operations
+	served    *instrument.OperationHistogram // what servers ask and tell the hub
+	lives     *prometheus.HistogramVec       // s, connections, by error type, version and server
+	messages  *instrument.Messages
 	strays    *prometheus.CounterVec // by reason
 	up        *prometheus.GaugeVec   // 0 or 1, by server
 	sessions  *prometheus.GaugeVec   // connections, by server
@@ -24,10 +26,10 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 	f := promauto.With(r)
 	x := &metrics{
-		duration: NewClientOperations(r),
-		served:   NewServerOperations(r),
-		messages: NewMessages(r, "backend"),
-		strays:   NewUnmatched(r, "backend", "progress", "response", "overload", "question"),
+		duration: instrument.NewClientOperations(r),
+		served:   instrument.NewServerOperations(r),
+		messages: instrument.NewMessages(r, "backend"),
+		strays:   instrument.NewUnmatched(r, "backend", "progress", "response", "overload", "question"),
 		lives: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_client_session_duration_seconds",
 			Help:    "Life of a connection with a server, from the end of the handshake to the end of the connection.",
 			Buckets: []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400}}, []string{"error_type", "mcp_protocol_version", "mcphub_backend"}),
@@ -42,7 +44,7 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 		connected: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_connects_total",
 			Help: "Attempts to connect to the server."}, []string{"mcphub_backend", "outcome"}),
 	}
-	x.operation = NewOperations(r, "backend", x.duration, toolLabels)
+	x.operation = instrument.NewOperations(r, "backend", x.duration, toolLabels)
 	x.outcomes = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total",
 		Help: "Calls to the server, by whose doing it is how they ended."}, []string{"mcphub_backend", "fault"})
 	return x
@@ -53,7 +55,7 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 type serverMetrics struct {
 	up, sessions, tools           prometheus.Gauge
 	restarts, connected, outcomes map[string]prometheus.Counter
-	calls                         *Meter
+	calls                         *instrument.Recorder
 }
 
 // addServer creates the label sets of a server from the start. lists says which
@@ -61,11 +63,11 @@ type serverMetrics struct {
 func (x *metrics) addServer(name string, lists func(tool string) bool) *serverMetrics {
 	s := &serverMetrics{up: x.up.WithLabelValues(name), sessions: x.sessions.WithLabelValues(name), tools: x.tools.WithLabelValues(name),
 		restarts: map[string]prometheus.Counter{}, connected: map[string]prometheus.Counter{}, outcomes: map[string]prometheus.Counter{},
-		calls: x.operation.Meter(name, lists)}
+		calls: x.operation.Recorder(name, lists)}
 	for _, reason := range []string{"exited", "session_gone", "unreachable"} {
 		s.restarts[reason] = x.restarts.WithLabelValues(name, reason)
 	}
-	for _, fault := range Faults() {
+	for _, fault := range instrument.Faults() {
 		s.outcomes[string(fault)] = x.outcomes.WithLabelValues(name, string(fault))
 	}
 	for _, outcome := range []string{"ok", "error"} {

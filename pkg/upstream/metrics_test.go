@@ -1,11 +1,16 @@
 package upstream
 
 import (
+	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 )
 
 func TestMetricsHaveTheirNamesAndLabelSetsFromTheStart(t *testing.T) {
@@ -62,8 +67,8 @@ mcphub_unmatched_responses_total{hop="backend",reason="response"} 0
 	}
 	for _, direction := range []string{"in", "out"} {
 		for _, kind := range []string{"request", "notification", "response", "error"} {
-			value(t, e.reg, "mcphub_messages_total", "hop", "backend", "direction", direction, "kind", kind)
-			value(t, e.reg, "mcphub_message_bytes_total", "hop", "backend", "direction", direction, "kind", kind)
+			instrumenttest.Value(t, e.reg, "mcphub_messages_total", "hop", "backend", "direction", direction, "kind", kind)
+			instrumenttest.Value(t, e.reg, "mcphub_message_bytes_total", "hop", "backend", "direction", direction, "kind", kind)
 		}
 	}
 }
@@ -85,10 +90,10 @@ func TestBothHopsFitIntoOneRegistry(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
 	NewPool(nil, Config{Registerer: reg})
-	NewMessages(reg, "downstream")
-	NewUnmatched(reg, "downstream", "response")
-	NewServerOperations(reg)
-	NewClientOperations(reg)
+	instrument.NewMessages(reg, "downstream")
+	instrument.NewUnmatched(reg, "downstream", "response")
+	instrument.NewServerOperations(reg)
+	instrument.NewClientOperations(reg)
 	if _, err := reg.Gather(); err != nil {
 		t.Error(err)
 	}
@@ -100,13 +105,13 @@ func TestMessagesAndBytesAreCounted(t *testing.T) {
 		e := newEnv(t, spec)
 		c := e.connect(t, nil)
 		count := func(direction, kind string) float64 {
-			return value(t, e.reg, "mcphub_messages_total", "direction", direction, "kind", kind)
+			return instrumenttest.Value(t, e.reg, "mcphub_messages_total", "direction", direction, "kind", kind)
 		}
 		requests, responses := count("out", "request"), count("in", "response")
 		if requests != 1 || responses != 1 || count("out", "notification") != 1 { // the handshake
 			t.Errorf("%v requests, %v responses", requests, responses)
 		}
-		bytes := value(t, e.reg, "mcphub_message_bytes_total", "direction", "out", "kind", "request")
+		bytes := instrumenttest.Value(t, e.reg, "mcphub_message_bytes_total", "direction", "out", "kind", "request")
 		req := toolCall("ask", `{"text":"ping"}`)
 		if _, err := c.Call(t.Context(), req); err != nil {
 			t.Fatal(err)
@@ -116,7 +121,7 @@ func TestMessagesAndBytesAreCounted(t *testing.T) {
 			t.Error("messages are not counted as they went")
 		}
 		want := bytes + float64(len(req.Params)+len(toolCall("absent", "").Params))
-		if got := value(t, e.reg, "mcphub_message_bytes_total", "direction", "out", "kind", "request"); got != want {
+		if got := instrumenttest.Value(t, e.reg, "mcphub_message_bytes_total", "direction", "out", "kind", "request"); got != want {
 			t.Errorf("%v bytes, want %v", got, want)
 		}
 	})
@@ -132,13 +137,126 @@ func TestCallsInFlightAreCounted(t *testing.T) {
 			_, err := c.Call(t.Context(), toolCall("hold", `{"key":"k"}`))
 			done <- err
 		}()
-		eventually(t, "the call is counted", func() bool { return value(t, e.reg, "mcphub_requests_in_flight") == 1 })
+		eventually(t, "the call is counted", func() bool { return instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight") == 1 })
 		tool(t, c, "release", `{"key":"k"}`)
 		if err := wait(t, "the call returns", done); err != nil {
 			t.Error(err)
 		}
-		if n := value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
+		if n := instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
 			t.Errorf("%v calls are in flight", n)
 		}
 	})
+}
+
+func TestQuestionsAndNotificationsOfServersAreMeasuredAsOperationsOfTheHub(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, spec Spec) {
+		e := newEnv(t, spec)
+		c := e.connect(t, nil)
+		if _, err := c.Call(t.Context(), toolCall("ask", `{"text":"ping"}`)); err != nil {
+			t.Fatal(err)
+		}
+		transport := networkTransport(spec)
+		eventually(t, "the question is measured", func() bool {
+			return instrumenttest.Value(t, e.reg, "mcp_server_operation_duration_seconds", "network_transport", transport, "mcp_protocol_version", "2025-11-25", "gen_ai_tool_name", "") == 1
+		})
+		if n := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name", "notifications/initialized", "network_transport", transport); n != 1 {
+			t.Errorf("%v notifications are measured", n)
+		}
+	})
+}
+
+func TestTheLifeOfAConnectionIsMeasuredAtItsEnd(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, childSpec(t, "script"))
+	lives := func(kind string) float64 {
+		return instrumenttest.Value(t, e.reg, "mcp_client_session_duration_seconds", "error_type", kind, "mcp_protocol_version", "2025-11-25", "mcphub_backend", "child")
+	}
+	closed, lost := e.connect(t, nil), e.connect(t, nil)
+	if lives("") != 0 || lives(lifeLost) != 0 || lives(lifeGone) != 0 {
+		t.Error("a connection that is there is measured, or series are missing")
+	}
+	closed.Close(true)
+	if lives("") != 1 || lives(lifeLost) != 0 {
+		t.Errorf("%v closed, %v lost", lives(""), lives(lifeLost))
+	}
+	_, _ = lost.Call(t.Context(), toolCall("crash", ""))
+	eventually(t, "the loss is measured", func() bool { return lives(lifeLost) == 1 })
+	lost.Close(true)
+	if lives("") != 1 {
+		t.Error("the lost connection is measured twice")
+	}
+}
+
+func TestARemovedServerLeavesNoSeriesAndNothingBringsThemBack(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	x := newMetrics(reg, 2)
+	lists := func(tool string) bool { return tool == "a" }
+	names := func() (of []string) {
+		t.Helper()
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				for _, l := range m.GetLabel() {
+					if l.GetName() == "mcphub_backend" && l.GetValue() == "gone" {
+						of = append(of, f.GetName())
+					}
+				}
+			}
+		}
+		return slices.Compact(of)
+	}
+	use := func(s *serverMetrics) {
+		s.calls.Observe(t.Context(), instrument.Operation{Method: "tools/call", Tool: "a"}, 0)
+		s.calls.Observe(t.Context(), instrument.Operation{Method: "ping"}, 0)
+		s.up.Set(1)
+		s.sessions.Inc()
+		s.tools.Set(1)
+		s.restarts["exited"].Inc()
+		s.connected["ok"].Inc()
+		s.outcomes["none"].Inc()
+	}
+	gone, kept := x.addServer("gone", lists), x.addServer("kept", lists)
+	use(gone)
+	use(kept)
+	if n := len(names()); n != 7 {
+		t.Errorf("the server is in %d metrics, %v; a new one has to be taken away, too", n, names())
+	}
+	x.removeServer("gone", gone)
+	use(gone) // what was under way
+	if left := names(); len(left) != 0 {
+		t.Errorf("left are %v", left)
+	}
+	if n := instrumenttest.Value(t, reg, "mcp_client_operation_duration_seconds", "mcphub_backend", "kept"); n != 2 {
+		t.Errorf("the other server has %v operations", n)
+	}
+	again := x.addServer("gone", lists)
+	use(again)
+	if n := instrumenttest.Value(t, reg, "mcphub_backend_operations_total", "mcphub_backend", "gone"); n != 1 {
+		t.Errorf("a server of the same name begins with %v operations", n-1)
+	}
+	wantGone := instrumenttest.Value(t, reg, "mcp_client_operation_duration_seconds", "mcphub_backend", "gone", "gen_ai_tool_name", "a")
+	if wantGone != 1 {
+		t.Errorf("and with %v calls", wantGone-1)
+	}
+}
+
+func TestAServerListsItsToolsWhateverTheirSchemas(t *testing.T) {
+	t.Parallel()
+	var p toolParams
+	if p.lists("a") {
+		t.Error("there is a tool before there is a list")
+	}
+	p.learn([]json.RawMessage{[]byte(`{"name":"a"}`), []byte(`{"name":"b","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"\u0000"}}}}`), []byte(`7`)})
+	if !p.lists("a") || !p.lists("b") || p.lists("c") {
+		t.Error("tools are not listed")
+	}
+	p.learn(nil)
+	if p.lists("a") {
+		t.Error("a tool is listed that is gone")
+	}
 }

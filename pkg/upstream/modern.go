@@ -6,27 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // A connection to a modern server behaves towards legacy callers as one to a
 // legacy server does: what is gone from the modern protocol is done here in the
 // way that took its place.
 
-// logLevels are those of RFC 5424 that logging/setLevel takes.
-var logLevels = []string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
-
 // translate carries out a request of a legacy caller.
 func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	switch req.Method {
-	case "ping":
-		response, err := c.call(ctx, Request{Method: methodDiscover, stamped: true, identity: req.identity})
+	case protocol.MethodPing:
+		response, err := c.call(ctx, Request{Method: protocol.MethodServerDiscover, stamped: true, identity: req.identity})
 		if err == nil && response.Error != nil && c.spec.URL != "" && !fitsModern(response) {
 			return jsonrpc.Message{}, serverError(c.spec.Name, errEra)
 		}
@@ -37,11 +33,11 @@ func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, err
 			response.Result = json.RawMessage(`{}`)
 		}
 		return response, err
-	case string(mcp.MethodSetLogLevel):
+	case protocol.MethodLoggingSetLevel:
 		return c.setLevel(req)
-	case "resources/subscribe", "resources/unsubscribe":
+	case protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe:
 		return c.subscribe(ctx, req)
-	case methodListen: // the hub does that, and where there is one connection for all, the end of one stream may be that of others
+	case protocol.MethodSubscriptionsListen: // the hub does that, and where there is one connection for all, the end of one stream may be that of others
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is no method %s in the protocol version of the client", req.Method)
 	}
 	req.stamped = true
@@ -49,7 +45,7 @@ func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, err
 	if err != nil {
 		return response, err
 	}
-	return toLegacy(req.Method, response), nil
+	return protocol.ToLegacy(req.Method, response), nil
 }
 
 // setLevel keeps the level that requests carry from now on.
@@ -59,7 +55,7 @@ func (c *Conn) setLevel(req Request) (jsonrpc.Message, error) {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "the server has no log messages")
 	}
 	level, _ := jsonrpc.StringField(req.Params, "level")
-	if !slices.Contains(logLevels, level) {
+	if !protocol.IsLogLevel(level) {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32q", level)
 	}
 	c.mu.Lock()
@@ -216,64 +212,13 @@ func (c *Conn) ended(ctx context.Context) error {
 	return serverError(c.spec.Name, cause)
 }
 
-// toLegacy takes out of a response what legacy clients do not know.
-func toLegacy(method string, response jsonrpc.Message) jsonrpc.Message {
-	if response.Error != nil {
-		if method == string(mcp.MethodResourcesRead) {
-			response.Error = resourceNotFound(response.Error)
-		}
-		return response
-	}
-	edits := []jsonrpc.Edit{{Name: "resultType"}, {Name: "ttlMs"}, {Name: "cacheScope"}}
-	if meta, has := withoutServerInfo(response.Result); has {
-		edits = append(edits, jsonrpc.Edit{Name: "_meta", Value: meta})
-	}
-	if result, err := jsonrpc.Rewrite(response.Result, edits...); err == nil {
-		response.Result = result
-	}
-	return response
-}
-
-// withoutServerInfo returns the _meta of a result without what a legacy client
-// was told by initialize; nil if nothing else is in it. It reports whether there
-// was such a thing.
-func withoutServerInfo(result json.RawMessage) (json.RawMessage, bool) {
-	fields, err := jsonrpc.Fields(result, "_meta")
-	if err != nil || fields[0] == nil {
-		return nil, false
-	}
-	info, err := jsonrpc.Fields(fields[0], mcp.MetaKeyServerInfo)
-	if err != nil || info[0] == nil {
-		return nil, false
-	}
-	meta, err := jsonrpc.Rewrite(fields[0], jsonrpc.Edit{Name: mcp.MetaKeyServerInfo})
-	if err != nil || string(meta) == "{}" {
-		meta = nil
-	}
-	return meta, err == nil
-}
-
-// resourceNotFound gives the error the code that it had up to 2025-11-25
-// (SEP-2164).
-func resourceNotFound(raw json.RawMessage) json.RawMessage {
-	e := jsonrpc.ParseError(raw)
-	if uri, ok := jsonrpc.StringField(e.Data, "uri"); !ok || uri == "" || e.Code != jsonrpc.CodeInvalidParams {
-		return raw
-	}
-	out, err := jsonrpc.Rewrite(raw, jsonrpc.Edit{Name: "code", Value: json.RawMessage("-32002")})
-	if err != nil {
-		return raw
-	}
-	return out
-}
-
 // takes reports whether a modern server has a use for a notification. By HTTP
 // a request is cancelled by closing its stream.
 func (c *Conn) takes(method string) bool {
 	switch method {
-	case "notifications/initialized", "notifications/roots/list_changed":
+	case protocol.MethodInitialized, protocol.MethodRootsListChanged:
 		return false
-	case "notifications/cancelled":
+	case protocol.MethodCancelled:
 		return c.spec.URL == ""
 	}
 	return true

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 const mirrored = `{"name":"a ü","inputSchema":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"},` +
@@ -52,13 +53,13 @@ func TestModernRequestsCarryWhatTheyMustAndNothingOfTheOldProtocol(t *testing.T)
 		if err != nil || r.method != http.MethodPost {
 			t.Fatalf("%s %q: %v", r.method, r.body, err)
 		}
-		if got := r.header.Get(headerVersion); got != ModernVersion {
+		if got := r.header.Get(protocol.HeaderProtocolVersion); got != protocol.ModernVersion {
 			t.Errorf("%s: the version is %q", m.Method, got)
 		}
-		if got := r.header[headerMethod]; len(got) != 1 || got[0] != m.Method {
+		if got := r.header[protocol.HeaderMethod]; len(got) != 1 || got[0] != m.Method {
 			t.Errorf("%s: Mcp-Method is %q", m.Method, got)
 		}
-		if r.header.Get(headerSession) != "" || r.header.Get(headerResume) != "" {
+		if r.header.Get(protocol.HeaderSessionID) != "" || r.header.Get(protocol.HeaderLastEventID) != "" {
 			t.Errorf("%s: headers of the old protocol: %v", m.Method, r.header)
 		}
 		if m.Kind() == jsonrpc.Notification {
@@ -67,7 +68,7 @@ func TestModernRequestsCarryWhatTheyMustAndNothingOfTheOldProtocol(t *testing.T)
 			}
 			continue
 		}
-		if got := metaOf(t, m, "io.modelcontextprotocol/protocolVersion"); got != `"`+ModernVersion+`"` {
+		if got := metaOf(t, m, "io.modelcontextprotocol/protocolVersion"); got != `"`+protocol.ModernVersion+`"` {
 			t.Errorf("%s: the version in the body is %s", m.Method, got)
 		}
 		who, caps := metaOf(t, m, "io.modelcontextprotocol/clientInfo"), metaOf(t, m, "io.modelcontextprotocol/clientCapabilities")
@@ -80,9 +81,9 @@ func TestModernRequestsCarryWhatTheyMustAndNothingOfTheOldProtocol(t *testing.T)
 		}
 	}
 	for method, want := range map[string]http.Header{
-		"tools/call":          {headerName: {"=?base64?YSDDvA==?="}, "Mcp-Param-Region": {"=?base64?IG5vcnRo?="}, "Mcp-Param-N": {"100"}},
-		"prompts/get":         {headerName: {"=?base64?PT9iYXNlNjQ/ZUE9PT89?="}},
-		"resources/read":      {headerName: {"file:///a"}},
+		"tools/call":          {protocol.HeaderName: {"=?base64?YSDDvA==?="}, "Mcp-Param-Region": {"=?base64?IG5vcnRo?="}, "Mcp-Param-N": {"100"}},
+		"prompts/get":         {protocol.HeaderName: {"=?base64?PT9iYXNlNjQ/ZUE9PT89?="}},
+		"resources/read":      {protocol.HeaderName: {"file:///a"}},
 		"completion/complete": {},
 	} {
 		r := s.sent("POST", `"method":"`+method+`"`)
@@ -91,7 +92,7 @@ func TestModernRequestsCarryWhatTheyMustAndNothingOfTheOldProtocol(t *testing.T)
 		}
 		got := http.Header{}
 		for name, values := range r[0].header {
-			if name == headerName || strings.HasPrefix(name, headerParam) {
+			if name == protocol.HeaderName || strings.HasPrefix(name, protocol.HeaderParamPrefix) {
 				got[name] = values
 			}
 		}
@@ -214,7 +215,7 @@ func TestParamsOfModernCallersPassAsTheyAre(t *testing.T) {
 		}
 	}
 	sent := s.sent("POST", `"tools/call"`)[0].header
-	if sent.Get("Mcp-Param-Unknown") != "x" || sent.Get("Cookie") != "" || sent.Get(headerName) != "echo" {
+	if sent.Get("Mcp-Param-Unknown") != "x" || sent.Get("Cookie") != "" || sent.Get(protocol.HeaderName) != "echo" {
 		t.Errorf("the headers are %v", sent)
 	}
 }

@@ -9,16 +9,18 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // dualScript is a server of both eras. Sessions are of the legacy one.
 func dualScript(t *testing.T, sessions bool) *modernScript {
 	t.Helper()
-	s := newModernScript(t, func(s *modernScript) { s.discovery = discovery(`{"tools":{}}`, ModernVersion, "2025-11-25") })
+	s := newModernScript(t, func(s *modernScript) { s.discovery = discovery(`{"tools":{}}`, protocol.ModernVersion, "2025-11-25") })
 	s.on["initialize"] = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
 		if sessions {
-			w.Header().Set(headerSession, s.issue(m))
+			w.Header().Set(protocol.HeaderSessionID, s.issue(m))
 		}
 		reply(w, m, `"result":`+s.initialize)
 	}
@@ -33,8 +35,8 @@ func TestLinksToADualServerSpeakTheEraOfTheirClient(t *testing.T) {
 		connections      float64
 	}{
 		"legacy client":                      {true, false, "a session", 2},
-		"legacy client, no sessions":         {false, false, ModernVersion, 2},
-		"modern client shares what there is": {true, true, ModernVersion, 1},
+		"legacy client, no sessions":         {false, false, protocol.ModernVersion, 2},
+		"modern client shares what there is": {true, true, protocol.ModernVersion, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -55,10 +57,10 @@ func TestLinksToADualServerSpeakTheEraOfTheirClient(t *testing.T) {
 				}
 				calls := s.sent("POST", `"tools/call"`)
 				last := calls[len(calls)-1].header
-				if got := last.Get(headerVersion); (last.Get(headerSession) != "") != (test.want == "a session") || (test.want == ModernVersion) != (got == ModernVersion) {
+				if got := last.Get(protocol.HeaderProtocolVersion); (last.Get(protocol.HeaderSessionID) != "") != (test.want == "a session") || (test.want == protocol.ModernVersion) != (got == protocol.ModernVersion) {
 					t.Errorf("the call was sent with %v", last)
 				}
-				if n := value(t, r.reg, "mcphub_backend_sessions"); n != test.connections {
+				if n := instrumenttest.Value(t, r.reg, "mcphub_backend_sessions"); n != test.connections {
 					t.Errorf("%v connections", n)
 				}
 				l.Close(true)
@@ -83,7 +85,7 @@ func TestASharedModernServerKnowsWhoIsCalling(t *testing.T) {
 				wg.Go(func() { useShared(t, r, mode, fmt.Sprintf("client %d", i)) })
 			}
 			wg.Wait()
-			if n := value(t, r.reg, "mcphub_backend_sessions"); n != 1 {
+			if n := instrumenttest.Value(t, r.reg, "mcphub_backend_sessions"); n != 1 {
 				t.Errorf("%v connections", n)
 			}
 		})
@@ -164,7 +166,7 @@ func FuzzWithoutPoison(f *testing.F) {
 		for _, tool := range tools {
 			if _, headers, err := paramsOf(tool); err != nil {
 				t.Fatalf("%q is kept", tool)
-			} else if _, err := ParamValues(headers, json.RawMessage(`{}`)); err != nil {
+			} else if _, err := protocol.ParamValues(headers, json.RawMessage(`{}`)); err != nil {
 				t.Fatalf("%q: %v", tool, err)
 			}
 		}

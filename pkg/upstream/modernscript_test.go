@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // modernScript is a modern server over HTTP whose every byte is written by
@@ -44,7 +45,7 @@ func discovery(capabilities string, versions ...string) string {
 
 func newModernScript(t testing.TB, configure ...func(*modernScript)) *modernScript {
 	t.Helper()
-	s := &modernScript{discovery: discovery(`{"tools":{}}`, ModernVersion),
+	s := &modernScript{discovery: discovery(`{"tools":{}}`, protocol.ModernVersion),
 		on: map[string]func(http.ResponseWriter, *http.Request, jsonrpc.Message){}}
 	for _, c := range configure {
 		c(s)
@@ -57,11 +58,11 @@ func newModernScript(t testing.TB, configure ...func(*modernScript)) *modernScri
 }
 
 // changing makes a modern server tell of changes.
-func changing(s *modernScript) { s.discovery = discovery(allChange, ModernVersion) }
+func changing(s *modernScript) { s.discovery = discovery(allChange, protocol.ModernVersion) }
 
 func (s *modernScript) spec() Spec {
 	spec := s.httpScript.spec()
-	spec.Era = AnyEra
+	spec.Era = protocol.AnyEra
 	return spec
 }
 

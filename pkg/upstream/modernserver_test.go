@@ -16,6 +16,8 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // The servers of this file are written with the SDKs that the world uses. They
@@ -232,6 +234,6 @@ func everyModern(t *testing.T, test func(t *testing.T, spec Spec)) {
 // anyChild is a child whose era is to be found out.
 func anyChild(t testing.TB, mode string, env ...string) Spec {
 	spec := childSpec(t, mode, env...)
-	spec.Era, spec.probePatience = AnyEra, 5*time.Second
+	spec.Era, spec.probePatience = protocol.AnyEra, 5*time.Second
 	return spec
 }

@@ -9,7 +9,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 type whoseKey struct{}
@@ -21,19 +24,19 @@ type shown struct {
 	count map[string]int
 }
 
-func (s *shown) onMessage(ctx context.Context, p Passed) {
+func (s *shown) onMessage(ctx context.Context, p instrument.MessageEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	direction := "in"
-	if p.Direction == Out {
+	if p.Direction == instrument.Out {
 		direction = "out"
 	}
 	if s.count == nil {
 		s.count = map[string]int{}
 	}
-	s.count[direction+" "+KindOf(p.Message)]++
-	s.texts = append(s.texts, strings.Join(strings.Fields(fmt.Sprint(ctx.Value(whoseKey{}), " ", direction, " ", KindOf(p.Message), " ",
-		p.Message.Method, " ", p.Asked.Method, " ", p.Asked.Outcome, " ", p.Asked.Fault)), " "))
+	s.count[direction+" "+instrument.KindOf(p.Message)]++
+	s.texts = append(s.texts, strings.Join(strings.Fields(fmt.Sprint(ctx.Value(whoseKey{}), " ", direction, " ", instrument.KindOf(p.Message), " ",
+		p.Message.Method, " ", p.About.Method, " ", p.About.Outcome, " ", p.About.Fault)), " "))
 }
 
 // has reports whether that was shown.
@@ -48,7 +51,7 @@ func TestEachMessageIsShownOnceWithItsOwner(t *testing.T) {
 	both(t, func(t *testing.T, spec Spec) {
 		s := &shown{}
 		e := newEnv(t, spec, func(c *Config) { c.Watched, c.OnMessage = func() bool { return true }, s.onMessage })
-		c, err := e.open(t.Context(), plan{sink: &recorder{}, who: hub, era: Legacy, owner: context.WithValue(t.Context(), whoseKey{}, "owner")})
+		c, err := e.open(t.Context(), plan{sink: &recorder{}, who: hub, era: protocol.Legacy, owner: context.WithValue(t.Context(), whoseKey{}, "owner")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +78,7 @@ func TestEachMessageIsShownOnceWithItsOwner(t *testing.T) {
 		}
 		for what, n := range s.count {
 			direction, kind, _ := strings.Cut(what, " ")
-			if counted := value(t, e.reg, "mcphub_messages_total", "direction", direction, "kind", kind); int(counted) != n {
+			if counted := instrumenttest.Value(t, e.reg, "mcphub_messages_total", "direction", direction, "kind", kind); int(counted) != n {
 				t.Errorf("%s: %d were shown of %v", what, n, counted)
 			}
 		}
@@ -97,7 +100,7 @@ func TestNobodyPaysForMessagesThatNobodyWatches(t *testing.T) {
 		answer := jsonrpc.NewResult("1", json.RawMessage(`{"isError":true}`))
 		ctx := t.Context()
 		if n := testing.AllocsPerRun(100, func() {
-			c.show(ctx, Out, call, Asked{Target: req.Target})
+			c.show(ctx, instrument.Out, call, instrument.About{Target: req.Target})
 			c.showAnswer(ctx, req, sent, answer)
 			c.showReceived(nil, call)
 		}); n != 0 {

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -26,7 +27,7 @@ type Config struct {
 	// which is asked each time. ctx has the values of the call that the message is
 	// about, or else those of LinkConfig.Owner. They must not block.
 	Watched   func() bool
-	OnMessage func(ctx context.Context, p Passed)
+	OnMessage func(ctx context.Context, p instrument.MessageEvent)
 
 	// HasSession reports whether a client session is there, for the count of the
 	// connections that outlive theirs. It is called at each scrape; nil: none is missed.

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
 // However alike the tokens of clients are, each gets its own progress, with its
@@ -78,8 +81,23 @@ func TestProgressNobodyAskedForIsDroppedAndCounted(t *testing.T) {
 		if got := append(sink.notifications(), own.notifications()...); len(got) != 0 {
 			t.Errorf("it was delivered: %v", got)
 		}
-		if n := value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "progress"); n != 5 {
+		if n := instrumenttest.Value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "progress"); n != 5 {
 			t.Errorf("%v are counted, want 5", n)
 		}
 	})
+}
+
+func TestTheProgressTokensOfTasksAreKeptInBoundedNumber(t *testing.T) {
+	t.Parallel()
+	c := &Conn{}
+	id := func(i int) jsonrpc.ID { return jsonrpc.ID(fmt.Sprint(i)) }
+	task := jsonrpc.Message{Result: json.RawMessage(`{"task":{"taskId":"x"}}`)}
+	c.keepTaskToken(&call{progress: id(-1)}, task) // wants no progress
+	c.keepTaskToken(&call{progress: id(-2), token: json.RawMessage(`1`)}, jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)})
+	for i := range maxTaskTokens + 10 {
+		c.keepTaskToken(&call{progress: id(i), token: json.RawMessage(id(i))}, task)
+	}
+	if len(c.taskTokens) != maxTaskTokens || c.taskTokenOf(id(9)) != nil || string(c.taskTokenOf(id(10))) != "10" || c.taskTokenOf(id(-2)) != nil {
+		t.Errorf("%d tokens are kept, from that of call %s on", len(c.taskTokens), c.taskTokens[0].id)
+	}
 }

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // receive takes a request or notification of the server to where it belongs.
@@ -19,27 +21,27 @@ func (c *Conn) receive(related *call, m jsonrpc.Message) {
 		c.inquired(related, q)
 		return
 	}
-	c.tel.messages.Add(In, m)
+	c.tel.messages.Add(instrument.In, m)
 	c.showReceived(related, m)
 	start := time.Now()
 	c.told(related, m)
-	c.tel.served.Observe(context.Background(), Operation{Method: MethodLabel(m.Method), Transport: networkTransport(c.spec), Version: c.version()}, "", time.Since(start))
+	c.tel.served.Observe(context.Background(), instrument.Operation{Method: instrument.MethodLabel(m.Method), Transport: networkTransport(c.spec), Version: c.version()}, "", time.Since(start))
 }
 
 // told takes a notification of the server to where it belongs.
 func (c *Conn) told(related *call, m jsonrpc.Message) {
 	if c.modern() {
-		if m.Method == methodAcknowledged {
+		if m.Method == protocol.MethodSubscriptionsAcknowledged {
 			c.acknowledged(related, m)
 			return
 		}
 		m = withoutSubscription(m)
 	}
-	m.Params = CheckedContext(m.Params, c.tel.baggage)
+	m.Params = instrument.CheckedContext(m.Params, c.tel.baggage)
 	switch m.Method {
-	case "notifications/progress":
+	case protocol.MethodProgress:
 		c.progress(related, m)
-	case "notifications/cancelled":
+	case protocol.MethodCancelled:
 		c.withdrawn(m)
 	default:
 		c.sinkFor(related, m.Method).Notify(m)
@@ -61,7 +63,7 @@ func (c *Conn) sinkFor(related *call, method string) Sink {
 func (c *Conn) concerns(related *call, method string) (Sink, askedFor) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if (isNews(method) && (related == nil || c.many)) || (method == methodElicitationComplete && c.many) {
+	if (isNews(method) && (related == nil || c.many)) || (method == protocol.MethodElicitationComplete && c.many) {
 		return c.sink, askedFor{session: c.session}
 	}
 	if related == nil && (!c.many || !c.haunted(time.Now())) {
@@ -107,16 +109,12 @@ func (c *Conn) sinkOf(cl *call) Sink {
 	return c.sink
 }
 
-// methodElicitationComplete says that the user has done what a page was for,
-// specification 2025-11-25, client/elicitation.
-const methodElicitationComplete = "notifications/elicitation/complete"
-
 // isNews reports whether method says that something of the server changed,
 // which no call is needed for.
 func isNews(method string) bool {
 	switch method {
-	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed",
-		"notifications/resources/updated":
+	case protocol.MethodToolsListChanged, protocol.MethodPromptsListChanged, protocol.MethodResourcesListChanged,
+		protocol.MethodResourcesUpdated:
 		return true
 	}
 	return false
@@ -176,7 +174,7 @@ func (c *Conn) ask(sink Sink, of askedFor, q *inquiry) {
 		endAsk(ctx, span, err)
 		defer forget()
 		if errors.Is(context.Cause(ctx), errWithdrawn) { // which wants no response
-			q.drop(ctx, Withdrawn, "cancelled")
+			q.drop(ctx, instrument.Withdrawn, "cancelled")
 			return
 		}
 		c.respond(ctx, q, result, err)
@@ -211,10 +209,10 @@ func (c *Conn) answer(q *inquiry, result json.RawMessage, err error) {
 	switch {
 	case c.start(&c.answers, maxAnswers, func(ctx context.Context) { c.respond(ctx, q, result, err) }):
 	case c.quit.Err() != nil:
-		q.drop(c.quit, ConnectionLost, string(ConnectionLost))
+		q.drop(c.quit, instrument.ConnectionLost, string(instrument.ConnectionLost))
 	default:
 		c.tel.unmatched("overload")
-		q.drop(c.quit, Overloaded, string(Overloaded))
+		q.drop(c.quit, instrument.Overloaded, string(instrument.Overloaded))
 	}
 }
 
@@ -223,7 +221,7 @@ func (c *Conn) answer(q *inquiry, result json.RawMessage, err error) {
 // about, which may have ended, says for log and measurement what it belongs to.
 func (c *Conn) respond(about context.Context, q *inquiry, result json.RawMessage, err error) {
 	if c.quit.Err() != nil || isClosed(c.wire.done()) {
-		q.drop(about, ConnectionLost, string(ConnectionLost))
+		q.drop(about, instrument.ConnectionLost, string(instrument.ConnectionLost))
 		return
 	}
 	m := jsonrpc.NewResult(q.ID, result)
@@ -234,7 +232,7 @@ func (c *Conn) respond(about context.Context, q *inquiry, result json.RawMessage
 	ctx, cancel := context.WithTimeoutCause(c.quit, notifyTimeout, ErrTimeout)
 	defer cancel()
 	if err := c.wire.send(ctx, m.Encode(), nil); err != nil && c.quit.Err() == nil {
-		c.log.WarnContext(about, "an answer did not reach the server", "err", Discreet(err))
+		c.log.WarnContext(about, "an answer did not reach the server", "err", instrument.Redacted(err))
 	}
 }
 

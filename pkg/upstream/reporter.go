@@ -3,6 +3,8 @@ package upstream
 import (
 	"context"
 	"encoding/json"
+
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // Reporter sends a server the progress of an answer to its question, params of
@@ -25,6 +27,6 @@ func ReporterOf(ctx context.Context) Reporter {
 // reported is ctx with a Reporter to c.
 func (c *Conn) reported(ctx context.Context) context.Context {
 	return context.WithValue(ctx, reporterKey{}, Reporter(func(ctx context.Context, params json.RawMessage) error {
-		return c.Notify(ctx, "notifications/progress", params)
+		return c.Notify(ctx, protocol.MethodProgress, params)
 	}))
 }

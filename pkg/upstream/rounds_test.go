@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -207,7 +208,7 @@ func TestAWaitingQuestionEndsWithItsCall(t *testing.T) {
 			if err := wait(t, "the call returns", result); !errors.Is(err, test.is) || !strings.HasPrefix(err.Error(), `server "web" `) {
 				t.Errorf("error %v", err)
 			}
-			if n := value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
+			if n := instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
 				t.Errorf("%v requests are in flight", n)
 			}
 		})

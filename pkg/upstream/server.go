@@ -13,7 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // State is what a server is doing.
@@ -60,7 +62,7 @@ type Server struct {
 	next        time.Time
 	control     *Conn
 	inventory   Inventory
-	era         Era           // that the server was last connected in
+	era         protocol.Era  // that the server was last connected in
 	sse         bool          // over the HTTP+SSE transport of 2024-11-05
 	sessionless bool          // speaks legacy versions too, but keeps no sessions
 	settled     chan struct{} // closed when the attempt that calls wait for is over
@@ -210,7 +212,7 @@ func (s *Server) restarted(err error) {
 func (s *Server) ping(ctx context.Context, c *Conn) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, pingTimeout, ErrTimeout)
 	defer cancel()
-	response, err := c.Call(ctx, Request{Method: "ping"})
+	response, err := c.Call(ctx, Request{Method: protocol.MethodPing})
 	if ctx.Err() != nil && !errors.Is(err, ErrTimeout) {
 		return nil // the hub is stopping
 	}
@@ -251,9 +253,9 @@ func (s *Server) setUp(c *Conn, inv Inventory, changed []string) {
 		s.sessionless = false // to be seen again
 	}
 	s.control, s.inventory = c, inv
-	s.era, s.sse = Legacy, c.spec.SSE
+	s.era, s.sse = protocol.Legacy, c.spec.SSE
 	if c.modern() {
-		s.era = Modern
+		s.era = protocol.Modern
 	}
 	s.mu.Unlock()
 	s.own.up.Set(1)
@@ -331,7 +333,7 @@ func (s *Server) downError() error {
 	short := func(text string) string {
 		return strings.TrimPrefix(strings.TrimPrefix(text, fmt.Sprintf("server %q ", s.spec.Name)), ErrDown.Error()+": ")
 	}
-	held := &heldError{short(why.Error()), short(Discreet(why))}
+	held := instrument.NewPastError(short(why.Error()), short(instrument.Redacted(why)))
 	return serverError(s.spec.Name, fmt.Errorf("%w: %w (next attempt in %s)", ErrDown, held,
 		max(0, time.Until(s.next)).Round(100*time.Millisecond)))
 }
@@ -390,7 +392,7 @@ type controlSink struct{ s *Server }
 
 func (k controlSink) Notify(m jsonrpc.Message) {
 	switch m.Method {
-	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
+	case protocol.MethodToolsListChanged, protocol.MethodPromptsListChanged, protocol.MethodResourcesListChanged:
 		k.s.changed(m.Method)
 	default:
 		if k.s.cfg.OnNotification != nil && k.s.spec.isolation() == Shared {
@@ -401,7 +403,7 @@ func (k controlSink) Notify(m jsonrpc.Message) {
 
 func (k controlSink) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
 	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound,
-		"the hub cannot tell which client %s is meant for: this connection is shared", MethodLabel(m.Method))
+		"the hub cannot tell which client %s is meant for: this connection is shared", instrument.MethodLabel(m.Method))
 }
 
 // Isolated reports whether each client session has its own connection.

@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"context"
+
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // open makes a connection and counts the attempt.
@@ -22,11 +24,11 @@ func (s *Server) open(ctx context.Context, p plan) (*Conn, error) {
 // eraToTry is the era that the server's own connection is made in. A server
 // reached by HTTP is asked each time, which costs a round trip; so is a modern
 // command, whose answer is needed anyway. A legacy one is not disturbed again.
-func (s *Server) eraToTry() Era {
+func (s *Server) eraToTry() protocol.Era {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.spec.Era == AnyEra && s.spec.URL == "" && s.era == Legacy {
-		return Legacy
+	if s.spec.Era == protocol.AnyEra && s.spec.URL == "" && s.era == protocol.Legacy {
+		return protocol.Legacy
 	}
 	return s.spec.Era
 }
@@ -35,14 +37,14 @@ func (s *Server) eraToTry() Era {
 func (s *Server) forgetEra() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.era, s.sse, s.sessionless = AnyEra, false, false
+	s.era, s.sse, s.sessionless = protocol.AnyEra, false, false
 }
 
 // Modern reports whether the server is spoken to in a modern version.
 func (s *Server) Modern() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.era == Modern
+	return s.era == protocol.Modern
 }
 
 // Stateless reports whether every request to the server stands alone, so that
@@ -55,10 +57,10 @@ func (s *Server) Stateless() bool { return s.spec.URL != "" && s.Modern() }
 func (s *Server) planFor(p plan, modernClient bool) plan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.era = Legacy
+	p.era = protocol.Legacy
 	known := s.inventory.Initialized
-	if s.era == Modern && (modernClient || !known.dual || s.sessionless || s.spec.Era == Modern) {
-		p.era, p.known = Modern, &known
+	if s.era == protocol.Modern && (modernClient || !known.dual || s.sessionless || s.spec.Era == protocol.Modern) {
+		p.era, p.known = protocol.Modern, &known
 	}
 	return p
 }
@@ -68,8 +70,8 @@ func (s *Server) planFor(p plan, modernClient bool) plan {
 func (s *Server) keepsNoSession(c *Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.era == Modern && !c.modern() && s.spec.URL != "" && s.spec.Era == AnyEra && c.Bound().SessionID == "" {
+	if s.era == protocol.Modern && !c.modern() && s.spec.URL != "" && s.spec.Era == protocol.AnyEra && c.Bound().SessionID == "" {
 		s.sessionless = true
 	}
-	return s.era == Modern && s.sessionless && !c.modern()
+	return s.era == protocol.Modern && s.sessionless && !c.modern()
 }

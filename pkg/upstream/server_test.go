@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -73,7 +74,7 @@ func checkDown(t *testing.T, r running, server, reason string) {
 	if _, known := r.Server(server).Initialized(); known {
 		t.Error("it was never initialized")
 	}
-	if n := value(t, r.reg, "mcphub_backend_up"); n != 0 {
+	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_up"); n != 0 {
 		t.Errorf("up is %v", n)
 	}
 }
@@ -90,11 +91,11 @@ func checkUp(t *testing.T, r running, server string) {
 		t.Errorf("Initialized() = %+v, %v", init, known)
 	}
 	for name, want := range map[string]float64{"mcphub_backend_up": 1, "mcphub_backend_sessions": 1, "mcphub_backend_tools": 1} {
-		if n := value(t, r.reg, name); n != want {
+		if n := instrumenttest.Value(t, r.reg, name); n != want {
 			t.Errorf("%s is %v, want %v", name, n, want)
 		}
 	}
-	if ok, failed := value(t, r.reg, "mcphub_backend_connects_total", "outcome", "ok"), value(t, r.reg, "mcphub_backend_connects_total", "outcome", "error"); ok != 1 || failed < 1 {
+	if ok, failed := instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "ok"), instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "error"); ok != 1 || failed < 1 {
 		t.Errorf("%v attempts were counted as good and %v as bad", ok, failed)
 	}
 }
@@ -115,10 +116,10 @@ func TestACrashedChildIsStartedAgain(t *testing.T) {
 	if again := facts(t, l).Pid; again == pid {
 		t.Error("it is the same process")
 	}
-	if n := value(t, r.reg, "mcphub_backend_restarts_total", "reason", "exited"); n != 1 {
+	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_restarts_total", "reason", "exited"); n != 1 {
 		t.Errorf("%v restarts are counted", n)
 	}
-	if n := value(t, r.reg, "mcphub_backend_sessions"); n != 1 {
+	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_sessions"); n != 1 {
 		t.Errorf("%v connections are counted", n)
 	}
 }
@@ -126,7 +127,9 @@ func TestACrashedChildIsStartedAgain(t *testing.T) {
 func TestAttemptsToConnectBackOffWithJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := run(t, []Spec{{Name: "absent", Command: "there-is-no-such-command"}})
-		attempts := func() float64 { return value(t, r.reg, "mcphub_backend_connects_total", "outcome", "error") }
+		attempts := func() float64 {
+			return instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "error")
+		}
 		pause, whole := firstPause, false
 		for n := 1.0; n <= 12; n++ {
 			synctest.Wait()
@@ -214,7 +217,7 @@ func TestAServerThatGoesAwayIsNoticedByACall(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	eventually(t, "the server is down", func() bool { return r.Server("web").Status().State == Down })
-	if n := value(t, r.reg, "mcphub_backend_restarts_total", "reason", "unreachable"); n != 1 {
+	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_restarts_total", "reason", "unreachable"); n != 1 {
 		t.Errorf("%v restarts are counted", n)
 	}
 }
@@ -323,7 +326,7 @@ func TestASharedSessionThatIsForgottenIsMadeAgain(t *testing.T) {
 	if n := h.dispatched(`"key":"after"`); n != callers {
 		t.Errorf("%d calls were carried out, want %d", n, callers)
 	}
-	if n := value(t, r.reg, "mcphub_backend_restarts_total", "reason", "session_gone"); n != 1 {
+	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_restarts_total", "reason", "session_gone"); n != 1 {
 		t.Errorf("%v restarts are counted", n)
 	}
 	if n := len(h.sent("POST", `"initialize"`)); n != 2 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -25,5 +26,5 @@ type nobody struct{}
 func (nobody) Notify(jsonrpc.Message) {}
 
 func (nobody) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
-	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is nobody to answer %s", MethodLabel(m.Method))
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is nobody to answer %s", instrument.MethodLabel(m.Method))
 }

@@ -18,7 +18,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // Isolation says who shares a connection to a server.
@@ -41,7 +41,7 @@ type Spec struct {
 	SSE       bool // URL is the stream of HTTP+SSE, the transport of 2024-11-05, not Streamable HTTP
 	Headers   map[string]string
 	Isolation Isolation
-	Era       Era // AnyEra: found out
+	Era       protocol.Era // AnyEra: found out
 
 	// Secrets are values that are not repeated if the server writes them to its
 	// stderr or into an error: those of its environment. Headers, the password in
@@ -101,7 +101,7 @@ type Initialized struct {
 }
 
 // Modern reports whether the server is spoken to in a modern version.
-func (i Initialized) Modern() bool { return mcp.IsModernProtocol(i.ProtocolVersion) }
+func (i Initialized) Modern() bool { return protocol.IsModernVersion(i.ProtocolVersion) }
 
 // Bound is the upstream session behind a Link: what has to be kept to go on
 // with it after a restart.

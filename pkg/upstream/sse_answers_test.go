@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -116,7 +117,7 @@ func TestAPOSTThatIsRefusedFailsItsCallOnly(t *testing.T) {
 				}
 			}
 			tool(t, c, "echo", "")
-			if n := value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
+			if n := instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
 				t.Errorf("%v calls are in flight", n)
 			}
 		})
@@ -159,7 +160,7 @@ func TestAnSSESessionThatIsForgottenIsMadeAgainAndTheCallRepeatedOnce(t *testing
 			if n := len(s.sent("POST", `"again"`)); n != 2 {
 				t.Errorf("the call was sent %d times", n)
 			}
-			if n := value(t, r.reg, "mcphub_backend_restarts_total", "reason", "session_gone"); n < 1 {
+			if n := instrumenttest.Value(t, r.reg, "mcphub_backend_restarts_total", "reason", "session_gone"); n < 1 {
 				t.Errorf("%v restarts are counted", n)
 			}
 		})

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/sse"
 )
 
 // sseWire is a connection to a server over HTTP with server-sent events, the
@@ -125,15 +127,15 @@ func (w *sseWire) read() error {
 	if err := isEventStream(response); err != nil {
 		return err
 	}
-	events := newEventReader(response.Body, w.spec.maxMessage())
+	events := sse.NewReader(response.Body, w.spec.maxMessage())
 	if w.endpoint, err = w.first(events); err != nil {
 		return err
 	}
 	close(w.ready)
 	for {
-		ev, err := events.next()
+		ev, err := events.Next()
 		if err != nil {
-			return streamEnd(err)
+			return streamEnd(readError(err))
 		}
 		w.take(ev)
 	}
@@ -152,7 +154,7 @@ func isEventStream(response *http.Response) error {
 		return refusesHub(response)
 	}
 	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	if response.StatusCode != http.StatusOK || kind != typeEvents {
+	if response.StatusCode != http.StatusOK || kind != protocol.TypeEventStream {
 		return fmt.Errorf("%w: HTTP status %s, content type %s where a stream of events is due; check whether it speaks Streamable HTTP",
 			ErrProtocol, status(response), knownType(kind))
 	}
@@ -160,15 +162,15 @@ func isEventStream(response *http.Response) error {
 }
 
 // first reads the endpoint, which has to be the first thing that is said.
-func (w *sseWire) first(events *eventReader) (string, error) {
+func (w *sseWire) first(events *sse.Reader) (string, error) {
 	for {
-		ev, err := events.next()
+		ev, err := events.Next()
 		switch {
 		case err != nil:
-			return "", fmt.Errorf("%w: it named no endpoint: %w", ErrProtocol, streamEnd(err))
-		case ev.name == "endpoint":
-			return resolveEndpoint(w.spec.URL, ev.data)
-		case len(ev.data) > 0:
+			return "", fmt.Errorf("%w: it named no endpoint: %w", ErrProtocol, streamEnd(readError(err)))
+		case ev.Name == "endpoint":
+			return resolveEndpoint(w.spec.URL, ev.Data)
+		case len(ev.Data) > 0:
 			return "", fmt.Errorf("%w: the first event on its stream names no endpoint; check whether it speaks Streamable HTTP", ErrProtocol)
 		}
 	}
@@ -203,14 +205,14 @@ func origin(u *url.URL) string {
 }
 
 // take takes what the server says to where it belongs.
-func (w *sseWire) take(ev event) {
-	if len(ev.data) == 0 || (ev.name != "" && ev.name != "message") {
+func (w *sseWire) take(ev sse.Event) {
+	if len(ev.Data) == 0 || (ev.Name != "" && ev.Name != "message") {
 		return
 	}
-	m, err := jsonrpc.Parse(ev.data)
+	m, err := jsonrpc.Parse(ev.Data)
 	switch {
 	case err != nil:
-		w.log.Warn("the server sent an event that is no message", "bytes", len(ev.data), "err", err)
+		w.log.Warn("the server sent an event that is no message", "bytes", len(ev.Data), "err", err)
 	case m.Kind() == jsonrpc.Response:
 		w.conn.deliver(m)
 	default:
@@ -229,15 +231,15 @@ func (w *sseWire) do(ctx context.Context, method, address string, body []byte) (
 		request.Header.Set(name, value)
 	}
 	if method == http.MethodPost {
-		request.Header.Set("Content-Type", typeJSON)
+		request.Header.Set("Content-Type", protocol.TypeJSON)
 	} else {
-		request.Header.Set("Accept", typeEvents)
+		request.Header.Set("Accept", protocol.TypeEventStream)
 	}
 	w.mu.Lock()
 	version := w.version
 	w.mu.Unlock()
 	if version != "" {
-		request.Header.Set(headerVersion, version) // servers that negotiate 2025-06-18 may want it over any HTTP
+		request.Header.Set(protocol.HeaderProtocolVersion, version) // servers that negotiate 2025-06-18 may want it over any HTTP
 	}
 	response, err := w.client.Do(request)
 	return response, withoutURL(err)

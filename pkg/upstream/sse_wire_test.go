@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -63,7 +64,7 @@ func TestALostStreamFailsTheCallsUnderWayAtOnce(t *testing.T) {
 			if err := c.Notify(t.Context(), "notifications/x", nil); !errors.Is(err, ErrDown) {
 				t.Errorf("a later notification: %v", err)
 			}
-			if n := value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
+			if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
 				t.Errorf("%v connections are counted", n)
 			}
 		})
@@ -120,7 +121,7 @@ func TestWhatIsNoSSEServerIsRefusedInWords(t *testing.T) {
 			if n := len(s.sent("POST", "")); n != 0 {
 				t.Errorf("%d messages were sent", n)
 			}
-			if n := value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
+			if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
 				t.Errorf("%v connections are counted", n)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -45,7 +46,7 @@ func TestAMessageThatIsTooLongEndsTheConnectionAndTheChild(t *testing.T) {
 	wait(t, "the connection is lost", c.Done())
 	// Nobody has closed the connection yet.
 	eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
-	if n := value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
+	if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
 		t.Errorf("%v connections are counted", n)
 	}
 }
@@ -82,7 +83,7 @@ func TestCallsInFlightFailAtOnceWhenTheChildCrashes(t *testing.T) {
 	if _, exists := alive(pid); exists {
 		t.Error("the child is a zombie")
 	}
-	if n := value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
+	if n := instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
 		t.Errorf("%v calls are in flight", n)
 	}
 	_, err = c.Call(t.Context(), toolCall("echo", ""))
@@ -190,7 +191,7 @@ func TestAnswersThatBelongToNoCallAreDroppedAndCounted(t *testing.T) {
 	e := newEnv(t, childSpec(t, "script"))
 	c := e.connect(t, nil)
 	tool(t, c, "lines", `{"lines":["{\"jsonrpc\":\"2.0\",\"id\":999,\"result\":{}}","{\"jsonrpc\":\"2.0\",\"id\":\"1\",\"result\":{}}","{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{}}"]}`)
-	if n := value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "response"); n != 3 {
+	if n := instrumenttest.Value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "response"); n != 3 {
 		t.Errorf("%v are counted, want 3", n)
 	}
 }
@@ -202,7 +203,7 @@ func TestACommandThatIsNotThereIsNamed(t *testing.T) {
 	if !errors.Is(err, ErrDown) || !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), `server "absent" is down: could not be started: `) {
 		t.Errorf("error %v", err)
 	}
-	if n := value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
+	if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
 		t.Errorf("%v connections are counted", n)
 	}
 }

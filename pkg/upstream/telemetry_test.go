@@ -15,6 +15,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -103,7 +105,7 @@ func TestOtherMethodsNameWhatTheyAreAbout(t *testing.T) {
 	for name, want := range map[string]attribute.KeyValue{
 		"prompts/get ask": attribute.String("gen_ai.prompt.name", "ask"),
 		"resources/read":  attribute.String("mcp.resource.uri", "file://host/a"),
-		Other:             attribute.String("mcp.method.name", Other),
+		instrument.Other:  attribute.String("mcp.method.name", instrument.Other),
 		"initialize":      attribute.String("network.transport", "pipe"),
 	} {
 		have := attributes(span(t, spans, name))
@@ -131,7 +133,7 @@ func TestFailuresAreErrorsOfTheSpanAndOfTheMetric(t *testing.T) {
 	}{
 		{t.Context(), "rawError", `{"text":"{\"code\":-32603,\"message\":\"boom\"}"}`, "-32603", "-32603", "error -32603", "-32603"},
 		{t.Context(), "rawError", `{"text":"{\"code\":-32042,\"message\":\"mine\"}"}`, "-32042", "-32000", "error -32042", "-32042"},
-		{t.Context(), "rawError", `{"text":"{\"code\":123456,\"message\":\"odd\"}"}`, "123456", Other, "error 123456", "123456"},
+		{t.Context(), "rawError", `{"text":"{\"code\":123456,\"message\":\"odd\"}"}`, "123456", instrument.Other, "error 123456", "123456"},
 		{t.Context(), "fail", ``, "tool_error", "tool_error", "tool_error", ""},
 		{cancelled, "hold", ``, "cancelled", "cancelled", `server "child" was told that the request is cancelled: context canceled`, ""},
 	} {
@@ -142,11 +144,11 @@ func TestFailuresAreErrorsOfTheSpanAndOfTheMetric(t *testing.T) {
 			have["rpc.response.status_code"] != test.errors {
 			t.Errorf("%s: status %v, attributes %v", test.kind, s.Status(), have)
 		}
-		if n := value(t, e.reg, "mcp_client_operation_duration_seconds", "error_type", test.label, "mcp_method_name", "tools/call",
+		if n := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "error_type", test.label, "mcp_method_name", "tools/call",
 			"gen_ai_tool_name", test.tool, "network_transport", "pipe", "mcp_protocol_version", "2025-11-25", "mcphub_backend", "child"); n != 1 {
 			t.Errorf("%s: %v observations with error_type %s", test.kind, n, test.label)
 		}
-		if after := value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name", "tools/call"); after != float64(i+1) {
+		if after := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name", "tools/call"); after != float64(i+1) {
 			t.Errorf("%s: %v observations after %d calls", test.kind, after, i+1)
 		}
 	}
@@ -156,9 +158,9 @@ func TestErrorTypesOfCallsWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]string{
 		ErrDown: "unavailable", ErrTimeout: "timeout", ErrLost: "connection_lost", ErrProtocol: "backend_protocol_error",
-		ErrSessionGone: "session_gone", ErrCancelled: "cancelled", errConnectTimeout: "timeout", errors.New("x"): Other,
+		ErrSessionGone: "session_gone", ErrCancelled: "cancelled", errConnectTimeout: "timeout", errors.New("x"): instrument.Other,
 	} {
-		if got := ErrorType(jsonrpc.Message{}, serverError("s", err)); got != want || BoundErrorType(got) != want {
+		if got := ErrorType(jsonrpc.Message{}, serverError("s", err)); got != want || instrument.ErrorTypeLabel(got) != want {
 			t.Errorf("ErrorType(%v) = %q, want %q", err, got, want)
 		}
 	}
@@ -254,10 +256,10 @@ func TestMethodLabelsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name", Other); n != 4 {
-		t.Errorf("%v calls are labelled %s", n, Other)
+	if n := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name", instrument.Other); n != 4 {
+		t.Errorf("%v calls are labelled %s", n, instrument.Other)
 	}
-	if MethodLabel("tools/call") != "tools/call" || MethodLabel("") != Other {
+	if instrument.MethodLabel("tools/call") != "tools/call" || instrument.MethodLabel("") != instrument.Other {
 		t.Error("MethodLabel is wrong")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -83,7 +84,7 @@ func (c *costCall) pass() {
 	if err != nil {
 		panic(err)
 	}
-	flight := c.conn.tel.messages.Begin(Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: params})
+	flight := c.conn.tel.messages.Begin(instrument.Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: params})
 	c.conn.tel.injectHeader(ctx, c.header)
 	flight.Answer(c.response)
 	op.end(c.response, nil)
@@ -91,10 +92,10 @@ func (c *costCall) pass() {
 
 // record is the metrics of pass, as they are in it.
 func (c *costCall) record(ctx context.Context) {
-	flight := c.conn.tel.messages.Begin(Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: c.request.Params})
+	flight := c.conn.tel.messages.Begin(instrument.Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: c.request.Params})
 	flight.Answer(c.response)
-	c.conn.own.outcomes[string(FaultNone)].Inc()
-	c.conn.own.calls.Observe(ctx, Operation{Method: c.request.Method, Tool: c.request.Target,
+	c.conn.own.outcomes[string(instrument.FaultNone)].Inc()
+	c.conn.own.calls.Observe(ctx, instrument.Operation{Method: c.request.Method, Tool: c.request.Target,
 		Transport: networkTransport(c.conn.spec), Version: c.conn.version()}, time.Millisecond)
 }
 

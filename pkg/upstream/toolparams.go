@@ -9,13 +9,14 @@ import (
 	"sync/atomic"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // toolParams knows the tools that a server listed last, and their arguments that are
 // mirrored in headers, specification 2026-07-28, basic/transports, x-mcp-header. It
 // may be used concurrently.
 type toolParams struct {
-	byTool atomic.Pointer[map[string][]ParamHeader]
+	byTool atomic.Pointer[map[string][]protocol.ParamHeader]
 }
 
 // lists reports whether the server listed tool.
@@ -28,7 +29,7 @@ func (t *toolParams) lists(tool string) bool {
 	return ok
 }
 
-func (t *toolParams) of(tool string) []ParamHeader {
+func (t *toolParams) of(tool string) []protocol.ParamHeader {
 	if m := t.byTool.Load(); m != nil {
 		return (*m)[tool]
 	}
@@ -37,7 +38,7 @@ func (t *toolParams) of(tool string) []ParamHeader {
 
 // learn takes over what the listed tools say.
 func (t *toolParams) learn(tools []json.RawMessage) {
-	byTool := map[string][]ParamHeader{}
+	byTool := map[string][]protocol.ParamHeader{}
 	for _, tool := range tools {
 		name, headers, err := paramsOf(tool)
 		if err != nil {
@@ -49,19 +50,19 @@ func (t *toolParams) learn(tools []json.RawMessage) {
 }
 
 // paramsOf reads one tool of a list.
-func paramsOf(tool json.RawMessage) (name string, headers []ParamHeader, err error) {
+func paramsOf(tool json.RawMessage) (name string, headers []protocol.ParamHeader, err error) {
 	fields, err := jsonrpc.Fields(tool, "name", "inputSchema")
 	if err != nil {
 		return "", nil, nil //nolint:nilerr // not what is looked for here
 	}
 	_ = json.Unmarshal(fields[0], &name)
-	headers, err = ParamHeaders(fields[1])
+	headers, err = protocol.ParamHeaders(fields[1])
 	return name, headers, err
 }
 
 // ToolParams returns the arguments of a tool of the server that a modern client
 // has to mirror in headers.
-func (s *Server) ToolParams(tool string) []ParamHeader { return s.tools.of(tool) }
+func (s *Server) ToolParams(tool string) []protocol.ParamHeader { return s.tools.of(tool) }
 
 // mirrors reports whether requests of c carry headers that mirror their body.
 func (c *Conn) mirrors() bool { return c.modern() && c.spec.URL != "" }
@@ -74,19 +75,19 @@ func (c *Conn) mirror(ctx context.Context, req Request, params json.RawMessage) 
 	}
 	h := c.standard(req.Method)
 	if h == nil { // the era is being found out
-		h = http.Header{headerVersion: {ModernVersion}, headerMethod: {req.Method}}
+		h = http.Header{protocol.HeaderProtocolVersion: {protocol.ModernVersion}, protocol.HeaderMethod: {req.Method}}
 	}
-	if member := NamedBy(req.Method); member != "" {
+	if member := protocol.NamedBy(req.Method); member != "" {
 		if name, ok := jsonrpc.StringField(params, member); ok {
-			h.Set(headerName, EncodeHeader(name))
+			h.Set(protocol.HeaderName, protocol.EncodeHeader(name))
 		}
 	}
 	for name, values := range req.Header {
-		if strings.HasPrefix(name, headerParam) {
+		if strings.HasPrefix(name, protocol.HeaderParamPrefix) {
 			h[name] = values
 		}
 	}
-	if req.Method != "tools/call" {
+	if req.Method != protocol.MethodToolsCall {
 		return h, nil
 	}
 	fields, err := jsonrpc.Fields(params, "name", "arguments")
@@ -97,9 +98,9 @@ func (c *Conn) mirror(ctx context.Context, req Request, params json.RawMessage) 
 	_ = json.Unmarshal(fields[0], &tool)
 	known := c.tools.of(tool)
 	for _, p := range known { // the body decides
-		h.Del(headerParam + p.Name)
+		h.Del(protocol.HeaderParamPrefix + p.Name)
 	}
-	values, err := ParamValues(known, fields[1])
+	values, err := protocol.ParamValues(known, fields[1])
 	if err != nil { // for the server to judge
 		c.log.DebugContext(ctx, "an argument of a tool cannot be mirrored in a header", "tool", tool, "err", err)
 	}
@@ -115,21 +116,7 @@ func (c *Conn) standard(method string) http.Header {
 	if !c.mirrors() {
 		return nil
 	}
-	return http.Header{headerVersion: {ModernVersion}, headerMethod: {method}}
-}
-
-// NamedBy is the member of params whose value Mcp-Name mirrors in requests of
-// method; empty if there is none.
-func NamedBy(method string) string {
-	switch method {
-	case "tools/call", "prompts/get":
-		return "name"
-	case "resources/read":
-		return "uri"
-	case "tasks/get", "tasks/update", "tasks/cancel":
-		return "taskId"
-	}
-	return ""
+	return http.Header{protocol.HeaderProtocolVersion: {protocol.ModernVersion}, protocol.HeaderMethod: {method}}
 }
 
 // withoutPoison leaves tools out of a list that a client must not use: their

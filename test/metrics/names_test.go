@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/test/peers"
 )
 
@@ -192,7 +192,7 @@ func TestErrorCodesOfServersAddNoSeriesAndAreCounted(t *testing.T) {
 			s := newStranger(t, hub.URL(), 4)
 			ask := func(n int) {
 				code := n - 34_000 // some of them are those of JSON-RPC and of MCP
-				if code == upstream.CodeHeaderMismatch || code == upstream.CodeUnsupportedVersion {
+				if code == protocol.CodeHeaderMismatch || code == protocol.CodeUnsupportedVersion {
 					code = -32000 // they say that the server is of another era, which costs the calls beside this one their connection
 				}
 				params := fmt.Sprintf(`"name":"codes__echo","arguments":{"code":%d}`, code)

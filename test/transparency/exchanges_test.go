@@ -19,7 +19,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/test/peers"
 )
 
@@ -187,8 +187,8 @@ func (s *speaker) post(m jsonrpc.Message) [][]byte {
 	if s.modern {
 		r.Header.Set("Mcp-Protocol-Version", "2026-07-28")
 		r.Header.Set("Mcp-Method", m.Method)
-		if name, ok := jsonrpc.StringField(m.Params, cmp.Or(upstream.NamedBy(m.Method), "-")); ok {
-			r.Header.Set("Mcp-Name", upstream.EncodeHeader(name))
+		if name, ok := jsonrpc.StringField(m.Params, cmp.Or(protocol.NamedBy(m.Method), "-")); ok {
+			r.Header.Set("Mcp-Name", protocol.EncodeHeader(name))
 		}
 	} else {
 		r.Header.Set("Mcp-Session-Id", s.token)
