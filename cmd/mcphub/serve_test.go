@@ -18,7 +18,8 @@ import (
 func TestASecondHubOnTheSameDirectoryIsRefusedInWords(t *testing.T) {
 	dataDir := t.TempDir()
 	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, DataDir: dataDir})
-	second := hubtest.StartProcess(t, hubtest.HubProgram(t), "serve", "--listen", hubtest.FreeAddress(t), "--admin-listen", hubtest.FreeAddress(t), "--data-dir", dataDir)
+	second := hubtest.StartProcess(t, hubtest.HubProgram(t), "serve", "--listen", hubtest.FreeAddress(t),
+		"--admin-listen", hubtest.FreeAddress(t), "--data-dir", dataDir)
 	if status := second.Wait(); status != 1 || !strings.Contains(second.Log.String(), strconv.Itoa(hub.PID())) {
 		t.Errorf("exit status %d, log does not name the other process: %s", status, second.Log)
 	}
@@ -34,7 +35,8 @@ func TestABadConfigurationIsRefusedWithFileAndLineAndNothingIsWritten(t *testing
 	if err := os.WriteFile(file, []byte("naming: prefix\nsessions:\n  idleTimeout: soon\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"serve", "--config", file, "--data-dir", filepath.Join(dir, "data")}, {"config", "check", "--config", file}} {
+	for _, args := range [][]string{{"serve", "--config", file, "--data-dir", filepath.Join(dir, "data")},
+		{"config", "check", "--config", file}} {
 		p := hubtest.StartProcess(t, hubtest.HubProgram(t), args...)
 		if status := p.Wait(); status != 2 || !strings.Contains(p.Log.String(), file+":3:") {
 			t.Errorf("%v: exit status %d, %s", args, status, p.Log)
@@ -43,7 +45,8 @@ func TestABadConfigurationIsRefusedWithFileAndLineAndNothingIsWritten(t *testing
 	if _, err := os.Stat(filepath.Join(dir, "data")); !os.IsNotExist(err) {
 		t.Errorf("the data directory was made: %v", err)
 	}
-	for _, args := range [][]string{{"serve", "--no-such-flag"}, {"serve", "--log-level", "loud"}, {"serve", "--banner", "big"}, {"nonsense"}} {
+	for _, args := range [][]string{{"serve", "--no-such-flag"}, {"serve", "--log-level", "loud"},
+		{"serve", "--banner", "big"}, {"nonsense"}} {
 		p := hubtest.StartProcess(t, hubtest.HubProgram(t), args...)
 		if status := p.Wait(); status == 0 {
 			t.Errorf("%v was accepted", args)

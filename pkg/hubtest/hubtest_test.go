@@ -65,7 +65,9 @@ func TestAScriptIsAChildProcessAndAsksItsClient(t *testing.T) {
 }
 
 func TestAModernScriptIsSpokenToInItsEra(t *testing.T) {
-	server := &hubtest.Script{Modern: true, Tools: map[string]hubtest.Handler{"x": func(*hubtest.Call) hubtest.Reply { return hubtest.Text("y") }}}
+	server := &hubtest.Script{Modern: true, Tools: map[string]hubtest.Handler{
+		"x": func(*hubtest.Call) hubtest.Reply { return hubtest.Text("y") },
+	}}
 	hub := hubtest.StartHub(t, hubtest.Options{Config: `{naming: bare, mcpServers: {new: {url: "` + hubtest.Serve(t, server) + `"}}}`})
 	answer := hubtest.Connect(t, hub.URL()).Request("tools/call", `{"name":"x"}`)
 	if !strings.Contains(string(answer.Result), `"text":"y"`) {
@@ -102,7 +104,8 @@ func TestAHubIsKilledRestartedAndStopped(t *testing.T) {
 	if answer := c.Request("ping", `{}`); string(answer.Result) != `{}` {
 		t.Errorf("ping: %s", answer.Error)
 	}
-	if status, out, errs := hubtest.Command(t, "sessions", "list", "--admin", hub.AdminListen); status != 0 || !strings.Contains(out, c.SessionID()) {
+	status, out, errs := hubtest.Command(t, "sessions", "list", "--admin", hub.AdminListen)
+	if status != 0 || !strings.Contains(out, c.SessionID()) {
 		t.Errorf("sessions list: %d %s%s", status, out, errs)
 	}
 	if status := hub.Terminate(15 * time.Second); status != 0 {

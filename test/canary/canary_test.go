@@ -21,20 +21,21 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
-// showing is a secret that is none: where it has to be, and why.
-type showing struct {
+// exposure is a value that the hub shows on purpose: in which sinks, and why.
+type exposure struct {
 	path  string
 	sinks []string
 	why   string
 }
 
-// shown are looked for, too: that the search finds each where it is shows that it
-// would find the others.
-func shown() []showing {
-	return []showing{
+// exposures returns all exposures. The search must find each of them in its sinks,
+// which proves that it would find a leak.
+func exposures() []exposure {
+	return []exposure{
 		{"client-name", []string{"log", "OTLP logs", "api", "page", "commands", "files", "events"}, "who the client is"},
 		{"client-version", []string{"log", "OTLP logs", "api", "page", "commands", "files"}, "who the client is"},
-		{"modern-client-name", []string{"log", "OTLP logs", "api", "page", "commands", "events"}, "who the client is; a derived session is not stored"},
+		{"modern-client-name", []string{"log", "OTLP logs", "api", "page", "commands", "events"},
+			"who the client is; a derived session is not stored"},
 		{"user-agent", []string{"api", "commands", "files"}, "who the client is"},
 		{"capabilities", []string{"api", "commands", "files"}, "what the client can do; needed after a restart"},
 		{"roots", []string{"api", "commands", "files"}, "the first root is where the client works, as the session list says"},
@@ -45,8 +46,10 @@ func shown() []showing {
 		{"listed-fragment", []string{"files"}, "the URI of a subscription"},
 		{"upstream-session", []string{"files"}, "the session of a server; needed after a restart to go on with it"},
 		{"server-info", []string{"api"}, "what the server is called"},
-		{"initialize-error", []string{"log", "OTLP logs", "api", "page"}, "why a server does not let the hub in; nothing of a client is in there"},
-		{"sse-foreign-host", []string{"log", "OTLP logs", "OTLP traces", "api", "page"}, "the host that a server sends the hub to, and the hub does not go"},
+		{"initialize-error", []string{"log", "OTLP logs", "api", "page"},
+			"why a server does not let the hub in; nothing of a client is in there"},
+		{"sse-foreign-host", []string{"log", "OTLP logs", "OTLP traces", "api", "page"},
+			"the host that a server sends the hub to, and the hub does not go"},
 		{"twice", []string{"log", "OTLP logs"}, "the name of a member of a tool, for who has to mend the server"},
 		{"args-of-sh", []string{"log", "OTLP logs"}, "a server printed its argument, which is no place for secrets"},
 		{"request-id", []string{"OTLP traces"}, "jsonrpc.request.id, which the semantic conventions ask for"},
@@ -58,20 +61,34 @@ func shown() []showing {
 	}
 }
 
-// What has to reach the other end, through the hub.
+// The canaries that have to get through the hub to the other end.
 const (
 	forServers = `
-		answer-error answer-error-data baggage-tenant-header baggage-tenant-meta broken-fragment broken-query broken-userinfo capabilities
-		client-name client-version completion-argument elicitation-answer elicitation-url-answer header header-variable listed-fragment
-		listed-query listed-userinfo modern-arguments modern-client-name modern-client-title modern-meta modern-prompt-arguments prompt-arguments request-meta roots sampling-answer server-cursor server-state sse-endpoint tool-arguments tracestate-header tracestate-meta tracestate-modern unknown-notification unknown-notification-params upstream-session url-query`
+		answer-error answer-error-data baggage-tenant-header baggage-tenant-meta broken-fragment broken-query
+		broken-userinfo capabilities client-name client-version completion-argument elicitation-answer
+		elicitation-url-answer header header-variable listed-fragment listed-query listed-userinfo modern-arguments
+		modern-client-name modern-client-title modern-meta modern-prompt-arguments prompt-arguments request-meta
+		roots sampling-answer server-cursor server-state sse-endpoint tool-arguments tracestate-header
+		tracestate-meta tracestate-modern unknown-notification unknown-notification-params upstream-session
+		url-query`
 	forChild   = "args env tool-arguments modern-arguments roots baggage-tenant-meta"
 	forClients = `
-		completion-value elicitation-id elicitation-question elicitation-url error-data error-message instructions is-error listed-fragment listed-query listed-userinfo log-data log-level log-logger modern-request-id modern-unknown-method progress progress-token prompt-result request-id resource-contents result-meta sampling-question server-notification server-notification-params
-		server-question server-question-params structured tool-result unknown-method unknown-prompt unknown-ref unknown-tool version-header`
+		completion-value elicitation-id elicitation-question elicitation-url error-data error-message instructions
+		is-error listed-fragment listed-query listed-userinfo log-data log-level log-logger modern-request-id
+		modern-unknown-method progress progress-token prompt-result request-id resource-contents result-meta
+		sampling-question server-notification server-notification-params server-question server-question-params
+		structured tool-result unknown-method unknown-prompt unknown-ref unknown-tool version-header`
 )
 
-// startLeaky runs a hub with servers of all sorts, and everything on.
-func startLeaky(t *testing.T, c *hubtest.Collector, seen, said *hubtest.Buffer, file string) (hub *hubtest.Hub, config string) {
+// traffic keeps what servers and clients send and receive.
+type traffic struct {
+	toServers, fromServers hubtest.Buffer
+	toClients, fromClients hubtest.Buffer
+}
+
+// startLeaky runs a hub with leaky and faulty servers that exports all telemetry.
+// The child process writes what it receives to file.
+func startLeaky(t *testing.T, c *hubtest.Collector, all *traffic, file string) (hub *hubtest.Hub, config string) {
 	t.Helper()
 	for name, value := range map[string]string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL, "OTEL_LOGS_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp",
@@ -80,35 +97,41 @@ func startLeaky(t *testing.T, c *hubtest.Collector, seen, said *hubtest.Buffer, 
 		"SECRET_OF_THE_HUB": canary("hub-env"), "CHILD_TOKEN": canary("env"), "HTTP_TOKEN": canary("header-variable"),
 	} {
 		t.Setenv(name, value)
-		fmt.Fprintln(said, value)
+		fmt.Fprintln(&all.fromServers, value)
 	}
 	url := func(handler http.Handler) string { return hubtest.Serve(t, handler) }
-	broken := url(faulty(seen, said))
+	broken := url(faulty(&all.toServers, &all.fromServers))
 	text := "tracing: {baggage: [tenant]}\nsessions: {flushInterval: 100ms}\nmcpServers:\n" +
-		fmt.Sprintf("  child: {command: %q, args: [--token, %q], env: {TOKEN: \"${CHILD_TOKEN}\", %s: %q}}\n", os.Args[0], canary("args"), childVariable, file)
+		fmt.Sprintf("  child: {command: %q, args: [--token, %q], env: {TOKEN: \"${CHILD_TOKEN}\", %s: %q}}\n",
+			os.Args[0], canary("args"), childVariable, file)
 	for name, address := range map[string]string{
-		"legacy": url(newLeaky(false, seen, said)), "modern": url(newLeaky(true, seen, said)), "dead": "http://" + hubtest.FreeAddress(t),
-		"refuses": broken + "/refuses", "status": broken + "/status", "header": broken + "/header", "garbled": broken + "/garbled", "moved": broken + "/moved", "prose": broken + "/prose", "chatty": broken + "/chatty",
+		"legacy": url(newLeaky(false, &all.toServers, &all.fromServers)), "modern": url(newLeaky(true, &all.toServers, &all.fromServers)),
+		"dead":    "http://" + hubtest.FreeAddress(t),
+		"refuses": broken + "/refuses", "status": broken + "/status", "header": broken + "/header", "garbled": broken + "/garbled",
+		"moved": broken + "/moved", "prose": broken + "/prose", "chatty": broken + "/chatty",
 		"sse-foreign": broken + "/sse-foreign", "sse-broken": broken + "/sse-broken",
 	} {
 		kind := map[bool]string{true: ", type: sse"}[strings.HasPrefix(name, "sse-")]
-		text += fmt.Sprintf("  %s: {url: \"%s?token=%s\", headers: {Authorization: \"Bearer ${HTTP_TOKEN}\", X-Api-Key: %s}%s}\n", name, address, canary("url-query"), canary("header"), kind)
+		text += fmt.Sprintf("  %s: {url: \"%s?token=%s\", headers: {Authorization: \"Bearer ${HTTP_TOKEN}\","+
+			" X-Api-Key: %s}%s}\n", name, address, canary("url-query"), canary("header"), kind)
 	}
-	text += fmt.Sprintf("  ends: {command: sh, args: [-c, \"echo $0 $TOKEN >&2\", %s], env: {TOKEN: %s}}\n", canary("args-of-sh"), canary("env-of-sh"))
-	text += fmt.Sprintf("  missing: {command: /none/there, args: [%s], env: {TOKEN: %s}}\n", canary("args-of-missing"), canary("env-of-missing"))
+	text += fmt.Sprintf("  ends: {command: sh, args: [-c, \"echo $0 $TOKEN >&2\", %s], env: {TOKEN: %s}}\n",
+		canary("args-of-sh"), canary("env-of-sh"))
+	text += fmt.Sprintf("  missing: {command: /none/there, args: [%s], env: {TOKEN: %s}}\n",
+		canary("args-of-missing"), canary("env-of-missing"))
 	config = filepath.Join(t.TempDir(), "mcphub.yaml")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintln(said, text)
+	fmt.Fprintln(&all.fromServers, text)
 	return hubtest.StartHub(t, hubtest.Options{Config: text, LogLevel: "trace"}), config
 }
 
 func TestNoSecretOfClientsAndServersIsFoundInTelemetryTheAPIOrFiles(t *testing.T) {
-	seen, said, got, sent := &hubtest.Buffer{}, &hubtest.Buffer{}, &hubtest.Buffer{}, &hubtest.Buffer{} // by servers and clients
+	all := &traffic{}
 	file := filepath.Join(t.TempDir(), "child")
 	c := hubtest.StartCollector(t)
-	hub, config := startLeaky(t, c, seen, said, file)
+	hub, config := startLeaky(t, c, all, file)
 	events := &hubtest.Buffer{}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -117,15 +140,15 @@ func TestNoSecretOfClientsAndServersIsFoundInTelemetryTheAPIOrFiles(t *testing.T
 		hubtest.Eventually(t, name+" is up", func() bool { return hub.Metric(`mcphub_backend_up{mcphub_backend="`+name+`"}`) == "1" })
 	}
 
-	stays, ends := startTrusting(t, hub.URL(), got, sent), startTrusting(t, hub.URL(), got, sent)
+	stays, ends := startTrusting(t, hub.URL(), all), startTrusting(t, hub.URL(), all)
 	stays.listen(ctx)
-	modern := &trusting{t: t, url: hub.URL(), got: got, sent: sent}
+	modern := &trusting{t: t, url: hub.URL(), received: &all.toClients, sent: &all.fromClients}
 	for _, server := range []string{"child", "legacy", "modern"} {
-		stays.legacy(server)
-		modern.modern(server)
+		stays.legacyToServer(server)
+		modern.modernToServer(server)
 	}
-	stays.astray()
-	modern.modernAstray()
+	stays.legacyToHub()
+	modern.modernToHub()
 	ends.ask("resources/subscribe", `"uri":"`+secretURI("listed")+`"`)
 	ends.send(ctx, http.MethodDelete, "", nil).Body.Close()
 
@@ -136,20 +159,20 @@ func TestNoSecretOfClientsAndServersIsFoundInTelemetryTheAPIOrFiles(t *testing.T
 		return strings.Contains(files["files"], canary("listed-userinfo"))
 	})
 	s.run(t, "config", "check", "--config", config)
-	s.run(t, "config", "check", "--config", wrongConfig(t, said))
+	s.run(t, "config", "check", "--config", wrongConfig(t, &all.fromServers))
 	s.admin(t, hub, []string{hubtest.SessionID(stays.token), hubtest.SessionID(ends.token)})
 	cancel()
 	if status := hub.Terminate(30 * time.Second); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 	if !strings.Contains(hub.Log.String(), "Unsolicited response") {
-		t.Error("no server has said what nobody had asked for")
+		t.Error("no server has sent an unsolicited response")
 	}
 	s["log"], s["events"] = hub.Log.String(), events.String()
 	s["OTLP traces"], s["OTLP logs"], s["OTLP metrics"] = c.Traces.String(), c.Logs.String(), c.Metrics.String()
 	s.files(t, hub.DataDir)
 
-	s.hold(t)
+	s.check(t)
 	_, verifier, _ := strings.Cut(stays.token, ".")
 	for name, text := range s {
 		if strings.Contains(text, verifier) {
@@ -160,13 +183,13 @@ func TestNoSecretOfClientsAndServersIsFoundInTelemetryTheAPIOrFiles(t *testing.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	everythingWasSent(t, sent.String()+said.String()+got.String()+c.Headers.String())
+	everythingWasSent(t, all.fromClients.String()+all.fromServers.String()+all.toClients.String()+c.Headers.String())
 	for _, way := range []struct {
 		to, text, paths string
 	}{
-		{"servers", seen.String() + string(child), forServers},
+		{"servers", all.toServers.String() + string(child), forServers},
 		{"the child", string(child), forChild},
-		{"clients", got.String(), forClients},
+		{"clients", all.toClients.String(), forClients},
 	} {
 		found := canaries(way.text)
 		for path := range strings.FieldsSeq(way.paths) {
@@ -177,18 +200,22 @@ func TestNoSecretOfClientsAndServersIsFoundInTelemetryTheAPIOrFiles(t *testing.T
 	}
 }
 
-// controls are words that must be found: each sink is really read.
+// controls returns a word for each sink that must be in it, which proves that the
+// sink was read.
 func controls() map[string]string {
 	call := "tools/call"
 	return map[string]string{
 		"log": `"msg":"session created"`, "events": "initialised", "OTLP traces": "tools/call legacy__everything", "OTLP logs": "session created",
-		"OTLP metrics": "mcp_server_operation_duration_seconds", "metrics": `gen_ai_tool_name="legacy__everything"`, "openmetrics": `# {span_id="`, "protobuf metrics": call,
-		"page": "legacy", "api": `"name": "legacy"`, "health": "upstreamsNotUp", "pprof": "goroutine profile: total", "commands": ": ok, 15 servers", "files": "tokenHash",
+		"OTLP metrics": "mcp_server_operation_duration_seconds", "metrics": `gen_ai_tool_name="legacy__everything"`,
+		"openmetrics": `# {span_id="`, "protobuf metrics": call,
+		"page": "legacy", "api": `"name": "legacy"`, "health": "upstreamsNotUp",
+		"pprof": "goroutine profile: total", "commands": ": ok, 15 servers", "files": "tokenHash",
 	}
 }
 
-// hold checks that the sinks hold what they must, and nothing that they must not.
-func (s sinks) hold(t *testing.T) {
+// check checks that the sinks contain the controls and the exposures and no other
+// canary.
+func (s sinks) check(t *testing.T) {
 	t.Helper()
 	for name, word := range controls() {
 		if !strings.Contains(s[name], word) {
@@ -200,7 +227,7 @@ func (s sinks) hold(t *testing.T) {
 		if controls()[name] == "" {
 			t.Errorf("%s: has no control", name)
 		}
-		for _, row := range shown() {
+		for _, row := range exposures() {
 			if slices.Contains(row.sinks, name) != found[row.path] {
 				t.Errorf("%s: %s is there: %t; the table says otherwise", name, row.path, found[row.path])
 			}
@@ -232,8 +259,8 @@ func follow(ctx context.Context, t *testing.T, hub *hubtest.Hub, to *hubtest.Buf
 	}()
 }
 
-// everythingWasSent checks that each secret that these tests name was sent: what
-// was not could not leak.
+// everythingWasSent checks that each canary that the tests name was sent: one that
+// was not sent cannot leak.
 func everythingWasSent(t *testing.T, sent string) {
 	t.Helper()
 	found := canaries(sent)

@@ -11,15 +11,15 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
-// aboutNoCall are the records at trace level that a call has nothing to do with,
-// or that are written before its span begins.
+// aboutNoCall are the messages of records that belong to no call or are written
+// before the span of the call starts.
 var aboutNoCall = []string{ //nolint:gochecknoglobals // a table
 	"sessions flushed", // many at once, in a trace of their own
-	"session in use",   // before it is known what the message says
-	"server stderr",    // of a process that all share
+	"session in use",   // before the message is read
+	"server stderr",    // the process is shared
 }
 
-// records are those that a hub has logged since the first n bytes.
+// records returns the records in the log of a hub after the first n bytes.
 func records(t *testing.T, h *hubtest.Hub, n int) (all []map[string]any) {
 	for line := range strings.Lines(h.Log.String()[n:]) {
 		var r map[string]any
@@ -33,12 +33,12 @@ func records(t *testing.T, h *hubtest.Hub, n int) (all []map[string]any) {
 }
 
 func TestEachRecordOfACallNamesItsSessionAndTrace(t *testing.T) {
-	seen, said, got := &hubtest.Buffer{}, &hubtest.Buffer{}, &hubtest.Buffer{}
-	hub, _ := startLeaky(t, hubtest.StartCollector(t), seen, said, filepath.Join(t.TempDir(), "child"))
+	all := &traffic{}
+	hub, _ := startLeaky(t, hubtest.StartCollector(t), all, filepath.Join(t.TempDir(), "child"))
 	for _, name := range []string{"child", "legacy", "modern"} {
 		hubtest.Eventually(t, name+" is up", func() bool { return hub.Metric(`mcphub_backend_up{mcphub_backend="`+name+`"}`) == "1" })
 	}
-	c := startTrusting(t, hub.URL(), got, said)
+	c := startTrusting(t, hub.URL(), all)
 	c.ask("tools/call", `"name":"legacy__everything","arguments":{}`) // makes the session's connection
 
 	for server, trace := range map[string]string{"legacy": "call of the server", "modern": "call of the server"} {
@@ -46,13 +46,14 @@ func TestEachRecordOfACallNamesItsSessionAndTrace(t *testing.T) {
 		c.ask("tools/call", `"name":"`+server+`__everything","arguments":{}`)
 		count := map[string]int{}
 		hubtest.Eventually(t, "the message is logged", func() bool {
-			return slices.ContainsFunc(records(t, hub, before), func(r map[string]any) bool { return r["msg"] == "message of the client" && r["method"] == "tools/call" })
+			return slices.ContainsFunc(records(t, hub, before),
+				func(r map[string]any) bool { return r["msg"] == "message of the client" && r["method"] == "tools/call" })
 		})
 		for _, r := range records(t, hub, before) {
 			msg, _ := r["msg"].(string)
 			about, _ := r["upstream"].(string)
 			if about != "" && about != server || slices.Contains(aboutNoCall, msg) || r["subsystem"] == "telemetry" {
-				continue // other servers are tried again, and spans exported
+				continue // the hub connects to other servers again, and exports spans
 			}
 			count[msg]++
 			traceID, _ := r["trace_id"].(string)
@@ -92,7 +93,8 @@ func TestSessionsChosenForDebuggingAreTracedAndTheOthersNot(t *testing.T) {
 		t.Error("the other session is traced")
 	}
 	for token, want := range map[string]bool{chosen.Token: true, other.Token: false} {
-		found := slices.ContainsFunc(hub.Logged("session in use"), func(r map[string]any) bool { return r["session"] == hubtest.SessionID(token) })
+		found := slices.ContainsFunc(hub.Logged("session in use"),
+			func(r map[string]any) bool { return r["session"] == hubtest.SessionID(token) })
 		if found != want {
 			t.Errorf("%s: logged at TRACE: %t", hubtest.SessionID(token), found)
 		}

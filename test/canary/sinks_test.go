@@ -14,12 +14,12 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
-// sinks are the texts that must hold no secrets, by where they were found.
+// sinks are texts in which secrets could be, by name.
 type sinks map[string]string
 
 var canaryForm = regexp.MustCompile(`canary\.([a-z0-9-]+)\.end`)
 
-// canaries are the paths of the secrets in text.
+// canaries returns the paths of the canaries in text.
 func canaries(text string) map[string]bool {
 	found := map[string]bool{}
 	for _, match := range canaryForm.FindAllStringSubmatch(text, -1) {
@@ -28,7 +28,7 @@ func canaries(text string) map[string]bool {
 	return found
 }
 
-// read adds what the URL answers.
+// read adds the response to a GET request.
 func (s sinks) read(t *testing.T, name, url, accept string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -48,14 +48,15 @@ func (s sinks) read(t *testing.T, name, url, accept string) {
 	s[name] += fmt.Sprintln(response.Status, response.Header) + string(body)
 }
 
-// run adds what a command prints.
+// run adds the output of a command.
 func (s sinks) run(t *testing.T, args ...string) {
 	t.Helper()
 	_, out, errs := hubtest.Command(t, args...)
 	s["commands"] += strings.Join(args, " ") + "\n" + out + errs
 }
 
-// files adds what is in the files of a directory, and their names.
+// files adds the names and the contents of the files of a directory, and checks
+// their modes.
 func (s sinks) files(t *testing.T, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -81,8 +82,8 @@ func (s sinks) files(t *testing.T, dir string) {
 	}
 }
 
-// wrongConfig is a file with secrets where none may be.
-func wrongConfig(t *testing.T, said io.Writer) (file string) {
+// wrongConfig writes a configuration that is invalid because of its secrets.
+func wrongConfig(t *testing.T, sent io.Writer) (file string) {
 	t.Helper()
 	secret := canary("wrong-config")
 	text := "mcpServers:\n" +
@@ -90,7 +91,7 @@ func wrongConfig(t *testing.T, said io.Writer) (file string) {
 		"  b: {command: x, env: {TOKEN: \"" + secret + "${MISSING}\", K: \"" + secret + "\\r\"}, isolation: " + secret + "}\n" +
 		"  c: {url: \"ftp://" + secret + "\", connectTimeout: " + secret + "}\n" +
 		"  d: {url: \"http://host:" + secret + "/%zz\"}\n"
-	fmt.Fprintln(said, text)
+	fmt.Fprintln(sent, text)
 	file = filepath.Join(t.TempDir(), "wrong.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -104,7 +105,8 @@ func (s sinks) admin(t *testing.T, hub *hubtest.Hub, sessions []string) {
 	base := hub.AdminURL()
 	s.read(t, "metrics", base+"/metrics", "text/plain")
 	s.read(t, "openmetrics", base+"/metrics", "application/openmetrics-text;version=1.0.0")
-	s.read(t, "protobuf metrics", base+"/metrics", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+	s.read(t, "protobuf metrics", base+"/metrics",
+		"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
 	s.read(t, "page", base+"/", "*/*")
 	paths := []string{"sessions", "upstreams", "log-levels", "none"}
 	for _, server := range []string{"legacy", "modern", "child", "refuses"} {

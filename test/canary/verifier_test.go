@@ -20,25 +20,26 @@ func TestTheVerifierIsNowhereButInTheHeader(t *testing.T) {
 		t.Fatalf("token %q is not split", c.Token)
 	}
 	hub.AwaitSession()
-	seen := map[string]string{}
-	for _, path := range []string{"metrics", "api/v1/sessions", "api/v1/sessions/" + id, "api/v1/upstreams", "", "debug/pprof/goroutine?debug=2"} {
-		_, seen[path] = hubtest.Get(t, hub.AdminURL()+"/"+path)
+	texts := map[string]string{}
+	for _, path := range []string{"metrics", "api/v1/sessions", "api/v1/sessions/" + id, "api/v1/upstreams", "",
+		"debug/pprof/goroutine?debug=2"} {
+		_, texts[path] = hubtest.Get(t, hub.AdminURL()+"/"+path)
 	}
 	_ = filepath.WalkDir(dataDir, func(path string, d os.DirEntry, _ error) error {
 		if !d.IsDir() {
 			b, _ := os.ReadFile(path)
-			seen[path] = string(b)
+			texts[path] = string(b)
 		}
 		return nil
 	})
 	hub.Terminate(15 * time.Second)
-	seen["log"] = hub.Log.String()
-	for where, text := range seen {
+	texts["log"] = hub.Log.String()
+	for where, text := range texts {
 		if strings.Contains(text, verifier) {
 			t.Errorf("the verifier is in %s", where)
 		}
 	}
-	if !strings.Contains(seen["log"], id) {
+	if !strings.Contains(texts["log"], id) {
 		t.Error("the public id is not in the log")
 	}
 }

@@ -14,20 +14,18 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
-// The client suites: the suite plays the server and judges who connects. Here
-// that is the hub, driven by go-sdk's client in front of it. See driver.
-
-// clientRun is one run of a client suite.
+// clientRun is one run of a client suite: the suite is the server and checks the
+// client, which is a hub with go-sdk's client in front of it. See driver.
 type clientRun struct {
-	suite     string   // the variable that says where it is
+	suite     string   // the variable that names its file
 	list      []string // arguments of its list command
 	args      []string // arguments of its client command
-	scenarios int      // how many there are, those of authorization not counted
+	scenarios int      // their number without those of authorization
 }
 
-// through runs the scenarios through the hub and with the client alone. What
-// passes with the client alone must take place through the hub: many a check
-// holds for a client that never connects.
+// through runs the scenarios through the hub and with the client alone. A check
+// that passes with the client alone must take place through the hub: many checks
+// pass for a client that never connects.
 func (r clientRun) through(t *testing.T) {
 	t.Helper()
 	suite := installedSuite(t, r.suite)
@@ -51,8 +49,8 @@ func (r clientRun) through(t *testing.T) {
 	}
 }
 
-// driven returns the command for a scenario that puts a hub before the suite's
-// server: this test binary as driver. The hub and the directory are its own.
+// driven returns the command for a scenario that puts a hub in front of the suite's
+// server: this test program as driver, with a hub of its own.
 func driven(t *testing.T, client string) func(*testing.T, string) (string, []string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -62,11 +60,12 @@ func driven(t *testing.T, client string) func(*testing.T, string) (string, []str
 	hub := hubtest.HubProgram(t)
 	return func(t *testing.T, dir string) (string, []string) {
 		t.Helper()
-		return strings.Join([]string{self, hub, client, hubtest.FreeAddress(t), hubtest.FreeAddress(t), dir}, " "), []string{driverVariable + "=1"}
+		words := []string{self, hub, client, hubtest.FreeAddress(t), hubtest.FreeAddress(t), dir}
+		return strings.Join(words, " "), []string{driverVariable + "=1"}
 	}
 }
 
-// missing lists the checks that pass here and do not take place there.
+// missing lists the checks that pass in s and do not take place in there.
 func (s scenario) missing(there scenario) (names []string) {
 	for _, c := range s.checks {
 		took := func(other check) bool {
@@ -80,9 +79,9 @@ func (s scenario) missing(there scenario) (names []string) {
 	return slices.Compact(names)
 }
 
-// clientScenarios lists the scenarios of a client suite, but for those of
-// authorization, extensions included: they want a client that gets itself a
-// token, and the hub sends the one that its configuration gives it.
+// clientScenarios lists the scenarios of a client suite, extensions included, but
+// not those of authorization: they need a client that obtains a token, and the hub
+// sends the one of its configuration.
 func (s suite) clientScenarios(t *testing.T, args []string) (names []string) {
 	t.Helper()
 	out, err := s.run(t.Context(), t.TempDir(), nil, append([]string{"list"}, args...)...)
@@ -131,8 +130,8 @@ func (s suite) clients(t *testing.T, names, args []string, command func(t *testi
 	return o
 }
 
-// client runs one scenario. That the client ended with an error is a check like
-// the others; the suite makes none of it.
+// client runs one scenario. It adds a check that fails if the client ended with an
+// error, because the suite has no such check.
 func (s suite) client(t *testing.T, dir, name string, env, args []string) (scenario, error) {
 	out, verdict := s.run(t.Context(), dir, env, args...)
 	o, err := readOutcome(filepath.Join(dir, "out"))
@@ -149,7 +148,7 @@ func (s suite) client(t *testing.T, dir, name string, env, args []string) (scena
 			Description: "The client did not end well", ErrorMessage: result.log,
 		})
 	}
-	log, err := os.ReadFile(filepath.Join(dir, "hub.Log"))
+	log, err := os.ReadFile(filepath.Join(dir, "hub.log"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return result, nil // the client alone
 	}

@@ -15,14 +15,14 @@ import (
 	"github.com/mcphub-go/mcphub/test/peers"
 )
 
-// driverVariable makes the test binary the driver of the client suites.
+// driverVariable makes the test program the driver of the client suites.
 const driverVariable = "MCPHUB_TEST_DRIVER"
 
-// driver is what the client suites take for a client: a hub whose only server
-// is the mock of the suite, and in front of it a real client. The arguments
-// are the two programs, the two addresses of the hub, a directory for what it
-// writes, and, added by the suite, the URL of the mock. The hub's log stays in
-// the directory as hub.Log. The exit status is that of the client.
+// driver is the program that the client suites start as the client under test. It
+// runs a hub whose only server is the mock of the suite, and a real client in front
+// of the hub. The arguments are the two programs, the two addresses of the hub, a
+// directory for its files and, added by the suite, the URL of the mock. The log of
+// the hub stays in the directory as hub.log. The exit status is that of the client.
 func driver(args []string) int {
 	if len(args) != 6 {
 		fmt.Fprintln(os.Stderr, "driver: want HUB CLIENT LISTEN ADMIN DIR URL, got", args)
@@ -30,7 +30,7 @@ func driver(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	// The suite gives up after 30 s and says less.
+	// The suite gives up after 30 s, with a less exact message.
 	ctx, cancel := context.WithTimeoutCause(ctx, 25*time.Second, errors.New("25 s are over"))
 	defer cancel()
 	status, err := drive(ctx, args[0], args[1], args[2], args[3], args[4], args[5])
@@ -65,7 +65,7 @@ func driveHub(ctx context.Context, hub, listen, admin, dir, url string) (stop fu
 	if err := os.WriteFile(config, []byte(peers.BareConfig(url)), 0o600); err != nil {
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(dir, "hub.Log"))
+	log, err := os.Create(filepath.Join(dir, "hub.log"))
 	if err != nil {
 		return nil, err
 	}
@@ -106,8 +106,8 @@ func ready(ctx context.Context, url string, ended chan error) error {
 		}
 		select {
 		case err := <-ended:
-			ended <- err // stop waits for it too
-			return errors.New("the hub ended; see hub.Log")
+			ended <- err // stop waits for the end, too
+			return errors.New("the hub ended; see hub.log")
 		case <-ctx.Done():
 			return fmt.Errorf("the hub is not ready: %w", context.Cause(ctx))
 		case <-tick.C:

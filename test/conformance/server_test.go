@@ -15,15 +15,15 @@ import (
 
 // serverRun is one run of a server suite.
 type serverRun struct {
-	suite     string                  // the variable that says where it is
+	suite     string                  // the variable that names its file
 	args      []string                // which scenarios
 	fixture   func(testing.TB) string // starts the server behind the hub
-	expected  string                  // which baseline, or "": nothing may fail
-	scenarios int                     // how many there are
+	expected  string                  // name of the baseline; "": nothing may fail
+	scenarios int                     // their number
 }
 
-// through runs the suite through the hub, fails the test for what fails against
-// expectation, and returns what came of it, and of the run without the hub.
+// through runs the suite through the hub and without it, and returns both outcomes.
+// It fails the test for checks that fail through the hub against expectation.
 func (r serverRun) through(t *testing.T) (through, alone outcome) {
 	t.Helper()
 	suite := installedSuite(t, r.suite)

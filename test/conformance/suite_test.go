@@ -21,7 +21,8 @@ import (
 // suite is one installed version of the official conformance suite.
 type suite struct{ node, index string }
 
-// The two versions that make conformance installs, by the variables that say where.
+// The variables that name the files of the two versions that make conformance
+// installs.
 const (
 	releasedSuite = "MCPHUB_CONFORMANCE"      // 0.1.16: revisions up to 2025-11-25
 	nextSuite     = "MCPHUB_CONFORMANCE_NEXT" // 0.2.0-alpha.12: 2026-07-28 and the frozen sets of requirements
@@ -36,7 +37,7 @@ func installedSuite(t *testing.T, variable string) suite {
 	return s
 }
 
-// run runs the suite and returns what it printed. The error is its verdict.
+// run runs the suite and returns its output. The error is its verdict.
 func (s suite) run(ctx context.Context, dir string, env []string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, s.node, append([]string{s.index}, args...)...)
 	cmd.Dir = dir
@@ -55,7 +56,7 @@ type check struct {
 
 func (c check) troubled() bool { return c.Status == "FAILURE" || c.Status == "WARNING" }
 
-// words says what the suite complains about, at most 1500 bytes of each part.
+// words returns the text of the check, at most 1500 bytes of each part.
 func (c check) words() string {
 	text := c.Name + ": " + c.Description
 	for _, more := range []string{c.ErrorMessage, string(c.Details)} {
@@ -66,10 +67,10 @@ func (c check) words() string {
 	return strings.ReplaceAll(text, "\n", "\n      ")
 }
 
-// scenario is what came of one scenario.
+// scenario is the outcome of one scenario.
 type scenario struct {
 	checks []check
-	log    string // what else there is to read if it fails
+	log    string // more to read if it fails
 }
 
 func (s scenario) count(status string) (n int) {
@@ -87,7 +88,7 @@ func (s scenario) passed() int { return s.count("SUCCESS") }
 // expected failures both are the same.
 func (s scenario) troubled() bool { return slices.ContainsFunc(s.checks, check.troubled) }
 
-// outcome is what came of a run, by the scenario's name.
+// outcome is the outcome of a run, by the name of the scenario.
 type outcome map[string]scenario
 
 func (o outcome) names() []string {
@@ -99,7 +100,7 @@ func (o outcome) names() []string {
 	return names
 }
 
-// passed is how many checks passed, of all scenarios.
+// passed counts the checks that passed, of all scenarios.
 func (o outcome) passed() (n int) {
 	for _, s := range o {
 		n += s.passed()
@@ -110,8 +111,8 @@ func (o outcome) passed() (n int) {
 // resultDir is a scenario's directory below the one given by -o.
 var resultDir = regexp.MustCompile(`^(?:server-)?(.+)-\d{4}-\d\d-\d\dT[\d-]+Z$`)
 
-// readOutcome reads what the suite wrote below dir. A scenario that has left
-// no checks has failed.
+// readOutcome reads the results that the suite wrote below dir. A scenario without
+// a file of checks has failed.
 func readOutcome(dir string) (outcome, error) {
 	o := outcome{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -136,7 +137,7 @@ func readScenario(dir string) (scenario, error) {
 	var s scenario
 	data, err := os.ReadFile(filepath.Join(dir, "checks.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		s.checks = []check{{ID: "no-checks", Name: "NoChecks", Status: "FAILURE", Description: "The scenario broke off and left no checks"}}
+		s.checks = []check{{ID: "no-checks", Name: "NoChecks", Status: "FAILURE", Description: "The scenario ended early and wrote no checks"}}
 		return s, nil
 	}
 	if err != nil {
@@ -193,9 +194,9 @@ func readBaseline(t *testing.T, name string) (expected []string, path string) {
 	return file.Server, path
 }
 
-// judge fails the test for every check that failed and is not expected to, and
-// for every entry of the baseline that fails no more. It looks at all scenarios
-// that ran, also at those the suite does not score.
+// judge fails the test for every check that failed unexpectedly and for every entry
+// of the baseline that did not fail. It looks at all scenarios that ran, including
+// those that the suite does not score.
 func (o outcome) judge(t *testing.T, expected []string) {
 	t.Helper()
 	failed := map[string]bool{}

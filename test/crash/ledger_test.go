@@ -23,7 +23,7 @@ import (
 // ledger is what the hub has acknowledged.
 type ledger struct {
 	mu      sync.Mutex
-	alive   map[string]string // tokens whose creation was acknowledged, and whose end was not even asked for, with the client's name
+	alive   map[string]string // by token: client names of sessions whose creation was acknowledged and that nobody asked to end
 	deleted map[string]bool   // tokens whose end was acknowledged
 }
 
@@ -33,7 +33,8 @@ func (l *ledger) created(token, name string) {
 	l.alive[token] = name
 }
 
-// take picks a session to end: from now on nothing is claimed of it.
+// take removes a session, which the caller ends: until that is acknowledged, it may
+// exist or not.
 func (l *ledger) take() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,7 +71,7 @@ func TestNothingAcknowledgedIsLostByKill9(t *testing.T) {
 		for range 16 {
 			clients.Go(func() { l.client(ctx, hub.URL()) })
 		}
-		timer := time.NewTimer(time.Duration(50+randv2.N(400)) * time.Millisecond) // any moment is as good
+		timer := time.NewTimer(time.Duration(50+randv2.N(400)) * time.Millisecond) // at a random moment
 		<-timer.C
 		hub.Kill()
 		cancel()
@@ -108,7 +109,9 @@ func (l *ledger) client(ctx context.Context, url string) {
 	}
 	for ctx.Err() == nil {
 		name := rand.Text()
-		response, err := send(http.MethodPost, "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"`+name+`","version":"1"}}}`)
+		response, err := send(http.MethodPost, "",
+			`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25",`+
+				`"capabilities":{},"clientInfo":{"name":"`+name+`","version":"1"}}}`)
 		if err != nil {
 			return
 		}
@@ -158,7 +161,8 @@ func checkLedger(t *testing.T, hub *hubtest.Hub, l *ledger, round int) {
 			SessionID, ClientName     string
 			CreatedAt, LastAccessedAt int64
 		}
-		if err != nil || json.Unmarshal(data, &record) != nil || record.SessionID != hubtest.SessionID(token) || record.ClientName != name || record.LastAccessedAt < record.CreatedAt {
+		if err != nil || json.Unmarshal(data, &record) != nil || record.SessionID != hubtest.SessionID(token) ||
+			record.ClientName != name || record.LastAccessedAt < record.CreatedAt {
 			t.Errorf("round %d: the record of %s is not what was acknowledged: %v %s", round, name, err, data)
 		}
 	}

@@ -12,7 +12,8 @@ import (
 
 // slowCall takes ten steps a second.
 func slowCall(seconds int) string {
-	return fmt.Sprintf(`{"jsonrpc":"2.0","id":"slow","method":"tools/call","params":{"name":"demo__slow","arguments":{"seconds":%d,"steps":%d},"_meta":{"progressToken":1}}}`, seconds, 10*seconds)
+	return fmt.Sprintf(`{"jsonrpc":"2.0","id":"slow","method":"tools/call","params":{"name":"demo__slow",`+
+		`"arguments":{"seconds":%d,"steps":%d},"_meta":{"progressToken":1}}}`, seconds, 10*seconds)
 }
 
 func TestARequestThatAKill9InterruptedIsAnswered(t *testing.T) {
@@ -29,7 +30,8 @@ func TestARequestThatAKill9InterruptedIsAnswered(t *testing.T) {
 	hub = hub.Restart()
 	for _, id := range []string{first, last} {
 		again := c.Stream(t.Context(), http.MethodGet, "", id)
-		want := `{"jsonrpc":"2.0","id":"slow","error":{"code":-32603,"message":"the outcome of the request is not known: the hub was restarted, or what it kept is gone"}}`
+		want := `{"jsonrpc":"2.0","id":"slow","error":{"code":-32603,` +
+			`"message":"the outcome of the request is not known: the hub was restarted, or what it kept is gone"}}`
 		if got := hubtest.NextField(again, "data"); got != want {
 			t.Errorf("the answer is %s", got)
 		}

@@ -80,7 +80,8 @@ func TestASessionGoesOnAfterKill9WithoutANewInitialize(t *testing.T) {
 	if err := json.Unmarshal(record, &fields); err != nil {
 		t.Fatal(err)
 	}
-	if fields["sessionId"] != id || fields["clientName"] != "e2e" || fields["clientVersion"] != "1.2.3" || fields["protocolVersion"] != "2025-11-25" {
+	if fields["sessionId"] != id || fields["clientName"] != "e2e" || fields["clientVersion"] != "1.2.3" ||
+		fields["protocolVersion"] != "2025-11-25" {
 		t.Errorf("stored record: %s", record)
 	}
 

@@ -21,9 +21,11 @@ import (
 
 func TestWhatAServerPrintsCannotFloodTheLog(t *testing.T) {
 	program := hubtest.HubProgram(t)
-	hub := hubtest.StartHub(t, hubtest.Options{Config: `mcpServers: {chatty: {command: sh, args: [-c, "seq 5000 >&2; exec ` + program + ` demo-server"]}}`})
+	config := `mcpServers: {chatty: {command: sh, args: [-c, "seq 5000 >&2; exec ` + program + ` demo-server"]}}`
+	hub := hubtest.StartHub(t, hubtest.Options{Config: config})
 	hubtest.Eventually(t, "the server is up", func() bool { return hub.Metric(`mcphub_backend_up{mcphub_backend="chatty"}`) == "1" })
-	hubtest.Eventually(t, "the rest is counted", func() bool { return hub.Metric(`mcphub_log_records_suppressed_total{subsystem="upstream"}`) == "4800" })
+	hubtest.Eventually(t, "the rest is counted",
+		func() bool { return hub.Metric(`mcphub_log_records_suppressed_total{subsystem="upstream"}`) == "4800" })
 	if n := len(hub.Logged("server stderr")); n != 200 {
 		t.Errorf("%d lines are logged", n)
 	}
@@ -56,7 +58,8 @@ func TestWrongVerifiersCannotFloodTheLog(t *testing.T) {
 func TestRecordsBelowACallNameItsSessionAndSpan(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "otlp")
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+hubtest.FreeAddress(t))
-	inner := server.NewStreamableHTTPServer(server.NewMCPServer("forgetful", "1", server.WithToolCapabilities(false)), server.WithStateful(true))
+	forgetful := server.NewMCPServer("forgetful", "1", server.WithToolCapabilities(false))
+	inner := server.NewStreamableHTTPServer(forgetful, server.WithStateful(true))
 	var forgot atomic.Bool
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -71,7 +74,8 @@ func TestRecordsBelowACallNameItsSessionAndSpan(t *testing.T) {
 		upstream.CloseClientConnections()
 		upstream.Close()
 	})
-	hub := hubtest.StartHub(t, hubtest.Options{Config: `{"naming": "bare", "mcpServers": {"forgetful": {"url": "` + upstream.URL + `", "era": "legacy"}}}`})
+	config := `{"naming": "bare", "mcpServers": {"forgetful": {"url": "` + upstream.URL + `", "era": "legacy"}}}`
+	hub := hubtest.StartHub(t, hubtest.Options{Config: config})
 	c := hubtest.Connect(t, hub.URL())
 	c.Request("tools/call", `{"name":"any","arguments":{}}`)
 	const msg = "the server forgot a session; initializing again"
@@ -79,12 +83,13 @@ func TestRecordsBelowACallNameItsSessionAndSpan(t *testing.T) {
 	r := hub.Logged(msg)[0]
 	traceID, _ := r["trace_id"].(string)
 	spanID, _ := r["span_id"].(string)
-	if r["session"] != c.SessionID() || len(traceID) != 32 || len(spanID) != 16 || r["subsystem"] != "upstream" || r["upstream"] != "forgetful" {
+	if r["session"] != c.SessionID() || len(traceID) != 32 || len(spanID) != 16 || r["subsystem"] != "upstream" ||
+		r["upstream"] != "forgetful" {
 		t.Errorf("record is %v", r)
 	}
 }
 
-// blackHole accepts connections, reads what comes and never answers.
+// blackHole accepts connections, reads and never answers.
 func blackHole(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -107,12 +112,14 @@ func blackHole(t *testing.T) string {
 
 func TestABadCollectorSlowsDownNeitherCallsNorTheShutdown(t *testing.T) {
 	refusing := "http://" + hubtest.FreeAddress(t)
-	collector := &http.Server{Addr: strings.TrimPrefix(refusing, "http://"), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	})}
+	collector := &http.Server{Addr: strings.TrimPrefix(refusing, "http://"),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})}
 	go func() { _ = collector.ListenAndServe() }()
 	t.Cleanup(func() { collector.Close() })
-	for name, endpoint := range map[string]string{"dead": "http://" + hubtest.FreeAddress(t), "black hole": blackHole(t), "refusing": refusing} {
+	for name, endpoint := range map[string]string{"dead": "http://" + hubtest.FreeAddress(t),
+		"black hole": blackHole(t), "refusing": refusing} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
 			t.Setenv("OTEL_LOGS_EXPORTER", "otlp")
@@ -125,7 +132,7 @@ func TestABadCollectorSlowsDownNeitherCallsNorTheShutdown(t *testing.T) {
 			for range 200 {
 				c.Request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`)
 			}
-			if took := time.Since(begin); took > 10*time.Second { // much for a busy machine; one export waits for 10 s
+			if took := time.Since(begin); took > 10*time.Second { // generous for a busy machine, but one export waits for 10 s
 				t.Errorf("200 calls took %v", took)
 			}
 			begin = time.Now()

@@ -17,15 +17,14 @@ import (
 	"github.com/mcphub-go/mcphub/test/peers"
 )
 
-// leg is a row of the matrix: two clients of one era, one server, and the hub
-// in between.
+// leg is a row of the matrix: two clients of one era, the hub and one server.
 type leg struct {
 	peers.Upstream
 	bare bool // names stay as they are
 	a, b *peers.Client
 }
 
-// tool is the name that clients call a tool by.
+// tool returns the name of a tool at the hub.
 func (l *leg) tool(name string) string {
 	if l.bare {
 		return name
@@ -33,7 +32,7 @@ func (l *leg) tool(name string) string {
 	return l.Name + "__" + name
 }
 
-// tag is in the arguments of one call and of no other.
+// tag returns a text that is in the arguments of one call and of no other.
 func (l *leg) tag(name string) string { return name + "_" + l.a.Name }
 
 func (l *leg) bridged() bool { return l.a.Modern() != (l.Revision >= hubtest.ModernVersion) }
@@ -77,7 +76,7 @@ func newLeg(t *testing.T, hub *hubtest.Hub, u peers.Upstream, revision string, b
 	}
 }
 
-// cells tries everything and says what the table is to say of it.
+// cells tries every relay and returns the cells of the row.
 func (l *leg) cells(t *testing.T) (cells []string) {
 	t.Helper()
 	for _, r := range relays() {
@@ -100,7 +99,7 @@ func (l *leg) cells(t *testing.T) (cells []string) {
 	return cells
 }
 
-// A shared legacy server asks without saying for which of the calls under way.
+// A request of a shared legacy server does not name the call that it belongs to.
 func TestAQuestionOfASharedServerWithTwoCallsUnderWayIsRefused(t *testing.T) {
 	upstreams := slices.DeleteFunc(peers.Upstreams(), func(u peers.Upstream) bool { return u.Transport != "stdio" })
 	hub := peers.StartHub(t, "prefix", upstreams)
@@ -141,7 +140,8 @@ func TestAModernClientIsNotAskedWhereItCannotAnswer(t *testing.T) {
 	upstreams := slices.DeleteFunc(peers.Upstreams(), func(u peers.Upstream) bool { return u.Name != "http" })
 	hub := peers.StartHub(t, "prefix", upstreams)
 	for revision, want := range map[string]string{
-		hubtest.LegacyVersion: "accept <ann_of_http_legacy to who?>", hubtest.ModernVersion: "cannot be asked elicitation/create during completion/complete",
+		hubtest.LegacyVersion: "accept <ann_of_http_legacy to who?>",
+		hubtest.ModernVersion: "cannot be asked elicitation/create during completion/complete",
 	} {
 		l := newLeg(t, hub, upstreams[0], revision, false)
 		result, err := l.a.Complete(t.Context(), &mcp.CompleteParams{
@@ -175,10 +175,10 @@ func compareTable(t *testing.T, table map[string][]string) {
 	}
 	measured := writeTable(table)
 	if strings.Contains(measured, "not tried") || measured == documented {
-		return // -run chose some of the cells only
+		return // -run selected only some of the cells
 	}
 	if os.Getenv(updateVariable) == "" {
-		t.Errorf("%s does not say what the hub does; %s=1 makes this test write\n%s", file, updateVariable, measured)
+		t.Errorf("%s does not match what the hub does; run the test with %s=1 to write\n%s", file, updateVariable, measured)
 		return
 	}
 	if err := os.WriteFile(file, []byte(head+begin+measured+end+tail), 0o644); err != nil {

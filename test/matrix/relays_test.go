@@ -17,11 +17,11 @@ import (
 	"github.com/mcphub-go/mcphub/test/peers"
 )
 
-// relay is something that has to get from one end to the other.
+// relay is a kind of message that the hub has to relay between client and server.
 type relay struct {
 	name  string
 	works func(*testing.T, *leg)
-	// The eras do it in different ways, so that between them it is bridged.
+	// The eras do it in different ways, so the hub has to bridge between them.
 	differs bool
 }
 
@@ -45,7 +45,7 @@ func relays() []relay {
 
 func callIsAnswered(t *testing.T, l *leg) {
 	tag := l.tag("call")
-	want := l.Name + " " + l.Revision + " " + tag // the server was spoken to in its own era
+	want := l.Name + " " + l.Revision + " " + tag // the hub spoke to the server in its own era
 	if got := l.a.Call(l.tool("era"), peers.Arguments{Tag: tag}); got != want {
 		t.Errorf("the answer is %q, not %q", got, want)
 	}
@@ -116,7 +116,7 @@ func logsAreForThoseWhoAsked(t *testing.T, l *leg) {
 	})
 	other := mcp.LoggingLevel("emergency")
 	if l.b.Modern() {
-		other = "" // modern clients ask in each request
+		other = "" // modern clients set the level in each request
 	}
 	if got := logs(l.b, other, tag+"_b"); got != nil {
 		t.Errorf("a client that wants no messages got %q", got)
@@ -188,7 +188,8 @@ func listChangesAreHeard(t *testing.T, l *leg) {
 		t.Fatal("the tool is there already")
 	}
 	l.a.Call(l.tool("grow"), peers.Arguments{Tag: grown})
-	hubtest.Eventually(t, "the client has heard that there are other tools", func() bool { return len(l.a.Notified("tools/list_changed")) > before })
+	hubtest.Eventually(t, "the client has heard that there are other tools",
+		func() bool { return len(l.a.Notified("tools/list_changed")) > before })
 	if !has() {
 		t.Error("the list does not have the new tool")
 	}
@@ -249,7 +250,7 @@ func failuresAreBytes(t *testing.T, l *leg) {
 	if l.a.Modern() {
 		want["resultType"] = json.RawMessage(`"complete"`)
 	}
-	delete(members, "_meta") // modern servers say who they are
+	delete(members, "_meta") // modern servers name themselves there
 	if !maps.EqualFunc(members, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
 		t.Errorf("the result is %s, not %s", members, want)
 	}
@@ -257,12 +258,13 @@ func failuresAreBytes(t *testing.T, l *leg) {
 
 func errorsAreTheServers(t *testing.T, l *leg) {
 	_, err := l.a.CallTool(t.Context(), &mcp.CallToolParams{Name: l.tool("refuse")})
-	if got, want := errorOf(err), peers.ErrRefused(); got.Code != want.Code || got.Message != want.Message || !bytes.Equal(got.Data, want.Data) {
+	if got, want := errorOf(err), peers.ErrRefused(); got.Code != want.Code || got.Message != want.Message ||
+		!bytes.Equal(got.Data, want.Data) {
 		t.Errorf("the error is %d %q %s", got.Code, got.Message, got.Data)
 	}
 	uri := peers.Resource(l.Name, "item/7")
 	_, err = l.a.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
-	code := int64(-32002) // which has gone with the legacy era
+	code := int64(-32002) // the code of the legacy era
 	if l.a.Modern() {
 		code = jsonrpc.CodeInvalidParams
 	}
@@ -271,7 +273,7 @@ func errorsAreTheServers(t *testing.T, l *leg) {
 	}
 }
 
-// errorOf returns the JSON-RPC error that err is, or one that says what else.
+// errorOf returns the JSON-RPC error in err, or one with the text of err.
 func errorOf(err error) *jsonrpc.Error {
 	if e, ok := errors.AsType[*jsonrpc.Error](err); ok {
 		return e

@@ -28,8 +28,8 @@ import (
 	"github.com/mcphub-go/mcphub/test/golden"
 )
 
-// openLabels are the labels whose values depend on what the hub serves. All
-// values of all others are there from the start.
+// openLabels are the labels whose values depend on what the hub serves, with the
+// text of the document. All values of the other labels exist from the start.
 var openLabels = map[string]string{
 	"mcp_method_name":      "the methods of MCP, else `_OTHER`",
 	"gen_ai_tool_name":     "the tools that are listed now, up to `metrics.maxToolLabels` of them, else `_OTHER`; empty for other methods",
@@ -43,7 +43,7 @@ var openLabels = map[string]string{
 	"mcp_sdk_version":      "of mark3labs/mcp-go, which knows the protocol's names and versions",
 }
 
-// make docs writes what this test compares.
+// make docs writes the files that this test compares.
 func TestTheMetricsDocumentIsThatOfARunningHub(t *testing.T) {
 	before, after := metricsOfAHub(t)
 	var names []string
@@ -63,13 +63,14 @@ func TestTheMetricsDocumentIsThatOfARunningHub(t *testing.T) {
 
 type families map[string]*dto.MetricFamily
 
-// metricsOfAHub runs a hub and returns the metrics of its own, as they are before
-// its server answers and its first client comes, and after its first session.
+// metricsOfAHub runs a hub and returns its metrics without those of the Go client
+// library, from before its server answers and its first client connects, and from
+// after its first session.
 func metricsOfAHub(t *testing.T) (before, after families) {
 	t.Helper()
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "OTEL_") {
-			t.Setenv(name, "") // what the developer measures must not change the document
+			t.Setenv(name, "") // settings of the developer must not change the document
 		}
 	}
 	gate := filepath.Join(t.TempDir(), "gate")
@@ -83,7 +84,7 @@ func metricsOfAHub(t *testing.T) (before, after families) {
 	return before, scrape(t, hub)
 }
 
-// scrape returns the metrics of the hub's own, as Prometheus gets them.
+// scrape returns the metrics of a hub, without those of the Go client library.
 func scrape(t *testing.T, hub *hubtest.Hub) families {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, hub.AdminURL()+"/metrics", nil)
@@ -110,7 +111,7 @@ func scrape(t *testing.T, hub *hubtest.Hub) families {
 	}
 }
 
-// useHub makes each metric that needs a client appear.
+// useHub does what makes the metrics appear that need a client.
 func useHub(t *testing.T, hub *hubtest.Hub) {
 	t.Helper()
 	c := hubtest.Connect(t, hub.URL())
@@ -140,8 +141,8 @@ func labelValues(family *dto.MetricFamily) map[string][]string {
 	return values
 }
 
-// checkClosedLabels reports label values that appear with use only: a series
-// that is missing cannot alert.
+// checkClosedLabels reports label values that do not exist before the first use: an
+// alert cannot fire on a series that is missing.
 func checkClosedLabels(t *testing.T, before, after *dto.MetricFamily) {
 	t.Helper()
 	was := labelValues(before)
@@ -157,6 +158,7 @@ func checkClosedLabels(t *testing.T, before, after *dto.MetricFamily) {
 	}
 }
 
+// metricsDocument returns the text of docs/metrics.md.
 func metricsDocument(names []string, before, after families) string {
 	var b bytes.Buffer
 	b.WriteString(`# Metrics
@@ -175,7 +177,7 @@ only the values given here is there from the start. The ` + "`go_`, `process_` a
 	return b.String()
 }
 
-// describeType says what is counted and how: type, unit, buckets.
+// describeType returns the type, the unit and the buckets of a metric.
 func describeType(family *dto.MetricFamily) string {
 	text := strings.ToLower(family.GetType().String())
 	name := strings.TrimSuffix(family.GetName(), "_total")
@@ -205,8 +207,8 @@ func describeType(family *dto.MetricFamily) string {
 	return text
 }
 
-// writeLabels lists the labels. Where two of them do not go together in all ways,
-// it says which values of the longer go with each of the shorter.
+// writeLabels lists the labels. Where not all combinations of two labels exist, it
+// lists the values of the longer one for each value of the shorter one.
 func writeLabels(b *bytes.Buffer, family *dto.MetricFamily) {
 	values := labelValues(family)
 	var closed []string

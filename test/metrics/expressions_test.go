@@ -14,16 +14,17 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
-// notFromTheStart are selectors of metrics that expressions may use although a hub
-// that nobody has used lacks them, by metric, with the reason.
+// notFromTheStart are the metrics that expressions may use although an unused hub
+// does not have all their series, with the reason.
 var notFromTheStart = map[string]string{
-	"mcp_server_operation_duration_seconds": "there is a label set for each tool and outcome; rates and errors are read from counters, and quantiles need a call",
+	"mcp_server_operation_duration_seconds": "there is a label set for each tool and outcome; rates and errors are " +
+		"read from counters, and quantiles need a call",
 	"mcp_client_operation_duration_seconds": "as above",
 	"mcphub_proxy_overhead_seconds":         "there is a label set for each method that was forwarded",
 }
 
-// expressionsOf are the PromQL expressions of rules, dashboards and runbooks, by
-// where they stand.
+// expressionsOf returns the PromQL expressions of rules, dashboards and runbooks,
+// by the rule or file.
 func expressionsOf(t *testing.T) map[string][]string {
 	t.Helper()
 	all, root := map[string][]string{}, filepath.Join("..", "..")
@@ -77,7 +78,7 @@ func files(t *testing.T, pattern ...string) []string {
 	return found
 }
 
-// exprs are all members expr of a dashboard, wherever they are.
+// exprs returns all members expr of a dashboard, at any depth.
 func exprs(v any) (found []string) {
 	switch v := v.(type) {
 	case []any:
@@ -95,7 +96,7 @@ func exprs(v any) (found []string) {
 	return found
 }
 
-// usedSeries is what an expression reads of one metric.
+// usedSeries are the series that an expression reads of one metric.
 type usedSeries struct {
 	metric   string
 	matchers [][]string // label, operator, value
@@ -107,9 +108,9 @@ var (
 	aMatcher  = regexp.MustCompile(`(\w+)\s*(=~|!~|!=|=)\s*"((?:\\.|[^"\\])*)"`)
 )
 
-// readsOf finds the metrics that expr reads, but for those that rules record, and
-// the labels it groups by. It knows the names of metrics by how they begin; what
-// promtool says of the expression is left to promtool.
+// readsOf returns the metrics that expr reads, without those that rules record, and
+// the labels by which it groups. It finds metrics by the beginning of their names;
+// promtool checks the syntax of the expression.
 func readsOf(expr string) (reads []usedSeries, labels []string) {
 	for _, m := range groupedBy.FindAllStringSubmatch(expr, -1) {
 		for label := range strings.SplitSeq(m[1], ",") {
@@ -119,7 +120,7 @@ func readsOf(expr string) (reads []usedSeries, labels []string) {
 	for _, m := range aSelector.FindAllStringSubmatch(groupedBy.ReplaceAllString(expr, ""), -1) {
 		s := usedSeries{metric: m[1]}
 		for _, x := range aMatcher.FindAllStringSubmatch(m[2], -1) {
-			if !strings.Contains(x[3], "$") { // that is what somebody chose in Grafana
+			if !strings.Contains(x[3], "$") { // a variable of Grafana
 				s.matchers = append(s.matchers, x[1:])
 			}
 		}
@@ -129,7 +130,7 @@ func readsOf(expr string) (reads []usedSeries, labels []string) {
 	return reads, slices.Compact(labels)
 }
 
-// labelSets are the label sets of each metric that a page of /metrics shows.
+// labelSets returns the label sets of the series, by metric.
 func labelSets(series map[string]bool) map[string][]map[string]string {
 	sets := map[string][]map[string]string{}
 	for s := range series {
@@ -146,8 +147,8 @@ func labelSets(series map[string]bool) map[string][]map[string]string {
 	return sets
 }
 
-// missing says what is missing of s, nothing if all of it is there. Each value of
-// a list of values, a|b, has to be there.
+// missing returns the matcher of s that matches no series, and "" if all of them
+// match one. Each value of a list of values, a|b, has to match.
 func (s usedSeries) missing(sets []map[string]string) string {
 	for i, m := range s.matchers {
 		values := []string{m[2]}
@@ -163,7 +164,7 @@ func (s usedSeries) missing(sets []map[string]string) string {
 		}
 	}
 	if len(sets) == 0 {
-		return "all of it"
+		return "every series"
 	}
 	return ""
 }
@@ -171,7 +172,7 @@ func (s usedSeries) missing(sets []map[string]string) string {
 func (s usedSeries) matches(labels map[string]string) bool {
 	for _, m := range s.matchers {
 		label, operator, value := m[0], m[1], m[2]
-		if label == "job" || label == "instance" { // which Prometheus adds
+		if label == "job" || label == "instance" { // Prometheus adds these
 			continue
 		}
 		equal := labels[label] == value
@@ -197,7 +198,7 @@ func TestWhatExpressionsReadIsThereFromTheStart(t *testing.T) {
 					continue
 				}
 				if what := s.missing(sets[s.metric]); what != "" {
-					t.Errorf("%s: a hub that nobody has used has no %s: %s is missing\n%s", where, s.metric, what, expr)
+					t.Errorf("%s: an unused hub has no series of %s that matches the expression: %s is missing\n%s", where, s.metric, what, expr)
 				}
 			}
 			for _, label := range labels {
@@ -207,8 +208,9 @@ func TestWhatExpressionsReadIsThereFromTheStart(t *testing.T) {
 	}
 }
 
-// sameValues checks that the metrics of an expression that groups by label have
-// that label with the same values, if they have it and it is not asked for one value.
+// sameValues checks that the metrics of an expression that groups by label have the
+// same values of that label. It skips metrics without the label and selectors with
+// a matcher for it.
 func sameValues(t *testing.T, where, label string, reads []usedSeries, sets map[string][]map[string]string) {
 	t.Helper()
 	first, want := "", []string(nil)
@@ -233,7 +235,7 @@ func sameValues(t *testing.T, where, label string, reads []usedSeries, sets map[
 	}
 }
 
-// baseOf is the name of the histogram that a series may be a part of.
+// baseOf returns the name of the histogram to which a series may belong.
 func baseOf(metric string) string {
 	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
 		if base, ok := strings.CutSuffix(metric, suffix); ok {
@@ -244,7 +246,8 @@ func baseOf(metric string) string {
 }
 
 func TestTheReadsOfAnExpressionAreFound(t *testing.T) {
-	reads, labels := readsOf(`sum by (job, kind) (rate(mcphub_a_total{x=~"b|c",job="$job"}[5m])) / on (mcp_method_name) go_d - a:mcphub_e:f{g="h"}`)
+	reads, labels := readsOf(`sum by (job, kind) (rate(mcphub_a_total{x=~"b|c",` +
+		`job="$job"}[5m])) / on (mcp_method_name) go_d - a:mcphub_e:f{g="h"}`)
 	if len(reads) != 2 || reads[0].metric != "mcphub_a_total" || reads[1].metric != "go_d" || len(reads[0].matchers) != 1 ||
 		!slices.Equal(labels, []string{"job", "kind", "mcp_method_name"}) {
 		t.Errorf("%v %v", reads, labels)

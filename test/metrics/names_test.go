@@ -19,7 +19,7 @@ import (
 	"github.com/mcphub-go/mcphub/test/peers"
 )
 
-// stranger invents names, each once.
+// stranger is a client that invents names and uses each of them once.
 type stranger struct {
 	t      *testing.T
 	url    string
@@ -40,8 +40,9 @@ func newStranger(t *testing.T, url string, sessions int) *stranger {
 	return s
 }
 
-// legacy makes one request with an invented name in a session: of a method, a tool,
-// a prompt, a resource, a version. Every fiftieth is an initialize of an invented client.
+// legacy sends one request in a session with an invented name: of a method, a tool,
+// a prompt, a resource or a version. Every fiftieth request is an initialize of an
+// invented client.
 func (s *stranger) legacy(n int) {
 	name := fmt.Sprintf("invented-%d", n)
 	method, params, token, version := name, "{}", s.tokens[n%len(s.tokens)], ""
@@ -56,7 +57,8 @@ func (s *stranger) legacy(n int) {
 	case kind == 3:
 		method, params = "resources/read", fmt.Sprintf(`{"uri":"invented://%s"}`, name)
 	case kind == 4:
-		method, params = "completion/complete", fmt.Sprintf(`{"ref":{"type":"ref/prompt","name":%q},"argument":{"name":%q,"value":""}}`, name, name)
+		method, params = "completion/complete", fmt.Sprintf(`{"ref":{"type":"ref/prompt","name":%q},`+
+			`"argument":{"name":%q,"value":""}}`, name, name)
 	case kind == 5:
 		version = fmt.Sprintf("1999-01-01-%s", name)
 	}
@@ -92,7 +94,7 @@ func (s *stranger) post(token, version, method, params string) (string, error) {
 	return string(body), err
 }
 
-// modern makes one request with two invented names: the client's and another.
+// modern sends one request with two invented names: that of the client and another.
 func (s *stranger) modern(n int) {
 	name := fmt.Sprintf("invented-%d", n)
 	c := hubtest.NewModernClient(s.t, s.url, "client-"+name)
@@ -152,7 +154,8 @@ func TestAHundredThousandInventedNamesAddNoSeries(t *testing.T) {
 // A transparent hub passes on names that it does not know, so its server sees
 // them, and its calls to that server carry them.
 func TestInventedNamesThatReachTheServerAddNoSeries(t *testing.T) {
-	for name, fixture := range map[string]func(testing.TB) string{"legacy server": peers.Everything, "modern server": peers.StatelessEverything} {
+	for name, fixture := range map[string]func(testing.TB) string{"legacy server": peers.Everything,
+		"modern server": peers.StatelessEverything} {
 		t.Run(name, func(t *testing.T) {
 			hub := hubtest.StartHub(t, hubtest.Options{Config: peers.BareConfig(fixture(t)), LogLevel: "warn"})
 			s := newStranger(t, hub.URL(), 2)
@@ -170,14 +173,14 @@ func TestInventedNamesThatReachTheServerAddNoSeries(t *testing.T) {
 	}
 }
 
-// codes is a server that answers each call of its tool with an error of its own: the
-// code is that of the argument.
+// codes is a server that answers each call of its tool with the error code of the
+// argument.
 func codes(t *testing.T, modern bool) (url string) {
 	t.Helper()
 	return hubtest.Serve(t, &hubtest.Script{Modern: modern, Tools: map[string]hubtest.Handler{
 		"echo": func(c *hubtest.Call) hubtest.Reply {
 			var arguments struct{ Code json.RawMessage }
-			_ = c.Arguments(&arguments) // the hub has read them, too
+			_ = c.Arguments(&arguments) // the hub has parsed them already
 			return hubtest.Reply{Error: json.RawMessage(`{"code":` + string(arguments.Code) + `,"message":"as you wish"}`)}
 		},
 	}})
@@ -231,6 +234,7 @@ func sameSeries(t *testing.T, before, after map[string]bool) {
 	added := slices.Sorted(maps.Keys(after))
 	added = slices.DeleteFunc(added, func(s string) bool { return before[s] })
 	if len(added) > 0 {
-		t.Errorf("%d series before, %d after; new are, for example,\n%s", len(before), len(after), strings.Join(added[:min(len(added), 20)], "\n"))
+		t.Errorf("%d series before, %d after; new are, for example,\n%s", len(before), len(after),
+			strings.Join(added[:min(len(added), 20)], "\n"))
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
-// What a real Prometheus makes of the hub's metrics. make e2e installs one and
-// runs these tests.
+// How a real Prometheus reads the metrics of a hub. make e2e installs one and runs
+// these tests.
 
 // useOnce connects a client of the version, calls a tool and closes. The client
 // ends its session, if it has one.
@@ -206,7 +206,8 @@ func checkExemplars(t *testing.T, p *prometheus, hub *hubtest.Hub) {
 			SeriesLabels map[string]string
 			Exemplars    []struct{ Labels map[string]string }
 		}
-		p.api(&data, "query_exemplars", "query", metric, "start", fmt.Sprint(time.Now().Add(-time.Hour).Unix()), "end", fmt.Sprint(time.Now().Add(time.Hour).Unix()))
+		p.api(&data, "query_exemplars", "query", metric, "start", fmt.Sprint(time.Now().Add(-time.Hour).Unix()),
+			"end", fmt.Sprint(time.Now().Add(time.Hour).Unix()))
 		for _, series := range data {
 			for _, e := range series.Exemplars {
 				if e.Labels["trace_id"] == trace && len(e.Labels["span_id"]) == 16 && !slices.Contains(jobs, series.SeriesLabels["job"]) {

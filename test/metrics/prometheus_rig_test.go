@@ -52,7 +52,8 @@ func startPrometheus(t *testing.T, jobs ...scrapeJob) *prometheus {
 	for _, j := range jobs {
 		config += "  - job_name: " + j.name + "\n" + j.settings + "    static_configs: [{targets: ['" + j.target + "']}]\n"
 	}
-	rules := regexp.MustCompile(`(for|keep_firing_for): \d+m`).ReplaceAllString(mustRead(t, filepath.Join(deploy, "mcphub.rules.yml")), "$1: 1s")
+	rules := mustRead(t, filepath.Join(deploy, "mcphub.rules.yml"))
+	rules = regexp.MustCompile(`(for|keep_firing_for): \d+m`).ReplaceAllString(rules, "$1: 1s")
 	for name, text := range map[string]string{"prometheus.yml": config, "mcphub.rules.yml": rules} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -16,10 +16,10 @@ import (
 	"github.com/mcphub-go/mcphub/test/peers"
 )
 
-// rotating is a server of go-sdk that gives all its tools new names again and again.
+// rotating is a server of go-sdk that renames all its tools again and again.
 type rotating struct {
 	*mcp.Server
-	entered, leave chan struct{} // calls with the argument wait pass here
+	entered, leave chan struct{} // calls with the argument wait stop here
 	over           <-chan struct{}
 }
 
@@ -76,7 +76,7 @@ type rotation struct {
 	prefix string // of names at the hub
 }
 
-// called calls a tool that the server offers.
+// called calls a tool that the server offers and fails the test if that fails.
 func (r rotation) called(tool string) {
 	r.t.Helper()
 	if a := r.Request("tools/call", fmt.Sprintf(`{"name":%q,"arguments":{}}`, r.prefix+tool)); a.Result == nil {
@@ -84,8 +84,8 @@ func (r rotation) called(tool string) {
 	}
 }
 
-// waits begins a call that ends when the server lets it, and returns what is to be
-// read then.
+// waits begins a call that ends when the test receives from server.leave. The
+// channel gets the response.
 func (r rotation) waits(tool string) <-chan string {
 	r.t.Helper()
 	ended := make(chan string, 1)
@@ -106,7 +106,8 @@ func (r rotation) waits(tool string) <-chan string {
 
 var aTool = regexp.MustCompile(`^mcp_(server|client)_operation_duration_seconds_count\{.*gen_ai_tool_name="([^"]+)"`)
 
-// labels returns the tools that metrics of a hop tell apart.
+// labels returns the tools that are labels of the metrics of a side, server or
+// client.
 func (r rotation) labels(side string) map[string]bool {
 	r.t.Helper()
 	tools := map[string]bool{}
@@ -151,7 +152,8 @@ func TestAThousandRenamedToolsLeaveNoSeries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server, url := startRotating(t, x.modern)
-			hub := hubtest.StartHub(t, hubtest.Options{Config: "naming: " + x.naming + "\nmcpServers: {rotating: {url: \"" + url + "\"}}\n", LogLevel: "warn"})
+			config := "naming: " + x.naming + "\nmcpServers: {rotating: {url: \"" + url + "\"}}\n"
+			hub := hubtest.StartHub(t, hubtest.Options{Config: config, LogLevel: "warn"})
 			r := rotation{LegacyClient: hubtest.Connect(t, hub.URL()), t: t, hub: hub, server: server, prefix: x.prefix}
 			var series int
 			for round := range 10 {
@@ -191,8 +193,8 @@ func TestAThousandRenamedToolsLeaveNoSeries(t *testing.T) {
 	}
 }
 
-// series counts the series but for those of calls without a label: of these there
-// is one set for each outcome, and which outcomes occur is a matter of timing.
+// series counts the series without those of the tool _OTHER: these have one set for
+// each outcome, and which outcomes occur depends on the timing.
 func (r rotation) series() (n int) {
 	r.t.Helper()
 	for s := range r.hub.Series() {
@@ -203,7 +205,7 @@ func (r rotation) series() (n int) {
 	return n
 }
 
-// comeBack has the names of the first round come back. They were called before.
+// comeBack checks the names of the first round when the server offers them again.
 func (r rotation) comeBack() {
 	r.t.Helper()
 	r.server.offer(0)

@@ -13,15 +13,16 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
-// What becomes of the contexts that clients send, W3C Trace Context and Baggage.
+// How the hub handles the contexts that clients send: W3C Trace Context and Baggage.
 
-// sentContext is what a client says of its trace.
+// sentContext is the context that a client sends.
 type sentContext struct {
 	name         string
 	meta, header map[string]string
 }
 
-// contexts are those of which caller and header are the spans in between.
+// contexts returns all kinds of contexts. caller is the parent that _meta names,
+// header the one that the HTTP header names.
 func contexts(caller, header tracedCase) []sentContext {
 	one := func(key, value string) map[string]string { return map[string]string{key: value} }
 	parent := caller.traceparent()
@@ -42,8 +43,8 @@ func contexts(caller, header tracedCase) []sentContext {
 	}
 }
 
-// say sends a message to the hub, with its context.
-func say(t *testing.T, c *hubtest.LegacyClient, id, method string, params map[string]any, x sentContext) {
+// sendMessage sends a message with a context.
+func sendMessage(t *testing.T, c *hubtest.LegacyClient, id, method string, params map[string]any, x sentContext) {
 	t.Helper()
 	if x.meta != nil {
 		params["_meta"] = x.meta
@@ -74,16 +75,16 @@ func say(t *testing.T, c *hubtest.LegacyClient, id, method string, params map[st
 	}
 }
 
-// sayAll sends a request and a notification with each context to a server of
-// which the session has its own connection, and returns what that got of it.
-func sayAll(t *testing.T, hub *hubtest.Hub, all []sentContext, server *heard) (c *hubtest.LegacyClient, got []string) {
+// sendAll sends a request and a notification with each context to a server to which
+// the session has its own connection, and returns what the server received.
+func sendAll(t *testing.T, hub *hubtest.Hub, all []sentContext, server *received) (c *hubtest.LegacyClient, got []string) {
 	t.Helper()
 	c = hubtest.Connect(t, hub.URL())
-	c.Request("tools/call", `{"name":"web__era"}`) // which makes the connection
+	c.Request("tools/call", `{"name":"web__era"}`) // this opens the connection
 	for _, x := range all {
 		before := len(server.all(t))
-		say(t, c, `"id":1,`, "tools/call", map[string]any{"name": "web__era"}, x)
-		say(t, c, "", "notifications/roots/list_changed", map[string]any{}, x)
+		sendMessage(t, c, `"id":1,`, "tools/call", map[string]any{"name": "web__era"}, x)
+		sendMessage(t, c, "", "notifications/roots/list_changed", map[string]any{}, x)
 		messages := server.all(t)[before:]
 		text := "# " + x.name + "\n"
 		for _, m := range messages {
@@ -107,19 +108,20 @@ func TestWhatBecomesOfTheContextsOfClients(t *testing.T) {
 	for _, parent := range []string{"remote", "link", "ignore"} {
 		t.Run(parent, func(t *testing.T) {
 			r := newTraced(t)
-			hub := hubtest.StartHub(t, hubtest.Options{Config: "tracing: {baggage: [tenant]}\nnaming: prefix\nmcpServers:\n" + r.webWithEars("web", "", false), Args: []string{"--trace-parent", parent}})
+			config := "tracing: {baggage: [tenant]}\nnaming: prefix\nmcpServers:\n" + r.recordedWeb("web", "", false)
+			hub := hubtest.StartHub(t, hubtest.Options{Config: config, Args: []string{"--trace-parent", parent}})
 			hub.AwaitServers(1)
 			caller, header := r.begin("", ""), r.begin("", "")
 			r.names[header.spanID] = "the header"
-			_, got := sayAll(t, hub, contexts(caller, header), r.heard[0])
+			_, got := sendAll(t, hub, contexts(caller, header), r.servers[0])
 			r.finish("", hub)
 
 			spans := r.collector.Spans()
-			f := plant(spans, r.names)
+			f := newForest(spans, r.names)
 			f.parents = true
 			served := r.collector.Find(func(s *hubtest.Span) bool {
 				return s.IsServer() && (s.Name == "tools/call web__era" || s.Name == "notifications/roots/list_changed")
-			})[1:] // the first made the connection
+			})[1:] // the first call opened the connection
 			if len(served) != 2*len(got) {
 				t.Fatalf("%d spans for %d messages", len(served), 2*len(got))
 			}
@@ -148,19 +150,21 @@ func TestWhatBecomesOfTheContextsOfClients(t *testing.T) {
 	}
 }
 
-// bare is a span without attributes and, for the forest, without children.
+// bare returns the span without attributes and, for the forest, without children.
 func bare(s *hubtest.Span) *hubtest.Span {
-	return &hubtest.Span{Service: s.Service, Scope: s.Scope, Span: &tracepb.Span{SpanId: []byte("childless"), Name: s.Name, Kind: s.Kind, TraceId: s.TraceId, ParentSpanId: s.ParentSpanId, TraceState: s.TraceState,
+	return &hubtest.Span{Service: s.Service, Scope: s.Scope, Span: &tracepb.Span{SpanId: []byte("childless"),
+		Name: s.Name, Kind: s.Kind, TraceId: s.TraceId, ParentSpanId: s.ParentSpanId, TraceState: s.TraceState,
 		Links: s.Links, Status: s.Status}}
 }
 
 func TestWithoutTracingValidContextsGoThroughAndOthersDoNot(t *testing.T) {
 	r := newTraced(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
-	hub := hubtest.StartHub(t, hubtest.Options{Config: "tracing: {baggage: [tenant]}\nnaming: prefix\nmcpServers:\n" + r.webWithEars("web", "", false)})
+	config := "tracing: {baggage: [tenant]}\nnaming: prefix\nmcpServers:\n" + r.recordedWeb("web", "", false)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: config})
 	hub.AwaitServers(1)
 	caller, header := r.begin("", ""), r.begin("", "")
-	_, got := sayAll(t, hub, contexts(caller, header), r.heard[0])
+	_, got := sendAll(t, hub, contexts(caller, header), r.servers[0])
 	text := strings.ReplaceAll(strings.Join(got, "\n"), caller.traceparent(), "<the caller>")
 	compareTrees(t, "context_off", text)
 	if n := len(r.collector.Spans()); n > 0 {

@@ -19,8 +19,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
-// What a real receiver of OTLP makes of the spans of two hubs, one behind the
-// other. make e2e-traces installs Jaeger and runs these tests.
+// How a real receiver of OTLP shows the spans of two hubs, one behind the other.
+// make e2e-traces installs Jaeger and runs these tests.
 
 // jaeger is a running Jaeger, which keeps traces in memory.
 type jaeger struct {
@@ -35,7 +35,8 @@ func startJaeger(t *testing.T) *jaeger {
 		t.Skip("MCPHUB_JAEGER does not say where the program is; make e2e-traces installs it")
 	}
 	var args []string
-	for _, listener := range []string{"query.grpc-server", "admin.http", "collector.otlp.grpc", "collector.http-server", "collector.grpc-server"} {
+	for _, listener := range []string{"query.grpc-server", "admin.http", "collector.otlp.grpc",
+		"collector.http-server", "collector.grpc-server"} {
 		args = append(args, "--"+listener+".host-port="+hubtest.FreeAddress(t))
 	}
 	otlp, query := hubtest.FreeAddress(t), hubtest.FreeAddress(t)
@@ -80,7 +81,7 @@ func (s jaegerSpan) parent() string {
 
 func (s jaegerSpan) String() string { return s.service + " " + s.kind() + " " + s.OperationName }
 
-// spans returns what has arrived of a trace, by id.
+// spans returns the spans of a trace that have arrived, by id.
 func (j *jaeger) spans(id trace.TraceID) map[string]jaegerSpan {
 	j.t.Helper()
 	status, body := hubtest.Get(j.t, j.url+"/api/traces/"+id.String())
@@ -119,7 +120,7 @@ func (j *jaeger) tracer() trace.Tracer {
 	return provider.Tracer("e2e")
 }
 
-// hop is a client's request, traced by the client itself.
+// hop sends a request within a CLIENT span of the client and returns its trace.
 func hop(t *testing.T, tracer trace.Tracer, name string, do func(traceparent string) hubtest.Answer) trace.TraceID {
 	t.Helper()
 	ctx, span := tracer.Start(t.Context(), name, trace.WithSpanKind(trace.SpanKindClient))
@@ -140,7 +141,8 @@ func TestOneTraceLeadsFromTheClientThroughTwoHubsToTheServer(t *testing.T) {
 	t.Setenv("OTEL_SERVICE_NAME", "hub-b")
 	b := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
 	t.Setenv("OTEL_SERVICE_NAME", "hub-a")
-	a := hubtest.StartHub(t, hubtest.Options{Config: fmt.Sprintf("mcpServers:\n  legacy: {url: %q, era: legacy}\n  modern: {url: %q, era: modern}\n", b.URL(), b.URL())})
+	config := fmt.Sprintf("mcpServers:\n  legacy: {url: %q, era: legacy}\n  modern: {url: %q, era: modern}\n", b.URL(), b.URL())
+	a := hubtest.StartHub(t, hubtest.Options{Config: config})
 	t.Setenv("OTEL_SERVICE_NAME", "client")
 	tracer := j.tracer()
 
@@ -177,8 +179,9 @@ func TestOneTraceLeadsFromTheClientThroughTwoHubsToTheServer(t *testing.T) {
 	}
 }
 
-// path waits for the trace and checks that it is whole: one root, whose line of
-// descendants is as wanted, and for every other span a parent that fits.
+// path waits until the trace is complete. It checks that the trace has one root,
+// that some span has the wanted line of ancestors, and that the parent of every
+// span fits its kind.
 func (j *jaeger) path(t *testing.T, id trace.TraceID, want ...string) {
 	t.Helper()
 	var spans map[string]jaegerSpan

@@ -17,8 +17,8 @@ import (
 	"github.com/mcphub-go/mcphub/test/peers"
 )
 
-// connectMCPGo connects a legacy client of mcp-go, whose HTTP requests go
-// through wire. The trees name its session so.
+// connectMCPGo connects a legacy client of mcp-go whose HTTP requests go through
+// wire. In the trees its session has the client's name.
 func (r *traced) connectMCPGo(wire *peers.Recorder, url, name string) *client.Client {
 	r.t.Helper()
 	tr, err := transport.NewStreamableHTTP(url, transport.WithHTTPBasicClient(&http.Client{Transport: wire}))
@@ -44,7 +44,7 @@ func toolOf(t *testing.T, c *client.Client, name string) {
 	t.Helper()
 	var call mcp.CallToolRequest
 	call.Params.Name = name
-	_, _ = c.CallTool(t.Context(), call) // the trees tell how it ended
+	_, _ = c.CallTool(t.Context(), call) // the trees show how it ended
 }
 
 // changing is a handler that can be replaced by another.
@@ -65,9 +65,9 @@ func TestTheSpansOfCallsThatAreSentAgainOrCannotBe(t *testing.T) {
 	}
 	for _, entry := range []string{"own: {url: %q}", "shared: {url: %q, isolation: shared}"} {
 		name, _, _ := strings.Cut(entry, ":")
-		s, h := &changing{}, &heard{name: name}
-		servers, r.heard = append(servers, s), append(r.heard, h)
-		listener := httptest.NewServer(h.over(s))
+		s, h := &changing{}, &received{name: name}
+		servers, r.servers = append(servers, s), append(r.servers, h)
+		listener := httptest.NewServer(h.record(s))
 		t.Cleanup(func() { listener.CloseClientConnections(); listener.Close() })
 		listeners = append(listeners, listener)
 		config += "  " + fmt.Sprintf(entry, listener.URL) + "\n"
@@ -91,7 +91,7 @@ func TestTheSpansOfCallsThatAreSentAgainOrCannotBe(t *testing.T) {
 	}
 	hubtest.Eventually(t, "the servers are down", func() bool {
 		_, body := hub.Get("/api/v1/upstreams")
-		toolOf(t, c, "own__era") // which has the hub look after it
+		toolOf(t, c, "own__era") // makes the hub notice that the server is down
 		toolOf(t, c, "shared__era")
 		return strings.Count(body, `"state": "down"`) == 2
 	})
@@ -128,10 +128,11 @@ func TestTheSpansOfASessionsLife(t *testing.T) {
 	checkBatchLinks(t, r)
 }
 
-// checkBatchLinks checks that the batches of a run link to what waited for them.
+// checkBatchLinks checks that the spans of batches link to the spans whose changes
+// they wrote.
 func checkBatchLinks(t *testing.T, r *traced) {
 	t.Helper()
-	f := plant(r.collector.Spans(), r.names)
+	f := newForest(r.collector.Spans(), r.names)
 	linked := map[string]bool{}
 	for _, s := range r.collector.Find(func(s *hubtest.Span) bool { return s.Name == "mcphub.session.flush" }) {
 		for _, l := range s.Links {
@@ -148,10 +149,12 @@ func checkBatchLinks(t *testing.T, r *traced) {
 func TestTheSpansOfTwoHubsInARow(t *testing.T) {
 	r := newTraced(t)
 	t.Setenv("OTEL_SERVICE_NAME", "hub-b")
-	b := hubtest.StartHub(t, hubtest.Options{Config: "naming: prefix\nmcpServers:\n" + r.childWithEars("child", "", hubtest.LegacyVersion)})
+	b := hubtest.StartHub(t, hubtest.Options{Config: "naming: prefix\nmcpServers:\n" + r.recordedChild("child", "", hubtest.LegacyVersion)})
 	b.AwaitServers(1)
 	t.Setenv("OTEL_SERVICE_NAME", "hub-a")
-	a := hubtest.StartHub(t, hubtest.Options{Config: fmt.Sprintf("naming: prefix\nmcpServers:\n  legacy: {url: %q, era: legacy}\n  modern: {url: %q, era: modern}\n", b.URL(), b.URL())})
+	config := fmt.Sprintf("naming: prefix\nmcpServers:\n  legacy: {url: %q, era: legacy}\n  modern: {url: %q, era: modern}\n",
+		b.URL(), b.URL())
+	a := hubtest.StartHub(t, hubtest.Options{Config: config})
 	a.AwaitServers(2)
 	wire := &peers.Recorder{}
 	c := peers.ConnectThrough(t, wire, a.URL(), hubtest.LegacyVersion, "ann")
@@ -174,7 +177,7 @@ func TestTheSpansOfTwoHubsInARow(t *testing.T) {
 
 func TestTheSpansOfABatch(t *testing.T) {
 	r := newTraced(t)
-	hub := hubtest.StartHub(t, hubtest.Options{Config: "naming: prefix\nmcpServers:\n" + r.childWithEars("child", "", hubtest.LegacyVersion)})
+	hub := hubtest.StartHub(t, hubtest.Options{Config: "naming: prefix\nmcpServers:\n" + r.recordedChild("child", "", hubtest.LegacyVersion)})
 	hub.AwaitServers(1)
 	c := hubtest.NewLegacyClient(t, hub.URL())
 	c.Version = "2025-03-26"

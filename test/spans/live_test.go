@@ -15,13 +15,14 @@ import (
 	"github.com/mcphub-go/mcphub/test/peers"
 )
 
-// loadVariable says for how long TestALoadLeavesNoLiveSpan makes its calls.
+// loadVariable sets the duration of TestALoadLeavesNoLiveSpan.
 const loadVariable = "MCPHUB_SPANS_LOAD"
 
-// loadRate is how many calls it begins in a second.
+// loadRate is the number of calls that it begins in a second.
 const loadRate = 200
 
-// load is what the clients do in turn. Some of it fails, some is taken back.
+// load returns the requests that the clients send in turn. Some of them fail, some
+// are cancelled.
 func load() []func(context.Context, *peers.Client, string) {
 	tool := func(name string, timeout time.Duration) func(context.Context, *peers.Client, string) {
 		return func(ctx context.Context, c *peers.Client, server string) {
@@ -54,9 +55,9 @@ func TestALoadLeavesNoLiveSpan(t *testing.T) {
 	r := newTraced(t)
 	servers := []string{"child", "newchild", "http", "newhttp"}
 	hub := hubtest.StartHub(t, hubtest.Options{Config: "naming: prefix\nmcpServers:\n" +
-		r.childWithEars("child", "", hubtest.LegacyVersion) + r.childWithEars("newchild", "") +
-		r.webWithEars("http", "", false) + r.webWithEars("newhttp", "", true)})
-	r.heard = nil // what the servers get is compared elsewhere
+		r.recordedChild("child", "", hubtest.LegacyVersion) + r.recordedChild("newchild", "") +
+		r.recordedWeb("http", "", false) + r.recordedWeb("newhttp", "", true)})
+	r.servers = nil // what the servers get is compared elsewhere
 	hub.AwaitServers(len(servers))
 	var clients []*peers.Client
 	for _, revision := range []string{hubtest.LegacyVersion, hubtest.ModernVersion} {
@@ -103,7 +104,7 @@ func TestALoadLeavesNoLiveSpan(t *testing.T) {
 		t.Errorf("exit status %d", status)
 	}
 	spans := r.collector.Spans()
-	plant(spans, r.names).faults(t, spans)
+	newForest(spans, r.names).check(t, spans)
 	served := 0
 	for _, s := range spans {
 		if s.IsServer() && slices.Contains([]string{"tools/call", "resources/read", "tools/list"}, s.Attribute("mcp.method.name")) {

@@ -20,16 +20,17 @@ import (
 	"github.com/mcphub-go/mcphub/test/peers"
 )
 
-// traced is a hub whose spans are collected, and what it was made to do.
+// traced collects the spans of hubs, with the cases that caused them.
 type traced struct {
 	t         *testing.T
 	collector *hubtest.Collector
 	cases     []tracedCase
-	names     map[string]string // for ids, see forest
-	heard     []*heard
+	names     map[string]string // by id, see forest
+	servers   []*received
 }
 
-// tracedCase is one trace that a client began. What has no name is not written.
+// tracedCase is a trace that a client began. The tree of a case without a name is
+// not compared.
 type tracedCase struct {
 	group, name     string
 	traceID, spanID string
@@ -62,9 +63,9 @@ func (r *traced) by(w *peers.Recorder, group, name string, fn func()) {
 	w.SetTrace(r.begin("", "").traceparent())
 }
 
-// finish ends the hubs, whose spans are all exported then, and compares the trees
-// of each group of cases, and those that the hubs made on their own, each once,
-// with the files of these names; own may be empty.
+// finish stops the hubs, which export their last spans then. It compares the trees
+// of each group of cases with the file of that name, and those that no client
+// caused, each once, with the file own unless that is empty.
 func (r *traced) finish(own string, hubs ...*hubtest.Hub) {
 	r.t.Helper()
 	for _, h := range hubs {
@@ -73,8 +74,8 @@ func (r *traced) finish(own string, hubs ...*hubtest.Hub) {
 		}
 	}
 	spans := r.collector.Spans()
-	f := plant(spans, r.names)
-	f.faults(r.t, spans)
+	f := newForest(spans, r.names)
+	f.check(r.t, spans)
 	checkFlushes(r.t, f, spans)
 	groups, known := map[string]string{}, map[string]bool{}
 	for _, c := range r.cases {
@@ -101,12 +102,13 @@ func (r *traced) finish(own string, hubs ...*hubtest.Hub) {
 	for group, trees := range groups {
 		compareTrees(r.t, group, trees)
 	}
-	for _, h := range r.heard {
+	for _, h := range r.servers {
 		h.check(r.t, r)
 	}
 }
 
-// checkFlushes checks the spans of batches, whose number nobody knows.
+// checkFlushes checks the spans of batches. How many there are depends on the
+// timing, so they are in no tree.
 func checkFlushes(t *testing.T, f *forest, spans []*hubtest.Span) {
 	t.Helper()
 	for _, s := range spans {
@@ -114,34 +116,35 @@ func checkFlushes(t *testing.T, f *forest, spans []*hubtest.Span) {
 			continue
 		}
 		written := strings.Join(f.attributes(s.Attributes), " ")
-		if len(s.ParentSpanId) > 0 || !strings.Contains(written, "mcphub.session.count=") || len(f.children[id(s.SpanId)]) > 0 || len(s.Links) > 32 {
+		if len(s.ParentSpanId) > 0 || !strings.Contains(written, "mcphub.session.count=") ||
+			len(f.children[id(s.SpanId)]) > 0 || len(s.Links) > 32 {
 			t.Errorf("a batch is\n%s", f.tree(s))
 		}
 		for _, l := range s.Links {
 			if to := f.byID[id(l.SpanId)]; to == nil {
-				t.Errorf("a batch links to a span that nobody exported:\n%s", f.tree(s))
+				t.Errorf("a batch links to a span that was not exported:\n%s", f.tree(s))
 			}
 		}
 	}
 }
 
-// heard is what a server got from the hub: every message and what came with it.
-type heard struct {
+// received keeps the messages that a server received from the hub.
+type received struct {
 	name string
-	file string // of a child
+	file string // in which a child process writes its messages; "" over HTTP
 
 	mu       sync.Mutex
-	messages []heardMessage
+	messages []receivedMessage
 }
 
-type heardMessage struct {
+type receivedMessage struct {
 	method string
 	meta   map[string]json.RawMessage
-	header http.Header // nil: over a pipe
+	header http.Header // nil over stdio
 }
 
-// over has everything recorded that comes to handler.
-func (h *heard) over(handler http.Handler) http.Handler {
+// record returns a handler that records each message and passes it to handler.
+func (h *received) record(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
@@ -150,12 +153,12 @@ func (h *heard) over(handler http.Handler) http.Handler {
 	})
 }
 
-func (h *heard) add(body []byte, header http.Header) {
+func (h *received) add(body []byte, header http.Header) {
 	m, err := jsonrpc.Parse(body)
 	if err != nil || m.Method == "" {
 		return
 	}
-	got := heardMessage{method: m.Method, header: header}
+	got := receivedMessage{method: m.Method, header: header}
 	if fields, err := jsonrpc.Fields(m.Params, "_meta"); err == nil {
 		_ = json.Unmarshal(fields[0], &got.meta)
 	}
@@ -164,8 +167,8 @@ func (h *heard) add(body []byte, header http.Header) {
 	h.messages = append(h.messages, got)
 }
 
-// all returns what was heard, also by a child, whose file has it.
-func (h *heard) all(t *testing.T) []heardMessage {
+// all returns the messages so far.
+func (h *received) all(t *testing.T) []receivedMessage {
 	t.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -176,7 +179,7 @@ func (h *heard) all(t *testing.T) []heardMessage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	read := &heard{}
+	read := &received{}
 	for line := range strings.Lines(string(log)) {
 		if message, ok := strings.CutPrefix(line, "read: "); ok {
 			read.add([]byte(message), nil)
@@ -185,9 +188,9 @@ func (h *heard) all(t *testing.T) []heardMessage {
 	return read.messages
 }
 
-// check finds the CLIENT span of each message that the server got: its context
-// is what came, in _meta and in the header, and no other is anywhere.
-func (h *heard) check(t *testing.T, r *traced) {
+// check checks that each message came with the context of its CLIENT span, in _meta
+// and, over HTTP, in the header.
+func (h *received) check(t *testing.T, r *traced) {
 	t.Helper()
 	clients := map[string]*hubtest.Span{}
 	for _, s := range r.collector.Spans() {
@@ -197,12 +200,12 @@ func (h *heard) check(t *testing.T, r *traced) {
 	}
 	messages := h.all(t)
 	if len(messages) < 5 {
-		t.Errorf("%s heard %d messages only", h.name, len(messages))
+		t.Errorf("%s received only %d messages", h.name, len(messages))
 	}
 	for _, m := range messages {
 		var traceparent string
 		_ = json.Unmarshal(m.meta["traceparent"], &traceparent)
-		if m.method == "subscriptions/listen" { // lasts as long as the connection and has no span
+		if m.method == "subscriptions/listen" { // lasts as long as the connection, so it has no span
 			if traceparent != "" || m.header.Get("traceparent") != "" {
 				t.Errorf("%s got a context with %s: %s %s", h.name, m.method, traceparent, m.header.Get("traceparent"))
 			}
@@ -221,24 +224,24 @@ func (h *heard) check(t *testing.T, r *traced) {
 	}
 }
 
-// childWithEars is the entry of a configuration for a server of the matrix that
-// is a child process.
-func (r *traced) childWithEars(name, more string, revisions ...string) string {
+// recordedChild returns the entry of a configuration for a server that is a child
+// process and whose messages are recorded. more are more members of the entry.
+func (r *traced) recordedChild(name, more string, revisions ...string) string {
 	r.t.Helper()
-	h := &heard{name: name, file: r.t.TempDir() + "/heard"}
-	r.heard = append(r.heard, h)
+	h := &received{name: name, file: r.t.TempDir() + "/heard"}
+	r.servers = append(r.servers, h)
 	return fmt.Sprintf("  %s: {%s%s}\n", name, peers.Child(r.t, h.file, name, revisions...), more)
 }
 
-// webWithEars is the same for one over HTTP.
-func (r *traced) webWithEars(name, more string, modern bool) string {
+// recordedWeb is recordedChild for a server over HTTP.
+func (r *traced) recordedWeb(name, more string, modern bool) string {
 	r.t.Helper()
-	h := &heard{name: name}
-	r.heard = append(r.heard, h)
+	h := &received{name: name}
+	r.servers = append(r.servers, h)
 	var revisions []string
 	if !modern {
 		revisions = []string{hubtest.LegacyVersion}
 	}
-	url := hubtest.Serve(r.t, h.over(peers.NewServer(name, revisions...).Handler(modern)))
+	url := hubtest.Serve(r.t, h.record(peers.NewServer(name, revisions...).Handler(modern)))
 	return fmt.Sprintf("  %s: {url: %q%s}\n", name, url, more)
 }

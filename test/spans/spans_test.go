@@ -37,7 +37,7 @@ func steps() []step {
 			if name == "log" && c.Modern() {
 				params.Meta = mcp.Meta{mcp.MetaKeyLogLevel: "warning"}
 			}
-			_, _ = c.CallTool(t.Context(), params) // some are to fail
+			_, _ = c.CallTool(t.Context(), params) // some calls are meant to fail
 		}
 	}
 	return []step{
@@ -77,7 +77,7 @@ func readResource(path string) func(*testing.T, *peers.Client, string) {
 	}
 }
 
-// cancelledCall has the client cancel a call when the server is at it.
+// cancelledCall cancels a call while the server works on it.
 func cancelledCall(t *testing.T, c *peers.Client, server string) {
 	t.Helper()
 	own := c.Wire.Trace()
@@ -90,7 +90,7 @@ func cancelledCall(t *testing.T, c *peers.Client, server string) {
 		ended <- err
 	}()
 	hubtest.Eventually(t, "the call is sent", func() bool { return c.Wire.Sent(tag) > 0 })
-	c.Wire.SetTrace(strings.TrimSuffix(own, "-01") + "-00") // not sampled: of no interest
+	c.Wire.SetTrace(strings.TrimSuffix(own, "-01") + "-00") // not sampled, so not in the tree
 	hubtest.Eventually(t, "the call is under way", func() bool { return c.Call(server+"__state", peers.Arguments{Tag: tag}) == "waits" })
 	c.Wire.SetTrace(own)
 	before := c.Wire.Sent("notifications/cancelled")
@@ -105,10 +105,10 @@ func TestTheSpansOfWhatClientsAndServersDo(t *testing.T) {
 	r := newTraced(t)
 	servers := []string{"child", "newchild", "http", "newhttp", "shared"}
 	config := "naming: prefix\nmcpServers:\n" +
-		r.childWithEars("child", "", hubtest.LegacyVersion) + r.childWithEars("newchild", "") +
-		r.webWithEars("http", "", false) + r.webWithEars("newhttp", "", true) +
-		r.webWithEars("shared", ", isolation: shared", false) +
-		r.childWithEars("hasty", ", callTimeout: 500ms", hubtest.LegacyVersion) + r.webWithEars("hastyhttp", ", callTimeout: 500ms", false) +
+		r.recordedChild("child", "", hubtest.LegacyVersion) + r.recordedChild("newchild", "") +
+		r.recordedWeb("http", "", false) + r.recordedWeb("newhttp", "", true) +
+		r.recordedWeb("shared", ", isolation: shared", false) +
+		r.recordedChild("hasty", ", callTimeout: 500ms", hubtest.LegacyVersion) + r.recordedWeb("hastyhttp", ", callTimeout: 500ms", false) +
 		"  absent: {command: ./no-such-program}\n"
 	hub := hubtest.StartHub(t, hubtest.Options{Config: config})
 	hub.AwaitServers(len(servers) + 2)
@@ -124,7 +124,7 @@ func TestTheSpansOfWhatClientsAndServersDo(t *testing.T) {
 			}
 			c.AwaitStream("toolsListChanged")
 		})
-		general(t, r, c, hub)
+		requestsToHub(t, r, c, hub)
 		for _, server := range servers {
 			for _, s := range steps() {
 				do(about+"_"+server, s.name, func() { s.do(t, c, server) })
@@ -149,8 +149,8 @@ func TestTheSpansOfWhatClientsAndServersDo(t *testing.T) {
 	r.finish("own", hub)
 }
 
-// general is what has to do with no server, or with all.
-func general(t *testing.T, r *traced, c *peers.Client, hub *hubtest.Hub) {
+// requestsToHub sends the requests that concern no server or all servers.
+func requestsToHub(t *testing.T, r *traced, c *peers.Client, hub *hubtest.Hub) {
 	t.Helper()
 	about := peers.Era(c.InitializeResult().ProtocolVersion)
 	do := func(name string, fn func() error) {

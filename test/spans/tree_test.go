@@ -18,18 +18,17 @@ import (
 	"github.com/mcphub-go/mcphub/test/golden"
 )
 
-// forest writes spans as trees. What differs from run to run is replaced by
-// words.
+// forest writes spans as trees. Words replace what differs from run to run.
 type forest struct {
 	children map[string][]*hubtest.Span // by the id of the parent, in the order of their starts
 	byID     map[string]*hubtest.Span
-	names    map[string]string // words for ids of sessions and of spans that are not the hub's
-	several  bool              // hubs, whose names are written
-	parents  bool              // parents of other programs are written
+	names    map[string]string // words for the ids of sessions and of spans of other programs
+	several  bool              // there are several hubs: write their names
+	parents  bool              // write the parents that are spans of other programs
 }
 
-// arrange puts neighbours of the same name, which may be of the same time, into
-// an order that does not depend on it.
+// arrange sorts neighbours of the same name, which may have started at the same
+// time, into an order that does not depend on the time.
 func (f *forest) arrange(siblings []*hubtest.Span) {
 	for i := 0; i < len(siblings); {
 		j := i + 1
@@ -43,11 +42,11 @@ func (f *forest) arrange(siblings []*hubtest.Span) {
 	}
 }
 
-// order is what tells siblings of the same name apart.
+// order returns a text by which siblings of the same name are sorted.
 func order(s *hubtest.Span) string {
 	for _, a := range s.Attributes {
 		if a.Key == "mcphub.attempt" {
-			return "~" + a.GetValue().String() // after the first, which has none
+			return "~" + a.GetValue().String() // sorts after the first attempt, which has no number
 		}
 	}
 	return s.Attribute("mcphub.backend")
@@ -55,7 +54,7 @@ func order(s *hubtest.Span) string {
 
 func id(raw []byte) string { return hex.EncodeToString(raw) }
 
-func plant(spans []*hubtest.Span, names map[string]string) *forest {
+func newForest(spans []*hubtest.Span, names map[string]string) *forest {
 	f := &forest{children: map[string][]*hubtest.Span{}, byID: map[string]*hubtest.Span{}, names: names}
 	for _, s := range spans {
 		parent := ""
@@ -72,9 +71,10 @@ func plant(spans []*hubtest.Span, names map[string]string) *forest {
 	return f
 }
 
-// faults says what no span may be: an orphan, a child that is older than its
-// parent or of another trace, one that is there twice, or one that ends before it starts.
-func (f *forest) faults(t *testing.T, spans []*hubtest.Span) {
+// check reports orphans, children that start before their parent or belong to
+// another trace, spans that were exported twice, spans that end before they start,
+// and spans that lost attributes, events or links.
+func (f *forest) check(t *testing.T, spans []*hubtest.Span) {
 	t.Helper()
 	for _, s := range spans {
 		parent := f.byID[id(s.ParentSpanId)]
@@ -85,7 +85,7 @@ func (f *forest) faults(t *testing.T, spans []*hubtest.Span) {
 			t.Errorf("the span %s ends before it starts", s.Name)
 		case len(s.ParentSpanId) == 0 || f.names[id(s.ParentSpanId)] != "":
 		case parent == nil:
-			t.Errorf("the span %s has a parent that nobody exported", s.Name)
+			t.Errorf("the span %s has a parent that was not exported", s.Name)
 		case parent.StartTimeUnixNano > s.StartTimeUnixNano || id(parent.TraceId) != id(s.TraceId):
 			t.Errorf("the span %s is no child of %s", s.Name, parent.Name)
 		}
@@ -98,14 +98,14 @@ func (f *forest) faults(t *testing.T, spans []*hubtest.Span) {
 	}
 }
 
-// below writes the trees below the span with that id, "" for the roots.
+// below writes the trees of the children of the span with that id; "" for the roots.
 func (f *forest) below(b *strings.Builder, parent, indent string) {
 	for _, s := range f.children[parent] {
 		f.write(b, s, indent)
 	}
 }
 
-// tree is one span with all below it.
+// tree returns the tree of a span.
 func (f *forest) tree(s *hubtest.Span) string {
 	var b strings.Builder
 	f.write(&b, s, "")
@@ -118,7 +118,7 @@ func (f *forest) write(b *strings.Builder, s *hubtest.Span, indent string) {
 		fmt.Fprintf(b, " of %s", s.Service)
 	}
 	if code := s.GetStatus().GetCode(); code != tracepb.Status_STATUS_CODE_UNSET {
-		fmt.Fprintf(b, " %s %q", strings.TrimPrefix(code.String(), "STATUS_CODE_"), steady(s.GetStatus().GetMessage()))
+		fmt.Fprintf(b, " %s %q", strings.TrimPrefix(code.String(), "STATUS_CODE_"), masked(s.GetStatus().GetMessage()))
 	}
 	b.WriteString("\n")
 	fill(b, indent+"  | ", f.attributes(s.Attributes))
@@ -167,7 +167,7 @@ func (f *forest) attributes(attributes []*commonpb.KeyValue) (all []string) {
 		case "mcp.session.id", "mcphub.session.id":
 			value = f.session(value)
 		case "exception.message":
-			value = steady(value)
+			value = masked(value)
 		}
 		if strings.ContainsAny(value, " \n") {
 			value = strconv.Quote(value)
@@ -191,13 +191,13 @@ var (
 	anID   = regexp.MustCompile(`[0-9A-Z]{26}|[0-9a-f]{32}`)
 )
 
-// steady takes out of a text what differs from run to run.
-func steady(text string) string {
+// masked replaces what differs from run to run in a text.
+func masked(text string) string {
 	text = aPort.ReplaceAllString(text, "127.0.0.1:<port>")
 	return anID.ReplaceAllString(aPause.ReplaceAllString(text, "next attempt in <pause>"), "<id>")
 }
 
-// fill writes words in lines that begin with the prefix.
+// fill writes words in lines of limited length that begin with the prefix.
 func fill(b *strings.Builder, prefix string, words []string) {
 	line := ""
 	for _, word := range words {
@@ -215,7 +215,7 @@ func fill(b *strings.Builder, prefix string, words []string) {
 	}
 }
 
-// compareTrees compares trees with those in testdata; -update writes them there.
+// compareTrees compares trees with the file of that name in testdata.
 func compareTrees(t *testing.T, name, trees string) {
 	t.Helper()
 	golden.Compare(t, filepath.Join("testdata", name+".txt"), trees)

@@ -23,18 +23,18 @@ import (
 	"github.com/mcphub-go/mcphub/test/peers"
 )
 
-// exchange is a request and, where the server is a scripted one, what it says
-// to that. The raw members are sent as they stand in the file.
+// exchange is a request and, for a scripted server, the reply. The raw members are
+// sent byte for byte as they are in the file.
 type exchange struct {
 	Method     string
 	Params     json.RawMessage
 	Notes      []struct{ Method, Params json.RawMessage } // before the answer
 	Result     json.RawMessage
 	Error      json.RawMessage
-	LegacyOnly bool // the modern protocol does not have it
+	LegacyOnly bool // the modern protocol has no such request
 }
 
-// exchanges reads a file of exchanges, with those too long for one added.
+// exchanges reads a file of exchanges. It adds exchanges that are too long for a file.
 func exchanges(t *testing.T, name string, modern bool) []exchange {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", name))
@@ -60,8 +60,7 @@ func wrap(before string, raw json.RawMessage, after string) json.RawMessage {
 	return slices.Concat([]byte(before), raw, []byte(after))
 }
 
-// requestIDs are ids that somebody who reads them as numbers or texts would not
-// give back as they are.
+// requestIDs are ids that change if a program decodes and encodes them.
 var requestIDs = []string{`7`, `"7"`, `9007199254740993`, `"\u00e9é"`, `0`, `12345678901234567890123`, `""`, `"a\/b"`}
 
 // TestTheHubIsTransparent sends the same requests to a server and, through a
@@ -109,8 +108,7 @@ func TestTheHubIsTransparent(t *testing.T) {
 				if !slices.Equal(got, want) {
 					t.Errorf("%d: %s %.300s\n direct: %.2000q\n hub:    %.2000q", i, x.Method, x.Params, want, got)
 				}
-				if !slices.Equal(gotSeen, wantSeen) && x.Method != "ping" { // which the hub answers
-
+				if !slices.Equal(gotSeen, wantSeen) && x.Method != "ping" { // the hub answers a ping itself
 					t.Errorf("%d: %s %.300s\n direct, the server got: %.2000q\n through the hub:        %.2000q", i, x.Method, x.Params, wantSeen, gotSeen)
 				}
 			}
@@ -135,8 +133,8 @@ func speak(t *testing.T, url string, modern bool) *speaker {
 	return s
 }
 
-// exchange sends a request and returns what came, the answer last, and what
-// the scripted server got.
+// exchange sends a request. It returns the messages that came back, the response
+// last, and the messages that the scripted server received.
 func (s *speaker) exchange(script *scripted, id string, x exchange) (came, seen []string) {
 	s.t.Helper()
 	if script != nil {
@@ -156,14 +154,15 @@ func (s *speaker) exchange(script *scripted, id string, x exchange) (came, seen 
 	return came, script.got()
 }
 
-// stamped adds what a modern request says of its sender.
+// stamped adds the _meta members that every modern request has.
 func (s *speaker) stamped(params json.RawMessage) json.RawMessage {
 	s.t.Helper()
 	fields, err := jsonrpc.Fields(params, "_meta")
 	if err == nil {
 		fields[0], err = jsonrpc.Rewrite(fields[0],
 			jsonrpc.Edit{Name: "io.modelcontextprotocol/protocolVersion", Value: json.RawMessage(`"2026-07-28"`)},
-			jsonrpc.Edit{Name: "io.modelcontextprotocol/clientCapabilities", Value: json.RawMessage(`{"elicitation":{},"sampling":{},"roots":{},"experimental":{"n":1.0}}`)},
+			jsonrpc.Edit{Name: "io.modelcontextprotocol/clientCapabilities",
+				Value: json.RawMessage(`{"elicitation":{},"sampling":{},"roots":{},"experimental":{"n":1.0}}`)},
 			jsonrpc.Edit{Name: "io.modelcontextprotocol/clientInfo", Value: json.RawMessage(`{"name":"\u00e9","version":"1"}`)})
 	}
 	if err == nil {
@@ -215,8 +214,8 @@ func (s *speaker) post(m jsonrpc.Message) [][]byte {
 	return all
 }
 
-// parts writes the parts of a message that have to be the same, raw. The
-// order of the members of the envelope is nobody's business.
+// parts returns the raw parts of a message, which have to be the same. The order of
+// the members of the envelope does not matter.
 func parts(message []byte) string {
 	var m struct{ ID, Method, Params, Result, Error json.RawMessage }
 	if err := json.Unmarshal(message, &m); err != nil {

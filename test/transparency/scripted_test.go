@@ -57,7 +57,7 @@ func (s *scripted) next(x exchange) {
 	s.now, s.seen = &x, nil
 }
 
-// got returns what the server got since next.
+// got returns the messages that the server received since next.
 func (s *scripted) got() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +65,7 @@ func (s *scripted) got() []string {
 	return s.seen
 }
 
-// take returns the exchange that m begins, nil if it is not the expected one.
+// take returns the expected exchange if m begins it, else nil.
 func (s *scripted) take(m jsonrpc.Message) *exchange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +87,7 @@ func (s *scripted) unmapped(params json.RawMessage) json.RawMessage {
 		params = edited(params, jsonrpc.Edit{Name: "traceparent"}, jsonrpc.Edit{Name: "tracestate"}, jsonrpc.Edit{Name: "baggage"})
 	}
 	if s.traced && string(params) == "{}" {
-		return nil // the trace was all there was
+		return nil // there was nothing but the trace
 	}
 	return params
 }

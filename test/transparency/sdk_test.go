@@ -27,7 +27,7 @@ func TestSomebodyElsesServerAnswersThroughTheHubByteForByte(t *testing.T) {
 		{"tools/call", `{"name":"no such tool","arguments":{}}`}, {"tools/call", `{}`},
 		{"tools/list", `{"cursor":"junk"}`}, {"logging/setLevel", `{"level":"debug"}`},
 	}
-	// Every tool there is, but those that ask the client, which this one cannot answer.
+	// Every tool but those that ask the client, because this client does not answer.
 	var list struct {
 		Tools []struct {
 			Name        string
@@ -41,7 +41,8 @@ func TestSomebodyElsesServerAnswersThroughTheHubByteForByte(t *testing.T) {
 		if tool.Name == "test_reconnection" { // ends its stream without an answer, and this server gives no event ids to resume by
 			continue
 		}
-		if strings.Contains(tool.Name, "sampling") || strings.Contains(tool.Name, "elicitation") || strings.Contains(tool.Name, "input_required") {
+		if strings.Contains(tool.Name, "sampling") || strings.Contains(tool.Name, "elicitation") ||
+			strings.Contains(tool.Name, "input_required") {
 			continue
 		}
 		requests = append(requests, [2]string{"tools/call", `{"name":"` + tool.Name + `","arguments":{},"_meta":{"progressToken":"t"}}`})
