@@ -3,12 +3,15 @@ package hubtest_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
 // childVariable makes the test program a scripted server on stdin and stdout.
@@ -90,6 +93,89 @@ func TestHandleReplacesAnswersOfAScript(t *testing.T) {
 	answer := hubtest.Connect(t, hubtest.Serve(t, server)).Request("tools/call", `{"name":"greet"}`) // without a hub
 	if string(answer.Error) != `{"code":4711,"message":"no"}` {
 		t.Errorf("the answer is %s %s", answer.Result, answer.Error)
+	}
+}
+
+func TestInterceptAnswersBeforeAScript(t *testing.T) {
+	server := greeter()
+	var busy atomic.Bool
+	server.Intercept = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) bool {
+		if m.Method == "ping" && busy.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+		return false
+	}
+	c := hubtest.Connect(t, hubtest.Serve(t, server))
+	for _, want := range []int{http.StatusOK, http.StatusServiceUnavailable} {
+		if status, body := c.Post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`); status != want {
+			t.Errorf("ping: %d %s, want %d", status, body, want)
+		}
+		busy.Store(true)
+	}
+}
+
+func TestACallOfAScriptEndsWhenTheClientCancelsIt(t *testing.T) {
+	cancelled := make(chan struct{})
+	server := &hubtest.Script{Tools: map[string]hubtest.Handler{"wait": func(c *hubtest.Call) hubtest.Reply {
+		<-c.Context().Done()
+		close(cancelled)
+		return hubtest.Text("nobody reads this")
+	}}}
+	hub := hubtest.StartHub(t, hubtest.Options{Config: `mcpServers: {web: {url: "` + hubtest.Serve(t, server) + `"}}`})
+	c := hubtest.Connect(t, hub.URL())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		if response, err := c.Do(ctx, http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"web__wait"}}`); err == nil {
+			response.Body.Close()
+		}
+	}()
+	hubtest.Eventually(t, "the server has the call", func() bool { return len(server.Received("tools/call")) == 1 })
+	c.Post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
+	<-cancelled
+}
+
+func TestAnnouncementsOfAScriptReachClientsOfBothEras(t *testing.T) {
+	for name, modern := range map[string]bool{"legacy server": false, "modern server": true} {
+		t.Run(name, func(t *testing.T) {
+			server := &hubtest.Script{Modern: modern, Capabilities: `{"tools":{"listChanged":true}}`}
+			var lists atomic.Int64
+			server.Handle = func(c *hubtest.Call) *hubtest.Reply {
+				if c.Method != "tools/list" {
+					return nil
+				}
+				return &hubtest.Reply{Result: fmt.Appendf(nil, `{"tools":[{"name":"tool%d","inputSchema":{}}]}`, lists.Add(1))}
+			}
+			config := `mcpServers: {web: {url: "` + hubtest.Serve(t, server) + `", isolation: shared}}`
+			hub := hubtest.StartHub(t, hubtest.Options{Config: config})
+			hub.AwaitServers(1)
+			legacy := hubtest.Connect(t, hub.URL()).Stream(t.Context(), http.MethodGet, "", "")
+			modern := hubtest.NewModernClient(t, hub.URL(), "modern").
+				Stream(t.Context(), "subscriptions/listen", "", `"notifications":{"toolsListChanged":true}`)
+			const changed = "notifications/tools/list_changed"
+			if e := modern.NextData(); !strings.Contains(e.Data, "notifications/subscriptions/acknowledged") {
+				t.Errorf("the stream begins with %+v", e)
+			}
+			hubtest.Eventually(t, "the hub listens", func() bool { return server.Announce(changed, "{}") > 0 })
+			for client, stream := range map[string]*hubtest.Stream{"legacy": legacy, "modern": modern} {
+				if e := stream.NextData(); !strings.Contains(e.Data, changed) {
+					t.Errorf("the %s client got %+v", client, e)
+				}
+			}
+		})
+	}
+}
+
+func TestAHubInitializesAgainWhenAScriptHasEndedItsSessions(t *testing.T) {
+	server := greeter()
+	hub := hubtest.StartHub(t, hubtest.Options{Config: `{naming: bare, mcpServers: {web: {url: "` + hubtest.Serve(t, server) + `"}}}`})
+	c := hubtest.Connect(t, hub.URL())
+	for range 2 {
+		if answer := c.Request("tools/call", `{"name":"greet","arguments":{"name":"Ada"}}`); answer.Result == nil {
+			t.Errorf("the call failed: %s", answer.Error)
+		}
+		server.EndSessions()
 	}
 }
 

@@ -63,6 +63,14 @@ func SessionID(token string) string {
 
 // Do sends an HTTP request in the session; the caller closes the body.
 func (c *LegacyClient) Do(ctx context.Context, method, body string) (*http.Response, error) {
+	r, err := c.newRequest(ctx, method, body)
+	if err != nil {
+		return nil, err
+	}
+	return http.DefaultClient.Do(r)
+}
+
+func (c *LegacyClient) newRequest(ctx context.Context, method, body string) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.URL, strings.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -73,7 +81,7 @@ func (c *LegacyClient) Do(ctx context.Context, method, body string) (*http.Respo
 		r.Header.Set("Mcp-Session-Id", c.Token)
 		r.Header.Set("Mcp-Protocol-Version", c.Version)
 	}
-	return http.DefaultClient.Do(r)
+	return r, nil
 }
 
 // Post sends one message and returns the HTTP status and what comes back: the
@@ -122,18 +130,14 @@ func (c *LegacyClient) Request(method, params string) Answer {
 	return a
 }
 
-// Stream opens a stream and returns its lines: a POST with a message as body,
-// or a GET, which resumes after lastEventID unless that is empty. It fails the
-// test if the response is not a stream. The stream ends with ctx or the test.
-func (c *LegacyClient) Stream(ctx context.Context, method, body, lastEventID string) *bufio.Scanner {
+// Stream opens a stream: a POST with a message as body, or a GET, which resumes
+// after lastEventID unless that is empty. The stream ends with ctx or the test.
+func (c *LegacyClient) Stream(ctx context.Context, method, body, lastEventID string) *Stream {
 	c.t.Helper()
-	r, err := http.NewRequestWithContext(ctx, method, c.URL, strings.NewReader(body))
+	r, err := c.newRequest(ctx, method, body)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Accept", "application/json, text/event-stream")
-	r.Header.Set("Mcp-Session-Id", c.Token)
 	if lastEventID != "" {
 		r.Header.Set("Last-Event-ID", lastEventID)
 	}
@@ -141,25 +145,5 @@ func (c *LegacyClient) Stream(ctx context.Context, method, body, lastEventID str
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.t.Cleanup(func() { response.Body.Close() })
-	if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "text/event-stream" {
-		b, _ := io.ReadAll(response.Body)
-		c.t.Fatalf("not a stream: %d %s %s", response.StatusCode, kind, b)
-	}
-	return bufio.NewScanner(response.Body)
-}
-
-// NextField returns the value of the next line of a stream with that field name,
-// for example "id" or "data", that has a value; "" at the end of the stream.
-func NextField(lines *bufio.Scanner, name string) string {
-	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), name+": "); ok && value != "" {
-			return value
-		}
-	}
-	return ""
-}
-
-func isStream(response *http.Response) bool {
-	return strings.HasPrefix(response.Header.Get("Content-Type"), "text/event-stream")
+	return newStream(c.t, response)
 }

@@ -1,6 +1,7 @@
 package hubtest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -45,7 +46,7 @@ func (c *ModernClient) Request(method, target, params string) Answer {
 // Send is Request for tests that look at the HTTP status or at errors of the
 // connection. The body is the last response if a stream comes back.
 func (c *ModernClient) Send(method, target, params string) (status int, body string, err error) {
-	r, err := c.request(method, target, params)
+	r, err := c.newRequest(c.t.Context(), method, target, params)
 	if err != nil {
 		return 0, "", err
 	}
@@ -66,7 +67,22 @@ func (c *ModernClient) Send(method, target, params string) (status int, body str
 	return response.StatusCode, body, err
 }
 
-func (c *ModernClient) request(method, target, params string) (*http.Request, error) {
+// Stream sends a request whose response is a stream, such as subscriptions/listen.
+// The stream ends with ctx or the test.
+func (c *ModernClient) Stream(ctx context.Context, method, target, params string) *Stream {
+	c.t.Helper()
+	r, err := c.newRequest(ctx, method, target, params)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	response, err := c.HTTP.Do(r)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return newStream(c.t, response)
+}
+
+func (c *ModernClient) newRequest(ctx context.Context, method, target, params string) (*http.Request, error) {
 	meta := map[string]any{
 		"io.modelcontextprotocol/protocolVersion":    c.Version,
 		"io.modelcontextprotocol/clientCapabilities": struct{}{},
@@ -83,7 +99,7 @@ func (c *ModernClient) request(method, target, params string) (*http.Request, er
 		params += ","
 	}
 	message := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":{%s"_meta":%s}}`, method, params, about)
-	r, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.URL, strings.NewReader(message))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, strings.NewReader(message))
 	if err != nil {
 		return nil, err
 	}

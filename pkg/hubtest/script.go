@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -26,10 +27,25 @@ type Script struct {
 	// script answers as usual. It is called from several goroutines.
 	Handle func(*Call) *Reply
 
+	// Intercept answers HTTP requests in place of the script if it returns true:
+	// for faults of the transport. The message is empty if the body is none. The
+	// script has recorded the message, but Handle does not get it.
+	Intercept func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool
+
 	mu       sync.Mutex
-	received []jsonrpc.Message
+	received []Received
 	asked    int
 	waiting  map[jsonrpc.ID]chan jsonrpc.Message // requests of the script, by id
+	calls    map[callKey]context.CancelFunc      // requests of clients that are not answered yet
+	streams  map[*announcements]bool             // open streams for what belongs to no request
+	sessions map[string]bool                     // of legacy clients over HTTP
+	issued   int
+}
+
+// Received is a message that a script got.
+type Received struct {
+	jsonrpc.Message             // as it came
+	Header          http.Header // of the HTTP request; nil over stdio
 }
 
 // Handler answers a call of a tool.
@@ -51,16 +67,22 @@ func Failure(code int, message string) Reply {
 
 // Call is a request that a script got.
 type Call struct {
-	jsonrpc.Message             // as it came
-	Header          http.Header // of the HTTP request; nil over stdio
+	Received
 
 	ctx    context.Context
 	script *Script
 	send   func(message []byte)
 }
 
-// Context ends when the client gives the request up by closing the connection,
-// or when the script ends.
+// callKey names a request: clients choose the same ids.
+type callKey struct {
+	session string
+	id      jsonrpc.ID
+}
+
+// Context ends when the client cancels the request, by a notification or by
+// closing the connection, and when the script ends. A cancelled request gets no
+// response.
 func (c *Call) Context() context.Context { return c.ctx }
 
 // Arguments decodes the arguments of a tool call.
@@ -113,32 +135,71 @@ func (c *Call) Ask(method, params string) (jsonrpc.Message, error) {
 
 // Received returns the messages of that method that the script got so far, in
 // their order; all messages for "".
-func (s *Script) Received(method string) []jsonrpc.Message {
+func (s *Script) Received(method string) []Received {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(s.received), func(m jsonrpc.Message) bool { return method != "" && m.Method != method })
+	return slices.DeleteFunc(slices.Clone(s.received), func(m Received) bool { return method != "" && m.Method != method })
 }
 
-// take takes a message. It returns the response to a request and nil to others;
-// send sends a message before it.
-func (s *Script) take(ctx context.Context, m jsonrpc.Message, header http.Header, send func([]byte)) []byte {
+func (s *Script) record(m Received) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.received = append(s.received, m)
-	waiting := s.waiting[m.ID]
-	if m.Kind() == jsonrpc.Response {
-		delete(s.waiting, m.ID)
-	}
-	s.mu.Unlock()
+}
+
+// accept takes a message of a session. For a request it returns the function that
+// makes the response, which is nil if the request is cancelled meanwhile; send sends
+// a message before the response. For other messages it returns nil.
+func (s *Script) accept(ctx context.Context, session string, m Received, send func([]byte)) (answer func() []byte) {
 	switch m.Kind() {
 	case jsonrpc.Request:
-		r := s.reply(&Call{Message: m, Header: header, ctx: ctx, script: s, send: send})
-		return jsonrpc.Message{ID: m.ID, Result: r.Result, Error: r.Error}.Encode()
+		key := callKey{session, m.ID}
+		ctx, cancel := context.WithCancelCause(ctx)
+		s.begin(key, func() { cancel(errCancelled) }) // before the next message, which may cancel it
+		return func() []byte {
+			defer s.end(key)
+			r := s.reply(&Call{Received: m, ctx: ctx, script: s, send: send})
+			if errors.Is(context.Cause(ctx), errCancelled) {
+				return nil
+			}
+			return jsonrpc.Message{ID: m.ID, Result: r.Result, Error: r.Error}.Encode()
+		}
 	case jsonrpc.Response:
-		if waiting != nil {
-			waiting <- m
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if waiting := s.waiting[m.ID]; waiting != nil {
+			delete(s.waiting, m.ID)
+			waiting <- m.Message
+		}
+	case jsonrpc.Notification:
+		if id, err := jsonrpc.Field(m.Params, "requestId"); err == nil && m.Method == "notifications/cancelled" {
+			s.end(callKey{session, jsonrpc.ID(id)})
 		}
 	}
 	return nil
+}
+
+// errCancelled is the cause of the end of a Call whose client cancelled it.
+var errCancelled = errors.New("the client has cancelled the request")
+
+func (s *Script) begin(key callKey, cancel context.CancelFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls == nil {
+		s.calls = map[callKey]context.CancelFunc{}
+	}
+	s.calls[key] = cancel
+}
+
+// end ends the context of a request, unless it has ended.
+func (s *Script) end(key callKey) {
+	s.mu.Lock()
+	cancel := s.calls[key]
+	delete(s.calls, key)
+	s.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
 }
 
 // expect registers a request of the script.
@@ -191,6 +252,8 @@ func (s *Script) usual(c *Call) Reply {
 		result = `{"protocolVersion":"` + LegacyVersion + `",` + capabilities + `,"serverInfo":{"name":"script","version":"1"}}`
 	case c.Method == "server/discover" && s.Modern:
 		result = `{"supportedVersions":["` + ModernVersion + `"],` + capabilities + `}`
+	case c.Method == "subscriptions/listen" && s.Modern:
+		return s.listen(c)
 	case c.Method == "ping":
 		result = `{}`
 	case c.Method == "tools/list":

@@ -1,6 +1,7 @@
 package hubtest
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -9,37 +10,89 @@ import (
 )
 
 // ServeHTTP serves Streamable HTTP. The reply to a request is one JSON object,
-// or an event stream if the script sends something before it. The script offers
-// no stream of its own: a GET request gets status 405. All clients of a legacy
-// script share one session, which does not end.
+// or an event stream if the script sends something before it. A legacy client gets
+// a session, and its GET stream carries what Announce sends.
 func (s *Script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	m, err := jsonrpc.Parse(body)
+	got := Received{Message: m, Header: r.Header.Clone()}
+	if err == nil {
+		s.record(got)
+	}
+	session := r.Header.Get("Mcp-Session-Id")
 	switch {
-	case r.Method == http.MethodDelete:
-		return
+	case s.Intercept != nil && s.Intercept(w, r, m):
+	case !s.Modern && m.Method != "initialize" && !s.knows(session):
+		http.Error(w, "unknown session", http.StatusNotFound)
+	case r.Method == http.MethodGet && !s.Modern:
+		stream := &eventStream{w: w}
+		stream.begin()
+		s.announce(r.Context(), &announcements{send: stream.send})
+	case r.Method == http.MethodDelete && !s.Modern:
+		s.forget(session)
+		w.WriteHeader(http.StatusNoContent)
 	case r.Method != http.MethodPost:
 		w.WriteHeader(http.StatusMethodNotAllowed)
-		return
 	case err != nil:
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = w.Write(jsonrpc.NewError(m.ID, jsonrpc.AsError(err)).Encode())
-		return
+	default:
+		s.post(w, r, session, got)
 	}
+}
+
+func (s *Script) post(w http.ResponseWriter, r *http.Request, session string, m Received) {
 	if m.Method == "initialize" && !s.Modern {
-		w.Header().Set("Mcp-Session-Id", "script")
+		session = s.issue()
+		w.Header().Set("Mcp-Session-Id", session)
 	}
 	stream := &eventStream{w: w}
-	reply := s.take(r.Context(), m, r.Header.Clone(), stream.send)
-	switch {
-	case reply == nil:
+	answer := s.accept(r.Context(), session, m, stream.send)
+	if answer == nil {
 		w.WriteHeader(http.StatusAccepted)
+		return
+	}
+	switch reply := answer(); {
+	case reply == nil: // cancelled: the response is an empty stream
+		stream.begin()
 	case stream.begun:
 		stream.send(reply)
 	default:
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(reply)
 	}
+}
+
+// EndSessions ends the sessions of all legacy clients over HTTP: their next request
+// gets status 404.
+func (s *Script) EndSessions() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.sessions)
+}
+
+func (s *Script) issue() (session string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sessions == nil {
+		s.sessions = map[string]bool{}
+	}
+	s.issued++
+	session = fmt.Sprintf("script-session-%d", s.issued)
+	s.sessions[session] = true
+	return session
+}
+
+func (s *Script) knows(session string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[session]
+}
+
+func (s *Script) forget(session string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, session)
 }
 
 // eventStream makes a response an event stream with its first event.
@@ -49,13 +102,25 @@ type eventStream struct {
 	begun bool
 }
 
+// begin sends the header before there is an event.
+func (s *eventStream) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.header()
+	_ = http.NewResponseController(s.w).Flush()
+}
+
 func (s *eventStream) send(data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.header()
+	_, _ = io.WriteString(s.w, "data: "+string(data)+"\n\n")
+	_ = http.NewResponseController(s.w).Flush()
+}
+
+func (s *eventStream) header() {
 	if !s.begun {
 		s.w.Header().Set("Content-Type", "text/event-stream")
 		s.begun = true
 	}
-	_, _ = io.WriteString(s.w, "data: "+string(data)+"\n\n")
-	_ = http.NewResponseController(s.w).Flush()
 }

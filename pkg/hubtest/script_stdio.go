@@ -25,6 +25,7 @@ func (s *Script) ServeStdio(ctx context.Context, in io.Reader, out io.Writer) er
 		defer mu.Unlock()
 		_, _ = out.Write(append(line, '\n')) // a client that is gone has closed in, too
 	}
+	calls.Go(func() { s.announce(ctx, &announcements{send: send}) })
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
@@ -33,11 +34,15 @@ func (s *Script) ServeStdio(ctx context.Context, in io.Reader, out io.Writer) er
 			send(jsonrpc.NewError(m.ID, jsonrpc.AsError(err)).Encode())
 			continue
 		}
-		calls.Go(func() {
-			if reply := s.take(ctx, m, nil, send); reply != nil {
-				send(reply)
-			}
-		})
+		got := Received{Message: m}
+		s.record(got)
+		if answer := s.accept(ctx, "", got, send); answer != nil {
+			calls.Go(func() {
+				if reply := answer(); reply != nil {
+					send(reply)
+				}
+			})
+		}
 	}
 	return lines.Err()
 }

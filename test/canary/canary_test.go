@@ -102,7 +102,7 @@ func startLeaky(t *testing.T, c *hubtest.Collector, all *traffic, file string) (
 	url := func(handler http.Handler) string { return hubtest.Serve(t, handler) }
 	broken := url(faulty(&all.toServers, &all.fromServers))
 	text := "tracing: {baggage: [tenant]}\nsessions: {flushInterval: 100ms}\nmcpServers:\n" +
-		fmt.Sprintf("  child: {command: %q, args: [--token, %q], env: {TOKEN: \"${CHILD_TOKEN}\", %s: %q}}\n",
+		fmt.Sprintf("  child: {command: %q, args: [--token, %q], env: {TOKEN: \"${CHILD_TOKEN}\", GORACE: atexit_sleep_ms=0, %s: %q}}\n",
 			os.Args[0], canary("args"), childVariable, file)
 	for name, address := range map[string]string{
 		"legacy": url(newLeaky(false, &all.toServers, &all.fromServers)), "modern": url(newLeaky(true, &all.toServers, &all.fromServers)),

@@ -20,23 +20,22 @@ func TestARequestThatAKill9InterruptedIsAnswered(t *testing.T) {
 	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
 	c := hubtest.Connect(t, hub.URL())
 	s := c.Stream(t.Context(), http.MethodPost, slowCall(10), "")
-	first := hubtest.NextField(s, "id")
-	hubtest.NextField(s, "data")
-	last := hubtest.NextField(s, "id")
+	first, _ := s.Next() // has an id and no data
+	s.NextData()
+	last := s.NextData()
 	hub.Kill()
-	for s.Scan() { // to its end
-	}
+	s.Drain()
 
 	hub = hub.Restart()
-	for _, id := range []string{first, last} {
+	for _, id := range []string{first.ID, last.ID} {
 		again := c.Stream(t.Context(), http.MethodGet, "", id)
 		want := `{"jsonrpc":"2.0","id":"slow","error":{"code":-32603,` +
 			`"message":"the outcome of the request is not known: the hub was restarted, or what it kept is gone"}}`
-		if got := hubtest.NextField(again, "data"); got != want {
+		if got := again.NextData().Data; got != want {
 			t.Errorf("the answer is %s", got)
 		}
-		if again.Scan() && again.Text() != "" {
-			t.Errorf("the stream goes on with %q", again.Text())
+		if e, ok := again.Next(); ok {
+			t.Errorf("the stream goes on with %+v", e)
 		}
 	}
 	if a := c.Request("tools/call", `{"name":"demo__add","arguments":{"a":1,"b":2}}`); !strings.Contains(string(a.Result), `"sum":3`) {
@@ -52,22 +51,17 @@ func TestACallGoesOnWithoutItsClient(t *testing.T) {
 	c := hubtest.Connect(t, hub.URL())
 	ctx, cancel := context.WithCancel(t.Context())
 	s := c.Stream(ctx, http.MethodPost, slowCall(1), "")
-	hubtest.NextField(s, "data")
-	progress := 0
-	id := hubtest.NextField(s, "id")
-	_ = hubtest.NextField(s, "data")
-	progress += 2
+	s.NextData()
+	id := s.NextData().ID
+	progress := 2
 	cancel()
 	again := c.Stream(t.Context(), http.MethodGet, "", id)
-	for data := hubtest.NextField(again, "data"); ; data = hubtest.NextField(again, "data") {
-		if strings.Contains(data, `"result"`) {
-			break
-		}
+	for data := again.NextData().Data; !strings.Contains(data, `"result"`); data = again.NextData().Data {
 		if progress++; !strings.Contains(data, fmt.Sprintf(`"progress":%d`, progress)) {
-			t.Fatalf("%d steps were heard of, then came %q", progress-1, data)
+			t.Fatalf("after %d steps came %q", progress-1, data)
 		}
 	}
-	if progress != 10 || hubtest.NextField(again, "data") != "" {
-		t.Errorf("%d steps were heard of, or the stream goes on", progress)
+	if e, more := again.Next(); progress != 10 || more {
+		t.Errorf("%d steps came, then %+v", progress, e)
 	}
 }

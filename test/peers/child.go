@@ -55,7 +55,8 @@ func Child(t testing.TB, log, name string, revisions ...string) string {
 		t.Fatal(err)
 	}
 	about := strings.Join(append([]string{name}, revisions...), " ")
-	env := fmt.Sprintf("%s: %q", childVariable, about)
+	// With the race detector, the child would end a second later.
+	env := fmt.Sprintf("%s: %q, GORACE: \"atexit_sleep_ms=0\"", childVariable, about)
 	if log != "" {
 		env += fmt.Sprintf(", %s: %q", logVariable, log)
 	}
