@@ -59,7 +59,7 @@ race: ## all Go tests with the race detector
 	$(GO) test -race -shuffle=on -timeout 10m ./...
 
 cost: ## what telemetry allocates for each call; the race detector would change that
-	$(GO) test -count=1 -run 'Allocates?(NoMoreThanItMay|Nothing)' ./pkg/gateway ./pkg/upstream ./pkg/telemetry
+	$(GO) test -count=1 -run 'Allocates?(NoMoreThanItMay|Nothing)' ./pkg/gateway ./pkg/upstream ./pkg/instrument ./pkg/telemetry
 
 rules: ## check the Prometheus rules with promtool
 	bash deploy/prometheus/check.sh
@@ -76,8 +76,9 @@ e2e-traces: $(JAEGER) ## a real Jaeger receives the spans of two hubs; compiles 
 	MCPHUB_JAEGER=$(JAEGER) \
 	  MCPHUB_SPANS_LOAD=60s $(GO) test -count=1 -v -timeout 5m -run '^TestOneTrace|NoLiveSpan$$' ./test/spans
 
-docs: ## write docs/metrics.md and deploy/metrics.txt
+docs: ## write docs/metrics.md, deploy/metrics.txt and the tables of docs/configuration.md
 	$(GO) test -count=1 -run TestTheMetricsDocument ./test/metrics -update
+	$(GO) test -count=1 -run TestTablesOfTheDocument ./pkg/config -update
 
 soak: ## kill the hub a hundred times under load and count what is lost
 	MCPHUB_SOAK_ROUNDS=100 $(GO) test -count=1 -v -timeout 30m -run 'LostByKill9' ./test/crash

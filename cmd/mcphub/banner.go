@@ -8,7 +8,8 @@ import (
 	"golang.org/x/term"
 )
 
-// showBanner decides whether a person is there to read it.
+// showBanner reports whether to print the banner, for a value of --banner. The
+// value auto means: if stdout is a terminal.
 func showBanner(choice string, stdout io.Writer) (bool, error) {
 	switch choice {
 	case "always":
@@ -22,7 +23,8 @@ func showBanner(choice string, stdout io.Writer) (bool, error) {
 	return false, fmt.Errorf("--banner must be auto, always or never, not %q", choice)
 }
 
-// printBanner says where the hub is and what to tell a client.
+// printBanner prints the addresses of the hub and the configuration for a
+// client.
 func printBanner(w io.Writer, endpoint, admin string) {
 	fmt.Fprintf(w, `
   mcphub is running.

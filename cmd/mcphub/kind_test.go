@@ -23,7 +23,7 @@ func TestDerivedSessionsAreListedShownAndKilled(t *testing.T) {
 	sessions := session.New(store, session.Config{})
 	side := httptest.NewServer(admin.New(admin.Config{Sessions: sessions, Pool: upstream.NewPool(nil, upstream.Config{})}))
 	defer side.Close()
-	work := sessions.Derive(t.Context(), session.Session{ClientName: "new\x1b[2J", ClientVersion: "3"})
+	work := sessions.AcquireDerived(t.Context(), session.Session{ClientName: "new\x1b[2J", ClientVersion: "3"})
 	work.Release()
 	derived := work.ID()
 	s, _, err := sessions.Create(t.Context(), session.Session{ClientName: "old"})
@@ -81,7 +81,7 @@ func TestDerivedSessionsAreListedShownAndKilled(t *testing.T) {
 	}
 
 	// A new one is there when the hub stops.
-	sessions.Derive(t.Context(), session.Session{ClientName: "new"}).Release()
+	sessions.AcquireDerived(t.Context(), session.Session{ClientName: "new"}).Release()
 	if err := sessions.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -4,5 +4,5 @@ package main
 
 import "syscall"
 
-// boundDeadPeers leaves it to the system's own bounds.
+// boundDeadPeers does nothing: the time-outs of the system apply.
 func boundDeadPeers(_, _ string, _ syscall.RawConn) error { return nil }

@@ -1,5 +1,5 @@
-// Command mcphub is one MCP endpoint in front of many MCP servers, for people
-// who have to operate it.
+// Command mcphub is one MCP endpoint in front of many MCP servers. The package
+// holds the commands and connects the packages of the hub.
 package main
 
 import (
@@ -14,6 +14,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/mcphub-go/mcphub/pkg/admin"
+	"github.com/mcphub-go/mcphub/pkg/config"
 )
 
 // version is set by the linker for releases.
@@ -23,12 +26,12 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run executes the command line and returns the exit status: 0, 1 for a
-// failure, 2 for wrong usage or configuration.
+// run executes the command line and returns the exit status: 0 for success, 1
+// for a failure, 2 for wrong usage or configuration.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// The first signal asks to end, the second one does not ask: give it its default meaning back.
+	// The first signal ends ctx. Restore the default handling then, so that a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
 	root := newRootCommand() //nolint:contextcheck // commands get ctx from ExecuteContext
 	root.SetArgs(args)
@@ -40,8 +43,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return 0
 	}
 	fmt.Fprintln(stderr, "mcphub:", err)
-	// cobra has no type for a command or argument that it does not know.
-	if _, ok := errors.AsType[usageError](err); ok || strings.HasPrefix(err.Error(), "unknown command") || strings.Contains(err.Error(), "arg(s), received") {
+	if errors.Is(err, admin.ErrNoHub) {
+		fmt.Fprintln(stderr, "mcphub: is --admin right? It names the hub's admin listener, by default "+config.Default().Admin.Listen)
+	}
+	if isUsageError(err) {
 		return 2
 	}
 	return 1
@@ -52,7 +57,14 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// needsSubcommand is for commands that do nothing by themselves.
+// isUsageError reports whether err is a usageError or one of cobra's errors for
+// unknown commands and arguments, which have no type.
+func isUsageError(err error) bool {
+	_, ok := errors.AsType[usageError](err)
+	return ok || strings.HasPrefix(err.Error(), "unknown command") || strings.Contains(err.Error(), "arg(s), received")
+}
+
+// needsSubcommand is the RunE of commands that only have subcommands.
 func needsSubcommand(cmd *cobra.Command, _ []string) error {
 	var names []string
 	for _, c := range cmd.Commands() {
@@ -74,7 +86,8 @@ traces.`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServeCommand(), newSessionsCommand(), newLogLevelCommand(), newConfigCommand(), newDemoCommand(buildVersion()), newVersionCommand())
+	root.AddCommand(newServeCommand(), newSessionsCommand(), newLogLevelCommand(), newConfigCommand(),
+		newDemoCommand(buildVersion()), newVersionCommand())
 	return root
 }
 
@@ -90,8 +103,8 @@ func newVersionCommand() *cobra.Command {
 	}
 }
 
-// buildVersion is the version of this binary, from the linker, the module or
-// the checkout it was built from.
+// buildVersion returns the version of this binary: that which the linker set,
+// else that of the module or of the checkout it was built from, else dev.
 func buildVersion() string {
 	if version != "" {
 		return version

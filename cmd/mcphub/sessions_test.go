@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
+	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
 // mcphub runs a command line in this process.
@@ -119,7 +120,7 @@ func TestEventsAreFollowedLive(t *testing.T) {
 	for seen := false; !seen; {
 		select {
 		case line := <-lines:
-			var ev sessionEvent
+			var ev session.Event
 			if err := json.Unmarshal([]byte(line), &ev); err != nil || ev.SessionID == "" || ev.Type == "" {
 				t.Fatalf("%q: %v", line, err)
 			}

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -13,27 +15,32 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/config"
 )
 
-// settings are the flags that override the configuration file.
+// settings are the flags that select and override the configuration file.
 type settings struct {
-	file, listen, adminListen, dataDir, logLevel, logFormat, traceParent string
+	file string             // --config
+	keys map[string]*string // value of each flag that sets a configuration key, such as --listen
 }
 
 func (s *settings) bindFile(flags *pflag.FlagSet) {
-	flags.StringVarP(&s.file, "config", "c", "", "configuration `file`, YAML or JSON (env MCPHUB_CONFIG; default mcphub.yaml here or in ~/.mcp-hub-lite)")
+	usage := fmt.Sprintf("configuration `file`, YAML or JSON (env MCPHUB_CONFIG; default mcphub.yaml here or in %s)",
+		config.Default().DataDir)
+	flags.StringVarP(&s.file, "config", "c", "", usage)
 }
 
-func (s *settings) bind(flags *pflag.FlagSet) {
+// bind adds --config and the flags of the named configuration keys; without names, those of all keys that have one.
+func (s *settings) bind(flags *pflag.FlagSet, names ...string) {
 	s.bindFile(flags)
-	flags.StringVar(&s.listen, "listen", "", "`address` of the MCP endpoint (env MCPHUB_LISTEN; default 127.0.0.1:7788)")
-	flags.StringVar(&s.adminListen, "admin-listen", "", "`address` of page, API and metrics (env MCPHUB_ADMIN_LISTEN; default 127.0.0.1:7789)")
-	flags.StringVar(&s.dataDir, "data-dir", "", "`directory` that holds sessions/ (env MCPHUB_DATA_DIR; default ~/.mcp-hub-lite)")
-	flags.StringVar(&s.logLevel, "log-level", "", "trace, debug, info, notice, warn or error (env MCPHUB_LOG_LEVEL; default info)")
-	flags.StringVar(&s.logFormat, "log-format", "", "auto, tint or json (env MCPHUB_LOG_FORMAT; default auto)")
-	flags.StringVar(&s.traceParent, "trace-parent", "", "remote, link or ignore: what becomes of the trace context of clients (env MCPHUB_TRACE_PARENT; default remote)")
+	s.keys = map[string]*string{}
+	for _, k := range config.Keys() {
+		if k.Flag == "" || len(names) > 0 && !slices.Contains(names, k.Name) {
+			continue
+		}
+		usage := fmt.Sprintf("%s (env %s; default %s)", k.Usage, k.Variable, k.Default)
+		s.keys[k.Flag] = flags.String(strings.TrimPrefix(k.Flag, "--"), "", usage)
+	}
 }
 
-// load returns the configuration that file, environment and flags make, and
-// the file it came from; "" if there is none.
+// load returns the configuration of file, environment and flags, and the name of the file; "" if there is none.
 func (s *settings) load(lookup func(string) (string, bool)) (config.Config, string, error) {
 	file, err := s.find(lookup)
 	if err != nil {
@@ -57,17 +64,16 @@ func (s *settings) load(lookup func(string) (string, bool)) (config.Config, stri
 	return cfg, file, nil
 }
 
-// flag returns the value of a flag that overrides a key of the file.
+// flag returns the value of a flag that sets a configuration key.
 func (s *settings) flag(name string) (value string, ok bool) {
-	value, ok = map[string]string{
-		"--listen": s.listen, "--admin-listen": s.adminListen, "--data-dir": s.dataDir,
-		"--log-level": s.logLevel, "--log-format": s.logFormat, "--trace-parent": s.traceParent,
-	}[name]
-	return value, ok
+	if p := s.keys[name]; p != nil {
+		return *p, true
+	}
+	return "", false
 }
 
-// find looks for the configuration file: the flag, the environment, then the
-// usual places.
+// find returns the name of the configuration file: that of the flag, else that of the environment, else the first of the
+// usual files that exists; "" if there is none.
 func (s *settings) find(lookup func(string) (string, bool)) (string, error) {
 	if s.file != "" {
 		return s.file, nil
@@ -77,7 +83,8 @@ func (s *settings) find(lookup func(string) (string, bool)) (string, error) {
 	}
 	places := []string{"mcphub.yaml", "mcphub.yml", "mcphub.json"}
 	if home, err := os.UserHomeDir(); err == nil {
-		places = append(places, filepath.Join(home, ".mcp-hub-lite", "mcphub.yaml"))
+		dir := strings.Replace(config.Default().DataDir, "~", home, 1)
+		places = append(places, filepath.Join(dir, "mcphub.yaml"))
 	}
 	for _, place := range places {
 		if _, err := os.Stat(place); err == nil {
@@ -94,7 +101,7 @@ func newConfigCommand() *cobra.Command {
 	var s settings
 	check := &cobra.Command{
 		Use:   "check",
-		Short: "Say whether the configuration can be used, and what is wrong with it",
+		Short: "Check the configuration and list everything that is wrong with it",
 		Example: `  mcphub config check
   mcphub config check --config mcphub.yaml`,
 		Args: cobra.NoArgs,

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// shutdown ends the requests, writes what is left to write, and ends the rest,
-// within the configured budget. What matters most comes first: however long
-// servers take to end, the sessions are stored.
+// shutdown ends the requests, stores the sessions and ends the servers, within
+// the configured budget. The sessions come before the servers: they must be
+// stored even if a server takes longer to end than the budget allows.
 func (h *hub) shutdown(ctx context.Context, w *workers, mcp *http.Server) error {
 	budget := h.budget()
 	ctx, cancel := context.WithTimeout(ctx, budget)
@@ -19,60 +19,64 @@ func (h *hub) shutdown(ctx context.Context, w *workers, mcp *http.Server) error 
 	h.gateway.Drain()
 	drained := shutdownWithin(ctx, mcp, budget*4/10)
 	err := w.sessions.end(ctx)
-	err = errors.Join(err, h.sessions.Close(ctx)) // calls still under way get an error now
+	err = errors.Join(err, h.sessions.Close(ctx)) // ends open calls with an error
 	if drained != nil {
 		if shutdownWithin(ctx, mcp, budget/4) != nil {
-			_ = mcp.Close() // a reader that never reads
+			_ = mcp.Close() // a client does not read its answer
 		}
-		// What the last requests changed after the flush.
+		// The last requests may have changed sessions after Close flushed them.
 		err = errors.Join(err, h.sessions.Flush(ctx))
 	}
 	if h.gateway.Wait(ctx) != nil {
 		h.tel.Logger().Warn("some calls did not end in time")
 	}
-	if werr := w.others.end(ctx); werr != nil { // the index may still be written: leave the store to the system
+	// If the workers still run, they may be writing the index: do not close the store, the end of the process does.
+	if werr := w.others.end(ctx); werr != nil {
 		return errors.Join(err, fmt.Errorf("some servers may still be running: %w", werr))
 	}
 	return errors.Join(err, h.store.Close())
 }
 
+// shutdownWithin waits up to d for the open requests of server.
 func shutdownWithin(ctx context.Context, server *http.Server, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	return server.Shutdown(ctx)
 }
 
-// workers are what runs besides requests. Sessions are flushed while servers
-// are still there, so they end first.
-type workers struct{ sessions, others crew }
+// workers are the goroutines that serve no request. Those of the sessions end
+// first: the sessions are flushed while the servers are still connected.
+type workers struct{ sessions, others workerGroup }
 
 func newWorkers(ctx context.Context) *workers {
-	return &workers{sessions: newCrew(ctx), others: newCrew(ctx)}
+	return &workers{sessions: newWorkerGroup(ctx), others: newWorkerGroup(ctx)}
 }
 
-// crew is some goroutines that end together.
-type crew struct {
-	ctx  context.Context //nolint:containedctx // the life of the goroutines
+// workerGroup is a set of goroutines that are stopped together.
+type workerGroup struct {
+	ctx  context.Context //nolint:containedctx // ends the goroutines
 	stop context.CancelFunc
 	wg   *sync.WaitGroup
 }
 
-func newCrew(ctx context.Context) crew {
+func newWorkerGroup(ctx context.Context) workerGroup {
 	ctx, stop := context.WithCancel(ctx)
-	return crew{ctx: ctx, stop: stop, wg: &sync.WaitGroup{}}
+	return workerGroup{ctx: ctx, stop: stop, wg: &sync.WaitGroup{}}
 }
 
-func (c crew) start(run func(context.Context) error) { c.wg.Go(func() { _ = run(c.ctx) }) }
+// start runs a worker. Workers log their failures themselves, and return nil when ctx ends.
+func (g workerGroup) start(run func(context.Context) error) { g.wg.Go(func() { _ = run(g.ctx) }) }
 
-// end tells the goroutines to end and waits for them no longer than ctx.
-func (c crew) end(ctx context.Context) error {
-	c.stop()
-	return waitFor(ctx, c.wg)
+// end stops the goroutines and waits until they have ended or ctx ends.
+func (g workerGroup) end(ctx context.Context) error {
+	g.stop()
+	return waitFor(ctx, g.wg)
 }
 
+// waitFor waits for wg until ctx ends.
 func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
 	done := make(chan struct{})
-	go func() { // ends with wg or with the process
+	go func() { // if ctx ends first, this goroutine stays until wg or the process ends
 		wg.Wait()
 		close(done)
 	}()

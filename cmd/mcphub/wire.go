@@ -51,7 +51,8 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 	}
 	all := catalog.New(catalog.Naming(cfg.Naming), names)
 	h.pool = upstream.NewPool(specs, upstream.Config{
-		Identity: hubIdentity(),
+		Identity:    hubIdentity(),
+		OnConnected: func(server string) { h.gateway.ServerConnected(server) },
 		OnInventory: func(server string, inv upstream.Inventory) {
 			changed := all.Replace(server, offerOf(inv))
 			h.gateway.ListChanged(append(changed, announced(inv)...))
@@ -62,8 +63,8 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 			}
 		},
 		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
-		Watched:        func() bool { return h.sessions.Tailed() },
-		OnMessage:      func(ctx context.Context, p instrument.MessageEvent) { h.gateway.Passed(ctx, p) },
+		Watched:        func() bool { return h.sessions.HasTails() },
+		OnMessage:      func(ctx context.Context, p instrument.MessageEvent) { h.gateway.PassMessage(ctx, p) },
 		HasSession:     func(id string) bool { return h.sessions.Has(context.Background(), id) },
 		Logger:         tel.LoggerFor("upstream"),
 		TracerProvider: tel.TracerProvider(),
@@ -81,7 +82,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 
 		MaxSessions:          cfg.Sessions.MaxSessions,
 		MaxSessionsPerClient: cfg.Sessions.MaxSessionsPerClient,
-		AtLimit:              session.AtLimit(cfg.Sessions.AtLimit),
+		AtLimit:              session.LimitPolicy(cfg.Sessions.AtLimit),
 
 		Open:           func(ctx context.Context, s session.Session) (session.Live, error) { return h.gateway.Open(ctx, s) },
 		Logger:         tel.LoggerFor("session"),

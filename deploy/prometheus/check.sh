@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Checks everything here that Prometheus reads, with promtool: the configuration,
-# the rules, the unit tests of the rules, and the expressions that only people
-# run (those of the dashboards and of the runbooks).
+# Checks the Prometheus files in this directory with promtool: the configuration,
+# the rules, the unit tests of the rules, and the expressions in the dashboards and
+# the runbooks.
 #
 #   PROMTOOL      the promtool to use; default: the one in PATH
-#   MCPHUB_TOOLS  where a fetched promtool is kept; default: .cache/tools in the
+#   MCPHUB_TOOLS  directory for a downloaded promtool; default: .cache/tools in the
 #                 root of the repository
 set -euo pipefail
 
@@ -16,8 +16,8 @@ trap 'rm -rf "$scratch"' EXIT
 
 say() { printf '%s\n' "$*" >&2; }
 
-# fetch unpacks Debian's prometheus package without installing it: no root for
-# the unpacking, and no service that starts by itself.
+# fetch unpacks the Debian package prometheus without installing it: unpacking needs
+# no root, and starts no service.
 fetch() (
   cd "$scratch"
   if ! apt-get -qq download prometheus; then
@@ -32,7 +32,7 @@ fetch() (
 find_promtool() {
   if [[ -n ${PROMTOOL:-} ]]; then
     command -v "$PROMTOOL" && return
-    say "PROMTOOL=$PROMTOOL is not a program that can be run."
+    say "PROMTOOL=$PROMTOOL is not an executable program."
     return 1
   fi
   command -v promtool && return
@@ -49,7 +49,7 @@ find_promtool() {
 }
 
 # expressions prints a rule file (JSON is YAML) with every expression of the
-# dashboards and of the runbooks, so that promtool can say whether each parses.
+# dashboards and of the runbooks, so that promtool can check their syntax.
 expressions() {
   {
     jq -r '.. | .targets? // empty | .[].expr' "$root"/grafana/dashboards/*.json |

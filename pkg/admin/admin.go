@@ -1,11 +1,15 @@
-// Package admin is the hub's side door for people and machines that operate
-// it: a JSON API, health, metrics, profiles and one page.
+// Package admin is the HTTP interface for the operators of a hub: a JSON API,
+// health and readiness, metrics, profiles, and a page for people. New makes its
+// handler, Client is the Go client of its API, and both use the same types.
+//
+// The handler starts no goroutines. Each open event stream holds the goroutine
+// of its request until the client disconnects, the session ends, or the hub
+// stops.
 package admin
 
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
@@ -15,29 +19,34 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// Config is what the handler needs. Sessions and Pool must be set.
+// Config configures the handler. Sessions and Pool must be set.
 type Config struct {
 	Sessions *session.Manager
 	Pool     *upstream.Pool
-	Metrics  http.Handler // /metrics; nil: there is none
-	Endpoint string       // URL of the MCP endpoint, for the page
-	Version  string
-	Ready    func() error // nil, or why the hub takes no requests; nil func: always ready
+	Metrics  http.Handler // serves /metrics; nil: there is no such path
+	Endpoint string       // URL of the MCP endpoint, shown on the page
+	Version  string       // of the hub, shown on the page
+	Ready    func() error // returns why the hub takes no requests, or nil; default: always ready
 	Logger   *slog.Logger // default: discard
-	Payloads bool         // what messages carry may be shown, redacted, to who follows a session
+	Payloads bool         // streams of messages may include payloads, redacted
 
-	// LogLevels lists the log levels, SetLogLevels changes some of them, by
-	// subsystem, until they are changed again or, if d is not 0, for as long; it
-	// changes all or none. Without these functions the API has no log levels.
+	// LogLevels returns the log levels of all subsystems. SetLogLevels changes
+	// the levels of some subsystems, by name: all of them or, on an error, none.
+	// If d is not 0, the levels from before return after d. If either function
+	// is nil, the API has no log levels.
 	LogLevels    func() []LogLevel
 	SetLogLevels func(ctx context.Context, levels map[string]string, d time.Duration) error
 }
 
-// New returns the handler of the admin listener. It has no access control of
-// its own beyond what stands in front of it.
+// New returns the handler of the admin listener. The handler does no
+// authentication: the caller wraps it in what checks hosts, origins and users.
 func New(cfg Config) http.Handler {
-	a := &api{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), watchers: make(chan struct{}, maxWatchers),
-		tails: make(chan struct{}, maxTails)}
+	a := &api{
+		cfg:            cfg,
+		log:            cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
+		eventStreams:   make(chan struct{}, maxEventStreams),
+		messageStreams: make(chan struct{}, maxMessageStreams),
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.page)
 	mux.HandleFunc("GET /style.css", a.style)
@@ -56,7 +65,7 @@ func New(cfg Config) http.Handler {
 		mux.HandleFunc("GET /api/v1/log-levels", a.logLevels)
 		mux.HandleFunc("PUT /api/v1/log-levels", a.setLogLevels)
 	}
-	mux.HandleFunc("GET /api/", a.nowhere)
+	mux.HandleFunc("GET /api/", a.notFound)
 	if cfg.Metrics != nil {
 		mux.Handle("GET /metrics", cfg.Metrics)
 	}
@@ -65,19 +74,19 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return headers(mux)
+	return withSecurityHeaders(mux)
 }
 
-// api has the handlers.
+// api holds the handlers.
 type api struct {
-	cfg      Config
-	log      *slog.Logger
-	watchers chan struct{} // a token for each stream of events
-	tails    chan struct{} // a token for each stream of messages
+	cfg            Config
+	log            *slog.Logger
+	eventStreams   chan struct{} // one token for each open stream of session events
+	messageStreams chan struct{} // one token for each open stream of messages
 }
 
-// headers sets what no answer may lack.
-func headers(next http.Handler) http.Handler {
+// withSecurityHeaders sets the headers that every answer must have.
+func withSecurityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -86,49 +95,4 @@ func headers(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, r)
 	})
-}
-
-// answer writes v as JSON.
-func (a *api) answer(ctx context.Context, w http.ResponseWriter, status int, v any) {
-	body, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		a.log.ErrorContext(ctx, "answer could not be encoded", "err", err)
-		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n'))
-}
-
-// problem is an answer that says what is wrong.
-type problem struct {
-	Error string `json:"error"`
-}
-
-// nowhere answers programs in the form they expect.
-func (a *api) nowhere(w http.ResponseWriter, r *http.Request) {
-	a.answer(r.Context(), w, http.StatusNotFound, problem{"there is nothing at this path of the API"})
-}
-
-func (a *api) health(w http.ResponseWriter, r *http.Request) {
-	a.answer(r.Context(), w, http.StatusOK, map[string]string{"status": "ok"})
-}
-
-// ready says whether the hub takes requests. A server that is down does not
-// make the hub unready: the others can be used.
-func (a *api) ready(w http.ResponseWriter, r *http.Request) {
-	if a.cfg.Ready != nil {
-		if err := a.cfg.Ready(); err != nil {
-			a.answer(r.Context(), w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": err.Error()})
-			return
-		}
-	}
-	down := []string{}
-	for _, s := range a.cfg.Pool.Servers() {
-		if st := s.Status(); st.State != upstream.Up {
-			down = append(down, st.Name)
-		}
-	}
-	a.answer(r.Context(), w, http.StatusOK, map[string]any{"status": "ready", "upstreamsNotUp": down})
 }

@@ -50,7 +50,7 @@ func TestEveryRouteAnswers(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotThereIsNotFound(t *testing.T) {
+func TestUnknownPathsAreNotFound(t *testing.T) {
 	r := start(t)
 	for _, path := range []string{"/api/v1/sessions/none", "/api/v1/upstreams/none", "/api/v1/none", "/api/v1/sessions/a/b", "/api/", "/api/v2/sessions"} {
 		var problem struct{ Error string }
@@ -65,7 +65,7 @@ func TestWhatIsNotThereIsNotFound(t *testing.T) {
 	}
 }
 
-func TestASessionIsShownWithoutWhatOpensIt(t *testing.T) {
+func TestSessionIsShownWithoutItsSecrets(t *testing.T) {
 	r := start(t)
 	s, token := r.session(session.Session{ClientName: "probe", ClientVersion: "1", ProtocolVersion: "2025-11-25", Principal: "ann",
 		Capabilities: json.RawMessage(`{"roots":{}}`), UserAgent: "agent", IP: "127.0.0.1", Cwd: "/w", Project: "p", LogLevel: "info",
@@ -103,7 +103,7 @@ func TestASessionIsShownWithoutWhatOpensIt(t *testing.T) {
 	}
 }
 
-func TestTheListShowsWhereClientsWorkAndWhenTheirSessionsEnd(t *testing.T) {
+func TestListShowsDirectoryProjectAndExpiry(t *testing.T) {
 	r := start(t)
 	s, token := r.session(session.Session{Cwd: "/w", Project: "p", Metadata: map[string]json.RawMessage{"k": json.RawMessage(`{"x":1}`)}})
 	shown := func() (map[string]any, int64) {
@@ -132,17 +132,17 @@ func TestTheListShowsWhereClientsWorkAndWhenTheirSessionsEnd(t *testing.T) {
 	}
 }
 
-func TestNoSessionsIsAnEmptyList(t *testing.T) {
+func TestNoSessionsAreAnEmptyList(t *testing.T) {
 	r := start(t)
 	if p := r.do(http.MethodGet, "/api/v1/sessions"); !strings.Contains(p.body, `"sessions": []`) {
 		t.Errorf("no sessions are shown as %s", p.body)
 	}
 	if p := r.do(http.MethodGet, "/"); !strings.Contains(p.body, "No client is connected.") {
-		t.Errorf("the page says %s", p.body)
+		t.Errorf("the page is %s", p.body)
 	}
 }
 
-func TestASessionCanBeEnded(t *testing.T) {
+func TestDeleteEndsOneSession(t *testing.T) {
 	r := start(t)
 	s, token := r.session(session.Session{})
 	other, _ := r.session(session.Session{})
@@ -166,7 +166,7 @@ func TestASessionCanBeEnded(t *testing.T) {
 	}
 }
 
-func TestServersAreShownWithoutHowTheyAreReached(t *testing.T) {
+func TestServersAreShownWithoutAddressesAndSecrets(t *testing.T) {
 	r := start(t)
 	var all struct {
 		Upstreams []struct {
@@ -195,7 +195,7 @@ func TestServersAreShownWithoutHowTheyAreReached(t *testing.T) {
 	}
 }
 
-func TestReadinessIsTheHubsNotTheServers(t *testing.T) {
+func TestReadinessDoesNotDependOnServers(t *testing.T) {
 	r := start(t)
 	var v struct {
 		Status, Reason string
@@ -217,7 +217,7 @@ func TestReadinessIsTheHubsNotTheServers(t *testing.T) {
 	}
 }
 
-func TestWeirdIdsAreNotFoundAndTouchNothing(t *testing.T) {
+func TestInvalidIdsAreNotFoundAndNotLookedUp(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	before := len(r.store.keys())
@@ -244,7 +244,7 @@ func TestWeirdIdsAreNotFoundAndTouchNothing(t *testing.T) {
 	}
 }
 
-func TestTheSideDoorIsGuarded(t *testing.T) {
+func TestForeignHostsAndOriginsAreRefused(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	for _, header := range []string{"Host: evil.example", "Origin: http://evil.example", "Origin: null"} {
@@ -259,7 +259,7 @@ func TestTheSideDoorIsGuarded(t *testing.T) {
 	}
 }
 
-func TestTheListIsInOrder(t *testing.T) {
+func TestListIsInTheOrderOfIds(t *testing.T) {
 	r := start(t)
 	want := map[string]bool{}
 	for range 20 {

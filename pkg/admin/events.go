@@ -4,64 +4,77 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
 const (
-	watchBuffer = 256 // events that wait for a slow reader
-	maxWatchers = 32  // streams of events at once
+	eventBuffer     = 256 // events that wait for a slow client, per stream
+	maxEventStreams = 32  // open at once
 )
 
-// sessionEvents answers with what happened to one session lately.
+// sessionEvents answers with the last events of one session.
 func (a *api) sessionEvents(w http.ResponseWriter, r *http.Request) {
-	events := a.cfg.Sessions.Events(r.PathValue("sessionId"))
+	id := r.PathValue("sessionId")
+	events := a.cfg.Sessions.Events(id)
 	if events == nil {
-		if _, err := a.cfg.Sessions.Info(r.Context(), r.PathValue("sessionId")); err != nil {
+		if _, err := a.cfg.Sessions.Info(r.Context(), id); err != nil {
 			a.sessionProblem(w, r, err)
 			return
 		}
-		events = append([]session.Event{}, a.cfg.Sessions.Events(r.PathValue("sessionId"))...) // it may have been loaded only now
+		events = append([]session.Event{}, a.cfg.Sessions.Events(id)...) // Info may have loaded the session
 	}
-	a.answer(r.Context(), w, http.StatusOK, map[string]any{"events": events, "count": len(events)})
+	a.writeJSON(w, r, http.StatusOK, EventList{Events: events, Count: len(events)})
 }
 
-// events streams what happens to all sessions, or with ?session= to one, as
-// server-sent events. A reader that is too slow is told how much it missed.
+// events streams the events of all sessions, or with ?session= of one session,
+// as server-sent events. The event "lost" reports events that were dropped
+// because the client reads too slowly.
 func (a *api) events(w http.ResponseWriter, r *http.Request) {
-	eventStream(w)
-	if r.Method == http.MethodHead { // would hold a place, and its connection, for no reader
+	out := newEventStream(w)
+	if r.Method == http.MethodHead { // a stream without a reader would keep its token and connection
 		return
 	}
 	select {
-	case a.watchers <- struct{}{}:
-		defer func() { <-a.watchers }()
+	case a.eventStreams <- struct{}{}:
+		defer func() { <-a.eventStreams }()
 	default:
-		w.Header().Set("Retry-After", "5")
-		a.answer(r.Context(), w, http.StatusServiceUnavailable, problem{fmt.Sprintf("%d others watch already", maxWatchers)})
+		a.writeBusy(w, r, fmt.Sprintf("%d others watch already", maxEventStreams))
 		return
 	}
-	watch := a.cfg.Sessions.Watch(watchBuffer)
+	watch := a.cfg.Sessions.WatchEvents(eventBuffer)
 	defer watch.Close()
+	streamEvents(r, out, watch)
+}
+
+// streamEvents writes the events of watch until the client is gone or reads
+// too slowly.
+func streamEvents(r *http.Request, out eventStream, watch *session.EventWatch) {
 	only := r.URL.Query().Get("session")
-	out := newEventWriter(w)
 	beat := time.NewTicker(eventBeat)
 	defer beat.Stop()
-	for err := out.write(": session events\n\n"); err == nil; {
+	for err := out.comment("session events"); err == nil; {
 		select {
 		case ev := <-watch.C:
 			if only == "" || ev.SessionID == only {
 				data, _ := json.Marshal(ev)
-				err = out.write("id: %d\nevent: %s\ndata: %s\n\n", ev.Seq, ev.Type, data)
+				err = out.event(strconv.FormatInt(int64(ev.Seq), 10), string(ev.Type), data)
 			}
 		case <-beat.C:
-			err = out.write(": keep-alive\n\n")
+			err = out.comment("keep-alive")
 		case <-r.Context().Done():
 			return
 		}
 		if lost := watch.Lost(); err == nil && lost > 0 {
-			err = out.write("event: lost\ndata: {\"count\":%d}\n\n", lost)
+			err = writeLost(out, lost)
 		}
 	}
+}
+
+// writeLost reports that n events or messages are missing at this place.
+func writeLost(out eventStream, n int64) error {
+	data, _ := json.Marshal(Lost{Count: n})
+	return out.event("", lostEvent, data)
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// noted returns the events of a session that the API shows, as "type detail".
+// noted returns the events of a session from the API, as "type detail".
 func (r *rig) noted(id string) []string {
 	r.t.Helper()
 	var v struct {
@@ -42,14 +42,14 @@ func (r *rig) noted(id string) []string {
 	return all
 }
 
-func TestWhatHappenedToASessionIsShown(t *testing.T) {
+func TestEventsOfASessionAreListed(t *testing.T) {
 	r := start(t)
 	s, token := r.session(session.Session{ClientName: payload})
 	other, _ := r.session(session.Session{})
 	if err := r.sessions.Update(t.Context(), s.ID, func(s *session.Session) { s.State = session.Ready }); err != nil {
 		t.Fatal(err)
 	}
-	r.sessions.Note(s.ID, session.EventUpstreamInitialised, "up")
+	r.sessions.AddEvent(s.ID, session.EventUpstreamInitialised, "up")
 	want := []string{"created " + payload, "initialised", "upstream_initialised up"}
 	if got := r.noted(s.ID); !slices.Equal(got, want) {
 		t.Errorf("shown are %q, want %q", got, want)
@@ -73,7 +73,7 @@ func TestWhatHappenedToASessionIsShown(t *testing.T) {
 	}
 }
 
-func TestEventsOfASessionThatIsStillToBeLoadedSaySo(t *testing.T) {
+func TestEventsOfAStoredSessionLoadIt(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	next := session.New(&r.store.Memory, session.Config{})
@@ -87,7 +87,7 @@ func TestEventsOfASessionThatIsStillToBeLoadedSaySo(t *testing.T) {
 	}
 }
 
-// watcher reads a stream of events while it is open.
+// watcher reads an event stream in a goroutine of its own.
 type watcher struct {
 	t      *testing.T
 	status int
@@ -96,7 +96,7 @@ type watcher struct {
 	cancel context.CancelFunc
 }
 
-// watch opens a stream of events. It returns when the hub watches.
+// watch opens the stream of session events. It returns when the hub sends them.
 func (r *rig) watch(query string) *watcher {
 	r.t.Helper()
 	w := r.stream("/api/v1/events" + query)
@@ -128,7 +128,7 @@ func (r *rig) stream(path string) *watcher {
 	return w
 }
 
-// read passes on what comes between empty lines.
+// read sends the blocks between empty lines to blocks.
 func read(lines *bufio.Reader, blocks chan<- string) {
 	block := ""
 	for {
@@ -152,7 +152,7 @@ func (w *watcher) next() string {
 		}
 		return block
 	case <-time.After(patience):
-		w.t.Fatal("nothing came on the stream")
+		w.t.Fatal("the stream has sent nothing")
 		return ""
 	}
 }
@@ -178,7 +178,7 @@ func TestEventsAreStreamedAsTheyHappen(t *testing.T) {
 		t.Errorf("answered with %v", w.header)
 	}
 	s, _ := r.session(session.Session{ClientName: "two\nlines\r\n\r\ndata: {}"})
-	r.sessions.Note(s.ID, session.EventStreamOpened, "get_sse")
+	r.sessions.AddEvent(s.ID, session.EventStreamOpened, "get_sse")
 	r.do(http.MethodDelete, "/api/v1/sessions/"+old.ID)
 	last := int64(0)
 	for _, want := range []session.Event{
@@ -194,14 +194,14 @@ func TestEventsAreStreamedAsTheyHappen(t *testing.T) {
 	}
 }
 
-func TestEventsOfOneSessionCanBeHadAlone(t *testing.T) {
+func TestEventsCanBeFilteredBySession(t *testing.T) {
 	r := start(t)
 	mine, _ := r.session(session.Session{})
 	other, _ := r.session(session.Session{})
 	w, nobody := r.watch("?session="+mine.ID), r.watch("?session=none")
 	for i := range 3 {
-		r.sessions.Note(other.ID, session.EventStreamOpened, "other")
-		r.sessions.Note(mine.ID, session.EventStreamOpened, fmt.Sprint(i))
+		r.sessions.AddEvent(other.ID, session.EventStreamOpened, "other")
+		r.sessions.AddEvent(mine.ID, session.EventStreamOpened, fmt.Sprint(i))
 	}
 	for i := range 3 {
 		if e := w.event(); e.SessionID != mine.ID || e.Detail != fmt.Sprint(i) {
@@ -213,7 +213,7 @@ func TestEventsOfOneSessionCanBeHadAlone(t *testing.T) {
 	}
 }
 
-func TestTooManyWatchersAreRefusedUntilOneGoes(t *testing.T) {
+func TestEventStreamsAreLimited(t *testing.T) {
 	r := start(t)
 	var watching []*watcher
 	for range 32 {
@@ -243,7 +243,7 @@ func TestTooManyWatchersAreRefusedUntilOneGoes(t *testing.T) {
 	}
 }
 
-func TestAHeadOfTheEventsIsNoStream(t *testing.T) {
+func TestHeadOfEventsOpensNoStream(t *testing.T) {
 	r := start(t)
 	for range 100 { // more than may watch
 		p := r.do(http.MethodHead, "/api/v1/events")
@@ -256,8 +256,8 @@ func TestAHeadOfTheEventsIsNoStream(t *testing.T) {
 	}
 }
 
-// wire is a ResponseWriter without a buffer: a reader that does not read holds
-// up who writes.
+// wire is a ResponseWriter without a buffer: a write blocks until the other side
+// reads.
 type wire struct {
 	net.Conn
 	header http.Header
@@ -267,7 +267,7 @@ func (w wire) Header() http.Header { return w.header }
 func (w wire) WriteHeader(int)     {}
 func (w wire) Flush()              {}
 
-// watchedInBubble runs the stream of events in virtual time.
+// watchedInBubble runs the stream of session events in virtual time.
 func watchedInBubble(t *testing.T, query string, test func(t *testing.T, m *session.Manager, here net.Conn, ended <-chan struct{})) {
 	synctest.Test(t, func(t *testing.T) {
 		m := session.New(&persist.Memory{}, session.Config{})
@@ -294,7 +294,7 @@ func isClosed(ch <-chan struct{}) bool {
 	}
 }
 
-func TestASilentStreamOfEventsBeats(t *testing.T) {
+func TestEventStreamSendsKeepAlives(t *testing.T) {
 	watchedInBubble(t, "", func(t *testing.T, _ *session.Manager, here net.Conn, ended <-chan struct{}) {
 		blocks := make(chan string, 64)
 		go read(bufio.NewReader(here), blocks)
@@ -304,7 +304,7 @@ func TestASilentStreamOfEventsBeats(t *testing.T) {
 			got = append(got, <-blocks)
 		}
 		if want := []string{": session events", ": keep-alive", ": keep-alive", ": keep-alive", ": keep-alive"}; !slices.Equal(got, want) || isClosed(ended) {
-			t.Errorf("within a minute came %q", got)
+			t.Errorf("received within a minute: %q", got)
 		}
 		_ = here.Close()
 		time.Sleep(time.Minute)
@@ -314,7 +314,7 @@ func TestASilentStreamOfEventsBeats(t *testing.T) {
 	})
 }
 
-func TestASlowReaderIsToldWhatItLost(t *testing.T) {
+func TestEventStreamReportsLostEvents(t *testing.T) {
 	for name, filtered := range map[string]bool{"all sessions": false, "another session": true} {
 		t.Run(name, func(t *testing.T) {
 			query := ""
@@ -322,7 +322,7 @@ func TestASlowReaderIsToldWhatItLost(t *testing.T) {
 				query = "?session=none"
 			}
 			watchedInBubble(t, query, func(t *testing.T, m *session.Manager, here net.Conn, _ <-chan struct{}) {
-				synctest.Wait() // it is about to write its first words, and watches already
+				synctest.Wait() // until the handler watches events and blocks in its first write
 				const events = 1000
 				s, _, err := m.Create(t.Context(), session.Session{})
 				if err != nil {
@@ -330,7 +330,7 @@ func TestASlowReaderIsToldWhatItLost(t *testing.T) {
 				}
 				begun := time.Now()
 				for range events - 1 {
-					m.Note(s.ID, session.EventStreamOpened, "get_sse")
+					m.AddEvent(s.ID, session.EventStreamOpened, "get_sse")
 				}
 				if took := time.Since(begun); took != 0 {
 					t.Errorf("the reader held up the hub for %s", took)
@@ -346,7 +346,7 @@ func TestASlowReaderIsToldWhatItLost(t *testing.T) {
 						seen++
 					case strings.HasPrefix(block, "event: lost\n"):
 						if _, err := fmt.Sscanf(block, "event: lost\ndata: {\"count\":%d}", &n); err != nil || n == 0 {
-							t.Errorf("told %q", block)
+							t.Errorf("the report of a gap is %q", block)
 						}
 						lost += n
 					}
@@ -355,14 +355,14 @@ func TestASlowReaderIsToldWhatItLost(t *testing.T) {
 					seen = events - lost
 				}
 				if lost == 0 || seen+lost != events || seen < 256 {
-					t.Errorf("%d events came and %d were said to be lost, of %d", seen, lost, events)
+					t.Errorf("received %d events, reported as lost %d, of %d", seen, lost, events)
 				}
 			})
 		})
 	}
 }
 
-func TestAReaderThatNeverReadsEventsIsGivenUp(t *testing.T) {
+func TestEventStreamEndsIfNobodyReadsIt(t *testing.T) {
 	watchedInBubble(t, "", func(t *testing.T, _ *session.Manager, _ net.Conn, ended <-chan struct{}) {
 		time.Sleep(11 * time.Second)
 		if !isClosed(ended) {
@@ -371,9 +371,9 @@ func TestAReaderThatNeverReadsEventsIsGivenUp(t *testing.T) {
 	})
 }
 
-// What people are shown must not be enough to take a session, nor the sessions
-// that servers gave it.
-func TestNoAnswerShowsWhatOpensASession(t *testing.T) {
+// The answers must not give access to a session, nor to its sessions at the
+// servers.
+func TestNoAnswerShowsSecretsOfASession(t *testing.T) {
 	r := start(t)
 	w := r.watch("")
 	s, token := r.session(session.Session{ClientName: "probe", Upstreams: map[string]session.Upstream{"up": {SessionID: "upstream-canary"}}})
@@ -382,7 +382,7 @@ func TestNoAnswerShowsWhatOpensASession(t *testing.T) {
 		t.Fatal(err)
 	}
 	lease.Release()
-	r.sessions.Note(s.ID, session.EventUpstreamInitialised, "up")
+	r.sessions.AddEvent(s.ID, session.EventUpstreamInitialised, "up")
 	path := "/api/v1/sessions/" + s.ID
 	shown := r.do(http.MethodGet, path+"/events").body + r.do(http.MethodGet, path).body + r.do(http.MethodGet, "/api/v1/sessions").body
 	for _, body := range []string{`{"k":1}`, `{"":1}`, `x`} {

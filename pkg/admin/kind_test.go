@@ -10,11 +10,11 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// derived serves one request that came without a session and returns the id it
-// was counted for.
+// derived serves one request without a session and returns the id of its derived
+// session.
 func (r *rig) derived(s session.Session) string {
 	r.t.Helper()
-	w := r.sessions.Derive(r.t.Context(), s)
+	w := r.sessions.AcquireDerived(r.t.Context(), s)
 	defer w.Release()
 	return w.ID()
 }
@@ -62,7 +62,7 @@ func TestSessionsAreListedByKind(t *testing.T) {
 	}
 }
 
-func TestADerivedSessionIsShownAndEndedAndNotChanged(t *testing.T) {
+func TestDerivedSessionCanBeShownAndEndedButNotChanged(t *testing.T) {
 	r := start(t)
 	id := r.derived(session.Session{Principal: "ann", ClientName: "probe", ClientVersion: "1", Cwd: "/w", ProtocolVersion: "2026-07-28"})
 	path := "/api/v1/sessions/" + id
@@ -91,8 +91,8 @@ func TestADerivedSessionIsShownAndEndedAndNotChanged(t *testing.T) {
 	}
 }
 
-// Strangers make as many derived sessions as they like.
-func TestThePageShowsDerivedSessionsAfterTheOthers(t *testing.T) {
+// Anybody can make many derived sessions.
+func TestPageShowsDerivedSessionsLast(t *testing.T) {
 	r := start(t)
 	for i := range 250 {
 		r.derived(session.Session{ClientName: fmt.Sprintf("many%d-%s", i, payload)})
@@ -103,6 +103,6 @@ func TestThePageShowsDerivedSessionsAfterTheOthers(t *testing.T) {
 		t.Errorf("%d derived sessions are on the page", n)
 	}
 	if !strings.Contains(p.body, s.ID+"</code></td><td>protocol</td>") || !strings.Contains(p.body, "<small>251") {
-		t.Errorf("the page lacks %s or says not how many there are", s.ID)
+		t.Errorf("the page lacks %s or the number of sessions", s.ID)
 	}
 }

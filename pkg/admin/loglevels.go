@@ -1,59 +1,42 @@
 package admin
 
 import (
-	"encoding/json"
-	"errors"
-	"io"
-	"mime"
 	"net/http"
 	"time"
 )
 
-// maxLevels bounds the body of a change of log levels, in bytes.
-const maxLevels = 4 << 10
-
-// LogLevel is the log level of one subsystem.
-type LogLevel struct {
-	Subsystem string    `json:"subsystem"`      // or default
-	Level     string    `json:"level"`          // that holds now
-	Own       bool      `json:"own"`            // false: it is the default's
-	Until     time.Time `json:"until,omitzero"` // when Then takes over
-	Then      string    `json:"then,omitempty"` // a level, or default
+var logLevelRules = objectRules{
+	mediaTypes: []string{"application/json"},
+	maxBytes:   4 << 10,
+	form:       `one JSON object of strings, such as {"session":"debug","for":"10m"}`,
 }
+
+// durationMember is the member of a change that says for how long it holds.
+// The others are names of subsystems.
+const durationMember = "for"
 
 func (a *api) logLevels(w http.ResponseWriter, r *http.Request) {
-	a.answer(r.Context(), w, http.StatusOK, map[string]any{"levels": a.cfg.LogLevels()})
+	a.writeJSON(w, r, http.StatusOK, LogLevelList{Levels: a.cfg.LogLevels()})
 }
 
-// setLogLevels takes levels by subsystem, such as {"session":"debug","for":"10m"},
-// and answers with all levels as they are then.
+// setLogLevels sets levels by subsystem, such as {"session":"debug","for":"10m"},
+// and answers with the levels of all subsystems after the change.
 func (a *api) setLogLevels(w http.ResponseWriter, r *http.Request) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		a.answer(r.Context(), w, http.StatusUnsupportedMediaType, problem{"Content-Type must be application/json"})
-		return
-	}
-	var levels map[string]string
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxLevels))
-	if err == nil {
-		err = json.Unmarshal(body, &levels)
-	}
-	if tooLong, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		a.answer(r.Context(), w, http.StatusRequestEntityTooLarge, problem{tooLong.Error()})
-		return
-	} else if err != nil || levels == nil {
-		a.answer(r.Context(), w, http.StatusBadRequest, problem{`the body must be one JSON object of strings, such as {"session":"debug","for":"10m"}`})
+	levels, status, err := readObject[string](w, r, logLevelRules)
+	if err != nil {
+		a.writeProblem(w, r, status, err.Error())
 		return
 	}
 	var d time.Duration
-	if text, ok := levels["for"]; ok {
+	if text, ok := levels[durationMember]; ok {
 		if d, err = time.ParseDuration(text); err != nil || d <= 0 {
-			a.answer(r.Context(), w, http.StatusBadRequest, problem{`"for" must be a positive duration, such as "10m"`})
+			a.writeProblem(w, r, http.StatusBadRequest, `"for" must be a positive duration, such as "10m"`)
 			return
 		}
-		delete(levels, "for")
+		delete(levels, durationMember)
 	}
 	if err := a.cfg.SetLogLevels(r.Context(), levels, d); err != nil {
-		a.answer(r.Context(), w, http.StatusBadRequest, problem{err.Error()})
+		a.writeProblem(w, r, http.StatusBadRequest, err.Error())
 		return
 	}
 	a.logLevels(w, r)

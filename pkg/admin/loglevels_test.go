@@ -14,7 +14,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/admin"
 )
 
-// levels is a hub's log levels that accepts what it is not told to refuse.
+// levels stands for the log levels of a hub. It accepts every change unless
+// refuse is set.
 type levels struct {
 	set    map[string]string
 	d      time.Duration
@@ -59,7 +60,7 @@ func TestLogLevelsAreListed(t *testing.T) {
 	}
 }
 
-func TestLogLevelsAreSetForGoodOrForAWhile(t *testing.T) {
+func TestLogLevelsAreSetWithOrWithoutADuration(t *testing.T) {
 	for body, want := range map[string]levels{
 		`{"session":"debug","default":"info"}`: {set: map[string]string{"session": "debug", "default": "info"}},
 		`{"session":"debug","for":"10m"}`:      {set: map[string]string{"session": "debug"}, d: 10 * time.Minute},
@@ -72,7 +73,7 @@ func TestLogLevelsAreSetForGoodOrForAWhile(t *testing.T) {
 	}
 }
 
-func TestWrongLogLevelsAreRefusedInWords(t *testing.T) {
+func TestInvalidLogLevelsAreRefusedWithAReason(t *testing.T) {
 	for _, test := range []struct {
 		contentType, body string
 		status            int
@@ -99,7 +100,7 @@ func TestWrongLogLevelsAreRefusedInWords(t *testing.T) {
 	}
 }
 
-func TestAHubWithoutLogLevelsHasNoneInItsAPI(t *testing.T) {
+func TestAPIWithoutLogLevelsAnswersNotFound(t *testing.T) {
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/v1/log-levels", nil)
 	w := httptest.NewRecorder()
 	admin.New(admin.Config{}).ServeHTTP(w, r)

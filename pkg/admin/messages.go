@@ -11,148 +11,132 @@ import (
 )
 
 const (
-	tailBuffer = 256                    // messages that wait for a slow reader
-	maxTails   = 16                     // streams of messages at once
-	lastWords  = 250 * time.Millisecond // for what the end of a session brings about
+	messageBuffer     = 256                    // messages that wait for a slow client, per stream
+	maxMessageStreams = 16                     // open at once
+	endGrace          = 250 * time.Millisecond // to send the messages that the end of the session causes
 )
 
-// tailRequest is what a reader of messages asks for.
-type tailRequest struct {
-	payload bool
-	method  string
-	errors  bool
-}
-
-// readTail reads the query of a request for messages.
-func readTail(r *http.Request) (tailRequest, error) {
-	query := r.URL.Query()
-	t := tailRequest{method: query.Get("method")}
-	for name, to := range map[string]*bool{"payload": &t.payload, "errors": &t.errors} {
-		if text := query.Get(name); text != "" {
-			var err error
-			if *to, err = strconv.ParseBool(text); err != nil {
-				return t, fmt.Errorf("%s must be true or false", name)
-			}
-		}
-	}
-	return t, nil
-}
-
-// keep says which messages the reader wants.
-func (t tailRequest) keep(m session.Message) bool {
-	return (t.method == "" || m.Method == t.method) && (!t.errors || m.Failed())
-}
-
-// messages streams the messages of one session as they go by, as server-sent
-// events, until it ends: with ?payload=true what they carry, if the hub is
-// configured so, with ?method= those of one method and the responses to them,
-// with ?errors=true what went wrong. A reader that is too slow is told how much
-// it missed.
+// messages streams the messages of one session as server-sent events until the
+// session ends. The query selects messages, see MessageQuery: ?payload=,
+// ?method= and ?errors=. The event "lost" reports messages that were dropped
+// because the client reads too slowly; the event "end" is the last one.
 func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("sessionId")
-	wants, err := readTail(r)
+	query, err := parseMessageQuery(r.URL.Query())
 	switch {
 	case err != nil:
-		a.answer(r.Context(), w, http.StatusBadRequest, problem{err.Error()})
+		a.writeProblem(w, r, http.StatusBadRequest, err.Error())
 		return
-	case wants.payload && !a.cfg.Payloads:
-		a.answer(r.Context(), w, http.StatusForbidden, problem{"payloads are not shown by this hub; admin.payloads: true in its configuration allows it, after a restart"})
+	case query.Payload && !a.cfg.Payloads:
+		a.writeProblem(w, r, http.StatusForbidden,
+			"payloads are not shown by this hub; admin.payloads: true in its configuration allows it, after a restart")
 		return
-	case r.Method == http.MethodHead: // would hold a place, and its connection, for no reader
-		a.headOfMessages(w, r, id)
+	case r.Method == http.MethodHead: // a stream without a reader would keep its token and connection
+		a.messagesHead(w, r, id)
 		return
 	}
 	select {
-	case a.tails <- struct{}{}:
-		defer func() { <-a.tails }()
+	case a.messageStreams <- struct{}{}:
+		defer func() { <-a.messageStreams }()
 	default:
-		w.Header().Set("Retry-After", "5")
-		a.answer(r.Context(), w, http.StatusServiceUnavailable, problem{fmt.Sprintf("%d others follow the messages of a session already", maxTails)})
+		a.writeBusy(w, r, fmt.Sprintf("%d others follow the messages of a session already", maxMessageStreams))
 		return
 	}
-	tail, err := a.cfg.Sessions.Tail(r.Context(), id, session.TailConfig{Buffer: tailBuffer, Payload: wants.payload, Keep: wants.keep})
+	tail, err := a.cfg.Sessions.Tail(r.Context(), id,
+		session.TailConfig{Buffer: messageBuffer, IncludePayload: query.Payload, Filter: query.matches})
 	if err != nil {
 		a.sessionProblem(w, r, err)
 		return
 	}
 	defer tail.Close()
-	begun := time.Now()
-	a.log.InfoContext(r.Context(), "somebody follows the messages of a session", "session", id, "remote", r.RemoteAddr, "payloads", wants.payload)
-	f := &follower{eventWriter: newEventWriter(w), tail: tail}
-	why := f.run(r)
-	a.log.InfoContext(r.Context(), "the messages of a session are not followed any more", "session", id, "remote", r.RemoteAddr, "payloads", wants.payload,
-		"why", why, "messages", f.written, "lost", f.lost, "took", time.Since(begun).Round(time.Millisecond).String())
+	a.streamMessages(w, r, id, query, tail)
 }
 
-func (a *api) headOfMessages(w http.ResponseWriter, r *http.Request, id string) {
+func (a *api) messagesHead(w http.ResponseWriter, r *http.Request, id string) {
 	if _, err := a.cfg.Sessions.Info(r.Context(), id); err != nil {
 		a.sessionProblem(w, r, err)
 		return
 	}
-	eventStream(w)
+	newEventStream(w)
 }
 
-// follower writes a tail to a connection. It is used by one goroutine.
-type follower struct {
-	eventWriter
+// streamMessages writes the stream and logs who reads it: messages may hold
+// personal data.
+func (a *api) streamMessages(
+	w http.ResponseWriter, r *http.Request, id string, query MessageQuery, tail *session.Tail,
+) {
+	reader := []any{"session", id, "remote", r.RemoteAddr, "payloads", query.Payload}
+	start := time.Now()
+	a.log.InfoContext(r.Context(), "somebody follows the messages of a session", reader...)
+	s := &messageStream{out: newEventStream(w), tail: tail}
+	why := s.run(r)
+	a.log.InfoContext(r.Context(), "the messages of a session are not followed any more", append(reader,
+		"why", why, "messages", s.written, "lost", s.lost, "took", time.Since(start).Round(time.Millisecond).String())...)
+}
+
+// messageStream writes the messages of a tail. It is used by one goroutine.
+type messageStream struct {
+	out           eventStream
 	tail          *session.Tail
 	written, lost int64
 }
 
-// run writes what comes until the session or the reader is gone, and says which.
-func (f *follower) run(r *http.Request) string {
-	eventStream(f.w)
+// run writes messages until the session ends or the client is gone, and
+// returns which of them, for the log.
+func (s *messageStream) run(r *http.Request) (why string) {
 	beat := time.NewTicker(eventBeat)
 	defer beat.Stop()
-	ended := f.tail.Done()
-	var over <-chan time.Time
-	err := f.write(": session messages\n\n")
+	ended := s.tail.Done()
+	var graceOver <-chan time.Time // set when the session has ended
+	err := s.out.comment("session messages")
 	for err == nil {
 		select {
-		case m := <-f.tail.C:
-			err = f.message(m)
+		case m := <-s.tail.C:
+			err = s.writeMessage(m)
 		case <-beat.C:
-			err = f.write(": keep-alive\n\n")
+			err = s.out.comment("keep-alive")
 		case <-ended:
-			if f.tail.Ended() == session.Shutdown { // this listener will be closed, too
-				return f.end()
+			if s.tail.EndReason() == session.Shutdown { // no grace: the hub closes this connection soon
+				return s.finish()
 			}
-			ended, over = nil, time.After(lastWords)
-		case <-over:
-			return f.end()
+			ended, graceOver = nil, time.After(endGrace)
+		case <-graceOver:
+			return s.finish()
 		case <-r.Context().Done():
 			return "the reader is gone"
 		}
-		if lost := f.tail.Lost(); err == nil && lost > 0 {
-			f.lost += lost
-			err = f.write("event: lost\ndata: {\"count\":%d}\n\n", lost)
+		if lost := s.tail.Lost(); err == nil && lost > 0 {
+			s.lost += lost
+			err = writeLost(s.out, lost)
 		}
 	}
 	return err.Error()
 }
 
-func (f *follower) message(m session.Message) error {
+func (s *messageStream) writeMessage(m session.Message) error {
 	data, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	f.written++
-	return f.write("id: %d\nevent: message\ndata: %s\n\n", m.Seq, data)
+	s.written++
+	return s.out.event(strconv.FormatInt(int64(m.Seq), 10), messageEvent, data)
 }
 
-// end tells why there is no more to come.
-func (f *follower) end() string {
-	for len(f.tail.C) > 0 {
-		if err := f.message(<-f.tail.C); err != nil {
+// finish writes the buffered messages and the event "end". It returns why the
+// stream ends, for the log.
+func (s *messageStream) finish() string {
+	for len(s.tail.C) > 0 {
+		if err := s.writeMessage(<-s.tail.C); err != nil {
 			return err.Error()
 		}
 	}
-	why := f.tail.Ended()
-	if err := f.write("event: end\ndata: {\"reason\":%q}\n\n", why); err != nil {
+	end := End{Reason: s.tail.EndReason()}
+	data, _ := json.Marshal(end)
+	if err := s.out.event("", endEvent, data); err != nil {
 		return err.Error()
 	}
-	if why == session.Shutdown {
+	if end.Reason == session.Shutdown {
 		return "the hub stops"
 	}
-	return "the session has ended: " + string(why)
+	return "the session has ended: " + string(end.Reason)
 }

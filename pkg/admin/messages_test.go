@@ -47,7 +47,7 @@ func (w *watcher) message() session.Message {
 	return m
 }
 
-func TestMessagesOfASessionAreStreamedAsTheyGoBy(t *testing.T) {
+func TestMessagesOfASessionAreStreamed(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	other, _ := r.session(session.Session{})
@@ -56,10 +56,10 @@ func TestMessagesOfASessionAreStreamedAsTheyGoBy(t *testing.T) {
 		t.Errorf("answered with %v", all.header)
 	}
 	secret := []byte(`{"text":"canary"}`)
-	r.sessions.Passed(session.Message{SessionID: other.ID, Method: "other"}, secret)
-	r.sessions.Passed(session.Message{SessionID: s.ID, Method: "ping", ID: json.RawMessage(`"two\nlines"`), Kind: "request"}, secret)
-	r.sessions.Passed(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "ok"}, secret)
-	r.sessions.Passed(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "tool_error"}, secret)
+	r.sessions.PublishMessage(session.Message{SessionID: other.ID, Method: "other"}, secret)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "ping", ID: json.RawMessage(`"two\nlines"`), Kind: "request"}, secret)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "ok"}, secret)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "tools/call", Outcome: "tool_error"}, secret)
 	for i, want := range []string{"ping ", "tools/call ok", "tools/call tool_error"} {
 		if m := all.message(); m.Method+" "+m.Outcome != want || m.Seq != int64(i+1) || m.SessionID != s.ID || m.Payload != nil {
 			t.Errorf("message %d is %+v, want %s", i, m, want)
@@ -85,35 +85,35 @@ func TestMessagesOfASessionAreStreamedAsTheyGoBy(t *testing.T) {
 	}
 }
 
-func TestPayloadsAreShownOnlyWhereTheConfigurationAllowsIt(t *testing.T) {
+func TestPayloadsNeedTheConfiguration(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	p := r.do(http.MethodGet, messagesOf(s.ID, "?payload=true"))
-	if p.status != http.StatusForbidden || !strings.Contains(p.body, "admin.payloads: true") || r.sessions.Tailed() {
+	if p.status != http.StatusForbidden || !strings.Contains(p.body, "admin.payloads: true") || r.sessions.HasTails() {
 		t.Errorf("%d %s", p.status, p.body)
 	}
 	allowed := startWith(t, func(cfg *admin.Config) { cfg.Payloads = true })
 	s, token := allowed.session(session.Session{})
 	with, without := allowed.tail(s.ID, "?payload=true"), allowed.tail(s.ID, "")
 	_, verifier, _ := strings.Cut(token, ".")
-	allowed.sessions.Passed(session.Message{SessionID: s.ID}, []byte(`{"text":"shown <b>","password":"canary","note":"`+verifier+`"}`))
+	allowed.sessions.PublishMessage(session.Message{SessionID: s.ID}, []byte(`{"text":"shown <b>","password":"canary","note":"`+verifier+`"}`))
 	if m := with.message(); string(m.Payload) != `{"text":"shown \u003cb\u003e","password":"[redacted]","note":"[redacted]"}` || m.PayloadCut {
 		t.Errorf("shown is %s", m.Payload)
 	}
 	if m := without.message(); m.Payload != nil {
-		t.Errorf("shown without being asked for is %s", m.Payload)
+		t.Errorf("the stream without payloads has %s", m.Payload)
 	}
-	allowed.sessions.Passed(session.Message{SessionID: s.ID}, []byte(`["`+strings.Repeat("long ", 1<<20)+`"]`))
+	allowed.sessions.PublishMessage(session.Message{SessionID: s.ID}, []byte(`["`+strings.Repeat("long ", 1<<20)+`"]`))
 	if m := with.message(); !m.PayloadCut || len(m.Payload) > 16<<10 || !strings.Contains(string(m.Payload), "[cut, ") {
 		t.Errorf("%d bytes are shown: %.100s", len(m.Payload), m.Payload)
 	}
 }
 
-func TestWhoFollowsASessionIsLogged(t *testing.T) {
+func TestMessageStreamsAreLogged(t *testing.T) {
 	r := startWith(t, func(cfg *admin.Config) { cfg.Payloads = true })
 	s, _ := r.session(session.Session{})
 	w := r.tail(s.ID, "?payload=1")
-	r.sessions.Passed(session.Message{SessionID: s.ID}, nil)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID}, nil)
 	w.message()
 	w.cancel()
 	until(t, "the end is logged", func() bool { return strings.Contains(r.logs.String(), "not followed any more") })
@@ -136,12 +136,12 @@ func TestWhoFollowsASessionIsLogged(t *testing.T) {
 			}
 		}
 	}
-	if r.sessions.Tailed() {
+	if r.sessions.HasTails() {
 		t.Error("the session is still followed")
 	}
 }
 
-func TestTheEndOfTheHubIsNotLoggedAsTheEndOfTheSession(t *testing.T) {
+func TestEndOfTheHubIsNotLoggedAsTheEndOfTheSession(t *testing.T) {
 	r := startWith(t, func(*admin.Config) {})
 	s, _ := r.session(session.Session{})
 	r.tail(s.ID, "")
@@ -154,7 +154,7 @@ func TestTheEndOfTheHubIsNotLoggedAsTheEndOfTheSession(t *testing.T) {
 	}
 }
 
-func TestMessagesThatCannotBeHadAreRefusedInWords(t *testing.T) {
+func TestInvalidMessageStreamsAreRefusedWithAReason(t *testing.T) {
 	r := start(t)
 	s, token := r.session(session.Session{})
 	for path, status := range map[string]int{
@@ -177,12 +177,12 @@ func TestMessagesThatCannotBeHadAreRefusedInWords(t *testing.T) {
 	if p := r.do(http.MethodGet, messagesOf(s.ID, ""), "Origin: http://evil.example"); p.status != http.StatusForbidden {
 		t.Errorf("another site: %d", p.status)
 	}
-	if r.sessions.Tailed() {
+	if r.sessions.HasTails() {
 		t.Error("a refusal follows the session")
 	}
 }
 
-func TestTooManyTailsAreRefusedUntilOneGoes(t *testing.T) {
+func TestMessageStreamsAreLimited(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	var tails []*watcher
@@ -193,7 +193,7 @@ func TestTooManyTailsAreRefusedUntilOneGoes(t *testing.T) {
 	if p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || !strings.Contains(p.body, "16 others follow") {
 		t.Errorf("a tail too many: %d %s", p.status, p.body)
 	}
-	r.sessions.Passed(session.Message{SessionID: s.ID, Method: "ping"}, nil)
+	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "ping"}, nil)
 	for _, w := range tails {
 		if w.status != http.StatusOK || w.message().Method != "ping" {
 			t.Errorf("a tail was answered %d", w.status)
@@ -231,7 +231,7 @@ func tailedInBubble(t *testing.T, test func(t *testing.T, m *session.Manager, id
 	})
 }
 
-func TestASilentStreamOfMessagesBeatsAndEndsWithTheHub(t *testing.T) {
+func TestMessageStreamSendsKeepAlivesAndEndsWithTheHub(t *testing.T) {
 	tailedInBubble(t, func(t *testing.T, m *session.Manager, _ string, here net.Conn, ended <-chan struct{}) {
 		blocks := make(chan string, 64)
 		go read(bufio.NewReader(here), blocks)
@@ -245,18 +245,18 @@ func TestASilentStreamOfMessagesBeatsAndEndsWithTheHub(t *testing.T) {
 			got = append(got, <-blocks)
 		}
 		if len(got) != 4 || got[1] != ": keep-alive" || got[2] != ": keep-alive" || got[3] != "event: end\ndata: {\"reason\":\"shutdown\"}" || !isClosed(ended) {
-			t.Errorf("came %q", got)
+			t.Errorf("received %q", got)
 		}
 	})
 }
 
-func TestASlowReaderOfMessagesIsToldWhatItLost(t *testing.T) {
+func TestMessageStreamReportsLostMessages(t *testing.T) {
 	tailedInBubble(t, func(t *testing.T, m *session.Manager, id string, here net.Conn, _ <-chan struct{}) {
-		synctest.Wait() // it is about to write its first words
+		synctest.Wait() // until the handler blocks in its first write
 		const messages = 1000
 		begun := time.Now()
 		for range messages {
-			m.Passed(session.Message{SessionID: id}, nil)
+			m.PublishMessage(session.Message{SessionID: id}, nil)
 		}
 		if took := time.Since(begun); took != 0 {
 			t.Errorf("the reader held up the hub for %s", took)
@@ -272,21 +272,21 @@ func TestASlowReaderOfMessagesIsToldWhatItLost(t *testing.T) {
 				seen++
 			case strings.HasPrefix(block, "event: lost\n"):
 				if _, err := fmt.Sscanf(block, "event: lost\ndata: {\"count\":%d}", &n); err != nil || n == 0 {
-					t.Errorf("told %q", block)
+					t.Errorf("the report of a gap is %q", block)
 				}
 				lost += n
 			}
 		}
 		if lost == 0 || seen+lost != messages || seen < 256 {
-			t.Errorf("%d messages came and %d were said to be lost, of %d", seen, lost, messages)
+			t.Errorf("received %d messages, reported as lost %d, of %d", seen, lost, messages)
 		}
 	})
 }
 
-func TestAReaderThatNeverReadsMessagesIsGivenUp(t *testing.T) {
+func TestMessageStreamEndsIfNobodyReadsIt(t *testing.T) {
 	tailedInBubble(t, func(t *testing.T, m *session.Manager, _ string, _ net.Conn, ended <-chan struct{}) {
 		time.Sleep(11 * time.Second)
-		if !isClosed(ended) || m.Tailed() {
+		if !isClosed(ended) || m.HasTails() {
 			t.Error("it still holds its place")
 		}
 	})

@@ -16,7 +16,7 @@ func (r *rig) patch(id, body string, headers ...string) reply {
 	return r.send(http.MethodPatch, "/api/v1/sessions/"+id+"/metadata", body, append([]string{"Content-Type: application/json"}, headers...)...)
 }
 
-// metadata is what the session has, as the API says.
+// metadata returns the metadata of a session from the API.
 func (r *rig) metadata(id string) map[string]string {
 	r.t.Helper()
 	var v struct{ Metadata map[string]json.RawMessage }
@@ -67,7 +67,7 @@ func TestMetadataIsMergedAndNullRemoves(t *testing.T) {
 	}
 }
 
-func TestMetadataThatCannotBeTakenChangesNothing(t *testing.T) {
+func TestInvalidMetadataChangesNothing(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{Metadata: map[string]json.RawMessage{"k": json.RawMessage(`1`)}})
 	object := func(key string, n int) string { return `{"` + key + `":"` + strings.Repeat("x", n) + `"}` }
@@ -114,7 +114,7 @@ func TestMetadataThatCannotBeTakenChangesNothing(t *testing.T) {
 			t.Fatalf("%s has left %.100v", name, got)
 		}
 	}
-	// The limit is for the whole, not for each change.
+	// The limit is for the whole metadata, not for one change.
 	if p := r.patch(s.ID, object("a", 40<<10)); p.status != http.StatusOK {
 		t.Errorf("what fits: %d %.200s", p.status, p.body)
 	}
@@ -126,7 +126,7 @@ func TestMetadataThatCannotBeTakenChangesNothing(t *testing.T) {
 	}
 }
 
-func TestOtherSpellingsOfJSONAreTaken(t *testing.T) {
+func TestJSONMediaTypesAreAccepted(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	for _, kind := range []string{"application/json; charset=utf-8", "Application/JSON", "application/merge-patch+json"} {
@@ -136,7 +136,7 @@ func TestOtherSpellingsOfJSONAreTaken(t *testing.T) {
 	}
 }
 
-func TestMetadataOfNoSessionIsNotFound(t *testing.T) {
+func TestMetadataOfAnUnknownSessionIsNotFound(t *testing.T) {
 	r := start(t)
 	s, token := r.session(session.Session{})
 	r.do(http.MethodDelete, "/api/v1/sessions/"+s.ID)

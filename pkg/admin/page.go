@@ -17,18 +17,20 @@ var pageHTML string
 //go:embed style.css
 var styleCSS []byte
 
-// pageTemplate escapes what clients and servers say of themselves.
+// pageTemplate is an html/template because it shows text from clients and
+// servers, which must be escaped.
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"ago":   func(ms int64) string { return time.Since(time.UnixMilli(ms)).Round(time.Second).String() },
 	"since": func(t time.Time) string { return time.Since(t).Round(time.Second).String() },
 	"until": func(t time.Time) string { return time.Until(t).Round(time.Second).String() },
 }).Parse(pageHTML))
 
-// maxRows bounds the sessions on the page; the API has all.
+// maxRows bounds the number of sessions on the page. The API returns all.
 const maxRows = 200
 
-// rows returns the sessions for the page. Derived ones, of which strangers make
-// as many as they like, come last and only if there is room for them.
+// rows returns the sessions for the page, the number of loaded sessions and the
+// number of those that are not loaded yet. Derived sessions come last and only
+// fill the rest of the rows, since anybody can make many of them.
 func (a *api) rows() (rows []session.Info, count, restoring int) {
 	rows, count, restoring = a.cfg.Sessions.List("", maxRows, session.Protocol)
 	derived, more, _ := a.cfg.Sessions.List("", maxRows, session.Derived)

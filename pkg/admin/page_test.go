@@ -9,7 +9,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-func TestThePageEscapesWhatOthersSay(t *testing.T) {
+func TestPageEscapesTextOfClientsAndServers(t *testing.T) {
 	r := start(t)
 	for _, text := range []string{payload, `</td></table><h1>x`, `{{.Version}}`, `javascript:alert(1)`, "a\u202eb", `" onmouseover="alert(1)`, "<!--", "\x00"} {
 		r.session(session.Session{ClientName: text, ClientVersion: text, ProtocolVersion: text})
@@ -30,7 +30,7 @@ func TestThePageEscapesWhatOthersSay(t *testing.T) {
 	}
 }
 
-func TestThePageNeedsNothingThatItsPolicyForbids(t *testing.T) {
+func TestPageWorksWithItsContentSecurityPolicy(t *testing.T) {
 	r := start(t)
 	r.session(session.Session{ClientName: "probe"})
 	p := r.do(http.MethodGet, "/")
@@ -52,7 +52,7 @@ func TestThePageNeedsNothingThatItsPolicyForbids(t *testing.T) {
 	}
 }
 
-func TestThePageHasRoomForManySessions(t *testing.T) {
+func TestPageIsLimitedToSomeSessions(t *testing.T) {
 	r := start(t)
 	for range 250 {
 		r.session(session.Session{ClientName: "many"})

@@ -23,8 +23,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// rig is the side door of a hub with one server that is up and one that is
-// down. The door is guarded as in the program.
+// rig is the admin listener of a hub with one server that is up and one that is
+// down. It checks hosts and origins as cmd/mcphub does.
 type rig struct {
 	t        *testing.T
 	store    *watched
@@ -38,7 +38,7 @@ type rig struct {
 	ready error
 }
 
-// watched is a store that notes which keys are asked for.
+// watched is a store that records the keys of all reads and writes.
 type watched struct {
 	persist.Memory
 	mu      sync.Mutex
@@ -69,7 +69,7 @@ func (w *watched) keys() []string {
 	return w.touched
 }
 
-// lockedBuffer is a log that is read while it is written.
+// lockedBuffer is a log that can be read while it is written.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -87,7 +87,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for something that must happen.
 const patience = 10 * time.Second
 
 const payload = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>`
@@ -166,7 +166,7 @@ type reply struct {
 	body   string
 }
 
-// do sends a request whose path is not cleaned on the way.
+// do sends a request without a body. The path is sent as it is, not cleaned.
 func (r *rig) do(method, path string, headers ...string) reply {
 	r.t.Helper()
 	return r.send(method, path, "", headers...)
@@ -219,7 +219,7 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// get reads JSON.
+// get sends a GET request and decodes the JSON of the answer.
 func (r *rig) get(path string, into any) reply {
 	r.t.Helper()
 	p := r.do(http.MethodGet, path)

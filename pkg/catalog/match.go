@@ -8,8 +8,8 @@ import (
 	"github.com/yosida95/uritemplate/v3"
 )
 
-// Bounds on what takes part in template matching, so that neither a server nor
-// a client can make a lookup expensive. Real templates are far below them.
+// Limits of template matching, so that neither a server nor a client can make a lookup
+// expensive. Real templates are far below them.
 const (
 	maxTemplate  = 1024 // bytes
 	maxVariables = 32
@@ -18,11 +18,10 @@ const (
 
 // A pattern recognizes the expansions of a URI template (RFC 6570).
 //
-// It uses the template's regular expression rather than uritemplate's Match:
-// that one copies its captures at every step and takes more than a second for
-// 16 variables and 4 KiB. The expression is a little wider: it checks neither
-// the names in {?q} nor the 3 in {id:3}. For finding the server that is enough,
-// and the server has the last word anyway.
+// It uses the regular expression of the template instead of uritemplate's Match, which
+// copies its captures at every step and takes more than a second for 16 variables and
+// 4 KiB. The expression accepts slightly more: it checks neither the names in {?q} nor
+// the 3 in {id:3}. That is sufficient to find the server, which checks the URI itself.
 type pattern struct {
 	prefix string // the literal text before the first variable
 	re     *regexp.Regexp

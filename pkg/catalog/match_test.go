@@ -41,7 +41,7 @@ func TestTemplatesMatchTheirExpansions(t *testing.T) {
 	}
 }
 
-func TestTheMostLiteralTemplateWins(t *testing.T) {
+func TestMostLiteralTemplateWins(t *testing.T) {
 	c := catalog.New(catalog.Prefix, []string{"any", "files", "files2", "logs"})
 	c.Replace("logs", catalog.Inventory{Templates: named("uriTemplate", "file:///logs/{name}"), Resources: named("uri", "file:///logs")})
 	c.Replace("files2", catalog.Inventory{Templates: named("uriTemplate", "file:///{name}")})
@@ -60,7 +60,7 @@ func TestTheMostLiteralTemplateWins(t *testing.T) {
 	}
 }
 
-func TestARefusedTemplateIsListedButMatchesNothing(t *testing.T) {
+func TestInvalidTemplateIsListedButMatchesNothing(t *testing.T) {
 	for _, template := range []string{
 		"x://{", "x://{a b}", "x://{=a}", "x://%zz", "x://{a:0}",
 		"x://" + strings.Repeat("y", 1024),
@@ -92,7 +92,7 @@ func TestMatchingIsCheapForHostileTemplates(t *testing.T) {
 			t.Errorf("matched %v", got.Server)
 		}
 	}
-	// Milliseconds each; see pattern for what uritemplate's Match would take.
+	// It takes milliseconds each; uritemplate's Match would need seconds, see pattern.
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("took %v", took)
 	}

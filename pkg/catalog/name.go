@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Naming says under which names the tools and prompts of the servers appear.
-// Anything but Bare and Conflict means Prefix.
+// Naming says under which names clients see the tools and prompts of the servers. Any
+// value except Bare and Conflict means Prefix.
 type Naming string
 
 // The namings.
@@ -18,15 +18,15 @@ const (
 	Conflict Naming = "conflict" // name, but server__name where several servers offer it
 )
 
-// MaxName is the length of the longest prefixed name, in characters: common
-// model APIs refuse the tools of a client if one of their names is longer.
+// MaxName is the length of the longest prefixed name, in characters. Common model APIs
+// reject all tools of a client if one name is longer.
 const MaxName = 64
 
 const separator = "__"
 
-// prefixed returns the name under which server's item appears when it carries
-// the server's name. A name longer than MaxName is cut and ends in a hash of
-// the whole, so it depends on nothing but its own two parts.
+// prefixed returns the exposed name of an item with the name of its server as a prefix.
+// A name longer than MaxName is cut and ends in a hash of the full name, so it depends
+// only on server and name.
 func prefixed(server, name string) (exposed string, cut bool) {
 	full := strings.ToValidUTF8(server, "\uFFFD") + separator + name
 	if utf8.RuneCountInString(full) <= MaxName {
@@ -37,17 +37,16 @@ func prefixed(server, name string) (exposed string, cut bool) {
 	return string([]rune(full)[:MaxName-len(tail)]) + tail, true
 }
 
-// An exposeFunc returns the name under which server's item appears, and
-// whether it had to be cut.
+// An exposeFunc returns the exposed name of an item, and whether it was cut.
 type exposeFunc func(server, name string) (exposed string, cut bool)
 
-// exposer returns the rule for kind k among these offers. A name that gets no
-// prefix is never cut: where the hub is transparent, it stays so.
+// exposer returns the exposeFunc for kind k and these offers. A name without a prefix is
+// never cut, because a transparent hub must not change names.
 func exposer(k Kind, naming Naming, order []string, offers map[string]offer) exposeFunc {
-	asItIs := func(_, name string) (string, bool) { return name, false }
+	unchanged := func(_, name string) (string, bool) { return name, false }
 	switch {
 	case !k.renamed() || naming == Bare:
-		return asItIs
+		return unchanged
 	case naming == Conflict:
 		contested := contested(k, order, offers)
 		return func(server, name string) (string, bool) {

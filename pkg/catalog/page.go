@@ -8,29 +8,31 @@ import (
 	"fmt"
 )
 
-// ErrCursor is reported by [Snapshot.Page] for a cursor that it did not give,
-// or whose item is gone.
+// ErrCursor is returned by [Snapshot.Page] for a cursor that it did not issue, or whose
+// item is not in the list any more.
 var ErrCursor = errors.New("invalid cursor; ask for the list again from its start")
 
-// maxCursorName is the length in bytes of the longest name that a page ends on.
-// It bounds the cursors.
+// maxCursorName is the length of the longest name in a cursor, in bytes. It limits the
+// length of cursors.
 const maxCursorName = 8192
 
-// A cursor is the base64 of the exposed name of the last item that was given,
-// behind some bytes that tell its server: a name that has gone over to another
-// server stands elsewhere in the list, and items would be passed over.
+// serverMark is the length of the first part of a cursor, in bytes.
+//
+// A cursor is the base64 of two parts: the first bytes of a hash of the server, and the
+// exposed name of the last item of the page. If the name belongs to another server now,
+// it is at another place in the list, and to continue there would skip items.
 const serverMark = 4
 
-// Page returns at most size items of kind k as the result of a list request:
-// those after cursor, or from the start if it is empty. It has a nextCursor if
-// there are more. A size of 0 or less means all. Where the whole list fits, the
-// result is List itself, shared and not to be written to; any other result is
-// the caller's.
+// Page returns at most size items of kind k as the result of a list request: those
+// after cursor, or from the start if cursor is empty. A size of 0 or less means all. The
+// result has a nextCursor if there are more items. If the page contains the whole list,
+// the result is that of List, which is shared and must not be changed; any other result
+// belongs to the caller.
 //
-// A cursor holds for every later Snapshot, also after a restart, as long as
-// its item is there: what came or went meanwhile changes nothing about the
-// others, which the caller gets once each. Cursors are bounded, so a page goes
-// on beyond size where it would end on a name of more than 8 KiB.
+// A cursor is valid for every later Snapshot, also after a restart, as long as its item
+// is in the list. A caller that follows the cursors gets each item once that stays in
+// the list, whatever is added or removed meanwhile. A page never ends with a name of
+// more than 8 KiB, because cursors are limited: then it has more items than size.
 func (s *Snapshot) Page(k Kind, cursor string, size int) (json.RawMessage, error) {
 	m := &s.merged[k]
 	start, err := m.after(cursor)
@@ -50,7 +52,7 @@ func (s *Snapshot) Page(k Kind, cursor string, size int) (json.RawMessage, error
 	return m.page(k, start, end), nil
 }
 
-// after returns the index of the item after the one that cursor names.
+// after returns the index of the item after that of cursor.
 func (m *merged) after(cursor string) (int, error) {
 	if cursor == "" {
 		return 0, nil
@@ -69,12 +71,13 @@ func (m *merged) after(cursor string) (int, error) {
 	return i + 1, nil
 }
 
+// newCursor returns the cursor for the items after it.
 func newCursor(it Item) string {
 	mark := sha256.Sum256([]byte(it.Server))
 	return base64.RawURLEncoding.EncodeToString(append(mark[:serverMark:serverMark], it.Exposed...))
 }
 
-// page copies the items from start up to end into the result of a list request.
+// page copies the items from start to end, exclusive, into the result of a list request.
 func (m *merged) page(k Kind, start, end int) json.RawMessage {
 	var cursor string
 	if end < len(m.items) {

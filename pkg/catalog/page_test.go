@@ -15,7 +15,9 @@ import (
 )
 
 // page returns the items of a page and its next cursor.
-func page(t interface{ Fatalf(string, ...any) }, s *catalog.Snapshot, k catalog.Kind, cursor string, size int) (items []string, next string) {
+func page(
+	t interface{ Fatalf(string, ...any) }, s *catalog.Snapshot, k catalog.Kind, cursor string, size int,
+) (items []string, next string) {
 	raw, err := s.Page(k, cursor, size)
 	if err != nil {
 		t.Fatalf("after %q: %v", cursor, err)
@@ -39,7 +41,7 @@ func page(t interface{ Fatalf(string, ...any) }, s *catalog.Snapshot, k catalog.
 	return items, next
 }
 
-func TestTheWholeListIsOnePageAndNoCopy(t *testing.T) {
+func TestWholeListIsOnePageWithoutACopy(t *testing.T) {
 	c := catalog.New(catalog.Bare, nil)
 	for _, names := range [][]string{nil, {"a"}, {"a", "b", "c"}} {
 		c.Replace("s", tools(names...))
@@ -56,7 +58,7 @@ func TestTheWholeListIsOnePageAndNoCopy(t *testing.T) {
 	}
 }
 
-func TestPagesAreWhatTheListIs(t *testing.T) {
+func TestPagesContainTheListInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		naming := rapid.SampledFrom([]catalog.Naming{catalog.Prefix, catalog.Bare, catalog.Conflict}).Draw(t, "naming")
 		names := rapid.SliceOfN(rapid.OneOf(rapid.StringMatching(`[ab]{1,3}`), rapid.String()), 0, 12)
@@ -89,7 +91,7 @@ func TestPagesAreWhatTheListIs(t *testing.T) {
 	})
 }
 
-func TestWhatStaysIsGivenOnceWhileOthersComeAndGo(t *testing.T) {
+func TestItemThatStaysIsReturnedOnceWhileOthersChange(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		servers := []string{"one", "two", "three"}
 		stays := map[string]bool{}
@@ -102,7 +104,7 @@ func TestWhatStaysIsGivenOnceWhileOthersComeAndGo(t *testing.T) {
 				}
 			}
 		}
-		// A new catalog each time: the hub may have restarted.
+		// A new catalog for each page, as after a restart of the hub.
 		snapshot := func() *catalog.Snapshot {
 			c := catalog.New(catalog.Prefix, servers)
 			for _, server := range rapid.Permutation(servers).Draw(t, "order") {
@@ -140,24 +142,25 @@ func TestWhatStaysIsGivenOnceWhileOthersComeAndGo(t *testing.T) {
 		}
 		for name, n := range given {
 			if n != 1 {
-				t.Fatalf("%s was given %d times", name, n)
+				t.Fatalf("%s was returned %d times", name, n)
 			}
 		}
 		for name := range stays {
 			if given[name] != 1 {
-				t.Fatalf("%s was given %d times", name, given[name])
+				t.Fatalf("%s was returned %d times", name, given[name])
 			}
 		}
 	})
 }
 
-func TestACursorThatNobodyGaveIsRefused(t *testing.T) {
+func TestUnknownCursorIsRefused(t *testing.T) {
 	c := catalog.New(catalog.Bare, []string{"one", "two"})
 	c.Replace("one", tools("a", "b", "c", "d"))
 	c.Replace("two", tools("x", "b"))
 	_, next := page(t, c.Snapshot(), catalog.Tools, "", 2)
 	for _, cursor := range []string{"b", "!", "====", "AAAA", next + "=", next + "\n", "\n" + next, next[:len(next)-1], next + next,
-		base64.RawURLEncoding.EncodeToString([]byte("b")), base64.RawURLEncoding.EncodeToString([]byte("0000b")), strings.Repeat("A", 20_000)} {
+		base64.RawURLEncoding.EncodeToString([]byte("b")), base64.RawURLEncoding.EncodeToString([]byte("0000b")),
+		strings.Repeat("A", 20_000)} {
 		if got, err := c.Snapshot().Page(catalog.Tools, cursor, 2); !errors.Is(err, catalog.ErrCursor) {
 			t.Errorf("%.100q: %s, %v", cursor, got, err)
 		}
@@ -166,7 +169,7 @@ func TestACursorThatNobodyGaveIsRefused(t *testing.T) {
 		t.Errorf("a cursor of another list: %s, %v", got, err)
 	}
 
-	// The name goes over to the other server, at another place in the list.
+	// The name moves to the other server, at another place in the list.
 	c.Replace("one", tools("a", "c", "d"))
 	if got, err := c.Snapshot().Page(catalog.Tools, next, 2); !errors.Is(err, catalog.ErrCursor) {
 		t.Errorf("a cursor of an item that went elsewhere: %s, %v", got, err)
@@ -220,14 +223,14 @@ func FuzzCursor(f *testing.F) {
 		if !json.Valid(got) {
 			t.Fatalf("%q: %s", cursor, got)
 		}
-		// The last item has a cursor too, though no page ends on it with more to come.
+		// The last item has a cursor too, although no page ends with it and has a nextCursor.
 		if !good[cursor] && string(got) != `{"tools":[]}` {
-			t.Fatalf("%q is taken for a cursor: %s", cursor, got)
+			t.Fatalf("%q is accepted as a cursor: %s", cursor, got)
 		}
 	})
 }
 
-func TestHintsAreTheLeastThatAnyServerAllows(t *testing.T) {
+func TestHintsAreTheStrictestOfAllServers(t *testing.T) {
 	long, short := catalog.Hint{TTLMs: 9000, Public: true}, catalog.Hint{TTLMs: 50, Public: true}
 	own := catalog.Hint{TTLMs: 70}
 	for _, tt := range []struct {

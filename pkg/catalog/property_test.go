@@ -12,7 +12,7 @@ import (
 )
 
 // The alphabet is small, so that names collide; the lengths go past MaxName.
-func TestEveryExposedNameIsUniqueAndLeadsToOneTarget(t *testing.T) {
+func TestEveryExposedNameIsUniqueAndHasOneTarget(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		naming := rapid.SampledFrom([]catalog.Naming{catalog.Prefix, catalog.Bare, catalog.Conflict}).Draw(t, "naming")
 		servers := []string{"a", "b", "a__b", "a__a__b"}
@@ -85,7 +85,8 @@ func checkList(t interface{ Fatalf(string, ...any) }, s *catalog.Snapshot, k cat
 	if err := json.Unmarshal(s.List(k), &list); err != nil || list[k.String()] == nil {
 		t.Fatalf("%s: %v: %q", k, err, s.List(k))
 	}
-	id := map[catalog.Kind]string{catalog.Tools: "name", catalog.Prompts: "name", catalog.Resources: "uri", catalog.Templates: "uriTemplate"}[k]
+	id := map[catalog.Kind]string{catalog.Tools: "name", catalog.Prompts: "name", catalog.Resources: "uri",
+		catalog.Templates: "uriTemplate"}[k]
 	items := s.Items(k)
 	if len(items) != len(list[k.String()]) {
 		t.Fatalf("%s: %d items, %d in the list", k, len(items), len(list[k.String()]))

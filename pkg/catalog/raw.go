@@ -11,20 +11,21 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxDepth bounds the nesting of an item. Parsers have limits, and one that
-// gives up on a list loses the items of all servers.
+// maxDepth limits the nesting of an item. Parsers of clients have limits too, and one
+// that rejects a list loses the items of all servers.
 const maxDepth = 100
 
-// An entry is an item that has been read once.
+// An entry is a parsed item.
 type entry struct {
 	name       string // value of the identity member, unescaped
 	raw        json.RawMessage
-	start, end int      // raw[start:end] is that value as the server spelled it
-	fault      string   // why the item is left out, as a predicate; usually empty
-	pattern    *pattern // of a template
-	unmatched  string   // why a template has no pattern
+	start, end int      // raw[start:end] is that value as the server encoded it
+	fault      string   // why the item is left out, such as "is not a JSON object"; usually empty
+	pattern    *pattern // of a template, nil if it has an error
+	unmatched  string   // the error in a template
 }
 
+// readAll parses the items of kind k.
 func readAll(k Kind, items []json.RawMessage) []entry {
 	entries := make([]entry, len(items))
 	for i, raw := range items {
@@ -43,12 +44,11 @@ func readAll(k Kind, items []json.RawMessage) []entry {
 
 // read finds the value of the top-level member identity in e.raw.
 //
-// It takes objects as RFC 8259 defines them, and refuses what would make the
-// merged list unreadable for somebody (bytes that are not UTF-8, deep nesting)
-// or mean different things to different readers (a member that occurs twice
-// at the top level, where the identity is). What is inside the members is
-// between the server and the client: a lone surrogate escape in a description
-// or a repeated name in a schema goes through.
+// It accepts objects as RFC 8259 defines them. It rejects an item that some clients could
+// not parse as a part of the merged list (invalid UTF-8, deep nesting), and one that
+// parsers could understand differently (a top-level member that occurs twice, such as the
+// identity). The content of the members is not checked: a lone surrogate escape in a
+// description or a repeated name in a schema is passed on.
 func (e *entry) read(identity string) error {
 	if !utf8.Valid(e.raw) {
 		return errors.New("is not valid UTF-8")
@@ -94,8 +94,8 @@ func (e *entry) read(identity string) error {
 	return nil
 }
 
-// readIdentity reads the value of the identity member. It leaves e.name empty
-// when that is not a string of Unicode text.
+// readIdentity reads the value of the identity member. It leaves e.name empty if the
+// value is not a string of valid Unicode.
 func (e *entry) readIdentity(dec *jsontext.Decoder) error {
 	value, err := dec.ReadValue()
 	if err != nil {
@@ -109,7 +109,7 @@ func (e *entry) readIdentity(dec *jsontext.Decoder) error {
 	return nil
 }
 
-// skipValue passes over one value and checks its nesting.
+// skipValue skips one value and checks its nesting.
 func skipValue(dec *jsontext.Decoder) error {
 	top := dec.StackDepth()
 	for {
@@ -125,12 +125,12 @@ func skipValue(dec *jsontext.Decoder) error {
 	}
 }
 
-// appendTo appends the item to dst, under the name exposed.
+// appendTo appends the item to dst, with exposed as its name.
 func (e *entry) appendTo(dst []byte, exposed string) []byte {
 	if exposed == e.name {
 		return append(dst, e.raw...)
 	}
 	dst = append(dst, e.raw[:e.start]...)
-	dst, _ = jsontext.AppendQuote(dst, exposed) // fails for invalid UTF-8 only, which prefixed rules out
+	dst, _ = jsontext.AppendQuote(dst, exposed) // it fails only for invalid UTF-8, which prefixed replaces
 	return append(dst, e.raw[e.end:]...)
 }

@@ -7,72 +7,72 @@ import (
 	"slices"
 )
 
-// A Target says where a request for an exposed name goes.
+// A Target is the destination of a request for an exposed name.
 type Target struct {
 	Server string
-	Name   string // as the server itself knows it; for resources the URI
+	Name   string // as the server knows it; the URI of a resource
 }
 
 // An Item is one entry of a merged list.
 type Item struct {
 	Target
 	Exposed string // the name that clients see
-	// Raw is what the server sent. If Exposed differs from Name, the value of
-	// the top-level member "name" is replaced; every other byte is the server's.
+	// Raw is the item as the server sent it. If Exposed differs from Name, the value
+	// of the top-level member "name" is replaced, and no other byte.
 	Raw json.RawMessage
 }
 
-// A Problem is an item that is hidden, left out or not exposed as expected.
+// A Problem describes an item that is hidden, left out, or exposed differently than
+// expected.
 type Problem struct {
 	Server string
 	Kind   Kind
-	Name   string // as the server knows it; empty if that could not be read
+	Name   string // as the server knows it; empty if it could not be read
 	Text   string
 }
 
-// A Snapshot is what the servers offered at one moment. It never changes, and
-// is safe for concurrent use. The slices it returns are shared: callers must
-// not write to them.
+// A Snapshot contains the merged lists of all servers at one moment. It is immutable and
+// safe for concurrent use. The slices that it returns are shared: callers must not
+// change them.
 type Snapshot struct {
 	merged   [4]merged
-	routes   []route
-	tools    map[string]int
+	routes   []route // by length of the prefix, longest first
 	problems []Problem
 }
 
-// merged is one kind's items of all servers.
+// merged contains the items of one kind of all servers.
 type merged struct {
 	items []Item
 	index map[string]int // Exposed -> index in items
 	list  json.RawMessage
 	hint  Hint
-	spans []span // of the items in list, while it is being built
+	spans []span // positions of the items in list while it is being built
 }
 
 type span struct{ start, end int }
 
-// A route leads the URIs that a template can expand to, to a server.
+// A route maps the URIs that match a template to the server of the template.
 type route struct {
 	*pattern
 	server string
 }
 
-// Tool finds the tool exposed as name.
+// Tool returns the target of the tool exposed as name.
 func (s *Snapshot) Tool(name string) (Target, bool) { return s.lookup(Tools, name) }
 
-// Prompt finds the prompt exposed as name.
+// Prompt returns the target of the prompt exposed as name.
 func (s *Snapshot) Prompt(name string) (Target, bool) { return s.lookup(Prompts, name) }
 
-// Template finds the server that lists exactly this template. Completion
-// requests refer to templates in this way.
+// Template returns the target of exactly this template. Completion requests refer to
+// templates in this way.
 func (s *Snapshot) Template(uriTemplate string) (Target, bool) {
 	return s.lookup(Templates, uriTemplate)
 }
 
-// Resource finds the server to read uri from: the one that lists the resource,
-// otherwise the one with a matching template. Of several templates the one
-// with the longest literal text before its first variable wins, then the one
-// that is listed first. Templates do not match a URI of more than 8 KiB.
+// Resource returns the target for reading uri: the server that lists the resource,
+// otherwise the one with a matching template. Of several templates the one with the
+// longest literal text before its first variable wins, then the one that is listed
+// first. Templates do not match a URI of more than 8 KiB.
 func (s *Snapshot) Resource(uri string) (Target, bool) {
 	if t, ok := s.lookup(Resources, uri); ok {
 		return t, true
@@ -97,34 +97,29 @@ func (s *Snapshot) lookup(k Kind, exposed string) (Target, bool) {
 	return m.items[i].Target, true
 }
 
-// Items returns the merged items of kind k: the servers in their order, then
-// each server's items in its own order.
+// Items returns the merged items of kind k, ordered by server and, within a server, as
+// that lists them.
 func (s *Snapshot) Items(k Kind) []Item { return s.merged[k].items }
 
 // List returns the items of kind k as the result of a list request, such as
-// {"tools":[...]}. An empty list is [], never null. White space is the
-// servers', line breaks included.
+// {"tools":[...]}. An empty list is [], never null. The white space inside the items is
+// that of the servers, including line breaks.
 func (s *Snapshot) List(k Kind) json.RawMessage { return s.merged[k].list }
 
-// Problems returns what is wrong with the items, by kind, server and item.
+// Problems returns the problems of the items, ordered by kind, server and item.
 func (s *Snapshot) Problems() []Problem { return s.problems }
 
-// ServerTools returns how many tools of server are exposed.
-func (s *Snapshot) ServerTools(server string) int { return s.tools[server] }
-
+// merge returns the snapshot of these offers.
 func merge(naming Naming, order []string, offers map[string]offer) *Snapshot {
-	s := &Snapshot{tools: make(map[string]int)}
+	s := &Snapshot{}
 	for _, k := range Kinds() {
 		s.merge(k, naming, order, offers)
-	}
-	for _, it := range s.Items(Tools) {
-		s.tools[it.Server]++
 	}
 	slices.SortStableFunc(s.routes, func(a, b route) int { return cmp.Compare(len(b.prefix), len(a.prefix)) })
 	return s
 }
 
-// merge fills in what s has of kind k.
+// merge adds the items of kind k to s.
 func (s *Snapshot) merge(k Kind, naming Naming, order []string, offers map[string]offer) {
 	m := merged{index: make(map[string]int), list: fmt.Appendf(nil, `{"%s":[`, k), hint: mergeHints(k, offers)}
 	expose := exposer(k, naming, order, offers)
@@ -142,7 +137,7 @@ func (s *Snapshot) merge(k Kind, naming Naming, order []string, offers map[strin
 		}
 	}
 	m.list = append(m.list, "]}"...)
-	// Only now: the list moved as it grew.
+	// Set Raw only now, because append has moved the list.
 	for i, at := range m.spans {
 		m.items[i].Raw = m.list[at.start:at.end:at.end]
 	}
@@ -150,8 +145,8 @@ func (s *Snapshot) merge(k Kind, naming Naming, order []string, offers map[strin
 	s.merged[k] = m
 }
 
-// add appends e, the i-th item of server, unless it is faulty or its name is
-// taken. The problem may also be one of an item that is listed.
+// add appends e, the i-th item of server, unless it is invalid or its name is taken. An
+// item that is listed may have a problem too.
 func (m *merged) add(server string, i int, e *entry, expose exposeFunc) (listed bool, problem string) {
 	if e.fault != "" {
 		return false, fmt.Sprintf("left out: item %d %s", i, e.fault)

@@ -29,7 +29,7 @@ func isHost(s string) bool {
 	return err == nil || hostName.MatchString(s)
 }
 
-// overlap reports whether two listeners would ask for the same port.
+// overlap reports whether two listen addresses use the same port of the same interface.
 func overlap(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
@@ -39,14 +39,15 @@ func overlap(a, b string) bool {
 	numberA, _ := strconv.ParseUint(portA, 10, 16)
 	numberB, _ := strconv.ParseUint(portB, 10, 16)
 	return numberA == numberB && numberA != 0 &&
-		(everywhere(hostA) || everywhere(hostB) || loopback(hostA) == loopback(hostB))
+		(allInterfaces(hostA) || allInterfaces(hostB) || loopback(hostA) == loopback(hostB))
 }
 
-func everywhere(host string) bool {
+func allInterfaces(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "" || err == nil && ip.IsUnspecified()
 }
 
+// loopback returns host in lower case, with localhost as an IP address.
 func loopback(host string) string {
 	if strings.EqualFold(host, "localhost") {
 		return "127.0.0.1"
@@ -80,7 +81,7 @@ func checkOrigin(s string) string {
 func checkURL(s string) string {
 	u, err := url.Parse(s)
 	switch {
-	// The error is not shown: it quotes the URL.
+	// err is not shown because it quotes the URL, which may contain a password.
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", !validPort(u):
 		return "is not a usable URL; expected " + aURL
 	case u.User != nil:

@@ -1,28 +1,33 @@
-// Package config reads the configuration file.
+// Package config reads and checks the configuration file.
 //
-//	text --document--> nodes --decode, expand ${VAR}--> Config --Validate--> done
+//	text --readDocument--> nodes --schema.read, expand--> Config --fill, check--> Config with defaults, valid
 //
-// No error of this package contains a value of the file or of a variable:
-// it says where the value stands and what was expected instead.
+// The table of keys in keys.go holds everything about a key: name, type, default, check, variable, flag and help.
+// To add a key, add a field to Config or Server and a row to the table; make docs then writes it to
+// docs/configuration.md.
+//
+// No error of this package contains a value of the file or of a variable, since a value can be a secret. An error names
+// the position of the value and what was expected instead.
+//
+// The package starts no goroutines and keeps no state. A Config is a plain value and belongs to its caller.
 package config
 
 import (
-	"cmp"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
-// Duration is written as a text such as 30s or 5m; a bare number is refused.
+// Duration is written as a string such as 30s or 5m in the file; a number without a unit is refused.
 type Duration = time.Duration
 
-// Config is everything the file can say. Default holds what it need not say.
+// Config is the content of the configuration file. The table of keys has the meaning and the default of each field.
 type Config struct {
 	Listen         string // address of the MCP endpoint
 	Admin          Admin
-	DataDir        string // where the sessions are kept; ~/ stands for the home directory
+	DataDir        string // directory of the sessions; Load and Finish replace a leading ~/ by the home directory
 	Log            Log
 	Tracing        Tracing
 	Metrics        Metrics
@@ -31,124 +36,95 @@ type Config struct {
 	Streams        Streams
 	AllowedHosts   []string // accepted in the Host header besides loopback and Listen
 	AllowedOrigins []string // accepted in the Origin header besides the same origin
-	Naming         string   // prefix, bare or conflict
+	Naming         string   // how the names of several servers share one list
 	Servers        []Server // mcpServers, in the order of the file
 }
 
-// Admin is the endpoint for operators.
+// Admin configures the endpoint for operators.
 type Admin struct {
 	Listen   string
-	Payloads bool // those who follow a session may see what its messages carry
+	Payloads bool // the payloads of the messages of a session may be shown
 }
 
-// Log says what is logged, and how.
+// Log configures the log.
 type Log struct {
-	Level  string            // trace, debug, info, notice, warn or error
-	Levels map[string]string // of subsystems, instead of Level
-	Format string            // auto, tint or json
+	Level  string            // lowest level that is logged
+	Levels map[string]string // subsystem to level; the others have Level
+	Format string            // of the records
 }
 
-// Tracing says what becomes of the trace context that clients send.
+// Tracing configures the use of the trace context that clients send.
 type Tracing struct {
-	Parent  string   // remote, link or ignore
-	Baggage []string // keys of baggage that servers get
+	Parent  string   // use of the trace context
+	Baggage []string // keys of baggage that are forwarded
 }
 
-// Metrics says how far metrics go into detail.
+// Metrics configures the labels of the metrics.
 type Metrics struct {
-	ToolLabel     string // on or off: calls of each tool by themselves
-	MaxToolLabels int    // tools that are shown by themselves, at each of both hops
+	ToolLabel     string // whether metrics have a label for the tool
+	MaxToolLabels int    // largest number of label values for tools, on the client side and on the server side each
 }
 
-// Sessions are the times in the life of a client session.
+// Sessions configures the lifecycle of client sessions.
 type Sessions struct {
-	IdleTimeout     Duration // end a session unseen for this long
-	CleanupInterval Duration // look for such sessions this often
-	FlushInterval   Duration // write changed sessions this long after the first change
-	TouchThrottle   Duration // ignore a touch this soon after the last
-	MaxLifetime     Duration // end every session after this long; Unlimited: never
+	IdleTimeout     Duration // a session without activity for this long ends
+	CleanupInterval Duration // time between two searches for such sessions
+	FlushInterval   Duration // longest time from the first change of a session until it is written
+	TouchThrottle   Duration // activity this soon after the last is not recorded
+	MaxLifetime     Duration // every session ends after this long; Unlimited: never
 
 	MaxSessions          int    // 0: no limit
 	MaxSessionsPerClient int    // 0: no limit
-	AtLimit              string // refuse or evict
+	AtLimit              string // reaction to a session that exceeds a limit
 }
 
-// Limits bound what one peer can make the hub hold.
+// Limits bounds the resources that one peer can use.
 type Limits struct {
 	MaxRequestBytes int64    // body of one client request
-	MaxMessageBytes int64    // one message of an upstream
-	MaxInFlight     int      // requests of one session under way at once
-	PageSize        int      // items of one page of a merged list
-	ShutdownTimeout Duration // whole of a shutdown
+	MaxMessageBytes int64    // one message of an upstream server
+	MaxInFlight     int      // in-flight requests of one session
+	PageSize        int      // items on one page of a merged list
+	ShutdownTimeout Duration // the whole shutdown
 }
 
-// Streams say when the answer to a request becomes a stream, and what is kept
-// of a session for a client that lost its connection.
+// Streams configures event streams and the messages that are retained for a client that lost its connection.
 type Streams struct {
-	Patience     Duration // wait for an answer before a stream begins
-	ResumeEvents int      // messages
-	ResumeBytes  int64    // of them together
-	ResumeWindow Duration // keep a message this long
+	Patience     Duration // longest wait for an answer before the response becomes a stream
+	ResumeEvents int      // largest number of retained messages of one session
+	ResumeBytes  int64    // their largest total size
+	ResumeWindow Duration // time that a message is retained
 }
 
-// Server is one upstream: a child process (Command) or an HTTP endpoint (URL).
+// Server is one upstream server: a child process (Command) or an HTTP endpoint (URL).
 type Server struct {
 	Name           string
 	Command        string
 	Args           []string
 	Env            map[string]Secret
-	Cwd            string // ~/ stands for the home directory
+	Cwd            string // Load and Finish replace a leading ~/ by the home directory
 	URL            string
 	Headers        map[string]Secret
-	Era            string   // auto, legacy or modern; empty: auto
-	Bridge         string   // principal, request or shared; empty: principal
-	Isolation      string   // session or shared; default session for a URL, shared for a Command
-	ConnectTimeout Duration // start, initialize and the first lists; default 30s
-	CallTimeout    Duration // longest wait for one answer; default 15m
+	Era            string   // protocol versions that the hub uses with the server
+	Bridge         string   // which requests of modern clients share an upstream session
+	Isolation      string   // owner of an upstream session or child process
+	ConnectTimeout Duration // start, initialize and the first lists
+	CallTimeout    Duration // longest wait for one answer
 	Disabled       bool
-	Type           string // as MCP clients write it: stdio, http, streamable-http, sse; may be empty
+	Type           string // transport, as MCP clients write it; may be empty
 }
 
-// Unlimited is the Duration that the file writes as 0 where it means no bound.
+// Unlimited is the value of a Duration without a bound. The file writes it as 0.
 const Unlimited Duration = -1
 
-// Default returns what holds without a file.
+// Default returns the configuration without a file.
 func Default() Config {
-	return Config{
-		Listen:  "127.0.0.1:7788",
-		Admin:   Admin{Listen: "127.0.0.1:7789"},
-		DataDir: "~/.mcp-hub-lite",
-		Log:     Log{Level: "info", Format: "auto"},
-		Tracing: Tracing{Parent: "remote"},
-		Metrics: Metrics{ToolLabel: "on", MaxToolLabels: 200},
-		Sessions: Sessions{
-			IdleTimeout:     30 * time.Minute,
-			CleanupInterval: time.Minute,
-			FlushInterval:   5 * time.Second,
-			TouchThrottle:   100 * time.Millisecond,
-			MaxLifetime:     24 * time.Hour,
-			AtLimit:         "refuse",
-		},
-		Limits: Limits{
-			MaxRequestBytes: 4 << 20,
-			MaxMessageBytes: 64 << 20,
-			MaxInFlight:     256,
-			PageSize:        1000,
-			ShutdownTimeout: 10 * time.Second,
-		},
-		Streams: Streams{
-			Patience:     100 * time.Millisecond,
-			ResumeEvents: 1024,
-			ResumeBytes:  1 << 20,
-			ResumeWindow: 5 * time.Minute,
-		},
-		Naming: "prefix",
-	}
+	var c Config
+	c.fill()
+	return c
 }
 
-// Finish makes c ready for use once environment and flags are applied: what
-// is zero gets its default, ~/ becomes the home directory, and the whole is
-// validated.
+// Finish completes c after environment and flags were applied: zero values get their default, ~/ becomes the home
+// directory, and everything is validated.
 func (c *Config) Finish() error {
 	c.fill()
 	if err := c.expandHome(); err != nil {
@@ -157,58 +133,29 @@ func (c *Config) Finish() error {
 	return c.Validate()
 }
 
-// fill gives every zero field its default.
+// fill sets every zero value to its default.
 func (c *Config) fill() {
-	d := Default()
-	c.Listen = cmp.Or(c.Listen, d.Listen)
-	c.Admin.Listen = cmp.Or(c.Admin.Listen, d.Admin.Listen)
-	c.DataDir = cmp.Or(c.DataDir, d.DataDir)
-	c.Log.Level = cmp.Or(c.Log.Level, d.Log.Level)
-	c.Log.Format = cmp.Or(c.Log.Format, d.Log.Format)
-	c.Tracing.Parent = cmp.Or(c.Tracing.Parent, d.Tracing.Parent)
-	c.Metrics.ToolLabel = cmp.Or(c.Metrics.ToolLabel, d.Metrics.ToolLabel)
-	c.Metrics.MaxToolLabels = cmp.Or(c.Metrics.MaxToolLabels, d.Metrics.MaxToolLabels)
-	c.Sessions.IdleTimeout = cmp.Or(c.Sessions.IdleTimeout, d.Sessions.IdleTimeout)
-	c.Sessions.CleanupInterval = cmp.Or(c.Sessions.CleanupInterval, d.Sessions.CleanupInterval)
-	c.Sessions.FlushInterval = cmp.Or(c.Sessions.FlushInterval, d.Sessions.FlushInterval)
-	c.Sessions.TouchThrottle = cmp.Or(c.Sessions.TouchThrottle, d.Sessions.TouchThrottle)
-	c.Sessions.MaxLifetime = cmp.Or(c.Sessions.MaxLifetime, d.Sessions.MaxLifetime)
-	c.Sessions.AtLimit = cmp.Or(c.Sessions.AtLimit, d.Sessions.AtLimit)
-	c.Limits.MaxRequestBytes = cmp.Or(c.Limits.MaxRequestBytes, d.Limits.MaxRequestBytes)
-	c.Limits.MaxMessageBytes = cmp.Or(c.Limits.MaxMessageBytes, d.Limits.MaxMessageBytes)
-	c.Limits.MaxInFlight = cmp.Or(c.Limits.MaxInFlight, d.Limits.MaxInFlight)
-	c.Limits.PageSize = cmp.Or(c.Limits.PageSize, d.Limits.PageSize)
-	c.Limits.ShutdownTimeout = cmp.Or(c.Limits.ShutdownTimeout, d.Limits.ShutdownTimeout)
-	c.Streams.Patience = cmp.Or(c.Streams.Patience, d.Streams.Patience)
-	c.Streams.ResumeEvents = cmp.Or(c.Streams.ResumeEvents, d.Streams.ResumeEvents)
-	c.Streams.ResumeBytes = cmp.Or(c.Streams.ResumeBytes, d.Streams.ResumeBytes)
-	c.Streams.ResumeWindow = cmp.Or(c.Streams.ResumeWindow, d.Streams.ResumeWindow)
-	c.Naming = cmp.Or(c.Naming, d.Naming)
+	for _, r := range hubKeys {
+		r.fill(c, r.Default)
+	}
 	for i := range c.Servers {
 		c.Servers[i].fill()
 	}
 }
 
 func (s *Server) fill() {
-	isolation := "shared"
-	if s.URL != "" {
-		isolation = "session"
+	for _, r := range serverKeys {
+		if s.URL != "" {
+			r.fill(s, r.DefaultWithURL)
+		}
+		r.fill(s, r.Default)
 	}
-	s.Isolation = cmp.Or(s.Isolation, isolation)
-	s.Era = cmp.Or(s.Era, "auto")
-	s.Bridge = cmp.Or(s.Bridge, "principal")
-	s.ConnectTimeout = cmp.Or(s.ConnectTimeout, 30*time.Second)
-	s.CallTimeout = cmp.Or(s.CallTimeout, 15*time.Minute)
 }
 
 // expandHome replaces the leading ~ of the directories.
 func (c *Config) expandHome() error {
-	dirs := []*string{&c.DataDir}
-	for i := range c.Servers {
-		dirs = append(dirs, &c.Servers[i].Cwd)
-	}
-	for _, dir := range dirs {
-		if *dir != "~" && !strings.HasPrefix(*dir, "~/") {
+	for _, dir := range c.directories() {
+		if !inHome(*dir) {
 			continue
 		}
 		home, err := os.UserHomeDir()
@@ -218,4 +165,23 @@ func (c *Config) expandHome() error {
 		*dir = filepath.Join(home, (*dir)[1:])
 	}
 	return nil
+}
+
+// directories yields the key path and the field of each directory.
+func (c *Config) directories() iter.Seq2[string, *string] {
+	return func(yield func(string, *string) bool) {
+		for _, r := range hubKeys {
+			if r.dir != nil && !yield(r.Name, r.dir(c)) {
+				return
+			}
+		}
+		for i := range c.Servers {
+			s := &c.Servers[i]
+			for _, r := range serverKeys {
+				if r.dir != nil && !yield(join(join("mcpServers", s.Name), r.Name), r.dir(s)) {
+					return
+				}
+			}
+		}
+	}
 }

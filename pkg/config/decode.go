@@ -3,13 +3,15 @@ package config
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// decoder reads nodes into a Config and notes where every value stood.
+// decoder reads nodes into a Config. It records the position of every key and value, so that a finding of the
+// validation can name its line.
 type decoder struct {
 	*problems
-	lookup func(string) (string, bool)
+	lookup func(variable string) (string, bool)
 	keys   map[string]position // by key path
 	values map[string]position
 }
@@ -17,121 +19,77 @@ type decoder struct {
 // A reader reads one value; at is its key path.
 type reader func(d *decoder, n *node, at string)
 
-// A schema says which keys a mapping has.
-type schema map[string]reader
+// A schema holds the keys of one mapping.
+type schema map[string]schemaKey
 
-func (c *Config) schema() schema {
-	return schema{
-		"listen": text(&c.Listen, anAddress),
-		"admin": object(schema{
-			"listen":   text(&c.Admin.Listen, anAddress),
-			"payloads": truth(&c.Admin.Payloads),
-		}),
-		"dataDir": text(&c.DataDir, "a directory"),
-		"log": object(schema{
-			"level":  text(&c.Log.Level, aLevel),
-			"levels": logLevels(&c.Log.Levels),
-			"format": text(&c.Log.Format, aFormat),
-		}),
-		"tracing": object(schema{
-			"parent":  text(&c.Tracing.Parent, aParent),
-			"baggage": texts(&c.Tracing.Baggage),
-		}),
-		"metrics": object(schema{
-			"toolLabel":     text(&c.Metrics.ToolLabel, aToolLabel),
-			"maxToolLabels": count(&c.Metrics.MaxToolLabels),
-		}),
-		"sessions": object(schema{
-			"idleTimeout":     duration(&c.Sessions.IdleTimeout),
-			"cleanupInterval": duration(&c.Sessions.CleanupInterval),
-			"flushInterval":   duration(&c.Sessions.FlushInterval),
-			"touchThrottle":   duration(&c.Sessions.TouchThrottle),
-			"maxLifetime":     durationOrNone(&c.Sessions.MaxLifetime),
+type schemaKey struct {
+	read       reader
+	otherNames []string
+}
 
-			"maxSessions":          countOrNone(&c.Sessions.MaxSessions),
-			"maxSessionsPerClient": countOrNone(&c.Sessions.MaxSessionsPerClient),
-			"atLimit":              text(&c.Sessions.AtLimit, anAtLimit),
-		}),
-		"limits": object(schema{
-			"maxRequestBytes": size(&c.Limits.MaxRequestBytes),
-			"maxMessageBytes": size(&c.Limits.MaxMessageBytes),
-			"maxInFlight":     count(&c.Limits.MaxInFlight),
-			"pageSize":        count(&c.Limits.PageSize),
-			"shutdownTimeout": duration(&c.Limits.ShutdownTimeout),
-		}),
-		"streams": object(schema{
-			"patience":     duration(&c.Streams.Patience),
-			"resumeEvents": count(&c.Streams.ResumeEvents),
-			"resumeBytes":  size(&c.Streams.ResumeBytes),
-			"resumeWindow": duration(&c.Streams.ResumeWindow),
-		}),
-		"allowedHosts":   texts(&c.AllowedHosts),
-		"allowedOrigins": texts(&c.AllowedOrigins),
-		"naming":         text(&c.Naming, aNaming),
-		"mcpServers":     servers(&c.Servers),
+// schemaOf returns the schema of the mapping that is decoded into s. A row named a.b is the key b of the mapping a.
+func schemaOf[S any](rows []row[S], s *S) schema {
+	top := schema{}
+	sections := map[string]schema{}
+	for _, r := range rows {
+		mapping, key := top, r.Name
+		if section, rest, nested := strings.Cut(r.Name, "."); nested {
+			if sections[section] == nil {
+				sections[section] = schema{}
+				top[section] = schemaKey{read: sections[section].read}
+			}
+			mapping, key = sections[section], rest
+		}
+		mapping[key] = schemaKey{r.read(s), r.OtherNames}
 	}
+	return top
 }
 
-func (s *Server) schema() schema {
-	return schema{
-		"command":        text(&s.Command, "the name or path of a program"),
-		"args":           texts(&s.Args),
-		"env":            secrets(&s.Env),
-		"cwd":            text(&s.Cwd, "a directory"),
-		"url":            text(&s.URL, aURL),
-		"headers":        secrets(&s.Headers),
-		"isolation":      text(&s.Isolation, anIsolation),
-		"era":            text(&s.Era, anEra),
-		"bridge":         text(&s.Bridge, aBridge),
-		"connectTimeout": duration(&s.ConnectTimeout),
-		"callTimeout":    duration(&s.CallTimeout),
-		"disabled":       truth(&s.Disabled),
-		"type":           text(&s.Type, aType),
-	}
-}
-
-func object(s schema) reader {
-	return func(d *decoder, n *node, at string) { d.object(n, at, s) }
-}
-
-func (d *decoder) object(n *node, at string, s schema) {
-	d.each(n, at, func(f field, path string) {
-		if read, ok := s[f.key]; ok {
-			read(d, f.value, path)
+// read reads a mapping whose keys are those of s.
+func (s schema) read(d *decoder, n *node, at string) {
+	d.each(n, at, func(e entry, path string) {
+		if key, ok := s[e.key]; ok {
+			key.read(d, e.value, path)
 			return
 		}
-		known := slices.Sorted(maps.Keys(s))
-		expected := "expected one of " + strings.Join(known, ", ")
-		if hint := closest(f.key, known); hint != "" {
-			expected = "did you mean " + hint + "?"
-		}
-		d.add(f.position, visible(at, f.key), "unknown key; "+expected)
+		d.add(e.position, visible(at, e.key), "unknown key; "+s.suggestion(e.key))
 	})
 }
 
-// each calls f for every field of a mapping. A key with nothing behind it,
-// all of it commented out, is an empty mapping.
-func (d *decoder) each(n *node, at string, f func(f field, at string)) {
+// suggestion returns the key that an unknown key probably stands for, or else all keys.
+func (s schema) suggestion(unknown string) string {
+	known := slices.Sorted(maps.Keys(s))
+	for _, name := range known {
+		if slices.Contains(s[name].otherNames, fold(unknown)) {
+			return didYouMean(name)
+		}
+	}
+	return suggestion(unknown, known)
+}
+
+// each calls f for every entry of a mapping. A key without a value, for example because everything under it is
+// commented out, is an empty mapping.
+func (d *decoder) each(n *node, at string, f func(e entry, at string)) {
 	if n.kind == kindNone {
 		return
 	}
 	if n.kind != kindMapping {
-		d.wrong(n, at, "a mapping of keys to values")
+		d.wrong(n, at, aMapping)
 		return
 	}
-	for _, field := range n.fields {
-		if field.wrong != "" {
-			d.add(field.position, visible(at, field.key), field.wrong)
+	for _, e := range n.entries {
+		if e.wrong != "" {
+			d.add(e.position, visible(at, e.key), e.wrong)
 			continue
 		}
-		path := join(at, field.key)
-		d.keys[path] = field.position
-		d.values[path] = field.value.position
-		f(field, path)
+		path := join(at, e.key)
+		d.keys[path] = e.position
+		d.values[path] = e.value.position
+		f(e, path)
 	}
 }
 
-// wrong notes that n is not what was expected.
+// wrong reports that n is not the expected kind of value.
 func (d *decoder) wrong(n *node, at, expected string) {
 	switch n.kind {
 	case kindRefused:
@@ -143,46 +101,88 @@ func (d *decoder) wrong(n *node, at, expected string) {
 	}
 }
 
-func servers(to *[]Server) reader {
-	return func(d *decoder, n *node, at string) {
-		d.each(n, at, func(f field, at string) {
-			s := Server{Name: f.key}
-			d.object(f.value, at, s.schema())
-			*to = append(*to, s)
-		})
+// text returns the string in n with its variables expanded.
+func (d *decoder) text(n *node, at, expected string) (string, bool) {
+	if n.kind != kindText {
+		d.wrong(n, at, expected)
+		return "", false
 	}
+	s, err := expand(n.text, d.lookup)
+	if err != nil {
+		d.add(n.position, at, err.Error())
+		return "", false
+	}
+	return s, true
 }
 
-func secrets(to *map[string]Secret) reader {
-	return func(d *decoder, n *node, at string) {
-		values := map[string]Secret{}
-		d.each(n, at, func(f field, at string) {
-			if s, ok := d.text(f.value, at, aText); ok {
-				values[f.key] = Secret(s)
-			}
-		})
-		*to = values
+// number returns the text of an integer, or of a string such as 4MiB.
+func (d *decoder) number(n *node, at, expected string) (string, bool) {
+	switch whole := n.whole.(type) {
+	case int64:
+		return strconv.FormatInt(whole, 10), true
+	case uint64:
+		return strconv.FormatUint(whole, 10), true
 	}
+	return d.text(n, at, expected)
 }
 
-func texts(to *[]string) reader {
-	return func(d *decoder, n *node, at string) {
-		switch n.kind {
-		case kindNone:
-			return
-		case kindList:
-		default:
-			d.wrong(n, at, "a list such as [one, two]")
-			return
-		}
-		list := []string{}
-		for i, item := range n.items {
-			at := index(at, i)
-			d.values[at] = item.position
-			if s, ok := d.text(item, at, aText); ok {
-				list = append(list, s)
-			}
-		}
-		*to = list
+// count returns the text of an integer. A string is an integer only if it contains a variable.
+func (d *decoder) count(n *node, at, expected string) (string, bool) {
+	if n.kind == kindText && !hasVariable(n.text) {
+		d.wrong(n, at, expected)
+		return "", false
 	}
+	return d.number(n, at, expected)
+}
+
+// bool returns the text of a boolean. A string is a boolean only if it contains a variable.
+func (d *decoder) bool(n *node, at, expected string) (string, bool) {
+	switch {
+	case n.kind == kindBool:
+		return n.text, true
+	case n.kind == kindText && hasVariable(n.text):
+		return d.text(n, at, expected)
+	}
+	d.wrong(n, at, expected)
+	return "", false
+}
+
+func (d *decoder) strings(n *node, at string) (list []string, ok bool) {
+	switch n.kind {
+	case kindNone:
+		return nil, false
+	case kindList:
+	default:
+		d.wrong(n, at, aList)
+		return nil, false
+	}
+	list = []string{}
+	for i, item := range n.items {
+		at := index(at, i)
+		d.values[at] = item.position
+		if s, ok := d.text(item, at, aString); ok {
+			list = append(list, s)
+		}
+	}
+	return list, true
+}
+
+func (d *decoder) secrets(n *node, at string) (values map[string]Secret, ok bool) {
+	values = map[string]Secret{}
+	d.each(n, at, func(e entry, at string) {
+		if s, ok := d.text(e.value, at, aString); ok {
+			values[e.key] = Secret(s)
+		}
+	})
+	return values, true
+}
+
+// servers reads mcpServers.
+func (d *decoder) servers(n *node, at string) (servers []Server, ok bool) {
+	d.each(n, at, func(e entry, at string) {
+		s := Server{Name: e.key}
+		schemaOf(serverKeys, &s).read(d, e.value, at)
+		servers = append(servers, s)
+	})
+	return servers, servers != nil
 }

@@ -1,9 +1,12 @@
 package config
 
 import (
+	"flag"
+	"fmt"
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,6 +15,8 @@ const (
 	document = "../../docs/configuration.md"
 	example  = "../../examples/mcphub.yaml"
 )
+
+var update = flag.Bool("update", false, "write the tables of docs/configuration.md instead of comparing them")
 
 func readText(t *testing.T, name string) string {
 	t.Helper()
@@ -38,9 +43,9 @@ func TestCompleteExampleOfTheDocumentIsAcceptedAndComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range leaves("", reflect.TypeFor[Config]()) {
-		if !regexp.MustCompile(`(?m)^ *` + path[strings.LastIndex(path, ".")+1:] + `:`).MatchString(completeExample(t)) {
-			t.Errorf("%s is not in the complete example", path)
+	for _, k := range Keys() {
+		if !regexp.MustCompile(`(?m)^ *` + k.Name[strings.LastIndex(k.Name, ".")+1:] + `:`).MatchString(completeExample(t)) {
+			t.Errorf("%s is not in the complete example", k.Name)
 		}
 	}
 	if len(c.Servers) != 3 || c.Servers[0].Command != "mcphub" {
@@ -48,80 +53,124 @@ func TestCompleteExampleOfTheDocumentIsAcceptedAndComplete(t *testing.T) {
 	}
 }
 
-// leaves are the key paths that the fields of a struct stand for.
-func leaves(at string, t reflect.Type) []string {
-	var paths []string
-	for f := range t.Fields() {
-		path := at + strings.ToLower(f.Name[:1]) + f.Name[1:]
-		switch {
-		case f.Name == "URL":
-			paths = append(paths, at+"url")
-		case t == reflect.TypeFor[Server]() && f.Name == "Name":
-		case t == reflect.TypeFor[Config]() && f.Name == "Servers":
-			paths = append(paths, "mcpServers")
-			paths = append(paths, leaves("mcpServers.<name>.", f.Type.Elem())...)
-		case f.Type.Kind() == reflect.Struct:
-			paths = append(paths, leaves(path+".", f.Type)...)
-		default:
-			paths = append(paths, path)
-		}
-	}
-	return paths
-}
+const (
+	endOfTable = "<!-- end of table -->\n"
+	overrides  = "variables and flags" // the table of what overrides the file
+)
 
-func TestEveryKeyHasARowInTheDocument(t *testing.T) {
+// table matches a generated table of the document. The comment before it lists the sections of its keys.
+var table = regexp.MustCompile(`(?s)<!-- table: ([^\n]+) -->\n.*?` + endOfTable)
+
+// make docs writes what this test compares.
+func TestTablesOfTheDocumentAreMadeFromTheTableOfKeys(t *testing.T) {
 	text := readText(t, document)
-	for _, path := range leaves("", reflect.TypeFor[Config]()) {
-		row := "\n| `" + strings.TrimPrefix(path, "mcpServers.<name>.") + "` | "
-		if !strings.Contains(text, row) {
-			t.Errorf("%s has no row", path)
+	tables := map[string]int{} // the number of tables by key
+	want := table.ReplaceAllStringFunc(text, func(old string) string {
+		content := table.FindStringSubmatch(old)[1]
+		lines := "<!-- table: " + content + " -->\n"
+		if content == overrides {
+			return lines + overridesTable() + endOfTable
+		}
+		keys := keysOf(strings.Split(content, ", "))
+		for _, k := range keys {
+			tables[k.Name]++
+		}
+		return lines + keyTable(keys) + endOfTable
+	})
+	for _, k := range Keys() {
+		if tables[k.Name] != 1 {
+			t.Errorf("%s is in %d tables of %s; name its section in one of the comments <!-- table: ... -->",
+				k.Name, tables[k.Name], document)
+		}
+	}
+	if *update {
+		if err := os.WriteFile(document, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	is := strings.Split(text, "\n")
+	for i, line := range strings.Split(want, "\n") {
+		if i >= len(is) || is[i] != line {
+			t.Fatalf("%s is out of date, run make docs; line %d should be\n%s", document, i+1, line)
 		}
 	}
 }
 
-func TestDefaultsOfTheDocumentAreTheDefaults(t *testing.T) {
-	_, hub, _ := strings.Cut(readText(t, document), "## The hub\n")
-	hub, _, _ = strings.Cut(hub, "\n## ")
-	rows := regexp.MustCompile("(?m)^\\| `([a-zA-Z.]+)` \\| [^|]+ \\| `([^`]+)` \\|").FindAllStringSubmatch(hub, -1)
-	if len(rows) < 15 {
-		t.Fatalf("%d rows with a default", len(rows))
-	}
-	for _, row := range rows {
-		text := strings.ReplaceAll(row[1], ".", ": {") + ": " + row[2] + strings.Repeat("}", strings.Count(row[1], "."))
-		got := mustParse(t, text)
-		if len(got.AllowedHosts) == 0 {
-			got.AllowedHosts = nil
+const serverPrefix = "mcpServers.<name>."
+
+// keysOf returns the keys of some sections. A section is the first part of a name, or mcpServers.<name>.
+func keysOf(sections []string) []Key {
+	return slices.DeleteFunc(Keys(), func(k Key) bool {
+		section, _, _ := strings.Cut(k.Name, ".")
+		if strings.HasPrefix(k.Name, serverPrefix) {
+			section = strings.TrimSuffix(serverPrefix, ".")
 		}
-		if len(got.AllowedOrigins) == 0 {
-			got.AllowedOrigins = nil
-		}
-		if len(got.Tracing.Baggage) == 0 {
-			got.Tracing.Baggage = nil
-		}
-		if !reflect.DeepEqual(got, Default()) {
-			t.Errorf("%s is not the default", text)
-		}
-	}
-	s := mustParse(t, "mcpServers: {a: {command: x, connectTimeout: 30s, callTimeout: 15m, disabled: false}, b: {command: x}}").Servers
-	if s[0].Name = "b"; !reflect.DeepEqual(s[0], s[1]) {
-		t.Errorf("%+v", s)
-	}
+		return !slices.Contains(sections, section)
+	})
 }
 
-func TestDocumentNamesEveryFlagAndVariable(t *testing.T) {
+func keyTable(keys []Key) string {
+	var b strings.Builder
+	b.WriteString("| Key | Type | Default | Meaning |\n| --- | --- | --- | --- |\n")
+	for _, k := range keys {
+		name := strings.TrimPrefix(k.Name, serverPrefix)
+		fmt.Fprintf(&b, "| `%s` | %s |%s | %s |\n", name, k.Type, defaultOf(k), meaningOf(k))
+	}
+	return b.String()
+}
+
+// defaultOf returns the cell of the default; it begins with a space if there is one.
+func defaultOf(k Key) string {
+	switch {
+	case k.Default == "":
+		return ""
+	case k.DefaultWithURL != "":
+		return fmt.Sprintf(" `%s`; with a `url`: `%s`", k.Default, k.DefaultWithURL)
+	}
+	return " `" + k.Default + "`"
+}
+
+func meaningOf(k Key) string {
+	text := k.Help
+	if k.OnlyWith != "" {
+		text += " Only with `" + k.OnlyWith + "`."
+	}
+	var plain []string // the values that need no explanation
+	for _, c := range k.Choices {
+		if c.Help == "" {
+			plain = append(plain, c.Value)
+			continue
+		}
+		text += fmt.Sprintf("<br>`%s`: %s.", c.Value, c.Help)
+	}
+	if plain != nil {
+		text += " Values: " + inCode(plain) + "."
+	}
+	return text
+}
+
+func overridesTable() string {
+	var b strings.Builder
+	b.WriteString("| Flag | Variable | Key |\n| --- | --- | --- |\n")
+	for _, k := range Keys() {
+		if k.Flag == "" && k.Variable == "" {
+			continue
+		}
+		name := ""
+		if k.Flag != "" {
+			name = " `" + k.Flag + "`"
+		}
+		fmt.Fprintf(&b, "|%s | `%s` | `%s` |\n", name, k.Variable, k.Name)
+	}
+	return b.String()
+}
+
+func TestDocumentNamesTheVariablesAndFlagsThatAreNoKeys(t *testing.T) {
 	text := readText(t, document)
-	for _, name := range []string{
-		"--config", "--listen", "--admin-listen", "--data-dir", "--log-level", "--log-format", "SESSION_DEBUG",
-		"MCPHUB_LISTEN", "MCPHUB_ADMIN_LISTEN", "MCPHUB_DATA_DIR", "MCPHUB_LOG_LEVEL", "MCPHUB_LOG", "MCPHUB_LOG_FORMAT",
-		"--trace-parent", "MCPHUB_TRACE_PARENT",
-	} {
-		if !strings.Contains(text, "`"+name+"`") {
+	for _, name := range []string{"--config", "MCPHUB_CONFIG", "--banner", "SESSION_DEBUG"} {
+		if !strings.Contains(text, "`"+name) {
 			t.Errorf("%s is not in the document", name)
-		}
-	}
-	for _, name := range reservedHeaders[9:] {
-		if !strings.Contains(text, "`"+name+"`") {
-			t.Errorf("the header %s is not in the document", name)
 		}
 	}
 }

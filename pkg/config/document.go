@@ -14,16 +14,16 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Bounds for a file of maxFileBytes. The parser's time grows with the square
-// of the tokens, its stack and its key paths with the depth.
+// Bounds in addition to maxFileBytes. The time of the parser grows with the square of the number of tokens; its
+// stack and its key paths grow with the depth.
 const (
 	maxTokens = 20_000
 	maxDepth  = 32
-	maxNodes  = 100_000 // after aliases are followed
+	maxNodes  = 100_000 // with aliases resolved
 )
 
-// readDocument returns the root of the one document in data, nil when there
-// is none: then either nothing is in it, or a problem says why.
+// readDocument returns the root of the only document in data. It returns nil if data is empty, and if it is not valid:
+// then it adds a problem.
 func readDocument(data []byte, ps *problems) *node {
 	text, ok := readable(data, ps)
 	if !ok {
@@ -48,14 +48,14 @@ func readDocument(data []byte, ps *problems) *node {
 	b := builder{anchors: map[string]*node{}}
 	root := b.node(docs[0])
 	if b.full != nil {
-		ps.add(*b.full, "", "aliases make the file too large")
+		ps.add(*b.full, "", fmt.Sprintf("the aliases add up to more than %d values; expected fewer aliases", maxNodes))
 		return nil
 	}
 	return root
 }
 
-// readable returns data as the parser wants it, with the lines and columns
-// it had.
+// readable checks the encoding of data and returns it in the form that the parser needs. Lines and columns stay the
+// same.
 func readable(data []byte, ps *problems) (text []byte, ok bool) {
 	if len(data) > maxFileBytes {
 		ps.add(position{1, 1}, "", "the file is larger than 1 MiB")
@@ -69,10 +69,10 @@ func readable(data []byte, ps *problems) (text []byte, ok bool) {
 		r, n := utf8.DecodeRune(rest)
 		switch {
 		case r == utf8.RuneError && n == 1:
-			ps.add(pos, "", "this is not text in UTF-8")
+			ps.add(pos, "", "the file is not valid UTF-8 here; expected text in UTF-8")
 			return nil, false
 		case r < ' ' && r != '\n' && r != '\t':
-			ps.add(pos, "", "a control character stands here; expected text")
+			ps.add(pos, "", "the file contains a control character here; expected text")
 			return nil, false
 		case r == '\n':
 			pos = position{pos.line + 1, 0}
@@ -80,19 +80,19 @@ func readable(data []byte, ps *problems) (text []byte, ok bool) {
 		pos.column++
 		rest = rest[n:]
 	}
-	// The YAML parser miscounts columns behind a tab. JSON has its tabs only
-	// between values, so a space does as well.
+	// The columns of the YAML parser are wrong after a tab. Tabs of JSON are always between values, where a space
+	// has the same meaning.
 	if json.Valid(data) {
 		data = bytes.ReplaceAll(data, []byte("\t"), []byte(" "))
 	}
 	return data, true
 }
 
-// parse returns the documents in text that hold something.
+// parse returns the documents in text that are not empty. A panic of the parser is an error.
 func parse(text []byte) (docs []ast.Node, err error) {
 	defer func() {
 		if recover() != nil {
-			docs, err = nil, errors.New("this cannot be read as YAML")
+			docs, err = nil, errors.New("the YAML parser panicked")
 		}
 	}()
 	tokens := lexer.Tokenize(string(text))
@@ -111,25 +111,25 @@ func parse(text []byte) (docs []ast.Node, err error) {
 	return docs, nil
 }
 
-// bound refuses, before the parser sees it, what would keep it busy or run
-// it out of stack.
+// bound returns an error for tokens that would take the parser too much time or stack, and for syntax that is not
+// supported.
 func bound(tokens token.Tokens) error {
 	var (
 		count, flow int
-		block       []int // columns of the mappings and lists around
+		block       []int // columns of the block mappings and lists around the token
 	)
 	for _, t := range tokens {
 		if t.Type == token.CommentType {
 			continue
 		}
 		if count++; count > maxTokens {
-			return tokenError{t, "the file has too many values; expected one that people write"}
+			return tokenError{t, fmt.Sprintf("the file has more than %d YAML tokens; expected fewer", maxTokens)}
 		}
 		switch t.Type {
 		case token.DirectiveType:
 			return tokenError{t, "YAML directives (%) are not supported"}
 		case token.TagType:
-			return tokenError{t, "YAML tags (!) are not supported; a text that begins with ! needs quotes"}
+			return tokenError{t, "YAML tags (!) are not supported; a string that begins with ! needs quotes"}
 		case token.MappingStartType, token.SequenceStartType:
 			flow++
 		case token.MappingEndType, token.SequenceEndType:
@@ -148,6 +148,7 @@ func bound(tokens token.Tokens) error {
 	return nil
 }
 
+// nest returns the columns of the mappings and lists around a new one at column, with its own.
 func nest(columns []int, column int) []int {
 	for len(columns) > 0 && columns[len(columns)-1] >= column {
 		columns = columns[:len(columns)-1]
@@ -162,8 +163,8 @@ type tokenError struct {
 
 func (e tokenError) Error() string { return e.reason }
 
-// syntaxError takes the reason from err and leaves its excerpt of the source
-// behind: that may show a secret.
+// syntaxError returns the position and the reason of err. The text of err is not used: its excerpt of the file may
+// contain a secret.
 func syntaxError(err error) (position, string) {
 	var (
 		bounds tokenError
@@ -179,6 +180,7 @@ func syntaxError(err error) (position, string) {
 	}
 }
 
+// at returns the position of a token.
 func at(t *token.Token) position {
 	if t == nil || t.Position == nil {
 		return position{1, 1}
@@ -186,6 +188,7 @@ func at(t *token.Token) position {
 	return position{max(1, t.Position.Line), max(1, t.Position.Column)}
 }
 
+// line returns line n of text; the first is 1.
 func line(text []byte, n int) []byte {
 	lines := bytes.SplitN(text, []byte("\n"), n+1)
 	if n > len(lines) {

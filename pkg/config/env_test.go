@@ -77,7 +77,8 @@ func TestWrongFlagsAreRefusedByName(t *testing.T) {
 func TestEveryLevelThatARunningHubTakesIsTakenAtTheStart(t *testing.T) {
 	for _, level := range []string{"trace", "debug", "info", "notice", "warn", "error"} {
 		c := mustParse(t, "log: {level: "+level+", levels: {session: "+level+"}}")
-		if err := c.Log.applyLog("upstream=" + level); err != nil || c.Log.Level != level {
+		lookup := func(name string) (string, bool) { return "upstream=" + level, name == "MCPHUB_LOG" }
+		if err := c.ApplyEnv(lookup); err != nil || c.Log.Level != level || c.Log.Levels["upstream"] != level {
 			t.Errorf("%s: %v", level, err)
 		}
 	}
@@ -119,7 +120,7 @@ func TestValidateNamesTheServer(t *testing.T) {
 	}
 	for _, want := range []string{
 		"mcpServers.docs.url: contains a user name or password",
-		"mcpServers.docs: two servers have this name",
+		"mcpServers.docs: is the name of two servers",
 		"mcpServers.docs.callTimeout: is not positive",
 	} {
 		if !strings.Contains(err.Error(), want) {

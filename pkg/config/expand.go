@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-var errReference = errors.New("${ does not begin a variable; expected ${NAME} or ${NAME:-default}, and $$ for a $ itself")
+var errReference = errors.New(
+	"${ does not begin a variable; expected ${NAME} or ${NAME:-default}, or $$ for a literal $")
 
-// expand replaces ${NAME} and ${NAME:-default} in s, and $$ by $. The default
-// stands for a variable that is missing or empty. What comes out of a
-// variable is not looked at again.
+// expand replaces ${NAME} and ${NAME:-default} in s by the value of the variable, and $$ by $. The default replaces a
+// variable that is missing or empty. The value of a variable is not expanded again.
 func expand(s string, lookup func(string) (string, bool)) (string, error) {
 	var out strings.Builder
 	for {
@@ -40,6 +40,7 @@ func expand(s string, lookup func(string) (string, bool)) (string, error) {
 	}
 }
 
+// resolve returns the value of NAME or NAME:-default.
 func resolve(reference string, lookup func(string) (string, bool)) (string, error) {
 	name, fallback, hasFallback := strings.Cut(reference, ":-")
 	if !variableName(name) {
@@ -60,6 +61,9 @@ func resolve(reference string, lookup func(string) (string, bool)) (string, erro
 	}
 	return value, nil
 }
+
+// hasVariable reports whether expand would replace a variable in s, or refuse s.
+func hasVariable(s string) bool { return strings.Contains(s, "${") }
 
 func variableName(s string) bool {
 	for i, r := range s {

@@ -34,7 +34,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// The worst texts known for the parser, each as large as a file may be.
+// The texts that take the parser the most time, each as large as a file may be.
 func TestNoTextKeepsParseBusy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -52,8 +52,7 @@ func TestNoTextKeepsParseBusy(t *testing.T) {
 	}
 }
 
-// A value may stand anywhere a value can: whatever is wrong with it, the
-// error does not show it.
+// Whatever value is set for whatever key, an error does not show it.
 func TestNoErrorShowsAValue(t *testing.T) {
 	const canary = "c4n4ry"
 	lines := strings.Split(strings.TrimSpace(blockStyle), "\n")

@@ -2,34 +2,37 @@ package config
 
 import "strings"
 
-// otherNames are keys that other programs use for what is meant here.
-var otherNames = map[string]string{
-	"servers":   "mcpServers",
-	"timeout":   "callTimeout",
-	"transport": "type",
-	"cmd":       "command",
-	"enabled":   "disabled",
+// suggestion returns the known name that an unknown one probably stands for, or else all known names, as the part of an
+// error that says what to write instead.
+func suggestion(unknown string, known []string) string {
+	if name := closest(unknown, known); name != "" {
+		return didYouMean(name)
+	}
+	return "expected one of " + strings.Join(known, ", ")
 }
 
-// closest returns the known key that key was probably meant to be, or "".
-func closest(key string, known []string) string {
-	best, distance := "", 3 // two slips are a slip of the finger, three are another word
-	if len(key) > 64 {
+func didYouMean(name string) string { return "did you mean " + name + "?" }
+
+// closest returns the known name that name is a misspelling of, or "".
+func closest(name string, known []string) string {
+	best, distance := "", 3 // up to two edits are a typing error, three are another word
+	if len(name) > 64 {
 		return ""
 	}
 	for _, k := range known {
-		if fold(k) == fold(key) || otherNames[fold(key)] == k {
+		if fold(k) == fold(name) {
 			return k
 		}
-		if d := edits(fold(key), fold(k)); d < distance && d < len(key)-1 {
+		if d := edits(fold(name), fold(k)); d < distance && d < len(name)-1 {
 			best, distance = k, d
 		}
 	}
 	return best
 }
 
-func fold(key string) string {
-	return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(key))
+// fold returns name without the differences between idleTimeout, idle_timeout and idle-timeout.
+func fold(name string) string {
+	return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(name))
 }
 
 // edits is the Levenshtein distance.

@@ -8,9 +8,8 @@ import (
 
 const maxFileBytes = 1 << 20
 
-// Load reads and parses the file at path, and replaces a leading ~/ in its
-// directories. Variables are looked up in each lookup in turn; without any,
-// in the environment.
+// Load reads and parses the file at path, and replaces a leading ~/ of its directories. The value of a ${VAR} is
+// that of the first lookup that has it. Without a lookup it comes from the environment.
 func Load(path string, lookup ...func(name string) (value string, ok bool)) (Config, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -31,8 +30,8 @@ func readFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }() // read only: nothing to lose
-	// One byte more than allowed: Parse sees that it is too much.
+	defer func() { _ = f.Close() }() // it was only read: an error of Close loses nothing
+	// Read one byte more than is allowed, so that Parse can report a file that is too large.
 	return io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 }
 
@@ -47,9 +46,8 @@ func firstOf(lookups []func(string) (string, bool)) func(string) (string, bool) 
 	}
 }
 
-// Parse reads data, which is YAML or JSON, on top of Default, and validates
-// it. Every ${VAR} in a value comes from lookup; nil knows no variable. The
-// error names all that is wrong, a line for each:
+// Parse reads data, which is YAML or JSON, gives every other key its default, and validates the result. The value
+// of each ${VAR} comes from lookup; a nil lookup has no variables. The error has a line for each problem:
 //
 //	name:line:column: key path: what is wrong; what was expected
 func Parse(name string, data []byte, lookup func(name string) (value string, ok bool)) (Config, error) {
@@ -61,7 +59,7 @@ func Parse(name string, data []byte, lookup func(name string) (value string, ok 
 	c := Default()
 	d := &decoder{problems: ps, lookup: lookup, keys: map[string]position{}, values: map[string]position{}}
 	if root != nil {
-		d.object(root, "", c.schema())
+		schemaOf(hubKeys, &c).read(d, root, "")
 	}
 	c.fill()
 	d.addFindings(c.check())

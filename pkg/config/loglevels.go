@@ -1,40 +1,79 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 )
 
-// subsystems are the parts of the hub that can have a log level of their own.
+// subsystems are the parts of the hub that can have a log level of their own. pkg/telemetry has the same list; a
+// test of cmd/mcphub compares them.
 var subsystems = [...]string{"admin", "catalog", "gateway", "mcp", "persist", "session", "telemetry", "upstream"}
 
-const logVariable = "MCPHUB_LOG"
+// levels are the values of log.level.
+var levels = []Choice{{"trace", ""}, {"debug", ""}, {"info", ""}, {"notice", ""}, {"warn", ""}, {"error", ""}}
 
-// logLevels reads log.levels.
-func logLevels(to *map[string]string) reader {
-	fields := schema{}
-	for _, name := range subsystems {
-		fields[name] = func(d *decoder, n *node, at string) {
-			if s, ok := d.text(n, at, aLevel); ok {
-				if *to == nil {
-					*to = map[string]string{}
-				}
-				(*to)[name] = s
-			}
-		}
-	}
-	return object(fields)
+var (
+	aLevel     = alternatives(levels)
+	checkLevel = oneOf(levels)
+)
+
+// levelVariable sets log.level. The error for a part of MCPHUB_LOG that is not valid names it.
+const levelVariable = "MCPHUB_LOG_LEVEL"
+
+// logLevelsType is the type of log.levels: subsystem to level.
+var logLevelsType = valueType[map[string]string]{
+	name:   "mapping of levels",
+	empty:  "{}",
+	isZero: func(v map[string]string) bool { return len(v) == 0 },
+	read:   (*decoder).logLevels,
+	parse:  parseLogLevels,
+	check:  checkLogLevels,
 }
 
-func (l Log) check(fs *findings) {
-	fs.value("log.level", checkLevel(l.Level))
-	fs.value("log.format", checkFormat(l.Format))
-	for _, name := range slices.Sorted(maps.Keys(l.Levels)) {
-		fs.entry("log.levels", name, true, checkSubsystem(name))
-		fs.entry("log.levels", name, false, checkLevel(l.Levels[name]))
+func (d *decoder) logLevels(n *node, at string) (values map[string]string, ok bool) {
+	s := schema{}
+	for _, name := range subsystems {
+		s[name] = schemaKey{read: func(d *decoder, n *node, at string) {
+			if level, ok := d.text(n, at, aLevel); ok {
+				if values == nil {
+					values = map[string]string{}
+				}
+				values[name] = level
+			}
+		}}
+	}
+	s.read(d, n, at)
+	return values, true
+}
+
+// parseLogLevels reads a text such as session=debug,upstream=info. Subsystems that are not in it keep their old level.
+func parseLogLevels(text string, old map[string]string, source string, fs *findings) (map[string]string, bool) {
+	values := map[string]string{}
+	maps.Copy(values, old) // another Config may have the same map
+	valid := true
+	for i, part := range strings.Split(text, ",") {
+		name, level, ok := strings.Cut(strings.TrimSpace(part), "=")
+		wrong := checkSubsystem(name)
+		switch {
+		case !ok:
+			wrong = "is not of the form SUBSYSTEM=LEVEL; expected such as session=debug,upstream=info; use " +
+				levelVariable + " for all other subsystems"
+		case wrong == "":
+			wrong = checkLevel(level)
+		}
+		fs.value(fmt.Sprintf("%s, entry %d", source, i+1), wrong)
+		valid = valid && wrong == ""
+		values[name] = level
+	}
+	return values, valid
+}
+
+func checkLogLevels(v map[string]string, at string, fs *findings) {
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		fs.entry(at, name, true, checkSubsystem(name))
+		fs.entry(at, name, false, checkLevel(v[name]))
 	}
 }
 
@@ -42,37 +81,5 @@ func checkSubsystem(name string) string {
 	if slices.Contains(subsystems[:], name) {
 		return ""
 	}
-	expected := "expected one of " + strings.Join(subsystems[:], ", ")
-	if hint := closest(name, subsystems[:]); hint != "" {
-		expected = "did you mean " + hint + "?"
-	}
-	return "unknown subsystem; " + expected
-}
-
-// applyLog lets MCPHUB_LOG, such as session=debug,upstream=info, override the
-// levels of the subsystems it names.
-func (l *Log) applyLog(text string) error {
-	levels := map[string]string{}
-	maps.Copy(levels, l.Levels) // another Config may have the same map
-	var errs []error
-	for i, entry := range strings.Split(text, ",") {
-		name, level, ok := strings.Cut(strings.TrimSpace(entry), "=")
-		wrong := checkSubsystem(name)
-		switch {
-		case !ok:
-			wrong = "is not of the form SUBSYSTEM=LEVEL; expected such as session=debug,upstream=info; MCPHUB_LOG_LEVEL is for all others"
-		case wrong == "":
-			wrong = checkLevel(level)
-		}
-		if wrong != "" {
-			errs = append(errs, errors.New(sentence(fmt.Sprintf("%s, entry %d", logVariable, i+1), wrong)))
-			continue
-		}
-		levels[name] = level
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	l.Levels = levels
-	return nil
+	return "unknown subsystem; " + suggestion(name, subsystems[:])
 }

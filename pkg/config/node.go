@@ -8,42 +8,42 @@ import (
 
 type kind string
 
-// What a value is, in the words of an error.
+// The kinds of values. Errors contain these names.
 const (
 	kindNone    kind = "nothing"
 	kindText    kind = "a string"
 	kindInteger kind = "a number"
-	kindFloat   kind = "a fraction"
-	kindBool    kind = "a truth value"
+	kindFloat   kind = "a number with a fraction"
+	kindBool    kind = "a boolean"
 	kindList    kind = "a list"
 	kindMapping kind = "a mapping"
-	kindRefused kind = "" // text says why
+	kindRefused kind = "" // the text of the node is the reason
 )
 
-// A node is a value of the file with its aliases followed and its merge keys
-// merged. A node that aliases point to is shared, never changed.
+// A node is a value of the file, with aliases resolved and merge keys merged. Aliases share a node, so it is not
+// changed once it is complete.
 type node struct {
 	position
-	kind   kind
-	text   string  // of a scalar, or why it is refused
-	whole  any     // of an integer: int64 or uint64
-	items  []*node // of a list
-	fields []field // of a mapping
-	size   int     // nodes in it, itself included, as if nothing were shared
+	kind    kind
+	text    string  // the text of a scalar, or the reason why the value is refused
+	whole   any     // the value of an integer: int64 or uint64
+	items   []*node // the items of a list
+	entries []entry // the entries of a mapping
+	size    int     // number of nodes in it, itself included; a shared node counts each time
 }
 
-type field struct {
+type entry struct {
 	position
 	key   string
 	value *node
-	wrong string // with the key: it is there twice, or no plain word
+	wrong string // what is wrong with the key; "" if nothing is
 }
 
-// builder turns what the YAML parser found into nodes.
+// builder makes nodes from the syntax tree of the YAML parser.
 type builder struct {
-	anchors map[string]*node // set once the value is complete: no alias can point into itself
-	spent   int              // of maxNodes
-	full    *position        // where it was too much
+	anchors map[string]*node // an anchor is added when its value is complete, so that no value contains itself
+	spent   int              // number of nodes so far, at most maxNodes
+	full    *position        // position of the first node above maxNodes; nil: none
 }
 
 func (b *builder) node(n ast.Node) *node {
@@ -75,7 +75,7 @@ func (b *builder) node(n ast.Node) *node {
 		target, ok := b.anchors[n.Value.GetToken().Value]
 		switch {
 		case !ok:
-			return scalar(kindRefused, "has no anchor before it; expected *NAME behind &NAME, or a string in quotes")
+			return scalar(kindRefused, "is an alias without an anchor before it; expected &NAME before *NAME, or quotes")
 		case !b.spend(target.size, pos):
 			return scalar(kindRefused, "")
 		}
@@ -87,10 +87,11 @@ func (b *builder) node(n ast.Node) *node {
 	case *ast.MappingValueNode:
 		return b.mapping([]*ast.MappingValueNode{n}, pos)
 	}
-	return scalar(kindRefused, "is not a value that is understood here; expected a plain one")
+	return scalar(kindRefused, "is not supported; expected a string, number, boolean, list or mapping")
 }
 
-// spend keeps aliases from growing a small file into a huge one.
+// spend counts n nodes and reports whether there are still at most maxNodes. It keeps the aliases of a small file from
+// filling the memory.
 func (b *builder) spend(n int, pos position) bool {
 	if b.full == nil {
 		b.spent += n
@@ -114,34 +115,35 @@ func (b *builder) list(n *ast.SequenceNode, pos position) *node {
 func (b *builder) mapping(values []*ast.MappingValueNode, pos position) *node {
 	m := &node{position: pos, kind: kindMapping, size: 1}
 	seen := map[string]position{}
-	var merges []field
+	var merges []entry
 	for i, v := range values {
-		f := field{position: at(v.Key.GetToken()), value: b.node(v.Value)}
-		if i == 0 && f.line == pos.line && f.column < pos.column {
-			m.position = f.position // a block mapping begins at its first key, not at its colon
+		e := entry{position: at(v.Key.GetToken()), value: b.node(v.Value)}
+		if i == 0 && e.line == pos.line && e.column < pos.column {
+			m.position = e.position // for a block mapping, the parser returns the position of its first colon
 		}
-		m.size += f.value.size
+		m.size += e.value.size
 		if v.Key.IsMergeKey() {
-			f.key = "<<"
-			merges = append(merges, f)
+			e.key = "<<"
+			merges = append(merges, e)
 			continue
 		}
 		var ok bool
-		if f.key, ok = key(v.Key); !ok {
-			f.wrong = "a key that is no plain word"
-		} else if first, ok := seen[f.key]; ok {
-			f.wrong = fmt.Sprintf("is given twice, first in line %d; expected it once", first.line)
+		if e.key, ok = key(v.Key); !ok {
+			e.wrong = "contains a key that is not a string; expected a string"
+		} else if first, ok := seen[e.key]; ok {
+			e.wrong = fmt.Sprintf("is given twice, first in line %d; expected it once", first.line)
 		} else {
-			seen[f.key] = f.position
+			seen[e.key] = e.position
 		}
-		m.fields = append(m.fields, f)
+		m.entries = append(m.entries, e)
 	}
-	for _, f := range merges {
-		m.merge(f, f.value, seen)
+	for _, e := range merges {
+		m.merge(e, e.value, seen)
 	}
 	return m
 }
 
+// key returns the text of a key that is a scalar.
 func key(n ast.MapKeyNode) (key string, ok bool) {
 	switch n := n.(type) {
 	case *ast.StringNode:
@@ -152,16 +154,16 @@ func key(n ast.MapKeyNode) (key string, ok bool) {
 	return "", false
 }
 
-// merge adds the fields of from, a mapping or a list of mappings, that m does
-// not have yet.
-func (m *node) merge(at field, from *node, seen map[string]position) {
+// merge adds those entries of from that m does not have yet. from is the value of the merge key at: a mapping or a list
+// of mappings.
+func (m *node) merge(at entry, from *node, seen map[string]position) {
 	switch {
 	case from.kind == kindMapping:
-		for _, f := range from.fields {
-			if _, ok := seen[f.key]; !ok {
-				seen[f.key] = f.position
-				m.fields = append(m.fields, f)
-				m.size += f.value.size
+		for _, e := range from.entries {
+			if _, ok := seen[e.key]; !ok {
+				seen[e.key] = e.position
+				m.entries = append(m.entries, e)
+				m.size += e.value.size
 			}
 		}
 	case from.kind == kindList && from == at.value:
@@ -169,7 +171,7 @@ func (m *node) merge(at field, from *node, seen map[string]position) {
 			m.merge(at, item, seen)
 		}
 	default:
-		at.wrong = "merges what is no mapping; expected a mapping or a list of mappings"
-		m.fields = append(m.fields, at)
+		at.wrong = "merges a value that is not a mapping; expected a mapping or a list of mappings"
+		m.entries = append(m.entries, at)
 	}
 }

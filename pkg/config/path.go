@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// A path is written as people write it: sessions.idleTimeout, args[0],
+// join returns the path of a key in the mapping at a path. Paths look like sessions.idleTimeout, args[0] and
 // mcpServers["odd name"].
 func join(at, key string) string {
 	switch {
@@ -22,8 +22,8 @@ func index(at string, i int) string { return fmt.Sprintf("%s[%d]", at, i) }
 
 func parent(at string) string { return at[:max(0, strings.LastIndexAny(at, ".["))] }
 
-// visible is the path of a key that nobody expected. One that does not read as
-// a name may be a secret in the wrong place: then it is the path around it.
+// visible returns the path of an unknown key for an error. A key that does not look like a name may be a secret in the
+// wrong place; then visible returns the path of the mapping around it.
 func visible(at, key string) string {
 	if plain(key) {
 		return join(at, key)

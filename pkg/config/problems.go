@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-const maxProblems = 50 // shown; a file that has more has one cause
+const maxProblems = 50 // in one error; a file with more of them has most of them from one cause
 
 type position struct{ line, column int }
 
@@ -17,7 +17,7 @@ type problem struct {
 	text string // what is wrong; what was expected. Never a value.
 }
 
-// problems collects all that is wrong with one file.
+// problems collects everything that is wrong with one file.
 type problems struct {
 	file string
 	list []problem
@@ -27,6 +27,7 @@ func (ps *problems) add(p position, at, text string) {
 	ps.list = append(ps.list, problem{p, at, text})
 }
 
+// err returns an error with a line for each problem, in the order of the file; nil without problems.
 func (ps *problems) err() error {
 	slices.SortStableFunc(ps.list, func(a, b problem) int {
 		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
@@ -42,6 +43,7 @@ func (ps *problems) err() error {
 	return errors.Join(errs...)
 }
 
+// sentence returns text with its key path before it. A long path is truncated.
 func sentence(at, text string) string {
 	const longest = 200
 	switch {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// environment is what the tests look variables up in.
+// environment looks up a variable for the tests.
 func environment(name string) (string, bool) {
 	v, ok := map[string]string{
 		"HOST": "127.0.0.1", "TOKEN": "canary-token", "EMPTY": "", "NUMBER": "12", "TRUE": "true",
@@ -14,7 +14,7 @@ func environment(name string) (string, bool) {
 	return v, ok
 }
 
-// Each text says what is wrong in which line and column, and what was expected.
+// Each want has the line, the column, what is wrong and what was expected.
 func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"unknown key":        {"listen: :1\nfoo: 1\n", "f:2:1: foo: unknown key; expected one of admin, "},
@@ -43,7 +43,7 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"empty text":         {"naming: ''\n", "f:1:9: naming: is empty; expected prefix, bare or conflict"},
 		"text for truth":     {"mcpServers: {a: {command: x, disabled: 'no'}}\n", "f:1:40: mcpServers.a.disabled: is a string; expected true or false"},
 		"yes for truth":      {"mcpServers: {a: {command: x, disabled: yes}}\n", "f:1:40: mcpServers.a.disabled: is a string; expected true or false"},
-		"variable for truth": {"mcpServers: {a: {command: x, disabled: '${NUMBER}'}}\n", "f:1:40: mcpServers.a.disabled: is neither; expected true or false"},
+		"variable for truth": {"mcpServers: {a: {command: x, disabled: '${NUMBER}'}}\n", "f:1:40: mcpServers.a.disabled: is not a boolean; expected true or false"},
 
 		"bare number":       {"sessions:\n  idleTimeout: 30\n", "f:2:16: sessions.idleTimeout: is a number; expected a duration such as 30s or 5m"},
 		"quoted number":     {"sessions:\n  idleTimeout: '30'\n", "f:2:16: sessions.idleTimeout: is not a duration; expected a duration such as 30s or 5m"},
@@ -61,7 +61,7 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"decimal unit":      {"limits: {maxMessageBytes: 4MB}\n", "f:1:27: limits.maxMessageBytes: is not a size; expected"},
 		"size overflow":     {"limits: {maxMessageBytes: 99999999999GiB}\n", "limits.maxMessageBytes: is not a size"},
 		"huge number":       {"limits: {maxMessageBytes: 18446744073709551615}\n", "limits.maxMessageBytes: is not a size"},
-		"fraction":          {"limits: {maxInFlight: 1.5}\n", "f:1:23: limits.maxInFlight: is a fraction; expected a whole number of at least 1"},
+		"fraction":          {"limits: {maxInFlight: 1.5}\n", "f:1:23: limits.maxInFlight: is a number with a fraction; expected a whole number of at least 1"},
 		"zero patience":     {"streams: {patience: 0s}\n", "f:1:21: streams.patience: is not positive; expected a duration"},
 		"zero kept":         {"streams: {resumeEvents: 0}\n", "streams.resumeEvents: is not in range; expected a whole number"},
 		"zero count":        {"limits: {maxInFlight: 0}\n", "f:1:23: limits.maxInFlight: is not in range; expected a whole number"},
@@ -70,7 +70,7 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 
 		"missing variable":     {"mcpServers:\n  a:\n    command: x\n    env:\n      K: ok ${TOKEN} ${NOPE}\n", "f:5:10: mcpServers.a.env.K: the variable NOPE is not set; set it, or write ${NOPE:-default}"},
 		"missing in args":      {"mcpServers:\n  a:\n    command: x\n    args: [a, '${NOPE}']\n", "f:4:15: mcpServers.a.args[1]: the variable NOPE is not set"},
-		"unclosed variable":    {"naming: '${HOST'\n", "f:1:9: naming: ${ does not begin a variable; expected ${NAME} or ${NAME:-default}, and $$ for a $ itself"},
+		"unclosed variable":    {"naming: '${HOST'\n", "f:1:9: naming: ${ does not begin a variable; expected ${NAME} or ${NAME:-default}, or $$ for a literal $"},
 		"bad variable":         {"naming: ${A B}\n", "f:1:9: naming: ${ does not begin a variable"},
 		"other shell syntax":   {"naming: ${HOST:?no}\n", "f:1:9: naming: ${ does not begin a variable"},
 		"unquoted in braces":   {"mcpServers: {a: {command: x, env: {K: ${TOKEN}}}}\n", "inside { } and [ ] a ${VAR} needs quotes"},
@@ -98,8 +98,8 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"origin and path": {"allowedOrigins: ['https://x/']\n", "f:1:18: allowedOrigins[0]: is not an origin"},
 		"any origin":      {"allowedOrigins: ['*']\n", "f:1:18: allowedOrigins[0]: is not an origin"},
 
-		"server name":      {"mcpServers:\n  ok: {command: x}\n  not ok: {command: x}\n", "f:3:3: mcpServers[\"not ok\"]: not a name for a server; expected 1 to 32 letters, digits, _ and -"},
-		"separator":        {"mcpServers: {a__b: {command: x}}\n", "f:1:14: mcpServers.a__b: not a name for a server"},
+		"server name":      {"mcpServers:\n  ok: {command: x}\n  not ok: {command: x}\n", "f:3:3: mcpServers[\"not ok\"]: is not a name for a server; expected 1 to 32 letters, digits, _ and -"},
+		"separator":        {"mcpServers: {a__b: {command: x}}\n", "f:1:14: mcpServers.a__b: is not a name for a server"},
 		"long name":        {"mcpServers: {" + strings.Repeat("a", 33) + ": {command: x}}\n", "not a name for a server"},
 		"no target":        {"mcpServers:\n  a:\n    disabled: true\n", "f:2:3: mcpServers.a: has neither command nor url; expected one of them"},
 		"nothing":          {"mcpServers:\n  a:\n", "f:2:3: mcpServers.a: has neither command nor url"},
@@ -110,20 +110,20 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"no url":           {"mcpServers:\n  a: {url: 'http://h\u0085 canary'}\n", "f:2:12: mcpServers.a.url: is not a usable URL"},
 		"userinfo":         {"mcpServers:\n  a: {url: 'https://canary:canary@h/'}\n", "f:2:12: mcpServers.a.url: contains a user name or password; expected credentials in headers"},
 		"isolation":        {"mcpServers:\n  a: {command: x, isolation: none}\n", "f:2:30: mcpServers.a.isolation: unknown value; expected session or shared"},
-		"sse and command":  {"mcpServers:\n  a: {command: x, type: sse}\n", "f:2:25: mcpServers.a.type: an HTTP type does not fit a command; expected stdio"},
-		"type":             {"mcpServers:\n  a: {url: 'http://h/', type: ws}\n", "f:2:31: mcpServers.a.type: unknown type; expected stdio, http, streamable-http or sse"},
-		"stdio with url":   {"mcpServers:\n  a: {url: 'http://h/', type: stdio}\n", "f:2:31: mcpServers.a.type: stdio does not fit a url"},
-		"http and command": {"mcpServers:\n  a: {command: x, type: http}\n", "f:2:25: mcpServers.a.type: an HTTP type does not fit a command"},
-		"env with url":     {"mcpServers:\n  a:\n    url: http://h/\n    env: {K: canary}\n", "f:4:5: mcpServers.a.env: a url takes no env; expected a command"},
-		"headers of child": {"mcpServers:\n  a:\n    command: x\n    headers: {K: canary}\n", "f:4:5: mcpServers.a.headers: a command takes no headers"},
-		"header name":      {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      'Bearer canary': x\n", "f:5:7: mcpServers.a.headers: not a name for a header"},
-		"hop by hop":       {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      connection: x\n", "f:5:7: mcpServers.a.headers.connection: the hub sets this header itself"},
-		"hub's header":     {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      MCP-Session-Id: x\n", "f:5:7: mcpServers.a.headers.MCP-Session-Id: the hub sets this header itself"},
-		"header twice":     {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      X-A: x\n      x-a: y\n", "f:6:7: mcpServers.a.headers.x-a: this header is given twice"},
+		"sse and command":  {"mcpServers:\n  a: {command: x, type: sse}\n", "f:2:25: mcpServers.a.type: an HTTP type does not match a command; expected stdio"},
+		"type":             {"mcpServers:\n  a: {url: 'http://h/', type: ws}\n", "f:2:31: mcpServers.a.type: unknown value; expected stdio, http, streamable-http or sse"},
+		"stdio with url":   {"mcpServers:\n  a: {url: 'http://h/', type: stdio}\n", "f:2:31: mcpServers.a.type: stdio does not match a url"},
+		"http and command": {"mcpServers:\n  a: {command: x, type: http}\n", "f:2:25: mcpServers.a.type: an HTTP type does not match a command"},
+		"env with url":     {"mcpServers:\n  a:\n    url: http://h/\n    env: {K: canary}\n", "f:4:5: mcpServers.a.env: is not valid with a url; expected a command"},
+		"headers of child": {"mcpServers:\n  a:\n    command: x\n    headers: {K: canary}\n", "f:4:5: mcpServers.a.headers: is not valid with a command; expected env, or a url"},
+		"header name":      {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      'Bearer canary': x\n", "f:5:7: mcpServers.a.headers: contains a name that no header can have"},
+		"hop by hop":       {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      connection: x\n", "f:5:7: mcpServers.a.headers.connection: is a hop-by-hop header"},
+		"hub's header":     {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      MCP-Session-Id: x\n", "f:5:7: mcpServers.a.headers.MCP-Session-Id: is a header that the hub sets itself"},
+		"header twice":     {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      X-A: x\n      x-a: y\n", "f:6:7: mcpServers.a.headers.x-a: is given twice; upper and lower case are the same"},
 		"header value":     {"mcpServers:\n  a:\n    url: http://h/\n    headers:\n      X-A: \"canary\\r\\nX-B: y\"\n", "f:5:12: mcpServers.a.headers.X-A: contains a line break"},
-		"env name":         {"mcpServers:\n  a:\n    command: x\n    env:\n      K=canary: x\n", "f:5:7: mcpServers.a.env: not a name for a variable"},
+		"env name":         {"mcpServers:\n  a:\n    command: x\n    env:\n      K=canary: x\n", "f:5:7: mcpServers.a.env: contains a name that no variable can have"},
 		"env value":        {"mcpServers:\n  a:\n    command: x\n    env:\n      K: ${LINES}\n", "f:5:10: mcpServers.a.env.K: contains a line break or NUL"},
-		"arg with NUL":     {"mcpServers:\n  a:\n    command: x\n    args: [a, \"canary\\0\"]\n", "f:4:15: mcpServers.a.args[1]: contains NUL"},
+		"arg with NUL":     {"mcpServers:\n  a:\n    command: x\n    args: [a, \"canary\\0\"]\n", "f:4:15: mcpServers.a.args[1]: contains a NUL character"},
 
 		"syntax":          {"a: [1\n", "f:1:4: not valid YAML: sequence end token ']' not found"},
 		"unclosed string": {"a:\n  b: \"canary\n", "f:2:6: not valid YAML: could not find end character of double-quoted text"},
@@ -131,17 +131,17 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"two documents":   {"naming: bare\n---\nnaming: bare\n", "a second document begins here"},
 		"tag":             {"naming: !!str bare\n", "f:1:9: YAML tags (!) are not supported"},
 		"directive":       {"%YAML 1.2\n---\nnaming: bare\n", "f:1:1: YAML directives (%) are not supported"},
-		"no anchor":       {"naming: *nope\n", "f:1:9: naming: has no anchor before it"},
-		"own anchor":      {"mcpServers: &a\n  x: *a\n", "f:2:6: mcpServers.x: has no anchor before it"},
-		"merge":           {"sessions:\n  <<: 5\n", "f:2:3: sessions: merges what is no mapping"},
-		"latin-1":         {"naming: bare\n# caf\xe9\n", "f:2:6: this is not text in UTF-8"},
-		"NUL":             {"naming: bare\nlisten: \x00", "f:2:9: a control character stands here"},
+		"no anchor":       {"naming: *nope\n", "f:1:9: naming: is an alias without an anchor before it"},
+		"own anchor":      {"mcpServers: &a\n  x: *a\n", "f:2:6: mcpServers.x: is an alias without an anchor before it"},
+		"merge":           {"sessions:\n  <<: 5\n", "f:2:3: sessions: merges a value that is not a mapping"},
+		"latin-1":         {"naming: bare\n# caf\xe9\n", "f:2:6: the file is not valid UTF-8 here"},
+		"NUL":             {"naming: bare\nlisten: \x00", "f:2:9: the file contains a control character here"},
 		"deep":            {strings.Repeat("[", 100000), "f:1:33: nested deeper than 32 levels"},
 		"deep in a line":  {strings.Repeat("- ", 100000), "nested deeper than 32 levels"},
 		"deep in lines":   {staircase(200), "f:33:34: nested deeper than 32 levels"},
-		"many":            {strings.Repeat("a: \n", 100000), "the file has too many values"},
+		"many":            {strings.Repeat("a: \n", 100000), "the file has more than 20000 YAML tokens"},
 		"large":           {strings.Repeat("# canary\n", 1<<17), "f:1:1: the file is larger than 1 MiB"},
-		"alias bomb":      {bomb(), "aliases make the file too large"},
+		"alias bomb":      {bomb(), "the aliases add up to more than 100000 values"},
 
 		"crlf":         {"listen: :1\r\n\r\nfoo: 1\r\n", "f:3:1: foo: unknown key"},
 		"cr":           {"listen: :1\r\rfoo: 1\r", "f:3:1: foo: unknown key"},
@@ -164,7 +164,7 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 	}
 }
 
-// staircase is n mappings in each other.
+// staircase returns n nested mappings.
 func staircase(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -173,7 +173,7 @@ func staircase(n int) string {
 	return b.String()
 }
 
-// bomb merges a mapping into thousands of others.
+// bomb returns a file whose merge keys repeat a mapping thousands of times.
 func bomb() string {
 	env := "mcpServers:\n  a: &a\n    command: x\n    env:\n"
 	for i := range 1000 {

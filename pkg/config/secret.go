@@ -6,12 +6,11 @@ import (
 	"log/slog"
 )
 
-// Secret is a text that does not print itself: whatever formats, logs or
-// encodes it gets ***, and nothing when it is empty. Reveal is the only way
-// to the text.
+// Secret is a string that does not print itself. It is formatted, logged and encoded as ***, or as nothing if it is
+// empty. Only Reveal returns the string.
 type Secret string
 
-// Reveal returns the text itself, for the place that needs it.
+// Reveal returns the string itself.
 func (s Secret) Reveal() string { return string(s) }
 
 func (s Secret) String() string {
@@ -21,10 +20,10 @@ func (s Secret) String() string {
 	return "***"
 }
 
-// GoString is what %#v prints.
+// GoString implements fmt.GoStringer, for %#v.
 func (s Secret) GoString() string { return fmt.Sprintf("%q", s.String()) }
 
-// Format keeps a wrong verb from printing the text: fmt would write
+// Format implements fmt.Formatter. Without it, a verb for another type would print the string: for %d, fmt writes
 // %!d(config.Secret=...) with the value in it.
 func (s Secret) Format(f fmt.State, verb rune) {
 	switch {
@@ -35,11 +34,11 @@ func (s Secret) Format(f fmt.State, verb rune) {
 	}
 }
 
-// LogValue is what slog logs.
+// LogValue implements slog.LogValuer.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalJSON encodes *** in place of the text.
+// MarshalJSON encodes *** instead of the string.
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(s.GoString()), nil }
 
-// MarshalYAML encodes *** in place of the text.
+// MarshalYAML encodes *** instead of the string.
 func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }

@@ -8,11 +8,38 @@ import (
 	"strings"
 )
 
+// serversType is the type of mcpServers.
+var serversType = valueType[[]Server]{
+	name:   "mapping of servers",
+	empty:  "{}",
+	isZero: func(v []Server) bool { return len(v) == 0 },
+	read:   (*decoder).servers,
+	check:  checkServers,
+}
+
+func checkServers(servers []Server, at string, fs *findings) {
+	names := map[string]bool{}
+	for i := range servers {
+		s := &servers[i]
+		at := join(at, s.Name)
+		if names[s.Name] {
+			fs.key(at, "is the name of two servers; expected names that differ")
+		}
+		names[s.Name] = true
+		s.check(at, fs)
+	}
+}
+
 var serverName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$`)
 
+// check checks the value of each key, and then the rules about several keys.
 func (s *Server) check(at string, fs *findings) {
 	if !serverName.MatchString(s.Name) || strings.Contains(s.Name, "__") {
-		fs.key(at, "not a name for a server; expected 1 to 32 letters, digits, _ and -, first a letter or digit, no __")
+		fs.key(at, "is not a name for a server; "+
+			"expected 1 to 32 letters, digits, _ and -, first a letter or digit, no __")
+	}
+	for _, r := range serverKeys {
+		r.check(s, join(at, r.Name), fs)
 	}
 	switch {
 	case s.Command == "" && s.URL == "":
@@ -20,66 +47,34 @@ func (s *Server) check(at string, fs *findings) {
 	case s.Command != "" && s.URL != "":
 		fs.key(at, "has both command and url; expected one of them")
 	case s.Command != "":
-		s.checkChild(at, fs)
-	default:
-		s.checkEndpoint(at, fs)
-	}
-	fs.value(join(at, "isolation"), oneOf(s.Isolation, anIsolation, "session", "shared"))
-	fs.value(join(at, "era"), oneOf(s.Era, anEra, "auto", "legacy", "modern"))
-	fs.value(join(at, "bridge"), oneOf(s.Bridge, aBridge, "principal", "request", "shared"))
-	fs.value(join(at, "connectTimeout"), positive(s.ConnectTimeout, aDuration))
-	fs.value(join(at, "callTimeout"), positive(s.CallTimeout, aDuration))
-	fs.value(join(at, "type"), s.checkType())
-	s.checkEnv(join(at, "env"), fs)
-	s.checkHeaders(join(at, "headers"), fs)
-}
-
-func (s *Server) checkChild(at string, fs *findings) {
-	fs.value(join(at, "command"), checkNUL(s.Command))
-	for i, arg := range s.Args {
-		fs.value(index(join(at, "args"), i), checkNUL(arg))
-	}
-	fs.value(join(at, "cwd"), checkDir(s.Cwd))
-	if len(s.Headers) > 0 {
-		fs.key(join(at, "headers"), "a command takes no headers; expected env, or a url")
-	}
-}
-
-func (s *Server) checkEndpoint(at string, fs *findings) {
-	fs.value(join(at, "url"), checkURL(s.URL))
-	for _, child := range []struct {
-		key string
-		set bool
-	}{{"args", len(s.Args) > 0}, {"env", len(s.Env) > 0}, {"cwd", s.Cwd != ""}} {
-		if child.set {
-			fs.key(join(at, child.key), "a url takes no "+child.key+"; expected a command")
-		}
-	}
-}
-
-func (s *Server) checkType() string {
-	switch s.Type {
-	case "":
-	case "stdio":
-		if s.Command == "" && s.URL != "" {
-			return "stdio does not fit a url; expected http, streamable-http or sse"
-		}
-	case "http", "streamable-http", "sse":
-		if s.URL == "" && s.Command != "" {
-			return "an HTTP type does not fit a command; expected stdio"
+		s.checkUnused("url", "is not valid with a command; expected env, or a url", at, fs)
+		if s.Type == "http" || s.Type == "streamable-http" || s.Type == "sse" {
+			fs.value(join(at, "type"), "an HTTP type does not match a command; expected stdio")
 		}
 	default:
-		return "unknown type; expected " + aType
+		s.checkUnused("command", "is not valid with a url; expected a command", at, fs)
+		if s.Type == "stdio" {
+			fs.value(join(at, "type"), "stdio does not match a url; expected http, streamable-http or sse")
+		}
 	}
-	return ""
 }
 
-func (s *Server) checkEnv(at string, fs *findings) {
-	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
+// checkUnused adds a finding for each key that is set but is valid only with the key other, which s does not have.
+func (s *Server) checkUnused(other, wrong, at string, fs *findings) {
+	for _, r := range serverKeys {
+		if r.OnlyWith == other && !r.isZero(s) {
+			fs.key(join(at, r.Name), wrong)
+		}
+	}
+}
+
+func checkEnv(env map[string]Secret, at string, fs *findings) {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
 		if !envName(name) {
-			fs.entry(at, name, true, "not a name for a variable; expected no space, no = and no control character")
+			fs.entry(at, name, true, "contains a name that no variable can have; "+
+				"expected no space, no = and no control character")
 		}
-		if strings.ContainsAny(s.Env[name].Reveal(), "\r\n\x00") {
+		if strings.ContainsAny(env[name].Reveal(), "\r\n\x00") {
 			fs.entry(at, name, false, "contains a line break or NUL; expected one line")
 		}
 	}
@@ -94,28 +89,34 @@ func envName(s string) bool {
 	return s != ""
 }
 
-// reservedHeaders belong to one connection, or are the hub's own.
-var reservedHeaders = []string{
+// hopHeaders belong to one connection (RFC 9110, section 7.6.1).
+var hopHeaders = []string{
 	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+// hubHeaders are set by the hub itself.
+var hubHeaders = []string{
 	"Host", "Content-Type", "Content-Length", "Accept", "Last-Event-Id", "Traceparent", "Tracestate",
 	"Mcp-Session-Id", "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name",
 }
 
-func (s *Server) checkHeaders(at string, fs *findings) {
+func checkHeaders(headers map[string]Secret, at string, fs *findings) {
 	seen := map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(s.Headers)) {
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		switch {
 		case !headerName(name):
-			fs.entry(at, name, true, "not a name for a header; expected letters, digits and -")
-		case slices.Contains(reservedHeaders, canonical):
-			fs.entry(at, name, true, "the hub sets this header itself; expected another")
+			fs.entry(at, name, true, "contains a name that no header can have; expected letters, digits and -")
+		case slices.Contains(hopHeaders, canonical):
+			fs.entry(at, name, true, "is a hop-by-hop header; expected another")
+		case slices.Contains(hubHeaders, canonical):
+			fs.entry(at, name, true, "is a header that the hub sets itself; expected another")
 		case seen[canonical]:
-			fs.entry(at, name, true, "this header is given twice; upper and lower case are the same")
+			fs.entry(at, name, true, "is given twice; upper and lower case are the same in header names")
 		}
 		seen[canonical] = true
-		if !headerValue(s.Headers[name].Reveal()) {
+		if !headerValue(headers[name].Reveal()) {
 			fs.entry(at, name, false, "contains a line break or another control character; expected one line")
 		}
 	}

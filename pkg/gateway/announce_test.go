@@ -15,9 +15,9 @@ import (
 func TestAStormOfListChangesIsToldAFewTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{}), Catalog: catalog.New(catalog.Prefix, nil)})
-		cs := newClientSession(g, session.Session{ID: "a", ProtocolVersion: "2025-11-25"})
+		cs := g.legacy.start(session.Session{ID: "a", ProtocolVersion: "2025-11-25"})
 		defer cs.Close(session.Shutdown)
-		s := cs.log().NewGet()
+		s := cs.streamLog().NewGet()
 		told := func() int {
 			synctest.Wait()
 			return len(s.Messages())

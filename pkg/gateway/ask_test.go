@@ -153,7 +153,7 @@ func TestAQuestionThatNobodyReadsIsRefusedInWords(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{one}})
 	c := r.connect()
 	c.post(pingBody)
-	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "the client cannot be asked: it has no stream open") {
+	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "the request cannot be sent to the client: it has no stream open") {
 		t.Errorf("the refusal is %v", err)
 	}
 	if n := c.asks(); n != 0 {
@@ -181,19 +181,19 @@ func TestQuestionsWaitInBoundedNumber(t *testing.T) {
 	c := r.connect()
 	s := c.listen()
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, maxAsks)
-	for range maxAsks {
+	done := make(chan error, maxServerRequests)
+	for range maxServerRequests {
 		go func() {
 			_, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`))
 			done <- err
 		}()
 		s.message()
 	}
-	if _, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "too many questions") {
+	if _, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "too many requests of servers") {
 		t.Errorf("a question too many: %v", err)
 	}
 	cancel()
-	for range maxAsks {
+	for range maxServerRequests {
 		<-done
 	}
 	if n := c.asks(); n != 0 {

@@ -126,7 +126,7 @@ func TestABatchIsBounded(t *testing.T) {
 	}
 	s := c.open(http.MethodPost, together(hanging...))
 	for range 2 {
-		if m := s.message(); !strings.Contains(string(m.Error), "the session has 2 requests under way already") {
+		if m := s.message(); !strings.Contains(string(m.Error), "the session has 2 requests in flight already") {
 			t.Errorf("a request too many gets %s", m.Encode())
 		}
 	}

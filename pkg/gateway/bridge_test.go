@@ -47,7 +47,7 @@ func TestAnswersOfLegacyServersBecomeModern(t *testing.T) {
 }
 
 // count calls the tool that counts the calls of a session, and returns the number.
-func (c *modernClient) count() string {
+func (c *modernPeer) count() string {
 	c.t.Helper()
 	content := has(c.t, c.run("1", "web__count", `{}`).answer(c.t).Result, "content")
 	_, text, _ := strings.Cut(content, `"text":"`)
@@ -114,12 +114,12 @@ func TestLogLevelsAreRaisedAndFilteredPerRequest(t *testing.T) {
 			one.Isolation, two.Isolation = isolation, isolation
 			r := start(t, setup{specs: []upstream.Spec{one, two}})
 			silent := r.modern(`{}`)
-			at := func(level string) *modernClient {
+			at := func(level string) *modernPeer {
 				return silent.with(`,"io.modelcontextprotocol/logLevel":"` + level + `"`)
 			}
 			for _, server := range []string{"one", "two"} {
 				for _, x := range []struct {
-					c       *modernClient
+					c       *modernPeer
 					logs    int
 					level   string
 					whoever string
@@ -169,14 +169,14 @@ func (b *bridges) has(br *bridge) bool {
 }
 
 // clientNumber is a client that shares its sessions with no other.
-func clientNumber(n int) aboutClient {
-	return aboutClient{principal: fmt.Sprint(n), identity: upstream.Identity{Capabilities: []byte(`{}`)}}
+func clientNumber(n int) modernClient {
+	return modernClient{principal: fmt.Sprint(n), identity: upstream.Identity{Capabilities: []byte(`{}`)}}
 }
 
 func TestBridgesAreClosedWhenIdleAndBoundedInNumber(t *testing.T) {
 	spec := upstream.Spec{Name: "one", Command: "/nonexistent", Isolation: upstream.PerSession}
 	inBubble(t, setup{specs: []upstream.Spec{spec}}, func(t *testing.T, r *rig, _ *pipes) {
-		b, server := r.gateway.bridges, r.pool.Server("one")
+		b, server := r.gateway.modern.bridges, r.pool.Server("one")
 		enter := func(n int) *bridge {
 			br, err := b.enter(server, clientNumber(n))
 			if err != nil {

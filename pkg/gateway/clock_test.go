@@ -138,7 +138,7 @@ func TestAnOpenStreamKeepsItsSessionAlive(t *testing.T) {
 		if p := c.post(pingBody); p.status != http.StatusNotFound {
 			t.Errorf("the expired session answers %d", p.status)
 		}
-		if n := len(r.gateway.openSessions()); n != 0 {
+		if n := len(r.gateway.legacy.all()); n != 0 {
 			t.Errorf("%d sessions are still open", n)
 		}
 	})
@@ -192,12 +192,12 @@ func TestInitializeWaitsForServersButNotForEver(t *testing.T) {
 	inBubble(t, setup{specs: []upstream.Spec{never}}, func(t *testing.T, r *rig, _ *pipes) {
 		start := time.Now()
 		c := r.connect()
-		if took := time.Since(start); took != settleTimeout {
+		if took := time.Since(start); took != awaitTimeout {
 			t.Errorf("initialize took %s", took)
 		}
 		start = time.Now()
 		p := c.call("1", "tools/list", `{}`)
-		if took := time.Since(start); took != settleTimeout || string(p.answer(t).Result) != `{"tools":[]}` {
+		if took := time.Since(start); took != awaitTimeout || string(p.answer(t).Result) != `{"tools":[]}` {
 			t.Errorf("tools/list took %s: %s", took, p.body)
 		}
 	})
@@ -209,7 +209,7 @@ func TestASilentCallIsKeptAlive(t *testing.T) {
 		func(t *testing.T, r *rig, _ *pipes) {
 			p := r.connect().call("1", "tools/list", `{}`)
 			if len(p.comments) < 4 || p.comments[0] != "keep-alive" || len(p.events) != 1 {
-				t.Errorf("a call of %s was answered with %q", settleTimeout, p.body)
+				t.Errorf("a call of %s was answered with %q", awaitTimeout, p.body)
 			}
 		})
 }

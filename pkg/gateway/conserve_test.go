@@ -85,7 +85,7 @@ type havoc struct {
 	random *rand.Rand
 	n      int
 	old    *peer
-	new    *modernClient
+	new    *modernPeer
 }
 
 const batchInitialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-03-26",` +

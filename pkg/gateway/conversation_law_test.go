@@ -39,7 +39,7 @@ func (p *play) begin() {
 }
 
 // work asks, withdraws and finishes.
-func (p *play) work(c *conversation) (jsonrpc.Message, error) {
+func (p *play) work(c *multiRoundCall) (jsonrpc.Message, error) {
 	defer close(p.over)
 	ctx, stop := context.WithCancel(c.ctx)
 	var asking sync.WaitGroup
@@ -158,9 +158,9 @@ func (p *play) act(s step) {
 		default:
 		}
 	case "pause":
-		time.Sleep([]time.Duration{time.Millisecond, quietPeriod - time.Millisecond, 2 * quietPeriod}[s.n%3])
+		time.Sleep([]time.Duration{time.Millisecond, collectTime - time.Millisecond, 2 * collectTime}[s.n%3])
 	case "long pause":
-		time.Sleep([]time.Duration{time.Minute, parkTimeout}[s.n%2])
+		time.Sleep([]time.Duration{time.Minute, pendingTimeout}[s.n%2])
 	case "disconnect":
 		if p.open == nil {
 			break
@@ -181,7 +181,7 @@ func (p *play) act(s step) {
 		}
 	case "replay":
 		if p.open == nil {
-			p.come(statePrefix+p.s.gateway.parked.process+".AAAA", nil)
+			p.come(statePrefix+p.s.gateway.modern.pending.process+".AAAA", nil)
 		}
 	}
 	p.look()
@@ -224,16 +224,16 @@ func perform(s staged, script []step) (failure string) {
 			p.leave()
 		}
 	}
-	time.Sleep(2 * parkTimeout)
+	time.Sleep(2 * pendingTimeout)
 	synctest.Wait()
-	if n := s.gateway.parked.waiting(); n != 0 {
+	if n := s.gateway.modern.pending.waiting(); n != 0 {
 		fail("%d conversations are kept", n)
 	}
-	s.gateway.running.mu.Lock()
-	if n := s.gateway.running.n; n != 0 {
+	s.gateway.background.mu.Lock()
+	if n := s.gateway.background.n; n != 0 {
 		fail("%d calls go on", n)
 	}
-	s.gateway.running.mu.Unlock()
+	s.gateway.background.mu.Unlock()
 	s.conserved(float64(lost))
 	return failure
 }

@@ -14,8 +14,9 @@ func TestAQuestionEndsWithTheCallThatItBelongsTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	about := aboutClient{identity: upstream.Identity{Capabilities: []byte(`{"roots":{}}`)}}
-	c := r.gateway.newConversation(t.Context(), about, m)
+	client := modernClient{identity: upstream.Identity{Capabilities: []byte(`{"roots":{}}`)}}
+	c := newMultiRoundCall(r.gateway.modern, &modernRequest{message: m, client: client, ctx: t.Context()})
+	c.current = nil // nobody waits for the response
 	asked := make(chan error, 1)
 	go func() {
 		_, err := c.Ask(t.Context(), jsonMessage("roots/list", `{}`))
@@ -32,5 +33,5 @@ func TestAQuestionEndsWithTheCallThatItBelongsTo(t *testing.T) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.end(errParkExpired)
+	c.abort(errPendingExpired)
 }

@@ -32,13 +32,13 @@ func (p reply) wanted(t *testing.T) required {
 }
 
 // retry goes on with the call of the tool asks that began with these arguments.
-func (c *modernClient) retry(id, arguments, state, responses string) reply {
+func (c *modernPeer) retry(id, arguments, state, responses string) reply {
 	c.t.Helper()
 	return c.ask(id, "tools/call", fmt.Sprintf(`{"name":"one__asks","arguments":%s,"inputResponses":%s,"requestState":%q}`, arguments, responses, state))
 }
 
 // parking starts a hub with a legacy server over a connection of the given sort.
-func parking(t *testing.T, isolation upstream.Isolation) (*rig, *modernClient) {
+func parking(t *testing.T, isolation upstream.Isolation) (*rig, *modernPeer) {
 	t.Helper()
 	one := stdio(t, "one")
 	one.Isolation = isolation
@@ -75,7 +75,7 @@ func TestQuestionsOfLegacyServersBecomeResultsAndRetriesAnswers(t *testing.T) {
 			if got := strings.ReplaceAll(has(t, p.answer(t).Result, "rounds"), `"accept","n":1.5`, `"accept", "n":1.5`); `"rounds":`+got != want || string(p.answer(t).ID) != "4" {
 				t.Errorf("the end: %s", p.body)
 			}
-			if r.gateway.parked.waiting() != 0 {
+			if r.gateway.modern.pending.waiting() != 0 {
 				t.Error("the conversation is kept")
 			}
 			r.conserved(0)
@@ -97,7 +97,7 @@ func TestARequestStateThatIsNotTheHubsIsRefusedAndDisturbsNothing(t *testing.T) 
 	}
 	bob := r.modern(canElicit, "X-User: bob")
 	for name, x := range map[string]struct {
-		c                       *modernClient
+		c                       *modernPeer
 		arguments, state, words string
 		answers                 string
 	}{
@@ -109,8 +109,8 @@ func TestARequestStateThatIsNotTheHubsIsRefusedAndDisturbsNothing(t *testing.T) 
 		"of another process":          {c, arguments, foreign, "restarted", answer},
 		"another principal":           {bob, arguments, state, "not one that this hub gave", answer},
 		"other params":                {c, `{"rounds":[[{}]],"x":1}`, state, "not one that this hub gave", answer},
-		"answers that are no object":  {c, arguments, state, "no object", `[]`},
-		"an answer that is no object": {c, arguments, state, "no object", `{"q1":7}`},
+		"answers that are no object":  {c, arguments, state, "not an object", `[]`},
+		"an answer that is no object": {c, arguments, state, "not an object", `{"q1":7}`},
 	} {
 		p := x.c.retry(`"r"`, x.arguments, x.state, x.answers)
 		if e := p.failed(t); p.status != 400 || e.Code != -32602 || !strings.Contains(e.Message, x.words) || string(p.answer(t).ID) != `"r"` {
@@ -156,7 +156,7 @@ func TestACallThatEndsWhileItIsParkedIsAnsweredOnRetry(t *testing.T) {
 	if has(t, p.answer(t).Result, "left") != "true" || string(p.answer(t).ID) != "3" {
 		t.Errorf("the retry: %s", p.body)
 	}
-	if r.gateway.parked.waiting() != 0 {
+	if r.gateway.modern.pending.waiting() != 0 {
 		t.Error("the conversation is kept")
 	}
 	r.conserved(0)
@@ -164,9 +164,9 @@ func TestACallThatEndsWhileItIsParkedIsAnsweredOnRetry(t *testing.T) {
 
 func TestProgressOfAParkedCallComesUnderTheTokenOfTheRetry(t *testing.T) {
 	r, c := parking(t, upstream.Shared)
-	x := &conversation{g: r.gateway, round: &round{token: json.RawMessage(`"second"`), out: stream.NewLog(r.gateway.keep, "", "").NewPost(1, "1")}}
+	x := &multiRoundCall{endpoint: r.gateway.modern, current: &modernRequest{ctx: t.Context(), token: json.RawMessage(`"second"`), out: stream.NewLog(r.gateway.retention, "", "").NewPost(1, "1")}}
 	x.Notify(jsonMessage("notifications/progress", `{"progressToken":"first","progress":1.50}`))
-	if got := x.round.out.Messages(); len(got) != 1 || !strings.Contains(string(got[0]), `{"progressToken":"second","progress":1.50}`) {
+	if got := x.current.out.Messages(); len(got) != 1 || !strings.Contains(string(got[0]), `{"progressToken":"second","progress":1.50}`) {
 		t.Errorf("sent %s", got)
 	}
 	p := c.with(`,"progressToken":"mine"`).run("1", "one__work", `{"steps":2}`)
@@ -205,8 +205,8 @@ func TestAClientThatCannotAnswerIsNotAsked(t *testing.T) {
 
 func TestTooManyParkedCallsAreRefusedAndTheRestGoesOn(t *testing.T) {
 	r, c := parking(t, upstream.Shared)
-	for range maxParked {
-		r.gateway.parked.add(&conversation{g: r.gateway, round: &round{}})
+	for range maxPendingCalls {
+		r.gateway.modern.pending.add(&multiRoundCall{endpoint: r.gateway.modern, current: &modernRequest{}})
 	}
 	p := c.run("1", "one__ask", `{"method":"elicitation/create","params":{}}`)
 	if refused := has(t, p.answer(t).Result, "refused"); !strings.Contains(refused, "too many calls wait") {
@@ -240,7 +240,7 @@ func TestStoppingCancelsParkedCallsAndThoseAboutToPark(t *testing.T) {
 		const arguments = `{"rounds":[[{}]]}`
 		q := c.run("1", "one__asks", arguments).wanted(t)
 		r.gateway.Drain()
-		until(t, "the parked call is over", func() bool { return r.gateway.parked.waiting() == 0 })
+		until(t, "the parked call is over", func() bool { return r.gateway.modern.pending.waiting() == 0 })
 		if p := c.retry("2", arguments, q.RequestState, `{"q1":{}}`); p.status != 400 || p.failed(t).Code != -32602 {
 			t.Errorf("the retry: %d %s", p.status, p.body)
 		}
@@ -254,7 +254,7 @@ func TestStoppingCancelsParkedCallsAndThoseAboutToPark(t *testing.T) {
 }
 
 // waiting is how many conversations are kept.
-func (p *parked) waiting() int {
+func (p *pendingCalls) waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.open)

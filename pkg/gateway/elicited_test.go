@@ -141,16 +141,16 @@ func TestTheEndOfAnElicitationReachesTheClientOfAServerOfItsOwn(t *testing.T) {
 
 func TestElicitationsAreRememberedInBoundedNumberAndTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var e elicited
+		var e elicitations
 		e.add("one", "first", "", strings.Repeat("x", maxElicitationID+1))
-		if e.take("one", "") || e.take("one", strings.Repeat("x", maxElicitationID+1)) || len(e.pages) != 1 {
-			t.Errorf("remembered %d", len(e.pages))
+		if e.take("one", "") || e.take("one", strings.Repeat("x", maxElicitationID+1)) || len(e.open) != 1 {
+			t.Errorf("remembered %d", len(e.open))
 		}
 		for i := range maxElicitations {
 			e.add("one", fmt.Sprint(i), fmt.Sprint(i)) // which counts once
 		}
-		if len(e.pages) != maxElicitations || e.take("one", "first") || !e.take("one", "0") || e.take("one", "0") || e.take("two", "1") {
-			t.Errorf("%d are remembered", len(e.pages))
+		if len(e.open) != maxElicitations || e.take("one", "first") || !e.take("one", "0") || e.take("one", "0") || e.take("two", "1") {
+			t.Errorf("%d are remembered", len(e.open))
 		}
 		time.Sleep(elicitationTime - time.Second)
 		e.add("one", "2", "late")

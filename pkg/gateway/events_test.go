@@ -89,7 +89,7 @@ func TestEventsAndLogsShowNothingThatOpensASession(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), web.spec("web")},
 		sessions: func(c *session.Config) { c.MaxSessions = 1 }, gateway: func(c *Config) { c.Principal = func(*http.Request) string { return "ann" } }})
-	watch := r.sessions.Watch(64)
+	watch := r.sessions.WatchEvents(64)
 	defer watch.Close()
 	c := r.rooted()
 	s := c.listen()

@@ -18,7 +18,7 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	r := start(t, setup{})
 	c := r.connect()
 	c.post(pingBody)
-	x := newExchange(t.Context(), r.gateway, c.live(), c.live().log().NewPost(1, "1"))
+	x := newExchange(t.Context(), c.live(), c.live().streamLog().NewPost(1, "1"))
 	x.Notify(jsonMessage("notifications/tools/list_changed", `{}`))
 	if len(x.out.Messages()) != 0 {
 		t.Error("a change of a list, which the hub tells itself, is on the stream")
@@ -41,7 +41,7 @@ func TestAnExchangeTakesWhatBelongsToItsRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x = newExchange(t.Context(), r.gateway, c.live(), c.live().log().NewPost(1, "2"))
+	x = newExchange(t.Context(), c.live(), c.live().streamLog().NewPost(1, "2"))
 	x.finish(jsonMessage("", ""))
 	r.gateway.sender.Respond(httptest.NewRecorder(), request, x.out, false)
 	before := r.dropped("no_stream")
@@ -83,12 +83,12 @@ func TestACallThatTheHubHasEndedIsItsOwnDoingAndNoServers(t *testing.T) {
 		{nil, endedError{session.IdleTimeout}, instrument.FaultNone}, // it was answered before
 		{nil, endedError{session.ClientDelete}, instrument.FaultNone},
 	} {
-		if got := faultOf(jsonrpc.NewResult("1", nil), x.err, r.gateway.whyEnded(x.err, x.cause)); got != x.want {
+		if got := faultOf(jsonrpc.NewResult("1", nil), x.err, r.gateway.endCause(x.err, x.cause)); got != x.want {
 			t.Errorf("%v, %v: the fault of %s, want %s", x.err, x.cause, got, x.want)
 		}
 	}
 	r.gateway.Drain()
-	if got := faultOf(jsonrpc.Message{}, lost, r.gateway.whyEnded(lost, nil)); got != instrument.FaultHub {
+	if got := faultOf(jsonrpc.Message{}, lost, r.gateway.endCause(lost, nil)); got != instrument.FaultHub {
 		t.Errorf("while it stops, a server that is lost is the fault of %s", got)
 	}
 }

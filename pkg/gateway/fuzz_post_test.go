@@ -294,10 +294,10 @@ func (p *fuzzedPost) tidy() {
 	if err := p.gateway.Wait(ctx); err != nil {
 		p.t.Errorf("something goes on: %v", err)
 	}
-	if n := len(p.gateway.openSessions()); n != 0 {
+	if n := len(p.gateway.legacy.all()); n != 0 {
 		p.t.Errorf("%d sessions are open", n)
 	}
-	if calls, subs := p.gateway.modernCalls.Load(), len(p.gateway.subscriptions()); calls != 0 || subs != 0 {
+	if calls, subs := p.gateway.modern.inFlight.Load(), len(p.gateway.modern.allSubscriptions()); calls != 0 || subs != 0 {
 		p.t.Errorf("%d calls and %d subscriptions go on", calls, subs)
 	}
 	if log := p.panics.String(); strings.Contains(log, "panic") {

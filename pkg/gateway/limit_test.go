@@ -19,7 +19,7 @@ func limited(t *testing.T, limit func(*session.Config)) *rig {
 // refused checks that a client gets no session and is told why.
 func (r *rig) refused(words string, headers ...string) {
 	r.t.Helper()
-	stored, open := len(r.stored()), len(r.gateway.openSessions())
+	stored, open := len(r.stored()), len(r.gateway.legacy.all())
 	all, _ := r.sessions.All()
 	p := r.send(http.MethodPost, initializeBody, headers...)
 	if p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || p.header.Get("Mcp-Session-Id") != "" {
@@ -29,7 +29,7 @@ func (r *rig) refused(words string, headers ...string) {
 		r.t.Errorf("answered %s", p.body)
 	}
 	after, _ := r.sessions.All()
-	if len(after) != len(all) || len(r.stored()) != stored || len(r.gateway.openSessions()) != open {
+	if len(after) != len(all) || len(r.stored()) != stored || len(r.gateway.legacy.all()) != open {
 		r.t.Errorf("there were %d sessions and are %d", len(all), len(after))
 	}
 }

@@ -61,8 +61,8 @@ func TestOnlySoManyLostListenersAreRemembered(t *testing.T) {
 		s.beginning()
 		c.lose(s, "get_sse")
 	}
-	until(t, "the last is detached", func() bool { return !c.live().log().HasReader() })
-	if gets, resumable := c.live().log().Size(); gets != stream.MaxStreams || resumable != stream.MaxStreams {
+	until(t, "the last is detached", func() bool { return !c.live().streamLog().HasReader() })
+	if gets, resumable := c.live().streamLog().Size(); gets != stream.MaxStreams || resumable != stream.MaxStreams {
 		t.Errorf("%d streams are remembered", gets)
 	}
 }
@@ -151,7 +151,7 @@ func TestOlderClientsGetIDsButNoEmptyEvents(t *testing.T) {
 		c.lose(listening, "get_sse")
 		c.lose(deaf, "get_sse")
 		until(t, "only the one that knows an id is remembered", func() bool {
-			gets, _ := c.live().log().Size()
+			gets, _ := c.live().streamLog().Size()
 			return gets == 1
 		})
 	}

@@ -64,10 +64,10 @@ func (unread) Shutdown(context.Context) error                  { return nil }
 func (unread) ForceFlush(context.Context) error                { return nil }
 
 func (s *served) pass() {
-	ctx, op := s.tel.startServe(s.request, aSession, aVersion, s.message)
+	ctx, op := s.tel.startOperation(s.request, aSession, aVersion, s.message)
 	op.spent.Add(int64(time.Microsecond))
 	op.end(ctx, s.response, nil)
-	op.flight.Answer(s.response)
+	op.inFlight.Answer(s.response)
 }
 
 // callMetrics is everything that is counted and measured of one proxied call, on
@@ -109,7 +109,7 @@ func (m *callMetrics) record(ctx context.Context) {
 	m.outcomes[string(instrument.FaultNone)].Inc()
 	m.calls.Observe(ctx, instrument.Operation{Method: m.sent.Method, Tool: m.there, Transport: "pipe", Version: aVersion}, time.Millisecond)
 	tel.served.Observe(ctx, instrument.Operation{Method: m.request.Method, Tool: m.here, Transport: "tcp", Version: aVersion}, time.Millisecond)
-	tel.counted(m.request.Method, instrument.FaultNone)
+	tel.countOutcome(m.request.Method, instrument.FaultNone)
 	tel.overhead.WithLabelValues(m.request.Method).Observe((10 * time.Microsecond).Seconds())
 	in.Answer(m.response)
 }

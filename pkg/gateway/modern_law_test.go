@@ -42,7 +42,7 @@ func (x *mix) legacy(c *peer, what, n int) {
 	}
 }
 
-func (x *mix) modernly(c *modernClient, what, n int) {
+func (x *mix) modernly(c *modernPeer, what, n int) {
 	id := fmt.Sprint(n)
 	const arguments = `{"rounds":[[{}]]}`
 	asks := func() required {
@@ -120,7 +120,7 @@ func TestMessagesAreConservedWhateverClientsOfBothErasDo(t *testing.T) {
 	if lost := float64(x.taken.Load() + x.left.Load()); out != in+lost {
 		t.Errorf("servers were sent %v requests, answered %v, and %v were given up", out, in, lost)
 	}
-	if n := r.gateway.modernCalls.Load(); n != 0 {
+	if n := r.gateway.modern.inFlight.Load(); n != 0 {
 		t.Errorf("%d modern requests are counted as under way", n)
 	}
 	for _, stream := range []string{"post_sse", "subscription"} {

@@ -16,8 +16,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// modernClient is a client without a session.
-type modernClient struct {
+// modernPeer is a client without a session.
+type modernPeer struct {
 	*peer
 	capabilities string
 	more         string // further members of _meta, each after a comma
@@ -27,19 +27,19 @@ type modernClient struct {
 const canElicit = `{"elicitation":{}}`
 
 // client makes a modern client with those capabilities.
-func (r *rig) modern(capabilities string, headers ...string) *modernClient {
-	return &modernClient{peer: &peer{rig: r}, capabilities: capabilities, headers: headers}
+func (r *rig) modern(capabilities string, headers ...string) *modernPeer {
+	return &modernPeer{peer: &peer{rig: r}, capabilities: capabilities, headers: headers}
 }
 
 // with returns the same client with further members of _meta.
-func (c *modernClient) with(more string) *modernClient {
+func (c *modernPeer) with(more string) *modernPeer {
 	other := *c
 	other.more = more
 	return &other
 }
 
 // body is a request with those params, which hold no _meta.
-func (c *modernClient) body(id, method, params string) string {
+func (c *modernPeer) body(id, method, params string) string {
 	meta := fmt.Sprintf(`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":%s%s}}`, c.capabilities, c.more)
 	if params != `{}` {
 		meta = "," + meta
@@ -48,7 +48,7 @@ func (c *modernClient) body(id, method, params string) string {
 }
 
 // mirrored are the headers of that request.
-func (c *modernClient) mirrored(method, params string, headers ...string) []string {
+func (c *modernPeer) mirrored(method, params string, headers ...string) []string {
 	all := []string{"Mcp-Protocol-Version: 2026-07-28", "Mcp-Method: " + method}
 	if member := protocol.NamedBy(method); member != "" {
 		if name, ok := jsonrpc.StringField(json.RawMessage(params), member); ok {
@@ -59,24 +59,24 @@ func (c *modernClient) mirrored(method, params string, headers ...string) []stri
 	return append(all, headers...)
 }
 
-func (c *modernClient) ask(id, method, params string, headers ...string) reply {
+func (c *modernPeer) ask(id, method, params string, headers ...string) reply {
 	c.t.Helper()
 	return c.send(http.MethodPost, c.body(id, method, params), c.mirrored(method, params, headers...)...)
 }
 
-func (c *modernClient) stream(id, method, params string) *reader {
+func (c *modernPeer) stream(id, method, params string) *reader {
 	c.t.Helper()
 	return c.open(http.MethodPost, c.body(id, method, params), c.mirrored(method, params)...)
 }
 
 // run calls a tool.
-func (c *modernClient) run(id, name, arguments string) reply {
+func (c *modernPeer) run(id, name, arguments string) reply {
 	c.t.Helper()
 	return c.ask(id, "tools/call", fmt.Sprintf(`{"name":%q,"arguments":%s}`, name, arguments))
 }
 
 // seen asks the child called server what it has seen.
-func (c *modernClient) seen(server string) (state childState) {
+func (c *modernPeer) seen(server string) (state childState) {
 	c.t.Helper()
 	var v struct{ State childState }
 	if err := json.Unmarshal(c.run(`"state"`, server+"__state", `{}`).answer(c.t).Result, &v); err != nil {

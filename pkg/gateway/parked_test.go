@@ -20,14 +20,14 @@ import (
 // FuzzRequestState looks for states that are taken although they are none: only
 // what the hub gave may be, and only for what it was given for.
 func FuzzRequestState(f *testing.F) {
-	p := newParked()
-	c := &conversation{about: aboutClient{principal: "ann"}, digest: []byte("digest"), rounds: 3}
+	p := newPendingCalls()
+	c := &multiRoundCall{}
 	c.id = p.add(c)
-	good, err := p.seal(c)
+	good, err := p.seal(c.id, 3, "ann", []byte("digest"))
 	if err != nil {
 		f.Fatal(err)
 	}
-	other, err := newParked().seal(c)
+	other, err := newPendingCalls().seal(c.id, 3, "ann", []byte("digest"))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -78,14 +78,14 @@ func TestADigestIsOverWhatAllRequestsOfACallHaveInCommon(t *testing.T) {
 // calls whose course a test decides.
 type staged struct {
 	*rig
-	client *modernClient
+	client *modernPeer
 }
 
 const stagedParams = `{"name":"one__x"}`
 
 // begin begins a request whose call does what work does, and returns what it is
 // answered.
-func (s staged) begin(ctx context.Context, id string, work func(*conversation) (jsonrpc.Message, error)) <-chan *httptest.ResponseRecorder {
+func (s staged) begin(ctx context.Context, id string, work func(*multiRoundCall) (jsonrpc.Message, error)) <-chan *httptest.ResponseRecorder {
 	g := s.gateway
 	body := s.client.body(id, "tools/call", stagedParams)
 	m, err := jsonrpc.Parse([]byte(body))
@@ -96,16 +96,16 @@ func (s staged) begin(ctx context.Context, id string, work func(*conversation) (
 	go func() {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/mcp", strings.NewReader(body))
-		sctx, op := g.tel.startServe(r, "", protocol.ModernVersion, m)
-		now := &round{id: m.ID, out: stream.NewLog(g.keep, "", protocol.ModernVersion).NewPost(1, m.ID), op: op, ctx: sctx}
-		c := g.newConversation(sctx, aboutClient{identity: upstream.Identity{Capabilities: json.RawMessage(canElicit)}}, m)
-		c.round = now
-		g.running.Go(func() {
+		sctx, op := g.tel.startOperation(r, "", protocol.ModernVersion, m)
+		req := &modernRequest{message: m, client: modernClient{identity: upstream.Identity{Capabilities: json.RawMessage(canElicit)}},
+			out: stream.NewLog(g.retention, "", protocol.ModernVersion).NewPost(1, m.ID), op: op, ctx: sctx}
+		c := newMultiRoundCall(g.modern, req)
+		g.background.Go(func() {
 			response, err := work(c)
 			c.finish(response, err)
 		})
-		g.sender.Respond(w, r, now.out, false)
-		c.abandoned(now)
+		g.sender.Respond(w, r, req.out, false)
+		c.disconnected(req)
 		answered <- w
 	}()
 	return answered
@@ -137,20 +137,20 @@ func question(params string) jsonrpc.Message { return jsonMessage("elicitation/c
 func TestAParkedCallIsCancelledWhenNobodyComesBack(t *testing.T) {
 	stage(t, func(t *testing.T, s staged) {
 		failed := make(chan error, 1)
-		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *conversation) (jsonrpc.Message, error) {
+		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
 			_, err := c.Ask(c.ctx, question(`{}`))
 			failed <- err
 			return jsonrpc.Message{}, err
 		})).wanted(t)
-		time.Sleep(parkTimeout - time.Second)
+		time.Sleep(pendingTimeout - time.Second)
 		synctest.Wait()
-		if len(failed) != 0 || s.gateway.parked.waiting() != 1 {
+		if len(failed) != 0 || s.gateway.modern.pending.waiting() != 1 {
 			t.Error("given up too early")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if err := <-failed; err == nil || !strings.Contains(err.Error(), "did not come back") || s.gateway.parked.waiting() != 0 {
-			t.Errorf("after the time: %v, %d wait", err, s.gateway.parked.waiting())
+		if err := <-failed; err == nil || !strings.Contains(err.Error(), "did not come back") || s.gateway.modern.pending.waiting() != 0 {
+			t.Errorf("after the time: %v, %d wait", err, s.gateway.modern.pending.waiting())
 		}
 		if p := s.again("2", q.RequestState, `{}`); p.status != 400 || !strings.Contains(p.failed(t).Message, "expired") {
 			t.Errorf("the retry: %d %s", p.status, p.body)
@@ -163,7 +163,7 @@ func TestTheOutcomeOfAParkedCallIsKeptForAWhile(t *testing.T) {
 	stage(t, func(t *testing.T, s staged) {
 		for _, late := range []bool{false, true} {
 			leave := make(chan bool)
-			q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *conversation) (jsonrpc.Message, error) {
+			q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
 				ctx, cancel := context.WithCancel(c.ctx)
 				go func() { <-leave; cancel() }()
 				_, _ = c.Ask(ctx, question(`{}`))
@@ -171,10 +171,10 @@ func TestTheOutcomeOfAParkedCallIsKeptForAWhile(t *testing.T) {
 			})).wanted(t)
 			leave <- true
 			synctest.Wait()
-			if s.gateway.parked.waiting() != 1 {
+			if s.gateway.modern.pending.waiting() != 1 {
 				t.Error("the outcome is not kept")
 			}
-			wait := parkTimeout - time.Second
+			wait := pendingTimeout - time.Second
 			if late {
 				wait += 2 * time.Second
 			}
@@ -183,7 +183,7 @@ func TestTheOutcomeOfAParkedCallIsKeptForAWhile(t *testing.T) {
 			if p := s.again("2", q.RequestState, `{}`); (p.answer(t).Error != nil) != late {
 				t.Errorf("late %v: %d %s", late, p.status, p.body)
 			}
-			if n := s.gateway.parked.waiting(); n != 0 {
+			if n := s.gateway.modern.pending.waiting(); n != 0 {
 				t.Errorf("late %v: %d are kept", late, n)
 			}
 		}
@@ -194,14 +194,14 @@ func TestTheOutcomeOfAParkedCallIsKeptForAWhile(t *testing.T) {
 func TestQuestionsOfTheQuietPeriodAreAskedTogether(t *testing.T) {
 	stage(t, func(t *testing.T, s staged) {
 		begun := time.Now()
-		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *conversation) (jsonrpc.Message, error) {
+		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
 			asked := make(chan error, 4)
 			for range 4 {
 				go func() {
 					_, err := c.Ask(c.ctx, question(`{}`))
 					asked <- err
 				}()
-				time.Sleep(quietPeriod - time.Millisecond)
+				time.Sleep(collectTime - time.Millisecond)
 			}
 			for range 4 {
 				if err := <-asked; err != nil {
@@ -210,7 +210,7 @@ func TestQuestionsOfTheQuietPeriodAreAskedTogether(t *testing.T) {
 			}
 			return done, nil
 		})).wanted(t)
-		if took := time.Since(begun); len(q.InputRequests) != 4 || took != 4*quietPeriod-3*time.Millisecond {
+		if took := time.Since(begun); len(q.InputRequests) != 4 || took != 4*collectTime-3*time.Millisecond {
 			t.Errorf("%d questions after %v", len(q.InputRequests), took)
 		}
 		if p := s.again("2", q.RequestState, `{"q1":{},"q2":{},"q3":{},"q4":{}}`); p.status != 200 {
@@ -222,7 +222,7 @@ func TestQuestionsOfTheQuietPeriodAreAskedTogether(t *testing.T) {
 
 func TestAnExpiredStateHasNoPowerOverALaterRound(t *testing.T) {
 	stage(t, func(t *testing.T, s staged) {
-		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *conversation) (jsonrpc.Message, error) {
+		q := recorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
 			for range 2 {
 				if _, err := c.Ask(c.ctx, question(`{}`)); err != nil {
 					return jsonrpc.Message{}, err
@@ -230,9 +230,9 @@ func TestAnExpiredStateHasNoPowerOverALaterRound(t *testing.T) {
 			}
 			return done, nil
 		})).wanted(t)
-		time.Sleep(parkTimeout - time.Second)
+		time.Sleep(pendingTimeout - time.Second)
 		q2 := s.again("2", q.RequestState, `{"q1":{}}`).wanted(t)
-		time.Sleep(parkTimeout - time.Second) // the first round would have expired long since
+		time.Sleep(pendingTimeout - time.Second) // the first round would have expired long since
 		if p := s.again("3", q2.RequestState, `{"q2":{}}`); p.status != 200 || p.answer(t).Error != nil {
 			t.Errorf("the end: %d %s", p.status, p.body)
 		}

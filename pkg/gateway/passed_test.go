@@ -29,7 +29,7 @@ type tailed struct {
 
 func (r *rig) tail(id string) *tailed {
 	r.t.Helper()
-	tail, err := r.sessions.Tail(r.t.Context(), id, session.TailConfig{Buffer: 1000, Payload: true})
+	tail, err := r.sessions.Tail(r.t.Context(), id, session.TailConfig{Buffer: 1000, IncludePayload: true})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -161,13 +161,13 @@ func TestNewsOfASharedServerIsToldToThoseItIsFor(t *testing.T) {
 func TestNobodyPaysForMessagesThatNobodyFollows(t *testing.T) {
 	g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{})})
 	ctx := trace.ContextWithSpanContext(session.WithID(context.Background(), "s"), trace.NewSpanContext(trace.SpanContextConfig{TraceID: [16]byte{1}, SpanID: [8]byte{1}}))
-	op := &operation{name: "tools/call", target: "one__echo"}
+	op := &operation{tel: g.tel, name: "tools/call", target: "one__echo"}
 	call := jsonrpc.Message{ID: "1", Method: "tools/call", Params: json.RawMessage(`{"name":"x"}`)}
 	answer := jsonrpc.NewResult("1", json.RawMessage(`{}`))
 	if n := testing.AllocsPerRun(100, func() {
-		g.show(ctx, instrument.In, call, op.toAsk())
-		g.responded(ctx, op, answer)
-		g.heard(ctx, "one", call)
+		g.tel.tap.message(ctx, instrument.In, call, op.aboutRequest())
+		op.respond(ctx, answer)
+		g.tel.tap.fromServer(ctx, "one", call)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

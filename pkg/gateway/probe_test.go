@@ -175,8 +175,8 @@ func TestPingsGoOnWhenQuestionsHaveBeenAnswered(t *testing.T) {
 		seen := map[jsonrpc.ID]bool{}
 		c.answers(s.ping(seen), pong)
 		var waiting []jsonrpc.ID
-		for range maxAsks {
-			id, _ := c.live().expect()
+		for range maxServerRequests {
+			id, _ := c.live().requests.add()
 			waiting = append(waiting, id)
 		}
 		time.Sleep(10*beat + beat/2)
@@ -184,7 +184,7 @@ func TestPingsGoOnWhenQuestionsHaveBeenAnswered(t *testing.T) {
 			t.Errorf("%d pings came although too many questions wait", n)
 		}
 		for _, id := range waiting {
-			c.live().unexpect(id)
+			c.live().requests.remove(id)
 		}
 		c.answers(s.ping(seen), pong)
 		s.ping(seen)

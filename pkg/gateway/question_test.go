@@ -116,11 +116,11 @@ func TestTheProgressOfAnAnswerReachesTheServerThatAsked(t *testing.T) {
 			t.Errorf("%s heard %d", server, n)
 		}
 	}
-	cs := ann.live()
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	if len(cs.progress) != 0 {
-		t.Errorf("%d tokens are kept", len(cs.progress))
+	requests := &ann.live().requests
+	requests.mu.Lock()
+	defer requests.mu.Unlock()
+	if len(requests.progress) != 0 {
+		t.Errorf("%d tokens are kept", len(requests.progress))
 	}
 }
 
@@ -137,7 +137,7 @@ func TestAClientIsAskedOnlyInTheWayThatItKnows(t *testing.T) {
 		{`{"elicitation":{"form":{}}}`, `{"mode":"url"}`, "by URL"},
 		{`{"sampling":{}}`, `{}`, "has not declared"},
 	} {
-		err := answerable([]byte(x.capabilities), jsonMessage("elicitation/create", x.params))
+		err := checkSupported([]byte(x.capabilities), jsonMessage("elicitation/create", x.params))
 		if (err == nil) != (x.refusal == "") || (err != nil && !strings.Contains(err.Error(), x.refusal)) {
 			t.Errorf("%s asked %s: %v", x.capabilities, x.params, err)
 		}

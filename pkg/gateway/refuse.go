@@ -11,36 +11,36 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// refuse answers with an HTTP error status and the JSON-RPC error e.
+// refuse answers a request with an HTTP error status and the JSON-RPC error e.
 func refuse(w http.ResponseWriter, status int, id jsonrpc.ID, e *jsonrpc.Error) {
 	body := jsonrpc.NewError(id, e).Encode()
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", protocol.TypeJSON)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:gosec // JSON, and said to be
+	_, _ = w.Write(body) //nolint:gosec // JSON, and declared as JSON
 }
 
-// refuse refuses a message that got no further, and counts it. What is refused
-// before a message was read is the zero Message, and not counted.
-func (g *Gateway) refuse(w http.ResponseWriter, status int, m jsonrpc.Message, e *jsonrpc.Error) {
+// refuse rejects the message m and counts it. The zero Message stands for a request whose message was
+// not read; it is not counted.
+func (c *core) refuse(w http.ResponseWriter, status int, m jsonrpc.Message, e *jsonrpc.Error) {
 	switch {
 	case m.Method == "" && m.ID != "":
-		g.tel.unmatched()
+		c.tel.countUnmatched()
 	case m.Method != "" && m.ID != "":
-		g.tel.refused(m, jsonrpc.NewError(m.ID, e))
+		c.tel.countRefused(m, jsonrpc.NewError(m.ID, e))
 	case m.Method != "":
-		g.tel.messages.Add(instrument.In, m)
+		c.tel.messages.Add(instrument.In, m)
 	}
 	refuse(w, status, m.ID, e)
 }
 
-// refuseSession refuses a message whose session could not be had.
-func (g *Gateway) refuseSession(w http.ResponseWriter, m jsonrpc.Message, err error) {
+// refuseSession rejects a message whose session is not available.
+func (c *core) refuseSession(w http.ResponseWriter, m jsonrpc.Message, err error) {
 	status, e := sessionRefusal(w.Header(), err)
-	g.refuse(w, status, m, e)
+	c.refuse(w, status, m, e)
 }
 
-// sessionRefusal is how a request is answered whose session could not be had.
+// sessionRefusal returns the answer to a request whose session is not available because of err.
 func sessionRefusal(h http.Header, err error) (status int, e *jsonrpc.Error) {
 	if errors.Is(err, session.ErrNotFound) {
 		return http.StatusNotFound, jsonrpc.Errorf(protocol.CodeSessionNotFound,
@@ -52,4 +52,15 @@ func sessionRefusal(h http.Header, err error) (status int, e *jsonrpc.Error) {
 	}
 	h.Set("Retry-After", "1")
 	return http.StatusServiceUnavailable, jsonrpc.Errorf(jsonrpc.CodeInternal, "the session store is not available; try again")
+}
+
+// refuseModern rejects a GET or DELETE of a modern client, whose protocol has neither.
+func refuseModern(w http.ResponseWriter, r *http.Request) bool {
+	version := r.Header.Get(protocol.HeaderProtocolVersion)
+	if version < protocol.ModernVersion {
+		return false
+	}
+	w.Header().Set("Allow", "POST")
+	refuse(w, http.StatusMethodNotAllowed, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "protocol version %.32q has no %s", version, r.Method))
+	return true
 }

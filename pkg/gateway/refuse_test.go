@@ -90,7 +90,7 @@ func TestARefusedRequestCreatesNothing(t *testing.T) {
 	if keys := r.stored(); len(keys) > 0 {
 		t.Errorf("the store holds %q", keys)
 	}
-	if all, _ := r.sessions.All(); len(all) > 0 || len(r.gateway.openSessions()) > 0 {
+	if all, _ := r.sessions.All(); len(all) > 0 || len(r.gateway.legacy.all()) > 0 {
 		t.Errorf("there are sessions: %+v", all)
 	}
 }

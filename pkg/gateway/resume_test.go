@@ -201,8 +201,8 @@ func TestAQuestionWaitsForAClientThatComesBack(t *testing.T) {
 	c.lose(s, "post_sse")
 	cs := c.live()
 	id, _ := stream.ParseEventID(begun)
-	out := cs.log().Find(id)
-	x := newExchange(t.Context(), r.gateway, cs, out)
+	out := cs.streamLog().Find(id)
+	x := newExchange(t.Context(), cs, out)
 	answers := make(chan string, 1)
 	ask := func() {
 		answer, err := x.Ask(t.Context(), jsonMessage("elicitation/create", `{}`))
@@ -300,7 +300,7 @@ func TestASlowReaderAloneLosesMessages(t *testing.T) {
 	c.lose(s, "post_sse")
 	cs := c.live()
 	id, _ := stream.ParseEventID(begun)
-	x := newExchange(t.Context(), r.gateway, cs, cs.log().Find(id))
+	x := newExchange(t.Context(), cs, cs.streamLog().Find(id))
 	for range 2 * 1024 {
 		x.Notify(jsonMessage("notifications/message", `{"level":"info"}`))
 	}

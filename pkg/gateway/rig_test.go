@@ -116,9 +116,10 @@ func build(t *testing.T, s setup) *rig {
 				catalog.Tools: catalog.Hint(inv.Hints.Tools), catalog.Prompts: catalog.Hint(inv.Hints.Prompts),
 				catalog.Resources: catalog.Hint(inv.Hints.Resources), catalog.Templates: catalog.Hint(inv.Hints.Templates)}}))
 	}
+	uc.OnConnected = func(server string) { r.gateway.ServerConnected(server) }
 	uc.OnNotification = func(server string, m jsonrpc.Message) { r.gateway.ServerNotification(server, m) }
-	uc.Watched = func() bool { return r.sessions.Tailed() }
-	uc.OnMessage = func(ctx context.Context, p instrument.MessageEvent) { r.gateway.Passed(ctx, p) }
+	uc.Watched = func() bool { return r.sessions.HasTails() }
+	uc.OnMessage = func(ctx context.Context, p instrument.MessageEvent) { r.gateway.PassMessage(ctx, p) }
 	if s.upstream != nil {
 		s.upstream(&uc)
 	}
@@ -543,7 +544,7 @@ func (c *peer) answers(m jsonrpc.Message, member string) int {
 
 // live returns the running half of the session.
 func (c *peer) live() *clientSession {
-	for _, cs := range c.gateway.openSessions() {
+	for _, cs := range c.gateway.legacy.all() {
 		if cs.id == c.id {
 			return cs
 		}
@@ -601,9 +602,9 @@ func (c *peer) asks() int {
 }
 
 func (cs *clientSession) waiting() int {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	return len(cs.asks)
+	cs.requests.mu.Lock()
+	defer cs.requests.mu.Unlock()
+	return len(cs.requests.waiting)
 }
 
 // conserved checks that every request of a client that was not cancelled has

@@ -60,7 +60,7 @@ func TestDeleteEndsWhatRunsAtOnce(t *testing.T) {
 		return s.Hanging == 0 && len(s.Cancelled) == 1 && string(s.Cancelled[0]) == `{"who":"deleted"}`
 	})
 	until(t, "the server's session is deleted", func() bool { return web.saw("DELETE", bound) })
-	if n := len(r.gateway.openSessions()); n != 1 {
+	if n := len(r.gateway.legacy.all()); n != 1 {
 		t.Errorf("%d sessions are open", n)
 	}
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // listens opens a subscription and returns its stream and what was agreed to.
-func (c *modernClient) listens(id, filter string) (*reader, string) {
+func (c *modernPeer) listens(id, filter string) (*reader, string) {
 	c.t.Helper()
 	s := c.stream(id, "subscriptions/listen", `{"notifications":`+filter+`}`)
 	m := s.message()
@@ -68,7 +68,7 @@ func TestASubscriptionAgreesToWhatThereIsToHear(t *testing.T) {
 		}
 	}
 	for _, params := range []string{`{"notifications":[]}`, `{"notifications":{"resourceSubscriptions":"x"}}`,
-		`{"notifications":{"resourceSubscriptions":["x"` + strings.Repeat(`,"x"`, maxListenURIs) + `]}}`} {
+		`{"notifications":{"resourceSubscriptions":["x"` + strings.Repeat(`,"x"`, maxSubscriptionURIs) + `]}}`} {
 		if p := c.ask("1", "subscriptions/listen", params); p.status != 400 || p.failed(t).Code != -32602 {
 			t.Errorf("%.60s: %d %s", params, p.status, p.body)
 		}
@@ -171,7 +171,7 @@ func TestASlowReaderIsBoundedAlone(t *testing.T) {
 		r.gateway.ServerNotification("one", m)
 		good.hears("2", updated, "test://one/one")
 	}
-	for _, s := range r.gateway.subscriptions() {
+	for _, s := range r.gateway.modern.allSubscriptions() {
 		if n := len(s.out); string(s.id) == "1" && n != subscriptionQueue {
 			t.Errorf("%d messages wait", n)
 		}
@@ -181,17 +181,18 @@ func TestASlowReaderIsBoundedAlone(t *testing.T) {
 func TestSubscriptionsAreBoundedInNumber(t *testing.T) {
 	r := start(t, setup{})
 	c := r.modern(`{}`)
-	r.gateway.mu.Lock()
-	for range maxListeners {
-		r.gateway.subs[&subscription{g: r.gateway}] = true
+	modern := r.gateway.modern
+	modern.mu.Lock()
+	for range maxSubscriptionStreams {
+		modern.subscriptions[&subscription{modernEndpoint: modern}] = true
 	}
-	r.gateway.mu.Unlock()
+	modern.mu.Unlock()
 	if p := c.ask("1", "subscriptions/listen", `{"notifications":{}}`); p.status != 503 || p.header.Get("Retry-After") == "" || string(p.answer(t).ID) != "1" {
 		t.Errorf("%d %s", p.status, p.body)
 	}
-	r.gateway.mu.Lock()
-	clear(r.gateway.subs)
-	r.gateway.mu.Unlock()
+	modern.mu.Lock()
+	clear(modern.subscriptions)
+	modern.mu.Unlock()
 	s, _ := c.listens("2", `{}`)
 	s.cancel()
 	r.conserved(1)

@@ -10,20 +10,19 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// TraceParent says what becomes of the trace context that a client sends.
+// TraceParent says how the trace context of a client is used.
 type TraceParent string
 
-// What can become of it.
+// The uses.
 const (
 	ParentRemote TraceParent = "remote" // the client's span is the parent; the default
-	ParentLink   TraceParent = "link"   // the hub begins a trace, which links to the client's span
+	ParentLink   TraceParent = "link"   // the hub begins a new trace that links to the client's span
 	ParentIgnore TraceParent = "ignore"
 )
 
-// extract finds the remote parent of a message: that of params._meta, which is
-// the client's, else that of the HTTP headers, which may be of something in
-// between. If both are there, the span links to the latter. What is no valid
-// W3C context counts as none.
+// extract returns ctx with the remote parent of a message: the context in params._meta, which is the
+// client's, or else the one in the HTTP headers, which may be that of a proxy. If both exist, the span links to the
+// latter. An invalid W3C context counts as none.
 func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Message) (_ context.Context, links []trace.SpanStartOption) {
 	if t.parent == ParentIgnore {
 		return ctx, nil
@@ -46,9 +45,9 @@ func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Mess
 	return instrument.WithAllowedBaggage(parent, t.baggage), links
 }
 
-// below returns ctx for work that has no SERVER span, since it is no message:
-// it is part of the trace of the HTTP headers, if that may be the parent.
-func (t *telemetry) below(ctx context.Context, r *http.Request) context.Context {
+// withRemoteParent returns ctx for work without a SERVER span, because it is no message. Its parent is the
+// context in the HTTP headers, if clients may be parents.
+func (t *telemetry) withRemoteParent(ctx context.Context, r *http.Request) context.Context {
 	if t.propagator == nil || t.parent == ParentLink || t.parent == ParentIgnore {
 		return ctx
 	}

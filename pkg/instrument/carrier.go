@@ -14,7 +14,8 @@ import (
 // traceKeys are the members of _meta that carry a trace context (SEP-414).
 var traceKeys = [...]string{"traceparent", "tracestate", "baggage"}
 
-// metaCarrier takes the values of traceKeys, "" for what is not there.
+// MetaCarrier holds the values of traceKeys, in their order; "" for a key that is not set. It injects a trace context
+// into _meta without a map. The zero MetaCarrier is empty and ready to use.
 type MetaCarrier [len(traceKeys)]string
 
 var _ propagation.TextMapCarrier = (*MetaCarrier)(nil)
@@ -27,7 +28,7 @@ func (m *MetaCarrier) Get(key string) string {
 	return ""
 }
 
-// Set implements [propagation.TextMapCarrier]. What no _meta has is dropped.
+// Set implements [propagation.TextMapCarrier]. Other keys than traceKeys are dropped.
 func (m *MetaCarrier) Set(key, value string) {
 	if i := slices.Index(traceKeys[:], key); i >= 0 {
 		m[i] = value
@@ -37,7 +38,7 @@ func (m *MetaCarrier) Set(key, value string) {
 // Keys implements [propagation.TextMapCarrier].
 func (*MetaCarrier) Keys() []string { return traceKeys[:] }
 
-// metaReader gives what somebody wrote into _meta.
+// metaReader extracts the trace context of a received _meta. It is read-only.
 type metaReader json.RawMessage
 
 var _ propagation.TextMapCarrier = metaReader{}
@@ -51,14 +52,14 @@ func (m metaReader) Get(key string) string {
 	return v
 }
 
-// Set implements [propagation.TextMapCarrier]: nothing is written.
+// Set implements [propagation.TextMapCarrier]. It does nothing.
 func (metaReader) Set(string, string) {}
 
 // Keys implements [propagation.TextMapCarrier].
 func (metaReader) Keys() []string { return traceKeys[:] }
 
-// HeaderCarrier is [propagation.HeaderCarrier], but finds what every call is asked
-// for without making the canonical form of its name each time.
+// HeaderCarrier is [propagation.HeaderCarrier] without the allocation of a canonical name for the keys that every
+// call reads and writes.
 type HeaderCarrier http.Header
 
 var _ propagation.ValuesGetter = HeaderCarrier{}
@@ -72,15 +73,16 @@ func (h HeaderCarrier) Get(key string) string {
 }
 
 // Values implements [propagation.ValuesGetter].
-func (h HeaderCarrier) Values(key string) []string { return h[canonical(key)] }
+func (h HeaderCarrier) Values(key string) []string { return h[canonicalKey(key)] }
 
 // Set implements [propagation.TextMapCarrier].
-func (h HeaderCarrier) Set(key, value string) { h[canonical(key)] = []string{value} }
+func (h HeaderCarrier) Set(key, value string) { h[canonicalKey(key)] = []string{value} }
 
 // Keys implements [propagation.TextMapCarrier].
 func (h HeaderCarrier) Keys() []string { return slices.Collect(maps.Keys(h)) }
 
-func canonical(key string) string {
+// canonicalKey is [http.CanonicalHeaderKey] without an allocation for traceKeys.
+func canonicalKey(key string) string {
 	switch key {
 	case "traceparent":
 		return "Traceparent"

@@ -23,7 +23,7 @@ func spanOf(t testing.TB, sampler sdktrace.Sampler) (context.Context, trace.Span
 	return ctx, s.SpanContext()
 }
 
-// histogramOf returns the only series there is.
+// histogramOf returns the only series of g.
 func histogramOf(t testing.TB, g prometheus.Gatherer) *dto.Histogram {
 	t.Helper()
 	families, err := g.Gather()
@@ -31,7 +31,7 @@ func histogramOf(t testing.TB, g prometheus.Gatherer) *dto.Histogram {
 		t.Fatal(err)
 	}
 	if len(families) != 1 || len(families[0].GetMetric()) != 1 {
-		t.Fatalf("there are %v", families)
+		t.Fatalf("families are %v, want one with one series", families)
 	}
 	return families[0].GetMetric()[0].GetHistogram()
 }
@@ -45,7 +45,7 @@ func label(e *dto.Exemplar, name string) string {
 	return ""
 }
 
-// bucketTraces are the traces of the exemplars of the classic buckets.
+// bucketTraces returns the trace IDs of the exemplars of the classic buckets.
 func bucketTraces(h *dto.Histogram) (traces []string) {
 	for _, b := range h.GetBucket() {
 		if e := b.GetExemplar(); e != nil {
@@ -55,6 +55,7 @@ func bucketTraces(h *dto.Histogram) (traces []string) {
 	return traces
 }
 
+// nativeTraces returns the trace IDs of the exemplars of the native histogram.
 func nativeTraces(h *dto.Histogram) (traces []string) {
 	for _, e := range h.GetExemplars() {
 		traces = append(traces, label(e, "trace_id"))
@@ -62,10 +63,10 @@ func nativeTraces(h *dto.Histogram) (traces []string) {
 	return traces
 }
 
-func TestASampledOperationIsTheExemplarOfItsBucket(t *testing.T) {
+func TestSampledOperationIsTheExemplarOfItsBucket(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	h := NewOperationHistogram(reg, "x_seconds", "X.")
+	h := newOperationHistogram(reg, "x_seconds", "X.")
 	ctx, sc := spanOf(t, sdktrace.AlwaysSample())
 	h.Observe(ctx, anOperation, "", 30*time.Millisecond)
 	got := histogramOf(t, reg)
@@ -73,16 +74,17 @@ func TestASampledOperationIsTheExemplarOfItsBucket(t *testing.T) {
 		t.Fatalf("the histogram is %v", got)
 	}
 	for _, e := range []*dto.Exemplar{got.GetBucket()[2].GetExemplar(), got.GetExemplars()[0]} { // up to 50 ms
-		if label(e, "trace_id") != sc.TraceID().String() || label(e, "span_id") != sc.SpanID().String() || e.GetValue() != 0.03 || time.Since(e.GetTimestamp().AsTime()) > 20*time.Second {
+		if label(e, "trace_id") != sc.TraceID().String() || label(e, "span_id") != sc.SpanID().String() ||
+			e.GetValue() != 0.03 || time.Since(e.GetTimestamp().AsTime()) > 20*time.Second {
 			t.Errorf("the exemplar is %v", e)
 		}
 	}
 }
 
-func TestAnExemplarIsOfASampledSpanOnly(t *testing.T) {
+func TestUnsampledOperationHasNoExemplar(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	h := NewOperationHistogram(reg, "x_seconds", "X.")
+	h := newOperationHistogram(reg, "x_seconds", "X.")
 	unsampled, _ := spanOf(t, sdktrace.NeverSample())
 	for _, ctx := range []context.Context{context.Background(), unsampled} {
 		h.Observe(ctx, anOperation, "", time.Second)
@@ -98,16 +100,16 @@ func TestAnExemplarIsOfASampledSpanOnly(t *testing.T) {
 	}
 }
 
-func TestTheLastTraceOfEachMagnitudeIsKept(t *testing.T) {
+func TestLastTraceOfEachMagnitudeIsTheExemplar(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	h := NewOperationHistogram(reg, "x_seconds", "X.")
+	h := newOperationHistogram(reg, "x_seconds", "X.")
 	var want []string
-	for i := range 2000 { // of which those of one magnitude follow each other
+	for i := range 2000 { // operations of the same magnitude follow each other
 		ctx, sc := spanOf(t, sdktrace.AlwaysSample())
 		d := time.Duration(i/500+1) * 100 * time.Millisecond // 100, 200, 300, 400 ms
 		h.Observe(ctx, anOperation, "", d)
-		if i%500 == 499 && d != 300*time.Millisecond { // which is of the magnitude of 400
+		if i%500 == 499 && d != 300*time.Millisecond { // which has the same magnitude as 400 ms
 			want = append(want, sc.TraceID().String())
 		}
 	}
@@ -120,11 +122,11 @@ func TestTheLastTraceOfEachMagnitudeIsKept(t *testing.T) {
 	}
 }
 
-// Two magnitudes share the first bucket, and one reaches into two.
-func TestOfABucketTheLastExemplarCounts(t *testing.T) {
+// Two magnitudes share the first bucket, and one magnitude spans two buckets.
+func TestBucketHasTheLastOfItsExemplars(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	h := NewOperationHistogram(reg, "x_seconds", "X.")
+	h := newOperationHistogram(reg, "x_seconds", "X.")
 	for _, d := range []time.Duration{5 * time.Millisecond, time.Microsecond, 8 * time.Millisecond, -1, 1 << 62} {
 		ctx, sc := spanOf(t, sdktrace.AlwaysSample())
 		h.Observe(ctx, anOperation, "", d)
@@ -134,24 +136,24 @@ func TestOfABucketTheLastExemplarCounts(t *testing.T) {
 	}
 }
 
-func TestOperationsAreRecordedWhileSeriesAreReadAndGo(t *testing.T) {
+func TestOperationsAreRecordedWhileSeriesAreCollectedAndRemoved(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	h := NewOperationHistogram(reg, "x_seconds", "X.", "mcphub_backend")
-	traced, sc := spanOf(t, sdktrace.AlwaysSample())
+	h := newOperationHistogram(reg, "x_seconds", "X.", "mcphub_backend")
+	sampled, sc := spanOf(t, sdktrace.AlwaysSample())
 	done := make(chan struct{})
-	var recording, others sync.WaitGroup
+	var recorders, collector sync.WaitGroup
 	for i := range 4 {
-		recording.Go(func() {
+		recorders.Go(func() {
 			for n := range 3000 {
 				o := anOperation
 				o.Tool = fmt.Sprint("t", (n+i)%5)
-				h.Observe(traced, o, "s", time.Duration(n)*time.Millisecond)
-				h.Observe(traced, anOperation, "stays", time.Duration(n)*time.Millisecond)
+				h.Observe(sampled, o, "s", time.Duration(n)*time.Millisecond)
+				h.Observe(sampled, anOperation, "stays", time.Duration(n)*time.Millisecond)
 			}
 		})
 	}
-	others.Go(func() {
+	collector.Go(func() {
 		for open := true; open; {
 			select {
 			case <-done:
@@ -165,10 +167,10 @@ func TestOperationsAreRecordedWhileSeriesAreReadAndGo(t *testing.T) {
 			}
 		}
 	})
-	recording.Wait()
+	recorders.Wait()
 	close(done)
-	others.Wait()
-	got := histogramOf(t, reg) // of what stays
+	collector.Wait()
+	got := histogramOf(t, reg) // of backend "stays", which is never removed
 	if got.GetSampleCount() != 12000 {
 		t.Errorf("%d operations are recorded", got.GetSampleCount())
 	}
@@ -179,24 +181,24 @@ func TestOperationsAreRecordedWhileSeriesAreReadAndGo(t *testing.T) {
 	}
 }
 
-func TestASeriesThatIsRemovedIsForgotten(t *testing.T) {
+func TestRemovedSeriesLosesItsObservationsAndExemplars(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	h := NewOperationHistogram(reg, "x_seconds", "X.")
+	h := newOperationHistogram(reg, "x_seconds", "X.")
 	ctx, _ := spanOf(t, sdktrace.AlwaysSample())
 	h.Observe(ctx, anOperation, "", time.Second)
 	h.remove(func(o Operation, _ string) bool { return o.Tool == "a" })
 	if families, err := reg.Gather(); err != nil || len(families) > 0 {
-		t.Errorf("there are %v, %v", families, err)
+		t.Errorf("families are %v, %v, want none", families, err)
 	}
 	h.Observe(context.Background(), anOperation, "", time.Second)
 	if got := histogramOf(t, reg); got.GetSampleCount() != 1 || len(nativeTraces(got)) > 0 {
-		t.Errorf("what came back is %v", got)
+		t.Errorf("the new series is %v", got)
 	}
 }
 
-func TestAnExemplarAllocatesNothing(t *testing.T) {
-	h := NewOperationHistogram(nil, "x_seconds", "X.", "mcphub_backend")
+func TestExemplarAllocatesNothing(t *testing.T) {
+	h := newOperationHistogram(nil, "x_seconds", "X.", "mcphub_backend")
 	ctx, _ := spanOf(t, sdktrace.AlwaysSample())
 	n := 0
 	if allocs := testing.AllocsPerRun(1000, func() {
@@ -207,11 +209,11 @@ func TestAnExemplarAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkOperationHistogram is one duration, without and with a trace.
+// BenchmarkOperationHistogram observes one duration, without and with an exemplar.
 func BenchmarkOperationHistogram(b *testing.B) {
 	for name, sampler := range map[string]sdktrace.Sampler{"untraced": sdktrace.NeverSample(), "traced": sdktrace.AlwaysSample()} {
 		b.Run(name, func(b *testing.B) {
-			h := NewOperationHistogram(nil, "x_seconds", "X.", "mcphub_backend")
+			h := newOperationHistogram(nil, "x_seconds", "X.", "mcphub_backend")
 			ctx, _ := spanOf(b, sampler)
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {

@@ -1,28 +1,26 @@
 package instrument
 
-import (
-	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-)
+import "github.com/mcphub-go/mcphub/pkg/jsonrpc"
 
-// CancelReason says why a request ended without a response.
+// CancelReason is the reason why a request ended without a response.
 type CancelReason string
 
 // The reasons.
 const (
-	Withdrawn      CancelReason = "withdrawn"       // whoever sent it took it back
-	Disconnected   CancelReason = "disconnect"      // the client went away, and that ends the request
-	TimedOut       CancelReason = "timeout"         // nobody answered in time
-	SessionEnded   CancelReason = "session_end"     // the client's session ended before the client answered
-	ConnectionLost CancelReason = "connection_lost" // with the server, before the answer
-	Unreachable    CancelReason = "unreachable"     // the server was, so that the request was not sent
+	Withdrawn      CancelReason = "withdrawn"       // the sender cancelled the request
+	Disconnected   CancelReason = "disconnect"      // the client disconnected, which cancels the request
+	TimedOut       CancelReason = "timeout"         // no response arrived in time
+	SessionEnded   CancelReason = "session_end"     // the client's session ended before the client responded
+	ConnectionLost CancelReason = "connection_lost" // the connection with the server ended before the response
+	Unreachable    CancelReason = "unreachable"     // the server was unreachable, so the request was not sent
 	SessionGone    CancelReason = "session_gone"    // the server does not know its session any more; the request is sent again
-	ProtocolError  CancelReason = "protocol_error"  // what came was no answer, or the question must not be asked
-	Overloaded     CancelReason = "overload"        // too many answers wait to be sent
+	ProtocolError  CancelReason = "protocol_error"  // the response was invalid, or the server must not send this request
+	Overloaded     CancelReason = "overload"        // too many responses wait to be sent
 	Unexplained    CancelReason = "other"
 )
 
-// cancelReasons are the reasons for which requests of a hop in one direction
-// end. All of them are counted from the start.
+// cancelReasons returns the reasons for which requests of a hop in one direction can end. All of them are counters
+// that exist from the start.
 func cancelReasons(hop string, d Direction) []CancelReason {
 	switch {
 	case hop == "downstream" && d == In:
@@ -35,59 +33,61 @@ func cancelReasons(hop string, d Direction) []CancelReason {
 	return []CancelReason{Withdrawn, TimedOut, ConnectionLost, Unreachable, SessionGone, ProtocolError, Unexplained}
 }
 
-// Flight is a request that was counted and has one end, which is counted with
-// it: its response, or that there is none. The first end counts. The zero Flight
-// is none, and nothing is counted of it. A Flight must not be copied once
-// it may end.
+// InFlight is a counted request that has not ended yet. It ends once, with its response or without one, and the end is
+// counted; later calls of Answer and Cancel do nothing. The zero InFlight stands for no request, and its methods do
+// nothing. An InFlight must not be copied once Answer or Cancel may be called. Its methods may be called concurrently.
 type InFlight struct {
 	messages  *Messages
-	direction Direction
-	over      bool
+	direction Direction // of the request
+	ended     bool      // guarded by messages.mu
 }
 
-// Begin counts a request, which is in flight from now on.
-func (x *Messages) Begin(d Direction, request jsonrpc.Message) InFlight {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.add(d, request)
-	x.inFlight[d]++
-	return InFlight{messages: x, direction: d}
+// Begin counts a request, which is in flight until Answer or Cancel is called.
+func (m *Messages) Begin(d Direction, request jsonrpc.Message) InFlight {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.add(d, request)
+	m.inFlight[d]++
+	return InFlight{messages: m, direction: d}
 }
 
-// Answer ends the flight with its response, and counts that.
+// Answer ends the request with its response and counts the response.
 func (f *InFlight) Answer(response jsonrpc.Message) {
-	if x := f.land(); x != nil {
-		defer x.mu.Unlock()
-		x.add(1-f.direction, response)
-	}
-}
-
-// Cancel ends the flight without a response.
-func (f *InFlight) Cancel(reason CancelReason) {
-	x := f.land()
-	if x == nil {
+	m := f.endAndLock()
+	if m == nil {
 		return
 	}
-	defer x.mu.Unlock()
-	if _, known := x.cancelled[f.direction][reason]; !known {
-		reason = Unexplained
-	}
-	x.cancelled[f.direction][reason]++
+	defer m.mu.Unlock()
+	m.add(1-f.direction, response)
 }
 
-// land returns where the end is to be counted, locked; nil if there is nothing
-// to count.
-func (f *InFlight) land() *Messages {
-	x := f.messages
-	if x == nil {
+// Cancel ends the request without a response. A reason that requests of this hop and direction cannot have counts as
+// Unexplained.
+func (f *InFlight) Cancel(reason CancelReason) {
+	m := f.endAndLock()
+	if m == nil {
+		return
+	}
+	defer m.mu.Unlock()
+	if _, known := m.cancelled[f.direction][reason]; !known {
+		reason = Unexplained
+	}
+	m.cancelled[f.direction][reason]++
+}
+
+// endAndLock ends the request and returns its Messages with mu locked. It returns nil if there is no request or it has
+// ended before; then nothing is locked.
+func (f *InFlight) endAndLock() *Messages {
+	m := f.messages
+	if m == nil {
 		return nil
 	}
-	x.mu.Lock()
-	if f.over {
-		x.mu.Unlock()
+	m.mu.Lock()
+	if f.ended {
+		m.mu.Unlock()
 		return nil
 	}
-	f.over = true
-	x.inFlight[f.direction]--
-	return x
+	f.ended = true
+	m.inFlight[f.direction]--
+	return m
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-func TestAFlightHasOneEndAndTheFirstCounts(t *testing.T) {
+func TestInFlightCountsItsFirstEndOnly(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewPedanticRegistry()
-	x := NewMessages(reg, "backend")
+	m := NewMessages(reg, "backend")
 	request := jsonrpc.Message{ID: "1", Method: "ping"}
 	messages := func(direction, kind string) float64 {
 		return instrumenttest.Value(t, reg, "mcphub_messages_total", "hop", "backend", "direction", direction, "kind", kind)
@@ -22,17 +22,18 @@ func TestAFlightHasOneEndAndTheFirstCounts(t *testing.T) {
 		return instrumenttest.Value(t, reg, "mcphub_requests_cancelled_total", "direction", "out", "reason", string(reason))
 	}
 
-	answered, given, unknown := x.Begin(Out, request), x.Begin(Out, request), x.Begin(Out, request)
+	answered, timedOut, unknown := m.Begin(Out, request), m.Begin(Out, request), m.Begin(Out, request)
 	if messages("out", "request") != 3 || inFlight() != 3 {
 		t.Errorf("%v requests, %v in flight", messages("out", "request"), inFlight())
 	}
 	answered.Answer(jsonrpc.NewResult("1", []byte(`{}`)))
 	answered.Cancel(TimedOut)
 	answered.Answer(jsonrpc.NewError("1", jsonrpc.ErrBatch))
-	given.Cancel(TimedOut)
-	given.Answer(jsonrpc.NewResult("1", []byte(`{}`)))
-	unknown.Cancel(Overloaded) // is no reason in this direction
-	if messages("in", "response") != 1 || messages("in", "error") != 0 || cancelled(TimedOut) != 1 || cancelled(Unexplained) != 1 || inFlight() != 0 {
+	timedOut.Cancel(TimedOut)
+	timedOut.Answer(jsonrpc.NewResult("1", []byte(`{}`)))
+	unknown.Cancel(Overloaded) // not a reason of this direction
+	if messages("in", "response") != 1 || messages("in", "error") != 0 || cancelled(TimedOut) != 1 ||
+		cancelled(Unexplained) != 1 || inFlight() != 0 {
 		t.Errorf("%v responses, %v errors, %v and %v cancelled, %v in flight", messages("in", "response"), messages("in", "error"),
 			cancelled(TimedOut), cancelled(Unexplained), inFlight())
 	}

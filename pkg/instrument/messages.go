@@ -10,33 +10,19 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// Direction of a message, seen from the hub.
+// Direction is the direction of a message, as seen from the hub.
 type Direction int
 
 // The directions.
 const (
-	In Direction = iota
-	Out
+	In  Direction = iota // received by the hub
+	Out                  // sent by the hub
 )
 
-// Messages counts the JSON-RPC messages of one hop, between client and hub or
-// between hub and server, and follows each request to its end. It collects all
-// of it in one snapshot, so that at every scrape, for each direction of requests,
-//
-//	requests = responses and errors the other way + in flight + cancelled
-//
-// Its methods may be called concurrently.
-type Messages struct {
-	desc [4]*prometheus.Desc // messages, bytes, in flight, cancelled
+// KindOf returns the value of the label kind of m: request, notification, response or error.
+func KindOf(m jsonrpc.Message) string { return kindOf(m).String() }
 
-	mu        sync.Mutex
-	count     [2][4]uint64 // by direction and kind
-	bytes     [2][4]uint64 // likewise
-	inFlight  [2]int64     // by direction of the request
-	cancelled [2]map[CancelReason]uint64
-}
-
-// kind is what a message is; an index of the counters.
+// kind is the kind of a message. It is an index of the counters of Messages.
 type kind int
 
 const (
@@ -62,77 +48,97 @@ func kindOf(m jsonrpc.Message) kind {
 	return kindRequest
 }
 
-// NewMessages registers the counters of hop, downstream or backend.
+// Messages counts the JSON-RPC messages of one hop, between client and hub or between hub and server, and follows each
+// request until it ends. Collect returns all counters in one snapshot, so that at every scrape, for each direction of
+// requests,
+//
+//	requests = responses and errors in the other direction + in flight + cancelled
+//
+// Its methods may be called concurrently.
+type Messages struct {
+	desc [4]*prometheus.Desc // of the metrics of messages, bytes, requests in flight and cancelled requests
+
+	mu        sync.Mutex
+	count     [2][4]uint64 // by direction and kind
+	bytes     [2][4]uint64 // by direction and kind
+	inFlight  [2]int64     // by direction of the request
+	cancelled [2]map[CancelReason]uint64
+}
+
+// NewMessages makes the Messages of hop, downstream or backend, and registers them in r, which may be nil.
 func NewMessages(r prometheus.Registerer, hop string) *Messages {
 	labels := prometheus.Labels{"hop": hop}
-	x := &Messages{desc: [4]*prometheus.Desc{
+	m := &Messages{desc: [4]*prometheus.Desc{
 		prometheus.NewDesc("mcphub_messages_total", "JSON-RPC messages.", []string{"direction", "kind"}, labels),
-		prometheus.NewDesc("mcphub_message_bytes_total", "Bytes of params, results and errors in JSON-RPC messages.", []string{"direction", "kind"}, labels),
-		prometheus.NewDesc("mcphub_requests_in_flight", "Requests that wait for their response, by the direction of the request.", []string{"direction"}, labels),
-		prometheus.NewDesc("mcphub_requests_cancelled_total", "Requests that ended without a response, by the direction of the request.", []string{"direction", "reason"}, labels),
+		prometheus.NewDesc("mcphub_message_bytes_total",
+			"Bytes of params, results and errors in JSON-RPC messages.", []string{"direction", "kind"}, labels),
+		prometheus.NewDesc("mcphub_requests_in_flight",
+			"Requests that wait for their response, by the direction of the request.", []string{"direction"}, labels),
+		prometheus.NewDesc("mcphub_requests_cancelled_total",
+			"Requests that ended without a response, by the direction of the request.", []string{"direction", "reason"}, labels),
 	}}
-	for d := range x.cancelled {
-		x.cancelled[d] = map[CancelReason]uint64{}
+	for d := range m.cancelled {
+		m.cancelled[d] = map[CancelReason]uint64{}
 		for _, reason := range cancelReasons(hop, Direction(d)) {
-			x.cancelled[d][reason] = 0
+			m.cancelled[d][reason] = 0
 		}
 	}
 	if r != nil {
-		r.MustRegister(x)
+		r.MustRegister(m)
 	}
-	return x
+	return m
 }
 
-// Add counts a message that is no request and answers none.
-func (x *Messages) Add(d Direction, m jsonrpc.Message) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.add(d, m)
+// Add counts a message that is neither a request nor the response to a counted one.
+func (m *Messages) Add(d Direction, message jsonrpc.Message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.add(d, message)
 }
 
-// add counts m. The caller holds mu.
-func (x *Messages) add(d Direction, m jsonrpc.Message) {
-	k := kindOf(m)
-	x.count[d][k]++
-	x.bytes[d][k] += uint64(len(m.Params) + len(m.Result) + len(m.Error))
+// add counts message. The caller holds mu.
+func (m *Messages) add(d Direction, message jsonrpc.Message) {
+	k := kindOf(message)
+	m.count[d][k]++
+	m.bytes[d][k] += uint64(len(message.Params) + len(message.Result) + len(message.Error))
 }
 
 // Describe implements prometheus.Collector.
-func (x *Messages) Describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range x.desc {
+func (m *Messages) Describe(ch chan<- *prometheus.Desc) {
+	for _, desc := range m.desc {
 		ch <- desc
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (x *Messages) Collect(ch chan<- prometheus.Metric) {
-	x.mu.Lock()
-	count, bytes, inFlight := x.count, x.bytes, x.inFlight
-	cancelled := [2]map[CancelReason]uint64{maps.Clone(x.cancelled[In]), maps.Clone(x.cancelled[Out])}
-	x.mu.Unlock()
+func (m *Messages) Collect(ch chan<- prometheus.Metric) {
+	m.mu.Lock()
+	count, bytes, inFlight := m.count, m.bytes, m.inFlight
+	cancelled := [2]map[CancelReason]uint64{maps.Clone(m.cancelled[In]), maps.Clone(m.cancelled[Out])}
+	m.mu.Unlock()
+	counter := func(desc *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...)
+	}
 	for d, direction := range []string{"in", "out"} {
 		for k := range count[d] {
-			ch <- prometheus.MustNewConstMetric(x.desc[0], prometheus.CounterValue, float64(count[d][k]), direction, kind(k).String())
-			ch <- prometheus.MustNewConstMetric(x.desc[1], prometheus.CounterValue, float64(bytes[d][k]), direction, kind(k).String())
+			counter(m.desc[0], count[d][k], direction, kind(k).String())
+			counter(m.desc[1], bytes[d][k], direction, kind(k).String())
 		}
-		ch <- prometheus.MustNewConstMetric(x.desc[2], prometheus.GaugeValue, float64(inFlight[d]), direction)
+		ch <- prometheus.MustNewConstMetric(m.desc[2], prometheus.GaugeValue, float64(inFlight[d]), direction)
 		for reason, n := range cancelled[d] {
-			ch <- prometheus.MustNewConstMetric(x.desc[3], prometheus.CounterValue, float64(n), direction, string(reason))
+			counter(m.desc[3], n, direction, string(reason))
 		}
 	}
 }
 
-// NewUnmatched registers the counter of the messages of hop that belong to
-// nothing under way, with its reasons.
+// NewUnmatched registers the counter of messages of hop that belong to no request in flight. The label sets of reasons
+// exist from the start.
 func NewUnmatched(r prometheus.Registerer, hop string, reasons ...string) *prometheus.CounterVec {
-	x := promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "mcphub_unmatched_responses_total",
+	counter := promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "mcphub_unmatched_responses_total",
 		Help:        "Answers and progress that belong to no request under way, and answers that found no way back.",
 		ConstLabels: prometheus.Labels{"hop": hop}}, []string{"reason"})
 	for _, reason := range reasons {
-		x.WithLabelValues(reason)
+		counter.WithLabelValues(reason)
 	}
-	return x
+	return counter
 }
-
-// KindOf returns the value of the label kind of m: request, notification, response or error.
-func KindOf(m jsonrpc.Message) string { return kindOf(m).String() }

@@ -17,194 +17,186 @@ import (
 
 const (
 	defaultToolLabels = 200
-	maxToolLabel      = 256 // bytes of a tool's name; a longer one is no label
+	maxToolLabel      = 256 // bytes of a tool name; a longer one is not a label value
 )
 
-// Operations records operations in an OperationHistogram, so that
-// its label sets stay bounded and those of what is gone disappear.
-//
-// A tool gets a place, and with it label sets of its own, when it is first called
-// while it is listed. It loses them when it is listed no more. What finds no place
-// is recorded under Other and counted, and so is what else had to be folded although
-// the hub or a server chose it. What only a client has chosen, an unknown method or
-// tool, is recorded under Other and not counted: nobody misses its series.
-//
-// Its methods may be called concurrently.
-type Operations struct {
-	duration *OperationHistogram
-	limit    int // tools with a place; below 0 no tool is a label
-
-	tools, errors, versions prometheus.Counter // operations folded, by label
-
-	mu    sync.RWMutex // held for reading while recording: no operation is between its label and its series when a tool goes
-	taken int          // places, of all meters
-}
-
-// Operation is what is recorded of one operation besides its duration. The values
-// need not be bounded.
+// Operation describes one operation. Its values need not be bounded.
 type Operation struct {
 	Method    string
 	Tool      string // of tools/call
 	ErrorType string // empty for a success
 	Transport string // tcp or pipe
-	Version   string // of the protocol; empty if it is not settled
+	Version   string // of the protocol; empty before it is negotiated
 }
 
-// NewOperations makes Operations that record in h, and registers the counter of
-// what was folded on hop. limit is how many tools have label sets of their own;
-// 0: 200, below 0: gen_ai_tool_name stays empty.
-func NewOperations(r prometheus.Registerer, hop string, h *OperationHistogram, limit int) *Operations {
-	folded := promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "mcphub_metric_label_overflow_total",
-		Help:        "Operations recorded under _OTHER for want of a label value: a listed tool beyond the limit, an error code of a server's own, an unknown version of a stored session.",
+// Operations records operations in an OperationHistogram with bounded labels. Its Recorders, one for each peer, delete
+// the series of what no longer exists.
+//
+// A tool becomes a label value when it is first called while it is listed and fewer tools than the limit are label
+// values. It loses its series when it is no longer listed. The values that the hub or a server chose and that do not
+// become label values are recorded under Other and counted as overflow: a listed tool beyond the limit, an error code,
+// a protocol version. An unknown method or tool is recorded under Other and not counted, because only the client chose
+// it and nobody needs its series.
+//
+// The methods of Operations and its Recorders may be called concurrently.
+type Operations struct {
+	duration  *OperationHistogram
+	toolLimit int // tools that are label values at the same time; below 0: no tool is a label value
+
+	toolOverflow, errorOverflow, versionOverflow prometheus.Counter
+
+	// Observe holds mu for reading. So no operation has chosen its labels and not yet its series when a tool is removed.
+	mu            sync.RWMutex
+	labelledTools int // tools that are label values, of all Recorders
+}
+
+// NewOperations makes Operations that record in h, and registers the overflow counter of hop. toolLimit is the number
+// of tools that are label values at the same time: 0 means 200, and below 0 gen_ai_tool_name stays empty.
+func NewOperations(r prometheus.Registerer, hop string, h *OperationHistogram, toolLimit int) *Operations {
+	overflow := promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "mcphub_metric_label_overflow_total",
+		Help: "Operations recorded under _OTHER for want of a label value: a listed tool beyond the limit, " +
+			"an error code of a server's own, an unknown version of a stored session.",
 		ConstLabels: prometheus.Labels{"hop": hop}}, []string{"label"})
-	return &Operations{duration: h, limit: cmp.Or(limit, defaultToolLabels), tools: folded.WithLabelValues("gen_ai_tool_name"),
-		errors: folded.WithLabelValues("error_type"), versions: folded.WithLabelValues("mcp_protocol_version")}
+	return &Operations{
+		duration:        h,
+		toolLimit:       cmp.Or(toolLimit, defaultToolLabels),
+		toolOverflow:    overflow.WithLabelValues("gen_ai_tool_name"),
+		errorOverflow:   overflow.WithLabelValues("error_type"),
+		versionOverflow: overflow.WithLabelValues("mcp_protocol_version"),
+	}
 }
 
-// Meter records the operations with one peer: a server, or all clients.
-type Recorder struct {
-	all     *Operations
-	backend string // empty if the histogram has no such label
-	lists   func(tool string) bool
+func (o *Operations) errorLabel(errorType string) string {
+	label := ErrorTypeLabel(errorType)
+	if label == Other && errorType != Other {
+		o.errorOverflow.Inc()
+	}
+	return label
+}
 
-	// guarded by all.mu
-	places map[string]*toolPlace
+func (o *Operations) versionLabel(version string) string {
+	label := VersionLabel(version)
+	if label != version {
+		o.versionOverflow.Inc()
+	}
+	return label
+}
+
+// Recorder records the operations with one peer: a server, or all clients.
+type Recorder struct {
+	operations *Operations
+	backend    string // value of mcphub_backend; empty if the histogram has no such label
+	isListed   func(tool string) bool
+
+	// guarded by operations.mu
+	tools  map[string]*labelledTool
 	closed bool
 }
 
-// toolPlace is that of a tool. What was recorded last is at hand for the next call,
-// which is most often alike. It goes before its series do.
-type toolPlace struct {
-	last atomic.Pointer[operationSeries]
+// labelledTool is a tool that is a label value. It is removed before its series are.
+type labelledTool struct {
+	last atomic.Pointer[operationSeries] // of the last call; the next one most often has the same labels
 }
 
-// Meter makes a Meter. lists says whether a tool is listed now; it must be quick,
-// take no lock that is held around a method of the Meter, and have changed before
-// Prune is called. backend is the value of mcphub_backend, empty if h has no such label.
-func (x *Operations) Recorder(backend string, lists func(tool string) bool) *Recorder {
-	return &Recorder{all: x, backend: backend, lists: lists, places: map[string]*toolPlace{}}
+// Recorder makes a Recorder. backend is the value of mcphub_backend, empty if the histogram has no such label. isListed
+// reports whether a tool is listed now. It must be fast and must not take a lock that a caller of a Recorder method
+// holds. After a change of the list, isListed must return the new state before Prune is called.
+func (o *Operations) Recorder(backend string, isListed func(tool string) bool) *Recorder {
+	return &Recorder{operations: o, backend: backend, isListed: isListed, tools: map[string]*labelledTool{}}
 }
 
-// Observe records an operation that took d, with the trace of ctx as exemplar if it
-// is sampled. It does nothing after Close.
-func (m *Recorder) Observe(ctx context.Context, o Operation, d time.Duration) {
-	x := m.all
-	o.Method, o.ErrorType, o.Version = MethodLabel(o.Method), x.errorLabel(o.ErrorType), x.versionLabel(o.Version)
+// Observe records an operation that took d, with the trace of ctx as exemplar if it is sampled. After Close it does
+// nothing.
+func (r *Recorder) Observe(ctx context.Context, o Operation, d time.Duration) {
+	all := r.operations
+	o.Method, o.ErrorType, o.Version = MethodLabel(o.Method), all.errorLabel(o.ErrorType), all.versionLabel(o.Version)
 	switch {
-	case o.Method != protocol.MethodToolsCall, x.limit < 0:
+	case o.Method != protocol.MethodToolsCall, all.toolLimit < 0:
 		o.Tool = ""
 	case o.Tool == "":
 		o.Tool = Other
 	}
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	if m.places[o.Tool] == nil && m.wantsPlace(o.Tool) {
-		x.mu.RUnlock()
-		m.place(o.Tool)
-		x.mu.RLock()
+	all.mu.RLock()
+	defer all.mu.RUnlock()
+	if r.tools[o.Tool] == nil && r.mayLabel(o.Tool) {
+		all.mu.RUnlock()
+		r.labelTool(o.Tool)
+		all.mu.RLock()
 	}
-	if m.closed {
+	if r.closed {
 		return
 	}
-	p := m.places[o.Tool]
-	if p == nil {
-		o.Tool = m.toolLabel(o.Tool)
-		x.duration.Observe(ctx, o, m.backend, d)
+	tool := r.tools[o.Tool]
+	if tool == nil {
+		o.Tool = r.sharedLabel(o.Tool)
+		all.duration.Observe(ctx, o, r.backend, d)
 		return
 	}
-	k := operationKey{o, m.backend}
-	s := p.last.Load()
+	k := operationKey{o, r.backend}
+	s := tool.last.Load()
 	if s == nil || s.key != k {
-		s = x.duration.of(k)
-		p.last.Store(s)
+		s = all.duration.seriesFor(k)
+		tool.last.Store(s)
 	}
 	s.observe(ctx, d)
 }
 
-// Prune takes their places and label sets from the tools that are listed no more.
-// It is to be called after each change of what is listed.
-func (m *Recorder) Prune() {
-	m.all.mu.Lock()
-	defer m.all.mu.Unlock()
-	for tool := range m.places {
-		if !m.lists(tool) {
-			delete(m.places, tool)
-			m.all.taken--
-			m.forget(func(o Operation) bool { return o.Tool == tool })
+// mayLabel reports whether tool, which is not a label value, may become one. The caller holds operations.mu.
+func (r *Recorder) mayLabel(tool string) bool {
+	return tool != "" && r.operations.labelledTools < r.operations.toolLimit && r.isListedLabel(tool)
+}
+
+// labelTool makes tool a label value, unless it may no longer become one.
+func (r *Recorder) labelTool(tool string) {
+	r.operations.mu.Lock()
+	defer r.operations.mu.Unlock()
+	if !r.closed && r.tools[tool] == nil && r.mayLabel(tool) {
+		r.tools[strings.Clone(tool)] = &labelledTool{} // a substring of a request would keep the request in memory
+		r.operations.labelledTools++
+	}
+}
+
+// sharedLabel returns the label value of tool, which is not a label value itself, and counts an overflow if tool is
+// listed. The caller holds operations.mu.
+func (r *Recorder) sharedLabel(tool string) string {
+	if tool == "" {
+		return ""
+	}
+	if r.isListedLabel(tool) {
+		r.operations.toolOverflow.Inc()
+	}
+	return Other
+}
+
+// isListedLabel reports whether tool is listed and its name is valid as a label value.
+func (r *Recorder) isListedLabel(tool string) bool {
+	return tool != Other && len(tool) <= maxToolLabel && utf8.ValidString(tool) && r.isListed(tool)
+}
+
+// Prune deletes the series of the tools that are no longer listed. It must be called after each change of the list.
+func (r *Recorder) Prune() {
+	r.operations.mu.Lock()
+	defer r.operations.mu.Unlock()
+	for tool := range r.tools {
+		if !r.isListed(tool) {
+			delete(r.tools, tool)
+			r.operations.labelledTools--
+			r.removeSeries(func(o Operation) bool { return o.Tool == tool })
 		}
 	}
 }
 
-// Close takes away all label sets of the peer. An operation that ends later leaves
-// no trace.
-func (m *Recorder) Close() {
-	m.all.mu.Lock()
-	defer m.all.mu.Unlock()
-	m.closed = true
-	m.all.taken -= len(m.places)
-	clear(m.places)
-	m.forget(func(Operation) bool { return true })
+// Close deletes all series of the peer. Operations that end later are not recorded.
+func (r *Recorder) Close() {
+	r.operations.mu.Lock()
+	defer r.operations.mu.Unlock()
+	r.closed = true
+	r.operations.labelledTools -= len(r.tools)
+	clear(r.tools)
+	r.removeSeries(func(Operation) bool { return true })
 }
 
-// forget deletes the peer's label sets that match. The caller holds all.mu for
-// writing.
-func (m *Recorder) forget(match func(o Operation) bool) {
-	m.all.duration.remove(func(o Operation, backend string) bool { return backend == m.backend && match(o) })
-}
-
-// wantsPlace reports whether tool, which has none, can have one. The caller holds all.mu.
-func (m *Recorder) wantsPlace(tool string) bool {
-	return tool != "" && m.all.taken < m.all.limit && m.listed(tool)
-}
-
-// place gives tool a place, unless that has become impossible.
-func (m *Recorder) place(tool string) {
-	m.all.mu.Lock()
-	defer m.all.mu.Unlock()
-	if !m.closed && m.places[tool] == nil && m.wantsPlace(tool) {
-		m.places[strings.Clone(tool)] = &toolPlace{} // a part of a request would keep all of it
-		m.all.taken++
-	}
-}
-
-// toolLabel is the label value of tool, which has no place, and counts one that
-// should have been its own. The caller holds all.mu.
-func (m *Recorder) toolLabel(tool string) string {
-	if tool == "" {
-		return ""
-	}
-	if m.listed(tool) {
-		m.all.tools.Inc()
-	}
-	return Other
-}
-
-// listed reports whether tool is listed under a name that a label can have.
-func (m *Recorder) listed(tool string) bool {
-	return tool != Other && len(tool) <= maxToolLabel && utf8.ValidString(tool) && m.lists(tool)
-}
-
-func (x *Operations) errorLabel(kind string) string {
-	label := ErrorTypeLabel(kind)
-	if label == Other && kind != Other {
-		x.errors.Inc()
-	}
-	return label
-}
-
-func (x *Operations) versionLabel(version string) string {
-	label := VersionLabel(version)
-	if label != version {
-		x.versions.Inc()
-	}
-	return label
-}
-
-// VersionLabel bounds the label of a protocol version: a session that another
-// program stored may have any.
-func VersionLabel(version string) string {
-	if version == "" || protocol.IsVersion(version) {
-		return version
-	}
-	return Other
+// removeSeries deletes the series of the peer that match. The caller holds operations.mu for writing.
+func (r *Recorder) removeSeries(match func(o Operation) bool) {
+	r.operations.duration.remove(func(o Operation, backend string) bool { return backend == r.backend && match(o) })
 }

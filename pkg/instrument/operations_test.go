@@ -14,23 +14,23 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 )
 
-// toolList is a list of tools that a test changes.
+// toolList is a list of tools that a test can change.
 type toolList struct{ names atomic.Pointer[[]string] }
 
 func (l *toolList) set(names ...string) { l.names.Store(&names) }
 
 func (l *toolList) lists(tool string) bool { return slices.Contains(*l.names.Load(), tool) }
 
-// newMeter returns a Meter of the server s, which has listed these tools.
-func newMeter(limit int, tools ...string) (*prometheus.Registry, *Operations, *Recorder, *toolList) {
+// newRecorder returns a Recorder of the server s, which lists tools.
+func newRecorder(limit int, tools ...string) (*prometheus.Registry, *Operations, *Recorder, *toolList) {
 	reg, list := prometheus.NewRegistry(), &toolList{}
 	list.set(tools...)
-	x := NewOperations(reg, "backend", NewOperationHistogram(reg, "x_seconds", "X.", "mcphub_backend"), limit)
+	x := NewOperations(reg, "backend", newOperationHistogram(reg, "x_seconds", "X.", "mcphub_backend"), limit)
 	return reg, x, x.Recorder("s", list.lists), list
 }
 
-func (m *Recorder) call(tool string) {
-	m.Observe(context.Background(), Operation{Method: "tools/call", Tool: tool, Transport: "pipe"}, time.Millisecond)
+func (r *Recorder) call(tool string) {
+	r.Observe(context.Background(), Operation{Method: "tools/call", Tool: tool, Transport: "pipe"}, time.Millisecond)
 }
 
 // toolsOf returns how often each value of gen_ai_tool_name was recorded.
@@ -60,39 +60,39 @@ func wantTools(t *testing.T, g prometheus.Gatherer, want map[string]int) {
 	}
 }
 
-func folded(t *testing.T, g prometheus.Gatherer, label string) float64 {
+func overflow(t *testing.T, g prometheus.Gatherer, label string) float64 {
 	t.Helper()
 	return instrumenttest.Value(t, g, "mcphub_metric_label_overflow_total", "hop", "backend", "label", label)
 }
 
-func TestOnlyListedToolsAreLabels(t *testing.T) {
+func TestToolIsALabelOnlyWhileListed(t *testing.T) {
 	t.Parallel()
 	long := string(make([]byte, maxToolLabel+1))
-	reg, _, m, _ := newMeter(0, "a", "", Other, long, "\xff")
+	reg, _, m, _ := newRecorder(0, "a", "", Other, long, "\xff")
 	for _, tool := range []string{"a", "invented", "", Other, long, "\xff"} {
 		m.call(tool)
 	}
 	m.Observe(t.Context(), Operation{Method: "ping", Tool: "a", Transport: "pipe"}, 0)
 	wantTools(t, reg, map[string]int{"a": 1, Other: 5, "": 1})
-	if n := folded(t, reg, "gen_ai_tool_name"); n != 0 {
-		t.Errorf("%v inventions count as tools without a label", n)
+	if n := overflow(t, reg, "gen_ai_tool_name"); n != 0 {
+		t.Errorf("%v unlisted tools count as overflow", n)
 	}
 }
 
 func TestToolsBeyondTheLimitShareALabelAndAreCounted(t *testing.T) {
 	t.Parallel()
-	reg, x, m, list := newMeter(2, "a", "b", "c")
+	reg, x, m, list := newRecorder(2, "a", "b", "c")
 	other := x.Recorder("t", list.lists)
 	for _, tool := range []string{"a", "b", "c", "a", "invented"} {
 		m.call(tool)
 	}
-	other.call("a") // that is a tool of another server
+	other.call("a") // a tool of another server
 	wantTools(t, reg, map[string]int{"a": 2, "b": 1, Other: 3})
-	if n := folded(t, reg, "gen_ai_tool_name"); n != 2 {
-		t.Errorf("%v were counted, want c and the other server's a", n)
+	if n := overflow(t, reg, "gen_ai_tool_name"); n != 2 {
+		t.Errorf("overflow is %v, want 2: c and a of the other server", n)
 	}
 	list.set("b", "c")
-	m.Prune() // and there is room
+	m.Prune() // which makes room
 	m.call("c")
 	wantTools(t, reg, map[string]int{"b": 1, "c": 1, Other: 3})
 }
@@ -103,32 +103,32 @@ func TestTwoHundredToolsHaveLabelsByDefault(t *testing.T) {
 	for i := range 300 {
 		tools = append(tools, fmt.Sprintf("t%d", i))
 	}
-	reg, _, m, _ := newMeter(0, tools...)
+	reg, _, m, _ := newRecorder(0, tools...)
 	for _, tool := range tools {
 		m.call(tool)
 	}
 	if n := len(toolsOf(t, reg, "x_seconds")); n != 201 {
 		t.Errorf("%d values", n)
 	}
-	if n := folded(t, reg, "gen_ai_tool_name"); n != 100 {
-		t.Errorf("%v were counted", n)
+	if n := overflow(t, reg, "gen_ai_tool_name"); n != 100 {
+		t.Errorf("overflow is %v", n)
 	}
 }
 
-func TestWithoutAToolLabelCallsAreRecordedTogether(t *testing.T) {
+func TestCallsShareASeriesWithoutToolLabels(t *testing.T) {
 	t.Parallel()
-	reg, _, m, _ := newMeter(-1, "a", "b")
+	reg, _, m, _ := newRecorder(-1, "a", "b")
 	m.call("a")
 	m.call("b")
 	wantTools(t, reg, map[string]int{"": 2})
-	if n := folded(t, reg, "gen_ai_tool_name"); n != 0 {
-		t.Errorf("%v were counted", n)
+	if n := overflow(t, reg, "gen_ai_tool_name"); n != 0 {
+		t.Errorf("overflow is %v", n)
 	}
 }
 
-func TestWhatOthersChooseFreelyIsFolded(t *testing.T) {
+func TestUnknownLabelValuesAreRecordedAsOther(t *testing.T) {
 	t.Parallel()
-	reg, _, m, _ := newMeter(0)
+	reg, _, m, _ := newRecorder(0)
 	for _, o := range []Operation{
 		{Method: "vendor/secret", ErrorType: "4711", Version: "2099-01-01"},
 		{Method: "ping", ErrorType: "-32042", Version: "2025-06-18"},
@@ -147,14 +147,14 @@ func TestWhatOthersChooseFreelyIsFolded(t *testing.T) {
 			t.Errorf("%v: %v", labels, n)
 		}
 	}
-	if e, v := folded(t, reg, "error_type"), folded(t, reg, "mcp_protocol_version"); e != 1 || v != 1 {
-		t.Errorf("%v error codes and %v versions were counted", e, v)
+	if e, v := overflow(t, reg, "error_type"), overflow(t, reg, "mcp_protocol_version"); e != 1 || v != 1 {
+		t.Errorf("overflow of %v error codes and %v versions", e, v)
 	}
 }
 
-func TestAToolThatGoesTakesItsSeriesAlongAndComesBackAsNew(t *testing.T) {
+func TestRemovedToolLosesItsSeriesAndStartsAnew(t *testing.T) {
 	t.Parallel()
-	reg, x, m, list := newMeter(0, "a", "b")
+	reg, x, m, list := newRecorder(0, "a", "b")
 	other := x.Recorder("t", list.lists)
 	for range 3 {
 		m.call("a")
@@ -163,8 +163,8 @@ func TestAToolThatGoesTakesItsSeriesAlongAndComesBackAsNew(t *testing.T) {
 	other.call("a")
 	list.set("b")
 	m.Prune()
-	wantTools(t, reg, map[string]int{"a": 1, "b": 1}) // the other server's is left
-	m.call("a")                                       // it was under way
+	wantTools(t, reg, map[string]int{"a": 1, "b": 1}) // a of the other server stays
+	m.call("a")                                       // it began before the change
 	wantTools(t, reg, map[string]int{"a": 1, "b": 1, Other: 1})
 	list.set("a", "b")
 	m.Prune()
@@ -174,12 +174,11 @@ func TestAToolThatGoesTakesItsSeriesAlongAndComesBackAsNew(t *testing.T) {
 	}
 }
 
-// Whichever way calls, changes of the list and prunings meet: when the last pruning
-// is over, no series is left of what is not listed.
-func TestNoCallBringsBackAToolThatIsGone(t *testing.T) {
+// Calls, changes of the list and Prune may interleave in any way. After the last Prune, only listed tools have series.
+func TestRemovedToolDoesNotComeBackThroughConcurrentCalls(t *testing.T) {
 	t.Parallel()
-	reg, x, m, list := newMeter(10, "even", "odd", "both")
-	var calls, stop sync.WaitGroup
+	reg, x, m, list := newRecorder(10, "even", "odd", "both")
+	var calls, changes sync.WaitGroup
 	done := make(chan struct{})
 	for range 4 {
 		calls.Go(func() {
@@ -195,15 +194,15 @@ func TestNoCallBringsBackAToolThatIsGone(t *testing.T) {
 			}
 		})
 	}
-	for i := range 2 { // two who change the list, so that prunings meet, too
-		stop.Go(func() {
+	for i := range 2 { // two goroutines, so that calls of Prune overlap too
+		changes.Go(func() {
 			for n := range 1000 {
 				list.set([]string{"even", "odd"}[(n+i)%2], "both")
 				m.Prune()
 			}
 		})
 	}
-	stop.Wait()
+	changes.Wait()
 	list.set("both")
 	m.Prune()
 	close(done)
@@ -211,13 +210,13 @@ func TestNoCallBringsBackAToolThatIsGone(t *testing.T) {
 	if got := toolsOf(t, reg, "x_seconds"); got["even"]+got["odd"] != 0 || got["both"] == 0 {
 		t.Errorf("recorded are %v", got)
 	}
-	if x.taken != 1 || len(m.places) != 1 {
-		t.Errorf("%d places are taken, by %v", x.taken, m.places)
+	if x.labelledTools != 1 || len(m.tools) != 1 {
+		t.Errorf("%d tools are label values, %v", x.labelledTools, m.tools)
 	}
 }
 
 func TestRecordingAllocatesNothing(t *testing.T) {
-	_, _, m, _ := newMeter(1, "a", "b")
+	_, _, m, _ := newRecorder(1, "a", "b")
 	ctx := t.Context()
 	m.call("a")
 	for _, tool := range []string{"a", "b", "invented"} {
@@ -228,10 +227,10 @@ func TestRecordingAllocatesNothing(t *testing.T) {
 	}
 }
 
-// The series of a tool that was used last is kept at hand.
+// A Recorder caches the last series of a tool.
 func TestOperationsOfAToolAreRecordedByTheirOwnLabels(t *testing.T) {
 	t.Parallel()
-	reg, _, m, list := newMeter(0, "a")
+	reg, _, m, list := newRecorder(0, "a")
 	for range 3 {
 		for _, kind := range []string{"", "", "tool_error"} {
 			for _, version := range []string{"2025-06-18", "2025-11-25"} {
@@ -251,6 +250,6 @@ func TestOperationsOfAToolAreRecordedByTheirOwnLabels(t *testing.T) {
 	list.set()
 	m.Prune()
 	list.set("a")
-	m.call("a") // and not in the series that is gone
+	m.call("a") // not in the removed series
 	want(1, "gen_ai_tool_name", "a")
 }

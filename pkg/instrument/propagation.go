@@ -14,10 +14,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// CheckedContext returns params as they may go on where the hub traces nothing,
-// and so is no hop of the trace: a valid context in _meta stays byte for byte,
-// what is no W3C context goes, and of baggage what the list of keys allows stays.
-// Params without a context are not parsed.
+// CheckedContext returns params with a trace context in _meta that the hub may forward. It is for a hub that does not
+// trace and therefore is no hop of the trace: a valid W3C context stays byte for byte, an invalid one is removed, and
+// the baggage keeps the members whose keys are allowed. Params without a context are not parsed.
 func CheckedContext(params json.RawMessage, allowed []string) json.RawMessage {
 	if !mayHaveContext(params) {
 		return params
@@ -41,13 +40,14 @@ func CheckedContext(params json.RawMessage, allowed []string) json.RawMessage {
 	return out
 }
 
-// mayHaveContext reports whether raw may have a context in it: one of the keys
-// occurs, or something is escaped, as a key can be.
+// mayHaveContext reports whether raw may contain a trace context: one of traceKeys occurs, or an escape, because a key
+// can be escaped.
 func mayHaveContext(raw json.RawMessage) bool {
-	return bytes.Contains(raw, []byte(`"trace`)) || bytes.Contains(raw, []byte(`"baggage"`)) || bytes.Contains(raw, []byte(`\u`))
+	return bytes.Contains(raw, []byte(`"trace`)) || bytes.Contains(raw, []byte(`"baggage"`)) ||
+		bytes.Contains(raw, []byte(`\u`))
 }
 
-// contextEdits are the edits that make the context in meta one that may go on.
+// ContextEdits appends to edits the edits of meta that CheckedContext makes, and returns the result.
 func ContextEdits(meta json.RawMessage, allowed []string, edits []jsonrpc.Edit) []jsonrpc.Edit {
 	if !mayHaveContext(meta) {
 		return edits
@@ -66,7 +66,7 @@ func ContextEdits(meta json.RawMessage, allowed []string, edits []jsonrpc.Edit) 
 	if fields[0] != nil && !remote.IsValid() {
 		edits = append(edits, jsonrpc.Edit{Name: "traceparent"})
 	}
-	if fields[1] != nil && remote.TraceState().Len() == 0 { // it means nothing without a traceparent
+	if fields[1] != nil && remote.TraceState().Len() == 0 { // it has no meaning without a traceparent
 		edits = append(edits, jsonrpc.Edit{Name: "tracestate"})
 	}
 	if fields[2] != nil {
@@ -79,8 +79,8 @@ func ContextEdits(meta json.RawMessage, allowed []string, edits []jsonrpc.Edit) 
 	return edits
 }
 
-// WithAllowedBaggage returns ctx with the members of its baggage whose keys are
-// allowed: it can carry what is nobody's business beyond the hub.
+// WithAllowedBaggage returns ctx with only those members of its baggage whose keys are allowed. Baggage can contain
+// private data, which must not leave the hub.
 func WithAllowedBaggage(ctx context.Context, allowed []string) context.Context {
 	all := baggage.FromContext(ctx)
 	if all.Len() == 0 {
@@ -94,8 +94,8 @@ func WithAllowedBaggage(ctx context.Context, allowed []string) context.Context {
 	return baggage.ContextWithBaggage(ctx, all)
 }
 
-// allowedBaggage returns the members of baggage whose keys are allowed, as they
-// are. What is no baggage is none.
+// allowedBaggage returns the members of a baggage header whose keys are allowed, byte for byte. It returns "" for
+// invalid baggage.
 func allowedBaggage(text string, allowed []string) string {
 	if len(allowed) == 0 {
 		return ""
@@ -113,9 +113,12 @@ func allowedBaggage(text string, allowed []string) string {
 	return strings.Join(kept, ",")
 }
 
-// traceEdits puts the span of ctx into _meta, see SEP-414. What the caller sent
-// there does not go further.
-func TraceEdits(ctx context.Context, p propagation.TextMapPropagator, carrier *MetaCarrier, edits []jsonrpc.Edit) []jsonrpc.Edit {
+// TraceEdits appends to edits the edits that put the trace context of ctx into _meta (SEP-414), and returns the result.
+// They replace or remove the trace context of the caller. It returns edits as they are if ctx has no span or p is nil.
+// carrier is scratch space, so that the caller decides where it is allocated; it must be empty.
+func TraceEdits(
+	ctx context.Context, p propagation.TextMapPropagator, carrier *MetaCarrier, edits []jsonrpc.Edit,
+) []jsonrpc.Edit {
 	if p == nil || !trace.SpanContextFromContext(ctx).IsValid() {
 		return edits
 	}
@@ -130,8 +133,8 @@ func TraceEdits(ctx context.Context, p propagation.TextMapPropagator, carrier *M
 	return edits
 }
 
-// InjectMeta returns params with the span of ctx in their _meta, see SEP-414;
-// as they are where there is no span, or p is nil.
+// InjectMeta returns params with the trace context of ctx in their _meta (SEP-414). It returns params as they are if
+// ctx has no span or p is nil.
 func InjectMeta(ctx context.Context, p propagation.TextMapPropagator, params json.RawMessage) json.RawMessage {
 	edits := TraceEdits(ctx, p, &MetaCarrier{}, nil)
 	if len(edits) == 0 {
@@ -144,8 +147,8 @@ func InjectMeta(ctx context.Context, p propagation.TextMapPropagator, params jso
 	return out
 }
 
-// ExtractMeta returns ctx with the trace context of params._meta, if there is a
-// valid one (SEP-414).
+// ExtractMeta returns ctx with the trace context of params._meta (SEP-414). It returns ctx as it is if there is no
+// valid trace context.
 func ExtractMeta(ctx context.Context, p propagation.TextMapPropagator, params json.RawMessage) context.Context {
 	meta, err := jsonrpc.Field(params, "_meta")
 	if err != nil || meta == nil {

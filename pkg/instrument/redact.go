@@ -8,14 +8,14 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// Redacted returns the text of err for logs and spans. A JSON-RPC error in it is replaced by its
-// code, because its message may quote arguments or results.
+// Redacted returns the text of err for logs and spans, and "" for nil. A JSON-RPC error in it is replaced by its code,
+// because its message may quote arguments or results.
 func Redacted(err error) string {
 	if err == nil {
 		return ""
 	}
 	text := err.Error()
-	if past, ok := errors.AsType[*PastError](err); ok {
+	if past, ok := errors.AsType[*pastError](err); ok {
 		text = strings.ReplaceAll(text, past.text, past.redacted)
 	}
 	if e, ok := errors.AsType[*jsonrpc.Error](err); ok {
@@ -26,23 +26,24 @@ func Redacted(err error) string {
 
 func errorCode(e *jsonrpc.Error) string { return fmt.Sprintf("error %d", e.Code) }
 
-// RedactedResponse is Redacted for the error member of a response.
+// RedactedResponse returns the text for logs and spans of a response that has an error.
 func RedactedResponse(response jsonrpc.Message) string {
 	return errorCode(jsonrpc.ParseError(response.Error))
 }
 
-// PastError quotes the text of an earlier error. It does not wrap that error: errors.Is must not
-// find the earlier cause in it.
-type PastError struct{ text, redacted string }
+// pastError is the error of NewPastError.
+type pastError struct{ text, redacted string }
 
-// NewPastError makes a PastError of the text of an error and its Redacted text.
-func NewPastError(text, redacted string) *PastError { return &PastError{text, redacted} }
+// NewPastError returns an error that quotes an earlier error by its text. redacted is the Redacted text of the earlier
+// error and replaces text in the Redacted text of an error that wraps the new one. The new error does not wrap the
+// earlier one: errors.Is must not find a cause that is past.
+func NewPastError(text, redacted string) error { return &pastError{text, redacted} }
 
 // Error implements error.
-func (e *PastError) Error() string { return e.text }
+func (e *pastError) Error() string { return e.text }
 
-// RedactedURI returns uri without the parts that may be secret: user and password, query,
-// fragment, and the content of a data URI.
+// RedactedURI returns uri without the parts that may be secret: user and password, query, fragment, and the content of
+// a data URI.
 func RedactedURI(uri string) string {
 	if i := strings.IndexAny(uri, "?#"); i >= 0 {
 		uri = uri[:i]

@@ -2,7 +2,7 @@ package instrument
 
 import "testing"
 
-func TestAURIIsShownWithoutWhatMayBeASecret(t *testing.T) {
+func TestRedactedURIOmitsPossibleSecrets(t *testing.T) {
 	t.Parallel()
 	for uri, want := range map[string]string{
 		"":                                      "",

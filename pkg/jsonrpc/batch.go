@@ -9,20 +9,19 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// MaxBatch is how many messages a batch may have.
+// MaxBatch is the largest number of messages in a batch.
 const MaxBatch = 100
 
-// IsBatch reports whether data is an array, if it is JSON at all.
+// IsBatch reports whether data is an array, provided that it is JSON.
 func IsBatch(data []byte) bool {
 	trimmed := bytes.TrimLeft(data, " \t\r\n")
 	return len(trimmed) > 0 && trimmed[0] == '['
 }
 
-// ParseBatch returns the elements of an array of messages (JSON-RPC 2.0
-// section 6), in order and each unparsed: one that is no message spoils only
-// itself. They alias data. The error is always an *Error: CodeParse where data
-// is not JSON, CodeInvalidRequest where it is no array, an empty one, or one of
-// more than MaxBatch elements, which is not read to its end.
+// ParseBatch returns the elements of an array of messages (JSON-RPC 2.0 section 6), in
+// order and unparsed, so that an invalid one does not affect the others. They alias data.
+// The error is always an *Error: CodeParse if data is not JSON, CodeInvalidRequest if it
+// is not an array, is empty, or has more than MaxBatch elements; then the rest is not read.
 func ParseBatch(data []byte) ([]json.RawMessage, error) {
 	if !IsBatch(data) {
 		if !jsontext.Value(data).IsValid(jsontext.AllowDuplicateNames(true)) {
@@ -40,8 +39,8 @@ func ParseBatch(data []byte) ([]json.RawMessage, error) {
 	return elements, nil
 }
 
-// scanArray returns the elements of an array. It gives up on one that is too
-// long before it reads on.
+// scanArray returns the elements of an array. It stops after MaxBatch elements with an
+// error.
 func scanArray(data []byte) ([]json.RawMessage, error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
 	if _, err := dec.ReadToken(); err != nil {

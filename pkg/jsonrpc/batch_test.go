@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestABatchIsItsElementsByteForByte(t *testing.T) {
+func TestParseBatchReturnsTheBytesOfEachElement(t *testing.T) {
 	for _, tt := range []struct {
 		in   string
 		want []string
@@ -18,7 +18,7 @@ func TestABatchIsItsElementsByteForByte(t *testing.T) {
 		{`[` + strings.Repeat(`1,`, MaxBatch-1) + `1]`, slices.Repeat([]string{"1"}, MaxBatch)},
 	} {
 		if !IsBatch([]byte(tt.in)) {
-			t.Errorf("%.50q is no batch", tt.in)
+			t.Errorf("%.50q is not recognized as a batch", tt.in)
 		}
 		got, err := ParseBatch([]byte(tt.in))
 		if err != nil || len(got) != len(tt.want) {
@@ -33,7 +33,7 @@ func TestABatchIsItsElementsByteForByte(t *testing.T) {
 	}
 }
 
-func TestAppendingToAnElementLeavesTheNextAlone(t *testing.T) {
+func TestAppendToAnElementDoesNotChangeTheNext(t *testing.T) {
 	got, err := ParseBatch([]byte(`[1,2]`))
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestAppendingToAnElementLeavesTheNextAlone(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoBatchIsRefused(t *testing.T) {
+func TestInvalidBatchIsRefused(t *testing.T) {
 	for in, code := range map[string]int{
 		``:              CodeParse,
 		` `:             CodeParse,
@@ -79,15 +79,16 @@ func TestWhatIsNoBatchIsRefused(t *testing.T) {
 	}
 }
 
-func TestParseGoesOnToRefuseABatch(t *testing.T) {
-	if _, err := Parse([]byte(` [{"jsonrpc":"2.0","id":1,"method":"ping"}]`)); err != ErrBatch { //nolint:errorlint // it is returned as it is
+func TestParseRefusesABatch(t *testing.T) {
+	_, err := Parse([]byte(` [{"jsonrpc":"2.0","id":1,"method":"ping"}]`))
+	if err != ErrBatch { //nolint:errorlint // the error itself, not wrapped
 		t.Error(err)
 	}
 }
 
-// What the sender wrote is not copied: the slice of elements and the decoder
-// are all that is allocated, however large the batch and its messages are.
-func TestABatchCostsNoMoreThanItsElements(t *testing.T) {
+// ParseBatch allocates only the slice of elements and the decoder, regardless of the size of
+// the batch and its messages.
+func TestParseBatchCopiesNoElement(t *testing.T) {
 	batch := func(n, size int) []byte {
 		message := `{"jsonrpc":"2.0","id":1,"method":"a","params":{"a":"` + strings.Repeat("x", size) + `"}}`
 		return []byte(`[` + strings.Repeat(message+`,`, n-1) + message + `]`)
@@ -133,7 +134,8 @@ func FuzzParseBatch(f *testing.F) {
 }
 
 func BenchmarkParseBatch(b *testing.B) {
-	message := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"text":"` + strings.Repeat("a", 1000) + `"}}}`
+	message := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"text":"` +
+		strings.Repeat("a", 1000) + `"}}}`
 	data := []byte(`[` + strings.Repeat(message+`,`, MaxBatch-1) + message + `]`)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()

@@ -6,24 +6,24 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// AppendString appends s as a JSON string. Invalid UTF-8 becomes U+FFFD.
-func AppendString(dst []byte, s string) []byte {
-	// AppendQuote fails only for invalid UTF-8, and still appends a valid string then.
+// appendString appends s as a JSON string. Invalid UTF-8 becomes U+FFFD.
+func appendString(dst []byte, s string) []byte {
+	// AppendQuote fails only for invalid UTF-8, and appends a valid string even then.
 	out, _ := jsontext.AppendQuote(dst, s)
 	return out
 }
 
 // String returns s as a JSON string.
-func String(s string) json.RawMessage { return AppendString(nil, s) }
+func String(s string) json.RawMessage { return appendString(nil, s) }
 
-// Append appends m as one JSON object. Its raw fields go in unchanged.
-func (m Message) Append(dst []byte) []byte {
+// appendTo appends m as one JSON object. It copies the raw fields unchanged.
+func (m Message) appendTo(dst []byte) []byte {
 	dst = append(dst, `{"jsonrpc":"2.0"`...)
 	if m.ID != "" {
 		dst = append(append(dst, `,"id":`...), m.ID...)
 	}
 	if m.Method != "" {
-		dst = AppendString(append(dst, `,"method":`...), m.Method)
+		dst = appendString(append(dst, `,"method":`...), m.Method)
 	}
 	for _, f := range []struct {
 		name  string
@@ -38,26 +38,26 @@ func (m Message) Append(dst []byte) []byte {
 
 // Encode returns m as one JSON object.
 func (m Message) Encode() []byte {
-	return m.Append(make([]byte, 0, 64+len(m.ID)+len(m.Method)+len(m.Params)+len(m.Result)+len(m.Error)))
+	return m.appendTo(make([]byte, 0, 64+len(m.ID)+len(m.Method)+len(m.Params)+len(m.Result)+len(m.Error)))
 }
 
-// NewResult is the successful response to id.
+// NewResult returns the successful response to id.
 func NewResult(id ID, result json.RawMessage) Message { return Message{ID: id, Result: result} }
 
-// NewError is the failed response to id. An empty id becomes null.
+// NewError returns the error response to id. An empty id becomes null.
 func NewError(id ID, e *Error) Message {
 	if id == "" {
 		id = Null
 	}
 	raw, err := json.Marshal(e)
-	if err != nil { // only Data can be malformed
+	if err != nil { // only Data can be invalid
 		raw, _ = json.Marshal(&Error{Code: e.Code, Message: e.Message})
 	}
 	return Message{ID: id, Error: raw}
 }
 
-// OneLine replaces the line breaks of a JSON text, which can only be white
-// space between tokens, by spaces. It changes message in place.
+// OneLine replaces the line breaks of a JSON text by spaces. In JSON they can only be
+// white space between tokens. It changes message in place.
 func OneLine(message []byte) []byte {
 	for i, c := range message {
 		if c == '\n' || c == '\r' {

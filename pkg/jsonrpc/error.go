@@ -23,15 +23,15 @@ type Error struct {
 	Data    json.RawMessage `json:"data,omitempty"`
 }
 
-// Errorf makes an Error without data.
+// Errorf returns an Error without data.
 func Errorf(code int, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code) }
 
-// AsError returns the Error in err's chain, or one with CodeInternal that
-// carries err's text.
+// AsError returns the *Error in the chain of err, otherwise one with CodeInternal and the
+// text of err.
 func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
@@ -39,8 +39,8 @@ func AsError(err error) *Error {
 	return &Error{Code: CodeInternal, Message: err.Error()}
 }
 
-// ParseError reads the error member of a response leniently: whatever of it
-// can be read is kept.
+// ParseError reads the error member of a response. It tolerates invalid members and
+// returns those that it can read.
 func ParseError(raw json.RawMessage) *Error {
 	var e Error
 	if err := json.Unmarshal(raw, &e); err != nil && e.Code == 0 {

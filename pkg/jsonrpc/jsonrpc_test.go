@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestParseTellsRequestsNotificationsAndResponsesApart(t *testing.T) {
+func TestParseDistinguishesRequestsNotificationsAndResponses(t *testing.T) {
 	for _, tt := range []struct {
 		in   string
 		kind Kind
@@ -34,7 +34,7 @@ func TestParseTellsRequestsNotificationsAndResponsesApart(t *testing.T) {
 	}
 }
 
-func TestParseRefusesWhatIsNoMessage(t *testing.T) {
+func TestParseRefusesInvalidMessages(t *testing.T) {
 	for in, code := range map[string]int{
 		``:                       CodeParse,
 		`{`:                      CodeParse,
@@ -77,14 +77,14 @@ func TestMemberNamesAreComparedExactly(t *testing.T) {
 	}
 }
 
-func TestTheIDSurvivesARefusalSoThatTheAnswerCanCarryIt(t *testing.T) {
+func TestParseReturnsTheIDOfAnInvalidMessage(t *testing.T) {
 	m, err := Parse([]byte(`{"jsonrpc":"2.0","id":"x","method":"a","params":1}`))
 	if err == nil || m.ID != `"x"` {
 		t.Errorf("id %q, err %v", m.ID, err)
 	}
 }
 
-func TestRawPartsKeepEveryByte(t *testing.T) {
+func TestRawMembersKeepEveryByte(t *testing.T) {
 	const params = `{ "name" : "x","n":12345678901234567890, "e":1e400,"s":"\u00e9\/<>&","dup":1,"dup":{"a":1,"a":2} }`
 	m, err := Parse([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":` + params + `}`))
 	if err != nil || string(m.Params) != params {
@@ -102,7 +102,8 @@ func TestRewriteChangesNothingElse(t *testing.T) {
 		edits []Edit
 		want  string
 	}{
-		{`{"name":"a__b","arguments":{"name":"keep"}}`, []Edit{{Name: "name", Value: String("b")}}, `{"name":"b","arguments":{"name":"keep"}}`},
+		{`{"name":"a__b","arguments":{"name":"keep"}}`, []Edit{{Name: "name", Value: String("b")}},
+			`{"name":"b","arguments":{"name":"keep"}}`},
 		{"{ \"x\" : 1 ,\n\"name\" : \"a\" }", []Edit{{Name: "name", Value: String("b")}}, "{ \"x\" : 1 ,\n\"name\" : \"b\" }"},
 		{`{}`, []Edit{{Name: "_meta", Value: json.RawMessage(`{"a":1}`)}}, `{"_meta":{"a":1}}`},
 		{``, []Edit{{Name: "_meta", Value: json.RawMessage(`{}`)}, {Name: "b", Value: json.RawMessage(`2`)}}, `{"_meta":{},"b":2}`},
@@ -114,7 +115,8 @@ func TestRewriteChangesNothingElse(t *testing.T) {
 		{`{"a":1,"b":2}`, []Edit{{Name: "a", Value: nil}, {Name: "b", Value: nil}, {Name: "c", Value: json.RawMessage(`3`)}}, `{"c":3}`},
 		{`{"\u0061":1}`, []Edit{{Name: "a", Value: json.RawMessage(`2`)}}, `{"\u0061":2}`},
 		{`{"z":1}`, []Edit{{Name: "a", Value: nil}}, `{"z":1}`},
-		{`{"z":1,"m":{ "a":1, "b":2 } }`, []Edit{{Name: "m", Members: []Edit{{Name: "a"}, {Name: "c", Value: json.RawMessage(`3`)}}}}, `{"z":1,"m":{ "b":2,"c":3 } }`},
+		{`{"z":1,"m":{ "a":1, "b":2 } }`,
+			[]Edit{{Name: "m", Members: []Edit{{Name: "a"}, {Name: "c", Value: json.RawMessage(`3`)}}}}, `{"z":1,"m":{ "b":2,"c":3 } }`},
 		{`{"z":1}`, []Edit{{Name: "m", Members: []Edit{{Name: "a"}, {Name: "c", Value: json.RawMessage(`3`)}}}}, `{"z":1,"m":{"c":3}}`},
 		{``, []Edit{{Name: "m", Members: []Edit{{Name: "c", Value: json.RawMessage(`3`)}}}}, `{"m":{"c":3}}`},
 	} {
@@ -159,11 +161,12 @@ func FuzzParse(f *testing.F) {
 			string(again.Result) != string(m.Result) || string(again.Error) != string(m.Error) {
 			t.Fatalf("%q became %q: %v", data, m.Encode(), err)
 		}
-		// Another reader sees the same members, and there are no two for it to choose from.
+		// encoding/json reads the same members, and none occurs twice.
 		var members map[string]json.RawMessage
 		var method string
-		if err := json.Unmarshal(data, &members); err != nil || members["method"] != nil && json.Unmarshal(members["method"], &method) != nil {
-			t.Fatalf("%q is no JSON to others: %v", data, err)
+		if err := json.Unmarshal(data, &members); err != nil || members["method"] != nil &&
+			json.Unmarshal(members["method"], &method) != nil {
+			t.Fatalf("%q is not JSON for encoding/json: %v", data, err)
 		}
 		if string(members["id"]) != string(m.ID) || method != m.Method || string(members["params"]) != string(m.Params) ||
 			string(members["result"]) != string(m.Result) || string(members["error"]) != string(m.Error) {
@@ -172,15 +175,15 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzRewrite edits two members and looks with another reader at what that did
-// to them and to all others.
+// FuzzRewrite edits two members and compares all members with those that encoding/json
+// reads.
 func FuzzRewrite(f *testing.F) {
 	f.Add([]byte(`{"a":1,"_meta":{"b":2}}`), "_meta", "name")
 	f.Add([]byte(`{ "\u0061" : 1e2 , "b" : [ ] ,"c":{"a":1,"a":2}} `), "a", "b")
 	f.Add([]byte("{\n}"), "", "\u2028")
 	f.Fuzz(func(t *testing.T, data []byte, first, second string) {
 		if !utf8.ValidString(first) || !utf8.ValidString(second) {
-			return // names of members come from the program
+			return // the names of edits are constants in the program
 		}
 		var before map[string]json.RawMessage
 		_ = json.Unmarshal(data, &before) // an empty object if there is none
@@ -213,7 +216,8 @@ func FuzzRewrite(f *testing.F) {
 }
 
 func BenchmarkParse(b *testing.B) {
-	msg := []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"text":"` + strings.Repeat("a", 1000) + `"}}}`)
+	msg := []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"text":"` +
+		strings.Repeat("a", 1000) + `"}}}`)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := Parse(msg); err != nil {

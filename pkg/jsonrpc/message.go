@@ -1,9 +1,12 @@
 // Package jsonrpc reads and writes JSON-RPC 2.0 envelopes as raw bytes.
 //
-// A message is scanned once. What a hub has to know (id, method) is taken out;
-// params, result and error stay the bytes the sender wrote. Member names are
-// compared exactly, and a member the hub acts on may stand in a message only
-// once, so that no two readers of one message can disagree about it.
+// A message is scanned once. The scan extracts id and method; params, result and error
+// keep the bytes of the sender. Member names are compared exactly, and a member that the
+// hub uses may occur only once in a message. So the hub and the server behind it cannot
+// read a message differently.
+//
+// The package owns only a pool of decoders. A [Message] aliases the bytes it was parsed
+// from and is valid for as long as they are not changed. There are no goroutines.
 package jsonrpc
 
 import (
@@ -15,14 +18,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// ID is the raw JSON text of a request id, for instance `7` or `"a"`. IDs are
-// compared byte by byte and never as numbers. The empty ID means "none".
+// ID is the raw JSON text of a request id, such as `7` or `"a"`. IDs are compared byte by
+// byte and never as numbers. The empty ID means that there is none.
 type ID string
 
-// Null is the id of an error response to a message whose id could not be read.
+// Null is the id of an error response to a message without a readable id.
 const Null ID = "null"
 
-// Kind says what a message is.
+// Kind is the kind of a message.
 type Kind int
 
 // The kinds of messages of JSON-RPC 2.0.
@@ -41,7 +44,7 @@ type Message struct {
 	Error  json.RawMessage // of a failed response
 }
 
-// Kind derives the kind of m from the members it has.
+// Kind returns the kind of m, which follows from the members that it has.
 func (m Message) Kind() Kind {
 	switch {
 	case m.Method == "":
@@ -53,12 +56,12 @@ func (m Message) Kind() Kind {
 	}
 }
 
-// ErrBatch is reported by Parse for an array of messages; see ParseBatch.
+// ErrBatch is returned by Parse for an array of messages; see ParseBatch.
 var ErrBatch = &Error{Code: CodeInvalidRequest, Message: "batches of messages are not supported; send one message"}
 
-// Parse reads one message. The error is always an *Error: CodeParse where data
-// is not JSON, CodeInvalidRequest where it is JSON but no message. The returned
-// Message has the id, if there is a usable one, also when Parse fails.
+// Parse reads one message. The error is always an *Error: CodeParse if data is not JSON,
+// CodeInvalidRequest if it is JSON but not a message. If the id is valid, the returned
+// Message contains it even if Parse fails.
 func Parse(data []byte) (Message, error) {
 	if IsBatch(data) {
 		if !json.Valid(data) {
@@ -109,6 +112,7 @@ func Parse(data []byte) (Message, error) {
 	return m, m.check()
 }
 
+// check returns an error if the combination of members is not that of a message.
 func (m Message) check() error {
 	isResponse := m.Result != nil || m.Error != nil
 	switch {
@@ -130,7 +134,7 @@ func (m Message) check() error {
 	return nil
 }
 
-// parseID accepts strings, numbers and null, as JSON-RPC 2.0 section 4 does.
+// parseID accepts a string, a number or null (JSON-RPC 2.0 section 4).
 func parseID(raw json.RawMessage) (ID, error) {
 	if raw == nil {
 		return "", nil
@@ -142,8 +146,7 @@ func parseID(raw json.RawMessage) (ID, error) {
 	return "", invalid("an id must be a string or a number")
 }
 
-// Text returns the text of raw, which is a valid JSON value. It fails for what is
-// no string.
+// Text returns the text of raw, a valid JSON value. It fails if raw is not a string.
 func Text(raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || raw[0] != '"' {
 		return "", errNotString
@@ -152,8 +155,8 @@ func Text(raw json.RawMessage) (string, error) {
 	return string(b), err
 }
 
-// unquote returns the text of a valid JSON string. It aliases raw where nothing
-// is escaped.
+// unquote returns the text of a valid JSON string. The result aliases raw if nothing is
+// escaped.
 func unquote(raw []byte) ([]byte, error) {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw[1 : len(raw)-1], nil
@@ -161,6 +164,7 @@ func unquote(raw []byte) ([]byte, error) {
 	return jsontext.AppendUnquote(nil, raw)
 }
 
+// asParseError returns err as an *Error.
 func asParseError(err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
@@ -169,7 +173,7 @@ func asParseError(err error) error {
 		return invalid("a message must be a JSON object")
 	}
 	text := err.Error()
-	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok { // whose own text has names of the message in it
+	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok { // its own text quotes names from the message
 		text = fmt.Sprintf("%v after byte %d", e.Err, e.ByteOffset)
 	}
 	return &Error{Code: CodeParse, Message: "the message is not valid JSON: " + text}

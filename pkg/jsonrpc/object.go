@@ -16,25 +16,26 @@ var (
 	errNotString = errors.New("not a string")
 )
 
-// span is where a member stands in the scanned bytes.
-type span struct{ name, value, end int } // first byte of its name, of its value, first byte after it
+// span is the position of a member in the scanned bytes: the offsets of its name and of
+// its value, and the offset after it.
+type span struct{ name, value, end int }
 
-// scan calls yield for each member of the JSON object data, in order. It
-// fails on anything that is not exactly one well-formed object in UTF-8.
-// Members of members may repeat: they are passed on, not read.
+// scan calls yield for each member of the JSON object data, in order. It fails if data is
+// not exactly one valid object in UTF-8. In nested objects names may repeat: the hub
+// passes them on without reading them.
 func scan(data []byte, yield func(name []byte, value json.RawMessage, at span) error) error {
-	r := readers.Get().(*reader) //nolint:forcetypeassert // New makes no other
+	r := readers.Get().(*reader) //nolint:forcetypeassert // New returns nothing else
 	defer r.release()
 	r.rest = *bytes.NewBuffer(data)
 	r.Reset(&r.rest, r.options...)
 	return r.scan(data, yield)
 }
 
-// reader is a decoder that is used again: every message is scanned several
-// times, and a new one each time was most of what a call allocated.
+// reader is a decoder for reuse. Every message is scanned several times, and a new decoder
+// for each scan caused most of the allocations of a call.
 type reader struct {
 	jsontext.Decoder
-	rest    bytes.Buffer // never written to
+	rest    bytes.Buffer // the input; never written to
 	options []jsontext.Options
 }
 
@@ -42,7 +43,7 @@ var readers = sync.Pool{New: func() any {
 	return &reader{options: []jsontext.Options{jsontext.AllowDuplicateNames(true)}}
 }}
 
-// release gives the reader back, without the message.
+// release puts the reader back into the pool, without a reference to the message.
 func (r *reader) release() {
 	r.rest = bytes.Buffer{}
 	r.Reset(&r.rest)
@@ -93,6 +94,7 @@ func (r *reader) scan(data []byte, yield func(name []byte, value json.RawMessage
 	return nil
 }
 
+// noEOF replaces io.EOF, because the end of the input is an error inside of a value.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -100,10 +102,9 @@ func noEOF(err error) error {
 	return err
 }
 
-// Fields returns the values of the named members of a JSON object, in the
-// order of names; nil where there is none. The values alias obj. A named member
-// that occurs twice is an error, and so is anything that is not an object; an
-// empty obj has no members.
+// Fields returns the values of the named members of a JSON object, in the order of names,
+// nil for a missing one. The values alias obj. It fails if obj is not an object or if a
+// named member occurs twice. An empty obj has no members.
 func Fields(obj json.RawMessage, names ...string) ([]json.RawMessage, error) {
 	values := make([]json.RawMessage, len(names))
 	if len(obj) == 0 {
@@ -123,7 +124,7 @@ func Fields(obj json.RawMessage, names ...string) ([]json.RawMessage, error) {
 	return values, err
 }
 
-// Field is Fields for one member.
+// Field returns the value of one member, like Fields.
 func Field(obj json.RawMessage, name string) (json.RawMessage, error) {
 	if len(obj) == 0 {
 		return nil, nil
@@ -142,8 +143,8 @@ func Field(obj json.RawMessage, name string) (json.RawMessage, error) {
 	return found, err
 }
 
-// StringField returns the value of the string member name of obj. It reports
-// false where there is none or it is not a string.
+// StringField returns the text of the member name of obj. It reports false if the member
+// is missing or not a string.
 func StringField(obj json.RawMessage, name string) (string, bool) {
 	value, err := Field(obj, name)
 	if err != nil {
@@ -157,12 +158,12 @@ func StringField(obj json.RawMessage, name string) (string, bool) {
 type Edit struct {
 	Name    string
 	Value   json.RawMessage
-	Members []Edit // if set, the value stays but for these of its members; Value does not count
+	Members []Edit // if set, edit these members of the value instead; Value is ignored
 }
 
-// Rewrite returns a copy of the object obj with the edits applied: a member
-// that exists keeps its place, a new one is appended, every other byte stays as
-// it is. An empty obj counts as {}.
+// Rewrite returns a copy of the object obj with the edits applied. A member that exists
+// keeps its place, a new one is appended, and no other byte changes. An empty obj counts
+// as {}.
 func Rewrite(obj json.RawMessage, edits ...Edit) (json.RawMessage, error) {
 	return appendRewritten(make([]byte, 0, len(obj)+editSize(edits)), obj, edits)
 }
@@ -184,7 +185,7 @@ func appendRewritten(out []byte, obj json.RawMessage, edits []Edit) ([]byte, err
 				return nil
 			}
 		}
-		if kept == 0 { // every member before this one is gone, and so is the comma
+		if kept == 0 { // the members before this one are removed: remove the comma too
 			gap = bytes.Replace(gap, []byte(","), nil, 1)
 		}
 		kept++
@@ -207,7 +208,7 @@ func appendRewritten(out []byte, obj json.RawMessage, edits []Edit) ([]byte, err
 			out = append(out, ',')
 		}
 		kept++
-		out = append(AppendString(out, e.Name), ':')
+		out = append(appendString(out, e.Name), ':')
 		if out, err = e.appendTo(out, nil); err != nil {
 			return nil, err
 		}
@@ -217,7 +218,7 @@ func appendRewritten(out []byte, obj json.RawMessage, edits []Edit) ([]byte, err
 
 func (e Edit) removes() bool { return e.Value == nil && e.Members == nil }
 
-// appendTo appends what becomes of value.
+// appendTo appends the new value of a member whose value was value.
 func (e Edit) appendTo(out []byte, value json.RawMessage) ([]byte, error) {
 	if e.Members != nil {
 		return appendRewritten(out, value, e.Members)

@@ -7,19 +7,19 @@ import (
 	"strings"
 )
 
-// A BatchError names the keys whose change failed, each with its cause. Every
-// other change of the batch is durable. errors.Is sees through it.
+// A BatchError contains the keys whose change failed, each with its cause. Every
+// other change of the batch is durable. errors.Is and errors.As examine the causes.
 type BatchError struct {
 	Failed map[string]error
 }
 
-// Error tells of the first few keys in alphabetical order.
+// Error describes the failures of the first few keys in alphabetical order.
 func (e *BatchError) Error() string {
-	const told = 3
+	const maxKeys = 3
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d records not stored", len(e.Failed))
 	for i, key := range e.keys() {
-		if i == told {
+		if i == maxKeys {
 			b.WriteString("; ...")
 			break
 		}
@@ -39,7 +39,7 @@ func (e *BatchError) Unwrap() []error {
 
 func (e *BatchError) keys() []string { return slices.Sorted(maps.Keys(e.Failed)) }
 
-// failures collects the causes while a batch is being written.
+// failures maps keys to the causes of their failures while a batch is written.
 type failures map[string]error
 
 func (f failures) err() error {
@@ -49,7 +49,8 @@ func (f failures) err() error {
 	return &BatchError{Failed: f}
 }
 
-// plan keeps the last change of each key and turns down what no store can take.
+// plan returns the last change of each key, in order. Invalid changes are returned
+// as failures instead.
 func plan(changes []Change) (wanted []Change, failed failures) {
 	failed = make(failures)
 	wanted = make([]Change, 0, len(changes))

@@ -19,7 +19,7 @@ import (
 
 const many = 100_000 // records in a large store
 
-var record = strings.Repeat("x", 900) // about what a session takes
+var record = strings.Repeat("x", 900) // about the size of a session
 
 func BenchmarkDirApply(b *testing.B) {
 	for _, size := range []int{1, 100, 1000} {
@@ -58,8 +58,8 @@ func BenchmarkOpen100k(b *testing.B) {
 	b.ReportMetric(perKey, "heap-B/key")
 }
 
-// BenchmarkFlushOneOf100k changes one value, which must not cost what it costs
-// to write them all, nor the index.
+// BenchmarkFlushOneOf100k changes one value. That must write neither the other values nor
+// the index.
 func BenchmarkFlushOneOf100k(b *testing.B) {
 	d := openMany(b)
 	before := written(b)
@@ -73,7 +73,7 @@ func BenchmarkFlushOneOf100k(b *testing.B) {
 }
 
 // BenchmarkCreateOneOf100k adds records one by one while Run keeps the index.
-// The share of the index is only true for runs of ten seconds and more.
+// The share of the index is meaningful only for runs of ten seconds and more.
 func BenchmarkCreateOneOf100k(b *testing.B) {
 	d := openMany(b)
 	before := written(b)
@@ -104,8 +104,7 @@ func eachApply(b *testing.B, d *persist.Dir, change func(i int) persist.Change) 
 	return slowest
 }
 
-// BenchmarkKeys100k asks for all keys while Run rewrites the index as often as
-// it may.
+// BenchmarkKeys100k reads all keys while Run rewrites the index as often as possible.
 func BenchmarkKeys100k(b *testing.B) {
 	d := openMany(b)
 	var slowest time.Duration
@@ -125,8 +124,8 @@ func BenchmarkKeys100k(b *testing.B) {
 	b.ReportMetric(float64(slowest.Microseconds())/1000, "slowest-ms")
 }
 
-// openMany opens the store of 100,000 records with Run beside it, and waits for
-// the index, which every opened store writes once.
+// openMany opens the store of 100,000 records, starts Run, and waits for the index, which
+// each store writes once after it was opened.
 func openMany(b *testing.B) *persist.Dir {
 	b.Helper()
 	path := manyRecords(b)
@@ -151,7 +150,7 @@ func openMany(b *testing.B) *persist.Dir {
 
 func keyOf(i int) string { return fmt.Sprintf("c3ab8ff13720e8ad9047-%06d", i) }
 
-// fixture is a store of 100,000 records that the benchmarks of a process share.
+// fixture is a store of 100,000 records, shared by the benchmarks of a process.
 var fixture struct {
 	sync.Once
 	path string
@@ -174,8 +173,8 @@ func manyRecords(b *testing.B) (path string) {
 
 func removeFixture() error { return os.RemoveAll(fixture.path) }
 
-// written is what the process has handed to write(2) so far; 0 where the system
-// does not tell.
+// written returns how many bytes the process has passed to write(2) so far; 0 if the
+// system does not count them.
 func written(b *testing.B) (n int64) {
 	b.Helper()
 	stats, err := os.ReadFile("/proc/self/io")

@@ -11,12 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// files are the operations that change a directory, apart from the Dir that
-// decides about them so that tests can let any of them fail. Names are relative
-// to the directory.
+// files are the operations that change a directory. They are an interface so that
+// tests can make any of them fail. Names are relative to the directory.
 type files interface {
-	create(name string) (file, error) // a new file, 0600; an existing name is an error
-	mkdir(name string) error          // 0700
+	create(name string) (file, error) // mode 0600; fails if the name exists
+	mkdir(name string) error          // mode 0700
 	rename(from, to string) error
 	remove(name string) error
 	syncDir(name string) error
@@ -28,11 +27,11 @@ type file interface {
 	Sync() error
 }
 
-// osFiles keeps all names inside the root, whatever they are.
+// osFiles implements files with os.Root, which rejects names outside of the root.
 type osFiles struct{ root *os.Root }
 
 func (o osFiles) create(name string) (file, error) {
-	// O_EXCL also refuses a symbolic link that somebody has put there.
+	// O_EXCL also rejects a symbolic link under that name.
 	return o.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 }
 
@@ -40,8 +39,8 @@ func (o osFiles) mkdir(name string) error      { return o.root.Mkdir(name, 0o700
 func (o osFiles) rename(from, to string) error { return o.root.Rename(from, to) }
 func (o osFiles) remove(name string) error     { return o.root.Remove(name) }
 
-// syncDir opens the directory anew: a descriptor whose fsync failed once may
-// answer well the next time without having written anything.
+// syncDir opens the directory anew each time: after a failed fsync, another one on
+// the same descriptor may succeed without writing anything.
 func (o osFiles) syncDir(name string) error {
 	dir, err := o.root.Open(name)
 	if err != nil {
@@ -53,31 +52,31 @@ func (o osFiles) syncDir(name string) error {
 func syncAndClose(dir *os.File) error {
 	err := dir.Sync()
 	if errors.Is(err, unix.EINVAL) {
-		err = nil // a file system without fsync of directories, such as some network shares
+		err = nil // some file systems, such as network shares, cannot sync directories
 	}
 	return errors.Join(err, dir.Close())
 }
 
-// replace writes name whole or not at all: under another name first, on stable
-// storage before it gets its own. The name itself lasts from the next syncDir.
+// replace writes the file name as a whole or not at all: it writes and syncs a
+// temporary file and renames it. The new name is durable after the next syncDir.
 func replace(f files, name string, data []byte) error {
 	temp := tempFor(name)
 	if err := writeNew(f, temp, data, true); err != nil {
 		return err
 	}
-	return named(f, temp, name)
+	return renameTemp(f, temp, name)
 }
 
-// named gives a file its name, or removes it.
-func named(f files, temp, name string) error {
+// renameTemp renames a temporary file, and removes it if that fails.
+func renameTemp(f files, temp, name string) error {
 	if err := f.rename(temp, name); err != nil {
 		return errors.Join(err, f.remove(temp))
 	}
 	return nil
 }
 
-// writeNew leaves no file behind when it fails. Without sync somebody else
-// brings it to stable storage.
+// writeNew creates the file name. If it fails, it leaves no file. Without sync the
+// caller must bring the file to stable storage.
 func writeNew(f files, name string, data []byte, sync bool) error {
 	w, err := f.create(name)
 	if err != nil {
@@ -93,9 +92,10 @@ func writeNew(f files, name string, data []byte, sync bool) error {
 	return nil
 }
 
-// Temporary names start with a dot and so are never keys.
+// tempFor returns a name for a temporary file. It starts with a dot, so it cannot be
+// that of a record.
 func tempFor(name string) string {
-	return "." + name + "." + strconv.FormatUint(rand.Uint64(), 36) + ".tmp" //nolint:gosec // O_EXCL guards it, not chance
+	return "." + name + "." + strconv.FormatUint(rand.Uint64(), 36) + ".tmp" //nolint:gosec // O_EXCL detects collisions
 }
 
 func isTemp(name string) bool {

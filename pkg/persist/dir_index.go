@@ -10,22 +10,22 @@ import (
 
 const (
 	indexFile  = "index" + extension
-	indexDelay = 200 * time.Millisecond // from a change to the index that shows it
-	indexShare = 100                    // writing the index takes at most 1/100 of the time
+	indexDelay = 200 * time.Millisecond // from a change to the update of the index
+	indexShare = 100                    // at most 1/100 of the time is spent on writing the index
 	indexRetry = 10 * time.Second       // after a failure
 )
 
-// Run keeps index.json up to date until ctx ends, and then returns nil; what is
-// stale by then is left to Close. The index is rewritten 200 ms after keys came
-// or went, and less often where that would take more than 1 % of the time. A
-// failure is logged and tried again: nothing but the index suffers. Run returns
-// ErrClosed when the store is closed before ctx ends.
+// Run keeps index.json up to date until ctx ends, and then returns nil; Close writes
+// the last changes. Run rewrites the index 200 ms after keys were added or deleted,
+// and less often if that would take more than 1 % of the time. It logs a failure and
+// tries again; only the index is affected. It returns ErrClosed if the store is
+// closed before ctx ends.
 func (d *Dir) Run(ctx context.Context) error {
 	delay := indexDelay
 	for {
 		err := d.awaitStale(ctx, delay)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the end of ctx is how Run ends
+			return nil //nolint:nilerr // Run ends with ctx, which is not an error
 		}
 		if err != nil {
 			return err
@@ -41,14 +41,14 @@ func (d *Dir) Run(ctx context.Context) error {
 	}
 }
 
-// delayAfter is the wait before an index that took this long to write is
-// written again.
+// delayAfter returns the pause before the next write of the index, after a write
+// that took this long.
 func delayAfter(took time.Duration) time.Duration {
 	return max(indexDelay, (indexShare-1)*took)
 }
 
-// awaitStale returns when a change is delay old or ctx has ended, and returns
-// ErrClosed when the store is closed.
+// awaitStale returns delay after the next change, or when ctx has ended. It returns
+// ErrClosed if the store is closed.
 func (d *Dir) awaitStale(ctx context.Context, delay time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -67,13 +67,15 @@ func (d *Dir) awaitStale(ctx context.Context, delay time.Duration) error {
 	}
 }
 
+// markStale wakes Run.
 func (d *Dir) markStale() {
 	select {
 	case d.stale <- struct{}{}:
-	default: // Run has been told
+	default: // a message is waiting for Run already
 	}
 }
 
+// refreshIndex is writeIndex with the indexing token.
 func (d *Dir) refreshIndex() error {
 	select {
 	case <-d.closed:
@@ -84,7 +86,8 @@ func (d *Dir) refreshIndex() error {
 	return d.writeIndex()
 }
 
-// writeIndex is called with the indexing token.
+// writeIndex writes the index if it is out of date. The caller holds the indexing
+// token.
 func (d *Dir) writeIndex() error {
 	if d.indexIsCurrent() {
 		return nil

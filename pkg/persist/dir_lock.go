@@ -13,10 +13,10 @@ import (
 
 const lockFile = ".lock"
 
-// takeLock takes the directory for this process. The kernel gives the lock
-// back when its holder dies, so a lock file that a killed process left behind
-// hinders nobody. It is never removed: two processes could then each hold the
-// lock of a file of that name.
+// takeLock locks the directory for this process. The kernel releases the lock when
+// its holder dies, so the lock file of a killed process does no harm. The file is
+// never removed: otherwise two processes could hold locks on two different files of
+// the same name.
 func takeLock(root *os.Root) (*os.File, error) {
 	f, err := openLock(root)
 	if err != nil {
@@ -24,7 +24,7 @@ func takeLock(root *os.Root) (*os.File, error) {
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, errors.Join(refusal(root.Name(), f), f.Close())
+		return nil, errors.Join(lockedError(root.Name(), f), f.Close())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", root.Name(), err), f.Close())
@@ -34,10 +34,11 @@ func takeLock(root *os.Root) (*os.File, error) {
 }
 
 func openLock(root *os.Root) (*os.File, error) {
-	// A planted link must not make us write into what it points to.
+	// Do not follow a symbolic link that somebody has put there: the PID would
+	// overwrite its target.
 	info, err := root.Lstat(lockFile)
 	if err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", lockFile)
+		return nil, fmt.Errorf("%s is not a regular file", lockFile)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -45,8 +46,8 @@ func openLock(root *os.Root) (*os.File, error) {
 	return root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 }
 
-// writePID is for the words of a refusal alone, and so may fail: on a full disk
-// there may be no room for it, and the records can be read all the same.
+// writePID writes the process id, which is used only in the error for other
+// processes. It ignores failures: on a full disk the records can still be read.
 func writePID(f *os.File) {
 	if err := f.Truncate(0); err != nil {
 		return
@@ -54,11 +55,11 @@ func writePID(f *os.File) {
 	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 }
 
-// refusal says who holds the lock.
-func refusal(dir string, f *os.File) error {
+// lockedError returns the error for a lock that another Dir holds.
+func lockedError(dir string, f *os.File) error {
 	holder := "another process"
 	var buf [20]byte
-	n, _ := f.ReadAt(buf[:], 0) // short at the end of the file
+	n, _ := f.ReadAt(buf[:], 0) // io.EOF is expected
 	pid, err := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
 	switch {
 	case err == nil && pid == os.Getpid():
@@ -69,8 +70,8 @@ func refusal(dir string, f *os.File) error {
 	return fmt.Errorf("%w: %s holds %s; stop it first or use another directory", ErrLocked, holder, dir)
 }
 
-// releaseLock unlocks before it closes: a child process that is just being
-// started shares the descriptor for a moment and would keep the lock.
+// releaseLock unlocks before it closes: a child process that is being started may
+// share the descriptor for a moment, and would keep the lock.
 func releaseLock(f *os.File) error {
 	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// makeDir creates path and what is missing above it, each durably.
+// makeDir creates path and its missing parents, each durably.
 func makeDir(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil
@@ -31,8 +31,9 @@ func makeDir(path string) error {
 	return syncAndClose(dir)
 }
 
-// settle makes a directory that is now ours fit for use.
-func (d *Dir) settle() error {
+// prepare makes the directory ready for use: it restricts the mode, lists the
+// records and removes temporary files. The caller holds the lock of the directory.
+func (d *Dir) prepare() error {
 	if err := d.tighten(); err != nil {
 		return err
 	}
@@ -41,17 +42,17 @@ func (d *Dir) settle() error {
 		return err
 	}
 	if found.ignored > 0 {
-		d.log.Warn("store directory holds files that are no records; they are left alone",
+		d.log.Warn("store directory contains files that are not records; they are ignored",
 			"dir", d.path, "files", found.ignored, "first", found.example)
 	}
-	// Whatever index.json says, it is cheaper to write it than to believe it.
+	// Always write index.json: that is cheaper than checking it.
 	d.version++
 	d.markStale()
 	return d.removeTemps(found.temps)
 }
 
-// tighten keeps others out. Where the file system cannot, that is said and no
-// reason to refuse: the files are 0600.
+// tighten changes the mode of the directory to 0700. If that fails, it only logs a
+// warning, because the files have mode 0600.
 func (d *Dir) tighten() error {
 	info, err := d.root.Stat(".")
 	if err != nil {
@@ -69,13 +70,14 @@ func (d *Dir) tighten() error {
 	return nil
 }
 
-// listing is what a directory holds besides the keys.
+// listing describes the files of a directory that are not records.
 type listing struct {
-	temps   []string
-	ignored int    // *.json that are no records
-	example string // one of them
+	temps   []string // temporary files
+	ignored int      // number of *.json files that are not records
+	example string   // one of those
 }
 
+// list adds the keys of the records to d.keys and returns the other files.
 func (d *Dir) list() (found listing, err error) {
 	dir, err := d.root.Open(".")
 	if err != nil {
@@ -83,9 +85,9 @@ func (d *Dir) list() (found listing, err error) {
 	}
 	defer func() { _ = dir.Close() }()
 	for {
-		entries, err := dir.ReadDir(1024) // a bounded piece of what may be a million
+		entries, err := dir.ReadDir(1024) // in parts, because there may be a million
 		for _, entry := range entries {
-			d.sort(entry, &found)
+			d.classify(entry, &found)
 		}
 		if errors.Is(err, io.EOF) {
 			return found, nil
@@ -96,7 +98,7 @@ func (d *Dir) list() (found listing, err error) {
 	}
 }
 
-func (d *Dir) sort(entry fs.DirEntry, found *listing) {
+func (d *Dir) classify(entry fs.DirEntry, found *listing) {
 	name := entry.Name()
 	key, isKey := keyOf(name)
 	switch {
@@ -110,8 +112,8 @@ func (d *Dir) sort(entry fs.DirEntry, found *listing) {
 	}
 }
 
-// removeTemps removes what a crash left. The lock is ours, so nobody is
-// writing to them.
+// removeTemps removes temporary files that a crash has left. This process holds the
+// lock, so no other one is writing to them.
 func (d *Dir) removeTemps(names []string) error {
 	for _, name := range names {
 		if err := d.files.remove(name); err != nil {

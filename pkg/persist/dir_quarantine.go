@@ -11,9 +11,9 @@ import (
 
 const quarantine = "quarantine"
 
-// SetAside implements Store. The file is moved, unread and unchanged, to
-// quarantine/<key>.json, or <key>.2.json and so on when the name is taken; the
-// same name with .reason appended tells when and why.
+// SetAside implements Store. It moves the file, without reading it, to
+// quarantine/<key>.json, or to <key>.2.json and so on if the name is taken. The file
+// of the same name with .reason appended contains the time and the reason.
 func (d *Dir) SetAside(ctx context.Context, key, reason string) error {
 	if err := d.begin(ctx); err != nil {
 		return err
@@ -36,12 +36,13 @@ func (d *Dir) setAside(key, reason string) error {
 			return err
 		}
 	}
-	d.remember([]Change{{Key: key}}, []error{nil})
+	d.updateKeys([]Change{{Key: key}}, []error{nil})
 	return errors.Join(d.syncQuarantine(), d.syncNames())
 }
 
+// move moves the record and writes its reason.
 func (d *Dir) move(key, reason string) error {
-	to, err := d.asideName(key)
+	to, err := d.quarantineName(key)
 	if err != nil {
 		return err
 	}
@@ -53,25 +54,25 @@ func (d *Dir) move(key, reason string) error {
 	if err := d.files.rename(fileOf(key), to); err != nil {
 		return errors.Join(err, d.files.remove(to+".reason"))
 	}
-	d.asideUnsynced = true
+	d.quarantineUnsynced = true
 	return nil
 }
 
-// syncQuarantine tries again after a failure, like syncNames.
+// syncQuarantine makes the names in the quarantine durable. Like syncNames it tries
+// again after a failure.
 func (d *Dir) syncQuarantine() error {
-	if !d.asideUnsynced {
+	if !d.quarantineUnsynced {
 		return nil
 	}
 	if err := d.files.syncDir(quarantine); err != nil {
 		return fmt.Errorf("sync directory: %w", err)
 	}
-	d.asideUnsynced = false
+	d.quarantineUnsynced = false
 	return nil
 }
 
-// asideName returns a name in the quarantine that neither a record nor a reason
-// has.
-func (d *Dir) asideName(key string) (string, error) {
+// quarantineName returns a free name in the quarantine, for a record and its reason.
+func (d *Dir) quarantineName(key string) (string, error) {
 	if err := d.files.mkdir(quarantine); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}
@@ -85,6 +86,7 @@ func (d *Dir) asideName(key string) (string, error) {
 	}
 }
 
+// isFree reports whether neither the name nor that of its reason exists.
 func (d *Dir) isFree(name string) (bool, error) {
 	for _, n := range []string{name, name + ".reason"} {
 		if _, err := d.root.Lstat(n); !errors.Is(err, fs.ErrNotExist) {

@@ -6,22 +6,21 @@ import (
 	"time"
 )
 
-// One fsync per file makes the disk commit its journal again and again. From
-// sharedFrom records on, a batch is written in steps instead, all files, one
-// sync of the whole file system, all names: several times as many records a
-// second. But that sync waits for whatever else is being written to the same
-// file system; where it takes longer than it should, the next batches go
-// without it for a while.
+// With one fsync per file the disk commits its journal once per file. A batch with at
+// least sharedMin values is therefore written in three steps: all files, one sync of
+// the whole file system, all names. This writes several times as many records per
+// second. But that sync also waits for the data of other programs on the same file
+// system. If it takes longer than maxSyncTime, batches do without it for sharedPause.
 const (
-	sharedFrom  = 8
+	sharedMin   = 8
 	sharedPause = time.Minute
 )
 
-// patience is how long one sync of n records may take.
-func patience(n int) time.Duration { return 25*time.Millisecond + time.Duration(n)*time.Millisecond }
+// maxSyncTime returns how long one sync of n records may take.
+func maxSyncTime(n int) time.Duration { return 25*time.Millisecond + time.Duration(n)*time.Millisecond }
 
-// writeChanges writes each change and says what became of it. The names still
-// have to be synced.
+// writeChanges writes each change and returns an error for each. The caller must
+// still sync the names.
 func (d *Dir) writeChanges(changes []Change) []error {
 	if errs, ok := d.writeShared(changes); ok {
 		return errs
@@ -31,7 +30,8 @@ func (d *Dir) writeChanges(changes []Change) []error {
 	return errs
 }
 
-// writeShared reports false if the batch is not one for it.
+// writeShared is writeChanges with one sync for all files. It reports false, and
+// writes nothing, if it cannot be used for this batch.
 func (d *Dir) writeShared(changes []Change) ([]error, bool) {
 	puts := 0
 	for _, c := range changes {
@@ -39,11 +39,11 @@ func (d *Dir) writeShared(changes []Change) ([]error, bool) {
 			puts++
 		}
 	}
-	if puts < d.sharedFrom || time.Now().Before(d.sharedAgain) {
+	if puts < d.sharedMin || time.Now().Before(d.sharedAgain) {
 		return nil, false
 	}
 	syncAll, err := d.files.barrier()
-	if err != nil { // not on this system, or out of descriptors: the other way will tell
+	if err != nil { // not supported, or out of descriptors: then writeOne reports it
 		return nil, false
 	}
 	errs := make([]error, len(changes))
@@ -57,7 +57,7 @@ func (d *Dir) writeShared(changes []Change) ([]error, bool) {
 	})
 	start := time.Now()
 	synced := syncAll()
-	if time.Since(start) > patience(puts) {
+	if time.Since(start) > maxSyncTime(puts) {
 		d.sharedAgain = time.Now().Add(sharedPause)
 	}
 	each(len(changes), func(i int) {
@@ -68,7 +68,7 @@ func (d *Dir) writeShared(changes []Change) ([]error, bool) {
 		case synced != nil:
 			errs[i] = errors.Join(fmt.Errorf("sync: %w", synced), d.files.remove(temps[i]))
 		default:
-			errs[i] = named(d.files, temps[i], fileOf(c.Key))
+			errs[i] = renameTemp(d.files, temps[i], fileOf(c.Key))
 		}
 	})
 	return errs, true

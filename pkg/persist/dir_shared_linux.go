@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// barrier returns a function that brings everything written to the file system
-// since now to stable storage. It is called once. Its error includes those of
-// writing back what was written meanwhile, syncfs(2): Linux remembers since
-// when the descriptor is open.
+// barrier returns a function that brings everything that is written to the file
+// system from now on to stable storage; call it once. It also returns errors of
+// writes by the kernel since the call of barrier: syncfs(2) reports all that have
+// occurred since the descriptor was opened.
 func (o osFiles) barrier() (func() error, error) {
 	dir, err := o.root.Open(".")
 	if err != nil {

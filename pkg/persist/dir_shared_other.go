@@ -4,5 +4,5 @@ package persist
 
 import "errors"
 
-// barrier is not to be had here: each file is synced by itself.
+// barrier is not supported on this system: each file is synced individually.
 func (o osFiles) barrier() (func() error, error) { return nil, errors.ErrUnsupported }

@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// together makes every batch one that is synced together.
-func together(t *testing.T) (*Dir, *faulty) {
+// openShared opens a Dir that syncs every batch as a whole.
+func openShared(t *testing.T) (*Dir, *faulty) {
 	t.Helper()
 	d, f := withOldValues(t)
-	d.sharedFrom = 1
+	d.sharedMin = 1
 	return d, f
 }
 
-func TestABatchSyncedTogetherTearsNothing(t *testing.T) {
+func TestBatchSyncedAsAWholeTearsNoRecord(t *testing.T) {
 	for n := 1; n <= 30; n++ {
 		for _, cause := range causes {
 			for _, once := range []bool{false, true} {
 				t.Run(fmt.Sprintf("operation %d/%v/once=%v", n, cause, once), func(t *testing.T) {
-					d, f := together(t)
+					d, f := openShared(t)
 					f.err = cause
 					f.fails = func(i int, _ string) bool { return i == n || i > n && !once }
 					if err := applyBatch(d); err != nil {
@@ -41,8 +41,8 @@ func TestABatchSyncedTogetherTearsNothing(t *testing.T) {
 	}
 }
 
-func TestAFailedSyncOfABatchFailsAllOfIt(t *testing.T) {
-	d, f := together(t)
+func TestFailedSyncOfABatchFailsAllItsRecords(t *testing.T) {
+	d, f := openShared(t)
 	f.err = errors.New("lost")
 	f.fails = func(_ int, op string) bool { return strings.HasPrefix(op, "syncAll") }
 	failed := failedKeys(t, applyBatch(d), f.err)
@@ -54,21 +54,21 @@ func TestAFailedSyncOfABatchFailsAllOfIt(t *testing.T) {
 	expectRecovery(t, d, f)
 }
 
-func TestABatchSyncedTogetherIsDurableBeforeAnyName(t *testing.T) {
-	d, f := together(t)
+func TestBatchSyncedAsAWholeIsDurableBeforeAnyName(t *testing.T) {
+	d, f := openShared(t)
 	if err := applyBatch(d); err != nil {
 		t.Fatal(err)
 	}
 	sync := slices.IndexFunc(f.ops, func(op string) bool { return strings.HasPrefix(op, "syncAll") })
 	if sync < 0 {
-		t.Fatalf("not synced together: %q", f.ops)
+		t.Fatalf("not synced as a whole: %q", f.ops)
 	}
 	for i, op := range f.ops {
 		what, _, _ := strings.Cut(op, " ")
 		switch what {
 		case "barrier":
 			if i != 0 {
-				t.Errorf("the descriptor that hears of errors was opened after %q", f.ops[:i])
+				t.Errorf("the descriptor that reports errors was opened after %q", f.ops[:i])
 			}
 		case "create", "write", "close":
 			if i > sync {
@@ -79,7 +79,7 @@ func TestABatchSyncedTogetherIsDurableBeforeAnyName(t *testing.T) {
 				t.Errorf("%s came before the sync", op)
 			}
 		case "sync":
-			t.Errorf("%s was synced by itself too", op)
+			t.Errorf("%s was also synced individually", op)
 		}
 	}
 	if last := f.ops[len(f.ops)-1]; last != "syncDir ." {
@@ -87,7 +87,7 @@ func TestABatchSyncedTogetherIsDurableBeforeAnyName(t *testing.T) {
 	}
 }
 
-// slowSync takes as long as a disk that is busy with something else.
+// slowSync simulates a disk that is busy with other writes.
 type slowSync struct {
 	files
 	takes time.Duration
@@ -102,11 +102,11 @@ func (s *slowSync) barrier() (func() error, error) {
 	}, nil
 }
 
-func TestASyncThatWaitsForOthersIsNotTriedAgainSoon(t *testing.T) {
+func TestSlowSharedSyncIsNotRepeatedForAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := open(t, t.TempDir())
 		s := &slowSync{files: d.files, takes: time.Second}
-		d.files, d.sharedFrom = s, 1
+		d.files, d.sharedMin = s, 1
 		apply := func() {
 			t.Helper()
 			if err := d.Apply(context.Background(), []Change{{"a", []byte("1")}}); err != nil {
@@ -124,7 +124,7 @@ func TestASyncThatWaitsForOthersIsNotTriedAgainSoon(t *testing.T) {
 		apply()
 		apply()
 		if s.calls != 3 {
-			t.Errorf("%d shared syncs; want 3: it is worth a try again, and then all the time", s.calls)
+			t.Errorf("%d shared syncs; want 3: after the pause each batch uses it again", s.calls)
 		}
 	})
 }

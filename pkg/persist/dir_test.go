@@ -34,7 +34,7 @@ func TestRecordsOutliveTheDir(t *testing.T) {
 	}
 }
 
-func TestOthersCanReadNothingWhateverTheUmask(t *testing.T) {
+func TestFilesAreUnreadableForOthersWithAnyUmask(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	path := filepath.Join(t.TempDir(), "new", "sessions")
 	d := openDir(t, path)
@@ -61,7 +61,7 @@ func TestOthersCanReadNothingWhateverTheUmask(t *testing.T) {
 	}
 }
 
-func TestADirectoryOpenToOthersIsTightenedWithAWarning(t *testing.T) {
+func TestDirectoryOpenToOthersIsTightenedWithAWarning(t *testing.T) {
 	path := t.TempDir()
 	if err := os.Chmod(path, 0o777); err != nil {
 		t.Fatal(err)
@@ -71,14 +71,14 @@ func TestADirectoryOpenToOthersIsTightenedWithAWarning(t *testing.T) {
 		t.Errorf("mode %v; want 0700", got)
 	}
 	if !strings.Contains(log, "level=WARN") || !strings.Contains(log, "was=-rwxrwxrwx") {
-		t.Errorf("log %q; want a warning with the mode that was", log)
+		t.Errorf("log %q; want a warning with the old mode", log)
 	}
 	if log := openLogged(t, path); log != "" {
-		t.Errorf("a tight directory logs %q", log)
+		t.Errorf("a directory of mode 0700 logs %q", log)
 	}
 }
 
-func TestADirectoryOfTheSeedOpens(t *testing.T) {
+func TestDirectoryOfMCPHubLiteOpens(t *testing.T) {
 	path := t.TempDir()
 	const id = "probe-99-a3c175f1"
 	record := "{\n  \"sessionId\": \"" + id + "\",\n  \"clientName\": \"probe\",\n  \"createdAt\": 1795339991818,\n" +
@@ -105,7 +105,7 @@ func TestTemporaryFilesOfACrashAreRemovedAndNeverListed(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoRecordIsLeftAloneAndSaid(t *testing.T) {
+func TestOtherFilesAreKeptAndLogged(t *testing.T) {
 	path := t.TempDir()
 	writeFile(t, path, "two words.json", "x", 0o600)
 	writeFile(t, path, "README", "x", 0o600)
@@ -132,7 +132,7 @@ func TestWhatIsNoRecordIsLeftAloneAndSaid(t *testing.T) {
 	}
 }
 
-func TestARecordThatOutgrewTheLimitIsNotRead(t *testing.T) {
+func TestRecordLargerThanTheLimitIsNotRead(t *testing.T) {
 	path := t.TempDir()
 	writeFile(t, path, "huge.json", strings.Repeat("x", persist.MaxValue+1), 0o600)
 	d := openDir(t, path)
@@ -144,7 +144,7 @@ func TestARecordThatOutgrewTheLimitIsNotRead(t *testing.T) {
 	}
 }
 
-func TestARecordRemovedByHandIsMissing(t *testing.T) {
+func TestRecordRemovedByHandIsMissing(t *testing.T) {
 	path := t.TempDir()
 	d := openDir(t, path)
 	apply(t, d, put("a", "1"))
@@ -162,7 +162,7 @@ func TestARecordRemovedByHandIsMissing(t *testing.T) {
 	}
 }
 
-func TestNoKeyLeadsOutOfTheDirectory(t *testing.T) {
+func TestKeysNeverLeadOutOfTheDirectory(t *testing.T) {
 	outside := t.TempDir()
 	writeFile(t, outside, "x.json", "secret", 0o600)
 	path := filepath.Join(outside, "store")
@@ -192,7 +192,7 @@ func TestNoKeyLeadsOutOfTheDirectory(t *testing.T) {
 	}
 }
 
-func TestAPlantedLinkIsNoRecordAndItsTargetIsSafe(t *testing.T) {
+func TestSymbolicLinkIsNoRecordAndItsTargetIsSafe(t *testing.T) {
 	outside := t.TempDir()
 	writeFile(t, outside, "secret", "secret", 0o600)
 	path := filepath.Join(outside, "store")
@@ -232,7 +232,7 @@ func TestAPlantedLinkIsNoRecordAndItsTargetIsSafe(t *testing.T) {
 	}
 }
 
-func TestAQuarantineThatLeadsOutIsNotUsed(t *testing.T) {
+func TestQuarantineOutsideOfTheDirectoryIsNotUsed(t *testing.T) {
 	outside := t.TempDir()
 	path := filepath.Join(outside, "store")
 	mkdir(t, path)
@@ -251,7 +251,7 @@ func TestAQuarantineThatLeadsOutIsNotUsed(t *testing.T) {
 	}
 }
 
-func TestALockFileThatIsALinkIsRefused(t *testing.T) {
+func TestLockFileThatIsALinkIsRefused(t *testing.T) {
 	path := t.TempDir()
 	writeFile(t, path, "a.json", "record", 0o600)
 	symlink(t, "a.json", path, ".lock")
@@ -264,7 +264,7 @@ func TestALockFileThatIsALinkIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPathThatIsNoDirectoryIsRefused(t *testing.T) {
+func TestPathThatIsNoDirectoryIsRefused(t *testing.T) {
 	path := t.TempDir()
 	writeFile(t, path, "file", "x", 0o600)
 	if d, err := persist.OpenDir(filepath.Join(path, "file"), persist.DirConfig{}); err == nil {
@@ -273,7 +273,7 @@ func TestAPathThatIsNoDirectoryIsRefused(t *testing.T) {
 	}
 }
 
-func TestAQuarantinedRecordKeepsItsBytes(t *testing.T) {
+func TestQuarantinedRecordKeepsItsBytes(t *testing.T) {
 	path := t.TempDir()
 	d := openDir(t, path)
 	damaged := []string{"{\"half\":\x00\xff", "", "again\r\n"}
@@ -297,7 +297,7 @@ func TestAQuarantinedRecordKeepsItsBytes(t *testing.T) {
 	}
 }
 
-func TestTheIndexFollowsTheKeys(t *testing.T) {
+func TestIndexFollowsTheKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := t.TempDir()
 		d := openDir(t, path)
@@ -317,7 +317,7 @@ func TestTheIndexFollowsTheKeys(t *testing.T) {
 	})
 }
 
-func TestCloseWritesTheIndexALastTime(t *testing.T) {
+func TestCloseWritesTheIndex(t *testing.T) {
 	path := t.TempDir()
 	d, err := persist.OpenDir(path, persist.DirConfig{IndexName: "records"})
 	if err != nil {
@@ -328,7 +328,7 @@ func TestCloseWritesTheIndexALastTime(t *testing.T) {
 	expectIndex(t, path, "records", "a")
 }
 
-func TestTheIndexIsNotRewrittenWhenOnlyValuesChange(t *testing.T) {
+func TestIndexIsNotRewrittenWhenOnlyValuesChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := t.TempDir()
 		d := openDir(t, path)
@@ -348,7 +348,7 @@ func TestTheIndexIsNotRewrittenWhenOnlyValuesChange(t *testing.T) {
 	})
 }
 
-func TestADamagedIndexCostsNothing(t *testing.T) {
+func TestDamagedIndexLosesNoRecord(t *testing.T) {
 	for name, index := range map[string]string{
 		"missing": "", "empty": "\x00", "half": `{"sessions":["a`, "stale": `{"sessions":["gone"]}`, "escaping": `{"sessions":["../../x"]}`,
 	} {
@@ -369,7 +369,7 @@ func TestADamagedIndexCostsNothing(t *testing.T) {
 	}
 }
 
-func TestAnIndexThatCannotBeWrittenIsTriedAgainEveryTenSeconds(t *testing.T) {
+func TestIndexThatCannotBeWrittenIsTriedAgainEveryTenSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := t.TempDir()
 		mkdir(t, path, "index.json", "in the way")
@@ -410,7 +410,7 @@ func TestRunEndsWithItsContextOrTheStore(t *testing.T) {
 	})
 }
 
-// run keeps the index until the test ends.
+// run calls Run until the test ends.
 func run(t *testing.T, d *persist.Dir) {
 	ended := make(chan error)
 	go func() { ended <- d.Run(t.Context()) }()

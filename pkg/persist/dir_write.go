@@ -9,8 +9,9 @@ import (
 	"sync/atomic"
 )
 
-// writers is how many files of a batch are written at a time. fsync waits for
-// the disk, and disks like company; beyond this number they gain nothing.
+// writers is the number of files of a batch that are written at a time. fsync waits
+// for the disk, and disks are faster with several requests; more than this number
+// gave no further gain.
 const writers = 16
 
 // Apply implements Store. One batch is written at a time.
@@ -24,10 +25,10 @@ func (d *Dir) Apply(ctx context.Context, changes []Change) error {
 	return failed.err()
 }
 
-// write adds to failed what did not work.
+// write writes the changes and adds those that fail to failed.
 func (d *Dir) write(changes []Change, failed failures) {
 	errs := d.writeChanges(changes)
-	d.remember(changes, errs)
+	d.updateKeys(changes, errs)
 	for i, err := range errs {
 		if err != nil {
 			failed[changes[i].Key] = err
@@ -40,6 +41,7 @@ func (d *Dir) write(changes []Change, failed failures) {
 	}
 }
 
+// writeOne writes or deletes one record.
 func (d *Dir) writeOne(c Change) error {
 	name := fileOf(c.Key)
 	if c.Value != nil {
@@ -54,14 +56,14 @@ func (d *Dir) writeOne(c Change) error {
 	return err
 }
 
-// remember notes which keys came and went. It does not wait for the directory
-// to be synced, since the names can be seen from now on.
-func (d *Dir) remember(changes []Change, errs []error) {
+// updateKeys updates the list of keys after the changes without an error. It is
+// called before the directory is synced, because the names are visible already.
+func (d *Dir) updateKeys(changes []Change, errs []error) {
 	d.mu.Lock()
 	before := d.version
 	for i, c := range changes {
 		if errs[i] == nil {
-			d.note(c.Key, c.Value != nil)
+			d.updateKey(c.Key, c.Value != nil)
 		}
 	}
 	changed := d.version != before
@@ -71,8 +73,8 @@ func (d *Dir) remember(changes []Change, errs []error) {
 	}
 }
 
-// note is called with mu held.
-func (d *Dir) note(key string, exists bool) {
+// updateKey adds or removes a key. The caller holds mu.
+func (d *Dir) updateKey(key string, exists bool) {
 	if _, known := d.keys[key]; known == exists {
 		return
 	}
@@ -84,9 +86,9 @@ func (d *Dir) note(key string, exists bool) {
 	d.version++
 }
 
-// syncNames makes all names durable at once. After a failure the next batch
-// tries again, even one that changes no name itself: a deletion that is
-// repeated finds nothing to delete and still must become durable.
+// syncNames makes all names durable with one sync. After a failure the next batch
+// tries again, even if it changes no name itself: a repeated deletion finds no file,
+// but must still make the deletion durable.
 func (d *Dir) syncNames() error {
 	if !d.unsynced.Load() {
 		return nil
@@ -98,7 +100,7 @@ func (d *Dir) syncNames() error {
 	return nil
 }
 
-// each calls f with 0 to n-1, by several goroutines, and waits for them.
+// each calls f with 0 to n-1 on up to writers goroutines, and waits for them.
 func each(n int, f func(i int)) {
 	var (
 		next atomic.Int64

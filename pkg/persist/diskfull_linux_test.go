@@ -17,29 +17,29 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
-func TestAFullDiskIsNamedAndTearsNothingAndPasses(t *testing.T) {
+func TestDirReportsAFullDiskTearsNoRecordAndRecovers(t *testing.T) {
 	needRoot(t)
-	for pages := range 6 { // that are left; a value takes three
+	for pages := range 6 { // pages left; a value needs three
 		t.Run(fmt.Sprintf("%d pages left", pages), func(t *testing.T) {
 			path := tmpfs(t, "size=256k")
 			d := openDir(t, path)
 			o := newOutage(t, d, path)
 			ballast := fill(t, path, pages)
 			o.expect(t, syscall.ENOSPC)
-			apply(t, d, del("deleted")) // which is how space comes back
+			apply(t, d, del("deleted")) // deletions free space
 			remove(t, ballast)
 			o.expectOver(t)
 		})
 	}
 }
 
-func TestADirOpensOnAFullDisk(t *testing.T) {
+func TestDirOpensOnAFullDisk(t *testing.T) {
 	needRoot(t)
 	path := tmpfs(t, "size=256k")
 	d := openDir(t, path)
 	o := newOutage(t, d, path)
 	closeDir(t, d)
-	writeFile(t, path, ".lock", "", 0o600) // as a power cut may leave it
+	writeFile(t, path, ".lock", "", 0o600) // as after a power cut
 	ballast := fill(t, path, 0)
 	d = openDir(t, path)
 	o.dir = d
@@ -48,9 +48,9 @@ func TestADirOpensOnAFullDisk(t *testing.T) {
 	o.expectOver(t)
 }
 
-func TestADiskWithoutInodesIsNamedAndPasses(t *testing.T) {
+func TestDirReportsADiskWithoutInodesAndRecovers(t *testing.T) {
 	needRoot(t)
-	for inodes := range 3 { // that are left
+	for inodes := range 3 { // inodes left
 		t.Run(fmt.Sprintf("%d left", inodes), func(t *testing.T) {
 			path := tmpfs(t, "size=1m,nr_inodes=64")
 			o := newOutage(t, openDir(t, path), path)
@@ -72,11 +72,11 @@ func TestADiskWithoutInodesIsNamedAndPasses(t *testing.T) {
 	}
 }
 
-func TestADiskThatTurnsReadOnlyIsNamedAndPasses(t *testing.T) {
+func TestDirReportsAReadOnlyDiskAndRecovers(t *testing.T) {
 	needRoot(t)
 	path := tmpfs(t, "size=256k")
-	// The open lock file would keep the kernel from making its mount read-only,
-	// as long as nothing is broken. So it gets a mount of its own.
+	// The kernel cannot make a mount read-only while a file there is open for writing,
+	// such as the lock file. So the lock file gets its own mount.
 	writeFile(t, path, ".lock", "", 0o600)
 	lock := filepath.Join(path, ".lock")
 	if out, err := command("mount", "--bind", lock, lock); err != nil {
@@ -100,11 +100,10 @@ func TestADiskThatTurnsReadOnlyIsNamedAndPasses(t *testing.T) {
 	}
 }
 
-// descriptorsEnv marks the process that uses its file descriptors up, which is
-// none that anybody needs.
+// descriptorsEnv marks the child process that uses up its file descriptors.
 const descriptorsEnv = "PERSIST_TEST_DESCRIPTORS"
 
-func TestAProcessWithoutDescriptorsIsNamedAndPasses(t *testing.T) {
+func TestDirReportsMissingDescriptorsAndRecovers(t *testing.T) {
 	if os.Getenv(descriptorsEnv) == "" {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 		cmd.Env = append(os.Environ(), descriptorsEnv+"=1")
@@ -124,8 +123,8 @@ func TestAProcessWithoutDescriptorsIsNamedAndPasses(t *testing.T) {
 		err := o.dir.Apply(t.Context(), o.changes())
 		value, ok, getErr := o.dir.Get(t.Context(), "kept")
 		deleteErr := o.dir.Apply(t.Context(), []persist.Change{del("deleted")})
-		release()                    // the checks need some themselves
-		if left == 0 || err != nil { // with some left, one file after the other may just do
+		release()                    // the checks below need descriptors too
+		if left == 0 || err != nil { // with a few descriptors left, writing may succeed
 			o.check(t, err, syscall.EMFILE)
 		}
 		if left == 0 && (ok || !errors.Is(getErr, syscall.EMFILE)) {
@@ -162,7 +161,7 @@ func useUpDescriptors(t *testing.T, left int) (release func()) {
 	return func() { closeAll(used[left:]) }
 }
 
-// An outage is a time when some changes cannot be written.
+// An outage is a period in which some changes cannot be written.
 type outage struct {
 	dir    *persist.Dir
 	path   string
@@ -189,8 +188,8 @@ func (o *outage) changes() []persist.Change {
 
 func bigValue(key string) string { return strings.Repeat(key+";", 10_000/len(key)) }
 
-// expect applies the changes, of which some fail, and does so twice: a failure
-// leaves nothing behind that makes the next attempt worse.
+// expect applies the changes twice; some fail. A failure must not leave files that make the
+// next attempt worse.
 func (o *outage) expect(t *testing.T, cause error) {
 	t.Helper()
 	for range 2 {
@@ -198,7 +197,7 @@ func (o *outage) expect(t *testing.T, cause error) {
 	}
 }
 
-// check compares what is stored with what Apply said.
+// check compares the stored values with the result of Apply.
 func (o *outage) check(t *testing.T, err, cause error) {
 	t.Helper()
 	var failed *persist.BatchError
@@ -226,7 +225,7 @@ func (o *outage) check(t *testing.T, err, cause error) {
 	}
 }
 
-// expectOver applies the same changes to the same Dir, and then all is well.
+// expectOver applies the same changes to the same Dir, and expects all of them to succeed.
 func (o *outage) expectOver(t *testing.T) {
 	t.Helper()
 	apply(t, o.dir, append(o.changes(), del("deleted"))...)
@@ -239,7 +238,7 @@ func (o *outage) expectOver(t *testing.T) {
 	}
 }
 
-// tmpfs mounts a file system that lives in memory.
+// tmpfs mounts a file system in memory.
 func tmpfs(t *testing.T, options string) (path string) {
 	t.Helper()
 	path = t.TempDir()
@@ -257,7 +256,7 @@ func remount(t *testing.T, path, mode string) {
 	}
 }
 
-// fill takes all space but some pages.
+// fill uses all space except some pages.
 func fill(t *testing.T, path string, pages int) (ballast string) {
 	t.Helper()
 	ballast = filepath.Join(path, "ballast")

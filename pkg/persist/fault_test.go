@@ -15,17 +15,16 @@ import (
 	"time"
 )
 
-// The operations of a batch run in any order, so a test names the one that
-// fails by what it does: "rename a.json", not "the 17th".
+// The operations of a batch run in any order, so a test identifies the one that fails by
+// its description, such as "rename a.json", and not by its number.
 
-// faulty are files that record each operation and let some fail. To sync them
-// does nothing but that, for there are thousands; what it is good for is the
-// subject of the power cut tests.
+// faulty implements files. It records each operation and makes some fail. It does not sync
+// anything, because the tests have thousands of operations; the power cut tests cover that.
 type faulty struct {
 	files
 	fails func(n int, op string) bool // called with mu held; n counts from 1
 	err   error
-	late  bool // what fails has happened all the same
+	late  bool // the operation takes effect although it fails
 
 	mu  sync.Mutex
 	ops []string
@@ -104,7 +103,7 @@ func (f *faultyFile) Write(data []byte) (n int, err error) {
 		return err
 	})
 	if err != nil && n == 0 {
-		n, _ = f.file.Write(data[:len(data)/2]) // a disk fills up in the middle
+		n, _ = f.file.Write(data[:len(data)/2]) // as if the disk became full
 	}
 	return n, err
 }
@@ -118,8 +117,8 @@ func (f *faultyFile) Close() error {
 
 func nothing() error { return nil }
 
-// causes are what a disk says when it is broken, full or read-only, and a
-// process without file descriptors.
+// causes are the errors of a broken, a full and a read-only disk, and of a process without
+// free file descriptors.
 var causes = []error{syscall.EIO, syscall.ENOSPC, syscall.EROFS, syscall.EMFILE}
 
 var (
@@ -131,8 +130,7 @@ var (
 	}
 )
 
-// withOldValues is a directory that holds oldValues, with a switch to make its
-// operations fail.
+// withOldValues returns a Dir that contains oldValues, and the faulty files of it.
 func withOldValues(t *testing.T) (*Dir, *faulty) {
 	t.Helper()
 	d := open(t, t.TempDir())
@@ -159,7 +157,7 @@ func open(t *testing.T, path string) *Dir {
 	return d
 }
 
-// operations returns those of act when nothing fails, each once.
+// operations returns the operations of act if nothing fails, each once.
 func operations(t *testing.T, act func(*Dir) error) []string {
 	t.Helper()
 	d, f := withOldValues(t)
@@ -172,7 +170,7 @@ func operations(t *testing.T, act func(*Dir) error) []string {
 
 func applyBatch(d *Dir) error { return d.Apply(context.Background(), batch) }
 
-func TestARecordIsWrittenWholeOrNotAtAll(t *testing.T) {
+func TestRecordIsWrittenWholeOrNotAtAll(t *testing.T) {
 	for _, op := range operations(t, applyBatch) {
 		for _, cause := range causes {
 			for _, late := range []bool{false, true} {
@@ -187,7 +185,7 @@ func TestARecordIsWrittenWholeOrNotAtAll(t *testing.T) {
 						t.Errorf("failed keys %q; want %q", failed, want)
 					}
 					expectOldOrNew(t, d, failed)
-					if !late { // else a file may have been made that its maker does not know of
+					if !late { // with late, create may have created a file although it failed
 						expectNoTemps(t, d)
 					}
 					expectRecovery(t, d, f)
@@ -197,7 +195,7 @@ func TestARecordIsWrittenWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-func TestADiskThatFailsInTheMiddleOfABatchTearsNothing(t *testing.T) {
+func TestDiskThatFailsDuringABatchTearsNoRecord(t *testing.T) {
 	for n := 1; n <= 2*len(operations(t, applyBatch)); n++ {
 		for _, cause := range causes {
 			for _, once := range []bool{false, true} {
@@ -255,11 +253,11 @@ func expectOldOrNew(t *testing.T, d *Dir, failed []string) {
 		}
 	}
 	if len(got) > 0 {
-		t.Errorf("there are records that nobody wrote: %q", got)
+		t.Errorf("there are unexpected records: %q", got)
 	}
 }
 
-// expectRecovery lets nothing fail any more and applies the batch again.
+// expectRecovery ends the failures and applies the batch again.
 func expectRecovery(t *testing.T, d *Dir, f *faulty) {
 	t.Helper()
 	f.mu.Lock()
@@ -286,7 +284,7 @@ func expectRecovery(t *testing.T, d *Dir, f *faulty) {
 	expectNoTemps(t, again)
 }
 
-// read looks at the files without the help of Dir.
+// read reads the files without a Dir.
 func read(t *testing.T, path string) map[string]string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(path, "*.json"))
@@ -313,7 +311,7 @@ func expectNoTemps(t *testing.T, d *Dir) {
 	}
 }
 
-// What a crash leaves depends on the order of these operations alone.
+// The state after a crash depends only on the order of these operations.
 func TestContentIsDurableBeforeItsNameAndNamesBeforeApplyReturns(t *testing.T) {
 	d, f := withOldValues(t)
 	if err := applyBatch(d); err != nil {
@@ -341,7 +339,7 @@ func TestContentIsDurableBeforeItsNameAndNamesBeforeApplyReturns(t *testing.T) {
 	}
 }
 
-func TestARepeatedDeletionBecomesDurableAfterAFailedSync(t *testing.T) {
+func TestRepeatedDeletionBecomesDurableAfterAFailedSync(t *testing.T) {
 	d, f := withOldValues(t)
 	f.err = syscall.EIO
 	f.fails = func(_ int, op string) bool { return op == "syncDir ." }
@@ -359,7 +357,7 @@ func TestARepeatedDeletionBecomesDurableAfterAFailedSync(t *testing.T) {
 	}
 }
 
-func TestSettingAsideNeverLosesTheRecord(t *testing.T) {
+func TestSetAsideNeverLosesTheRecord(t *testing.T) {
 	aside := func(d *Dir) error { return d.SetAside(context.Background(), "u1", "damaged") }
 	for _, op := range operations(t, aside) {
 		for _, cause := range causes {
@@ -394,9 +392,9 @@ func TestSettingAsideNeverLosesTheRecord(t *testing.T) {
 	}
 }
 
-func TestARecordSetAsideIsDurableInTheQuarantineFirst(t *testing.T) {
+func TestRecordSetAsideIsDurableInTheQuarantineFirst(t *testing.T) {
 	d, f := withOldValues(t)
-	for range 2 { // the second finds nothing to do
+	for range 2 { // the second call has nothing to do
 		if err := d.SetAside(t.Context(), "u1", "damaged"); err != nil {
 			t.Fatal(err)
 		}
@@ -412,7 +410,7 @@ func TestARecordSetAsideIsDurableInTheQuarantineFirst(t *testing.T) {
 	}
 }
 
-func TestAFailingIndexHarmsNoRecord(t *testing.T) {
+func TestFailingIndexHarmsNoRecord(t *testing.T) {
 	closing := func(d *Dir) error { return d.Close() }
 	for _, op := range operations(t, closing) {
 		for _, cause := range causes {
@@ -434,7 +432,7 @@ func TestAFailingIndexHarmsNoRecord(t *testing.T) {
 	}
 }
 
-func TestAWaitForTheDiskEndsWithTheContextAndAStartedBatchDoesNot(t *testing.T) {
+func TestWaitForTheDiskEndsWithTheContextAndAStartedBatchDoesNot(t *testing.T) {
 	d, f := withOldValues(t)
 	reached, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -465,7 +463,7 @@ func TestAWaitForTheDiskEndsWithTheContextAndAStartedBatchDoesNot(t *testing.T) 
 	}
 }
 
-func TestTheIndexTakesAtMostOnePercentOfTheTime(t *testing.T) {
+func TestIndexTakesAtMostOnePercentOfTheTime(t *testing.T) {
 	for _, took := range []time.Duration{0, time.Millisecond, 3 * time.Millisecond, time.Second, time.Minute} {
 		delay := delayAfter(took)
 		if share := float64(took) / float64(took+delay); share > 0.0101 || delay < indexDelay {

@@ -8,8 +8,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
-// FuzzIndex opens a directory whose index is anything: the records are there
-// all the same, and the index is right again afterwards.
+// FuzzIndex opens a directory with any content of the index. The records must be complete,
+// and the index correct afterwards.
 func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`{"sessions":["a"]}`))
 	f.Add([]byte(`{"sessions":["../x","gone"]}`))
@@ -38,7 +38,8 @@ func FuzzIndex(f *testing.F) {
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if data, err := os.ReadFile(filepath.Join(dir, "index.json")); err != nil || string(data) != "{\n  \"sessions\": [\n    \"one\"\n  ]\n}\n" && string(data) != `{"sessions":["one"]}` {
+		if data, err := os.ReadFile(filepath.Join(dir, "index.json")); err != nil ||
+			string(data) != "{\n  \"sessions\": [\n    \"one\"\n  ]\n}\n" && string(data) != `{"sessions":["one"]}` {
 			t.Errorf("index %q, %v", data, err)
 		}
 	})

@@ -15,10 +15,10 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
-// childEnv makes the test binary a process that uses the directory it names.
+// childEnv makes the test binary run child with the directory in its value.
 const childEnv = "PERSIST_TEST_CHILD"
 
-// child writes record after record and says so after each, until it is killed.
+// child writes records and prints a line after each, until it is killed.
 func child(dir string) {
 	d, err := persist.OpenDir(dir, persist.DirConfig{})
 	if err != nil {
@@ -43,7 +43,7 @@ func childBatch(i int) []persist.Change {
 
 func childValue(i int) string { return strings.Repeat(strconv.Itoa(i)+";", 300) }
 
-func TestASecondDirInTheSameProcessIsRefused(t *testing.T) {
+func TestSecondDirInTheSameProcessIsRefused(t *testing.T) {
 	path := t.TempDir()
 	first := openDir(t, path)
 	_, err := persist.OpenDir(path, persist.DirConfig{})
@@ -53,7 +53,7 @@ func TestASecondDirInTheSameProcessIsRefused(t *testing.T) {
 	openDir(t, path)
 }
 
-func TestASecondProcessIsRefused(t *testing.T) {
+func TestSecondProcessIsRefused(t *testing.T) {
 	path := t.TempDir()
 	d := openDir(t, path)
 	out, err := childCommand(t, path).Output()
@@ -62,13 +62,13 @@ func TestASecondProcessIsRefused(t *testing.T) {
 	}
 	for _, part := range []string{"in use", "process " + strconv.Itoa(os.Getpid()), path, "stop it"} {
 		if !strings.Contains(string(out), part) {
-			t.Errorf("the refusal %q does not say %q", out, part)
+			t.Errorf("the error %q does not contain %q", out, part)
 		}
 	}
 	apply(t, d, put("a", "1"))
 }
 
-func TestWhatAKilledProcessAcknowledgedIsThereAndItsLockIsFree(t *testing.T) {
+func TestKilledProcessLosesNothingAcknowledgedAndFreesItsLock(t *testing.T) {
 	path := t.TempDir()
 	cmd := childCommand(t, path)
 	stdout, err := cmd.StdoutPipe()
@@ -97,7 +97,7 @@ func TestWhatAKilledProcessAcknowledgedIsThereAndItsLockIsFree(t *testing.T) {
 	}
 
 	got := contents(t, openDir(t, path))
-	// The batch after the last one acknowledged may be there in part.
+	// The batch after the last acknowledged one may be stored in part.
 	if c := got["common"]; c != childValue(last) && c != childValue(last+1) {
 		t.Errorf("common holds %.40q; want that of batch %d or the next", c, last)
 	}
@@ -110,13 +110,13 @@ func TestWhatAKilledProcessAcknowledgedIsThereAndItsLockIsFree(t *testing.T) {
 		case ok && value != childValue(i):
 			t.Errorf("%s is torn", key)
 		case i <= last-10 && ok:
-			t.Errorf("%s was deleted and is back", key)
+			t.Errorf("%s was deleted and has returned", key)
 		case i > last-9 && i <= last && !ok:
 			t.Errorf("%s was acknowledged and is missing", key)
 		}
 	}
 	if len(got) > 0 {
-		t.Errorf("there are keys that nobody wrote: %d", len(got))
+		t.Errorf("there are unexpected keys: %d", len(got))
 	}
 	for _, name := range namesIn(t, path) {
 		if strings.HasSuffix(name, ".tmp") {
@@ -140,7 +140,7 @@ func expectRefusal(t *testing.T, err error, path string, pid int) {
 	}
 	for _, part := range []string{strconv.Itoa(pid), path, "stop it"} {
 		if !strings.Contains(err.Error(), part) {
-			t.Errorf("the refusal %q does not say %q", err, part)
+			t.Errorf("the error %q does not contain %q", err, part)
 		}
 	}
 }

@@ -9,8 +9,9 @@ import (
 	"sync"
 )
 
-// Memory is a Store that lasts as long as the process. Its zero value is empty
-// and ready; it must not be copied after its first use.
+// Memory is a Store in memory, for tests and for programs whose sessions need not
+// survive a restart. Its zero value is empty and ready to use; it must not be copied
+// after its first use.
 type Memory struct {
 	mu      sync.RWMutex
 	records map[string][]byte
@@ -61,8 +62,7 @@ func (m *Memory) Apply(ctx context.Context, changes []Change) error {
 	return failed.err()
 }
 
-// Keys implements Store. It yields the keys of the moment when the iteration
-// starts.
+// Keys implements Store. It yields the keys that exist when the iteration starts.
 func (m *Memory) Keys(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		keys, err := m.snapshot(ctx)
@@ -83,7 +83,7 @@ func (m *Memory) snapshot(ctx context.Context) ([]string, error) {
 	return slices.Collect(maps.Keys(m.records)), nil
 }
 
-// SetAside implements Store; Asides shows what was set aside.
+// SetAside implements Store; Asides returns the records set aside.
 func (m *Memory) SetAside(ctx context.Context, key, reason string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -100,8 +100,8 @@ func (m *Memory) SetAside(ctx context.Context, key, reason string) error {
 	return nil
 }
 
-// Asides returns what was set aside, oldest first, also after Close. The
-// values must not be changed.
+// Asides returns the records set aside, oldest first, also after Close. The caller
+// must not change the values.
 func (m *Memory) Asides() []Aside {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -119,7 +119,7 @@ func (m *Memory) Close() error {
 	return nil
 }
 
-// check is called with mu held.
+// check returns ErrClosed after Close, otherwise the error of ctx. The caller holds mu.
 func (m *Memory) check(ctx context.Context) error {
 	if m.closed {
 		return ErrClosed
@@ -127,7 +127,7 @@ func (m *Memory) check(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// yieldKeys hands out a snapshot until the caller has enough or ctx ends.
+// yieldKeys yields keys until the caller stops or ctx ends.
 func yieldKeys(ctx context.Context, keys []string, yield func(string, error) bool) {
 	for _, key := range keys {
 		if err := ctx.Err(); err != nil {

@@ -4,9 +4,14 @@
 //	                          |
 //	                          +--SetAside--> quarantine
 //
-// [Store] is the contract, [Dir] keeps each record in a file of its own and
-// [Memory] keeps them for as long as the process lives. Package persisttest
-// holds every store to the contract.
+// [Store] is the contract. [Dir] keeps each record in a file of its own. [Memory]
+// keeps the records in memory, for as long as the process lives. Package
+// persisttest contains the tests that every Store must pass.
+//
+// A Dir owns its directory, and holds the lock of it, from OpenDir to Close.
+// OpenDir starts no goroutine. Dir.Run is the only long-lived one: it keeps the
+// index file up to date. Apply uses up to 16 goroutines to write a batch and waits
+// for them before it returns.
 package persist
 
 import (
@@ -16,10 +21,10 @@ import (
 	"strings"
 )
 
-// MaxValue is the size in bytes of the largest value that a store takes.
+// MaxValue is the largest size of a value, in bytes.
 const MaxValue = 1 << 20
 
-// Callers ask for these with errors.Is.
+// Errors that the methods of a Store wrap. Check for them with errors.Is.
 var (
 	ErrKey      = errors.New("not a usable key")
 	ErrTooLarge = errors.New("value is larger than 1 MiB")
@@ -28,45 +33,43 @@ var (
 )
 
 // A Store keeps values under keys. It is safe for concurrent use. A call whose
-// context has ended before it starts changes nothing and returns the context's
-// error; after Close every method returns ErrClosed.
+// context has ended before it starts changes nothing and returns the error of the
+// context. After Close every method returns ErrClosed.
 type Store interface {
-	// Get returns the value of key. A missing key is no error: it reports
-	// ok == false. The caller owns the value. A key that could never have been
-	// stored is an error wrapping ErrKey, a record that has outgrown MaxValue
-	// (by another hand than the store's) one wrapping ErrTooLarge.
+	// Get returns the value of key. For a missing key it returns ok == false and
+	// no error. The caller owns the value. For an invalid key the error wraps
+	// ErrKey. For a record larger than MaxValue, which only another program can
+	// have written, it wraps ErrTooLarge.
 	Get(ctx context.Context, key string) (value []byte, ok bool, err error)
 
-	// Apply makes every change durable before it returns. Each record is
-	// written whole or not at all; the batch as a whole is not a transaction.
-	// Of several changes of one key the last wins. When some changes failed
-	// it returns an error in which errors.As finds a *BatchError naming their
-	// keys: each of those holds its old or its new value, all the other
-	// changes are durable. Any other error means that nothing was changed.
-	// Values are read until Apply returns and not retained.
+	// Apply makes every change durable before it returns. Each record is written
+	// as a whole or not at all; the batch is not a transaction. Of several changes
+	// of one key the last one counts. If some changes fail, errors.As finds a
+	// *BatchError with their keys in the error: each of these keys has its old or
+	// its new value, and all other changes are durable. Any other error means that
+	// nothing was changed. Apply does not retain the values.
 	//
-	// The context bounds the wait for a turn. A batch that has started is
-	// finished.
+	// The context limits the wait for earlier batches. A batch that has started is
+	// completed.
 	Apply(ctx context.Context, changes []Change) error
 
-	// Keys yields every key, in no particular order, without reading the
-	// values. Keys that come or go during the iteration may be seen or missed.
-	// An error ends the iteration.
+	// Keys yields every key, in no particular order, without reading the values.
+	// Keys that are added or deleted during the iteration may or may not be
+	// yielded. An error ends the iteration.
 	Keys(ctx context.Context) iter.Seq2[string, error]
 
-	// SetAside takes a damaged record out of the store without destroying it,
-	// together with the reason, so that a person can look at it. Setting aside
-	// a missing key is no error.
+	// SetAside moves a damaged record to the quarantine, together with the reason,
+	// so that a person can examine it. A missing key is not an error.
 	SetAside(ctx context.Context, key, reason string) error
 
-	// Close waits for the batch that is being written and releases what the
-	// store holds.
+	// Close waits for the batch that is being written and releases the resources
+	// of the store.
 	Close() error
 }
 
-// A Change asks for Key to hold Value, at most MaxValue bytes. A nil Value
-// deletes the key, and deleting a missing key is no error; an empty Value that
-// is not nil is stored.
+// A Change sets Key to Value, of at most MaxValue bytes. A nil Value deletes the
+// key; deleting a missing key is not an error. An empty Value that is not nil is
+// stored.
 type Change struct {
 	Key   string
 	Value []byte
@@ -74,9 +77,9 @@ type Change struct {
 
 const maxKey = 128 // bytes
 
-// ValidKey reports whether a record can have this key: 1 to 128 ASCII letters,
-// digits, '-' and '_', the first a letter or digit, and not a name that a store
-// keeps for itself ("index", in any case). Such a key is a safe file name.
+// ValidKey reports whether key can be the key of a record: 1 to 128 ASCII letters,
+// digits, '-' and '_', the first a letter or digit, and not "index" in any case,
+// which a store uses itself. Such a key is a safe file name.
 func ValidKey(key string) bool {
 	if key == "" || len(key) > maxKey || !isAlnum(key[0]) {
 		return false

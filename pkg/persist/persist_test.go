@@ -39,7 +39,7 @@ func TestDir(t *testing.T) {
 	persisttest.Run(t, func(t *testing.T) persist.Store { return openDir(t, t.TempDir()) })
 }
 
-func TestMemoryShowsWhatWasSetAside(t *testing.T) {
+func TestMemoryReturnsRecordsSetAside(t *testing.T) {
 	var m persist.Memory
 	apply(t, &m, put("a", "1"))
 	if err := m.SetAside(t.Context(), "a", "looks odd"); err != nil {
@@ -51,7 +51,7 @@ func TestMemoryShowsWhatWasSetAside(t *testing.T) {
 	}
 }
 
-func TestABatchErrorTellsOfAFewKeysAndHidesNone(t *testing.T) {
+func TestBatchErrorPrintsSomeKeysAndWrapsAllCauses(t *testing.T) {
 	err := &persist.BatchError{Failed: map[string]error{
 		"a": persist.ErrKey, "b": persist.ErrTooLarge, "c": context.Canceled, "d": persist.ErrClosed,
 		strings.Repeat("x", 300): persist.ErrKey,

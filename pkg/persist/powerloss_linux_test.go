@@ -22,20 +22,20 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
-// What is left after a power cut depends on the kernel as much as on us. So
-// this asks the kernel: ext4 on a loop device, cut off in the middle of writing
-// by the ioctl that its developers test it with. It needs root.
+// The state after a power cut also depends on the kernel. So this test uses ext4 on a loop
+// device and stops it during writes, with the ioctl that the developers of ext4 use for
+// their tests. It needs root.
 
 // soakEnv sets how often the power is cut in each case.
 const soakEnv = "MCPHUB_SOAK_ROUNDS"
 
 const ext4Shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN, with one of:
 const (
-	cutWithJournal = 1 // the journal is written a last time: names arrive, contents that nobody synced do not
-	cutAtOnce      = 2 // nothing is written any more
+	cutWithJournal = 1 // writes the journal: names are stored, unsynced contents are not
+	cutAtOnce      = 2 // writes nothing any more
 )
 
-func TestAPowerCutLosesNothingAcknowledgedAndBringsNothingBack(t *testing.T) {
+func TestPowerCutLosesNothingAcknowledgedAndRevivesNothingDeleted(t *testing.T) {
 	needRoot(t)
 	rounds := 3
 	if s := os.Getenv(soakEnv); s != "" {
@@ -44,8 +44,8 @@ func TestAPowerCutLosesNothingAcknowledgedAndBringsNothingBack(t *testing.T) {
 			t.Fatalf("%s: %v", soakEnv, err)
 		}
 	}
-	// By default ext4 mends some of the mistakes of those who do not sync;
-	// with noauto_da_alloc it does not.
+	// By default ext4 hides some errors of programs that do not sync; with
+	// noauto_da_alloc it does not.
 	for _, options := range []string{"defaults", "noauto_da_alloc"} {
 		for how, flag := range map[string]int{"at once": cutAtOnce, "with journal": cutWithJournal} {
 			t.Run(options+"/"+how, func(t *testing.T) {
@@ -56,8 +56,8 @@ func TestAPowerCutLosesNothingAcknowledgedAndBringsNothingBack(t *testing.T) {
 					ledgers = append(ledgers, newLedger(fmt.Sprintf("w%d", i)))
 				}
 				for round := range rounds {
-					// Twice in three rounds at the moment that forgives nothing:
-					// an answer has just been given.
+					// In two of three rounds at the most critical moment: directly
+					// after an acknowledgement.
 					write(t, openDir(t, path), ledgers, round%3 != 1, func() error { return disk.cut(flag) })
 					disk.unmount(t)
 					disk.mount(t)
@@ -68,8 +68,8 @@ func TestAPowerCutLosesNothingAcknowledgedAndBringsNothingBack(t *testing.T) {
 	}
 }
 
-// write lets a writer for each ledger work until the power is cut, which is
-// either at a random moment or as soon after that as a batch is acknowledged.
+// write runs a writer for each ledger until the power is cut. That is at a random time, or
+// directly after the first acknowledgement following that time.
 func write(t *testing.T, d *persist.Dir, ledgers []*ledger, whenAcknowledged bool, cutPower func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -90,7 +90,7 @@ func write(t *testing.T, d *persist.Dir, ledgers []*ledger, whenAcknowledged boo
 			cut()
 		}
 	})
-	wg.Go(func() { _ = d.Run(ctx) }) // the index is written meanwhile
+	wg.Go(func() { _ = d.Run(ctx) }) // writes the index concurrently
 	var writers sync.WaitGroup
 	for _, l := range ledgers {
 		writers.Go(func() {
@@ -104,7 +104,7 @@ func write(t *testing.T, d *persist.Dir, ledgers []*ledger, whenAcknowledged boo
 	writers.Wait()
 	cancel()
 	wg.Wait()
-	_ = d.Close() // cannot write the index
+	_ = d.Close() // it fails to write the index
 	acknowledged := 0
 	for _, l := range ledgers {
 		acknowledged += l.answers
@@ -116,7 +116,7 @@ func write(t *testing.T, d *persist.Dir, ledgers []*ledger, whenAcknowledged boo
 	t.Logf("power cut after %d acknowledged batches", acknowledged)
 }
 
-// verify compares what is on the disk with the ledgers.
+// verify compares the disk with the ledgers.
 func verify(t *testing.T, path string, ledgers []*ledger) {
 	t.Helper()
 	if temps := temps(t, path); len(temps) > 0 {
@@ -142,14 +142,14 @@ func verify(t *testing.T, path string, ledgers []*ledger) {
 	}
 }
 
-// A ledger is what one writer knows of its records, and nobody else writes
-// them. Versions count from 1; version 0 is a record that is not there.
+// A ledger is the expected state of the records of one writer, which no other writer changes.
+// Versions count from 1; version 0 means that there is no record.
 type ledger struct {
 	name     string
-	version  int // the last that was sent
+	version  int // of the last batch
 	answers  int
 	stored   map[string]int // acknowledged
-	inFlight map[string]int // sent and not acknowledged: may be there or not
+	inFlight map[string]int // sent and not acknowledged: may be stored or not
 	aside    map[string]int // set aside, acknowledged
 }
 
@@ -157,8 +157,8 @@ func newLedger(name string) *ledger {
 	return &ledger{name: name, stored: make(map[string]int), inFlight: make(map[string]int), aside: make(map[string]int)}
 }
 
-// versionOf is unlike any other version of any key. Its size is anything from
-// some bytes to some blocks.
+// versionOf returns a value that differs for each key and version. Its size is between some
+// bytes and some blocks.
 func versionOf(key string, version int) string {
 	return strings.Repeat(fmt.Sprintf("%s %d;", key, version), 1+version*7919%900)
 }
@@ -191,8 +191,8 @@ func (l *ledger) answered(err error) bool {
 	return err == nil
 }
 
-// batch creates, updates and deletes some records. Now and then it only
-// deletes: then no file is synced, but the directory must be.
+// batch creates, updates and deletes some records. Sometimes it only deletes: then no file
+// is synced, but the directory must be.
 func (l *ledger) batch() []persist.Change {
 	var changes []persist.Change
 	onlyDelete := rand.IntN(4) == 0
@@ -229,7 +229,8 @@ func (l *ledger) setAside(t *testing.T, d *persist.Dir) bool {
 	return true // there is none
 }
 
-// verify takes its records out of found. What was in flight is settled now.
+// verify checks the records of the ledger and removes them from found. It adopts the stored
+// versions of those in flight.
 func (l *ledger) verify(t *testing.T, found map[string]string, aside map[string]bool) {
 	t.Helper()
 	for key := range l.inFlight {
@@ -250,7 +251,7 @@ func (l *ledger) verify(t *testing.T, found map[string]string, aside map[string]
 		case value == "":
 			t.Errorf("%s: version %d was acknowledged and the record is empty", key, want)
 		case want == 0:
-			t.Errorf("%s was deleted, which was acknowledged, and is back: %.40q", key, value)
+			t.Errorf("%s was deleted, which was acknowledged, and has returned: %.40q", key, value)
 		default:
 			t.Errorf("%s: version %d was acknowledged, %d is in flight (%v) and it holds %d bytes, %.40q",
 				key, want, flying, inFlight, len(value), value)
@@ -297,7 +298,7 @@ func temps(t *testing.T, path string) []string {
 // A disk is ext4 in a file, mounted at dir.
 type disk struct{ image, dir, options string }
 
-// newDisk skips the test where there can be none.
+// newDisk skips the test if the system does not support it.
 func newDisk(t *testing.T, options string) *disk {
 	t.Helper()
 	d := &disk{image: filepath.Join(t.TempDir(), "image"), dir: t.TempDir(), options: options}
@@ -328,7 +329,7 @@ func (d *disk) mount(t *testing.T) {
 	}
 }
 
-// unmount drops what the kernel still has in memory, and the loop device.
+// unmount discards the data in the memory of the kernel, and the loop device.
 func (d *disk) unmount(t *testing.T) {
 	t.Helper()
 	unmount(t, d.dir)
@@ -350,8 +351,8 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// unmount is patient: a process that is just being started elsewhere in the
-// tests has our files open for a moment.
+// unmount tries several times: a process that another test is starting may have the files
+// open for a moment.
 func unmount(t *testing.T, dir string) {
 	t.Helper()
 	err := unix.Unmount(dir, 0)

@@ -17,28 +17,18 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// The headers that mirror the body of a request, so that what stands between
-// client and server can route without reading it (specification 2026-07-28,
-// basic/transports/streamable-http, Request Metadata).
-const (
-	HeaderMethod      = "Mcp-Method"
-	HeaderName        = "Mcp-Name"
-	HeaderParamPrefix = "Mcp-Param-" // and the name of a ParamHeader
-)
-
-// What stands around a value in base64. The case matters.
+// The delimiters of a header value in base64. They are case-sensitive.
 const (
 	encodedPrefix = "=?base64?"
 	encodedSuffix = "?="
 )
 
-// maxSafe is the largest integer that every reader of JSON keeps exactly.
-const maxSafe = 1<<53 - 1
+// maxSafeInteger is the largest integer that every JSON parser represents exactly.
+const maxSafeInteger = 1<<53 - 1
 
-// EncodeHeader returns s as the value of Mcp-Name or of an Mcp-Param header:
-// as it is where it consists of visible ASCII and inner spaces, otherwise in
-// base64. So is a text that looks as if it were encoded already. Invalid UTF-8
-// in s becomes U+FFFD.
+// EncodeHeader returns s as the value of Mcp-Name or of an Mcp-Param header. A string of visible ASCII and inner
+// spaces stays as it is. Every other string is encoded in base64, and so is one that looks like an encoded value.
+// Invalid UTF-8 in s becomes U+FFFD.
 func EncodeHeader(s string) string {
 	if isPlain(s) && !isEncoded(s) {
 		return s
@@ -46,7 +36,7 @@ func EncodeHeader(s string) string {
 	return encodedPrefix + base64.StdEncoding.EncodeToString([]byte(strings.ToValidUTF8(s, "\uFFFD"))) + encodedSuffix
 }
 
-// isPlain reports whether s survives as the value of a header.
+// isPlain reports whether s can be the value of a header without a change.
 func isPlain(s string) bool {
 	if s == "" {
 		return true
@@ -63,12 +53,12 @@ func isEncoded(s string) bool {
 	return strings.HasPrefix(s, encodedPrefix) && strings.HasSuffix(s, encodedSuffix)
 }
 
-// DecodeHeader undoes EncodeHeader. A value without both the prefix and the
-// suffix of base64 is taken literally. Errors do not quote the value.
-func DecodeHeader(s string) (string, error) {
+// decodeHeader is the inverse of EncodeHeader. A value that lacks the prefix or the suffix of base64 is taken
+// literally. An error is a predicate without a subject and does not quote the value.
+func decodeHeader(s string) (string, error) {
 	for i := range len(s) {
 		if c := s[i]; c != '\t' && (c < ' ' || c > '~') {
-			return "", errors.New("holds bytes that a header must not hold; encode it in base64")
+			return "", errors.New("contains a byte that is not allowed in a header; encode the value in base64")
 		}
 	}
 	inner, ok := strings.CutPrefix(s, encodedPrefix)
@@ -83,51 +73,61 @@ func DecodeHeader(s string) (string, error) {
 	case err != nil:
 		return "", errors.New("is not valid base64")
 	case !utf8.Valid(decoded):
-		return "", errors.New("is not the base64 of UTF-8")
+		return "", errors.New("is not valid UTF-8 after base64 decoding")
 	}
 	return string(decoded), nil
 }
 
-// CheckStandard compares Mcp-Method and, where the request is about something
-// that has a name, Mcp-Name with the body. It reports what does not agree by
-// the name of the header. The caller answers with HeaderMismatch (-32020).
+// NamedBy returns the member of params whose value Mcp-Name mirrors in requests of method, and "" if there is none.
+func NamedBy(method string) string {
+	switch method {
+	case MethodToolsCall, MethodPromptsGet:
+		return "name"
+	case MethodResourcesRead:
+		return "uri"
+	case MethodTasksGet, MethodTasksUpdate, MethodTasksCancel:
+		return "taskId"
+	}
+	return ""
+}
+
+// CheckStandard compares Mcp-Method with method and, if named is true, Mcp-Name with name, both from the body.
+// An error names the header that does not match. The caller answers with CodeHeaderMismatch.
 func CheckStandard(h http.Header, method, name string, named bool) error {
-	got, present, err := single(h, HeaderMethod)
+	got, present, err := singleValue(h, HeaderMethod)
 	switch {
 	case err != nil:
 		return err
 	case !present:
-		return missing(HeaderMethod)
+		return errMissing(HeaderMethod)
 	case got != method:
-		return mismatch(HeaderMethod)
+		return errMismatch(HeaderMethod)
 	case !named:
 		return nil
 	}
-	if got, present, err = single(h, HeaderName); err != nil {
+	if got, present, err = singleValue(h, HeaderName); err != nil {
 		return err
 	}
 	if !present {
-		return missing(HeaderName)
+		return errMissing(HeaderName)
 	}
-	if got, err = DecodeHeader(got); err != nil {
+	if got, err = decodeHeader(got); err != nil {
 		return fmt.Errorf("the header %s %w", HeaderName, err)
 	}
 	if got != name {
-		return mismatch(HeaderName)
+		return errMismatch(HeaderName)
 	}
 	return nil
 }
 
-// ParamValues returns the Mcp-Param headers of a call with these arguments, by
-// their full names, encoded. An argument that is absent or null has none.
-// Integers are written in decimal, however the arguments spell them. It is an
-// error if an argument cannot be mirrored: neither a string nor a boolean nor
-// an integer of at most 2^53-1.
+// ParamValues returns the encoded Mcp-Param headers of a call with these arguments, by their full names. An
+// argument that is absent or null has no header. Integers are written in decimal notation, whatever their notation
+// in the arguments. An argument that is neither a string nor a boolean nor an integer of at most 2^53-1 is an error.
 func ParamValues(headers []ParamHeader, arguments json.RawMessage) (map[string]string, error) {
 	if len(headers) == 0 {
 		return nil, nil
 	}
-	values, err := argumentsOf(headers, arguments)
+	values, err := mirroredArguments(headers, arguments)
 	if err != nil {
 		return nil, err
 	}
@@ -145,15 +145,14 @@ func ParamValues(headers []ParamHeader, arguments json.RawMessage) (map[string]s
 	return out, nil
 }
 
-// CheckParams compares the Mcp-Param headers of a call with its arguments, in
-// both directions; integers are compared as numbers. Headers that headers does
-// not name are not looked at. Errors name the header and never a value. The
-// caller answers with HeaderMismatch (-32020).
+// CheckParams compares the Mcp-Param headers of a call with its arguments, in both directions. Integers are compared
+// as numbers. Headers that are not in headers are ignored. An error names the header and never a value. The caller
+// answers with CodeHeaderMismatch.
 func CheckParams(h http.Header, headers []ParamHeader, arguments json.RawMessage) error {
 	if len(headers) == 0 {
 		return nil
 	}
-	values, err := argumentsOf(headers, arguments)
+	values, err := mirroredArguments(headers, arguments)
 	if err != nil {
 		return err
 	}
@@ -165,20 +164,20 @@ func CheckParams(h http.Header, headers []ParamHeader, arguments json.RawMessage
 	return nil
 }
 
-// checkParam compares one header with its argument; nil: there is none.
+// checkParam compares one header with its argument. value is nil if the call has no such argument.
 func checkParam(h http.Header, name string, value json.RawMessage) error {
-	got, present, err := single(h, name)
+	got, present, err := singleValue(h, name)
 	switch {
 	case err != nil:
 		return err
 	case value == nil && present:
-		return fmt.Errorf("the header %s has no argument in the body; leave it out", name)
+		return fmt.Errorf("the header %s mirrors an argument that the body does not have; omit the header", name)
 	case value == nil:
 		return nil
 	case !present:
-		return missing(name)
+		return errMissing(name)
 	}
-	if got, err = DecodeHeader(got); err != nil {
+	if got, err = decodeHeader(got); err != nil {
 		return fmt.Errorf("the header %s %w", name, err)
 	}
 	want, err := headerText(value)
@@ -193,12 +192,11 @@ func checkParam(h http.Header, name string, value json.RawMessage) error {
 			return nil
 		}
 	}
-	return mismatch(name)
+	return errMismatch(name)
 }
 
-// single returns the value of a header that may occur once, without the white
-// space around it.
-func single(h http.Header, name string) (value string, present bool, err error) {
+// singleValue returns the value of a header that may occur at most once, without surrounding white space.
+func singleValue(h http.Header, name string) (value string, present bool, err error) {
 	switch values := h.Values(name); len(values) {
 	case 0:
 		return "", false, nil
@@ -209,19 +207,19 @@ func single(h http.Header, name string) (value string, present bool, err error) 
 	}
 }
 
-func missing(name string) error {
-	return fmt.Errorf("the header %s is missing; it must repeat what the body says", name)
+func errMissing(name string) error {
+	return fmt.Errorf("the header %s is missing; it must repeat the value in the body", name)
 }
 
-func mismatch(name string) error {
-	return fmt.Errorf("the header %s does not say what the body says", name)
+func errMismatch(name string) error {
+	return fmt.Errorf("the header %s does not match the body", name)
 }
 
-var errArguments = errors.New("the arguments must be a JSON object in which what is mirrored in a header occurs once")
+var errArguments = errors.New("the arguments must be a JSON object, and an argument that a header mirrors must occur only once")
 
-// argumentsOf returns the arguments that headers mirror, in their order; nil
-// where one is absent or null. The values alias arguments.
-func argumentsOf(headers []ParamHeader, arguments json.RawMessage) ([]json.RawMessage, error) {
+// mirroredArguments returns the argument of each header, in the order of headers; nil for an argument that is absent
+// or null. The values alias arguments.
+func mirroredArguments(headers []ParamHeader, arguments json.RawMessage) ([]json.RawMessage, error) {
 	values := make([]json.RawMessage, len(headers))
 	if len(arguments) == 0 || string(arguments) == "null" {
 		return values, nil
@@ -230,49 +228,48 @@ func argumentsOf(headers []ParamHeader, arguments json.RawMessage) ([]json.RawMe
 	for i := range all {
 		all[i] = i
 	}
-	return values, pick(arguments, headers, all, 0, values)
+	return values, collectValues(arguments, headers, all, 0, values)
 }
 
-// pick fills in values for those of the headers whose path has led to obj in
-// depth steps. Each object is read once, however many headers look into it.
-func pick(obj json.RawMessage, headers []ParamHeader, which []int, depth int, values []json.RawMessage) error {
+// collectValues stores the arguments of some headers, given by their indexes, in values. obj is the object that the
+// first depth names of their paths lead to. Each object is parsed once, whatever the number of headers.
+func collectValues(obj json.RawMessage, headers []ParamHeader, indexes []int, depth int, values []json.RawMessage) error {
 	var names []string
-	for _, i := range which {
-		if name := headers[i].Path[depth]; !slices.Contains(names, name) {
+	for _, i := range indexes {
+		if name := headers[i].path[depth]; !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
 	found, err := jsonrpc.Fields(obj, names...)
 	if err != nil {
-		return errArguments // its text may quote what the arguments hold
+		return errArguments // the text of err may quote arguments
 	}
 	for n, value := range found {
 		if value == nil || value[0] == 'n' {
 			continue
 		}
-		var inside []int
-		for _, i := range which {
-			switch path := headers[i].Path; {
+		var nested []int
+		for _, i := range indexes {
+			switch path := headers[i].path; {
 			case path[depth] != names[n]:
 			case len(path) == depth+1:
 				values[i] = value
-			case value[0] == '{': // in anything else there is nothing at the path
-				inside = append(inside, i)
+			case value[0] == '{': // no other value has anything at the path
+				nested = append(nested, i)
 			}
 		}
-		if inside == nil {
+		if nested == nil {
 			continue
 		}
-		if err := pick(value, headers, inside, depth+1, values); err != nil {
+		if err := collectValues(value, headers, nested, depth+1, values); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// headerText returns an argument as the text that a header carries. It goes by
-// the value and not by the type in the schema: whether they agree is for the
-// server to say.
+// headerText returns an argument as the text of its header, before encoding. It depends on the type of the value
+// and not on the type in the schema: the server validates arguments against the schema.
 func headerText(value json.RawMessage) (string, error) {
 	switch value[0] {
 	case '"':
@@ -289,29 +286,15 @@ func headerText(value json.RawMessage) (string, error) {
 	return "", errors.New("must be a string, a boolean or an integer of at most 2^53-1")
 }
 
-// safeInteger returns the number s, in the syntax of JSON, in decimal. It
-// reports false for what is no integer, or one that not all readers keep.
+// safeInteger returns the JSON number s in decimal notation. It reports false if s is not an integer or exceeds
+// maxSafeInteger.
 func safeInteger(s string) (string, bool) {
 	if v := jsontext.Value(s); v.Kind() != '0' || !v.IsValid() {
 		return "", false
 	}
 	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || f != math.Trunc(f) || math.Abs(f) > maxSafe {
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > maxSafeInteger {
 		return "", false
 	}
 	return strconv.FormatInt(int64(f), 10), true
-}
-
-// NamedBy is the member of params whose value Mcp-Name mirrors in requests of
-// method; empty if there is none.
-func NamedBy(method string) string {
-	switch method {
-	case MethodToolsCall, MethodPromptsGet:
-		return "name"
-	case MethodResourcesRead:
-		return "uri"
-	case MethodTasksGet, MethodTasksUpdate, MethodTasksCancel:
-		return "taskId"
-	}
-	return ""
 }

@@ -12,93 +12,94 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// annotation is the keyword by which a schema asks for a header.
-const annotation = "x-mcp-header"
+// headerKeyword is the schema keyword that names the header of a property.
+const headerKeyword = "x-mcp-header"
 
-// Limits of the inputSchema of a tool that asks for headers.
+// Limits of an inputSchema with header annotations.
 const (
-	maxSchemaDepth  = 100 // levels of nesting; pkg/catalog has the same
+	maxSchemaDepth  = 100 // levels of nesting; pkg/catalog has the same limit
 	maxParamHeaders = 100
 )
 
-// A ParamHeader says that an argument of a tool is mirrored in a header.
+// A ParamHeader is an Mcp-Param header, which mirrors an argument of a tool.
 type ParamHeader struct {
-	Name string   // of the header, without Mcp-Param-, spelled as annotated
-	Path []string // names of the properties that lead to the argument; at least one
-	Type string   // string, integer or boolean: what the schema asks for
+	Name string   // without HeaderParamPrefix, in the spelling of the schema
+	path []string // names of the properties that lead to the argument; at least one
 }
 
-// ParamHeaders returns what the x-mcp-header annotations of a tool's
-// inputSchema ask for. A tool for which it returns an error must not be offered
-// to anyone over HTTP (basic/transports/streamable-http, Schema Extension):
-// an annotation may stand only on properties of the type string, integer or
-// boolean, reached from the root through "properties" alone; it is a token of
-// RFC 9110, and no two differ only in case. What const, enum, default and
-// examples hold is data and is not looked at; in every other keyword, known or
-// not, the annotation counts and is in the wrong place.
+// ParamHeaders returns the headers that the x-mcp-header annotations of a tool's inputSchema define (specification
+// 2026-07-28, basic/transports/streamable-http, Schema Extension). A tool for which it returns an error must not be
+// offered over HTTP. An annotation is valid if
+//   - it is on a property of type string, integer or boolean,
+//   - the path from the root to that property consists of "properties" keywords only,
+//   - it is a token of RFC 9110, and no other annotation is equal apart from case.
+//
+// The values of const, enum, default and examples are data: annotations in them are ignored. An annotation in any
+// other keyword, known or unknown, is an error.
 func ParamHeaders(inputSchema json.RawMessage) ([]ParamHeader, error) {
-	// Few schemas have any. A name can also be spelled with escapes.
-	if !bytes.Contains(inputSchema, []byte(annotation)) && !bytes.Contains(inputSchema, []byte(`\u00`)) {
+	// Most schemas have no annotation and need no parsing. An escape can hide the keyword from bytes.Contains.
+	if !bytes.Contains(inputSchema, []byte(headerKeyword)) && !bytes.Contains(inputSchema, []byte(`\u00`)) {
 		return nil, nil
 	}
 	r := schemaReader{
 		dec: jsontext.NewDecoder(bytes.NewBuffer(inputSchema), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)),
 	}
-	if err := r.schema(place{reachable: true}); err != nil {
+	if err := r.readSchema(position{reachable: true}); err != nil {
 		return nil, fmt.Errorf("inputSchema: %w", err)
 	}
 	if _, err := r.dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("inputSchema: it is followed by more data")
+		return nil, errors.New("inputSchema: more data follows the schema")
 	}
-	if len(r.found) > 0 && r.repeated != "" {
-		return nil, fmt.Errorf("inputSchema: %q occurs twice in one object, so readers may disagree about its %s", r.repeated, annotation)
+	if len(r.headers) > 0 && r.duplicate != "" {
+		return nil, fmt.Errorf("inputSchema: the name %q occurs more than once in an object, which makes its %s ambiguous",
+			r.duplicate, headerKeyword)
 	}
-	return r.found, nil
+	return r.headers, nil
 }
 
-// A schemaReader goes through a schema once and collects annotations.
+// A schemaReader reads a schema once and collects the headers of its annotations.
 type schemaReader struct {
-	dec      *jsontext.Decoder
-	found    []ParamHeader
-	repeated string // a name on the way to a property that occurs twice
+	dec       *jsontext.Decoder
+	headers   []ParamHeader
+	duplicate string // a duplicate name on the path to a reachable property; "" if there is none
 }
 
-// A place is where in a schema the reader stands. The zero place is one where
-// no annotation may be.
-type place struct {
+// A position is the position of a subschema in a schema. At the zero position no annotation is allowed.
+type position struct {
 	path      []string // of the property; empty at the root
-	reachable bool     // through properties alone
+	reachable bool     // the path consists of "properties" keywords only
 }
 
-// property returns the place of a property of the schema at p.
-func (p place) property(name string) place {
+// property returns the position of a property of the schema at p.
+func (p position) property(name string) position {
 	if !p.reachable {
-		return place{}
+		return position{}
 	}
-	return place{path: append(slices.Clip(p.path), name), reachable: true}
+	return position{path: append(slices.Clip(p.path), name), reachable: true}
 }
 
-// schema reads one schema, or the array of schemas of a keyword like allOf.
-func (r *schemaReader) schema(at place) error {
+// readSchema reads one schema, or the array of schemas of a keyword like allOf.
+func (r *schemaReader) readSchema(at position) error {
 	if r.dec.StackDepth() > maxSchemaDepth {
-		return fmt.Errorf("it is nested deeper than %d levels", maxSchemaDepth)
+		return fmt.Errorf("nested deeper than %d levels", maxSchemaDepth)
 	}
 	switch r.dec.PeekKind() {
 	case '{':
-		return r.object(at)
+		return r.readObject(at)
 	case '[':
-		return r.array()
+		return r.readArray()
 	default:
 		return r.dec.SkipValue()
 	}
 }
 
-func (r *schemaReader) array() error {
+// readArray reads an array of schemas, none of which may have an annotation.
+func (r *schemaReader) readArray() error {
 	if _, err := r.dec.ReadToken(); err != nil {
 		return err
 	}
 	for r.dec.PeekKind() != ']' {
-		if err := r.schema(place{}); err != nil {
+		if err := r.readSchema(position{}); err != nil {
 			return err
 		}
 	}
@@ -106,39 +107,40 @@ func (r *schemaReader) array() error {
 	return err
 }
 
-func (r *schemaReader) object(at place) error {
-	var header, typ []string // the values of the two keywords as JSON; more than one is a fault
+// readObject reads the schema object at a position and adds the header of its annotation.
+func (r *schemaReader) readObject(at position) error {
+	var header, typ []string // the values of the two keywords as JSON; more than one is an error
 	properties := 0
-	err := r.members(func(keyword string) error {
+	err := r.readMembers(func(keyword string) error {
 		switch keyword {
-		case annotation:
-			return r.keep(&header)
+		case headerKeyword:
+			return r.appendValue(&header)
 		case "type":
-			return r.keep(&typ)
+			return r.appendValue(&typ)
 		case "properties":
 			if properties++; properties > 1 && at.reachable {
-				r.repeated = keyword
+				r.duplicate = keyword
 			}
-			return r.named(at)
+			return r.readSchemaMap(at)
 		case "patternProperties", "$defs", "definitions", "dependentSchemas", "dependentRequired", "dependencies":
-			return r.named(place{})
+			return r.readSchemaMap(position{})
 		case "const", "enum", "default", "examples":
 			return r.dec.SkipValue()
 		default:
-			return r.schema(place{})
+			return r.readSchema(position{})
 		}
 	})
 	if err != nil || header == nil {
 		return err
 	}
-	if err := r.add(at, header, typ); err != nil {
-		return fmt.Errorf("%s at %q: %w", annotation, strings.Join(at.path, "."), err)
+	if err := r.addHeader(at, header, typ); err != nil {
+		return fmt.Errorf("%s at %q: %w", headerKeyword, strings.Join(at.path, "."), err)
 	}
 	return nil
 }
 
-// members calls each for each member of an object; each reads the value.
-func (r *schemaReader) members(each func(name string) error) error {
+// readMembers calls readValue for each member of an object. readValue reads the value of the member.
+func (r *schemaReader) readMembers(readValue func(name string) error) error {
 	if _, err := r.dec.ReadToken(); err != nil {
 		return err
 	}
@@ -147,7 +149,7 @@ func (r *schemaReader) members(each func(name string) error) error {
 		if err != nil {
 			return err
 		}
-		if err := each(name.String()); err != nil {
+		if err := readValue(name.String()); err != nil {
 			return err
 		}
 	}
@@ -155,58 +157,54 @@ func (r *schemaReader) members(each func(name string) error) error {
 	return err
 }
 
-// named reads an object that has a schema under each name. The names are not
-// keywords.
-func (r *schemaReader) named(at place) error {
+// readSchemaMap reads an object whose values are schemas and whose names are not keywords.
+func (r *schemaReader) readSchemaMap(at position) error {
 	if r.dec.PeekKind() != '{' {
-		return r.schema(place{})
+		return r.readSchema(position{})
 	}
 	seen := make(map[string]bool)
-	return r.members(func(name string) error {
+	return r.readMembers(func(name string) error {
 		if seen[name] && at.reachable {
-			r.repeated = name
+			r.duplicate = name
 		}
 		seen[name] = true
-		return r.schema(at.property(name))
+		return r.readSchema(at.property(name))
 	})
 }
 
-// keep appends the next value to values.
-func (r *schemaReader) keep(values *[]string) error {
+// appendValue reads the next value and appends its JSON to values.
+func (r *schemaReader) appendValue(values *[]string) error {
 	value, err := r.dec.ReadValue()
 	*values = append(*values, string(value))
 	return err
 }
 
-// add takes up the annotation of the schema at a place, or says what is wrong
-// with it.
-func (r *schemaReader) add(at place, header, typ []string) error {
+// addHeader adds the header of the annotation at a position. An error says why the annotation is invalid.
+func (r *schemaReader) addHeader(at position, header, typ []string) error {
 	if !at.reachable || len(at.path) == 0 {
-		return errors.New(`it may stand only on a property that is reached through "properties" alone`)
+		return errors.New(`only a property that is reached through "properties" alone can have this keyword`)
 	}
 	if len(header) > 1 || len(typ) > 1 {
-		return errors.New("it or the type occurs twice")
+		return errors.New("this keyword or the type occurs more than once")
 	}
-	h := ParamHeader{Path: at.path, Name: unquoted(header[0])}
-	if typ != nil {
-		h.Type = unquoted(typ[0])
-	}
-	switch {
-	case h.Type != "string" && h.Type != "integer" && h.Type != "boolean":
+	if typ == nil || !slices.Contains([]string{"string", "integer", "boolean"}, unquote(typ[0])) {
 		return errors.New("the type must be string, integer or boolean")
-	case !isToken(h.Name):
-		return errors.New("it must be a string that can be a part of the name of a header")
-	case slices.ContainsFunc(r.found, func(o ParamHeader) bool { return strings.EqualFold(o.Name, h.Name) }):
-		return errors.New("another property has the same, apart from case")
-	case len(r.found) == maxParamHeaders:
-		return fmt.Errorf("there are more than %d", maxParamHeaders)
 	}
-	r.found = append(r.found, h)
+	h := ParamHeader{Name: unquote(header[0]), path: at.path}
+	switch {
+	case !isToken(h.Name):
+		return errors.New("the value must be a string that is valid in a header name")
+	case slices.ContainsFunc(r.headers, func(o ParamHeader) bool { return strings.EqualFold(o.Name, h.Name) }):
+		return errors.New("another property has the same value, apart from case")
+	case len(r.headers) == maxParamHeaders:
+		return fmt.Errorf("more than %d properties have this keyword", maxParamHeaders)
+	}
+	r.headers = append(r.headers, h)
 	return nil
 }
 
-// unquoted returns the value of a JSON string, and "" for anything else.
-func unquoted(value string) string {
+// unquote returns the value of a JSON string, and "" for anything else.
+func unquote(value string) string {
 	if value == "" || value[0] != '"' {
 		return ""
 	}

@@ -13,27 +13,30 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestAnnotationsAreFoundWhereTheyMayStand(t *testing.T) {
+func TestAnnotationsAreFoundInAllowedPositions(t *testing.T) {
 	for _, tt := range []struct {
 		schema string
 		want   []ParamHeader
 	}{
 		{``, nil},
 		{`{"type":"object"}`, nil},
-		{`{"properties":{"a":{"type":"string","x-mcp-header":"Region"}}}`, []ParamHeader{{"Region", []string{"a"}, "string"}}},
+		{`{"properties":{"a":{"type":"string","x-mcp-header":"Region"}}}`, []ParamHeader{{"Region", []string{"a"}}}},
 		{`{"properties":{"a":{"x-mcp-header":"A","type":"integer"},"b":{"type":"boolean","x-mcp-header":"!b|"}}}`,
-			[]ParamHeader{{"A", []string{"a"}, "integer"}, {"!b|", []string{"b"}, "boolean"}}},
-		{`{"properties":{"o":{"type":"object","properties":{"p":{"properties":{"a":{"type":"string","x-mcp-header":"A"}}},"b":{"type":"string","x-mcp-header":"B"}}}}}`,
-			[]ParamHeader{{"A", []string{"o", "p", "a"}, "string"}, {"B", []string{"o", "b"}, "string"}}},
-		{`{"properties":{"a":{"type":"string","x-mcp-\u0068eader":"\u0041"}}}`, []ParamHeader{{"A", []string{"a"}, "string"}}},
-		// Words in data, and names that are not keywords.
-		{`{"properties":{"a":{"type":"object","default":{"x-mcp-header":"A"}},"b":{"enum":[{"x-mcp-header":"A"}],"const":{"x-mcp-header":1},"examples":[{"x-mcp-header":1}]}}}`, nil},
+			[]ParamHeader{{"A", []string{"a"}}, {"!b|", []string{"b"}}}},
+		{`{"properties":{"o":{"type":"object","properties":{"p":{"properties":{"a":{"type":"string","x-mcp-header":"A"}}},` +
+			`"b":{"type":"string","x-mcp-header":"B"}}}}}`,
+			[]ParamHeader{{"A", []string{"o", "p", "a"}}, {"B", []string{"o", "b"}}}},
+		{`{"properties":{"a":{"type":"string","x-mcp-\u0068eader":"\u0041"}}}`, []ParamHeader{{"A", []string{"a"}}}},
+		// The keyword in data, and properties with the name of a keyword.
+		{`{"properties":{"a":{"type":"object","default":{"x-mcp-header":"A"}},"b":{"enum":[{"x-mcp-header":"A"}],` +
+			`"const":{"x-mcp-header":1},"examples":[{"x-mcp-header":1}]}}}`, nil},
 		{`{"properties":{"x-mcp-header":{"type":"string"}},"required":["x-mcp-header"],"description":"x-mcp-header"}`, nil},
 		{`{"$defs":{"x-mcp-header":{"type":"string"}},"patternProperties":{"x-mcp-header":{}},"dependentRequired":{"x-mcp-header":["a"]}}`, nil},
-		{`{"properties":{"default":{"type":"string","x-mcp-header":"A"}}}`, []ParamHeader{{"A", []string{"default"}, "string"}}},
+		{`{"properties":{"default":{"type":"string","x-mcp-header":"A"}}}`, []ParamHeader{{"A", []string{"default"}}}},
 		{`{"a":1,"a":2,"description":"x-mcp-header"}`, nil},
-		{`{"properties":{"a":true,"b":false,"c":{"type":["string","null"]},"d":{"type":"string","$ref":"#/$defs/s","x-mcp-header":"D"}},"$defs":{"s":{"type":"string"}}}`,
-			[]ParamHeader{{"D", []string{"d"}, "string"}}},
+		{`{"properties":{"a":true,"b":false,"c":{"type":["string","null"]},"d":{"type":"string","$ref":"#/$defs/s","x-mcp-header":"D"}},` +
+			`"$defs":{"s":{"type":"string"}}}`,
+			[]ParamHeader{{"D", []string{"d"}}}},
 	} {
 		got, err := ParamHeaders(json.RawMessage(tt.schema))
 		if err != nil || !reflect.DeepEqual(got, tt.want) {
@@ -42,7 +45,7 @@ func TestAnnotationsAreFoundWhereTheyMayStand(t *testing.T) {
 	}
 }
 
-func TestAToolWithABadAnnotationIsInvalid(t *testing.T) {
+func TestSchemaWithInvalidAnnotationIsAnError(t *testing.T) {
 	const good = `{"type":"string","x-mcp-header":"A"}`
 	property := func(schema string) string { return `{"type":"object","properties":{"v":` + schema + `}}` }
 	schemas := []string{
@@ -91,8 +94,8 @@ func TestAToolWithABadAnnotationIsInvalid(t *testing.T) {
 	}
 }
 
-// drawSchema draws an object schema whose annotated properties have names in
-// one space, and arguments that fit it.
+// drawSchema draws an object schema and arguments that are valid for it. next numbers the header names, so that they
+// are unique in nested schemas too.
 func drawSchema(t *rapid.T, depth int, next *int) (schema, arguments map[string]any) {
 	properties, arguments := map[string]any{}, map[string]any{}
 	for range rapid.IntRange(0, 4).Draw(t, "properties") {
@@ -107,7 +110,7 @@ func drawSchema(t *rapid.T, depth int, next *int) (schema, arguments map[string]
 		case "string":
 			value = rapid.String().Draw(t, "string")
 		case "integer":
-			value = rapid.Int64Range(-maxSafe, maxSafe).Draw(t, "integer")
+			value = rapid.Int64Range(-maxSafeInteger, maxSafeInteger).Draw(t, "integer")
 		case "boolean":
 			value = rapid.Bool().Draw(t, "boolean")
 		case "number":
@@ -134,7 +137,7 @@ func drawSchema(t *rapid.T, depth int, next *int) (schema, arguments map[string]
 	return map[string]any{"type": "object", "properties": properties}, arguments
 }
 
-func TestHeadersMadeFromAnySchemaAreAcceptedAndNoOthers(t *testing.T) {
+func TestCheckParamsAcceptsExactlyTheHeadersOfParamValues(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		count := 0
 		schema, arguments := drawSchema(t, 3, &count)
@@ -151,8 +154,8 @@ func TestHeadersMadeFromAnySchemaAreAcceptedAndNoOthers(t *testing.T) {
 
 		tool := &mcp.Tool{Name: "t", RawInputSchema: rawSchema}
 		params := fmt.Appendf(nil, `{"name":"t","arguments":%s}`, rawArguments)
-		if theirs := mcp.GenerateParamHeaders(tool, params); !maps.Equal(theirs, values) {
-			t.Fatalf("%s, %s: mcp-go says %q, here it is %q", rawSchema, rawArguments, theirs, values)
+		if want := mcp.GenerateParamHeaders(tool, params); !maps.Equal(want, values) {
+			t.Fatalf("%s, %s: mcp-go returns %q, this package %q", rawSchema, rawArguments, want, values)
 		}
 		h := http.Header{}
 		for name, value := range values {
@@ -170,7 +173,7 @@ func TestHeadersMadeFromAnySchemaAreAcceptedAndNoOthers(t *testing.T) {
 				h.Set(name, "x")
 			}
 			if err := CheckParams(h, headers, rawArguments); err == nil || !strings.Contains(err.Error(), name) {
-				t.Fatalf("%s, %s without or with a needless %s: %v", rawSchema, rawArguments, name, err)
+				t.Fatalf("%s, %s with %s missing or superfluous: %v", rawSchema, rawArguments, name, err)
 			}
 			h.Del(name)
 			if has {
@@ -182,10 +185,12 @@ func TestHeadersMadeFromAnySchemaAreAcceptedAndNoOthers(t *testing.T) {
 
 func FuzzParamHeaders(f *testing.F) {
 	for _, seed := range []string{
-		`{"type":"object","properties":{"a":{"type":"string","x-mcp-header":"A"},"o":{"type":"object","properties":{"b":{"type":"integer","x-mcp-header":"B"}}}}}`,
+		`{"type":"object","properties":{"a":{"type":"string","x-mcp-header":"A"},` +
+			`"o":{"type":"object","properties":{"b":{"type":"integer","x-mcp-header":"B"}}}}}`,
 		`{"properties":{"a":{"items":{"type":"string","x-mcp-header":"A"}}}}`, `{"allOf":[{"x-mcp-header":""}]}`,
 		`{"properties":{"a":{"x-mcp-header":"A","type":"number","default":{"x-mcp-header":1}}}}`,
-		`{"$defs":{"x-mcp-header":true}}`, `{"properties":{"a":{"type":"string","x-mcp-\u0068eader":"A"}}}`, `[["x-mcp-header`, `"x-mcp-header"`, `null`,
+		`{"$defs":{"x-mcp-header":true}}`, `{"properties":{"a":{"type":"string","x-mcp-\u0068eader":"A"}}}`,
+		`[["x-mcp-header`, `"x-mcp-header"`, `null`,
 	} {
 		f.Add([]byte(seed), []byte(`{"a":"x","o":{"b":1}}`))
 	}
@@ -200,7 +205,7 @@ func FuzzParamHeaders(f *testing.F) {
 		seen := map[string]bool{}
 		for _, h := range headers {
 			lower := strings.ToLower(h.Name)
-			if seen[lower] || !isToken(h.Name) || len(h.Path) == 0 {
+			if seen[lower] || !isToken(h.Name) || len(h.path) == 0 {
 				t.Fatalf("%s: %v", schema, headers)
 			}
 			seen[lower] = true

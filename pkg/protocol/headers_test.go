@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestAHeaderValueIsPlainOrInBase64(t *testing.T) {
+func TestHeaderValueIsPlainOrBase64(t *testing.T) {
 	for in, want := range map[string]string{
 		"us-west1":                    "us-west1",
 		"us west 1":                   "us west 1",
@@ -34,16 +34,16 @@ func TestAHeaderValueIsPlainOrInBase64(t *testing.T) {
 		if got := EncodeHeader(in); got != want {
 			t.Errorf("EncodeHeader(%q) = %q, want %q", in, got, want)
 		}
-		if got, err := DecodeHeader(want); err != nil || got != in {
-			t.Errorf("DecodeHeader(%q) = %q, %v, want %q", want, got, err, in)
+		if got, err := decodeHeader(want); err != nil || got != in {
+			t.Errorf("decodeHeader(%q) = %q, %v, want %q", want, got, err, in)
 		}
 	}
-	if got, err := DecodeHeader(EncodeHeader("a\xffb")); err != nil || got != "a\uFFFDb" {
+	if got, err := decodeHeader(EncodeHeader("a\xffb")); err != nil || got != "a\uFFFDb" {
 		t.Errorf("invalid UTF-8: %q, %v", got, err)
 	}
 }
 
-func TestAHeaderValueThatNobodyMayWriteIsRefused(t *testing.T) {
+func TestInvalidHeaderValueIsRejected(t *testing.T) {
 	for _, in := range []string{
 		"=?base64?SGVsbG8?=",     // no padding
 		"=?base64?SGVs!!!bG8=?=", // not of the alphabet
@@ -53,50 +53,51 @@ func TestAHeaderValueThatNobodyMayWriteIsRefused(t *testing.T) {
 		"=?base64?7aCA?=",        // a lone surrogate
 		"caf\xc3\xa9", "a\x00", "a\rb", "\x7f",
 	} {
-		if got, err := DecodeHeader(in); err == nil {
-			t.Errorf("DecodeHeader(%q) = %q", in, got)
+		if got, err := decodeHeader(in); err == nil {
+			t.Errorf("decodeHeader(%q) = %q", in, got)
 		} else if strings.Contains(err.Error(), "SGVs") {
 			t.Errorf("the error quotes the value: %v", err)
 		}
 	}
-	if got, err := DecodeHeader("a\tb"); err != nil || got != "a\tb" { // RFC 9110 has it as an inner space
+	if got, err := decodeHeader("a\tb"); err != nil || got != "a\tb" { // RFC 9110 allows it as inner white space
 		t.Errorf("an inner tab: %q, %v", got, err)
 	}
 }
 
-func TestEveryTextSurvivesAHeader(t *testing.T) {
+func TestHeaderValueRoundTrips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := rapid.OneOf(rapid.String(), rapid.StringMatching(`[ -~]*`), rapid.StringMatching(`=\?base64\?[ -~]*(\?=)?`)).Draw(t, "s")
 		e := EncodeHeader(s)
 		if e != strings.TrimSpace(e) || strings.ContainsFunc(e, func(r rune) bool { return r < ' ' || r > '~' }) {
-			t.Fatalf("%q is no header value", e)
+			t.Fatalf("%q is not a header value", e)
 		}
-		if got, err := DecodeHeader(e); err != nil || got != s {
+		if got, err := decodeHeader(e); err != nil || got != s {
 			t.Fatalf("%q became %q: %v", s, got, err)
 		}
 		if theirs, _ := mcp.EncodeHeaderValue(s); theirs != e {
-			t.Fatalf("%q is %q for mcp-go and %q here", s, theirs, e)
+			t.Fatalf("%q: mcp-go returns %q, this package %q", s, theirs, e)
 		}
 	})
 }
 
 func FuzzDecodeHeader(f *testing.F) {
-	for _, seed := range []string{"", "plain", "=?base64?SGVsbG8=?=", "=?base64?SGVsbG8?=", "=?base64?/w==?=", "=?base64?=", "=?base64??=", "a\tb", "é"} {
+	for _, seed := range []string{"", "plain", "=?base64?SGVsbG8=?=", "=?base64?SGVsbG8?=", "=?base64?/w==?=",
+		"=?base64?=", "=?base64??=", "a\tb", "é"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		s, err := DecodeHeader(value)
+		s, err := decodeHeader(value)
 		if err != nil {
 			return
 		}
 		if !utf8.ValidString(s) {
 			t.Fatalf("%q is not UTF-8", s)
 		}
-		if again, err := DecodeHeader(EncodeHeader(s)); err != nil || again != s {
+		if again, err := decodeHeader(EncodeHeader(s)); err != nil || again != s {
 			t.Fatalf("%q became %q: %v", s, again, err)
 		}
 		if theirs, ok := mcp.DecodeHeaderValue(value); !ok || theirs != s {
-			t.Fatalf("%q is %q for mcp-go and %q here", value, theirs, s)
+			t.Fatalf("%q: mcp-go returns %q, this package %q", value, theirs, s)
 		}
 	})
 }
@@ -109,13 +110,25 @@ func header(pairs ...string) http.Header {
 	return h
 }
 
-func TestTheStandardHeadersMustRepeatTheBody(t *testing.T) {
+func TestNamedByIsTheMemberThatMcpNameMirrors(t *testing.T) {
+	for method, want := range map[string]string{
+		MethodToolsCall: "name", MethodPromptsGet: "name", MethodResourcesRead: "uri",
+		MethodTasksGet: "taskId", MethodTasksUpdate: "taskId", MethodTasksCancel: "taskId",
+		MethodToolsList: "", MethodResourcesSubscribe: "", "vendor/method": "",
+	} {
+		if got := NamedBy(method); got != want {
+			t.Errorf("%s: %q, want %q", method, got, want)
+		}
+	}
+}
+
+func TestStandardHeadersMustMatchBody(t *testing.T) {
 	for _, tt := range []struct {
-		name         string
-		header       http.Header
-		method, what string
-		named        bool
-		fault        string // empty: none
+		name          string
+		header        http.Header
+		method, value string
+		named         bool
+		want          string // text of the error; empty: no error
 	}{
 		{"both", header("Mcp-Method", "tools/call", "Mcp-Name", "x"), "tools/call", "x", true, ""},
 		{"the case of names", header("MCP-METHOD", "tools/call", "mcp-name", "x"), "tools/call", "x", true, ""},
@@ -125,39 +138,41 @@ func TestTheStandardHeadersMustRepeatTheBody(t *testing.T) {
 		{"no name needed", header("Mcp-Method", "tools/list"), "tools/list", "", false, ""},
 		{"name not asked for", header("Mcp-Method", "tools/list", "Mcp-Name", "x"), "tools/list", "", false, ""},
 		{"no method", header("Mcp-Name", "x"), "tools/call", "x", true, "Mcp-Method is missing"},
-		{"another method", header("Mcp-Method", "tools/list", "Mcp-Name", "x"), "tools/call", "x", true, "Mcp-Method does not say"},
-		{"another case of the method", header("Mcp-Method", "TOOLS/CALL"), "tools/call", "x", true, "Mcp-Method does not say"},
-		{"method in base64", header("Mcp-Method", "=?base64?cGluZw==?="), "ping", "", false, "Mcp-Method does not say"},
+		{"another method", header("Mcp-Method", "tools/list", "Mcp-Name", "x"), "tools/call", "x", true, "Mcp-Method does not match"},
+		{"another case of the method", header("Mcp-Method", "TOOLS/CALL"), "tools/call", "x", true, "Mcp-Method does not match"},
+		{"method in base64", header("Mcp-Method", "=?base64?cGluZw==?="), "ping", "", false, "Mcp-Method does not match"},
 		{"method twice", header("Mcp-Method", "ping", "Mcp-Method", "ping"), "ping", "", false, "Mcp-Method occurs more than once"},
 		{"no name", header("Mcp-Method", "tools/call"), "tools/call", "x", true, "Mcp-Name is missing"},
-		{"another name", header("Mcp-Method", "tools/call", "Mcp-Name", "secret"), "tools/call", "x", true, "Mcp-Name does not say"},
-		{"name twice", header("Mcp-Method", "tools/call", "Mcp-Name", "x", "Mcp-Name", "x"), "tools/call", "x", true, "Mcp-Name occurs more than once"},
-		{"broken name", header("Mcp-Method", "tools/call", "Mcp-Name", "=?base64?secret?="), "tools/call", "x", true, "Mcp-Name is not valid base64"},
+		{"another name", header("Mcp-Method", "tools/call", "Mcp-Name", "secret"), "tools/call", "x", true, "Mcp-Name does not match"},
+		{"name twice", header("Mcp-Method", "tools/call", "Mcp-Name", "x", "Mcp-Name", "x"),
+			"tools/call", "x", true, "Mcp-Name occurs more than once"},
+		{"broken name", header("Mcp-Method", "tools/call", "Mcp-Name", "=?base64?secret?="),
+			"tools/call", "x", true, "Mcp-Name is not valid base64"},
 	} {
-		checkFault(t, tt.name, CheckStandard(tt.header, tt.method, tt.what, tt.named), tt.fault)
+		checkError(t, tt.name, CheckStandard(tt.header, tt.method, tt.value, tt.named), tt.want)
 	}
 }
 
-// checkFault wants an error that says fault; an empty one means none.
-func checkFault(t *testing.T, name string, err error, fault string) {
+// checkError fails the test unless the text of err contains want. An empty want requires err to be nil.
+func checkError(t *testing.T, name string, err error, want string) {
 	t.Helper()
 	switch {
-	case fault == "" && err != nil:
+	case want == "" && err != nil:
 		t.Errorf("%s: %v", name, err)
-	case fault != "" && (err == nil || !strings.Contains(err.Error(), fault)):
-		t.Errorf("%s: %v, want %q", name, err, fault)
+	case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+		t.Errorf("%s: %v, want %q", name, err, want)
 	case err != nil && strings.Contains(err.Error(), "secret"):
 		t.Errorf("%s: the error quotes the value: %v", name, err)
 	}
 }
 
 var annotated = []ParamHeader{
-	{Name: "Region", Path: []string{"region"}, Type: "string"},
-	{Name: "Limit", Path: []string{"options", "limit"}, Type: "integer"},
-	{Name: "Dry", Path: []string{"options", "dry"}, Type: "boolean"},
+	{Name: "Region", path: []string{"region"}},
+	{Name: "Limit", path: []string{"options", "limit"}},
+	{Name: "Dry", path: []string{"options", "dry"}},
 }
 
-func TestArgumentsAreMirroredAsTheSpecificationSpellsThem(t *testing.T) {
+func TestParamValuesFollowTheSpecification(t *testing.T) {
 	for _, tt := range []struct {
 		arguments string
 		want      map[string]string
@@ -187,12 +202,12 @@ func TestArgumentsAreMirroredAsTheSpecificationSpellsThem(t *testing.T) {
 			h.Set(name, value)
 		}
 		if err := CheckParams(h, annotated, json.RawMessage(tt.arguments)); err != nil {
-			t.Errorf("%s: %q is refused: %v", tt.arguments, got, err)
+			t.Errorf("%s: %q is rejected: %v", tt.arguments, got, err)
 		}
 	}
 }
 
-func TestWhatNoHeaderCanSayIsAnError(t *testing.T) {
+func TestArgumentThatNoHeaderCanCarryIsAnError(t *testing.T) {
 	for _, arguments := range []string{
 		`{"options":{"limit":9007199254740992}}`, `{"options":{"limit":1.5}}`, `{"options":{"limit":1e999999999}}`,
 		`{"region":{"secret":1}}`, `{"region":["secret"]}`,
@@ -204,42 +219,42 @@ func TestWhatNoHeaderCanSayIsAnError(t *testing.T) {
 			t.Errorf("%s: %q", arguments, got)
 			continue
 		}
-		checkFault(t, arguments, err, "must be")
+		checkError(t, arguments, err, "must be")
 	}
 }
 
-func TestParamHeadersMustRepeatTheArguments(t *testing.T) {
+func TestParamHeadersMustMatchArguments(t *testing.T) {
 	const both = `{"region":"secret","options":{"limit":42}}`
 	for _, tt := range []struct {
 		name      string
 		header    http.Header
 		arguments string
-		fault     string
+		want      string // text of the error; empty: no error
 	}{
 		{"equal", header("Mcp-Param-Region", "secret", "Mcp-Param-Limit", "42"), both, ""},
 		{"the case of names", header("MCP-PARAM-REGION", "secret", "mcp-param-limit", "42"), both, ""},
 		{"equal as numbers", header("Mcp-Param-Region", "secret", "Mcp-Param-Limit", "42.0"), both, ""},
 		{"equal as numbers in base64", header("Mcp-Param-Region", "=?base64?c2VjcmV0?=", "Mcp-Param-Limit", "=?base64?NC4yZTE=?="), both, ""},
-		{"others are not looked at", header("Mcp-Param-Other", "é", "Mcp-Param-Other", "x"), `{"other":1}`, ""},
+		{"other headers are ignored", header("Mcp-Param-Other", "é", "Mcp-Param-Other", "x"), `{"other":1}`, ""},
 		{"missing", header("Mcp-Param-Region", "secret"), both, "Mcp-Param-Limit is missing"},
-		{"another text", header("Mcp-Param-Region", "Secret", "Mcp-Param-Limit", "42"), both, "Mcp-Param-Region does not say"},
-		{"another number", header("Mcp-Param-Region", "secret", "Mcp-Param-Limit", "43"), both, "Mcp-Param-Limit does not say"},
-		{"no number", header("Mcp-Param-Region", "secret", "Mcp-Param-Limit", "0x2a"), both, "Mcp-Param-Limit does not say"},
-		{"texts are no numbers", header("Mcp-Param-Region", "1.0"), `{"region":"1"}`, "Mcp-Param-Region does not say"},
-		{"another boolean", header("Mcp-Param-Dry", "True"), `{"options":{"dry":true}}`, "Mcp-Param-Dry does not say"},
+		{"another text", header("Mcp-Param-Region", "Secret", "Mcp-Param-Limit", "42"), both, "Mcp-Param-Region does not match"},
+		{"another number", header("Mcp-Param-Region", "secret", "Mcp-Param-Limit", "43"), both, "Mcp-Param-Limit does not match"},
+		{"no number", header("Mcp-Param-Region", "secret", "Mcp-Param-Limit", "0x2a"), both, "Mcp-Param-Limit does not match"},
+		{"texts are no numbers", header("Mcp-Param-Region", "1.0"), `{"region":"1"}`, "Mcp-Param-Region does not match"},
+		{"another boolean", header("Mcp-Param-Dry", "True"), `{"options":{"dry":true}}`, "Mcp-Param-Dry does not match"},
 		{"twice", header("Mcp-Param-Region", "secret", "Mcp-Param-Region", "secret"), both, "Mcp-Param-Region occurs more than once"},
-		{"of an absent argument", header("Mcp-Param-Region", "secret"), `{}`, "Mcp-Param-Region has no argument"},
-		{"empty, of an absent argument", header("Mcp-Param-Region", ""), ``, "Mcp-Param-Region has no argument"},
-		{"of a null argument", header("Mcp-Param-Region", "null"), `{"region":null}`, "Mcp-Param-Region has no argument"},
+		{"of an absent argument", header("Mcp-Param-Region", "secret"), `{}`, "Mcp-Param-Region mirrors an argument"},
+		{"empty, of an absent argument", header("Mcp-Param-Region", ""), ``, "Mcp-Param-Region mirrors an argument"},
+		{"of a null argument", header("Mcp-Param-Region", "null"), `{"region":null}`, "Mcp-Param-Region mirrors an argument"},
 		{"missing, of an empty argument", header(), `{"region":""}`, "Mcp-Param-Region is missing"},
 		{"no padding", header("Mcp-Param-Region", "=?base64?c2VjcmV0Cg?="), both, "Mcp-Param-Region is not valid base64"},
 		{"no prefix", header("Mcp-Param-Region", "SGVsbG8="), `{"region":"SGVsbG8="}`, ""},
 		{"no suffix", header("Mcp-Param-Region", "=?base64?SGVsbG8="), `{"region":"=?base64?SGVsbG8="}`, ""},
-		{"raw bytes", header("Mcp-Param-Region", "é"), `{"region":"é"}`, "Mcp-Param-Region holds bytes"},
+		{"raw bytes", header("Mcp-Param-Region", "é"), `{"region":"é"}`, "Mcp-Param-Region contains a byte"},
 		{"a value that cannot be mirrored", header("Mcp-Param-Region", "{}"), `{"region":{"secret":1}}`, "Mcp-Param-Region must be"},
 		{"no arguments object", header(), `["secret"]`, "must be a JSON object"},
 	} {
-		checkFault(t, tt.name, CheckParams(tt.header, annotated, json.RawMessage(tt.arguments)), tt.fault)
+		checkError(t, tt.name, CheckParams(tt.header, annotated, json.RawMessage(tt.arguments)), tt.want)
 	}
 	if err := CheckParams(header("Mcp-Param-Region", "x"), nil, json.RawMessage(`[]`)); err != nil {
 		t.Errorf("a tool without annotations: %v", err)
@@ -266,15 +281,15 @@ func FuzzCheckParams(f *testing.F) {
 		if err != nil {
 			return
 		}
-		made := http.Header{}
+		generated := http.Header{}
 		for name, value := range values {
-			made.Set(name, value)
+			generated.Set(name, value)
 		}
-		if err := CheckParams(made, annotated, arguments); err != nil {
-			t.Fatalf("%q, %s: %v", made, arguments, err)
+		if err := CheckParams(generated, annotated, arguments); err != nil {
+			t.Fatalf("%q, %s: %v", generated, arguments, err)
 		}
-		if checked == nil && len(made) != len(h) {
-			t.Fatalf("%q, %s: accepted, want %q", h, arguments, made)
+		if checked == nil && len(generated) != len(h) {
+			t.Fatalf("%q, %s: accepted, want %q", h, arguments, generated)
 		}
 	})
 }

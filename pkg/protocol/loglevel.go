@@ -2,19 +2,19 @@ package protocol
 
 import "slices"
 
-// logLevels are the levels that logging/setLevel accepts, in the order of RFC 5424 from the
-// most verbose to the least.
+// logLevels are the levels that logging/setLevel accepts, the severities of RFC 5424, from the most verbose
+// to the least.
 var logLevels = [...]string{"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"}
 
-// LogSeverity returns the severity of a level: 0 for debug, the most verbose, to 7 for
-// emergency, and -1 for a text that is no level.
+// LogSeverity returns the severity of a level, from 0 for debug, the most verbose, to 7 for emergency.
+// It returns -1 if level is not a log level. (RFC 5424 numbers the severities in the opposite order.)
 func LogSeverity(level string) int { return slices.Index(logLevels[:], level) }
 
 // IsLogLevel reports whether logging/setLevel accepts level.
 func IsLogLevel(level string) bool { return LogSeverity(level) >= 0 }
 
-// MoreVerbose returns the more verbose of two levels. A text that is no level, the empty one
-// among them, counts as the least verbose.
+// MoreVerbose returns the more verbose of two levels. A string that is not a log level, such as "", counts
+// as the least verbose.
 func MoreVerbose(a, b string) string {
 	switch {
 	case !IsLogLevel(a):
@@ -24,3 +24,6 @@ func MoreVerbose(a, b string) string {
 	}
 	return a
 }
+
+// LogLevel returns the level of a severity from 0 to 7.
+func LogLevel(severity int) string { return logLevels[severity] }

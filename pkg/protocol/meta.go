@@ -10,13 +10,13 @@ const (
 	MetaLogLevel           = mcp.MetaKeyLogLevel
 )
 
-// The members of _meta of what a modern server sends.
+// The members of _meta in the messages of a modern server.
 const (
 	MetaServerInfo     = mcp.MetaKeyServerInfo
 	MetaSubscriptionID = mcp.MetaKeySubscriptionID // of a notification on a stream of subscriptions/listen
 )
 
-// RequestMeta returns the members of params._meta that mean nothing to a legacy server.
+// RequestMeta returns the members of params._meta that only modern servers know.
 func RequestMeta() []string {
 	return []string{MetaProtocolVersion, MetaClientCapabilities, MetaClientInfo, MetaLogLevel}
 }

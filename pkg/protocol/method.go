@@ -9,7 +9,7 @@ import (
 // The requests that clients send.
 const (
 	MethodInitialize             = "initialize" // legacy
-	MethodPing                   = "ping"       // legacy; servers send it, too
+	MethodPing                   = "ping"       // legacy; servers send it too
 	MethodServerDiscover         = "server/discover"
 	MethodSubscriptionsListen    = "subscriptions/listen"
 	MethodToolsList              = "tools/list"
@@ -30,15 +30,15 @@ const (
 	MethodTasksUpdate            = "tasks/update"
 )
 
-// The requests that servers send, all of them legacy. A modern server puts them into a
-// result instead (specification 2026-07-28, basic/utilities/mrtr).
+// The requests that servers send, all of them legacy. A modern server puts them into the result of a client's
+// request instead (specification 2026-07-28, basic/utilities/mrtr).
 const (
 	MethodSamplingCreateMessage = "sampling/createMessage"
 	MethodElicitationCreate     = "elicitation/create"
 	MethodRootsList             = "roots/list"
 )
 
-// The notifications of both sides.
+// The notifications of clients and servers.
 const (
 	MethodInitialized               = "notifications/initialized"
 	MethodCancelled                 = "notifications/cancelled"
@@ -66,8 +66,7 @@ func ClientRequests() []string {
 	}
 }
 
-// IsMethod reports whether method is a request or notification of MCP, of either era and
-// either side.
+// IsMethod reports whether method is a request or notification of MCP, of either era, sent by clients or servers.
 func IsMethod(method string) bool {
 	switch method {
 	case MethodInitialize, MethodPing, MethodServerDiscover, MethodSubscriptionsListen,
@@ -87,8 +86,7 @@ func IsMethod(method string) bool {
 	return false
 }
 
-// IsListChanged reports whether method is one of the notifications by which a server says
-// that one of its lists has changed.
+// IsListChanged reports whether method is a notification that a list of the server has changed.
 func IsListChanged(method string) bool {
 	switch method {
 	case MethodToolsListChanged, MethodPromptsListChanged, MethodResourcesListChanged:
@@ -102,8 +100,7 @@ func LevelParams(level string) json.RawMessage {
 	return append(append(json.RawMessage(`{"level":`), jsonrpc.String(level)...), '}')
 }
 
-// URIParams returns the params of resources/subscribe, resources/unsubscribe and
-// notifications/resources/updated.
+// URIParams returns the params of resources/subscribe, resources/unsubscribe and notifications/resources/updated.
 func URIParams(uri string) json.RawMessage {
 	return append(append(json.RawMessage(`{"uri":`), jsonrpc.String(uri)...), '}')
 }

@@ -45,7 +45,7 @@ func BenchmarkAcquireRelease(b *testing.B) {
 	}
 }
 
-// BenchmarkCreate shows what group commit gains: with 64 clients at a time, a
+// BenchmarkCreate measures group commit: with 64 concurrent clients, a
 // session costs a fraction of an fsync.
 func BenchmarkCreate(b *testing.B) {
 	dir, err := persist.OpenDir(b.TempDir(), persist.DirConfig{})
@@ -67,8 +67,8 @@ func BenchmarkCreate(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "sessions/s")
 }
 
-// BenchmarkCreateEvicting is a hub at its limit: every creation looks for the
-// idlest session first.
+// BenchmarkCreateEvicting measures a hub at its limit: every creation first searches
+// the session idle for longest.
 func BenchmarkCreateEvicting(b *testing.B) {
 	const limit = 10_000
 	m := session.New(new(persist.Memory), session.Config{MaxSessions: limit, AtLimit: session.Evict})
@@ -88,9 +88,9 @@ func BenchmarkCreateEvicting(b *testing.B) {
 	}
 }
 
-// BenchmarkRestore100k is a restart with many sessions: how long until Restore
-// returns, opening the directory included; until the first session answers; and
-// until Run has loaded all.
+// BenchmarkRestore100k measures a restart with many sessions: the time until Restore
+// returns, including the opening of the directory; until the first session can be
+// used; and until Run has loaded all.
 func BenchmarkRestore100k(b *testing.B) {
 	const n = 100_000
 	template := newEndless(b, n)
@@ -188,29 +188,29 @@ func BenchmarkDeriveRelease(b *testing.B) {
 		b.Run(fmt.Sprint(others, " others"), func(b *testing.B) {
 			m := session.New(new(persist.Memory), session.Config{MaxDerived: others + 1})
 			for i := range others {
-				worked(m, realistic(i+1))
+				serveOne(m, realistic(i+1))
 			}
 			ctx, s := b.Context(), realistic(0)
-			worked(m, s)
+			serveOne(m, s)
 			b.ReportAllocs()
 			for b.Loop() {
-				m.Derive(ctx, s).Release()
+				m.AcquireDerived(ctx, s).Release()
 			}
 		})
 	}
 }
 
-// BenchmarkDeriveEvicting is a hub at its limit to which strangers come.
+// BenchmarkDeriveEvicting measures new clients at a hub whose derived sessions are at their limit.
 func BenchmarkDeriveEvicting(b *testing.B) {
 	m := session.New(new(persist.Memory), session.Config{})
 	n := 0
 	for range 10_000 {
 		n++
-		worked(m, realistic(n))
+		serveOne(m, realistic(n))
 	}
 	b.ReportAllocs()
 	for b.Loop() {
 		n++
-		worked(m, realistic(n))
+		serveOne(m, realistic(n))
 	}
 }

@@ -11,24 +11,24 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// Config is what a Manager needs to know. The zero value works.
+// Config configures a Manager. The zero value works.
 type Config struct {
-	IdleTimeout     time.Duration // end sessions unseen for this long; default 30m
-	CleanupInterval time.Duration // look for them this often; default 60s
-	FlushInterval   time.Duration // write a change this long after the first mark; default 5s
-	TouchThrottle   time.Duration // ignore a touch this soon after the last; default 100ms
+	IdleTimeout     time.Duration // end sessions without activity for this long; default 30m
+	CleanupInterval time.Duration // interval of the search for expired sessions; default 60s
+	FlushInterval   time.Duration // delay from the first change to the write; default 5s
+	TouchThrottle   time.Duration // ignore a touch that follows the last one sooner; default 100ms
 	WriteTimeout    time.Duration // longest wait for the store; default 10s
-	MaxLifetime     time.Duration // end every session after this long; default 24h, negative: never
+	MaxLifetime     time.Duration // end a session at this age, even in use; default 24h, negative: never
 
-	MaxSessions          int     // stored ones that are not loaded yet included; 0: no limit
-	MaxSessionsPerClient int     // 0: no limit
-	AtLimit              AtLimit // default Refuse
-	MaxDerived           int     // derived sessions, which count for none of the above; default 10,000, negative: there are none
+	MaxSessions          int         // includes stored sessions that are not loaded yet; 0: no limit
+	MaxSessionsPerClient int         // 0: no limit
+	AtLimit              LimitPolicy // default Refuse
+	MaxDerived           int         // derived sessions, not included above; default 10,000, negative: none
 
-	// Open starts the live half of a session when it is first needed; nil:
-	// sessions have none. It is called once per session at a time, without any
-	// lock held. Others may wait for what it opens, so its ctx does not end with
-	// the caller's: it must bound itself.
+	// Open creates the Live of a session when it is first needed; nil: sessions
+	// have none. It is called without a lock, and never twice at a time for one
+	// session. Its ctx is not cancelled with that of the caller, because other
+	// callers may wait for the result: Open must limit its own duration.
 	Open func(ctx context.Context, s Session) (Live, error)
 
 	Logger         *slog.Logger          // default: discard
@@ -36,18 +36,18 @@ type Config struct {
 	Registerer     prometheus.Registerer // default: metrics are not exported
 }
 
-// Live is the running half of a session: its streams and upstream bindings.
-// The Manager owns it: it opens it and closes it, once.
+// Live is the running half of a session: its streams and its bindings to
+// upstream servers. The Manager owns it: it opens it, and closes it once.
 type Live interface {
-	// Close ends everything that runs for the session. With reason Shutdown
-	// the session itself lives on, and what it holds upstream must too. Close
-	// returns when what runs has been told to stop.
+	// Close stops everything that runs for the session. With reason Shutdown the
+	// session continues after a restart, so its upstream sessions must be kept.
+	// Close returns after it has requested the stop; it need not wait for the end.
 	Close(reason Reason)
 }
 
-// touchStored is how far lastAccessedAt may run ahead of its stored copy
-// before a mere touch is worth a write: a small part of what would make the
-// session expire.
+// touchStored returns how far lastAccessedAt may be ahead of its stored copy
+// before a touch alone causes a write. It is a small part of the idle timeout, so
+// that a session in use does not expire after a crash.
 func (c Config) touchStored() time.Duration { return min(time.Minute, c.idleTimeout()/4) }
 
 func (c Config) idleTimeout() time.Duration     { return cmp.Or(c.IdleTimeout, 30*time.Minute) }

@@ -4,13 +4,13 @@ import "context"
 
 type idKey struct{}
 
-// WithID returns a context of work that is done for the session with this id.
+// WithID returns a context for work on behalf of the session id.
 func WithID(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, idKey{}, id)
 }
 
-// IDFrom returns the id of the session that the work in ctx is done for, "" if it
-// is for none. It is the public half, which may be logged.
+// IDFrom returns the id that WithID put into ctx, "" if there is none. It is the
+// public half of the token and may be logged.
 func IDFrom(ctx context.Context) string {
 	id, _ := ctx.Value(idKey{}).(string)
 	return id

@@ -10,7 +10,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// idsOf notes the session of the context of each record, by message.
+// idsOf records the session in the context of each log record, by message.
 type idsOf struct {
 	slog.Handler
 	mu  sync.Mutex
@@ -26,7 +26,7 @@ func (h *idsOf) Handle(ctx context.Context, r slog.Record) error {
 	return nil
 }
 
-func TestABatchBelongsToNoSessionEvenIfOneOfThemWaitsForIt(t *testing.T) {
+func TestBatchIsLoggedWithoutSessionEvenIfASessionWaitsForIt(t *testing.T) {
 	log := &idsOf{Handler: slog.DiscardHandler, ids: map[string]string{}}
 	m := session.New(&persist.Memory{}, session.Config{Logger: slog.New(log)})
 	if err := m.Restore(t.Context()); err != nil {
@@ -44,7 +44,7 @@ func TestABatchBelongsToNoSessionEvenIfOneOfThemWaitsForIt(t *testing.T) {
 	}
 }
 
-func TestAContextThatBelongsToNoSessionSaysSo(t *testing.T) {
+func TestIDFromIsEmptyForContextWithoutSession(t *testing.T) {
 	if id := session.IDFrom(t.Context()); id != "" {
 		t.Errorf("it belongs to %q", id)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-func TestCreateReturnsOnlyWhenTheSessionIsStored(t *testing.T) {
+func TestCreateReturnsAfterSessionIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
@@ -35,7 +35,7 @@ func TestCreateReturnsOnlyWhenTheSessionIsStored(t *testing.T) {
 		}
 		id := store.applied()[0][0]
 		if m.Has(t.Context(), id) || len(ids(m)) != 0 {
-			t.Error("a session is to be seen before it is stored")
+			t.Error("a session is visible before it is stored")
 		}
 		release()
 		s := <-created
@@ -45,7 +45,7 @@ func TestCreateReturnsOnlyWhenTheSessionIsStored(t *testing.T) {
 	})
 }
 
-func TestACreatedSessionSurvivesACrash(t *testing.T) {
+func TestCreatedSessionSurvivesCrash(t *testing.T) {
 	path := t.TempDir()
 	dir := openDir(t, path)
 	s, token := create(t, session.New(dir, session.Config{}))
@@ -59,7 +59,7 @@ func TestACreatedSessionSurvivesACrash(t *testing.T) {
 	}
 }
 
-func TestAFailingStoreCreatesNothing(t *testing.T) {
+func TestFailingStoreCreatesNoSession(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{})
 	for name, fault := range map[string]func(int, []persist.Change) error{
@@ -87,13 +87,13 @@ func TestAFailingStoreCreatesNothing(t *testing.T) {
 	}
 }
 
-func TestCreateCancelledInTheQueueWritesNothing(t *testing.T) {
+func TestCreateCancelledBeforeItsBatchWritesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
 		release := store.block()
 		var wg sync.WaitGroup
-		wg.Go(func() { createAlong(t, m) })
+		wg.Go(func() { createInGoroutine(t, m) })
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
 		wg.Go(func() {
@@ -113,7 +113,7 @@ func TestCreateCancelledInTheQueueWritesNothing(t *testing.T) {
 	})
 }
 
-func TestCreateWithAnEndedContextWritesNothing(t *testing.T) {
+func TestCreateWithEndedContextWritesNothing(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -129,9 +129,9 @@ func TestCreateWithAnEndedContextWritesNothing(t *testing.T) {
 	}
 }
 
-// A client that goes away while its session is being written does not leave
-// the caller in doubt: Create waits for the outcome.
-func TestCreateCancelledDuringTheWriteTellsTheOutcome(t *testing.T) {
+// If its context ends while the session is being written, Create waits for the outcome,
+// so that the caller knows whether there is a session.
+func TestCreateCancelledDuringTheWriteReturnsItsOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
@@ -161,7 +161,7 @@ func TestConcurrentCreatesShareABatch(t *testing.T) {
 		release := store.block()
 		var wg sync.WaitGroup
 		for range creates {
-			wg.Go(func() { createAlong(t, m) })
+			wg.Go(func() { createInGoroutine(t, m) })
 		}
 		synctest.Wait()
 		release()
@@ -175,20 +175,20 @@ func TestConcurrentCreatesShareABatch(t *testing.T) {
 	})
 }
 
-func TestARecordThatCannotBeEncodedFailsAlone(t *testing.T) {
+func TestRecordThatCannotBeEncodedFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
 		release := store.block()
 		var wg sync.WaitGroup
 		for range 3 {
-			wg.Go(func() { createAlong(t, m) })
+			wg.Go(func() { createInGoroutine(t, m) })
 		}
 		synctest.Wait()
 		wg.Go(func() {
 			_, _, err := m.Create(t.Context(), session.Session{Capabilities: json.RawMessage("{")})
 			if err == nil {
-				t.Error("a session whose capabilities are no JSON was created")
+				t.Error("a session whose capabilities are not JSON was created")
 			}
 		})
 		synctest.Wait()

@@ -7,24 +7,23 @@ import (
 	"time"
 )
 
-// ErrDerived is reported for a change to a derived session: nothing is kept of
-// it that could be changed.
+// ErrDerived is returned for a change of a derived session: it has no stored state.
 var ErrDerived = errors.New("the session is derived from requests and cannot be changed")
 
-// Work is a request of a derived session while it is served. Its start and its
-// end are activity, and until its end the session does not go idle.
-type Work struct {
+// DerivedRequest is a request of a derived session while it is served. Its start and end
+// count as activity, and until its end the session does not become idle.
+type DerivedRequest struct {
 	m  *Manager
 	id string
-	e  *entry // guarded by Manager.mu; nil: none, or released
+	e  *entry // guarded by Manager.mu; nil: no session, or released
 }
 
-// ID returns the public id of the session that the request was counted for, ""
-// if there was no room for one.
-func (w *Work) ID() string { return w.id }
+// ID returns the public id of the derived session of the request. It is "" if the
+// request is counted under no session.
+func (w *DerivedRequest) ID() string { return w.id }
 
-// Release ends the request. It may be called more than once.
-func (w *Work) Release() {
+// Release ends the request. Further calls do nothing.
+func (w *DerivedRequest) Release() {
 	if w.m == nil {
 		return
 	}
@@ -42,72 +41,74 @@ func (w *Work) Release() {
 	}
 	m.touch(e, time.Now())
 	if e.inUse == 0 {
-		m.derived.rest(e)
+		m.derived.appendIdle(e)
 	}
 }
 
-// Derive counts the start of a request that came without a session, and finds
-// or makes the session that people see it under: that of the same principal,
-// client name, client version and declared root, which are taken from s. What
-// else is shown of a session (project, address, user agent, protocol version)
-// is what its first request said; fields that are long are clipped.
+// AcquireDerived records the start of a request that carries no session id, and counts it
+// under the derived session with the same principal, client name, client version
+// and root directory (Cwd), all taken from s. It creates the session if there is
+// none. The other fields of the session (project, address, user agent, protocol
+// version) are those of its first request. Long fields are cut.
 //
-// A derived session steers nothing. It is never stored, no token opens it, and
-// it cannot be changed; it ends like others, and also with Close. There are
-// Config.MaxDerived of them at most, beyond those of MaxSessions: where there is no room for
-// one more, the one idle longest is evicted. Derive does not fail and does not
-// wait for the store: where all are in use, and after Close, it returns a Work
-// without an ID. The caller releases it in any case.
-func (m *Manager) Derive(ctx context.Context, s Session) *Work {
-	s = seen(s)
+// A derived session is for display and metrics only: nothing depends on it. It is
+// never stored, no token opens it, and it cannot be changed. It ends like other
+// sessions do, and also with Close. There are at most Config.MaxDerived of them,
+// not included in MaxSessions; at the limit the one idle for longest is evicted.
+//
+// Derive does not fail and does not wait for the store. If all derived sessions
+// are in use, and after Close, it returns a DerivedRequest without an ID. The caller must
+// release it in each case.
+func (m *Manager) AcquireDerived(ctx context.Context, s Session) *DerivedRequest {
+	s = derivedFrom(s)
 	key, now := keyOf(s), time.Now()
-	var ended *entry // it gives its place to a new one: there is never a second
+	var ended *entry // at most one session ends: the expired one of this key, or an evicted one
 	m.mu.Lock()
 	if m.closed {
 		m.mu.Unlock()
-		return &Work{}
+		return &DerivedRequest{}
 	}
-	e := m.derived.by[key]
+	e := m.derived.byKey[key]
 	if e != nil {
 		if why, over := m.expired(e, now); over {
 			m.end(e, why)
 			e, ended = nil, e
 		}
 	}
-	made := e == nil
-	if made {
+	created := e == nil
+	if created {
 		if ended == nil {
 			ended = m.makeRoom()
 		}
-		if len(m.derived.by) >= m.cfg.maxDerived() {
+		if len(m.derived.byKey) >= m.cfg.maxDerived() {
 			m.mu.Unlock()
-			return &Work{}
+			return &DerivedRequest{}
 		}
 		e = m.derive(s, now)
 	} else {
 		m.touch(e, now)
 	}
-	m.derived.use(e)
-	w := &Work{m: m, id: e.s.ID, e: e}
+	m.derived.startUse(e)
+	w := &DerivedRequest{m: m, id: e.s.ID, e: e}
 	m.mu.Unlock()
 	if ended != nil {
 		m.closeEnded(ctx, ended)
 	}
-	if made {
-		// Not at level info: whoever sends requests chooses how many there are.
+	if created {
+		// Not at level info: clients decide how many derived sessions there are.
 		m.log.DebugContext(ctx, "session derived", "session", w.id, "client", s.ClientName, "client_version", s.ClientVersion,
 			"protocol", s.ProtocolVersion)
 	}
 	return w
 }
 
-// makeRoom ends the derived session that is idle longest if there are as many
-// as there may be. The caller holds mu and calls closeEnded for it.
+// makeRoom ends the derived session that is idle for longest if the limit is
+// reached. The caller holds mu, and calls closeEnded for the evicted session.
 func (m *Manager) makeRoom() (evicted *entry) {
-	if len(m.derived.by) < m.cfg.maxDerived() {
+	if len(m.derived.byKey) < m.cfg.maxDerived() {
 		return nil
 	}
-	evicted = m.derived.first
+	evicted = m.derived.idleLongest
 	if evicted == nil {
 		m.metrics.limited.WithLabelValues(scopeDerived, "refused").Inc()
 		return nil
@@ -117,10 +118,13 @@ func (m *Manager) makeRoom() (evicted *entry) {
 	return evicted
 }
 
-// derive makes a derived session from s. The caller holds mu.
+// derive creates a derived session from s. The caller holds mu.
 func (m *Manager) derive(s Session, now time.Time) *entry {
-	// What s has may be part of a whole request, which must not live as long.
-	for _, field := range []*string{&s.ClientName, &s.ClientVersion, &s.ProtocolVersion, &s.Cwd, &s.Project, &s.UserAgent, &s.IP, &s.Principal} {
+	// The strings may be parts of the whole request, which must not stay in memory
+	// for as long as the session.
+	for _, field := range []*string{
+		&s.ClientName, &s.ClientVersion, &s.ProtocolVersion, &s.Cwd, &s.Project, &s.UserAgent, &s.IP, &s.Principal,
+	} {
 		*field = strings.Clone(*field)
 	}
 	s.ID, _ = newToken()
@@ -128,7 +132,7 @@ func (m *Manager) derive(s Session, now time.Time) *entry {
 	e := newEntry(s)
 	e.published = true
 	m.put(e)
-	m.derived.rest(e)
+	m.derived.appendIdle(e)
 	m.counts[Derived].created++
 	m.note(s.ID, EventCreated, s.ClientName)
 	return e
@@ -146,72 +150,77 @@ func (m *Manager) endDerived(ctx context.Context, why Reason) {
 	}
 }
 
-// Bounds of what is kept of a request, in bytes. The principal has none: the
-// hub vouches for it.
+// Limits of the fields of a derived session, in bytes. The principal has no limit,
+// because the hub itself has authenticated it.
 const (
-	maxSeen     = 256
-	maxSeenPath = 4096
+	maxDerivedField = 256
+	maxDerivedCwd   = 4096
 )
 
-// seen returns the derived session that s describes, without what a new one gets.
-func seen(s Session) Session {
+// derivedFrom returns the derived session that s describes, with limited fields and
+// without the id and the times of a new session.
+func derivedFrom(s Session) Session {
+	field := func(text string) string { return clip(text, maxDerivedField) }
 	return Session{Kind: Derived, State: Ready, Principal: s.Principal,
-		ClientName: clip(s.ClientName, maxSeen), ClientVersion: clip(s.ClientVersion, maxSeen),
-		ProtocolVersion: clip(s.ProtocolVersion, maxSeen), Cwd: clip(s.Cwd, maxSeenPath), Project: clip(s.Project, maxSeen),
-		UserAgent: clip(s.UserAgent, maxSeen), IP: clip(s.IP, maxSeen)}
+		ClientName: field(s.ClientName), ClientVersion: field(s.ClientVersion), ProtocolVersion: field(s.ProtocolVersion),
+		Cwd: clip(s.Cwd, maxDerivedCwd), Project: field(s.Project), UserAgent: field(s.UserAgent), IP: field(s.IP)}
 }
 
-// workKey is what requests of one derived session have in common.
-type workKey struct{ principal, client, version, cwd string }
+// derivedKey identifies a derived session: its requests have these fields in common.
+type derivedKey struct{ principal, client, version, cwd string }
 
-func keyOf(s Session) workKey { return workKey{s.Principal, s.ClientName, s.ClientVersion, s.Cwd} }
-
-// derived are the live derived sessions. Those that nobody uses are in a list,
-// so that the one to evict is found at once: strangers decide how often.
-type derived struct {
-	by          map[workKey]*entry
-	first, last *entry // idle longest, idle shortest
+func keyOf(s Session) derivedKey {
+	return derivedKey{s.Principal, s.ClientName, s.ClientVersion, s.Cwd}
 }
 
-func (d *derived) add(e *entry) { d.by[keyOf(e.s)] = e }
+// derivedSessions are the live derived sessions. Those not in use form a linked
+// list, so that an eviction takes constant time: clients decide how many there are.
+type derivedSessions struct {
+	byKey                     map[derivedKey]*entry
+	idleLongest, idleShortest *entry // the ends of the list
+}
 
-func (d *derived) remove(e *entry) {
-	delete(d.by, keyOf(e.s))
+func (d *derivedSessions) add(e *entry) { d.byKey[keyOf(e.s)] = e }
+
+func (d *derivedSessions) remove(e *entry) {
+	delete(d.byKey, keyOf(e.s))
 	if e.inUse == 0 {
-		d.unlist(e)
+		d.removeIdle(e)
 	}
 }
 
-// use counts a request that starts.
-func (d *derived) use(e *entry) {
+// startUse counts the start of a request.
+func (d *derivedSessions) startUse(e *entry) {
 	if e.inUse == 0 {
-		d.unlist(e)
+		d.removeIdle(e)
 	}
 	e.inUse++
 	e.uses++
 }
 
-// rest puts e, which nobody uses and which is not listed, at the end of the list.
-func (d *derived) rest(e *entry) {
-	e.before, e.after = d.last, nil
-	if d.last != nil {
-		d.last.after = e
+// appendIdle adds e to the list as the session idle for the shortest time. e is not
+// in use and not in the list.
+func (d *derivedSessions) appendIdle(e *entry) {
+	e.prev, e.next = d.idleShortest, nil
+	if d.idleShortest != nil {
+		d.idleShortest.next = e
 	} else {
-		d.first = e
+		d.idleLongest = e
 	}
-	d.last = e
+	d.idleShortest = e
 }
 
-func (d *derived) unlist(e *entry) {
-	if e.before != nil {
-		e.before.after = e.after
+// removeIdle removes e from the list.
+func (d *derivedSessions) removeIdle(e *entry) {
+	if e.prev != nil {
+		e.prev.next = e.next
 	} else {
-		d.first = e.after
+		d.idleLongest = e.next
 	}
-	if e.after != nil {
-		e.after.before = e.before
+	if e.next != nil {
+		e.next.prev = e.prev
 	} else {
-		d.last = e.before
+		d.idleShortest = e.prev
 	}
-	e.before, e.after = nil, nil
+	e.prev, e.next = nil, nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-func TestTheDerivedSessionIdleLongestMakesRoom(t *testing.T) {
+func TestDerivedSessionIdleLongestIsEvictedAtTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
 		m := session.New(new(persist.Memory), session.Config{Registerer: reg, MaxDerived: 4})
@@ -24,7 +24,7 @@ func TestTheDerivedSessionIdleLongestMakesRoom(t *testing.T) {
 		work := func(names ...string) {
 			t.Helper()
 			for _, name := range names {
-				if by[name] = worked(m, named(name)); by[name] == "" {
+				if by[name] = serveOne(m, named(name)); by[name] == "" {
 					t.Errorf("there is no room for %s", name)
 				}
 				time.Sleep(time.Second)
@@ -33,7 +33,7 @@ func TestTheDerivedSessionIdleLongestMakesRoom(t *testing.T) {
 		work("a", "b", "c", "d", "b", "a") // idle longest: c, d, b, a
 		m.Touch(by["c"])
 		time.Sleep(time.Second)
-		busy := m.Derive(t.Context(), named("b")) // idle: d, a, c
+		busy := m.AcquireDerived(t.Context(), named("b")) // idle: d, a, c
 		for i, tt := range []struct{ gone, left string }{{"d", "abc"}, {"a", "bc"}, {"c", "b"}} {
 			work(fmt.Sprint("new", i))
 			if m.Has(t.Context(), by[tt.gone]) || len(ids(m)) != 4 {
@@ -49,55 +49,55 @@ func TestTheDerivedSessionIdleLongestMakesRoom(t *testing.T) {
 		if got := limited(t, reg, "derived", "evicted"); got != 3 {
 			t.Errorf("%v evictions were counted", got)
 		}
-		law(t, reg)
+		checkInvariant(t, reg)
 	})
 }
 
-func TestWhereAllDerivedSessionsAreInUseARequestIsServedWithout(t *testing.T) {
+func TestRequestHasNoDerivedSessionIfAllAreInUse(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	m := session.New(new(persist.Memory), session.Config{Registerer: reg, MaxDerived: 2})
-	a, b := m.Derive(t.Context(), named("a")), m.Derive(t.Context(), named("b"))
+	a, b := m.AcquireDerived(t.Context(), named("a")), m.AcquireDerived(t.Context(), named("b"))
 	for range 3 {
-		w := m.Derive(t.Context(), named("c"))
+		w := m.AcquireDerived(t.Context(), named("c"))
 		if w.ID() != "" {
 			t.Errorf("the request is of %s", w.ID())
 		}
 		w.Release()
 		w.Release()
 	}
-	if got := worked(m, named("a")); got != a.ID() { // there already
+	if got := serveOne(m, named("a")); got != a.ID() { // there already
 		t.Errorf("the request is of %q; want %s", got, a.ID())
 	}
 	if got := limited(t, reg, "derived", "refused"); got != 3 {
 		t.Errorf("%v requests were counted", got)
 	}
-	law(t, reg)
+	checkInvariant(t, reg)
 	a.Release()
-	if worked(m, named("c")) == "" || !m.Has(t.Context(), b.ID()) || m.Has(t.Context(), a.ID()) {
+	if serveOne(m, named("c")) == "" || !m.Has(t.Context(), b.ID()) || m.Has(t.Context(), a.ID()) {
 		t.Errorf("after a's request %v are there", ids(m))
 	}
 	b.Release()
 }
 
-func TestANegativeLimitDerivesNothing(t *testing.T) {
+func TestNegativeLimitDisablesDerivedSessions(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{MaxDerived: -1})
-	if got := worked(m, named("a")); got != "" || len(ids(m)) != 0 {
+	if got := serveOne(m, named("a")); got != "" || len(ids(m)) != 0 {
 		t.Errorf("derived is %q", got)
 	}
 }
 
-func TestThereIsRoomForTenThousandDerivedSessions(t *testing.T) {
+func TestTenThousandDerivedSessionsFitByDefault(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	for i := range 10_001 {
-		worked(m, named(fmt.Sprint(i)))
+		serveOne(m, named(fmt.Sprint(i)))
 	}
 	if n := len(ids(m)); n != 10_000 {
 		t.Errorf("there are %d", n)
 	}
 }
 
-// Whoever may send requests makes as many derived sessions as he likes.
-func TestDerivedSessionsTakeNothingFromOthers(t *testing.T) {
+// Every client that may send requests can cause any number of derived sessions.
+func TestDerivedSessionsTakeNoPlaceOrEventsFromOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, cfg := range map[string]session.Config{"global": {MaxSessions: 2}, "client": {MaxSessionsPerClient: 2}} {
 			reg := prometheus.NewPedanticRegistry()
@@ -106,7 +106,7 @@ func TestDerivedSessionsTakeNothingFromOthers(t *testing.T) {
 			ended, _ := create(t, m)
 			end(t, m, ended.ID)
 			for i := range 1000 {
-				id := worked(m, session.Session{Principal: "alice", ClientName: fmt.Sprint(i)})
+				id := serveOne(m, session.Session{Principal: "alice", ClientName: fmt.Sprint(i)})
 				if i%2 == 0 {
 					if _, err := m.End(t.Context(), id, session.Admin); err != nil {
 						t.Error(err)
@@ -117,20 +117,20 @@ func TestDerivedSessionsTakeNothingFromOthers(t *testing.T) {
 				createFor(t, m, session.Session{Principal: "alice"})
 			}
 			refused(t, m, session.Session{Principal: "alice"}, name, 2)
-			if got := told(m, ended.ID); len(got) != 2 {
+			if got := eventsOf(m, ended.ID); len(got) != 2 {
 				t.Errorf("%s: the events of the session that ended before are %q", name, got)
 			}
-			law(t, reg)
+			checkInvariant(t, reg)
 		}
 	})
 }
 
-func TestNoDerivedSessionIsEvictedForAnother(t *testing.T) {
+func TestDerivedSessionIsNotEvictedForAProtocolSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, cfg := range map[string]session.Config{"global": {MaxSessions: 1}, "client": {MaxSessionsPerClient: 1}} {
 			cfg.AtLimit = session.Evict
 			m := session.New(new(persist.Memory), cfg)
-			idlest := worked(m, session.Session{Principal: "alice", ClientName: "probe"})
+			idlest := serveOne(m, session.Session{Principal: "alice", ClientName: "probe"})
 			time.Sleep(time.Second)
 			first, _ := createFor(t, m, session.Session{Principal: "alice", ClientName: "probe"})
 			time.Sleep(time.Second)
@@ -142,13 +142,13 @@ func TestNoDerivedSessionIsEvictedForAnother(t *testing.T) {
 	})
 }
 
-func TestWhatIsSeenOfARequestIsBounded(t *testing.T) {
+func TestFieldsOfDerivedSessionAreBounded(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	long := strings.Repeat("é", 1<<20)
 	s := realistic(0)
 	s.ClientName, s.ClientVersion, s.ProtocolVersion, s.Cwd, s.Project, s.UserAgent, s.IP = long, long, long, long, long, long, long
-	id := worked(m, s)
-	if again := worked(m, s); again != id {
+	id := serveOne(m, s)
+	if again := serveOne(m, s); again != id {
 		t.Errorf("the same request is of %s and of %s", id, again)
 	}
 	got := info(t, m, id)
@@ -167,13 +167,13 @@ func TestWhatIsSeenOfARequestIsBounded(t *testing.T) {
 	if _, err := m.End(t.Context(), id, session.Admin); err != nil {
 		t.Error(err)
 	}
-	if again := worked(m, s); again == id || again == "" || len(ids(m)) != 1 {
+	if again := serveOne(m, s); again == id || again == "" || len(ids(m)) != 1 {
 		t.Errorf("after its end the request is of %q, of %v", again, ids(m))
 	}
 }
 
-// A name is often part of a buffer that holds the whole request.
-func TestADerivedSessionDoesNotKeepTheRequest(t *testing.T) {
+// A name is often a substring of a buffer with the whole request.
+func TestDerivedSessionDoesNotRetainTheRequest(t *testing.T) {
 	const n, size = 64, 1 << 20
 	m := session.New(new(persist.Memory), session.Config{})
 	heap := func() int64 {
@@ -186,7 +186,8 @@ func TestADerivedSessionDoesNotKeepTheRequest(t *testing.T) {
 	for i := range n {
 		request := strings.Repeat(fmt.Sprintf("%8d", i), size/8)
 		part := request[:32]
-		worked(m, session.Session{ClientName: part, ClientVersion: part, Cwd: part, Project: part, IP: part, UserAgent: part, ProtocolVersion: part, Principal: part})
+		serveOne(m, session.Session{ClientName: part, ClientVersion: part, Cwd: part, Project: part, IP: part,
+			UserAgent: part, ProtocolVersion: part, Principal: part})
 	}
 	if grown := heap() - before; grown > n*size/4 {
 		t.Errorf("%d sessions keep %d bytes", n, grown)
@@ -199,20 +200,20 @@ func TestADerivedSessionDoesNotKeepTheRequest(t *testing.T) {
 func TestDeriveAllocatesOnlyItsHandle(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	ctx, s := t.Context(), realistic(0)
-	worked(m, s)
-	if n := testing.AllocsPerRun(1000, func() { m.Derive(ctx, s).Release() }); n > 1 {
+	serveOne(m, s)
+	if n := testing.AllocsPerRun(1000, func() { m.AcquireDerived(ctx, s).Release() }); n > 1 {
 		t.Errorf("a request allocates %v times", n)
 	}
 }
 
-func TestTheEventsOf256EndedSessionsOfEachKindAreKept(t *testing.T) {
+func TestEventsOf256EndedSessionsOfEachKindAreKept(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	var derived, others []string
 	for i := range 300 {
 		s, _ := create(t, m)
 		others = append(others, s.ID)
 		end(t, m, s.ID)
-		derived = append(derived, worked(m, named(fmt.Sprint(i))))
+		derived = append(derived, serveOne(m, named(fmt.Sprint(i))))
 		if _, err := m.End(t.Context(), derived[i], session.Admin); err != nil {
 			t.Error(err)
 		}

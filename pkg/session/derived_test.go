@@ -18,12 +18,12 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// named is a client of whom nothing but its name is known.
+// named returns a client of which only the name is known.
 func named(name string) session.Session { return session.Session{ClientName: name} }
 
-// worked serves one request of s and returns the id it was counted for.
-func worked(m *session.Manager, s session.Session) string {
-	w := m.Derive(context.Background(), s)
+// serveOne serves one request of s and returns the id under which it was counted.
+func serveOne(m *session.Manager, s session.Session) string {
+	w := m.AcquireDerived(context.Background(), s)
 	defer w.Release()
 	return w.ID()
 }
@@ -35,11 +35,11 @@ func info(t *testing.T, m *session.Manager, id string) session.Info {
 	return i
 }
 
-func TestRequestsAreOneDerivedSessionByPrincipalClientVersionAndRoot(t *testing.T) {
+func TestRequestsWithSamePrincipalClientVersionAndRootShareADerivedSession(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	first := session.Session{Principal: "alice", ClientName: "probe", ClientVersion: "1", Cwd: "/src", Project: "p", IP: "10.0.0.1",
 		UserAgent: "a", ProtocolVersion: "2026-07-28"}
-	id := worked(m, first)
+	id := serveOne(m, first)
 	for name, tt := range map[string]struct {
 		change func(*session.Session)
 		same   bool
@@ -59,18 +59,20 @@ func TestRequestsAreOneDerivedSessionByPrincipalClientVersionAndRoot(t *testing.
 	} {
 		s := first
 		tt.change(&s)
-		if got := worked(m, s); (got == id) != tt.same {
+		if got := serveOne(m, s); (got == id) != tt.same {
 			t.Errorf("%s: %s after %s; want the same: %v", name, got, id, tt.same)
 		}
 	}
 	got := info(t, m, id)
-	if got.Kind != session.Derived || got.Principal != "alice" || got.ClientName != "probe" || got.ClientVersion != "1" || got.Cwd != "/src" ||
-		got.Project != "p" || got.IP != "10.0.0.1" || got.UserAgent != "a" || got.ProtocolVersion != "2026-07-28" || got.State != session.Ready {
-		t.Errorf("seen is %+v; want what the first request said", got)
+	if got.Kind != session.Derived || got.Principal != "alice" || got.ClientName != "probe" ||
+		got.ClientVersion != "1" || got.Cwd != "/src" ||
+		got.Project != "p" || got.IP != "10.0.0.1" || got.UserAgent != "a" || got.ProtocolVersion != "2026-07-28" ||
+		got.State != session.Ready {
+		t.Errorf("the session is %+v; want the fields of the first request", got)
 	}
 }
 
-func TestADerivedSessionCountsRequestsAsALeaseDoes(t *testing.T) {
+func TestDerivedSessionCountsRequestsLikeALease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
 		m := session.New(new(persist.Memory), session.Config{Registerer: reg})
@@ -88,12 +90,12 @@ func TestADerivedSessionCountsRequestsAsALeaseDoes(t *testing.T) {
 				}
 			}
 		}
-		l, w := acquire(t, m, token), m.Derive(t.Context(), named("probe"))
+		l, w := acquire(t, m, token), m.AcquireDerived(t.Context(), named("probe"))
 		expect(w.ID(), l)
 		time.Sleep(time.Hour) // in use: not idle
 		cleanup(t, m, 0)
 		expect(w.ID(), l)
-		l2, w2 := acquire(t, m, token), m.Derive(t.Context(), named("probe"))
+		l2, w2 := acquire(t, m, token), m.AcquireDerived(t.Context(), named("probe"))
 		expect(w.ID(), l)
 		for range 2 { // the second time does nothing
 			l.Release()
@@ -114,24 +116,24 @@ func TestADerivedSessionCountsRequestsAsALeaseDoes(t *testing.T) {
 		if n := metric(t, reg, "mcp_server_session_duration_seconds", "", "_OTHER"); n != 1 {
 			t.Errorf("the duration of %v sessions was observed; want that of the session of the protocol alone", n)
 		}
-		law(t, reg)
+		checkInvariant(t, reg)
 	})
 }
 
-func TestNothingOfADerivedSessionIsWritten(t *testing.T) {
+func TestDerivedSessionIsNeverStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 		m, stop := running(t, store, session.Config{Registerer: reg})
 		for i := range 20 {
-			w := m.Derive(t.Context(), named(fmt.Sprint("probe", i)))
-			time.Sleep(3 * time.Minute) // the stored access of another would be written
+			w := m.AcquireDerived(t.Context(), named(fmt.Sprint("probe", i)))
+			time.Sleep(3 * time.Minute) // the last access of a protocol session would be written
 			m.Touch(w.ID())
 			w.Release()
 			if n := metric(t, reg, "mcphub_sessions_dirty", "protocol") + metric(t, reg, "mcphub_sessions_dirty", "derived"); n != 0 {
 				t.Fatalf("%v sessions are dirty", n)
 			}
 		}
-		if ok, err := m.End(t.Context(), worked(m, named("x")), session.Admin); !ok || err != nil {
+		if ok, err := m.End(t.Context(), serveOne(m, named("x")), session.Admin); !ok || err != nil {
 			t.Errorf("End = %v, %v", ok, err)
 		}
 		check(t, m.Flush(t.Context()))
@@ -147,11 +149,11 @@ func TestNothingOfADerivedSessionIsWritten(t *testing.T) {
 	})
 }
 
-func TestTheEndOfADerivedSessionWritesNoOther(t *testing.T) {
+func TestEndOfDerivedSessionWritesNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
-		worked(m, named("probe"))
+		serveOne(m, named("probe"))
 		time.Sleep(20 * time.Minute)
 		s, _ := create(t, m)
 		rename(t, m, s.ID, "renamed")
@@ -169,11 +171,11 @@ func TestDeriveDoesNotWaitForTheStore(t *testing.T) {
 		m := session.New(store, session.Config{MaxDerived: 1})
 		release := store.block()
 		var wg sync.WaitGroup
-		wg.Go(func() { createAlong(t, m) })
+		wg.Go(func() { createInGoroutine(t, m) })
 		synctest.Wait() // Create hangs in the store
 		start := time.Now()
-		first := worked(m, named("a"))
-		second := worked(m, named("b")) // evicts the first
+		first := serveOne(m, named("a"))
+		second := serveOne(m, named("b")) // evicts the first
 		if ok, err := m.End(t.Context(), second, session.Admin); !ok || err != nil || first == "" || second == "" {
 			t.Errorf("derived %q and %q; End = %v, %v", first, second, ok, err)
 		}
@@ -185,15 +187,16 @@ func TestDeriveDoesNotWaitForTheStore(t *testing.T) {
 	})
 }
 
-func TestNoTokenOpensADerivedSession(t *testing.T) {
+func TestDerivedSessionIsOpenedByNoToken(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	m := session.New(new(persist.Memory), session.Config{Registerer: reg, Open: new(opener).open})
 	for _, principal := range []string{"", "alice"} {
 		s := named("probe")
 		s.Principal = principal
-		id := worked(m, s)
+		id := serveOne(m, s)
 		for _, token := range []string{id, id + ".", id + ".x", id + "." + id} {
-			if l, err := m.Acquire(t.Context(), token, principal); err != session.ErrNotFound { //nolint:errorlint // the very same
+			l, err := m.Acquire(t.Context(), token, principal)
+			if err != session.ErrNotFound { //nolint:errorlint // the error itself, not wrapped
 				t.Errorf("Acquire(%q) = %v, %v; want ErrNotFound", token, l, err)
 			}
 			if token != id && m.Has(t.Context(), token) {
@@ -206,9 +209,9 @@ func TestNoTokenOpensADerivedSession(t *testing.T) {
 	}
 }
 
-func TestADerivedSessionCannotBeChanged(t *testing.T) {
+func TestDerivedSessionCannotBeChanged(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
-	id := worked(m, named("probe"))
+	id := serveOne(m, named("probe"))
 	before := info(t, m, id)
 	fn := func(s *session.Session) { s.ClientName, s.Kind = "x", session.Protocol }
 	for name, err := range map[string]error{
@@ -225,7 +228,7 @@ func TestADerivedSessionCannotBeChanged(t *testing.T) {
 	}
 }
 
-func TestADerivedSessionEndsLikeOthers(t *testing.T) {
+func TestDerivedSessionEndsLikeOthers(t *testing.T) {
 	for why, tt := range map[session.Reason]struct {
 		cfg   session.Config
 		inUse bool // while it ends
@@ -250,7 +253,7 @@ func TestADerivedSessionEndsLikeOthers(t *testing.T) {
 			}
 		}},
 		session.Evicted: {cfg: session.Config{MaxDerived: 1}, end: func(_ *testing.T, m *session.Manager, _ string) {
-			worked(m, named("another"))
+			serveOne(m, named("another"))
 		}},
 		session.Shutdown: {inUse: true, end: func(t *testing.T, m *session.Manager, _ string) {
 			t.Helper()
@@ -262,7 +265,7 @@ func TestADerivedSessionEndsLikeOthers(t *testing.T) {
 				reg := prometheus.NewPedanticRegistry()
 				tt.cfg.Registerer = reg
 				m := session.New(new(persist.Memory), tt.cfg)
-				w := m.Derive(t.Context(), named("probe"))
+				w := m.AcquireDerived(t.Context(), named("probe"))
 				if !tt.inUse {
 					w.Release()
 				}
@@ -271,50 +274,50 @@ func TestADerivedSessionEndsLikeOthers(t *testing.T) {
 				if m.Has(t.Context(), w.ID()) {
 					t.Error("it is still there")
 				}
-				if got, want := told(m, w.ID()), []string{"created probe", "ended " + string(why)}; !slices.Equal(got, want) {
+				if got, want := eventsOf(m, w.ID()), []string{"created probe", "ended " + string(why)}; !slices.Equal(got, want) {
 					t.Errorf("its events are %q; want %q", got, want)
 				}
 				if n := metric(t, reg, "mcphub_sessions_closed_total", "derived", string(why)); n != 1 {
 					t.Errorf("%v were counted as closed", n)
 				}
-				law(t, reg)
-				id := worked(m, named("probe"))
+				checkInvariant(t, reg)
+				id := serveOne(m, named("probe"))
 				if id == w.ID() || (id == "") != (why == session.Shutdown) {
 					t.Errorf("after %s the next request is of %q", w.ID(), id)
 				}
-				law(t, reg)
+				checkInvariant(t, reg)
 			})
 		})
 	}
 }
 
-func TestARequestAfterTheIdleTimeoutIsOfANewDerivedSessionBeforeTheSweep(t *testing.T) {
+func TestRequestAfterIdleTimeoutGetsNewDerivedSessionBeforeTheSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
 		m := session.New(new(persist.Memory), session.Config{Registerer: reg, MaxDerived: 1})
-		first := worked(m, named("probe"))
+		first := serveOne(m, named("probe"))
 		time.Sleep(30*time.Minute - time.Millisecond)
-		if got := worked(m, named("probe")); got != first {
+		if got := serveOne(m, named("probe")); got != first {
 			t.Fatalf("the session is %s; want %s", got, first)
 		}
 		time.Sleep(30 * time.Minute)
-		if got := worked(m, named("probe")); got == first || got == "" {
+		if got := serveOne(m, named("probe")); got == first || got == "" {
 			t.Errorf("the session is %q", got)
 		}
-		if got := told(m, first); !slices.Contains(got, "ended idle_timeout") {
+		if got := eventsOf(m, first); !slices.Contains(got, "ended idle_timeout") {
 			t.Errorf("the events of the first are %q", got)
 		}
 		if n := limited(t, reg, "derived", "evicted"); n != 0 {
 			t.Errorf("%v evictions were counted", n)
 		}
-		law(t, reg)
+		checkInvariant(t, reg)
 	})
 }
 
-func TestASpanOfADerivedSessionNamesNoSessionOfMCP(t *testing.T) {
+func TestSpanOfDerivedSessionHasNoMCPSessionID(t *testing.T) {
 	m, _, tracer, ended := traced(t)
 	ctx, request := tracer.Start(t.Context(), "request")
-	id := worked(m, named("probe"))
+	id := serveOne(m, named("probe"))
 	if got := ended(); len(got) != 0 {
 		t.Errorf("Derive made the spans %v", got)
 	}
@@ -328,19 +331,20 @@ func TestASpanOfADerivedSessionNamesNoSessionOfMCP(t *testing.T) {
 	}
 }
 
-func TestDerivingIsConcurrent(t *testing.T) {
+func TestDeriveIsSafeForConcurrentUse(t *testing.T) {
 	const limit, workers, steps = 8, 16, 300
 	reg := prometheus.NewPedanticRegistry()
-	m := session.New(new(persist.Memory), session.Config{Registerer: reg, MaxDerived: limit, IdleTimeout: 2 * time.Millisecond, TouchThrottle: time.Nanosecond})
+	m := session.New(new(persist.Memory), session.Config{Registerer: reg, MaxDerived: limit,
+		IdleTimeout: 2 * time.Millisecond, TouchThrottle: time.Nanosecond})
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	var wg sync.WaitGroup
 	for i := range workers {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(seed, uint64(i)))
-			var held []*session.Work
+			var held []*session.DerivedRequest
 			for range steps {
-				w := m.Derive(t.Context(), named(fmt.Sprint(r.IntN(2*limit))))
+				w := m.AcquireDerived(t.Context(), named(fmt.Sprint(r.IntN(2*limit))))
 				held = append(held, w)
 				switch r.IntN(6) {
 				case 0:
@@ -361,25 +365,25 @@ func TestDerivingIsConcurrent(t *testing.T) {
 			for _, w := range held {
 				w.Release()
 			}
-			law(t, reg)
+			checkInvariant(t, reg)
 		})
 	}
 	wg.Wait()
-	law(t, reg)
+	checkInvariant(t, reg)
 	infos, _ := m.All()
 	for _, i := range infos {
 		if i.InFlight != 0 {
 			t.Errorf("%s has %d requests", i.ID, i.InFlight)
 		}
 	}
-	// All places are free, and each can be given away.
+	// No session is in use, so each can be evicted.
 	for i := range 2 * limit {
-		if worked(m, named(fmt.Sprint("new", i))) == "" {
+		if serveOne(m, named(fmt.Sprint("new", i))) == "" {
 			t.Errorf("there is no room for request %d", i)
 		}
 	}
 	if n := len(ids(m)); n > limit {
 		t.Errorf("there are %d sessions", n)
 	}
-	law(t, reg)
+	checkInvariant(t, reg)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// B6: so it did after a restart.
+// B6: a deleted session returned after a restart.
 func TestEndIsDurable(t *testing.T) {
 	path := t.TempDir()
 	dir := openDir(t, path)
@@ -20,7 +20,7 @@ func TestEndIsDurable(t *testing.T) {
 	s, token := create(t, m)
 	kept, keptToken := create(t, m)
 	end(t, m, s.ID)
-	check(t, dir.Close()) // a crash
+	check(t, dir.Close()) // a crash: without Close of the Manager
 
 	m = restored(t, openDir(t, path), session.Config{})
 	if _, err := m.Acquire(t.Context(), token, ""); !errors.Is(err, session.ErrNotFound) {
@@ -32,7 +32,7 @@ func TestEndIsDurable(t *testing.T) {
 	}
 }
 
-func TestEndTellsWhetherThereWasASession(t *testing.T) {
+func TestEndReportsWhetherThereWasASession(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	s, _ := create(t, m)
 	end(t, m, s.ID)
@@ -43,8 +43,8 @@ func TestEndTellsWhetherThereWasASession(t *testing.T) {
 	}
 }
 
-// The client is gone; its session must not stay because of that.
-func TestEndOutlivesItsCaller(t *testing.T) {
+// A client that disconnects after DELETE must not leave its session behind.
+func TestEndCompletesAfterItsContextHasEnded(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{})
 	s, _ := create(t, m)
@@ -58,7 +58,7 @@ func TestEndOutlivesItsCaller(t *testing.T) {
 	}
 }
 
-func TestEndWithAFailingStoreEndsTheSessionAndRemovesItLater(t *testing.T) {
+func TestEndWithFailingStoreRemovesTheRecordLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m, stop := running(t, store, session.Config{})
@@ -80,7 +80,7 @@ func TestEndWithAFailingStoreEndsTheSessionAndRemovesItLater(t *testing.T) {
 	})
 }
 
-func TestCleanupWithAFailingStoreRemovesLater(t *testing.T) {
+func TestCleanupWithFailingStoreRemovesTheRecordLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
@@ -116,8 +116,8 @@ func TestCleanupDoesNotFailForTheWriteOfAnotherSession(t *testing.T) {
 	})
 }
 
-// A1: what was dirty at the shutdown was lost.
-func TestCloseWritesWhatIsLeft(t *testing.T) {
+// A1: changes that were not written at the shutdown were lost.
+func TestCloseWritesRemainingChanges(t *testing.T) {
 	path := t.TempDir()
 	dir := openDir(t, path)
 	m := session.New(dir, session.Config{})
@@ -132,7 +132,7 @@ func TestCloseWritesWhatIsLeft(t *testing.T) {
 	l.Release()
 }
 
-func TestCloseSaysWhatItCouldNotWrite(t *testing.T) {
+func TestCloseReturnsFailedWrites(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{})
 	s, _ := create(t, m)
@@ -140,11 +140,11 @@ func TestCloseSaysWhatItCouldNotWrite(t *testing.T) {
 	store.fail(errDisk)
 	err := m.Close(t.Context())
 	if !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "1 of 1 sessions could not be written") {
-		t.Errorf("Close = %v; want what was lost and why", err)
+		t.Errorf("Close = %v; want the failed writes and their cause", err)
 	}
 }
 
-// frozen is a remote store that stopped answering.
+// frozen is a Store that does not answer any more, such as a remote one.
 type frozen struct{ persist.Store }
 
 func (frozen) Apply(ctx context.Context, _ []persist.Change) error {
@@ -152,14 +152,15 @@ func (frozen) Apply(ctx context.Context, _ []persist.Change) error {
 	return ctx.Err()
 }
 
-func TestAFrozenStoreDelaysNobodyForLongerThanItsBound(t *testing.T) {
+func TestFrozenStoreDelaysCreateAndCloseByTheirLimitAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{WriteTimeout: 10 * time.Second})
 		s, _ := create(t, m)
 		store.Store = frozen{store.Store}
 		start := time.Now()
-		if _, _, err := m.Create(t.Context(), session.Session{}); !errors.Is(err, session.ErrUnavailable) || time.Since(start) != 10*time.Second {
+		if _, _, err := m.Create(t.Context(), session.Session{}); !errors.Is(err, session.ErrUnavailable) ||
+			time.Since(start) != 10*time.Second {
 			t.Errorf("Create = %v after %v; want ErrUnavailable after 10s", err, time.Since(start))
 		}
 		rename(t, m, s.ID, "renamed")
@@ -172,7 +173,7 @@ func TestAFrozenStoreDelaysNobodyForLongerThanItsBound(t *testing.T) {
 	})
 }
 
-// C9: timers ran for ever.
+// C9: timers were never stopped.
 func TestRunEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
@@ -182,7 +183,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		rename(t, m, s.ID, "renamed")
 		time.Sleep(10 * time.Second)
 		start := time.Now()
-		stop() // in the middle of a pause
+		stop() // during a pause
 		if took := time.Since(start); took != 0 {
 			t.Errorf("Run ended %v after its context", took)
 		}

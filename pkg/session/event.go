@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// Event is something that happened to a session.
+// Event is an entry in the history of a session.
 type Event struct {
 	Seq       int64     `json:"seq"` // grows by one with each event of the process
 	Time      time.Time `json:"time"`
 	SessionID string    `json:"sessionId"`
 	Type      EventType `json:"type"`
-	Detail    string    `json:"detail,omitempty"` // why, which server, which stream
+	Detail    string    `json:"detail,omitempty"` // the reason, the server or the stream
 }
 
-// EventType names what happened.
+// EventType says what happened.
 type EventType string
 
-// The types of events. The Manager notes the first ones itself; the others are
-// for whoever runs the live half of a session.
+// The types of events. The first group is recorded by the Manager itself, the
+// second by the owner of a Live through Manager.AddEvent.
 const (
 	EventCreated     EventType = "created"
 	EventInitialised EventType = "initialised"
@@ -34,31 +34,32 @@ const (
 )
 
 const (
-	maxEvents = 32  // kept per session
-	maxEnded  = 256 // ended sessions of a kind whose events are kept
-	maxDetail = 256 // bytes; client names and errors come from outside
+	maxEvents = 32  // events kept per session
+	maxEnded  = 256 // ended sessions of each kind whose events are kept
+	maxDetail = 256 // bytes of Event.Detail, which may come from outside
 )
 
-// events keeps the last events of each session, of some ended ones too, and
-// passes new ones on to those that watch. The zero value is ready.
+// events keeps the last events of each live session and of the latest ended ones,
+// and sends new events to the watchers. The zero value is ready to use.
 type events struct {
 	mu       sync.Mutex
 	seq      int64
 	bySess   map[string][]Event
-	ended    map[Kind][]string // oldest first; strangers decide how many derived sessions end
-	watchers map[*Watch]bool
+	ended    map[Kind][]string // ids, oldest first; by kind, because clients decide how many derived sessions end
+	watchers map[*EventWatch]bool
 }
 
-// Watch receives events as they happen. Close it when done.
-type Watch struct {
+// EventWatch receives events as they happen. The caller closes it.
+type EventWatch struct {
 	C      <-chan Event
 	events *events
 	send   chan Event
 	lost   int64 // guarded by events.mu
 }
 
-// Lost returns how many events the watcher was too slow for, and forgets them.
-func (w *Watch) Lost() int64 {
+// Lost returns how many events were lost since the last call because the buffer
+// was full.
+func (w *EventWatch) Lost() int64 {
 	w.events.mu.Lock()
 	defer w.events.mu.Unlock()
 	n := w.lost
@@ -66,37 +67,37 @@ func (w *Watch) Lost() int64 {
 	return n
 }
 
-// Close ends the watch; C gets no more events.
-func (w *Watch) Close() {
+// Close ends the watch. C gets no more events.
+func (w *EventWatch) Close() {
 	w.events.mu.Lock()
 	defer w.events.mu.Unlock()
 	delete(w.events.watchers, w)
 }
 
-// Watch returns a Watch that holds up to buffer events for a slow reader.
-func (m *Manager) Watch(buffer int) *Watch {
+// WatchEvents returns an EventWatch of the events of all sessions with a buffer of that size.
+func (m *Manager) WatchEvents(buffer int) *EventWatch {
 	ch := make(chan Event, buffer)
-	w := &Watch{C: ch, send: ch, events: &m.events}
+	w := &EventWatch{C: ch, send: ch, events: &m.events}
 	m.events.mu.Lock()
 	defer m.events.mu.Unlock()
 	if m.events.watchers == nil {
-		m.events.watchers = map[*Watch]bool{}
+		m.events.watchers = map[*EventWatch]bool{}
 	}
 	m.events.watchers[w] = true
 	return w
 }
 
-// Events returns what happened to the session lately, oldest first; of a
-// session that has ended only as long as it is remembered. It is nil if nothing
-// is known.
+// Events returns the last events of the session id, oldest first. Those of an ended
+// session are kept until 256 others of its kind have ended. It returns nil if there
+// are none.
 func (m *Manager) Events(id string) []Event {
 	m.events.mu.Lock()
 	defer m.events.mu.Unlock()
 	return slices.Clone(m.events.bySess[id])
 }
 
-// Note adds an event to a live session. It does nothing for another.
-func (m *Manager) Note(id string, what EventType, detail string) {
+// AddEvent adds an event to a live session; it does nothing if id is not live.
+func (m *Manager) AddEvent(id string, what EventType, detail string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e := m.live[id]; e != nil && e.published {
@@ -104,8 +105,8 @@ func (m *Manager) Note(id string, what EventType, detail string) {
 	}
 }
 
-// note adds an event. It never waits for a watcher. The caller holds Manager.mu:
-// the first event of a session says how it came to be, the last why it ended.
+// note adds an event. It never waits for a watcher. The caller holds Manager.mu, so
+// that the first event of a session is its creation and the last one its end.
 func (m *Manager) note(id string, what EventType, detail string) {
 	x := &m.events
 	x.mu.Lock()
@@ -115,11 +116,11 @@ func (m *Manager) note(id string, what EventType, detail string) {
 	if x.bySess == nil {
 		x.bySess = map[string][]Event{}
 	}
-	kept := x.bySess[id]
-	if len(kept) == maxEvents {
-		kept = slices.Delete(kept, 0, 1)
+	recent := x.bySess[id]
+	if len(recent) == maxEvents {
+		recent = slices.Delete(recent, 0, 1)
 	}
-	x.bySess[id] = append(kept, ev)
+	x.bySess[id] = append(recent, ev)
 	for w := range x.watchers {
 		select {
 		case w.send <- ev:
@@ -130,9 +131,9 @@ func (m *Manager) note(id string, what EventType, detail string) {
 	}
 }
 
-// forgetLater keeps the events of an ended session until maxEnded others of its
+// retainEnded keeps the events of an ended session until maxEnded others of its
 // kind have ended.
-func (x *events) forgetLater(kind Kind, id string) {
+func (x *events) retainEnded(kind Kind, id string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.ended == nil {

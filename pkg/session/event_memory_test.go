@@ -8,7 +8,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
-func TestTheEventsOfAnIdleRestoredSessionCostLittle(t *testing.T) {
+func TestEventsOfIdleRestoredSessionCostLittleMemory(t *testing.T) {
 	const n, limit = 10_000, 512
 	m := New(new(persist.Memory), Config{})
 	ids := make([]string, n)

@@ -16,8 +16,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// told returns the events of id as "type detail".
-func told(m *session.Manager, id string) (all []string) {
+// eventsOf returns the events of id as "type detail".
+func eventsOf(m *session.Manager, id string) (all []string) {
 	for _, e := range m.Events(id) {
 		all = append(all, strings.TrimSpace(string(e.Type)+" "+e.Detail))
 	}
@@ -29,7 +29,7 @@ func ready(t *testing.T, m *session.Manager, id string) {
 	check(t, m.Update(t.Context(), id, func(s *session.Session) { s.State = session.Ready }))
 }
 
-func TestTheEventsTellTheLifeOfASession(t *testing.T) {
+func TestEventsDescribeTheLifeOfASession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
@@ -38,10 +38,10 @@ func TestTheEventsTellTheLifeOfASession(t *testing.T) {
 		ready(t, m, s.ID)
 		ready(t, m, s.ID) // it is
 		rename(t, m, s.ID, "renamed")
-		m.Note(s.ID, session.EventStreamOpened, "GET")
+		m.AddEvent(s.ID, session.EventStreamOpened, "GET")
 		check(t, m.Close(t.Context()))
 		want := []string{"created probe", "initialised", "stream_opened GET"}
-		if got := told(m, s.ID); !slices.Equal(got, want) {
+		if got := eventsOf(m, s.ID); !slices.Equal(got, want) {
 			t.Errorf("before the restart: %q; want %q", got, want)
 		}
 
@@ -52,7 +52,7 @@ func TestTheEventsTellTheLifeOfASession(t *testing.T) {
 		time.Sleep(time.Second)
 		end(t, m, s.ID)
 		want = []string{"restored", "ended client_delete"}
-		if got := told(m, s.ID); !slices.Equal(got, want) {
+		if got := eventsOf(m, s.ID); !slices.Equal(got, want) {
 			t.Errorf("after the restart: %q; want %q", got, want)
 		}
 		for i, e := range m.Events(s.ID) {
@@ -63,12 +63,12 @@ func TestTheEventsTellTheLifeOfASession(t *testing.T) {
 	})
 }
 
-func TestASessionEndsWithItsReasonHoweverItEnds(t *testing.T) {
+func TestLastEventOfSessionHasTheReasonOfItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := session.New(new(persist.Memory), session.Config{MaxSessions: 1, AtLimit: session.Evict})
 		expect := func(id, want string) {
 			t.Helper()
-			if got := told(m, id); got[len(got)-1] != want {
+			if got := eventsOf(m, id); got[len(got)-1] != want {
 				t.Errorf("the events are %q; want %q last", got, want)
 			}
 		}
@@ -89,7 +89,7 @@ func TestASessionEndsWithItsReasonHoweverItEnds(t *testing.T) {
 	})
 }
 
-func TestAFailingFlushIsOneEventUntilItRecovers(t *testing.T) {
+func TestFailingFlushIsOneEventUntilItRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m, stop := running(t, store, session.Config{})
@@ -115,7 +115,7 @@ func TestAFailingFlushIsOneEventUntilItRecovers(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		if got := failures(good.ID); got != 0 {
-			t.Errorf("a session that nobody had to write has %d failures", got)
+			t.Errorf("a session without changes has %d failures", got)
 		}
 		if e := m.Events(bad.ID); !strings.Contains(e[len(e)-1].Detail, errDisk.Error()) {
 			t.Errorf("the event does not say why: %+v", e[len(e)-1])
@@ -123,10 +123,10 @@ func TestAFailingFlushIsOneEventUntilItRecovers(t *testing.T) {
 	})
 }
 
-func TestASessionThatWasNotCreatedHasNoEvents(t *testing.T) {
+func TestFailedCreateHasNoEvents(t *testing.T) {
 	reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 	m := session.New(store, session.Config{Registerer: reg, MaxSessions: 1})
-	w := m.Watch(10)
+	w := m.WatchEvents(10)
 	defer w.Close()
 	store.fail(errDisk)
 	_, _, _ = m.Create(t.Context(), session.Session{})
@@ -138,23 +138,23 @@ func TestASessionThatWasNotCreatedHasNoEvents(t *testing.T) {
 	}
 }
 
-func TestOnlyALiveSessionIsNoted(t *testing.T) {
+func TestNoteAddsEventsToLiveSessionsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
-		w := m.Watch(10)
+		w := m.WatchEvents(10)
 		defer w.Close()
 		s, _ := create(t, m)
 		end(t, m, s.ID)
 		release := store.block()
 		var wg sync.WaitGroup
-		wg.Go(func() { createAlong(t, m) })
+		wg.Go(func() { createInGoroutine(t, m) })
 		synctest.Wait()
 		unpublished := store.applied()[2][0]
 		for _, id := range []string{s.ID, unpublished, "nobody", ""} {
-			m.Note(id, session.EventStreamClosed, "")
+			m.AddEvent(id, session.EventStreamClosed, "")
 		}
-		if got := told(m, s.ID); !slices.Equal(got, []string{"created probe", "ended client_delete"}) {
+		if got := eventsOf(m, s.ID); !slices.Equal(got, []string{"created probe", "ended client_delete"}) {
 			t.Errorf("the ended session has %q", got)
 		}
 		if got := len(w.C); got != 2 || m.Events(unpublished) != nil || m.Events("nobody") != nil {
@@ -165,13 +165,13 @@ func TestOnlyALiveSessionIsNoted(t *testing.T) {
 	})
 }
 
-func TestASessionKeepsItsLast32Events(t *testing.T) {
+func TestSessionKeepsItsLast32Events(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	s, _ := create(t, m)
 	other, _ := create(t, m)
 	for i := range 100 {
-		m.Note(s.ID, session.EventUpstreamInitialised, fmt.Sprint(i))
-		m.Note(other.ID, session.EventStreamOpened, "")
+		m.AddEvent(s.ID, session.EventUpstreamInitialised, fmt.Sprint(i))
+		m.AddEvent(other.ID, session.EventStreamOpened, "")
 		events := m.Events(s.ID)
 		if len(events) != min(i+2, 32) || events[len(events)-1].Detail != fmt.Sprint(i) {
 			t.Fatalf("after %d events there are %d, the last is %+v", i+2, len(events), events[len(events)-1])
@@ -188,7 +188,7 @@ func TestASessionKeepsItsLast32Events(t *testing.T) {
 	}
 }
 
-func TestTheEventsOf256EndedSessionsAreKept(t *testing.T) {
+func TestEventsOf256EndedSessionsAreKept(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	living, _ := create(t, m)
 	var ended []string
@@ -198,33 +198,33 @@ func TestTheEventsOf256EndedSessionsAreKept(t *testing.T) {
 		ended = append(ended, s.ID)
 	}
 	for i, id := range ended {
-		if got, want := told(m, id) != nil, i >= 300-256; got != want {
+		if got, want := eventsOf(m, id) != nil, i >= 300-256; got != want {
 			t.Errorf("the events of the session that ended %d. of 300 are kept: %v", i+1, got)
 		}
 	}
-	if got := told(m, living.ID); len(got) != 1 {
+	if got := eventsOf(m, living.ID); len(got) != 1 {
 		t.Errorf("the living session has %q", got)
 	}
 }
 
-func TestEventsAreACopy(t *testing.T) {
+func TestEventsReturnsACopy(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	s, _ := create(t, m)
 	before := m.Events(s.ID)
 	before[0].Detail = "mine"
 	_ = append(before, session.Event{})
-	for range 40 { // the ring moves on
-		m.Note(s.ID, session.EventStreamOpened, "")
+	for range 40 { // more than are kept
+		m.AddEvent(s.ID, session.EventStreamOpened, "")
 	}
 	if got := m.Events(s.ID)[0]; got.Detail == "mine" || before[0].Type != session.EventCreated {
 		t.Errorf("the first event is %+v, that of the copy %+v", got, before[0])
 	}
 }
 
-func TestAForeignTextIsCutInAnEvent(t *testing.T) {
+func TestDetailOfEventIsCut(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	s, _ := createFor(t, m, session.Session{ClientName: strings.Repeat("é", 100_000)})
-	m.Note(s.ID, session.EventStreamOpened, "x"+strings.Repeat("é", 100_000))
+	m.AddEvent(s.ID, session.EventStreamOpened, "x"+strings.Repeat("é", 100_000))
 	for _, e := range m.Events(s.ID) {
 		if len(e.Detail) > 300 || !utf8.ValidString(e.Detail) {
 			t.Errorf("%s has a detail of %d bytes: %q", e.Type, len(e.Detail), e.Detail)
@@ -232,12 +232,12 @@ func TestAForeignTextIsCutInAnEvent(t *testing.T) {
 	}
 }
 
-func TestNoEventHoldsASecret(t *testing.T) {
+func TestEventsContainNoSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m, stop := running(t, store, session.Config{})
 		defer stop()
-		w := m.Watch(100)
+		w := m.WatchEvents(100)
 		defer w.Close()
 		s, token := create(t, m)
 		ready(t, m, s.ID)
@@ -256,18 +256,18 @@ func TestNoEventHoldsASecret(t *testing.T) {
 			t.Errorf("the verifier or its hash is in %s", shown)
 		}
 		if !strings.Contains(shown, "flush_failed") || !strings.Contains(shown, "ended") {
-			t.Errorf("events are missing, so the search above proves nothing: %s", shown)
+			t.Errorf("events are missing, so the search above is not meaningful: %s", shown)
 		}
 	})
 }
 
-func TestAWatchGetsEveryEventAsItHappens(t *testing.T) {
+func TestWatchGetsEveryEventAsItHappens(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	before, _ := create(t, m)
-	w := m.Watch(10)
+	w := m.WatchEvents(10)
 	defer w.Close()
 	s, _ := create(t, m)
-	m.Note(before.ID, session.EventStreamOpened, "GET")
+	m.AddEvent(before.ID, session.EventStreamOpened, "GET")
 	end(t, m, s.ID)
 	for i, want := range []session.Event{
 		{Seq: 2, SessionID: s.ID, Type: session.EventCreated, Detail: "probe"},
@@ -285,11 +285,11 @@ func TestAWatchGetsEveryEventAsItHappens(t *testing.T) {
 	}
 }
 
-func TestASlowWatcherLosesEventsAndHoldsUpNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // were anybody held up, the bubble would say deadlock
+func TestSlowWatcherLosesEventsAndDelaysNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // a blocked goroutine would be reported as a deadlock
 		reg := prometheus.NewPedanticRegistry()
 		m := session.New(new(persist.Memory), session.Config{Registerer: reg})
-		slow, never, quick := m.Watch(2), m.Watch(0), m.Watch(100)
+		slow, never, quick := m.WatchEvents(2), m.WatchEvents(0), m.WatchEvents(100)
 		for range 10 {
 			create(t, m)
 		}
@@ -309,9 +309,9 @@ func TestASlowWatcherLosesEventsAndHoldsUpNobody(t *testing.T) {
 		if got := len(quick.C); got != 11 || quick.Lost() != 0 {
 			t.Errorf("the quick watcher has %d events", got)
 		}
-		for _, w := range []*session.Watch{slow, never, quick} {
+		for _, w := range []*session.EventWatch{slow, never, quick} {
 			w.Close()
-			w.Close() // twice is once
+			w.Close() // further calls do nothing
 		}
 		create(t, m)
 		if len(quick.C) != 11 || never.Lost() != 1 {
@@ -323,19 +323,19 @@ func TestASlowWatcherLosesEventsAndHoldsUpNobody(t *testing.T) {
 	})
 }
 
-func TestWatchesMayComeAndGoWhileEventsHappen(t *testing.T) {
+func TestWatchesMayBeOpenedAndClosedWhileEventsHappen(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	s, _ := create(t, m)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for range 200 {
-				m.Note(s.ID, session.EventStreamOpened, "")
+				m.AddEvent(s.ID, session.EventStreamOpened, "")
 			}
 		})
 		wg.Go(func() {
 			for range 100 {
-				w := m.Watch(4)
+				w := m.WatchEvents(4)
 				var last int64
 				for range 2 {
 					select {
@@ -356,10 +356,10 @@ func TestWatchesMayComeAndGoWhileEventsHappen(t *testing.T) {
 	wg.Wait()
 }
 
-// Whoever ends a session must not overtake the one who created it.
-func TestEveryHistoryBeginsAtTheBeginningAndEndsWithTheEnd(t *testing.T) {
+// A concurrent End must not record its event before that of Create.
+func TestEventsOfEverySessionBeginWithItsCreationAndEndWithItsEnd(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{MaxSessions: 4, AtLimit: session.Evict})
-	w := m.Watch(100_000)
+	w := m.WatchEvents(100_000)
 	defer w.Close()
 	var wg sync.WaitGroup
 	for range 16 {
@@ -367,14 +367,14 @@ func TestEveryHistoryBeginsAtTheBeginningAndEndsWithTheEnd(t *testing.T) {
 			for range 50 {
 				_, _, _ = m.Create(t.Context(), session.Session{})
 				for _, id := range ids(m) {
-					m.Note(id, session.EventStreamOpened, "")
+					m.AddEvent(id, session.EventStreamOpened, "")
 				}
 			}
 		})
 	}
 	wg.Wait()
 	if w.Lost() != 0 {
-		t.Fatal("events were lost, so the search below proves nothing")
+		t.Fatal("events were lost, so the search below is not meaningful")
 	}
 	begun, over := map[string]bool{}, map[string]bool{}
 	var last int64
@@ -389,6 +389,6 @@ func TestEveryHistoryBeginsAtTheBeginningAndEndsWithTheEnd(t *testing.T) {
 		}
 	}
 	if len(over) == 0 {
-		t.Error("no session has ended, so the search above proves nothing")
+		t.Error("no session has ended, so the search above is not meaningful")
 	}
 }

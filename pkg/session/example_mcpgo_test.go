@@ -14,10 +14,10 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// sessionIDs lets a Manager keep the session ids of a mcp-go server.
+// sessionIDs lets a Manager manage the session ids of an mcp-go server.
 type sessionIDs struct{ sessions *session.Manager }
 
-// Generate returns "", no session, if the store fails.
+// Generate returns "", which means no session, if the store fails.
 func (s sessionIDs) Generate() string {
 	_, token, _ := s.sessions.Create(context.Background(), session.Session{})
 	return token
@@ -28,7 +28,7 @@ func (s sessionIDs) Validate(token string) (isTerminated bool, err error) {
 	if err != nil {
 		return false, err // answered with 404
 	}
-	lease.Release() // mcp-go does not say when a request is over
+	lease.Release() // mcp-go does not report the end of a request
 	return false, nil
 }
 
@@ -73,9 +73,8 @@ func greet(c *client.Client) {
 	fmt.Println(mcp.GetTextFromContent(result.Content[0]))
 }
 
-// A Manager can keep the sessions of a server that knows nothing of this
-// package. Here it is one made with mcp-go, and a restart comes between two
-// calls of its client.
+// A Manager can manage the sessions of a server that does not use the rest of the hub.
+// Here the server is made with mcp-go, and is restarted between two calls of its client.
 func ExampleManager_mcpGo() {
 	ctx := context.Background()
 	store := new(persist.Memory) // persist.OpenDir for sessions that survive the process

@@ -10,8 +10,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// A server creates a session when a client introduces itself, leases it for
-// each request that brings the token, and ends it when the client says so.
+// A server creates a session when a client initializes, leases it for each request
+// with the token, and ends it when the client requests that.
 func ExampleManager() {
 	ctx := context.Background()
 	store := new(persist.Memory) // persist.OpenDir for sessions that survive a restart
@@ -20,7 +20,7 @@ func ExampleManager() {
 		fmt.Println(err)
 		return
 	}
-	defer sessions.Close(ctx) // a server calls Run, too
+	defer sessions.Close(ctx) // a real server also calls Run
 
 	s, token, err := sessions.Create(ctx, session.Session{ClientName: "probe", Principal: "alice"})
 	if err != nil {

@@ -14,19 +14,20 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
-// commit is one caller's wait for the batch that writes ids.
+// commit is the wait of one caller for the batch that writes ids.
 type commit struct {
 	ids  []string
-	span trace.SpanContext // that waits for it
+	span trace.SpanContext // of the caller
 	done chan struct{}
 	err  error // set before done is closed
 }
 
-// commit returns when what is true of ids now is on stable storage: the record
-// of each, or its absence. The error is that of the first; what else failed is
-// marked. Whoever finds the writer's token free writes the batch for all who
-// wait. If ctx ends before the batch was begun, nothing is written; once it was,
-// an error is ErrUnavailable.
+// commit returns when the current state of ids is on stable storage: the record of
+// each live session, the removal of every other. It returns the error of the first
+// id; other ids that failed stay marked. The caller that gets the token of the
+// writer writes one batch for all callers that wait (group commit). If ctx ends
+// before the batch was begun, nothing is written. After that an error is an
+// ErrUnavailable.
 func (m *Manager) commit(ctx context.Context, ids ...string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -40,9 +41,9 @@ func (m *Manager) commit(ctx context.Context, ids ...string) error {
 		return c.err
 	case m.writing <- struct{}{}:
 		select {
-		case <-c.done: // by the batch that has just ended; the others look after themselves
+		case <-c.done: // the batch that has just ended included c; other waiters write for themselves
 		default:
-			_ = m.writeBatch(ctx, false) // c.err tells
+			_ = m.writeBatch(ctx, false) // the error for this caller is in c.err
 		}
 		<-m.writing
 		<-c.done
@@ -57,15 +58,15 @@ func (m *Manager) commit(ctx context.Context, ids ...string) error {
 		if i >= 0 {
 			return context.Cause(ctx)
 		}
-		<-c.done // the batch is under way: only its outcome tells what is stored
+		<-c.done // the batch has begun: its outcome decides what is stored
 		return c.err
 	}
 }
 
-// Flush writes every changed session in one batch. Changes made meanwhile are
-// kept for the next one, and those that could not be written stay marked. If
-// ctx ends before the batch was begun, nothing is written; of a batch under way
-// only the deadline of ctx is heeded.
+// Flush writes every changed session in one batch. Changes made during the write
+// belong to the next batch, and sessions that could not be written stay dirty. If
+// ctx ends before the batch was begun, nothing is written. A batch that has begun
+// is limited by the deadline of ctx, but not by its cancellation.
 func (m *Manager) Flush(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("flush: %w", context.Cause(ctx))
@@ -79,22 +80,22 @@ func (m *Manager) Flush(ctx context.Context) error {
 	return m.writeBatch(ctx, true)
 }
 
-// batch is what one write takes from the Manager.
+// batch is one write to the store.
 type batch struct {
 	commits []*commit
-	marks   map[string]time.Time // the marks it answers
+	marks   map[string]time.Time // taken from Manager.dirty
 	changes []persist.Change
-	access  map[string]int64     // LastAccessedAt as written
-	created []*trace.SpanContext // spans of Create, of some of the sessions
+	access  map[string]int64     // LastAccessedAt as written, by id
+	created []*trace.SpanContext // spans of Create, of up to maxLinks of the sessions
 }
 
-// maxLinks bounds the links of the span of a batch, which may be of thousands of
+// maxLinks limits the links of the span of a batch, which may contain thousands of
 // sessions.
 const maxLinks = 32
 
-// links are those of the span of the batch: to the spans that wait for it, and
-// to those in which its sessions were created. caller is the span, if there is
-// one, of whoever writes it.
+// links returns the links of the span of the batch: to the spans of the callers
+// that wait for it, and to those in which its sessions were created. caller is the
+// span of the caller that writes the batch, if there is one.
 func (b *batch) links(caller trace.SpanContext) []trace.Link {
 	var links []trace.Link
 	add := func(to trace.SpanContext) {
@@ -113,17 +114,17 @@ func (b *batch) links(caller trace.SpanContext) []trace.Link {
 	return links
 }
 
-// take collects what waits for the writer. The records are encoded as they
-// are now; a commit takes the mark of its id along, because the same write
-// answers both.
-func (m *Manager) take(all bool) (b batch, sessions []Session) {
+// takeBatch collects the waiting commits and, with all, every dirty session. The
+// returned sessions are still to be encoded. A commit also takes the mark of its
+// ids, because the same write serves both.
+func (m *Manager) takeBatch(all bool) (b batch, sessions []Session) {
 	b.marks, b.access = map[string]time.Time{}, map[string]int64{}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b.commits, m.commits = m.commits, nil
 	if all {
-		// Swap the set rather than clearing it afterwards: a session that
-		// changes while we write is marked in the new set and not forgotten.
+		// Replace the set now instead of clearing it afterwards: a session that
+		// changes during the write is marked in the new set and not lost.
 		b.marks, m.dirty = m.dirty, make(map[string]time.Time)
 	}
 	seen := make(map[string]bool, len(b.commits)+len(b.marks))
@@ -153,14 +154,14 @@ func (m *Manager) take(all bool) (b batch, sessions []Session) {
 	for id := range b.marks {
 		add(id)
 	}
-	m.answers = b.marks
+	m.flushing = b.marks
 	return b, sessions
 }
 
-// writeBatch writes what waits: the commits, and with all every marked
-// session. The caller holds the writer's token.
+// writeBatch writes the waiting commits and, with all, every dirty session. The
+// caller holds the token of the writer.
 func (m *Manager) writeBatch(ctx context.Context, all bool) error {
-	b, sessions := m.take(all)
+	b, sessions := m.takeBatch(all)
 	if len(b.changes)+len(sessions) == 0 {
 		if all {
 			m.metrics.flushes.WithLabelValues("skipped").Inc()
@@ -168,26 +169,27 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 		return nil
 	}
 	start, count := time.Now(), len(b.changes)+len(sessions)
-	// The batch serves many callers: it neither ends with one of them, nor hangs
-	// below one's span, nor belongs to one's session.
+	// The batch serves many callers: it must not be cancelled with one of them, and
+	// its span and its log records must not belong to the trace or session of one.
 	timeout := m.cfg.writeTimeout()
-	if deadline, ok := ctx.Deadline(); ok && all { // a shutdown has a budget
+	if deadline, ok := ctx.Deadline(); ok && all { // the time for a shutdown is limited
 		timeout = min(timeout, time.Until(deadline))
 	}
 	links := b.links(trace.SpanContextFromContext(ctx))
 	ctx = WithID(trace.ContextWithSpanContext(context.WithoutCancel(ctx), trace.SpanContext{}), "")
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ctx, span := m.tracer.Start(ctx, "mcphub.session.flush", trace.WithNewRoot(), trace.WithLinks(links...), trace.WithAttributes(
-		attribute.Int("mcphub.session.count", count),
-		attribute.Int("mcphub.session.durable_count", len(b.commits))))
+	ctx, span := m.tracer.Start(ctx, "mcphub.session.flush", trace.WithNewRoot(), trace.WithLinks(links...),
+		trace.WithAttributes(
+			attribute.Int("mcphub.session.count", count),
+			attribute.Int("mcphub.session.durable_count", len(b.commits))))
 	defer span.End()
 
 	failures := map[string]error{}
 	bytes := 0
 	for _, s := range sessions {
 		value, err := encode(s)
-		if err != nil { // metadata that is no JSON; Update's caller put it there
+		if err != nil { // a caller of Update has set metadata that is not JSON
 			failures[s.ID] = err
 			continue
 		}
@@ -203,23 +205,22 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 			failures[c.Key] = err
 		}
 	}
-	m.settle(b, failures)
+	m.finishBatch(b, failures)
 	m.metrics.flushed(start, bytes, failures)
 	if len(failures) == 0 {
 		m.log.DebugContext(ctx, "sessions flushed", "count", len(b.changes), "durable", len(b.commits), "bytes", bytes,
 			"took", time.Since(start).String())
 		return nil
 	}
-	err = fmt.Errorf("flush: %d of %d sessions could not be written: %w", len(failures), count, anyOf(failures))
+	err = fmt.Errorf("flush: %d of %d sessions could not be written: %w", len(failures), count, anyError(failures))
 	return failed(span, err)
 }
 
-// apply is the store's Apply, but it returns when ctx ends, even if the store
-// hangs in a system call. What the store may still write then counts as failed
-// and is written again.
+// apply calls Apply of the store, but returns when ctx ends, even if the store
+// hangs in a system call. The changes then count as failed and are written again.
 func (m *Manager) apply(ctx context.Context, changes []persist.Change) error {
 	done := make(chan error, 1)
-	go func() { done <- m.store.Apply(ctx, changes) }() // ends with the store's call; Stores let one write at a time
+	go func() { done <- m.store.Apply(ctx, changes) }() // ends when the store returns; a Store allows one write at a time
 	select {
 	case err := <-done:
 		return err
@@ -233,11 +234,11 @@ func (m *Manager) apply(ctx context.Context, changes []persist.Change) error {
 	}
 }
 
-// settle tells the waiting callers how their write went and marks again what
-// was not written.
-func (m *Manager) settle(b batch, failures map[string]error) {
+// finishBatch marks the sessions again that were not written and releases the
+// callers that wait for the batch.
+func (m *Manager) finishBatch(b batch, failures map[string]error) {
 	m.mu.Lock()
-	m.answers = nil
+	m.flushing = nil
 	for id, since := range b.marks {
 		if failures[id] != nil {
 			m.mark(id)
@@ -264,7 +265,8 @@ func (m *Manager) settle(b batch, failures map[string]error) {
 	}
 }
 
-func anyOf(failures map[string]error) error {
+// anyError returns one of the failures, nil if there are none.
+func anyError(failures map[string]error) error {
 	for id, err := range failures {
 		return fmt.Errorf("session %s: %w", id, err)
 	}

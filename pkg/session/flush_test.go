@@ -17,14 +17,14 @@ import (
 )
 
 // A2: a change could wait a quarter of an hour for the disk.
-func TestAChangeIsWrittenFlushIntervalAfterTheFirstMark(t *testing.T) {
+func TestChangeIsWrittenFlushIntervalAfterTheFirstMark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m, stop := running(t, store, session.Config{})
 		defer stop()
 		s, _ := create(t, m)
 		time.Sleep(23 * time.Second) // idle for longer than one interval
-		for i := range 5 {           // a debounce would start anew each time
+		for i := range 5 {           // a debounce would restart each time
 			rename(t, m, s.ID, strings.Repeat("x", i+1))
 			time.Sleep(999 * time.Millisecond)
 		}
@@ -45,8 +45,8 @@ func TestAChangeIsWrittenFlushIntervalAfterTheFirstMark(t *testing.T) {
 	})
 }
 
-// A10: the marks made during a write were cleared with it.
-func TestAChangeDuringAWriteIsKept(t *testing.T) {
+// A10: marks made during a write were cleared together with those of the write.
+func TestChangeDuringAWriteIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
@@ -60,10 +60,10 @@ func TestAChangeDuringAWriteIsKept(t *testing.T) {
 		release()
 		check(t, <-flushed)
 		if got := stored(t, store, s.ID).ClientName; got != "first" {
-			t.Errorf("the write under way stored %q", got)
+			t.Errorf("the write in progress stored %q", got)
 		}
 		if i, _ := m.Info(t.Context(), s.ID); !i.Dirty {
-			t.Error("the change during the write is forgotten")
+			t.Error("the change during the write is lost")
 		}
 		check(t, m.Flush(t.Context()))
 		if got := stored(t, store, s.ID).ClientName; got != "second" {
@@ -73,7 +73,7 @@ func TestAChangeDuringAWriteIsKept(t *testing.T) {
 }
 
 // A9: a failed write was neither tried again nor visible.
-func TestAFailedWriteIsTriedAgainWithoutAFurtherMark(t *testing.T) {
+func TestFailedWriteIsTriedAgainWithoutAnotherMark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 		m, stop := running(t, store, session.Config{Registerer: reg})
@@ -91,7 +91,8 @@ func TestAFailedWriteIsTriedAgainWithoutAFurtherMark(t *testing.T) {
 			t.Errorf("the oldest dirty age is %v after 60 s of failures", age)
 		}
 		synctest.Wait()
-		for i, want := range []time.Duration{5 * time.Second, time.Second, 2 * time.Second, 4 * time.Second, 5 * time.Second, 5 * time.Second} {
+		for i, want := range []time.Duration{5 * time.Second, time.Second, 2 * time.Second, 4 * time.Second,
+			5 * time.Second, 5 * time.Second} {
 			pause := tries[i]
 			if i > 0 {
 				pause -= tries[i-1]
@@ -114,7 +115,7 @@ func TestAFailedWriteIsTriedAgainWithoutAFurtherMark(t *testing.T) {
 	})
 }
 
-func TestAWriteThatHangsShows(t *testing.T) {
+func TestHangingWriteIsVisibleInMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 		m, stop := running(t, store, session.Config{Registerer: reg})
@@ -140,7 +141,7 @@ func TestAWriteThatHangsShows(t *testing.T) {
 	})
 }
 
-func TestARecordThatCannotBeWrittenDoesNotHoldUpTheOthers(t *testing.T) {
+func TestRecordThatCannotBeWrittenDoesNotDelayTheOthers(t *testing.T) {
 	poison := map[string]func(*faulty, *session.Session){
 		"refused by the store": func(f *faulty, s *session.Session) {
 			id := s.ID
@@ -184,7 +185,7 @@ func TestARecordThatCannotBeWrittenDoesNotHoldUpTheOthers(t *testing.T) {
 				if dirty := metric(t, reg, "mcphub_sessions_dirty", "protocol"); dirty != 1 {
 					t.Errorf("%v sessions are dirty; want the bad one", dirty)
 				}
-				end(t, m, bad.ID) // what the runbook tells to do
+				end(t, m, bad.ID) // as the runbook recommends
 				check(t, m.Flush(t.Context()))
 			})
 		})
@@ -192,7 +193,7 @@ func TestARecordThatCannotBeWrittenDoesNotHoldUpTheOthers(t *testing.T) {
 }
 
 // A4: one change rewrote the whole store.
-func TestFlushCostFollowsTheDirtySessions(t *testing.T) {
+func TestFlushWritesOnlyDirtySessions(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{})
 	var last session.Session
@@ -207,7 +208,7 @@ func TestFlushCostFollowsTheDirtySessions(t *testing.T) {
 	}
 }
 
-func TestAFlushOfNothingAsksNothingOfTheStore(t *testing.T) {
+func TestFlushWithoutChangesDoesNotCallTheStore(t *testing.T) {
 	reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 	m := session.New(store, session.Config{Registerer: reg})
 	check(t, m.Flush(t.Context()))
@@ -216,7 +217,7 @@ func TestAFlushOfNothingAsksNothingOfTheStore(t *testing.T) {
 	}
 }
 
-func TestFlushWithAnEndedContextWritesNothingAndForgetsNothing(t *testing.T) {
+func TestFlushWithEndedContextWritesAndLosesNothing(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{})
 	s, _ := create(t, m)
@@ -234,7 +235,7 @@ func TestFlushWithAnEndedContextWritesNothingAndForgetsNothing(t *testing.T) {
 	}
 }
 
-func TestUpdateDurablyReturnsOnlyWhenTheChangeIsStored(t *testing.T) {
+func TestUpdateDurablyReturnsAfterChangeIsStored(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{})
 	s, _ := create(t, m)
@@ -244,7 +245,8 @@ func TestUpdateDurablyReturnsOnlyWhenTheChangeIsStored(t *testing.T) {
 		t.Errorf("the stored upstream session is %q", got)
 	}
 	store.fail(errDisk)
-	if err := m.UpdateDurably(t.Context(), s.ID, func(s *session.Session) { s.LogLevel = "debug" }); !errors.Is(err, session.ErrUnavailable) {
+	err := m.UpdateDurably(t.Context(), s.ID, func(s *session.Session) { s.LogLevel = "debug" })
+	if !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("with a failing store UpdateDurably = %v", err)
 	}
 	store.during(nil)
@@ -255,7 +257,7 @@ func TestUpdateDurablyReturnsOnlyWhenTheChangeIsStored(t *testing.T) {
 }
 
 // B6: a deleted session came back.
-func TestADeletedSessionIsNeverWrittenBack(t *testing.T) {
+func TestDeletedSessionIsNeverWrittenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
@@ -265,7 +267,7 @@ func TestADeletedSessionIsNeverWrittenBack(t *testing.T) {
 		release := store.block()
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = m.Flush(t.Context()) })
-		synctest.Wait() // the record is on its way to the store
+		synctest.Wait() // the record is being written
 		wg.Go(func() { _, _ = m.End(t.Context(), s.ID, session.ClientDelete) })
 		synctest.Wait()
 		changes := map[string]error{

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errDisk = errors.New("no space left on device")
 
-// faulty is a Store that counts, and that fails or waits where a test says so.
+// faulty is a Store that counts calls, and that fails or waits on request.
 type faulty struct {
 	persist.Store
 
@@ -40,8 +40,8 @@ type faulty struct {
 
 func newFaulty() *faulty { return &faulty{Store: new(persist.Memory)} }
 
-// Apply leaves out what onApply's *persist.BatchError names; any other error
-// means that nothing is changed.
+// Apply does not apply the changes that the *persist.BatchError of onApply names. With any
+// other error it applies nothing.
 func (f *faulty) Apply(ctx context.Context, changes []persist.Change) error {
 	f.mu.Lock()
 	var keys []string
@@ -93,7 +93,7 @@ func (f *faulty) Keys(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// during lets Apply do fn first; nil: nothing.
+// during makes Apply call fn first; nil: no call.
 func (f *faulty) during(fn func(n int, changes []persist.Change) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -149,8 +149,8 @@ func restored(t *testing.T, store persist.Store, cfg session.Config) *session.Ma
 	return m
 }
 
-// running returns a restored Manager whose Run is under way. stop ends Run and
-// waits for it, and nothing else: like a crash, but without the mess.
+// running returns a restored Manager with Run in the background. stop ends Run and waits
+// for it, but does not call Close, as in a crash.
 func running(t *testing.T, store persist.Store, cfg session.Config) (m *session.Manager, stop func()) {
 	t.Helper()
 	m = restored(t, store, cfg)
@@ -170,8 +170,8 @@ func create(t *testing.T, m *session.Manager) (s session.Session, token string) 
 	return s, token
 }
 
-// createAlong is create for a goroutine that is not the test's.
-func createAlong(t *testing.T, m *session.Manager) {
+// createInGoroutine is create for a goroutine other than that of the test.
+func createInGoroutine(t *testing.T, m *session.Manager) {
 	if _, _, err := m.Create(t.Context(), session.Session{}); err != nil {
 		t.Error(err)
 	}
@@ -191,7 +191,7 @@ func get(t *testing.T, m *session.Manager, id string) session.Session {
 	return s
 }
 
-// rename is a change that has to be written.
+// rename makes a change that has to be written.
 func rename(t *testing.T, m *session.Manager, id, name string) {
 	t.Helper()
 	check(t, m.Update(t.Context(), id, func(s *session.Session) { s.ClientName = name }))

@@ -2,19 +2,19 @@ package session
 
 import "fmt"
 
-// Kind says what made a session.
+// Kind says how a session came into being.
 type Kind string
 
 // The kinds.
 const (
-	Protocol Kind = ""        // initialize did: it has a token, steers the hub and is stored
-	Derived  Kind = "derived" // requests without a session did: it is only seen, see Manager.Derive
+	Protocol Kind = ""        // by initialize: it has a token and is stored
+	Derived  Kind = "derived" // from requests without a session id: for display and metrics only, see Manager.AcquireDerived
 )
 
-// Kinds lists every Kind.
+// Kinds returns every Kind.
 func Kinds() []Kind { return []Kind{Protocol, Derived} }
 
-// String is how listings and metrics name the kind: protocol or derived.
+// String returns the name of k in listings and metrics: protocol or derived.
 func (k Kind) String() string {
 	if k == Protocol {
 		return "protocol"
@@ -22,10 +22,10 @@ func (k Kind) String() string {
 	return string(k)
 }
 
-// MarshalText returns what String does.
+// MarshalText returns the result of String.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// UnmarshalText sets k to the kind that String names so.
+// UnmarshalText sets k to the kind whose String is text.
 func (k *Kind) UnmarshalText(text []byte) error {
 	for _, known := range Kinds() {
 		if known.String() == string(text) {
@@ -33,5 +33,5 @@ func (k *Kind) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is no kind of session: say %s or %s", clip(string(text), 32), Protocol, Derived)
+	return fmt.Errorf("session kind %q is unknown: use %s or %s", clip(string(text), 32), Protocol, Derived)
 }

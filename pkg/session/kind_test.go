@@ -12,24 +12,25 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-func TestTheKindOfASessionOfTheProtocolStays(t *testing.T) {
+func TestKindOfProtocolSessionCannotBeChanged(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{})
 	s, token := createFor(t, m, session.Session{Kind: session.Derived})
 	check(t, m.UpdateDurably(t.Context(), s.ID, func(s *session.Session) { s.Kind = session.Derived }))
 	acquire(t, m, token).Release()
-	if got := get(t, m, s.ID); got.Kind != session.Protocol || s.Kind != session.Protocol || strings.Contains(record(t, store, s.ID), "kind") {
+	if got := get(t, m, s.ID); got.Kind != session.Protocol || s.Kind != session.Protocol ||
+		strings.Contains(record(t, store, s.ID), "kind") {
 		t.Errorf("created as %s, it is %s, stored as %s", s.Kind, got.Kind, record(t, store, s.ID))
 	}
 }
 
-func TestTheKindsAreListedTogetherOrAlone(t *testing.T) {
+func TestListReturnsTheChosenKinds(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	kinds := map[string]session.Kind{}
 	for i := range 10 {
 		s, _ := create(t, m)
 		kinds[s.ID] = session.Protocol
-		kinds[worked(m, named(fmt.Sprint(i)))] = session.Derived
+		kinds[serveOne(m, named(fmt.Sprint(i)))] = session.Derived
 	}
 	for _, tt := range []struct {
 		kinds []session.Kind
@@ -62,7 +63,7 @@ func TestTheKindsAreListedTogetherOrAlone(t *testing.T) {
 	}
 }
 
-// The list is sorted without the lock; meanwhile what is listed changes.
+// List sorts without the lock, so sessions may change meanwhile.
 func TestSessionsMayChangeWhileTheyAreListed(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	var all []string
@@ -89,7 +90,7 @@ func TestSessionsMayChangeWhileTheyAreListed(t *testing.T) {
 	wg.Wait()
 }
 
-func TestOnlyStoredSessionsAreStillToBeLoaded(t *testing.T) {
+func TestRestoringCountsProtocolSessionsOnly(t *testing.T) {
 	store := newFaulty()
 	put(t, store, "s1", fresh("s1"))
 	m := restored(t, store, session.Config{})
@@ -100,7 +101,7 @@ func TestOnlyStoredSessionsAreStillToBeLoaded(t *testing.T) {
 	}
 }
 
-func TestAKindIsReadAsItIsWritten(t *testing.T) {
+func TestKindIsReadAsItIsWritten(t *testing.T) {
 	for _, k := range session.Kinds() {
 		text, err := k.MarshalText()
 		check(t, err)

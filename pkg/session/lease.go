@@ -8,19 +8,20 @@ import (
 	"time"
 )
 
-// levelTrace is below DEBUG: a record for each message.
+// levelTrace is the level below DEBUG, for one record per message.
 const levelTrace = slog.LevelDebug - 4
 
-// Lease holds a session while a request or a stream is served: a leased
-// session does not expire. Its start and its end are activity.
+// Lease keeps a session in use while a request or a stream is served: a leased
+// session does not become idle. Acquire and Release count as activity.
 type Lease struct {
 	m       *Manager
 	e       *entry
 	release sync.Once
 }
 
-// Acquire leases the session that token opens to principal. Every refusal is
-// ErrNotFound and nothing is created, or ErrUnavailable.
+// Acquire returns a lease of the session that belongs to token and principal. It
+// never creates a session. It fails with ErrNotFound, whatever the reason for the
+// refusal is, or with ErrUnavailable.
 func (m *Manager) Acquire(ctx context.Context, token, principal string) (*Lease, error) {
 	id, verifier, ok := splitToken(token)
 	if !ok {
@@ -37,7 +38,7 @@ func (m *Manager) Acquire(ctx context.Context, token, principal string) (*Lease,
 	now := time.Now()
 	m.mu.Lock()
 	switch {
-	case e.ended != "" || e.kind == Derived: // nothing opens a derived session, least of all its bare id
+	case e.ended != "" || e.kind == Derived: // a derived session has no token, and its id alone must not open it
 		m.mu.Unlock()
 		m.metrics.refused("unknown")
 		return nil, ErrNotFound
@@ -71,7 +72,7 @@ func (m *Manager) Acquire(ctx context.Context, token, principal string) (*Lease,
 	return &Lease{m: m, e: e}, nil
 }
 
-// expiry writes a deadline for the log.
+// expiry formats a deadline for the log.
 func expiry(t time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -79,16 +80,16 @@ func expiry(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// Session returns the session as it is now.
+// Session returns the current state of the session.
 func (l *Lease) Session() Session {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
 	return l.e.s
 }
 
-// Live returns the live half of the session and opens it if need be; of
-// several callers one opens. It fails with ErrNotFound once the session has
-// ended and with ErrUnavailable once the Manager has been closed.
+// Live returns the Live of the session and opens it if necessary; of concurrent
+// callers one opens it and the others wait. It fails with ErrNotFound if the
+// session has ended and with ErrUnavailable if the Manager has been closed.
 func (l *Lease) Live(ctx context.Context) (Live, error) {
 	m, e := l.m, l.e
 	m.mu.Lock()
@@ -102,9 +103,9 @@ func (l *Lease) Live(ctx context.Context) (Live, error) {
 	}
 	err := m.opening.do(ctx, s.ID, func(ctx context.Context) error {
 		m.mu.Lock()
-		needless := e.live != nil || e.ended != "" || m.closed
+		unneeded := e.live != nil || e.ended != "" || m.closed
 		m.mu.Unlock()
-		if needless {
+		if unneeded {
 			return nil
 		}
 		live, err := m.cfg.Open(ctx, s)
@@ -120,7 +121,7 @@ func (l *Lease) Live(ctx context.Context) (Live, error) {
 			e.live = live
 		}
 		m.mu.Unlock()
-		if why != "" { // while it was being opened
+		if why != "" { // the session ended while its Live was being opened
 			live.Close(why)
 		}
 		return nil
@@ -139,7 +140,7 @@ func (l *Lease) Live(ctx context.Context) (Live, error) {
 	return nil, fmt.Errorf("%w: the session manager is closed", ErrUnavailable)
 }
 
-// Release gives the session back. It may be called more than once.
+// Release ends the lease. Further calls do nothing.
 func (l *Lease) Release() {
 	l.release.Do(func() {
 		l.m.mu.Lock()

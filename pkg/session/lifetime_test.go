@@ -12,7 +12,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// busy lets d pass with a touch every minute.
+// busy waits for d and touches the session every minute.
 func busy(m *session.Manager, id string, d time.Duration) {
 	for ; d > time.Minute; d -= time.Minute {
 		m.Touch(id)
@@ -29,7 +29,7 @@ func cleanup(t *testing.T, m *session.Manager, want int) {
 	}
 }
 
-func TestABusySessionEndsTwentyFourHoursAfterItsCreation(t *testing.T) {
+func TestBusySessionEndsTwentyFourHoursAfterItsCreation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 		m := session.New(store, session.Config{Registerer: reg})
@@ -50,7 +50,7 @@ func TestABusySessionEndsTwentyFourHoursAfterItsCreation(t *testing.T) {
 	})
 }
 
-func TestTheMaxLifetimeEndsSessionsInUseToo(t *testing.T) {
+func TestMaxLifetimeEndsSessionsInUseToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := new(opener)
 		m := session.New(newFaulty(), session.Config{Open: o.open})
@@ -74,7 +74,7 @@ func TestTheMaxLifetimeEndsSessionsInUseToo(t *testing.T) {
 	})
 }
 
-func TestARequestAfterTheMaxLifetimeIsRefusedBeforeTheSweep(t *testing.T) {
+func TestRequestAfterMaxLifetimeIsRefusedBeforeTheSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, o := prometheus.NewPedanticRegistry(), new(opener)
 		m := session.New(newFaulty(), session.Config{Registerer: reg, Open: o.open})
@@ -97,7 +97,7 @@ func TestARequestAfterTheMaxLifetimeIsRefusedBeforeTheSweep(t *testing.T) {
 	})
 }
 
-func TestANegativeMaxLifetimeIsNone(t *testing.T) {
+func TestNegativeMaxLifetimeMeansNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
 		m := session.New(newFaulty(), session.Config{Registerer: reg, MaxLifetime: -1})
@@ -113,11 +113,11 @@ func TestANegativeMaxLifetimeIsNone(t *testing.T) {
 		}
 		l.Release()
 		time.Sleep(30*time.Minute + time.Second)
-		cleanup(t, m, 1) // as idle
+		cleanup(t, m, 1) // it ends as idle
 	})
 }
 
-func TestTheLifetimeOfARestoredSessionCountsFromItsCreation(t *testing.T) {
+func TestLifetimeOfRestoredSessionCountsFromItsCreation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
@@ -137,7 +137,7 @@ func TestTheLifetimeOfARestoredSessionCountsFromItsCreation(t *testing.T) {
 	})
 }
 
-func TestTheEarlierOfIdleTimeoutAndMaxLifetimeWins(t *testing.T) {
+func TestEarlierOfIdleTimeoutAndMaxLifetimeEndsSession(t *testing.T) {
 	for name, tt := range map[string]struct {
 		life, busy, end time.Duration
 		why             session.Reason
@@ -170,7 +170,7 @@ func TestTheEarlierOfIdleTimeoutAndMaxLifetimeWins(t *testing.T) {
 	}
 }
 
-func TestASessionInUsePastItsLifetimeIsOverdue(t *testing.T) {
+func TestSessionInUsePastItsLifetimeIsOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
 		m := session.New(newFaulty(), session.Config{Registerer: reg})

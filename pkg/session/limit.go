@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// AtLimit says what happens to a client that wants one session too many.
-type AtLimit string
+// LimitPolicy says what Create does when a limit of sessions is reached.
+type LimitPolicy string
 
 // The policies.
 const (
-	Refuse AtLimit = "refuse" // it gets a LimitError
-	Evict  AtLimit = "evict"  // the idlest session nobody uses ends for it
+	Refuse LimitPolicy = "refuse" // Create fails with a LimitError
+	Evict  LimitPolicy = "evict"  // the session idle for longest ends to make room; sessions in use stay
 )
 
-// LimitError is the refusal to create a session beyond a limit.
+// LimitError is the error of Create when a limit of sessions is reached.
 type LimitError struct {
 	Scope string // global or client
 	Limit int    // sessions
@@ -33,8 +33,8 @@ const (
 	scopeDerived = "derived"
 )
 
-// client names whoever shares Config.MaxSessionsPerClient: the principal, or
-// of anonymous clients those of the same address and name.
+// client returns the key by which Config.MaxSessionsPerClient counts sessions:
+// the principal, or for an anonymous client its address and name.
 func (s Session) client() string {
 	if s.Principal != "" {
 		return "principal\x00" + s.Principal
@@ -42,7 +42,7 @@ func (s Session) client() string {
 	return "anonymous\x00" + s.IP + "\x00" + s.ClientName
 }
 
-// put adds a live entry. The caller holds mu.
+// put adds e to the live sessions. The caller holds mu.
 func (m *Manager) put(e *entry) {
 	m.live[e.id] = e
 	if e.kind == Derived {
@@ -52,7 +52,7 @@ func (m *Manager) put(e *entry) {
 	m.clients[e.client]++
 }
 
-// drop takes a live entry away. The caller holds mu.
+// drop removes e from the live sessions. The caller holds mu.
 func (m *Manager) drop(e *entry) {
 	delete(m.live, e.id)
 	if e.kind == Derived {
@@ -67,21 +67,22 @@ func (m *Manager) drop(e *entry) {
 	}
 }
 
-// admit makes room for one session more of that client, or refuses it. It
-// returns the session that was ended for it, if any. The caller holds mu.
+// admit checks the limits for one more session of the client. With Evict it ends
+// a session to make room and returns it; otherwise it fails with a *LimitError.
+// The caller holds mu.
 func (m *Manager) admit(client string) (evicted *entry, err error) {
 	limit := &LimitError{Scope: scopeClient, Limit: m.cfg.MaxSessionsPerClient}
 	candidates := func(e *entry) bool { return e.client == client }
 	switch {
 	case limit.Limit > 0 && m.clients[client] >= limit.Limit:
-	case m.cfg.MaxSessions > 0 && len(m.live)-len(m.derived.by)+len(m.pending) >= m.cfg.MaxSessions:
+	case m.cfg.MaxSessions > 0 && len(m.live)-len(m.derived.byKey)+len(m.pending) >= m.cfg.MaxSessions:
 		limit.Scope, limit.Limit = scopeGlobal, m.cfg.MaxSessions
 		candidates = func(*entry) bool { return true }
 	default:
 		return nil, nil //nolint:nilnil // there is room
 	}
 	if m.cfg.AtLimit == Evict {
-		if evicted = m.idlest(candidates); evicted != nil {
+		if evicted = m.longestIdle(candidates); evicted != nil {
 			m.end(evicted, Evicted)
 			m.metrics.limited.WithLabelValues(limit.Scope, "evicted").Inc()
 			return evicted, nil
@@ -91,23 +92,24 @@ func (m *Manager) admit(client string) (evicted *entry, err error) {
 	return nil, limit
 }
 
-// idlest returns the candidate, no derived session, that nobody uses and that was silent longest,
-// or nil. The caller holds mu.
-func (m *Manager) idlest(candidate func(*entry) bool) *entry {
-	var idlest *entry
+// longestIdle returns the protocol session among the candidates that is not in
+// use and whose last activity is oldest, or nil. The caller holds mu.
+func (m *Manager) longestIdle(candidate func(*entry) bool) *entry {
+	var oldest *entry
 	for _, e := range m.live {
-		if e.kind == Protocol && e.published && e.inUse == 0 && candidate(e) && (idlest == nil || e.s.LastAccessedAt < idlest.s.LastAccessedAt) {
-			idlest = e
+		if e.kind == Protocol && e.published && e.inUse == 0 && candidate(e) &&
+			(oldest == nil || e.s.LastAccessedAt < oldest.s.LastAccessedAt) {
+			oldest = e
 		}
 	}
-	return idlest
+	return oldest
 }
 
-// deadline is when e expires if nothing happens, and why; the zero Time if it
-// does not. The caller holds mu.
+// deadline returns when e expires without further activity, and the reason; the
+// zero Time means never. The caller holds mu.
 func (m *Manager) deadline(e *entry) (time.Time, Reason) {
 	idle, why := e.s.lastAccess().Add(m.cfg.idleTimeout()), IdleTimeout
-	if e.inUse > 0 { // a request under way and an open stream are activity
+	if e.inUse > 0 { // a request in progress and an open stream are activity
 		idle, why = time.Time{}, ""
 	}
 	if life := m.cfg.maxLifetime(); life > 0 {
@@ -118,7 +120,8 @@ func (m *Manager) deadline(e *entry) (time.Time, Reason) {
 	return idle, why
 }
 
-// expired reports whether the time of e is over, and why. The caller holds mu.
+// expired reports whether the deadline of e has passed, and the reason to end it
+// with. The caller holds mu.
 func (m *Manager) expired(e *entry, now time.Time) (Reason, bool) {
 	deadline, why := m.deadline(e)
 	return why, !deadline.IsZero() && !now.Before(deadline)

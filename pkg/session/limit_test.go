@@ -23,7 +23,7 @@ func createFor(t *testing.T, m *session.Manager, s session.Session) (session.Ses
 	return s, token
 }
 
-// refused fails the test unless one session more is refused with this limit.
+// refused fails the test unless one more session is refused with this limit.
 func refused(t *testing.T, m *session.Manager, s session.Session, scope string, limit int) {
 	t.Helper()
 	got, token, err := m.Create(t.Context(), s)
@@ -38,7 +38,7 @@ func limited(t *testing.T, reg prometheus.Gatherer, scope, action string) float6
 	return metric(t, reg, "mcphub_sessions_limited_total", action, scope)
 }
 
-func TestASessionBeyondTheLimitIsRefusedAndNothingIsWritten(t *testing.T) {
+func TestSessionBeyondTheLimitIsRefusedAndNotWritten(t *testing.T) {
 	reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 	m := session.New(store, session.Config{Registerer: reg, MaxSessions: 3})
 	for range 3 {
@@ -58,10 +58,10 @@ func TestASessionBeyondTheLimitIsRefusedAndNothingIsWritten(t *testing.T) {
 	if got := metric(t, reg, "mcphub_sessions_created_total", "protocol", "streamable_http"); got != 3 {
 		t.Errorf("%v creations were counted", got)
 	}
-	law(t, reg)
+	checkInvariant(t, reg)
 }
 
-func TestStoredSessionsThatAreNotLoadedYetCount(t *testing.T) {
+func TestStoredSessionsCountBeforeTheyAreLoaded(t *testing.T) {
 	store := newFaulty()
 	for _, id := range []string{"s1", "s2"} {
 		put(t, store, id, fresh(id))
@@ -74,7 +74,7 @@ func TestStoredSessionsThatAreNotLoadedYetCount(t *testing.T) {
 	if m.Has(t.Context(), "damaged") {
 		t.Error("a damaged session was loaded")
 	}
-	create(t, m) // in the place of what was no session
+	create(t, m) // the damaged one does not count any more
 	refused(t, m, session.Session{}, "global", 3)
 }
 
@@ -98,14 +98,14 @@ func TestEachClientHasItsOwnLimit(t *testing.T) {
 	for _, c := range clients {
 		refused(t, m, c, "client", 2)
 	}
-	refused(t, m, session.Session{Principal: "alice", IP: "::1", ClientName: "x"}, "client", 2) // from wherever
+	refused(t, m, session.Session{Principal: "alice", IP: "::1", ClientName: "x"}, "client", 2) // from any address
 	if got := limited(t, reg, "client", "refused"); got != float64(len(clients)+1) {
 		t.Errorf("%v refusals were counted", got)
 	}
 	createFor(t, m, session.Session{Principal: "carol"})
 }
 
-func TestARestoredSessionCountsForItsClient(t *testing.T) {
+func TestRestoredSessionCountsForItsClient(t *testing.T) {
 	store := newFaulty()
 	alice := session.Session{Principal: "alice"}
 	s, _ := createFor(t, session.New(store, session.Config{}), alice)
@@ -116,7 +116,7 @@ func TestARestoredSessionCountsForItsClient(t *testing.T) {
 	refused(t, m, alice, "client", 1)
 }
 
-func TestAnEndedSessionGivesItsPlaceBack(t *testing.T) {
+func TestEndedSessionFreesItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, cfg := range map[string]session.Config{"global": {MaxSessions: 1}, "client": {MaxSessionsPerClient: 1}} {
 			m := session.New(newFaulty(), cfg)
@@ -131,7 +131,7 @@ func TestAnEndedSessionGivesItsPlaceBack(t *testing.T) {
 	})
 }
 
-func TestAFailedCreateGivesItsPlaceBack(t *testing.T) {
+func TestFailedCreateFreesItsPlace(t *testing.T) {
 	for name, cfg := range map[string]session.Config{
 		"global": {MaxSessions: 1}, "client": {MaxSessionsPerClient: 1}, "evicting": {MaxSessions: 1, AtLimit: session.Evict},
 	} {
@@ -153,7 +153,7 @@ func TestAFailedCreateGivesItsPlaceBack(t *testing.T) {
 	}
 }
 
-func TestTheIdlestSessionIsEvictedForTheNext(t *testing.T) {
+func TestSessionIdleLongestIsEvictedForTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, store, o := prometheus.NewPedanticRegistry(), newFaulty(), new(opener)
 		m := session.New(store, session.Config{Registerer: reg, Open: o.open, MaxSessions: 3, AtLimit: session.Evict})
@@ -187,12 +187,12 @@ func TestTheIdlestSessionIsEvictedForTheNext(t *testing.T) {
 		if got := metric(t, reg, "mcphub_sessions_closed_total", "protocol", "evicted"); got != 3 {
 			t.Errorf("%v sessions ended as evicted", got)
 		}
-		law(t, reg)
+		checkInvariant(t, reg)
 	})
 }
 
-// Otherwise a crash would bring it back, one more than there may be.
-func TestAnEvictedSessionIsGoneFromTheStoreWhenCreateReturns(t *testing.T) {
+// Otherwise it would return after a crash, beyond the limit.
+func TestEvictedSessionIsRemovedFromTheStoreWhenCreateReturns(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{MaxSessions: 1, AtLimit: session.Evict})
 	create(t, m)
@@ -202,7 +202,7 @@ func TestAnEvictedSessionIsGoneFromTheStoreWhenCreateReturns(t *testing.T) {
 	}
 }
 
-func TestAnEvictionThatCannotBeStoredIsTriedAgain(t *testing.T) {
+func TestEvictionThatCannotBeStoredIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m, stop := running(t, store, session.Config{MaxSessions: 1, AtLimit: session.Evict})
@@ -211,7 +211,7 @@ func TestAnEvictionThatCannotBeStoredIsTriedAgain(t *testing.T) {
 		store.during(func(_ int, _ []persist.Change) error {
 			return &persist.BatchError{Failed: map[string]error{old.ID: errDisk}}
 		})
-		s, _ := create(t, m) // its own record was written
+		s, _ := create(t, m) // the record of s itself was written
 		if got := len(keys(t, store)); got != 2 || m.Has(t.Context(), old.ID) {
 			t.Fatalf("%d sessions are stored", got)
 		}
@@ -223,11 +223,11 @@ func TestAnEvictionThatCannotBeStoredIsTriedAgain(t *testing.T) {
 	})
 }
 
-func TestAClientBeyondItsLimitEvictsOnlyItsOwn(t *testing.T) {
+func TestClientBeyondItsLimitEvictsOnlyItsOwnSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
 		m := session.New(new(persist.Memory), session.Config{Registerer: reg, MaxSessionsPerClient: 1, AtLimit: session.Evict})
-		alice, _ := createFor(t, m, session.Session{Principal: "alice"}) // the idlest of all
+		alice, _ := createFor(t, m, session.Session{Principal: "alice"}) // idle longest of all
 		time.Sleep(time.Second)
 		bob, _ := createFor(t, m, session.Session{Principal: "bob"})
 		time.Sleep(time.Second)
@@ -241,7 +241,7 @@ func TestAClientBeyondItsLimitEvictsOnlyItsOwn(t *testing.T) {
 	})
 }
 
-func TestASessionInUseIsNeverEvicted(t *testing.T) {
+func TestSessionInUseIsNeverEvicted(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	m := session.New(new(persist.Memory), session.Config{Registerer: reg, MaxSessions: 2, AtLimit: session.Evict})
 	used, token := create(t, m)
@@ -271,7 +271,7 @@ func TestASessionInUseIsNeverEvicted(t *testing.T) {
 	second.Release()
 }
 
-func TestNobodyIsEvictedForAClientThatHasGone(t *testing.T) {
+func TestCreateWithEndedContextEvictsNobody(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{MaxSessions: 1, AtLimit: session.Evict})
 	s, _ := create(t, m)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -283,12 +283,12 @@ func TestNobodyIsEvictedForAClientThatHasGone(t *testing.T) {
 
 // C7: there was no limit.
 func TestConcurrentCreatesNeverExceedTheLimit(t *testing.T) {
-	for _, policy := range []session.AtLimit{session.Refuse, session.Evict} {
+	for _, policy := range []session.LimitPolicy{session.Refuse, session.Evict} {
 		for name, cfg := range map[string]session.Config{"global": {MaxSessions: 10}, "client": {MaxSessionsPerClient: 10}} {
 			t.Run(fmt.Sprint(policy, " ", name), func(t *testing.T) {
 				reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 				cfg.Registerer, cfg.AtLimit = reg, policy
-				// One in three writes fails: those places must come back, too.
+				// One in three writes fails: those places must become free too.
 				store.during(func(n int, _ []persist.Change) error {
 					if n%3 == 0 {
 						return errDisk
@@ -311,7 +311,7 @@ func TestConcurrentCreatesNeverExceedTheLimit(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				law(t, reg)
+				checkInvariant(t, reg)
 				store.during(nil)
 				check(t, m.Flush(t.Context()))
 				for len(ids(m)) < 10 {

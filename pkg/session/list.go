@@ -7,29 +7,30 @@ import (
 	"time"
 )
 
-// Info is a session with what is known of it only while it runs.
+// Info is a session with its state in this process.
 type Info struct {
 	Session
-	ExpiresAt time.Time // if nothing happens until then; the zero Time if it does not
-	InFlight  int       // requests and streams that hold it
-	Requests  int64     // requests and streams it ever had in this process
-	Dirty     bool      // its stored copy is stale
+	ExpiresAt time.Time // without further activity; zero: never
+	InFlight  int       // requests and streams in progress
+	Requests  int64     // requests and streams since the start of the process
+	Dirty     bool      // its stored copy is out of date
 }
 
-// All returns every loaded session, ordered by id, and how many stored ones
-// are still to be loaded.
+// All returns every loaded session, ordered by id, and the number of stored
+// sessions that are not loaded yet.
 func (m *Manager) All() (sessions []Info, restoring int) {
 	sessions, _, restoring = m.List("", 0)
 	return sessions, restoring
 }
 
-// copied is how many sessions are copied with the lock held: requests wait.
-const copied = 500
+// listChunk is the number of sessions that List copies under the lock at a time,
+// because requests wait for that lock.
+const listChunk = 500
 
-// List returns up to limit loaded sessions whose ids come after the given one,
-// ordered by id; without a limit, 0, all of them. It also returns how many
-// loaded ones there are and how many stored ones are still to be loaded. If
-// kinds are given, it speaks of those only.
+// List returns up to limit loaded sessions with ids greater than after, ordered
+// by id; limit 0 means all. It also returns the number of all loaded sessions and
+// the number of stored ones that are not loaded yet. If kinds are given, only
+// sessions of those kinds are returned and counted.
 func (m *Manager) List(after string, limit int, kinds ...Kind) (page []Info, count, restoring int) {
 	wanted := func(kind Kind) bool { return len(kinds) == 0 || slices.Contains(kinds, kind) }
 	m.mu.Lock()
@@ -50,9 +51,9 @@ func (m *Manager) List(after string, limit int, kinds ...Kind) (page []Info, cou
 		entries = entries[:min(len(entries), limit)]
 	}
 	page = make([]Info, 0, len(entries))
-	for some := range slices.Chunk(entries, copied) {
+	for chunk := range slices.Chunk(entries, listChunk) {
 		m.mu.Lock()
-		for _, e := range some {
+		for _, e := range chunk {
 			if e.ended == "" {
 				page = append(page, m.info(e))
 			}
@@ -62,7 +63,7 @@ func (m *Manager) List(after string, limit int, kinds ...Kind) (page []Info, cou
 	return page, count, restoring
 }
 
-// Info returns the session id as All would.
+// Info returns the session id with its state in this process.
 func (m *Manager) Info(ctx context.Context, id string) (Info, error) {
 	e, err := m.lookup(ctx, id)
 	if err != nil {
@@ -76,6 +77,7 @@ func (m *Manager) Info(ctx context.Context, id string) (Info, error) {
 	return m.info(e), nil
 }
 
+// info returns the Info of e. The caller holds mu.
 func (m *Manager) info(e *entry) Info {
 	i := Info{Session: e.s, InFlight: e.inUse, Requests: e.uses, Dirty: m.isDirty(e.s.ID)}
 	i.ExpiresAt, _ = m.deadline(e)

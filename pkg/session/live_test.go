@@ -13,9 +13,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// opener makes live halves and remembers why they were closed.
+// opener opens Lives and records the reasons of their Close.
 type opener struct {
-	during func() error // called by open; nil: nothing
+	during func() error // called by open; nil: no call
 
 	mu     sync.Mutex
 	opened int
@@ -52,7 +52,7 @@ func (o *opener) expect(t *testing.T, opened int, closed ...session.Reason) {
 }
 
 // C6: two first requests could open two.
-func TestOfManyCallersOneOpensTheLiveHalf(t *testing.T) {
+func TestConcurrentCallersOpenOneLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &opener{during: func() error {
 			time.Sleep(time.Second)
@@ -78,7 +78,7 @@ func TestOfManyCallersOneOpensTheLiveHalf(t *testing.T) {
 		first := <-lives
 		for live := range lives {
 			if live != first {
-				t.Error("two callers got different live halves")
+				t.Error("two callers got different Lives")
 			}
 		}
 		o.expect(t, 1)
@@ -89,7 +89,7 @@ func TestOfManyCallersOneOpensTheLiveHalf(t *testing.T) {
 	})
 }
 
-func TestAFailedOpenIsToldAndTriedAgainByTheNext(t *testing.T) {
+func TestFailedOpenIsReturnedAndTriedAgainByTheNext(t *testing.T) {
 	o := &opener{during: func() error { return errDisk }}
 	m := session.New(new(persist.Memory), session.Config{Open: o.open})
 	_, token := create(t, m)
@@ -105,7 +105,7 @@ func TestAFailedOpenIsToldAndTriedAgainByTheNext(t *testing.T) {
 	o.expect(t, 2)
 }
 
-func TestWithoutOpenASessionHasNoLiveHalf(t *testing.T) {
+func TestSessionHasNoLiveWithoutOpen(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	_, token := create(t, m)
 	l := acquire(t, m, token)
@@ -115,7 +115,7 @@ func TestWithoutOpenASessionHasNoLiveHalf(t *testing.T) {
 	}
 }
 
-func TestASessionThatEndsWhileItsLiveHalfOpensClosesIt(t *testing.T) {
+func TestSessionThatEndsDuringOpenClosesItsLive(t *testing.T) {
 	for name, tt := range map[string]struct {
 		stop func(*testing.T, *session.Manager, string)
 		why  session.Reason
@@ -159,7 +159,7 @@ func TestASessionThatEndsWhileItsLiveHalfOpensClosesIt(t *testing.T) {
 	}
 }
 
-func TestCloseEndsWhatRunsAndKeepsTheRecords(t *testing.T) {
+func TestCloseClosesEveryLiveAndKeepsTheRecords(t *testing.T) {
 	store, o := newFaulty(), new(opener)
 	m := session.New(store, session.Config{Open: o.open})
 	for range 3 {
@@ -171,14 +171,14 @@ func TestCloseEndsWhatRunsAndKeepsTheRecords(t *testing.T) {
 	}
 	create(t, m) // never used, nothing to close
 	check(t, m.Close(t.Context()))
-	check(t, m.Close(t.Context())) // twice is once
+	check(t, m.Close(t.Context())) // further calls do nothing
 	o.expect(t, 3, session.Shutdown, session.Shutdown, session.Shutdown)
 	if got := keys(t, store); len(got) != 4 {
 		t.Errorf("the store holds %v; want all 4 sessions", got)
 	}
 }
 
-func TestAnExpiredSessionClosesItsLiveHalfAsIdle(t *testing.T) {
+func TestExpiredSessionClosesItsLiveAsIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := new(opener)
 		m := session.New(new(persist.Memory), session.Config{Open: o.open})
@@ -203,12 +203,12 @@ func TestAnExpiredSessionClosesItsLiveHalfAsIdle(t *testing.T) {
 	})
 }
 
-// caller is a live half that uses the Manager while it is closed.
+// caller is a Live that calls the Manager in Close.
 type caller struct{ done func() }
 
 func (c caller) Close(session.Reason) { c.done() }
 
-func TestTheManagerHoldsNoLockWhileItOpensAndCloses(t *testing.T) {
+func TestManagerHoldsNoLockDuringOpenAndClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m *session.Manager
 		use := func() {
@@ -241,7 +241,7 @@ func TestTheManagerHoldsNoLockWhileItOpensAndCloses(t *testing.T) {
 	})
 }
 
-func TestACallerThatCannotWaitForTheLiveHalfGivesUpAlone(t *testing.T) {
+func TestCallerWhoseContextEndsDuringOpenFailsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &opener{during: func() error {
 			time.Sleep(time.Minute)

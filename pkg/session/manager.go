@@ -17,17 +17,18 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
-// ErrNotFound is reported for a session that is unknown, ended, somebody
-// else's, or addressed with a wrong verifier: from outside they are the same.
+// ErrNotFound is returned for a session that is unknown or ended, belongs to
+// another principal, or is addressed with a wrong verifier. Callers must not be
+// able to tell these cases apart.
 var ErrNotFound = errors.New("session not found")
 
-// ErrUnavailable is reported where the store did not answer in time or could
-// not be read: the session may exist, try again.
+// ErrUnavailable is returned if the store did not answer in time or could not be
+// read or written. The session may exist: the caller may try again.
 var ErrUnavailable = errors.New("session store is unavailable")
 
-// Manager creates, finds, touches and ends sessions. Its methods may be called
-// concurrently. Make one with New; call Restore before serving and Run while
-// serving, Close at the end.
+// Manager creates, finds, touches and ends sessions. Its methods are safe for
+// concurrent use. Create it with New; call Restore before serving, Run while
+// serving, and Close at the end.
 type Manager struct {
 	cfg     Config
 	store   persist.Store
@@ -35,47 +36,47 @@ type Manager struct {
 	tracer  trace.Tracer
 	metrics *metrics
 
-	mu      sync.Mutex
-	live    map[string]*entry    // by id, created but unpublished ones included
-	dirty   map[string]time.Time // ids whose stored copy is stale, ended sessions included; first mark
-	commits []*commit            // durable changes that wait for the next batch
-	answers map[string]time.Time // the marks that the batch being written answers; they are still dirty
-	pending map[string]bool      // stored, not loaded yet
-	dropped map[string]bool      // no longer live since Restore began to read the names
-	clients map[string]int       // live entries by client
-	counts  map[Kind]*counts
-	derived derived
+	mu       sync.Mutex
+	live     map[string]*entry    // by id, including entries that Create has not published yet
+	dirty    map[string]time.Time // ids to be written or removed by the next flush; time of the first mark
+	flushing map[string]time.Time // marks that the batch being written has taken from dirty
+	commits  []*commit            // durable changes that wait for the next batch
+	pending  map[string]bool      // ids of stored sessions that are not loaded yet
+	dropped  map[string]bool      // ids removed from live while Restore reads the keys
+	clients  map[string]int       // number of live entries by client
+	counts   map[Kind]*counts
+	derived  derivedSessions
 
 	restoring bool // Restore has begun and not succeeded yet
 	restored  bool // Restore has succeeded
-	closed    bool // Close has begun: no live half is opened any more
+	closed    bool // Close has begun: no Live is opened any more
 	// not guarded by mu:
 	events  events
 	tails   tails
-	writing chan struct{} // holds one token, taken by writeBatch: batches are written in order
-	marked  chan struct{} // tells Run that dirty is not empty any more
-	loading flights       // sessions that are being loaded right now
-	opening flights       // sessions whose live half is being opened right now
+	writing chan struct{} // holds the token of the writer: batches are written one after the other
+	marked  chan struct{} // wakes the flush loop when an id is added to dirty
+	loading singleFlight  // loads of stored sessions
+	opening singleFlight  // calls of Config.Open
 }
 
-// entry is a live session. Its fields are guarded by Manager.mu, but for id and
+// entry is a live session. Its fields are guarded by Manager.mu, except id and
 // kind, which never change.
 type entry struct {
 	id        string
 	kind      Kind
 	s         Session
-	client    string // whose limit it counts for; empty: derived
-	failing   bool   // its last write failed, and an event says so
+	client    string // see Session.client; empty for a derived session
+	failing   bool   // its last write failed, which is recorded as an event
 	published bool   // false while Create waits for the store
 	stored    int64  // LastAccessedAt of the stored copy, ms
-	inUse     int    // leases, requests of a derived session
-	uses      int64  // leases there ever were, requests of a derived session
+	inUse     int    // current leases, or requests of a derived session
+	uses      int64  // total of leases, or requests of a derived session
 	live      Live
 	ended     Reason // not empty once the session has ended
 
-	created *trace.SpanContext // of Create, if that is exported
+	created *trace.SpanContext // span of Create, if it is sampled
 
-	before, after *entry // in the list of derived sessions that nobody uses
+	prev, next *entry // in the list of idle derived sessions
 }
 
 func newEntry(s Session) *entry {
@@ -86,15 +87,15 @@ func newEntry(s Session) *entry {
 	return e
 }
 
-// counts are the totals of the conservation law of one kind,
+// counts are the totals of one kind. The invariant, which the metrics export, is
 // created + restored - closed - active == 0.
 type counts struct {
 	created, restored int64
 	closed            map[Reason]int64
 }
 
-// New makes a Manager that keeps its sessions in store. It starts nothing. The
-// caller keeps store open until Close has returned.
+// New returns a Manager that stores its sessions in store. It starts no goroutine.
+// The caller must keep store open until Close has returned.
 func New(store persist.Store, cfg Config) *Manager {
 	m := &Manager{
 		cfg:     cfg,
@@ -107,7 +108,7 @@ func New(store persist.Store, cfg Config) *Manager {
 		dropped: map[string]bool{},
 		clients: map[string]int{},
 		counts:  map[Kind]*counts{},
-		derived: derived{by: map[workKey]*entry{}},
+		derived: derivedSessions{byKey: map[derivedKey]*entry{}},
 		writing: make(chan struct{}, 1),
 		marked:  make(chan struct{}, 1),
 	}
@@ -121,10 +122,10 @@ func New(store persist.Store, cfg Config) *Manager {
 	return m
 }
 
-// Create makes a new session from s, whose ID, times, token and state are set
-// here, and returns it with the token that opens it. The token is returned
-// here and never again. When Create returns, the session is on stable storage;
-// if it fails, or ctx ends first, there is no session. Beyond a limit it fails
+// Create creates a session from s and returns it with its token. It sets the ID,
+// times, token hash and state itself. The token cannot be obtained again later.
+// When Create returns without an error, the session is on stable storage. If it
+// fails or ctx ends first, there is no session. At a limit of sessions it fails
 // with a *LimitError.
 func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error) {
 	ctx, span := m.tracer.Start(ctx, "mcphub.session.create")
@@ -135,7 +136,7 @@ func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error
 	s.CreatedAt, s.LastAccessedAt = start.UnixMilli(), start.UnixMilli()
 	span.SetAttributes(traceID(Protocol, id))
 
-	if ctx.Err() != nil { // nobody is evicted for a client that has gone
+	if ctx.Err() != nil { // a client that has disconnected must not cause an eviction
 		return Session{}, "", failed(span, context.Cause(ctx))
 	}
 	e := newEntry(s)
@@ -154,14 +155,14 @@ func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error
 	ids := []string{id}
 	if evicted != nil {
 		m.closeEnded(ctx, evicted)
-		ids = append(ids, evicted.s.ID) // or a crash would bring it back, beyond the limit
+		ids = append(ids, evicted.s.ID) // otherwise it would return after a crash, beyond the limit
 	}
 	err = m.commit(ctx, ids...)
 	m.mu.Lock()
 	if err != nil {
 		m.drop(e)
 		if errors.Is(err, ErrUnavailable) {
-			m.mark(id) // the store may have it after all
+			m.mark(id) // the store may have written it: a flush removes it
 		}
 	} else {
 		e.published = true
@@ -198,10 +199,10 @@ func (m *Manager) Has(ctx context.Context, id string) bool {
 	return err == nil
 }
 
-// Update changes the session id through fn, which gets a copy that it may
-// change in place except for ID, kind, token and principal. The change is
-// written with the next flush. fn is called with a lock held and must not block.
-// A derived session is not changed: ErrDerived.
+// Update changes the session id through fn. fn gets a copy, whose maps and slices
+// it may change too; its changes to ID, Kind, TokenHash and Principal are ignored.
+// The change is written with the next flush. fn is called under the lock and must
+// not block. For a derived session Update fails with ErrDerived.
 func (m *Manager) Update(ctx context.Context, id string, fn func(*Session)) error {
 	e, err := m.lookup(ctx, id)
 	if err != nil {
@@ -213,8 +214,8 @@ func (m *Manager) Update(ctx context.Context, id string, fn func(*Session)) erro
 }
 
 // UpdateDurably is Update, but the change is on stable storage when it returns
-// without an error. If only the store failed, the change is made all the same
-// and written later.
+// without an error. If only the write fails, the change still takes effect and is
+// written later.
 func (m *Manager) UpdateDurably(ctx context.Context, id string, fn func(*Session)) error {
 	if err := m.Update(ctx, id, fn); err != nil {
 		return err
@@ -242,20 +243,21 @@ func (m *Manager) change(e *entry, fn func(*Session)) error {
 	return nil
 }
 
-// Touch counts as activity of the session id.
+// Touch records activity of the session id.
 func (m *Manager) Touch(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e := m.live[id]; e != nil && e.published {
 		m.touch(e, time.Now())
 		if e.kind == Derived && e.inUse == 0 {
-			m.derived.unlist(e)
-			m.derived.rest(e)
+			m.derived.removeIdle(e)
+			m.derived.appendIdle(e)
 		}
 	}
 }
 
-// touch moves the last access of e. The caller holds mu.
+// touch sets the last access of e to now, unless the last touch was too recent.
+// It marks e as dirty only if the stored time is too old. The caller holds mu.
 func (m *Manager) touch(e *entry, now time.Time) {
 	ms := now.UnixMilli()
 	if ms-e.s.LastAccessedAt < m.cfg.touchThrottle().Milliseconds() {
@@ -267,7 +269,7 @@ func (m *Manager) touch(e *entry, now time.Time) {
 	}
 }
 
-// mark notes that the stored copy of id is stale. The caller holds mu.
+// mark adds id to the dirty sessions. The caller holds mu.
 func (m *Manager) mark(id string) {
 	if _, ok := m.dirty[id]; ok {
 		return
@@ -279,18 +281,18 @@ func (m *Manager) mark(id string) {
 	}
 }
 
-// isDirty reports whether the stored copy of id is stale, or will be until the
-// batch that is being written has succeeded. The caller holds mu.
+// isDirty reports whether the stored copy of id is out of date. It still is while
+// the batch that updates it is being written. The caller holds mu.
 func (m *Manager) isDirty(id string) bool {
 	_, marked := m.dirty[id]
-	_, writing := m.answers[id]
-	return marked || writing
+	_, flushing := m.flushing[id]
+	return marked || flushing
 }
 
-// End ends the session id for the given reason and closes its live half. It
-// reports whether there was such a session. When it returns without an error
-// the session is gone from stable storage too; with one, the session is ended
-// all the same and its removal is tried again in the background.
+// End ends the session id for the given reason and closes its Live. It reports
+// whether there was such a session. When it returns without an error, the session
+// is removed from stable storage too. If only the removal fails, the session has
+// ended nevertheless, and Run tries the removal again.
 func (m *Manager) End(ctx context.Context, id string, why Reason) (bool, error) {
 	e, err := m.lookup(ctx, id)
 	if errors.Is(err, ErrNotFound) {
@@ -309,7 +311,7 @@ func (m *Manager) End(ctx context.Context, id string, why Reason) (bool, error) 
 	}
 	m.closeEnded(ctx, e)
 	if e.kind == Derived {
-		return true, nil // there is no record of it
+		return true, nil // it has no stored record
 	}
 	if err := m.commit(context.WithoutCancel(ctx), id); err != nil {
 		return true, failed(span, err)
@@ -317,8 +319,8 @@ func (m *Manager) End(ctx context.Context, id string, why Reason) (bool, error) 
 	return true, nil
 }
 
-// end takes e out of the live sessions. It reports false if it had ended
-// before. The caller holds mu and calls closeEnded after releasing it.
+// end removes e from the live sessions. It reports false if e had ended before.
+// The caller holds mu, and calls closeEnded after it has released mu.
 func (m *Manager) end(e *entry, why Reason) bool {
 	if e.ended != "" {
 		return false
@@ -327,15 +329,16 @@ func (m *Manager) end(e *entry, why Reason) bool {
 	m.drop(e)
 	m.counts[e.kind].closed[why]++
 	m.note(e.id, EventEnded, string(why))
-	m.events.forgetLater(e.kind, e.id)
+	m.events.retainEnded(e.kind, e.id)
 	m.tails.end(e.id, why)
 	if e.kind == Protocol {
-		m.mark(e.id) // until the store has confirmed, a flush will remove it
+		m.mark(e.id) // the mark stays until the record is removed
 	}
 	return true
 }
 
-// closeEnded does for an ended session what must not be done under mu.
+// closeEnded closes the Live of an ended session and records its end in metrics
+// and log. The caller does not hold mu.
 func (m *Manager) closeEnded(ctx context.Context, e *entry) {
 	m.mu.Lock()
 	live := e.live
@@ -351,12 +354,12 @@ func (m *Manager) closeEnded(ctx context.Context, e *entry) {
 	if s.Kind == Derived {
 		level = slog.LevelDebug
 	}
-	m.log.Log(ctx, level, "session ended", "session", s.ID, "kind", s.Kind.String(), "reason", string(why), "client", s.ClientName,
-		"age", age.Round(time.Millisecond).String(), "requests", uses)
+	m.log.Log(ctx, level, "session ended", "session", s.ID, "kind", s.Kind.String(), "reason", string(why),
+		"client", s.ClientName, "age", age.Round(time.Millisecond).String(), "requests", uses)
 }
 
-// lookup finds the published entry of id and loads it from the store if it has
-// not been loaded since the start.
+// lookup returns the published entry of id. It loads the session from the store if
+// that has not been done since the start.
 func (m *Manager) lookup(ctx context.Context, id string) (*entry, error) {
 	m.mu.Lock()
 	e, pending, restoring := m.live[id], m.pending[id], m.restoring
@@ -368,12 +371,12 @@ func (m *Manager) lookup(ctx context.Context, id string) (*entry, error) {
 	case pending:
 		return m.load(ctx, id)
 	case restoring:
-		return nil, fmt.Errorf("%w: it is not known yet which sessions there are", ErrUnavailable)
+		return nil, fmt.Errorf("%w: the list of stored sessions is not read yet", ErrUnavailable)
 	}
 	return nil, ErrNotFound
 }
 
-// entries returns the published entries that want, called under mu, says yes to.
+// entries returns the published entries for which want, called under mu, is true.
 func (m *Manager) entries(want func(*entry) bool) []*entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -386,7 +389,8 @@ func (m *Manager) entries(want func(*entry) bool) []*entry {
 	})
 }
 
-// traceID names a session in spans. A derived one is no session of MCP.
+// traceID returns the span attribute for the session id. A derived session has no
+// mcp.session.id, because MCP does not know it.
 func traceID(kind Kind, id string) attribute.KeyValue {
 	if kind == Derived {
 		return attribute.String("mcphub.session.id", id)

@@ -14,7 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// realistic is what initialize of a desktop client leaves behind.
+// realistic returns a session as initialize of a desktop client creates it.
 func realistic(i int) session.Session {
 	return session.Session{
 		ClientName: "claude-code", ClientVersion: "2.1.14", ProtocolVersion: "2025-11-25",
@@ -29,7 +29,7 @@ func realistic(i int) session.Session {
 	}
 }
 
-// endless holds n realistic sessions, without spending memory on them.
+// endless is a Store of n realistic sessions that uses no memory for them.
 type endless struct {
 	persist.Store
 	n      int
@@ -64,20 +64,20 @@ func (e endless) Keys(context.Context) iter.Seq2[string, error] {
 
 func (endless) Apply(context.Context, []persist.Change) error { return nil }
 
-// heap returns how many bytes of heap per session fn leaves in use.
+// heap returns the bytes of heap per session that fn leaves in use.
 func heap(sessions int, fn func()) float64 {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	fn()
 	runtime.GC()
-	runtime.GC() // what had a finalizer goes with the second
+	runtime.GC() // the second cycle frees objects with finalizers
 	runtime.ReadMemStats(&after)
 	return float64(after.HeapAlloc-before.HeapAlloc) / float64(sessions)
 }
 
-func TestAnIdleSessionCostsAtMostThreeKilobytes(t *testing.T) {
-	const n, limit = 5_000, 3 << 10 // BenchmarkMemory looks at more
+func TestIdleSessionCostsAtMostThreeKilobytes(t *testing.T) {
+	const n, limit = 5_000, 3 << 10 // BenchmarkMemory uses more
 	t.Run("created", func(t *testing.T) {
 		m := session.New(newEndless(t, 0), session.Config{})
 		got := heap(n, func() {

@@ -14,7 +14,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// values makes metadata of pairs of key and JSON.
+// values returns metadata from pairs of key and JSON.
 func values(pairs ...string) map[string]json.RawMessage {
 	all := map[string]json.RawMessage{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -45,7 +45,7 @@ func TestMetadataIsMergedAndNullRemoves(t *testing.T) {
 	mine := values("e", `"mine"`)
 	check(t, m.UpdateMetadata(t.Context(), s.ID, mine))
 	copy(mine["e"], `"XXXX"`)
-	update(values("d", "null"), values("e", `"mine"`)) // not the caller's bytes
+	update(values("d", "null"), values("e", `"mine"`)) // the caller may change its bytes
 }
 
 func TestRefusedMetadataChangesNothing(t *testing.T) {
@@ -77,11 +77,11 @@ func TestRefusedMetadataChangesNothing(t *testing.T) {
 			t.Errorf("the session is %.500s; want %.500s", fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", before))
 		}
 		if i, _ := m.Info(t.Context(), s.ID); i.Dirty {
-			t.Error("a refusal has to be written")
+			t.Error("a refused change marked the session as dirty")
 		}
 		check(t, m.Flush(t.Context()))
 		if len(store.applied()) != batches {
-			t.Error("a refusal was written")
+			t.Error("a refused change was written")
 		}
 		check(t, m.UpdateMetadata(t.Context(), s.ID, values("x", `"`+strings.Repeat("v", 64<<10-13)+`"`)))
 		check(t, m.UpdateMetadata(t.Context(), s.ID, values("x", "null", strings.Repeat("k", 128), nested(9998))))
@@ -106,7 +106,7 @@ func TestMetadataSurvivesARestart(t *testing.T) {
 	}
 }
 
-// The seed had no limit; what it stored must load, and be able to shrink.
+// mcp-hub-lite had no limit: its metadata must load, and must be allowed to shrink.
 func TestImportedMetadataBeyondTheLimitLoadsAndMayShrink(t *testing.T) {
 	store := newFaulty()
 	big := `"` + strings.Repeat("v", 50<<10) + `"`
@@ -122,9 +122,8 @@ func TestImportedMetadataBeyondTheLimitLoadsAndMayShrink(t *testing.T) {
 	}
 }
 
-// A record that package json would not read again would be set aside as damaged
-// at the next start.
-func TestARecordThatCouldNotBeReadAgainIsNotWritten(t *testing.T) {
+// At the next start, a record that encoding/json cannot read would be set aside as damaged.
+func TestRecordThatCouldNotBeReadAgainIsNotWritten(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{})
 	if _, _, err := m.Create(t.Context(), session.Session{Capabilities: json.RawMessage(nested(10_000))}); err == nil {

@@ -9,33 +9,34 @@ import (
 
 const (
 	transport    = "streamable_http" // label transport
-	otherVersion = "_OTHER"          // label mcp_protocol_version: none that we know
+	otherVersion = "_OTHER"          // label mcp_protocol_version: a version that the hub does not know
 )
 
-// metrics are the package's instruments. The session family is not here: it is
-// read from the Manager in one snapshot by collector.
+// metrics are the instruments of the package. The gauges and totals of sessions are
+// not among them: collector reads those from the Manager in one snapshot.
 type metrics struct {
-	create, flush, cleanup timed
+	create, flush, cleanup durations
 	flushes                *prometheus.CounterVec // by outcome
 	flushBytes             prometheus.Counter
-	cleanupLag             *prometheus.HistogramVec // s, deadline to removal, by reason
-	duration               *prometheus.HistogramVec // s, life of a session, by protocol version
+	cleanupLag             *prometheus.HistogramVec // s, from the deadline of a session to its end, by reason
+	duration               *prometheus.HistogramVec // s, from creation to end, by error type and version
 	operations             *prometheus.HistogramVec // requests and streams of a session, by kind
 	limited                *prometheus.CounterVec   // by scope and action
 	eventsLost             prometheus.Counter
 	messagesLost           prometheus.Counter
 	quarantined            *prometheus.CounterVec // by reason
 	refusals               *prometheus.CounterVec // by reason
-	lastSuccess            *prometheus.GaugeVec   // Unix s, by loop
+	lastSuccess            *prometheus.GaugeVec   // Unix time, s, by loop
 	loopRuns               *prometheus.CounterVec // by loop and outcome
-	versions               map[string]bool        // values of the label mcp_protocol_version
+	versions               map[string]bool        // values of the label mcp_protocol_version besides _OTHER
 }
 
-// timed is a duration histogram by outcome.
-type timed struct{ h *prometheus.HistogramVec }
+// durations is a histogram of durations by outcome.
+type durations struct{ h *prometheus.HistogramVec }
 
-func (t timed) observe(start time.Time, err error) {
-	t.h.WithLabelValues(outcome(err)).Observe(time.Since(start).Seconds())
+// observe records the time since start.
+func (d durations) observe(start time.Time, err error) {
+	d.h.WithLabelValues(outcome(err)).Observe(time.Since(start).Seconds())
 }
 
 func outcome(err error) string {
@@ -47,12 +48,12 @@ func outcome(err error) string {
 
 func newMetrics(cfg Config, m *Manager) *metrics {
 	f := promauto.With(cfg.Registerer)
-	seconds := func(name, help string) timed {
+	seconds := func(name, help string) durations {
 		h := f.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help,
 			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5}}, []string{"outcome"})
 		h.WithLabelValues("ok")
 		h.WithLabelValues("error")
-		return timed{h}
+		return durations{h}
 	}
 	x := &metrics{
 		create:  seconds("mcphub_session_create_duration_seconds", "Time to create a session durably."),
@@ -63,14 +64,17 @@ func newMetrics(cfg Config, m *Manager) *metrics {
 		flushBytes: f.NewCounter(prometheus.CounterOpts{Name: "mcphub_session_flush_bytes_total",
 			Help: "Bytes of session records written."}),
 		cleanupLag: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcphub_session_cleanup_lag_seconds",
-			Help: "Time between the deadline of a session and its end by the sweep.", Buckets: []float64{1, 5, 15, 60, 300}}, []string{"reason"}),
+			Help:    "Time between the deadline of a session and its end by the sweep.",
+			Buckets: []float64{1, 5, 15, 60, 300}}, []string{"reason"}),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_server_session_duration_seconds",
 			Help:    "Life of a client session, from its creation to its end.",
 			Buckets: []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400}}, []string{"error_type", "mcp_protocol_version"}),
 		operations: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcphub_session_operations",
-			Help: "Requests and streams of a session in this process, at its end; 0: never used.", Buckets: []float64{0, 1, 2, 5, 10, 50, 100, 1000, 10000}}, []string{"kind"}),
+			Help:    "Requests and streams of a session in this process, at its end; 0: never used.",
+			Buckets: []float64{0, 1, 2, 5, 10, 50, 100, 1000, 10000}}, []string{"kind"}),
 		quarantined: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_sessions_quarantined_total",
-			Help: "Stored sessions that were not loaded: damaged ones are set aside, those of a newer schema left alone."}, []string{"reason"}),
+			Help: "Stored sessions that were not loaded: damaged ones are set aside, those of a newer schema left alone."},
+			[]string{"reason"}),
 		refusals: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_sessions_refused_total",
 			Help: "Requests refused because their session id opens no session."}, []string{"reason"}),
 		lastSuccess: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_session_loop_last_success_timestamp_seconds",
@@ -103,15 +107,15 @@ func newMetrics(cfg Config, m *Manager) *metrics {
 		Help: "Configured longest life of a session; 0: there is none."}).Set(max(0, cfg.maxLifetime().Seconds()))
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "mcphub_session_tails_active",
 		Help: "Watchers that follow the messages of a session."}, func() float64 { return float64(m.tails.active.Load()) })
-	x.start()
+	x.initSeries()
 	if cfg.Registerer != nil {
 		cfg.Registerer.MustRegister(collector{m})
 	}
 	return x
 }
 
-// start creates every label set that an expression may need.
-func (x *metrics) start() {
+// initSeries creates every label set that a query may need, with the value 0.
+func (x *metrics) initSeries() {
 	for _, o := range []string{"ok", "error", "skipped"} {
 		x.flushes.WithLabelValues(o)
 	}
@@ -156,7 +160,7 @@ func (x *metrics) loopRan(loop string, err error) {
 func (x *metrics) flushed(start time.Time, bytes int, failures map[string]error) {
 	var err error
 	if len(failures) > 0 {
-		err = anyOf(failures)
+		err = anyError(failures)
 	}
 	x.flush.observe(start, err)
 	x.flushes.WithLabelValues(outcome(err)).Inc()
@@ -170,7 +174,7 @@ func (x *metrics) cleanedUp(why Reason, lag time.Duration) {
 func (x *metrics) sessionEnded(s Session, why Reason, age time.Duration, uses int64) {
 	x.operations.WithLabelValues(s.Kind.String()).Observe(float64(uses))
 	if s.Kind == Derived {
-		return // the conventions for MCP mean sessions of the protocol
+		return // the semantic conventions define the metric for sessions of the protocol only
 	}
 	version, errorType := s.ProtocolVersion, ""
 	if !x.versions[version] {
@@ -183,19 +187,22 @@ func (x *metrics) sessionEnded(s Session, why Reason, age time.Duration, uses in
 	x.duration.WithLabelValues(errorType, version).Observe(age.Seconds())
 }
 
-// collector exports the session family from one snapshot, so that created +
-// restored - closed - active is 0 for each kind in every scrape.
+// collector exports the gauges and totals of sessions from one snapshot, so that
+// created + restored - closed - active is 0 for each kind in every scrape.
 type collector struct{ m *Manager }
 
 var (
-	descActive   = desc("mcphub_sessions_active", "Sessions there are now.", "kind", "transport")
-	descDirty    = desc("mcphub_sessions_dirty", "Sessions whose stored copy is stale, ended ones included.", "kind")
-	descIdle     = desc("mcphub_sessions_idle", "Sessions with nothing in flight that are silent for more than half of the idle timeout.", "kind")
-	descOverdue  = desc("mcphub_sessions_overdue", "Sessions that two sweeps should have ended.", "kind")
-	descPending  = desc("mcphub_sessions_restoring", "Stored sessions that are not loaded yet.", "kind")
-	descAge      = desc("mcphub_session_oldest_age_seconds", "Age of the oldest session.", "kind")
-	descIdleAge  = desc("mcphub_session_oldest_idle_seconds", "Longest time since the last activity of a session with nothing in flight.", "kind")
-	descDirtyAge = desc("mcphub_session_oldest_dirty_age_seconds", "Longest time a change has been waiting to be written.", "kind")
+	descActive = desc("mcphub_sessions_active", "Sessions there are now.", "kind", "transport")
+	descDirty  = desc("mcphub_sessions_dirty", "Sessions whose stored copy is stale, ended ones included.", "kind")
+	descIdle   = desc("mcphub_sessions_idle",
+		"Sessions with nothing in flight that are silent for more than half of the idle timeout.", "kind")
+	descOverdue = desc("mcphub_sessions_overdue", "Sessions that two sweeps should have ended.", "kind")
+	descPending = desc("mcphub_sessions_restoring", "Stored sessions that are not loaded yet.", "kind")
+	descAge     = desc("mcphub_session_oldest_age_seconds", "Age of the oldest session.", "kind")
+	descIdleAge = desc("mcphub_session_oldest_idle_seconds",
+		"Longest time since the last activity of a session with nothing in flight.", "kind")
+	descDirtyAge = desc("mcphub_session_oldest_dirty_age_seconds",
+		"Longest time a change has been waiting to be written.", "kind")
 	descCreated  = desc("mcphub_sessions_created_total", "Sessions created.", "kind", "transport")
 	descRestored = desc("mcphub_sessions_restored_total", "Sessions loaded from the store.", "kind", "transport")
 	descClosed   = desc("mcphub_sessions_closed_total", "Sessions ended, by reason.", "kind", "reason")

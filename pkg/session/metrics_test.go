@@ -15,7 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// Dashboards and alerts are written against these names and label values.
+// Dashboards and alerts use these names and label values.
 func TestEverySeriesExistsInAFreshRegistry(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	session.New(new(persist.Memory), session.Config{Registerer: reg})
@@ -76,7 +76,7 @@ func TestEverySeriesExistsInAFreshRegistry(t *testing.T) {
 	}
 }
 
-func TestTheMetricsPassTheLinter(t *testing.T) {
+func TestMetricsPassTheLinter(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	create(t, session.New(new(persist.Memory), session.Config{Registerer: reg}))
 	problems, err := testutil.GatherAndLint(reg)
@@ -106,7 +106,7 @@ func TestThresholdsAreMetrics(t *testing.T) {
 	}
 }
 
-func TestTheSnapshotFollowsTheSessions(t *testing.T) {
+func TestSnapshotFollowsTheSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg := prometheus.NewPedanticRegistry()
 		m := session.New(new(persist.Memory), session.Config{Registerer: reg})
@@ -142,7 +142,7 @@ func TestTheSnapshotFollowsTheSessions(t *testing.T) {
 	})
 }
 
-func TestTheLoopsShowThatTheyAreAlive(t *testing.T) {
+func TestLoopsReportTheirLastSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 		m, stop := running(t, store, session.Config{Registerer: reg})
@@ -168,7 +168,7 @@ func TestTheLoopsShowThatTheyAreAlive(t *testing.T) {
 	})
 }
 
-func TestAnEndedSessionIsObserved(t *testing.T) {
+func TestEndedSessionIsObserved(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	m := session.New(new(persist.Memory), session.Config{Registerer: reg})
 	for _, tt := range []struct {

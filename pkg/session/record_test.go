@@ -65,7 +65,7 @@ func TestMetadataIsStoredEvenIfEmpty(t *testing.T) {
 	}
 }
 
-func TestOnlyTheExactNameOfAMemberIsKnown(t *testing.T) {
+func TestMemberNamesOfRecordAreComparedExactly(t *testing.T) {
 	s, err := decode("s1", []byte(`{"sessionId":"s1","clientName":"a","createdAt":1,"lastAccessedAt":1,
 		"SessionID":"s2","ClientName":"b","METADATA":5,"SCHEMAVERSION":9}`))
 	if err != nil || s.ClientName != "a" || len(s.unknown) != 4 {
@@ -98,7 +98,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		again, err := decode("s1", once)
 		if err != nil {
-			t.Fatalf("its own writing is refused: %v\n%s", err, once)
+			t.Fatalf("the encoded record is refused: %v\n%s", err, once)
 		}
 		if twice, err := encode(again); err != nil || !bytes.Equal(once, twice) {
 			t.Errorf("a second rewrite differs: %v\n%s\n%s", err, once, twice)
@@ -115,7 +115,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// sameJSON compares after the rewriting that json.Marshal does to raw JSON.
+// sameJSON compares a and b as json.Marshal writes them: it rewrites raw JSON.
 func sameJSON(t *testing.T, a, b json.RawMessage) bool {
 	t.Helper()
 	x, err := json.Marshal(a)
@@ -140,7 +140,7 @@ func FuzzSplitToken(f *testing.F) {
 		}
 		switch {
 		case id == "" || strings.Contains(id, ".") || len(token) > maxToken:
-			t.Errorf("%q was taken apart into %q and %q", token, id, verifier)
+			t.Errorf("%q was split into %q and %q", token, id, verifier)
 		case verifier == "" && token != id, verifier != "" && token != id+"."+verifier:
 			t.Errorf("%q and %q do not make %q", id, verifier, token)
 		case verify(hashVerifier("another"), verifier) && verifier != "another":
@@ -149,7 +149,7 @@ func FuzzSplitToken(f *testing.F) {
 	})
 }
 
-func TestAnErrorQuotesLittleOfADamagedRecord(t *testing.T) {
+func TestErrorQuotesLittleOfADamagedRecord(t *testing.T) {
 	_, err := decode("s1", []byte(`{"sessionId":"`+strings.Repeat("x", 100_000)+`","createdAt":1,"lastAccessedAt":1}`))
 	if err == nil || len(err.Error()) > 300 {
 		t.Errorf("the error is %.400v", err)

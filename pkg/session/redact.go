@@ -14,35 +14,36 @@ import (
 const (
 	redacted = "[redacted]"
 
-	maxText   = 2 << 10 // bytes of each text that is shown
-	textAhead = 1 << 10 // bytes behind those that are looked at, so that no secret is cut into something else
-	maxNumber = 64      // bytes
-	maxInner  = 2       // how deep texts are read that are JSON themselves
+	maxText   = 2 << 10 // bytes of each string in the output
+	lookahead = 1 << 10 // bytes after maxText that are searched too: a secret that is cut in two would not be recognized
+	maxNumber = 64      // bytes of a number in the output
+	maxNested = 2       // levels of JSON inside strings that are read
 )
 
-// redact returns a copy of the JSON value raw for people to read, which is JSON
-// again: values under names that are usually those of secrets are taken out at
-// any depth, and so is what looks like a secret inside of texts. After about
-// limit bytes it is cut. It reports whether anything is missing for want of room.
+// redact returns a copy of the JSON value raw without secrets, as JSON, for people to
+// read. It replaces the values of members whose names are usual for secrets, at any
+// depth, and the parts of strings that look like secrets. It cuts the output at about
+// limit bytes, and reports whether something was left out to save space.
 //
-// It cannot know every secret. What must not be seen must not be shown.
+// It cannot recognize every secret. Show its output only to people who may see them.
 func redact(raw []byte, limit int) (out json.RawMessage, cut bool) {
-	return redactJSON(raw, limit, maxInner)
+	return redactJSON(raw, limit, maxNested)
 }
 
-func redactJSON(raw []byte, limit, inner int) (json.RawMessage, bool) {
+// redactJSON is redact with a limit for JSON inside strings.
+func redactJSON(raw []byte, limit, nested int) (json.RawMessage, bool) {
 	var b bytes.Buffer
 	r := redactor{
-		in:    jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true)),
-		out:   jsontext.NewEncoder(&b, jsontext.AllowDuplicateNames(true)),
-		inner: inner,
+		in:     jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true)),
+		out:    jsontext.NewEncoder(&b, jsontext.AllowDuplicateNames(true)),
+		nested: nested,
 	}
 	for first := true; first || r.out.StackDepth() > 0; first = false {
 		if r.out.OutputOffset() >= int64(limit) {
-			r.cutOff()
+			r.closeAll()
 			break
 		}
-		if err := r.next(); err != nil { // what is no JSON is not shown at all
+		if err := r.next(); err != nil { // invalid JSON is replaced as a whole
 			return json.RawMessage(`"[cannot be read]"`), true
 		}
 	}
@@ -51,12 +52,13 @@ func redactJSON(raw []byte, limit, inner int) (json.RawMessage, bool) {
 
 // redactor copies a JSON value token by token.
 type redactor struct {
-	in    *jsontext.Decoder
-	out   *jsontext.Encoder
-	inner int
-	cut   bool
+	in     *jsontext.Decoder
+	out    *jsontext.Encoder
+	nested int // levels of JSON inside strings that may still be read
+	cut    bool
 }
 
+// next copies one token, or the value of a secret member as a whole.
 func (r *redactor) next() error {
 	switch r.in.PeekKind() {
 	case '"':
@@ -93,27 +95,28 @@ func (r *redactor) next() error {
 	return r.out.WriteToken(t)
 }
 
-// text reads a text, without what may be secret in it.
+// text reads a string and returns it without secrets.
 func (r *redactor) text() (string, error) {
 	v, err := r.in.ReadValue()
 	if err != nil {
 		return "", err
 	}
 	size := len(v)
-	long := size > maxText+textAhead
+	long := size > maxText+lookahead
 	if long {
-		v = v[:maxText+textAhead]
+		v = v[:maxText+lookahead]
 	}
-	text, err := unquotePart(v, long)
+	text, err := unquotePrefix(v, long)
 	if err != nil {
 		return "", err
 	}
-	if inner := strings.TrimSpace(text); !long && r.inner > 0 && inner != "" && (inner[0] == '{' || inner[0] == '[') && json.Valid([]byte(inner)) {
-		out, cut := redactJSON([]byte(inner), maxText, r.inner-1)
+	inner := strings.TrimSpace(text)
+	if !long && r.nested > 0 && inner != "" && (inner[0] == '{' || inner[0] == '[') && json.Valid([]byte(inner)) {
+		out, cut := redactJSON([]byte(inner), maxText, r.nested-1)
 		r.cut = r.cut || cut
 		return string(out), nil
 	}
-	text, cut := beginning(text, long, maxText)
+	text, cut := redactPrefix(text, long, maxText)
 	if cut {
 		r.cut = true
 		text += fmt.Sprintf("… [cut, %d bytes]", size)
@@ -121,29 +124,29 @@ func (r *redactor) text() (string, error) {
 	return text, nil
 }
 
-// beginning returns up to limit bytes of a text, without what may be secret in
-// them, and whether that is not all. Of one that is only a part of a longer text
-// the last textAhead bytes are not shown: they may end in the middle of a secret.
-func beginning(text string, part bool, limit int) (string, bool) {
+// redactPrefix returns up to limit bytes of text without secrets, and reports
+// whether it left something out. If text is only the prefix of a longer text, it
+// leaves out the last lookahead bytes: they may end in the middle of a secret.
+func redactPrefix(text string, prefix bool, limit int) (string, bool) {
 	text = redactText(text)
-	show := len(text)
-	if part {
-		show = max(0, show-textAhead)
+	length := len(text)
+	if prefix {
+		length = max(0, length-lookahead)
 	}
-	if show = min(show, limit); show == len(text) {
+	if length = min(length, limit); length == len(text) {
 		return text, false
 	}
-	return strings.ToValidUTF8(text[:show], ""), true
+	return strings.ToValidUTF8(text[:length], ""), true
 }
 
-// unquotePart unquotes a JSON text whose end may be missing.
-func unquotePart(v []byte, part bool) (string, error) {
-	if !part {
+// unquotePrefix unquotes a JSON string, of which v may be only a prefix.
+func unquotePrefix(v []byte, prefix bool) (string, error) {
+	if !prefix {
 		b, err := jsontext.AppendUnquote(nil, v)
 		return string(b), err
 	}
 	var err error
-	for trim := range 13 { // the longest thing to have been cut apart is a pair of escapes
+	for trim := range 13 { // the longest sequence that can be cut in two is a surrogate pair of escapes, 12 bytes
 		var b []byte
 		if b, err = jsontext.AppendUnquote(nil, append(bytes.Clone(v[:len(v)-trim]), '"')); err == nil {
 			return string(b), nil
@@ -152,13 +155,13 @@ func unquotePart(v []byte, part bool) (string, error) {
 	return "", err
 }
 
-// cutOff ends everything that is open, with a mark.
-func (r *redactor) cutOff() {
+// closeAll closes the open arrays and objects, and marks the innermost as cut.
+func (r *redactor) closeAll() {
 	r.cut = true
 	for marked := false; r.out.StackDepth() > 0; marked = true {
 		kind, n := r.out.StackIndex(r.out.StackDepth())
 		if !marked && kind == '{' && n%2 == 0 {
-			_ = r.out.WriteToken(jsontext.String("…")) // a Buffer takes everything
+			_ = r.out.WriteToken(jsontext.String("…")) // writing to a Buffer does not fail
 		}
 		if !marked {
 			_ = r.out.WriteToken(jsontext.String("[cut]"))
@@ -171,7 +174,7 @@ func (r *redactor) cutOff() {
 	}
 }
 
-// isSecretName reports whether a value of that name is likely to be secret.
+// isSecretName reports whether a member of that name is likely to be secret.
 func isSecretName(name string) bool {
 	plain := strings.Map(func(c rune) rune {
 		if unicode.IsLetter(c) || unicode.IsDigit(c) {
@@ -180,7 +183,7 @@ func isSecretName(name string) bool {
 		return -1
 	}, name)
 	switch plain {
-	case "progresstoken", "maxtokens": // of MCP
+	case "progresstoken", "maxtokens": // names of MCP that are not secret
 		return false
 	case "auth", "pass", "pwd", "jwt", "requeststate":
 		return true
@@ -196,23 +199,23 @@ func isSecretName(name string) bool {
 	return false
 }
 
-// secretTexts are what a secret looks like inside of a text; what follows the
-// first group, if there is one, is secret.
+// secretTexts match secrets in a text. The match except its first group is secret.
 var secretTexts = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)((?:cookie|authorization)["']?\s*[:=]\s*)[^\r\n"]+`),
 	regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}`),
-	regexp.MustCompile(`(?i)((?:passw(?:or)?d|passphrase|secret|token|api[-_ ]?key|credentials?|private[-_ ]?key|access[-_ ]?key)[\w-]*\\?["']?\s*[:=]\s*)(?:\\?"[^"\\]*\\?"?|'[^']*'?|[^\s"'\\,;&}\]]+)`),
+	regexp.MustCompile(`(?i)((?:passw(?:or)?d|passphrase|secret|token|api[-_ ]?key|credentials?|private[-_ ]?key|` +
+		`access[-_ ]?key)[\w-]*\\?["']?\s*[:=]\s*)(?:\\?"[^"\\]*\\?"?|'[^']*'?|[^\s"'\\,;&}\]]+)`),
 	regexp.MustCompile(`(?i)([?&](?:code|sig|signature|key)=)[^&\s"]+`),
 	regexp.MustCompile(`(://)[^/\s:@]*:[^/\s@]+@`),
 	regexp.MustCompile(`()\beyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?`),
 	regexp.MustCompile(`()\b(?:sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[abprs]|AKIA|AIza)[-_]?[\w-]{16,}`),
-	// The secret half of a session's token, and other random texts of the hub: 26
-	// characters of base32. What they are cannot be told, so whatever looks like
-	// one goes.
+	// The verifier of a session token, and other random texts of the hub: 26
+	// characters of base32. Other texts of that form are replaced too, because they
+	// cannot be distinguished.
 	regexp.MustCompile(`()(?:[a-z2-7]{26,}|[A-Z2-7]{26,})`),
 }
 
-// redactText takes out of a text what looks like a secret.
+// redactText returns s without the parts that look like secrets.
 func redactText(s string) string {
 	for _, secret := range secretTexts {
 		s = secret.ReplaceAllString(s, "${1}"+redacted)

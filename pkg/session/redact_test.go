@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestSecretsAreTakenOut(t *testing.T) {
+func TestRedactReplacesSecrets(t *testing.T) {
 	id, verifier := newToken()
 	for _, x := range []struct{ in, out string }{
 		{`{"a":1,"b":[true,null,"x",-1.50]}`, `{"a":1,"b":[true,null,"x",-1.50]}`},
@@ -17,13 +17,15 @@ func TestSecretsAreTakenOut(t *testing.T) {
 		{`{"a":[{"b":{"API_KEY":"canary","apiKey":"canary","x-api-key":"canary"}}]}`,
 			`{"a":[{"b":{"API_KEY":"[redacted]","apiKey":"[redacted]","x-api-key":"[redacted]"}}]}`},
 		{`{"Authorization":"canary","client_secret":"canary","access_token":"canary","Set-Cookie":"canary","Mcp-Session-Id":"canary"}`,
-			`{"Authorization":"[redacted]","client_secret":"[redacted]","access_token":"[redacted]","Set-Cookie":"[redacted]","Mcp-Session-Id":"[redacted]"}`},
+			`{"Authorization":"[redacted]","client_secret":"[redacted]","access_token":"[redacted]",` +
+				`"Set-Cookie":"[redacted]","Mcp-Session-Id":"[redacted]"}`},
 		{`{"pass\u0077ord":"canary"}`, `{"password":"[redacted]"}`},
 		{`{"_meta":{"progressToken":7},"maxTokens":100}`, `{"_meta":{"progressToken":7},"maxTokens":100}`},
 		{`{"password":"canary","password":"canary"}`, `{"password":"[redacted]","password":"[redacted]"}`},
 		{`{"text":"send it with Bearer canary.canary.canary please"}`, `{"text":"send it with Bearer [redacted] please"}`},
 		{`{"text":"Authorization: Basic canary\nnext"}`, `{"text":"Authorization: [redacted]\nnext"}`},
-		{`{"text":"password=canary&x=1 token: canary, api-key='canary canary'"}`, `{"text":"password=[redacted]&x=1 token: [redacted], api-key=[redacted]"}`},
+		{`{"text":"password=canary&x=1 token: canary, api-key='canary canary'"}`,
+			`{"text":"password=[redacted]&x=1 token: [redacted], api-key=[redacted]"}`},
 		{`{"text":"{\"password\": \"canary\", \"n\": 1}"}`, `{"text":"{\"password\":\"[redacted]\",\"n\":1}"}`},
 		{`{"text":"it is {\"password\": \"canary canary\", \"n\": 1}"}`, `{"text":"it is {\"password\": [redacted], \"n\": 1}"}`},
 		{`{"text":"twice: {\\\"password\\\": \\\"canary canary\\\"}"}`, `{"text":"twice: {\\\"password\\\": [redacted]}"}`},
@@ -31,7 +33,8 @@ func TestSecretsAreTakenOut(t *testing.T) {
 		{`{"text":"eyJcanarycanary.canarycanary.canary"}`, `{"text":"[redacted]"}`},
 		{`{"text":"ghp_canarycanarycanary0 sk-canarycanarycanary0"}`, `{"text":"[redacted] [redacted]"}`},
 		{`{"text":"` + id + `.` + verifier + `"}`, `{"text":"` + id + `.[redacted]"}`},
-		{`["` + verifier + `","x_` + verifier + `Y","\u00` + fmt.Sprintf("%x", verifier[0]) + verifier[1:] + `"]`, `["[redacted]","x_[redacted]Y","[redacted]"]`},
+		{`["` + verifier + `","x_` + verifier + `Y","\u00` + fmt.Sprintf("%x", verifier[0]) + verifier[1:] + `"]`,
+			`["[redacted]","x_[redacted]Y","[redacted]"]`},
 		{`{"` + verifier + `":1}`, `{"[redacted]":1}`},
 	} {
 		out, cut := redact([]byte(x.in), 8<<10)
@@ -41,16 +44,19 @@ func TestSecretsAreTakenOut(t *testing.T) {
 	}
 }
 
-func TestWhatIsLongIsCutAndSaysSo(t *testing.T) {
+func TestRedactCutsLongValuesAndMarksThem(t *testing.T) {
 	secret := `{"a":["password=` + strings.Repeat("Canary-", 1000) + `"]}`
 	straddling := `{"a":"` + strings.Repeat("z ", maxText/2-5) + ` Bearer CANARY0CANARY0CANARY0CANARY0"}`
 	for name, in := range map[string]string{
-		"shortened": `{"a":"` + strings.Repeat("password=yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy ", (maxText+textAhead)/51) + strings.Repeat("Canary-", 100) + `"}`,
-		"text":      `{"a":"` + strings.Repeat("0123456789", 10_000) + `","b":1}`, "escapes": `"` + strings.Repeat(`\ud83d\ude00`, 10_000) + `"`,
-		"runes": `"` + strings.Repeat("xé€😀", 10_000) + `"`, "secret": secret, "straddling": straddling,
+		"shortened": `{"a":"` + strings.Repeat("password=yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy ",
+			(maxText+lookahead)/51) + strings.Repeat("Canary-", 100) + `"}`,
+		"text":    `{"a":"` + strings.Repeat("0123456789", 10_000) + `","b":1}`,
+		"escapes": `"` + strings.Repeat(`\ud83d\ude00`, 10_000) + `"`,
+		"runes":   `"` + strings.Repeat("xé€😀", 10_000) + `"`, "secret": secret, "straddling": straddling,
 		"list": `[` + strings.Repeat(`{"a":"b"},`, 10_000) + `1]`, "members": `{"m":{` + strings.Repeat(`"a":[],`, 10_000) + `"b":1}}`,
-		"deep": strings.Repeat(`[`, 5_000) + strings.Repeat(`]`, 5_000), "deep objects": strings.Repeat(`{"a":`, 5_000) + "1" + strings.Repeat(`}`, 5_000),
-		"number": `{"a":` + strings.Repeat("1", 10_000) + `}`,
+		"deep":         strings.Repeat(`[`, 5_000) + strings.Repeat(`]`, 5_000),
+		"deep objects": strings.Repeat(`{"a":`, 5_000) + "1" + strings.Repeat(`}`, 5_000),
+		"number":       `{"a":` + strings.Repeat("1", 10_000) + `}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, cut := redact([]byte(in), 4<<10)
@@ -61,7 +67,7 @@ func TestWhatIsLongIsCutAndSaysSo(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoJSONIsNotShown(t *testing.T) {
+func TestRedactShowsNoInvalidJSON(t *testing.T) {
 	for _, in := range []string{"", "canary", `{"a":"canary`, `{"a" "canary"}`, "\"\xff canary\""} {
 		if out, cut := redact([]byte(in), 4<<10); string(out) != `"[cannot be read]"` || !cut {
 			t.Errorf("%q became %s", in, out)

@@ -38,7 +38,7 @@ func fresh(id string) string {
 }`, id, now-1000, now-1000)
 }
 
-func TestRestoreReadsNamesAndRunTheBodies(t *testing.T) {
+func TestRestoreReadsNamesAndRunLoadsRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 100
 		reg, store := prometheus.NewPedanticRegistry(), newFaulty()
@@ -69,8 +69,8 @@ func TestRestoreReadsNamesAndRunTheBodies(t *testing.T) {
 	})
 }
 
-// C6: or load it twice.
-func TestARequestBeforeItsSessionIsLoadedWaits(t *testing.T) {
+// C6: two requests could load a session twice.
+func TestRequestWaitsUntilItsSessionIsLoaded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		put(t, store, "s1", fresh("s1"))
@@ -105,7 +105,7 @@ func TestARequestBeforeItsSessionIsLoadedWaits(t *testing.T) {
 	})
 }
 
-func TestUntilRestoreHasSucceededNothingIsNotFound(t *testing.T) {
+func TestUnknownSessionIsUnavailableUntilRestoreHasSucceeded(t *testing.T) {
 	store := newFaulty()
 	put(t, store, "s1", fresh("s1"))
 	store.onKeys = func() error { return errDisk }
@@ -116,7 +116,7 @@ func TestUntilRestoreHasSucceededNothingIsNotFound(t *testing.T) {
 	if _, err := m.Acquire(t.Context(), "s1", ""); !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("Acquire = %v; want ErrUnavailable", err)
 	}
-	create(t, m) // a new client need not wait
+	create(t, m) // a new client does not have to wait
 	store.onKeys = nil
 	check(t, m.Restore(t.Context()))
 	acquire(t, m, "s1").Release()
@@ -125,7 +125,7 @@ func TestUntilRestoreHasSucceededNothingIsNotFound(t *testing.T) {
 	}
 }
 
-func TestASessionThatCannotBeReadIsUnavailableAndTriedAgain(t *testing.T) {
+func TestSessionThatCannotBeReadIsUnavailableAndTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		put(t, store, "s1", fresh("s1"))
@@ -165,8 +165,8 @@ func TestASessionThatCannotBeReadIsUnavailableAndTriedAgain(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// A5, A8: a torn record was dropped, at first silently and then for good.
-func TestADamagedRecordIsSetAsideAsItIsAndTheOthersLoad(t *testing.T) {
+// A5, A8: a torn record was ignored without a message, and later deleted.
+func TestDamagedRecordIsSetAsideUnchangedAndOthersLoad(t *testing.T) {
 	path, log, reg := t.TempDir(), new(syncBuffer), prometheus.NewPedanticRegistry()
 	bad := map[string]string{
 		"truncated":  strings.TrimSuffix(fresh("truncated"), "}"),
@@ -196,7 +196,7 @@ func TestADamagedRecordIsSetAsideAsItIsAndTheOthersLoad(t *testing.T) {
 			t.Errorf("%s is in quarantine as %.100q; want %.100q", id, got, content)
 		}
 		if readFile(t, path, "quarantine", id+".json.reason") == "" {
-			t.Errorf("%s is in quarantine for no reason", id)
+			t.Errorf("%s is in quarantine without a reason", id)
 		}
 		if got := strings.Count(log.String(), `"session":"`+id+`"`); got != 1 {
 			t.Errorf("%s was warned about %d times", id, got)
@@ -210,7 +210,7 @@ func TestADamagedRecordIsSetAsideAsItIsAndTheOthersLoad(t *testing.T) {
 	}
 }
 
-func TestADamagedRecordThatCannotBeSetAsideStays(t *testing.T) {
+func TestDamagedRecordThatCannotBeSetAsideStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &unmovable{Store: new(persist.Memory)}
 		store.fails.Store("s1", errDisk)
@@ -240,8 +240,8 @@ func (u *unmovable) SetAside(ctx context.Context, key, reason string) error {
 	return u.Store.SetAside(ctx, key, reason)
 }
 
-// A12: a record did not say of which version it is.
-func TestARecordOfANewerSchemaIsLeftAloneAndSaid(t *testing.T) {
+// A12: records had no schema version.
+func TestRecordOfNewerSchemaIsKeptAndLogged(t *testing.T) {
 	path, log, reg := t.TempDir(), new(syncBuffer), prometheus.NewPedanticRegistry()
 	newer := `{"sessionId":{"inAFormWeDoNotKnow":true},"schemaVersion":2}`
 	writeFile(t, path, "s1.json", newer)
@@ -274,7 +274,7 @@ func TestUnknownMembersSurviveARewrite(t *testing.T) {
 	m := restored(t, store, session.Config{})
 	rename(t, m, "s1", "renamed")
 	check(t, m.Flush(t.Context()))
-	for range 2 { // and once more from its own writing
+	for range 2 { // the second time from the record that it has written
 		got := record(t, store, "s1")
 		for _, want := range []string{
 			`"big":12345678901234567890123`, `"deep":{"a":[1.0,{"b":null}]}`, `"number":1e400`,
@@ -291,7 +291,7 @@ func TestUnknownMembersSurviveARewrite(t *testing.T) {
 }
 
 // A6, A7: what the index did not list was lost or invisible.
-func TestADirectoryOfMCPHubLiteLoadsAndWorks(t *testing.T) {
+func TestDirectoryOfMCPHubLiteLoadsAndWorks(t *testing.T) {
 	path := t.TempDir()
 	const id = "probe-99-a3c175f1"
 	writeFile(t, path, "index.json", `{
@@ -315,18 +315,19 @@ func TestADirectoryOfMCPHubLiteLoadsAndWorks(t *testing.T) {
 	check(t, m.Close(t.Context()))
 	check(t, dir.Close())
 
-	if got := readFile(t, path, id+".json"); !strings.Contains(got, `"clientName":"renamed"`) || !strings.Contains(got, `"schemaVersion":1`) {
+	if got := readFile(t, path, id+".json"); !strings.Contains(got, `"clientName":"renamed"`) ||
+		!strings.Contains(got, `"schemaVersion":1`) {
 		t.Errorf("the record is now %s", got)
 	}
 	m = restored(t, openDir(t, path), session.Config{})
-	acquire(t, m, id).Release() // still by its bare id
+	acquire(t, m, id).Release() // still by its id alone
 	end(t, m, id)
 	if _, err := m.Acquire(t.Context(), id, ""); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("Acquire after End = %v", err)
 	}
 }
 
-func TestRestoringTwiceAddsNothing(t *testing.T) {
+func TestSecondRestoreAddsNothing(t *testing.T) {
 	reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 	put(t, store, "s1", fresh("s1"))
 	put(t, store, "newer", `{"schemaVersion":2}`)
@@ -344,9 +345,8 @@ func TestRestoringTwiceAddsNothing(t *testing.T) {
 	}
 }
 
-// A session that has ended while its record could not be removed is no session
-// that Restore may find.
-func TestRestoreDoesNotBringBackWhatHasEnded(t *testing.T) {
+// Restore must not find a session that has ended but whose record could not be removed.
+func TestRestoreDoesNotReviveEndedSessions(t *testing.T) {
 	store := newFaulty()
 	m := session.New(store, session.Config{})
 	s, _ := create(t, m)
@@ -365,7 +365,7 @@ func TestRestoreDoesNotBringBackWhatHasEnded(t *testing.T) {
 	}
 }
 
-// slowKeys does fn after it has read the names and before it yields them.
+// slowKeys calls fn after it has read the names and before it yields them.
 type slowKeys struct {
 	persist.Store
 	fn func()
@@ -389,7 +389,7 @@ func (s *slowKeys) Keys(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-func TestASessionThatEndsWhileRestoreReadsTheNamesIsNotPending(t *testing.T) {
+func TestSessionThatEndsDuringRestoreIsNotPending(t *testing.T) {
 	for name, meanwhile := range map[string]func(*testing.T, *session.Manager, string){
 		"of this process": func(t *testing.T, m *session.Manager, id string) { end(t, m, id) },
 		"stored before, found by another Restore": func(t *testing.T, m *session.Manager, _ string) {
@@ -414,7 +414,7 @@ func TestASessionThatEndsWhileRestoreReadsTheNamesIsNotPending(t *testing.T) {
 	}
 }
 
-func TestASessionThatExpiredWhileTheHubWasDownEndsWithTheFirstSweep(t *testing.T) {
+func TestSessionThatExpiredWhileTheHubWasDownEndsWithTheFirstSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		put(t, store, "old", fresh("old"))
@@ -441,7 +441,7 @@ func TestASessionThatExpiredWhileTheHubWasDownEndsWithTheFirstSweep(t *testing.T
 	})
 }
 
-func TestATimeInTheFutureMakesNoSessionImmortal(t *testing.T) {
+func TestSessionWithATimeInTheFutureExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		put(t, store, "s1", `{"sessionId":"s1","createdAt":4102444800000,"lastAccessedAt":4102444800000}`) // 2100
@@ -449,7 +449,7 @@ func TestATimeInTheFutureMakesNoSessionImmortal(t *testing.T) {
 		defer stop()
 		synctest.Wait()
 		if got := get(t, m, "s1"); got.CreatedAt > time.Now().UnixMilli() {
-			t.Errorf("the session was created at %d", got.CreatedAt) // its lifetime would never be over
+			t.Errorf("the session was created at %d", got.CreatedAt) // its lifetime would not end
 		}
 		time.Sleep(32 * time.Minute)
 		if m.Has(t.Context(), "s1") {
@@ -458,8 +458,8 @@ func TestATimeInTheFutureMakesNoSessionImmortal(t *testing.T) {
 	})
 }
 
-// B4, B5: what was negotiated did not survive a restart.
-func TestARestartKeepsWhatIsNeededToGoOn(t *testing.T) {
+// B4, B5: the negotiated version and capabilities did not survive a restart.
+func TestRestartKeepsTheStateOfASession(t *testing.T) {
 	path := t.TempDir()
 	dir := openDir(t, path)
 	m := session.New(dir, session.Config{})

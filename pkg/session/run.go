@@ -15,8 +15,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
-// Run flushes, cleans up and loads restored sessions until ctx ends. It does
-// not write a last time: Close does, when nothing changes any more.
+// Run flushes changed sessions, ends expired ones and loads those that Restore
+// found, until ctx ends. It does not flush at the end: Close does, when no more
+// changes come.
 func (m *Manager) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { m.flushLoop(ctx) })
@@ -26,12 +27,10 @@ func (m *Manager) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the live half of every session and writes what is left to
-// write. The sessions live on in the store; derived ones end. Call it after Run
-// has returned.
+// Close closes the Live of every session and writes the remaining changes. The
+// sessions stay in the store; derived ones end. Call it after Run has returned.
 //
-// A request that is still being served may hold a lease, but gets no live half
-// any more.
+// A request that is still being served may hold a lease, but Lease.Live fails.
 func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Lock()
 	m.closed = true
@@ -53,13 +52,12 @@ func (m *Manager) Close(ctx context.Context) error {
 	return nil
 }
 
-// maxBackoff bounds the wait between two attempts at a failing flush.
+// maxBackoff is the longest pause between two attempts at a failing flush or load.
 const maxBackoff = time.Minute
 
-// flushLoop writes FlushInterval after the first mark. A failed write is tried
-// again after a growing pause, whether anything is marked meanwhile or not. The
-// pause does not outgrow FlushInterval: a record that cannot be written must
-// not keep the others from being written in time.
+// flushLoop flushes FlushInterval after the first mark. It tries a failed flush
+// again after a growing pause, even without a new mark. The pause is at most
+// FlushInterval: one record that cannot be written must not delay the others.
 func (m *Manager) flushLoop(ctx context.Context) {
 	failures := 0
 	heartbeat := time.NewTicker(m.cfg.flushInterval())
@@ -69,7 +67,7 @@ func (m *Manager) flushLoop(ctx context.Context) {
 		if failures == 0 {
 			select {
 			case <-m.marked:
-			case <-heartbeat.C: // nothing to write is a success too
+			case <-heartbeat.C: // having nothing to write is a success too
 				m.metrics.loopRan("flush", nil)
 				continue
 			case <-ctx.Done():
@@ -86,7 +84,7 @@ func (m *Manager) flushLoop(ctx context.Context) {
 		}
 		err := m.Flush(ctx)
 		if ctx.Err() != nil {
-			return // Close tries again and tells
+			return // Close tries again and reports the error
 		}
 		m.metrics.loopRan("flush", err)
 		if err != nil {
@@ -98,6 +96,7 @@ func (m *Manager) flushLoop(ctx context.Context) {
 	}
 }
 
+// cleanupLoop calls Cleanup every CleanupInterval.
 func (m *Manager) cleanupLoop(ctx context.Context) {
 	tick := time.NewTicker(m.cfg.cleanupInterval())
 	defer tick.Stop()
@@ -115,9 +114,8 @@ func (m *Manager) cleanupLoop(ctx context.Context) {
 	}
 }
 
-// Cleanup ends every session whose time is over, and returns how many. An error
-// means that their removal from the store is still to be done; a later flush
-// will.
+// Cleanup ends every expired session and returns their number. An error means that
+// some are not removed from the store yet; a later flush tries again.
 func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 	ctx, span := m.tracer.Start(ctx, "mcphub.session.cleanup", trace.WithNewRoot())
 	defer span.End()
@@ -134,8 +132,8 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 			m.end(e, why)
 			ended = append(ended, e)
 		} else if e.inUse > 0 {
-			// An open stream and a call in flight are activity. The stored copy
-			// must tell, or a crash would make a session expire that was in use.
+			// An open stream and a request in progress are activity. The stored time
+			// must follow, or a session in use would expire after a crash.
 			m.touch(e, start)
 		}
 	}
@@ -144,11 +142,11 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 		m.closeEnded(ctx, e)
 	}
 	span.SetAttributes(attribute.Int("mcphub.session.count", len(ended)))
-	tellReasons(span, ended)
+	addEndEvents(span, ended)
 	var err error
 	if slices.ContainsFunc(ended, func(e *entry) bool { return e.kind == Protocol }) {
 		if err = m.Flush(ctx); !m.anyDirty(ended) {
-			err = nil // it was another session that could not be written
+			err = nil // only sessions that did not end here could not be written
 		}
 	}
 	m.metrics.cleanup.observe(start, err)
@@ -158,14 +156,14 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 	return len(ended), nil
 }
 
-// tellReasons adds an event for each reason for which sessions have ended.
-func tellReasons(span trace.Span, ended []*entry) {
+// addEndEvents adds an event to span for each reason with the number of sessions.
+func addEndEvents(span trace.Span, ended []*entry) {
 	if !span.IsRecording() {
 		return
 	}
 	count := map[Reason]int{}
 	for _, e := range ended {
-		count[e.ended]++ // which does not change any more
+		count[e.ended]++ // not written any more, so mu is not needed
 	}
 	for _, why := range Reasons() {
 		if n := count[why]; n > 0 {
@@ -175,16 +173,17 @@ func tellReasons(span trace.Span, ended []*entry) {
 	}
 }
 
+// anyDirty reports whether the stored copy of one of the entries is out of date.
 func (m *Manager) anyDirty(entries []*entry) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.ContainsFunc(entries, func(e *entry) bool { return m.isDirty(e.s.ID) })
 }
 
-// Restore learns which sessions the store has. It reads their names only; the
-// records are loaded when they are asked for, and by Run in the background.
-// Until it has succeeded, a session that is not known is unavailable rather than
-// not found; after that it does nothing.
+// Restore reads the ids of the stored sessions. The records are loaded later: each
+// when it is first used, the others by Run in the background. Until Restore has
+// succeeded, an unknown session fails with ErrUnavailable instead of ErrNotFound.
+// After that, further calls do nothing.
 func (m *Manager) Restore(ctx context.Context) error {
 	ctx, span := m.tracer.Start(ctx, "mcphub.session.restore", trace.WithNewRoot())
 	defer span.End()
@@ -203,13 +202,13 @@ func (m *Manager) Restore(ctx context.Context) error {
 		names = append(names, id)
 	}
 	m.mu.Lock()
-	if m.restored { // by another call, and these names may be out of date
+	if m.restored { // another call was faster, and these names may be out of date
 		m.mu.Unlock()
 		return nil
 	}
 	for _, id := range names {
-		// A dirty session that is not live has ended; the store is yet to be
-		// told. A dropped one may have ended after its name was read.
+		// A dirty session that is not live has ended, but its record is not removed
+		// yet. A dropped one may have ended after its name was read.
 		if m.live[id] == nil && !m.isDirty(id) && !m.dropped[id] {
 			m.pending[id] = true
 		}
@@ -223,11 +222,11 @@ func (m *Manager) Restore(ctx context.Context) error {
 	return nil
 }
 
-// loaders bounds how many records are read at once in the background.
+// loaders is the number of records that are read at a time in the background.
 const loaders = 4
 
-// loadAll loads what Restore found, so that sessions nobody asks for expire
-// and are counted too.
+// loadAll loads the sessions that Restore found, so that also those without
+// requests are counted and expire.
 func (m *Manager) loadAll(ctx context.Context) {
 	m.mu.Lock()
 	ids := make([]string, 0, len(m.pending))
@@ -247,7 +246,8 @@ func (m *Manager) loadAll(ctx context.Context) {
 	}
 }
 
-// loadMany loads ids and returns those that are worth another try.
+// loadMany loads ids and returns those to try again: their records could not be
+// read.
 func (m *Manager) loadMany(ctx context.Context, ids []string) (again []string) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -276,8 +276,8 @@ func (m *Manager) loadMany(ctx context.Context, ids []string) (again []string) {
 	return again
 }
 
-// load brings the stored session id to life. A record that is no session is
-// set aside; one that cannot be read now stays pending.
+// load makes the stored session id live. A record that is not a valid session is
+// moved to the quarantine of the store; one that cannot be read now stays pending.
 func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
 	err := m.loading.do(ctx, id, func(ctx context.Context) error {
 		m.mu.Lock()
@@ -290,7 +290,7 @@ func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
 		defer cancel()
 		value, ok, err := m.store.Get(ctx, id)
 		if errors.Is(err, persist.ErrTooLarge) {
-			return m.reject(ctx, id, err) // no later try reads it
+			return m.reject(ctx, id, err) // trying again would not help
 		} else if err != nil {
 			return fmt.Errorf("%w: session %s: %w", ErrUnavailable, id, err)
 		}
@@ -302,7 +302,8 @@ func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
 		if err != nil {
 			return m.reject(ctx, id, err)
 		}
-		// A time in the future, of a clock that was wrong, would keep it for ever.
+		// A time in the future, from a clock that was wrong, would keep the session
+		// from expiring.
 		now := time.Now().UnixMilli()
 		s.CreatedAt, s.LastAccessedAt = min(s.CreatedAt, now), min(s.LastAccessedAt, now)
 		m.mu.Lock()
@@ -329,7 +330,8 @@ func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
 	return nil, ErrNotFound
 }
 
-// reject takes a record out of the way that is not a session of ours.
+// reject handles a record that cannot be loaded: one of a newer schema stays where
+// it is, any other is moved to the quarantine. Neither is pending after that.
 func (m *Manager) reject(ctx context.Context, id string, why error) error {
 	if _, newer := errors.AsType[newerError](why); newer {
 		m.forget(id)
@@ -338,7 +340,7 @@ func (m *Manager) reject(ctx context.Context, id string, why error) error {
 		return nil
 	}
 	if err := m.store.SetAside(ctx, id, why.Error()); err != nil {
-		return fmt.Errorf("%w: setting the damaged session %s aside: %w", ErrUnavailable, id, err)
+		return fmt.Errorf("%w: moving the damaged session %s to the quarantine: %w", ErrUnavailable, id, err)
 	}
 	m.forget(id)
 	m.metrics.quarantined.WithLabelValues("damaged").Inc()
@@ -346,6 +348,7 @@ func (m *Manager) reject(ctx context.Context, id string, why error) error {
 	return nil
 }
 
+// forget removes id from the pending sessions.
 func (m *Manager) forget(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

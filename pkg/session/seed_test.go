@@ -17,12 +17,11 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// The session manager of mcp-hub-lite had defects that are numbered A1 to C13.
-// In this package a comment with such a number, and what the defect was, stands
-// above each test that guards against one; those in this file have no other
-// reason.
+// The session manager of mcp-hub-lite had the defects A1 to C13; see docs/seed.md. Each
+// test that guards against one has a comment with its number and description. The tests
+// in this file have only that purpose.
 
-// B3: the id followed from the working directory.
+// B3: the id was derived from the working directory.
 func TestTwoWindowsOfOneClientGetTwoSessions(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	window := session.Session{Principal: "alice", ClientName: "ide", Cwd: "/src", Project: "x", IP: "::1", UserAgent: "ide/1"}
@@ -38,7 +37,7 @@ func TestTwoWindowsOfOneClientGetTwoSessions(t *testing.T) {
 }
 
 // B12: a client could choose its id.
-func TestCreateTakesNoIdentityFromItsCaller(t *testing.T) {
+func TestCreateIgnoresIdentityFromItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m := session.New(store, session.Config{})
@@ -58,9 +57,9 @@ func TestCreateTakesNoIdentityFromItsCaller(t *testing.T) {
 	})
 }
 
-// A14: the session id "index" was the name of the index. B7: whatever was asked
-// for was created.
-func TestAnIDFromOutsideNamesNoFileAndCreatesNothing(t *testing.T) {
+// A14: the session id "index" was the file name of the index. B7: requests for unknown
+// ids created sessions.
+func TestIDFromOutsideOpensNoFileAndCreatesNothing(t *testing.T) {
 	path := t.TempDir()
 	m := restored(t, openDir(t, path), session.Config{})
 	create(t, m)
@@ -86,7 +85,7 @@ func TestAnIDFromOutsideNamesNoFileAndCreatesNothing(t *testing.T) {
 			t.Errorf("there was a session %.20q: %v, %v", id, ok, err)
 		}
 		m.Touch(id)
-		m.Note(id, session.EventStreamOpened, "")
+		m.AddEvent(id, session.EventStreamOpened, "")
 	}
 	check(t, m.Flush(t.Context()))
 	if after := names(t, path); !slices.Equal(after, before) || len(ids(m)) != 1 {
@@ -104,8 +103,8 @@ func names(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// C3: there were two clocks, and some calls moved only one.
-func TestEveryUseMovesTheOneClock(t *testing.T) {
+// C3: there were two times of the last access, and some calls updated only one.
+func TestEveryUseMovesTheLastAccess(t *testing.T) {
 	for name, use := range map[string]func(t *testing.T, m *session.Manager, id, token string){
 		"Touch":   func(_ *testing.T, m *session.Manager, id, _ string) { m.Touch(id) },
 		"Acquire": func(t *testing.T, m *session.Manager, _, token string) { acquire(t, m, token).Release() },
@@ -135,8 +134,8 @@ func TestEveryUseMovesTheOneClock(t *testing.T) {
 	}
 }
 
-// C4: the sweep ran at the pace of the flush.
-func TestTheSweepHasAnIntervalOfItsOwn(t *testing.T) {
+// C4: the sweep had the interval of the flush.
+func TestSweepHasItsOwnInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, stop := running(t, newFaulty(), session.Config{
 			IdleTimeout: time.Minute, CleanupInterval: time.Second, FlushInterval: time.Hour,
@@ -155,7 +154,7 @@ func TestTheSweepHasAnIntervalOfItsOwn(t *testing.T) {
 }
 
 // C5: the sweep did not wait for what it closed, and counted twice.
-func TestCleanupWaitsForWhatItClosesAndCountsItOnce(t *testing.T) {
+func TestCleanupWaitsForClosedSessionsAndCountsThemOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, o := prometheus.NewPedanticRegistry(), new(opener)
 		m := session.New(newFaulty(), session.Config{Registerer: reg, Open: o.open})
@@ -189,8 +188,8 @@ func TestCleanupWaitsForWhatItClosesAndCountsItOnce(t *testing.T) {
 	})
 }
 
-// C8: three stores of the same facts went apart.
-func TestAnEndedSessionIsNowhere(t *testing.T) {
+// C8: the same state was kept in three places, which became inconsistent.
+func TestEndedSessionIsRemovedEverywhere(t *testing.T) {
 	reg, store := prometheus.NewPedanticRegistry(), newFaulty()
 	m := session.New(store, session.Config{Registerer: reg})
 	s, token := create(t, m)
@@ -216,21 +215,21 @@ func TestAnEndedSessionIsNowhere(t *testing.T) {
 	}
 }
 
-// C9: importing the module started timers and took the signals.
-func TestNewStartsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // a goroutine left in the bubble would be a deadlock
+// C9: importing the module started timers and installed signal handlers.
+func TestNewStartsNoGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // a goroutine left in the bubble is reported as a deadlock
 		m := session.New(newFaulty(), session.Config{MaxSessions: 1, AtLimit: session.Evict})
 		check(t, m.Restore(t.Context()))
 		create(t, m)
 		s, token := create(t, m)
 		acquire(t, m, token).Release()
 		rename(t, m, s.ID, "renamed")
-		m.Watch(1)
+		m.WatchEvents(1)
 	})
 }
 
-// C11: a session was not known yet when its client had its id.
-func TestATokenOpensItsSessionAsSoonAsItIsHandedOut(t *testing.T) {
+// C11: the client had the id before the session was known.
+func TestTokenOpensItsSessionImmediately(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	var wg sync.WaitGroup
 	for range 64 {

@@ -6,63 +6,65 @@ import (
 )
 
 // snapshot is the state of all sessions at one moment.
-type snapshot map[Kind]*census
+type snapshot map[Kind]*kindStats
 
-// census is the state of the sessions of one kind.
-type census struct {
+// kindStats describes the sessions of one kind.
+type kindStats struct {
 	active, dirty, idle, overdue, pending int
 	oldest, oldestIdle, oldestDirty       time.Duration
 	counts                                counts
 }
 
-// snapshot reads everything under one lock. The active sessions are counted,
-// not kept as a sum: otherwise the conservation law could never fail.
+// snapshot reads everything under one lock. It counts the active sessions instead
+// of computing created + restored - closed, because then the invariant that the
+// metrics are checked against could never fail.
 func (m *Manager) snapshot(now time.Time) snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	all := snapshot{}
 	for kind, c := range m.counts {
-		all[kind] = &census{counts: counts{created: c.created, restored: c.restored, closed: maps.Clone(c.closed)}}
+		all[kind] = &kindStats{counts: counts{created: c.created, restored: c.restored, closed: maps.Clone(c.closed)}}
 	}
 	for _, e := range m.live {
 		if e.published {
-			m.census(all[e.kind], e, now)
+			m.addTo(all[e.kind], e, now)
 		}
 	}
-	m.unwritten(all[Protocol], now)
+	m.addUnstored(all[Protocol], now)
 	return all
 }
 
-// census counts e. The caller holds mu.
-func (m *Manager) census(c *census, e *entry, now time.Time) {
-	c.active++
-	c.oldest = max(c.oldest, now.Sub(time.UnixMilli(e.s.CreatedAt)))
+// addTo adds e to s. The caller holds mu.
+func (m *Manager) addTo(s *kindStats, e *entry, now time.Time) {
+	s.active++
+	s.oldest = max(s.oldest, now.Sub(time.UnixMilli(e.s.CreatedAt)))
 	grace := 2 * m.cfg.cleanupInterval()
 	if deadline, _ := m.deadline(e); !deadline.IsZero() && now.After(deadline.Add(grace)) {
-		c.overdue++
+		s.overdue++
 	}
 	if e.inUse > 0 {
 		return
 	}
 	idle := now.Sub(e.s.lastAccess())
-	c.oldestIdle = max(c.oldestIdle, idle)
+	s.oldestIdle = max(s.oldestIdle, idle)
 	if idle > m.cfg.idleTimeout()/2 {
-		c.idle++
+		s.idle++
 	}
 }
 
-// unwritten counts what is stored and what is still to be: sessions of the one
-// kind that is. The caller holds mu.
-func (m *Manager) unwritten(c *census, now time.Time) {
-	c.dirty, c.pending = len(m.dirty), len(m.pending)
+// addUnstored adds to s the sessions that are dirty and those that are not loaded
+// yet; both are of the stored kind. The caller holds mu.
+func (m *Manager) addUnstored(s *kindStats, now time.Time) {
+	s.dirty, s.pending = len(m.dirty), len(m.pending)
 	for _, since := range m.dirty {
-		c.oldestDirty = max(c.oldestDirty, now.Sub(since))
+		s.oldestDirty = max(s.oldestDirty, now.Sub(since))
 	}
-	// What is being written is not stored yet: a write that hangs must show.
-	for id, since := range m.answers {
-		c.oldestDirty = max(c.oldestDirty, now.Sub(since))
+	// A session that is being written counts as dirty: a write that hangs must be
+	// visible in the metrics.
+	for id, since := range m.flushing {
+		s.oldestDirty = max(s.oldestDirty, now.Sub(since))
 		if _, again := m.dirty[id]; !again {
-			c.dirty++
+			s.dirty++
 		}
 	}
 }

@@ -10,56 +10,56 @@ import (
 	"time"
 )
 
-// Message is one message that went by for a session, as a Tail tells of it.
+// Message describes one MCP message of a session for the readers of a Tail.
 type Message struct {
-	Seq       int64           `json:"seq"` // grows by one with each message of the tail, lost ones included
+	Seq       int64           `json:"seq"` // counts the messages of the tail, lost ones included
 	Time      time.Time       `json:"time"`
 	SessionID string          `json:"sessionId"`
-	Hop       string          `json:"hop"`                // downstream, to the client, or backend, to a server
-	Server    string          `json:"server,omitempty"`   // of a backend
-	Direction string          `json:"direction"`          // in or out, seen from the hub
+	Hop       string          `json:"hop"`                // downstream (between client and hub) or backend (between hub and server)
+	Server    string          `json:"server,omitempty"`   // name of the server, on hop backend
+	Direction string          `json:"direction"`          // in or out, as seen by the hub
 	Kind      string          `json:"kind"`               // request, response, notification or error
-	Method    string          `json:"method,omitempty"`   // of a response: what it answers
-	Target    string          `json:"target,omitempty"`   // the tool or prompt
+	Method    string          `json:"method,omitempty"`   // of a response: that of its request
+	Target    string          `json:"target,omitempty"`   // name of the tool or prompt
 	ID        json.RawMessage `json:"id,omitempty"`       // of the request
 	Size      int             `json:"size"`               // bytes of params, result or error
 	Seconds   *float64        `json:"duration,omitempty"` // s, from the request to its response
 	Outcome   string          `json:"outcome,omitempty"`  // of a response: ok, an error code, tool_error, ...
-	Fault     string          `json:"fault,omitempty"`    // whose doing the outcome is
+	Fault     string          `json:"fault,omitempty"`    // who caused the outcome: client, hub or server
 	TraceID   string          `json:"traceId,omitempty"`
 
 	Payload    json.RawMessage `json:"payload,omitempty"` // params, result or error, redacted
 	PayloadCut bool            `json:"payloadCut,omitempty"`
 }
 
-// Failed reports whether m says that something went wrong, or was cancelled.
+// Failed reports whether m has an outcome other than ok: an error or a cancellation.
 func (m Message) Failed() bool { return m.Outcome != "" && m.Outcome != "ok" }
 
-// Took notes how long it was from the request that m answers until now.
-func (m *Message) Took(since time.Time) {
+// SetDuration sets the duration of m to the time since the request was received or sent.
+func (m *Message) SetDuration(since time.Time) {
 	s := time.Since(since).Seconds()
 	m.Seconds = &s
 }
 
 const (
 	maxMessageText    = 256     // bytes of a method or an id, which come from outside
-	maxMessagePayload = 8 << 10 // bytes, about
+	maxMessagePayload = 8 << 10 // bytes of a payload, approximately
 )
 
-// ErrClosed is reported for what cannot begin any more after Close.
+// ErrClosed is returned by Tail after Close.
 var ErrClosed = errors.New("the hub is shutting down")
 
-// TailConfig says what a Tail is to get.
+// TailConfig selects what a Tail gets.
 type TailConfig struct {
-	Buffer  int  // messages that wait for a slow reader
-	Payload bool // with what the messages carry
+	Buffer         int  // size of the buffer for a slow reader, in messages
+	IncludePayload bool // include the redacted payloads
 
-	// Keep is asked for each message, before its payload is there; nil keeps
-	// all. It must not block.
-	Keep func(Message) bool
+	// Keep selects messages; nil selects all. It is called before Payload is set,
+	// and must not block.
+	Filter func(Message) bool
 }
 
-// Tail gets the messages of one session as they go by. Close it when done.
+// Tail receives the messages of one session as they happen. The caller closes it.
 type Tail struct {
 	C <-chan Message
 
@@ -75,16 +75,17 @@ type Tail struct {
 	ended Reason
 }
 
-// tails hands messages to those who follow a session. The zero value is ready.
+// tails distributes messages to the Tails of their session. The zero value is ready
+// to use.
 type tails struct {
-	active atomic.Int64 // tails there are
-	mu     sync.Mutex   // taken after Manager.mu, if that is taken
+	active atomic.Int64 // number of open tails
+	mu     sync.Mutex   // lock order: Manager.mu, then this
 	bySess map[string][]*Tail
 }
 
-// Tail begins to follow the messages of the session id, of either kind. What
-// went by before is not kept anywhere. It fails with ErrNotFound where there is
-// no such session, with ErrUnavailable, and with ErrClosed.
+// Tail returns a Tail of the session id, of either kind. It gets messages from now
+// on; earlier ones are not kept. It fails with ErrNotFound if there is no such
+// session, with ErrUnavailable, or with ErrClosed.
 func (m *Manager) Tail(ctx context.Context, id string, cfg TailConfig) (*Tail, error) {
 	e, err := m.lookup(ctx, id)
 	if err != nil {
@@ -104,18 +105,19 @@ func (m *Manager) Tail(ctx context.Context, id string, cfg TailConfig) (*Tail, e
 	return t, nil
 }
 
-// Done is closed when the session has ended, or the hub stops. Messages may
-// still come for a moment.
+// Done returns a channel that is closed when the session has ended or the Manager
+// is closed. A few more messages may follow.
 func (t *Tail) Done() <-chan struct{} { return t.done }
 
-// Ended says why Done is closed.
-func (t *Tail) Ended() Reason {
+// EndReason returns the reason why Done is closed, "" if it is not.
+func (t *Tail) EndReason() Reason {
 	t.all.mu.Lock()
 	defer t.all.mu.Unlock()
 	return t.ended
 }
 
-// Lost returns how many messages the reader was too slow for, and forgets them.
+// Lost returns how many messages were lost since the last call because the buffer
+// was full.
 func (t *Tail) Lost() int64 {
 	t.all.mu.Lock()
 	defer t.all.mu.Unlock()
@@ -124,7 +126,7 @@ func (t *Tail) Lost() int64 {
 	return n
 }
 
-// Close ends the tail; C gets no more messages. It may be called again.
+// Close ends the tail. C gets no more messages. Further calls do nothing.
 func (t *Tail) Close() {
 	x := t.all
 	x.mu.Lock()
@@ -134,7 +136,7 @@ func (t *Tail) Close() {
 		return
 	}
 	x.active.Add(-1)
-	// A new list: Passed may be reading the one that was.
+	// Copy the list, because Passed may be reading the old one.
 	rest := slices.Delete(slices.Clone(x.bySess[t.id]), i, i+1)
 	if len(rest) == 0 {
 		delete(x.bySess, t.id)
@@ -153,17 +155,17 @@ func (x *tails) add(t *Tail) {
 	x.active.Add(1)
 }
 
-// end tells those who follow the session id that it has ended; "" stands for
-// all sessions.
+// end closes Done of the tails of the session id; "" stands for all sessions. The
+// caller holds Manager.mu.
 func (x *tails) end(id string, why Reason) {
-	if x.active.Load() == 0 { // whoever adds one holds Manager.mu, as the caller does
+	if x.active.Load() == 0 { // no race: add is called with Manager.mu held too
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for of, tails := range x.bySess {
+	for tailed, tails := range x.bySess {
 		for _, t := range tails {
-			if (id == "" || of == id) && t.ended == "" {
+			if (id == "" || tailed == id) && t.ended == "" {
 				t.ended = why
 				close(t.done)
 			}
@@ -171,50 +173,51 @@ func (x *tails) end(id string, why Reason) {
 	}
 }
 
+// of returns the tails of the session id. The caller must not change the slice.
 func (x *tails) of(id string) []*Tail {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.bySess[id]
 }
 
-// Tailed reports whether anybody follows any session, at the cost of one atomic
-// load. Only then Passed has something to do.
-func (m *Manager) Tailed() bool { return m.tails.active.Load() > 0 }
+// HasTails reports whether any session has a Tail. It costs one atomic load. If it
+// reports false, Passed need not be called.
+func (m *Manager) HasTails() bool { return m.tails.active.Load() > 0 }
 
-// Passed hands a message to those who follow its session. It never waits for
-// them. body is what the message carries: it is not kept, and nobody gets it but
-// redacted and cut to a few KiB. Time is set here; so are Seq and Payload.
-func (m *Manager) Passed(msg Message, body []byte) {
+// PublishMessage sends msg to the tails of its session. It never waits for a reader. body is
+// the params, result or error of the message: it is not retained, and the tails get
+// it redacted and cut to a few KiB. Passed sets Seq, Time and Payload of msg.
+func (m *Manager) PublishMessage(msg Message, body []byte) {
 	tails := m.tails.of(msg.SessionID)
 	if len(tails) == 0 {
 		return
 	}
-	msg.Method = shownMethod(msg.Method)
-	msg.ID = shownID(msg.ID)
+	msg.Method = redactMethod(msg.Method)
+	msg.ID = redactID(msg.ID)
 	var payload json.RawMessage
 	var cut bool
 	for _, t := range tails {
-		if t.cfg.Keep != nil && !t.cfg.Keep(msg) {
+		if t.cfg.Filter != nil && !t.cfg.Filter(msg) {
 			continue
 		}
-		told := msg
-		told.Payload, told.PayloadCut = nil, false
-		if t.cfg.Payload && len(body) > 0 {
+		out := msg
+		out.Payload, out.PayloadCut = nil, false
+		if t.cfg.IncludePayload && len(body) > 0 {
 			if payload == nil {
 				payload, cut = redact(body, maxMessagePayload)
 			}
-			told.Payload, told.PayloadCut = payload, cut
+			out.Payload, out.PayloadCut = payload, cut
 		}
-		t.tell(m, told)
+		t.deliver(m, out)
 	}
 }
 
-// tell hands over a message, or counts it as lost.
-func (t *Tail) tell(m *Manager, msg Message) {
+// deliver puts msg into the buffer, or counts it as lost if that is full.
+func (t *Tail) deliver(m *Manager, msg Message) {
 	t.all.mu.Lock()
 	defer t.all.mu.Unlock()
 	t.seq++
-	msg.Seq, msg.Time = t.seq, time.Now() // here, so that times are in the order of the messages
+	msg.Seq, msg.Time = t.seq, time.Now() // under the lock, so that times have the order of the messages
 	select {
 	case t.send <- msg:
 	default:
@@ -223,21 +226,22 @@ func (t *Tail) tell(m *Manager, msg Message) {
 	}
 }
 
-// shownMethod is a method as it may be shown: a client may have put anything there.
-func shownMethod(method string) string {
-	long := len(method) > maxMessageText+textAhead
+// redactMethod returns method without secrets and cut to a limit: a client may have
+// put anything there.
+func redactMethod(method string) string {
+	long := len(method) > maxMessageText+lookahead
 	if long {
-		method = method[:maxMessageText+textAhead]
+		method = method[:maxMessageText+lookahead]
 	}
-	text, cut := beginning(method, long, maxMessageText)
+	text, cut := redactPrefix(method, long, maxMessageText)
 	if cut {
 		text += "…"
 	}
 	return text
 }
 
-// shownID is the id of a message as it may be shown.
-func shownID(id json.RawMessage) json.RawMessage {
+// redactID returns the id of a message without secrets; a long one is replaced.
+func redactID(id json.RawMessage) json.RawMessage {
 	if len(id) == 0 {
 		return nil
 	}

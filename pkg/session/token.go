@@ -8,17 +8,18 @@ import (
 	"strings"
 )
 
-// maxToken bounds the length of a token from outside, in bytes.
+// maxToken is the longest token that is accepted from outside, in bytes.
 const maxToken = 256
 
-// newToken makes the split token of a new session: a public id of 100 random
-// bits and a secret verifier of 130, both lower-case base32.
+// newToken returns the two parts of the token of a new session: a public id of 100
+// random bits and a secret verifier of 130, both in lower-case base32.
 func newToken() (id, verifier string) {
 	return strings.ToLower(rand.Text()[:20]), strings.ToLower(rand.Text())
 }
 
-// splitToken takes a token from outside apart. A token without a dot is a bare
-// id, as mcp-hub-lite issued them. It reports false for what cannot be a token.
+// splitToken splits a token from outside into id and verifier. A token without a
+// dot is an id alone, as mcp-hub-lite issued them. It reports false if the token
+// has an invalid form.
 func splitToken(token string) (id, verifier string, ok bool) {
 	if token == "" || len(token) > maxToken {
 		return "", "", false
@@ -32,8 +33,8 @@ func hashVerifier(verifier string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// verify reports whether verifier opens the session with the stored hash. A
-// session imported from mcp-hub-lite has no hash and is opened by its bare id.
+// verify reports whether verifier matches the stored hash. A session imported
+// from mcp-hub-lite has no hash and no verifier: its id alone opens it.
 func verify(hash, verifier string) bool {
 	if hash == "" {
 		return verifier == ""

@@ -30,7 +30,7 @@ func TestTokenIsIDDotVerifierWithEnoughRandomBits(t *testing.T) {
 	for range n {
 		s, token := create(t, m)
 		if !shape.MatchString(token) || !strings.HasPrefix(token, s.ID+".") || !persist.ValidKey(s.ID) {
-			t.Fatalf("the token %q of session %q does not look like one", token, s.ID)
+			t.Fatalf("the token %q of session %q has an invalid form", token, s.ID)
 		}
 		seen[s.ID], seen[verifierOf(token)] = true, true
 	}
@@ -39,7 +39,7 @@ func TestTokenIsIDDotVerifierWithEnoughRandomBits(t *testing.T) {
 	}
 }
 
-func TestTheVerifierIsShownNowhere(t *testing.T) {
+func TestVerifierIsShownNowhere(t *testing.T) {
 	path, log, reg, spans := t.TempDir(), new(syncBuffer), prometheus.NewPedanticRegistry(), tracetest.NewSpanRecorder()
 	dir := openDir(t, path)
 	store := &faulty{Store: dir}
@@ -51,7 +51,7 @@ func TestTheVerifierIsShownNowhere(t *testing.T) {
 	})
 	s, token := create(t, m)
 	l := acquire(t, m, token)
-	var shown strings.Builder // everything that the package hands out or writes down
+	var shown strings.Builder // everything that the package returns, logs, stores or exports
 	show := func(what ...any) { fmt.Fprintf(&shown, "%+v %#v\n", what, what) }
 	tell := func(_ any, err error) { show(err, fmt.Sprint(err)) }
 
@@ -63,7 +63,7 @@ func TestTheVerifierIsShownNowhere(t *testing.T) {
 	rename(t, m, s.ID, "renamed")
 	store.fail(errDisk)
 	tell(nil, m.Flush(t.Context()))
-	tell(m.End(t.Context(), create2(store, t, m), session.Admin))
+	tell(m.End(t.Context(), createDespiteFailure(store, t, m), session.Admin))
 	store.during(nil)
 	check(t, m.Flush(t.Context()))
 	show(record(t, dir, s.ID))
@@ -91,12 +91,12 @@ func TestTheVerifierIsShownNowhere(t *testing.T) {
 		t.Errorf("the verifier is shown: …%s…", got[max(0, i-200):min(len(got), i+100)])
 	}
 	if !strings.Contains(shown.String(), sha256Hex(verifierOf(token))) {
-		t.Error("the SHA-256 of the verifier is not stored, so the search above proves nothing")
+		t.Error("the SHA-256 of the verifier is not stored, so the search above is not meaningful")
 	}
 }
 
-// create2 makes a session although the store fails just now.
-func create2(store *faulty, t *testing.T, m *session.Manager) string {
+// createDespiteFailure creates a session although the store fails at that time.
+func createDespiteFailure(store *faulty, t *testing.T, m *session.Manager) string {
 	t.Helper()
 	store.during(nil)
 	defer store.fail(errDisk)
@@ -104,7 +104,7 @@ func create2(store *faulty, t *testing.T, m *session.Manager) string {
 	return s.ID
 }
 
-// A15: the name of a file was the credential.
+// A15: the name of the file was the credential.
 func TestOnlyTheHashOfTheVerifierIsStored(t *testing.T) {
 	path := t.TempDir()
 	dir := openDir(t, path)
@@ -150,7 +150,7 @@ func TestEveryRefusalIsTheSameAndCreatesNothing(t *testing.T) {
 	} {
 		counted := metric(t, reg, "mcphub_sessions_refused_total", tt.reason)
 		l, err := m.Acquire(t.Context(), tt.token, tt.principal)
-		if l != nil || err != session.ErrNotFound { //nolint:errorlint // the same, not a wrapped one that tells more
+		if l != nil || err != session.ErrNotFound { //nolint:errorlint // the error itself, not wrapped, which could reveal more
 			t.Errorf("%s: Acquire = %v, %v; want plain ErrNotFound", tt.name, l, err)
 		}
 		if got := metric(t, reg, "mcphub_sessions_refused_total", tt.reason); got != counted+1 {
@@ -169,7 +169,7 @@ func TestEveryRefusalIsTheSameAndCreatesNothing(t *testing.T) {
 }
 
 // B11: a request could reach the session of another client.
-func TestASessionOpensOnlyToItsPrincipal(t *testing.T) {
+func TestSessionOpensOnlyToItsPrincipal(t *testing.T) {
 	m := session.New(new(persist.Memory), session.Config{})
 	s, token, err := m.Create(t.Context(), session.Session{Principal: "alice"})
 	check(t, err)
@@ -184,13 +184,14 @@ func TestASessionOpensOnlyToItsPrincipal(t *testing.T) {
 	l.Release()
 }
 
-func TestARefusedRequestIsLoggedWithoutWhatItBrought(t *testing.T) {
+func TestRefusedRequestIsLoggedWithoutItsToken(t *testing.T) {
 	log := new(syncBuffer)
 	m := session.New(new(persist.Memory), session.Config{Logger: slog.New(slog.NewJSONHandler(log, nil))})
 	s, _ := create(t, m)
 	_, _ = m.Acquire(t.Context(), s.ID+".stolen", "")
 	_, _ = m.Acquire(t.Context(), "nobody.guessed", "")
-	if got := log.String(); !strings.Contains(got, "wrong verifier") || strings.Contains(got, "stolen") || strings.Contains(got, "guessed") {
+	if got := log.String(); !strings.Contains(got, "wrong verifier") || strings.Contains(got, "stolen") ||
+		strings.Contains(got, "guessed") {
 		t.Errorf("the log says %s", got)
 	}
 }

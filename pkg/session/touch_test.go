@@ -11,7 +11,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-func TestATouchWithinTheThrottleIsDropped(t *testing.T) {
+func TestTouchWithinTheThrottleIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := session.New(new(persist.Memory), session.Config{})
 		s, _ := create(t, m)
@@ -34,7 +34,7 @@ func TestATouchWithinTheThrottleIsDropped(t *testing.T) {
 }
 
 // A11: every request caused a write.
-func TestAMereTouchIsWrittenOnceItMovedAMinute(t *testing.T) {
+func TestTouchAloneIsWrittenAfterAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m, stop := running(t, store, session.Config{})
@@ -80,8 +80,8 @@ func stored(t *testing.T, store persist.Store, id string) (s session.Session) {
 	return s
 }
 
-// C2, C10: only the start of a request counted; a count of users could leak.
-func TestTheStartAndTheEndOfALeaseAreActivity(t *testing.T) {
+// C2, C10: only the start of a request was activity; the number of users could leak.
+func TestStartAndEndOfALeaseAreActivity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := session.New(new(persist.Memory), session.Config{})
 		s, token := create(t, m)
@@ -99,7 +99,7 @@ func TestTheStartAndTheEndOfALeaseAreActivity(t *testing.T) {
 			t.Errorf("after Release the last access is at %v", got)
 		}
 		time.Sleep(time.Minute)
-		l.Release() // twice is once
+		l.Release() // further calls do nothing
 		if got := accessed(); got != time.Hour+time.Minute {
 			t.Errorf("after the second Release the last access is at %v", got)
 		}
@@ -109,7 +109,7 @@ func TestTheStartAndTheEndOfALeaseAreActivity(t *testing.T) {
 	})
 }
 
-func TestASessionExpiresAfterThirtyIdleMinutes(t *testing.T) {
+func TestIdleSessionExpiresAfterThirtyMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := session.New(new(persist.Memory), session.Config{})
 		swept, _ := create(t, m)
@@ -130,12 +130,12 @@ func TestASessionExpiresAfterThirtyIdleMinutes(t *testing.T) {
 	})
 }
 
-func TestTheSweepEndsAnIdleSessionWithinAMinute(t *testing.T) {
+func TestSweepEndsExpiredSessionWithinAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m, stop := running(t, store, session.Config{})
 		defer stop()
-		time.Sleep(10 * time.Second) // not in step with the sweep
+		time.Sleep(10 * time.Second) // not synchronous with the sweep
 		s, _ := create(t, m)
 		time.Sleep(30*time.Minute - time.Millisecond)
 		if !m.Has(t.Context(), s.ID) {
@@ -148,8 +148,8 @@ func TestTheSweepEndsAnIdleSessionWithinAMinute(t *testing.T) {
 	})
 }
 
-// B8, C1, C2: a second stream closed the first; streams and calls were no activity.
-func TestALeasedSessionIsNeverIdle(t *testing.T) {
+// B8, C1, C2: a second stream closed the first; streams and calls were not activity.
+func TestLeasedSessionIsNeverIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, stop := running(t, newFaulty(), session.Config{MaxLifetime: -1})
 		defer stop()
@@ -177,10 +177,10 @@ func TestALeasedSessionIsNeverIdle(t *testing.T) {
 	})
 }
 
-// Otherwise a crash would make the sessions expire that were in use all along.
+// Otherwise sessions in use would expire after a crash.
 //
-// A3: the stored access was stale, and a restart took the session for expired.
-func TestTheStoredAccessOfALeasedSessionIsAtMostTwoSweepsOld(t *testing.T) {
+// A3: the stored last access was too old, so the session expired after a restart.
+func TestStoredAccessOfLeasedSessionIsAtMostTwoSweepsOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
 		m, stop := running(t, store, session.Config{})
@@ -194,7 +194,7 @@ func TestTheStoredAccessOfALeasedSessionIsAtMostTwoSweepsOld(t *testing.T) {
 			}
 		}
 		stop()
-		m = restored(t, store, session.Config{}) // nobody released the lease
+		m = restored(t, store, session.Config{}) // the lease was not released
 		acquire(t, m, token).Release()
 		l.Release()
 	})

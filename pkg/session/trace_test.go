@@ -15,8 +15,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// traced returns a Manager, its store and a function that takes the spans that
-// have ended since it was last called, by name.
+// traced returns a Manager, its store, a tracer and a function that returns the spans
+// that have ended since its last call, by name.
 func traced(t *testing.T) (*session.Manager, *faulty, trace.Tracer, func() map[string]sdktrace.ReadOnlySpan) {
 	t.Helper()
 	spans, store := tracetest.NewSpanRecorder(), newFaulty()
@@ -41,7 +41,7 @@ func attr(s sdktrace.ReadOnlySpan, key string) attribute.Value {
 	return attribute.Value{}
 }
 
-func TestEveryStepOfASessionsLifeIsASpan(t *testing.T) {
+func TestEveryStepOfASessionIsASpan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, store, tracer, ended := traced(t)
 		ctx, request := tracer.Start(t.Context(), "request")
@@ -98,7 +98,7 @@ func expectSpan(t *testing.T, s sdktrace.ReadOnlySpan, parent trace.Span, key st
 	}
 }
 
-func TestAFailureIsTheStatusOfItsSpan(t *testing.T) {
+func TestFailureIsTheStatusOfItsSpan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, store, _, ended := traced(t)
 		deleted, _ := create(t, m)
@@ -121,7 +121,7 @@ func TestAFailureIsTheStatusOfItsSpan(t *testing.T) {
 	})
 }
 
-func TestABatchLinksToAFewOfItsSessionsAndToWhoWaits(t *testing.T) {
+func TestBatchLinksToSomeOfItsSessionsAndToItsCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _, tracer, ended := traced(t)
 		var created []trace.SpanID

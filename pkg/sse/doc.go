@@ -1,4 +1,6 @@
 // Package sse reads and writes event streams (text/event-stream,
-// https://html.spec.whatwg.org/multipage/server-sent-events.html). A Reader belongs to one response body
-// and a Writer to one HTTP response, and each is used by one goroutine. Neither starts any.
+// https://html.spec.whatwg.org/multipage/server-sent-events.html).
+//
+// A Reader belongs to one stream, for example the body of a response, and a Writer belongs to one HTTP response. Each
+// must be used by one goroutine at a time. Neither starts a goroutine.
 package sse

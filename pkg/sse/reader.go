@@ -10,48 +10,48 @@ import (
 	"time"
 )
 
-// event is one server-sent event.
+// Event is one server-sent event. Its fields are empty where the event does not have them.
 type Event struct {
 	ID    string
-	Name  string
+	Name  string // value of the field event
 	Data  []byte
-	Retry time.Duration // 0: not said
+	Retry time.Duration // reconnection time
 }
 
-// errEventTooLong is the error of an event that exceeds the limit of its reader.
-// The start of the next event cannot be found in bounded memory.
+// ErrTooLong is the error of an event that exceeds the limit of its Reader. The Reader cannot be used after it,
+// because it cannot find the start of the next event in bounded memory.
 var ErrTooLong = errors.New("a message is too long")
 
-// eventReader reads a text/event-stream, see
-// https://html.spec.whatwg.org/multipage/server-sent-events.html section 9.2.6.
+// Reader reads an event stream as section 9.2.6 of the HTML standard specifies it, in bounded memory.
 type Reader struct {
-	r     *bufio.Reader
-	limit int64 // bytes of one event
-	begun bool  // the first line was read
-	cr    bool  // the last line ended with a CR; an LF that follows belongs to it
+	buf     *bufio.Reader
+	limit   int64 // bytes of one event
+	started bool  // the first line was read
+	afterCR bool  // the last line ended with a CR; an LF that follows belongs to it
 }
 
+// NewReader returns a Reader of r. limit is the maximum size of an event in bytes, field names included.
 func NewReader(r io.Reader, limit int64) *Reader {
-	return &Reader{r: bufio.NewReaderSize(r, 16<<10), limit: limit}
+	return &Reader{buf: bufio.NewReaderSize(r, 16<<10), limit: limit}
 }
 
-// next returns the next event that says anything: one with data, an id or a
-// retry time, as soon as its last byte is there. An event that the end of the
-// stream cuts off is dropped.
-func (e *Reader) Next() (Event, error) {
+// Next returns the next event that has data, an ID or a reconnection time, as soon as its last byte has arrived. It
+// skips other events and comments, and drops an event that the end of the stream truncates. The error is that of the
+// stream, io.EOF at its end, or wraps ErrTooLong. The Data of an event stays valid.
+func (r *Reader) Next() (Event, error) {
 	var ev Event
 	var size int64
-	said, data := false, false
+	hasContent, hasData := false, false
 	for {
-		line, fresh, err := e.line()
+		line, owned, err := r.line()
 		if err != nil {
 			return Event{}, err
 		}
-		if size += int64(len(line)); size > e.limit {
-			return Event{}, e.tooLong()
+		if size += int64(len(line)); size > r.limit {
+			return Event{}, r.tooLong()
 		}
 		if len(line) == 0 {
-			if said {
+			if hasContent {
 				return ev, nil
 			}
 			ev, size = Event{}, 0
@@ -62,80 +62,78 @@ func (e *Reader) Next() (Event, error) {
 		switch string(field) {
 		case "data":
 			switch {
-			case data:
+			case hasData:
 				ev.Data = append(append(ev.Data, '\n'), value...)
-			case fresh: // most events have one line of data, and some a long one
+			case owned: // saves a copy: most events have one line of data, which can be long
 				ev.Data = value
 			default:
 				ev.Data = append(ev.Data, value...)
 			}
-			said, data = true, true
+			hasContent, hasData = true, true
 		case "event":
 			ev.Name = string(value)
 		case "id":
 			if !bytes.ContainsRune(value, 0) {
-				ev.ID, said = string(value), true
+				ev.ID, hasContent = string(value), true
 			}
 		case "retry":
 			if ms, err := strconv.ParseUint(string(value), 10, 31); err == nil {
-				ev.Retry, said = time.Duration(ms)*time.Millisecond, true
+				ev.Retry, hasContent = time.Duration(ms)*time.Millisecond, true
 			}
 		}
 	}
 }
 
-// line returns the next line without its end, which is LF, CR LF or CR, and
-// without the byte order mark that the first may begin with. It holds until the
-// next call, or for ever if it is fresh.
-func (e *Reader) line() (line []byte, fresh bool, err error) {
+// line returns the next line without its end, which is LF, CR LF or CR, and without the byte order mark that may
+// precede the first line. An owned line stays valid; any other line is valid until the next call.
+func (r *Reader) line() (line []byte, owned bool, err error) {
 	for {
-		part, err := e.part()
+		part, err := r.peek()
 		if err != nil {
 			return nil, false, err
 		}
 		n := lineEnd(part)
-		whole := n >= 0
-		if !whole {
+		complete := n >= 0
+		if !complete {
 			n = len(part)
 		}
-		if int64(len(line)+n) > e.limit {
-			return nil, false, e.tooLong()
+		if int64(len(line)+n) > r.limit {
+			return nil, false, r.tooLong()
 		}
-		if whole && !fresh {
+		if complete && !owned {
 			line = part[:n]
 		} else {
-			line, fresh = append(line, part[:n]...), true
+			line, owned = append(line, part[:n]...), true
 		}
-		if whole {
-			e.cr = part[n] == '\r'
-			_, _ = e.r.Discard(n + 1) // they are there
-			return e.unmarked(line), fresh, nil
+		if complete {
+			r.afterCR = part[n] == '\r'
+			_, _ = r.buf.Discard(n + 1) // cannot fail: the bytes are buffered
+			return r.withoutBOM(line), owned, nil
 		}
-		_, _ = e.r.Discard(n)
+		_, _ = r.buf.Discard(n)
 	}
 }
 
-// searched bounds how far the end of a line is searched at one time, so that a
-// stream of short lines is not gone through once for each.
-const searched = 2 << 10 // bytes
+// maxPeek bounds how far lineEnd searches at a time. Without it, a stream of short lines that end with a CR would make
+// lineEnd search the whole buffer for an LF, once for each line.
+const maxPeek = 2 << 10 // bytes
 
-// part returns some of the bytes that have arrived, at least one, and waits for
-// no more than that. They are not taken yet.
-func (e *Reader) part() ([]byte, error) {
+// peek returns up to maxPeek of the bytes that have arrived, without consuming them. It waits for the first byte only.
+func (r *Reader) peek() ([]byte, error) {
 	for {
-		if _, err := e.r.Peek(1); err != nil {
+		if _, err := r.buf.Peek(1); err != nil {
 			return nil, err
 		}
-		part, _ := e.r.Peek(min(e.r.Buffered(), searched))
-		rest := e.cr && part[0] == '\n'
-		if e.cr = false; !rest {
+		part, _ := r.buf.Peek(min(r.buf.Buffered(), maxPeek))
+		lf := r.afterCR && part[0] == '\n' // the rest of the last line end
+		if r.afterCR = false; !lf {
 			return part, nil
 		}
-		_, _ = e.r.Discard(1)
+		_, _ = r.buf.Discard(1)
 	}
 }
 
-// lineEnd is the index of the first CR or LF, or -1.
+// lineEnd returns the index of the first CR or LF in b, or -1.
 func lineEnd(b []byte) int {
 	lf := bytes.IndexByte(b, '\n')
 	if lf >= 0 {
@@ -147,15 +145,15 @@ func lineEnd(b []byte) int {
 	return lf
 }
 
-// unmarked drops the byte order mark from the first line of a stream.
-func (e *Reader) unmarked(line []byte) []byte {
-	if e.begun {
+// withoutBOM removes the byte order mark from the first line of a stream.
+func (r *Reader) withoutBOM(line []byte) []byte {
+	if r.started {
 		return line
 	}
-	e.begun = true
+	r.started = true
 	return bytes.TrimPrefix(line, []byte("\ufeff"))
 }
 
-func (e *Reader) tooLong() error {
-	return fmt.Errorf("%w: more than %d bytes", ErrTooLong, e.limit)
+func (r *Reader) tooLong() error {
+	return fmt.Errorf("%w: more than %d bytes", ErrTooLong, r.limit)
 }

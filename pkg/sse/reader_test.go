@@ -26,17 +26,18 @@ func readEvents(stream []byte, limit int64) ([]Event, error) {
 	}
 }
 
-func TestEventsAreReadAsTheStandardSays(t *testing.T) {
+func TestReaderFollowsTheStandard(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		stream string
 		want   []Event
 	}{
-		"one":                         {"data: a\n\n", []Event{{Data: []byte("a")}}},
-		"lines":                       {"data: a\ndata:b\ndata:  c\n\n", []Event{{Data: []byte("a\nb\n c")}}},
-		"CRLF":                        {"data: a\r\n\r\ndata: b\r\n\r\n", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
-		"all fields":                  {"event: message\nid: 7\nretry: 1500\ndata: a\n\n", []Event{{"7", "message", []byte("a"), 1500 * time.Millisecond}}},
-		"a cursor and nothing else":   {"id: 7\ndata:\n\n", []Event{{ID: "7"}}},
+		"one":   {"data: a\n\n", []Event{{Data: []byte("a")}}},
+		"lines": {"data: a\ndata:b\ndata:  c\n\n", []Event{{Data: []byte("a\nb\n c")}}},
+		"CRLF":  {"data: a\r\n\r\ndata: b\r\n\r\n", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
+		"all fields": {"event: message\nid: 7\nretry: 1500\ndata: a\n\n",
+			[]Event{{"7", "message", []byte("a"), 1500 * time.Millisecond}}},
+		"an id and empty data":        {"id: 7\ndata:\n\n", []Event{{ID: "7"}}},
 		"comments":                    {": hello\n\n:\n\ndata: a\n\n", []Event{{Data: []byte("a")}}},
 		"no end":                      {"data: a\n\ndata: b\n", []Event{{Data: []byte("a")}}},
 		"odd fields":                  {"data\nfoo: bar\nid: a\x00b\nretry: -1\nretry: 1e3\n\n", []Event{{}}},
@@ -44,21 +45,22 @@ func TestEventsAreReadAsTheStandardSays(t *testing.T) {
 		"a colon in the data":         {"data: {\"a\":1}\n\n", []Event{{Data: []byte(`{"a":1}`)}}},
 		"the last id and retry count": {"id: 1\nid: 2\nretry: 1\nretry: 2\n\n", []Event{{ID: "2", Retry: 2 * time.Millisecond}}},
 		"CR":                          {"data: a\r\rdata: b\rdata: c\r\r", []Event{{Data: []byte("a")}, {Data: []byte("b\nc")}}},
-		"all ends mixed":              {"data: a\r\ndata: b\rdata: c\n\r\ndata: d\n\rdata: e\r\n\n", []Event{{Data: []byte("a\nb\nc")}, {Data: []byte("d")}, {Data: []byte("e")}}},
-		"LF CR is two ends":           {"data: a\n\rdata: b\n\r", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
-		"CR CR LF is two ends":        {"data: a\r\r\ndata: b\r\r\n", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
-		"a byte order mark":           {"\ufeffdata: a\n\ndata: b\n\n", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
-		"a second byte order mark":    {"\ufeff\ufeffdata: a\n\ndata: b\n\n", []Event{{Data: []byte("b")}}},
-		"a late byte order mark":      {"data: a\n\n\ufeffdata: b\n\n", []Event{{Data: []byte("a")}}},
-		"a mark and nothing else":     {"\ufeff\r\rdata: a\r\r", []Event{{Data: []byte("a")}}},
-		"a byte order mark in data":   {"data: \ufeffa\n\n", []Event{{Data: []byte("\ufeffa")}}},
-		"comments between lines":      {"data: a\n: c\n:data: d\ndata: b\n\n", []Event{{Data: []byte("a\nb")}}},
-		"data without a colon":        {"data\n\ndata\ndata\n\n", []Event{{}, {Data: []byte("\n")}}},
-		"names are compared exactly":  {"Data: a\n data: b\ndata : c\ndata: d\n\n", []Event{{Data: []byte("d")}}},
-		"one space goes":              {"data:  a\ndata:\tb\n\n", []Event{{Data: []byte(" a\n\tb")}}},
-		"an id without a colon":       {"id: 1\nid\n\n", []Event{{}}},
-		"bytes that are no UTF-8":     {"data: \xff\xfe\n\n", []Event{{Data: []byte("\xff\xfe")}}},
-		"an event cut off at its end": {"data: a\n\ndata: b\n: c", []Event{{Data: []byte("a")}}},
+		"all ends mixed": {"data: a\r\ndata: b\rdata: c\n\r\ndata: d\n\rdata: e\r\n\n",
+			[]Event{{Data: []byte("a\nb\nc")}, {Data: []byte("d")}, {Data: []byte("e")}}},
+		"LF CR is two ends":             {"data: a\n\rdata: b\n\r", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
+		"CR CR LF is two ends":          {"data: a\r\r\ndata: b\r\r\n", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
+		"a byte order mark":             {"\ufeffdata: a\n\ndata: b\n\n", []Event{{Data: []byte("a")}, {Data: []byte("b")}}},
+		"a second byte order mark":      {"\ufeff\ufeffdata: a\n\ndata: b\n\n", []Event{{Data: []byte("b")}}},
+		"a late byte order mark":        {"data: a\n\n\ufeffdata: b\n\n", []Event{{Data: []byte("a")}}},
+		"a byte order mark and no line": {"\ufeff\r\rdata: a\r\r", []Event{{Data: []byte("a")}}},
+		"a byte order mark in data":     {"data: \ufeffa\n\n", []Event{{Data: []byte("\ufeffa")}}},
+		"comments between lines":        {"data: a\n: c\n:data: d\ndata: b\n\n", []Event{{Data: []byte("a\nb")}}},
+		"data without a colon":          {"data\n\ndata\ndata\n\n", []Event{{}, {Data: []byte("\n")}}},
+		"names are compared exactly":    {"Data: a\n data: b\ndata : c\ndata: d\n\n", []Event{{Data: []byte("d")}}},
+		"one space goes":                {"data:  a\ndata:\tb\n\n", []Event{{Data: []byte(" a\n\tb")}}},
+		"an id without a colon":         {"id: 1\nid\n\n", []Event{{}}},
+		"bytes that are no UTF-8":       {"data: \xff\xfe\n\n", []Event{{Data: []byte("\xff\xfe")}}},
+		"an event cut off at its end":   {"data: a\n\ndata: b\n: c", []Event{{Data: []byte("a")}}},
 	} {
 		got, err := readEvents([]byte(test.stream), 1<<20)
 		if !errors.Is(err, io.EOF) || !slices.EqualFunc(got, test.want, sameEvent) {
@@ -75,21 +77,21 @@ func sameEvent(a, b Event) bool {
 	return a.ID == b.ID && a.Name == b.Name && a.Retry == b.Retry && bytes.Equal(a.Data, b.Data)
 }
 
-func TestAnEventIsBounded(t *testing.T) {
+func TestReaderBoundsAnEvent(t *testing.T) {
 	t.Parallel()
 	for name, stream := range map[string]string{
-		"a line":       "data: " + strings.Repeat("x", 2000),
-		"many lines":   strings.Repeat("data: xxxxxxxx\n", 200),
-		"many of none": strings.Repeat("foo: xxxxxxxx\n", 200),
+		"a line":              "data: " + strings.Repeat("x", 2000),
+		"many lines":          strings.Repeat("data: xxxxxxxx\n", 200),
+		"many unknown fields": strings.Repeat("foo: xxxxxxxx\n", 200),
 	} {
-		if _, err := readEvents([]byte(stream), 1000); !errors.Is(err, ErrTooLong) || !errors.Is(err, ErrTooLong) {
+		if _, err := readEvents([]byte(stream), 1000); !errors.Is(err, ErrTooLong) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// A stream that says nothing but that it is alive may live for ever.
-func TestHeartbeatsDoNotAddUp(t *testing.T) {
+// A stream of comments, which servers send as heartbeats, has no limit.
+func TestReaderDoesNotCountCommentsTowardsTheLimit(t *testing.T) {
 	t.Parallel()
 	stream := strings.Repeat(": keep-alive\n\n", 1000) + "data: a\n\n"
 	if got, err := readEvents([]byte(stream), 1000); !errors.Is(err, io.EOF) || len(got) != 1 {
@@ -97,7 +99,7 @@ func TestHeartbeatsDoNotAddUp(t *testing.T) {
 	}
 }
 
-func TestAFailingStreamFailsWithItsOwnError(t *testing.T) {
+func TestReaderReturnsTheErrorOfTheStream(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	r := NewReader(io.MultiReader(strings.NewReader("data: a\n\ndata: b\n"), iotest.ErrReader(broken)), 1000)
@@ -109,12 +111,11 @@ func TestAFailingStreamFailsWithItsOwnError(t *testing.T) {
 	}
 }
 
-// A CR ends a line though an LF may still come: an event is not held back until
-// the server says more.
-func TestAnEventIsThereWithItsLastByte(t *testing.T) {
+// A CR ends a line even if an LF can still follow. The reader must not wait for the next byte of the server.
+func TestReaderReturnsAnEventWithItsLastByte(t *testing.T) {
 	t.Parallel()
 	for _, stream := range []string{"data: a\n\n", "data: a\r\n\r", "data: a\r\r", "\ufeffdata: a\n\r", "id\n\n", "data: a\r\n\n"} {
-		never := iotest.ErrReader(errors.New("it asks for more than there is"))
+		never := iotest.ErrReader(errors.New("the reader reads beyond the event"))
 		r := NewReader(io.MultiReader(strings.NewReader(stream), never), 1000)
 		if _, err := r.Next(); err != nil {
 			t.Errorf("%q: %v", stream, err)
@@ -122,10 +123,10 @@ func TestAnEventIsThereWithItsLastByte(t *testing.T) {
 	}
 }
 
-func TestLinesOfAnyLengthAreReadWhole(t *testing.T) {
+func TestReaderReadsLinesOfAnyLength(t *testing.T) {
 	t.Parallel()
-	for n := range 3 * 16 << 10 { // around all sizes of the buffer and of what is searched at a time
-		if n%searched > 20 && n%searched < searched-20 {
+	for n := range 3 * 16 << 10 { // around the multiples of maxPeek and the size of the buffer
+		if n%maxPeek > 20 && n%maxPeek < maxPeek-20 {
 			continue
 		}
 		data := strings.Repeat("x", n)
@@ -138,8 +139,8 @@ func TestLinesOfAnyLengthAreReadWhole(t *testing.T) {
 	}
 }
 
-// What the reader hands out must not change when it goes on.
-func TestEventsHaveMemoryOfTheirOwn(t *testing.T) {
+// The data of an event must not change with the next call of Next.
+func TestEventsOwnTheirData(t *testing.T) {
 	t.Parallel()
 	var stream strings.Builder
 	for n := range 200 {
@@ -156,8 +157,8 @@ func TestEventsHaveMemoryOfTheirOwn(t *testing.T) {
 	}
 }
 
-// naiveEvents is the standard's algorithm on a whole stream, with the liberty
-// that eventReader takes: an event is one that says anything, data or not.
+// naiveEvents is the algorithm of the standard on a whole stream, with one exception, which Reader makes too: it returns
+// an event without data that has an ID or a reconnection time.
 func naiveEvents(stream string) []Event {
 	var events []Event
 	stream = strings.TrimPrefix(stream, "\ufeff")
@@ -170,25 +171,25 @@ func naiveEvents(stream string) []Event {
 		}
 		var ev Event
 		var data []string
-		said := false
+		hasContent := false
 		for _, l := range block {
 			name, v, _ := strings.Cut(l, ":")
 			v = strings.TrimPrefix(v, " ")
 			switch {
 			case name == "data":
-				data, said = append(data, v), true
+				data, hasContent = append(data, v), true
 			case name == "event":
 				ev.Name = v
 			case name == "id" && !strings.Contains(v, "\x00"):
-				ev.ID, said = v, true
+				ev.ID, hasContent = v, true
 			case name == "retry" && v != "" && strings.Trim(v, "0123456789") == "":
 				if n, err := strconv.Atoi(v); err == nil && n < 1<<31 {
-					ev.Retry, said = time.Duration(n)*time.Millisecond, true
+					ev.Retry, hasContent = time.Duration(n)*time.Millisecond, true
 				}
 			}
 		}
 		ev.Data = []byte(strings.Join(data, "\n"))
-		if said {
+		if hasContent {
 			events = append(events, ev)
 		}
 		block = nil
@@ -196,10 +197,11 @@ func naiveEvents(stream string) []Event {
 	return events
 }
 
-func FuzzEventReader(f *testing.F) {
+func FuzzReader(f *testing.F) {
 	for _, seed := range []string{
 		"", "\n", "data: a\n\n", "data\n\n", "data:\r\n\r\n", ":c\n\nid:1\nretry:10\nevent:x\ndata:a\ndata:b\n\n",
-		"event: x\n\ndata: y\n\n", "id: a\x00\n\n", "retry: 99999999999999999999\n\n", "\xef\xbb\xbfdata: a\n\n", "data: a\rdata: b\n\n", "data: a", "data: a\r\rdata: b\r\n\r\n", "data: a\n\r\r\ndata\r\r", "\xef\xbb\xbf\xef\xbb\xbfid\n\r",
+		"event: x\n\ndata: y\n\n", "id: a\x00\n\n", "retry: 99999999999999999999\n\n", "\xef\xbb\xbfdata: a\n\n",
+		"data: a\rdata: b\n\n", "data: a", "data: a\r\rdata: b\r\n\r\n", "data: a\n\r\r\ndata\r\r", "\xef\xbb\xbf\xef\xbb\xbfid\n\r",
 	} {
 		f.Add([]byte(seed), uint8(100))
 	}

@@ -5,29 +5,30 @@ import (
 	"time"
 )
 
-// retryAfter is the time in milliseconds that a client is to wait before it reconnects.
-const retryAfter = "1000"
+// retry is the reconnection time of clients in milliseconds.
+const retry = "1000"
 
-// Writer writes events to one HTTP response. Each write reaches the client at once, and fails if
-// that takes longer than the timeout. The headers are sent with the first write.
+// Writer writes events to one HTTP response. Each write is flushed to the client at once, and fails if that takes
+// longer than the timeout. The headers are sent with the first write.
 type Writer struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
 }
 
-// NewWriter sets the headers of an event stream and returns its Writer. timeout bounds each
-// write; a write gets one microsecond per byte in addition.
+// NewWriter sets the headers of an event stream and returns its Writer. timeout bounds each write; a write gets one
+// microsecond per byte in addition.
 func NewWriter(w http.ResponseWriter, timeout time.Duration) *Writer {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, no-transform")
-	h.Set("X-Accel-Buffering", "no") // a reverse proxy must not collect events
+	if h.Get("Cache-Control") == "" { // the server may have a stricter policy
+		h.Set("Cache-Control", "no-cache, no-transform")
+	}
+	h.Set("X-Accel-Buffering", "no") // a reverse proxy must not buffer events
 	return &Writer{w: w, control: http.NewResponseController(w), timeout: timeout}
 }
 
-// Event writes one event. id may be empty: then the event has none. Neither id nor name nor
-// data may contain a line break.
+// Event writes one event, which has no ID if id is empty. id, name and data must not contain a line break.
 func (w *Writer) Event(id, name string, data []byte) error {
 	event := make([]byte, 0, len(id)+len(name)+len(data)+24)
 	if id != "" {
@@ -38,24 +39,24 @@ func (w *Writer) Event(id, name string, data []byte) error {
 	return w.write(append(event, "\n\n"...))
 }
 
-// Prime writes an event with an id and without a message, which tells a client from where and
-// when to resume the stream, specification 2025-11-25, basic/transports, sending messages.
+// Prime writes an event with an ID, a reconnection time and empty data. The event tells a client that loses the stream
+// from where and when to resume it, specification 2025-11-25, basic/transports, sending messages.
 func (w *Writer) Prime(id string) error {
-	return w.write([]byte("id: " + id + "\nretry: " + retryAfter + "\ndata: \n\n"))
+	return w.write([]byte("id: " + id + "\nretry: " + retry + "\ndata: \n\n"))
 }
 
-// Retry tells the client when to reconnect.
-func (w *Writer) Retry() error { return w.write([]byte("retry: " + retryAfter + "\n\n")) }
+// Retry writes the reconnection time without an event.
+func (w *Writer) Retry() error { return w.write([]byte("retry: " + retry + "\n\n")) }
 
-// Comment writes a comment, which clients ignore. text must not contain a line break.
+// Comment writes a comment, which clients ignore. It keeps a connection alive. text must not contain a line break.
 func (w *Writer) Comment(text string) error { return w.write([]byte(": " + text + "\n\n")) }
 
-// Close removes the deadline of the last write from the connection.
+// Close removes the deadline of the last write from the connection, so that the server can reuse the connection.
 func (w *Writer) Close() { _ = w.control.SetWriteDeadline(time.Time{}) }
 
 func (w *Writer) write(b []byte) error {
 	_ = w.control.SetWriteDeadline(time.Now().Add(w.timeout + time.Duration(len(b))*time.Microsecond))
-	if _, err := w.w.Write(b); err != nil { //nolint:gosec // an event stream, and declared as one
+	if _, err := w.w.Write(b); err != nil { //nolint:gosec // the content type is not HTML
 		return err
 	}
 	return w.control.Flush()

@@ -8,23 +8,23 @@ import (
 	"strings"
 )
 
-// checkCollector refuses what the exporters would complain of and leave out:
-// with an endpoint that cannot be read they go on to one that nobody named. They
-// also put the whole value into the log, which may hold a secret.
-func checkCollector(env environ) error {
+// checkExporterVariables rejects invalid OTEL_EXPORTER_OTLP_* variables. The exporters
+// would log them, including secrets in the value, and ignore them: with an invalid
+// endpoint they would use the default one.
+func checkExporterVariables(env environ) error {
 	for _, signal := range []string{"", "TRACES_", "METRICS_", "LOGS_"} {
 		for _, v := range []struct {
 			name  string
 			check func(value string) string
 		}{
-			{"ENDPOINT", func(value string) string { return endpointProblem(value, speaksGRPC(env, signal)) }},
-			{"HEADERS", headersProblem},
-			{"TIMEOUT", timeoutProblem},
+			{"ENDPOINT", func(value string) string { return checkEndpoint(value, usesGRPC(env, signal)) }},
+			{"HEADERS", checkHeaders},
+			{"TIMEOUT", checkTimeout},
 		} {
 			name := "OTEL_EXPORTER_OTLP_" + signal + v.name
 			if value := env.get(name); value != "" {
-				if problem := v.check(value); problem != "" {
-					return fmt.Errorf("%s: want %s", name, problem)
+				if want := v.check(value); want != "" {
+					return fmt.Errorf("%s: want %s", name, want)
 				}
 			}
 		}
@@ -32,20 +32,22 @@ func checkCollector(env environ) error {
 	return nil
 }
 
-// speaksGRPC reports whether an exporter of the signal does, or one of all for "".
-func speaksGRPC(env environ, signal string) bool {
+// usesGRPC reports whether the exporter of the signal uses gRPC; for "" whether that of
+// any signal does.
+func usesGRPC(env environ, signal string) bool {
 	general := env.get("OTEL_EXPORTER_OTLP_PROTOCOL")
 	if signal != "" {
 		return cmp.Or(env.get("OTEL_EXPORTER_OTLP_"+signal+"PROTOCOL"), general) == "grpc"
 	}
-	return general == "grpc" || speaksGRPC(env, "TRACES_") || speaksGRPC(env, "METRICS_") || speaksGRPC(env, "LOGS_")
+	return general == "grpc" || usesGRPC(env, "TRACES_") || usesGRPC(env, "METRICS_") || usesGRPC(env, "LOGS_")
 }
 
-// The functions below say what is wanted instead of a value, "" for nothing.
+// Each function below returns "" for a valid value, otherwise a description of the valid
+// ones. It does not quote the value, which may contain a secret.
 
-func endpointProblem(value string, grpc bool) string {
+func checkEndpoint(value string, grpc bool) string {
 	u, err := url.Parse(value)
-	if err == nil && grpc { // dials more than URLs: localhost:4317, unix:///path
+	if err == nil && grpc { // gRPC also accepts localhost:4317 and unix:///path
 		return ""
 	}
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -54,7 +56,7 @@ func endpointProblem(value string, grpc bool) string {
 	return ""
 }
 
-func headersProblem(value string) string {
+func checkHeaders(value string) string {
 	for i, header := range strings.Split(value, ",") {
 		if strings.TrimSpace(header) == "" {
 			continue
@@ -62,23 +64,24 @@ func headersProblem(value string) string {
 		name, content, ok := strings.Cut(header, "=")
 		_, err := url.PathUnescape(content)
 		if !ok || err != nil || !isToken(strings.TrimSpace(name)) {
-			return fmt.Sprintf("name=value,name=value with %%XX for what is special; entry %d is not so", i+1)
+			return fmt.Sprintf("name=value,name=value with special characters as %%XX; entry %d is different", i+1)
 		}
 	}
 	return ""
 }
 
-// isToken reports whether s can be the name of a header, RFC 9110, 5.6.2.
+// isToken reports whether s is a valid header name (RFC 9110, section 5.6.2).
 func isToken(s string) bool {
 	for _, c := range s {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", c)) {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
+			strings.ContainsRune("!#$%&'*+-.^_`|~", c)) {
 			return false
 		}
 	}
 	return s != ""
 }
 
-func timeoutProblem(value string) string {
+func checkTimeout(value string) string {
 	if _, err := strconv.Atoi(value); err != nil {
 		return "a number of milliseconds"
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestWhereToExportIsCheckedAtTheStartAndNotRepeated(t *testing.T) {
+func TestInvalidExporterVariableFailsStartAndIsNotQuoted(t *testing.T) {
 	const canary = "canary-7c1d"
 	for _, bad := range []map[string]string{
 		{"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318/" + canary},
@@ -50,7 +50,7 @@ func TestWhereToExportIsCheckedAtTheStartAndNotRepeated(t *testing.T) {
 	}
 }
 
-func TestWhatExportersUnderstandIsTaken(t *testing.T) {
+func TestValidExporterVariablesAreAccepted(t *testing.T) {
 	for _, good := range []map[string]string{
 		{"OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example.org/base?x=y"},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT": "HTTP://127.0.0.1:1"},
@@ -59,7 +59,7 @@ func TestWhatExportersUnderstandIsTaken(t *testing.T) {
 		{"OTEL_EXPORTER_OTLP_HEADERS": " a=b%20c , d = e=f,"},
 		{"OTEL_EXPORTER_OTLP_TIMEOUT": "250"},
 	} {
-		if err := checkCollector(func(name string) (string, bool) { v, ok := good[name]; return v, ok }); err != nil {
+		if err := checkExporterVariables(func(name string) (string, bool) { v, ok := good[name]; return v, ok }); err != nil {
 			t.Errorf("%v: %v", good, err)
 		}
 	}

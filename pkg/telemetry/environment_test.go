@@ -17,7 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// recorder is an OTLP receiver that keeps the last request of each path.
+// recorder is an OTLP receiver that records the last request of each path.
 type recorder struct {
 	mu      sync.Mutex
 	headers map[string]http.Header
@@ -38,7 +38,7 @@ func (c *recorder) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	c.bodies[r.URL.Path] = string(text)
 }
 
-// run starts telemetry, makes spans and records of all kinds, and ends it.
+// run starts telemetry, creates spans, metrics and log records, and stops it.
 func (c *recorder) run(t *testing.T, env map[string]string) {
 	t.Helper()
 	c.headers, c.bodies = map[string]http.Header{}, map[string]string{}
@@ -61,27 +61,32 @@ func (c *recorder) run(t *testing.T, env map[string]string) {
 	}
 }
 
-func TestVariablesOfTheSpecificationAreHeeded(t *testing.T) {
+func TestVariablesOfTheSpecificationTakeEffect(t *testing.T) {
 	const traces, metrics, logs = "/v1/traces", "/v1/metrics", "/v1/logs"
 	for name, test := range map[string]struct {
 		env         map[string]string
 		paths       []string
 		has, hasNot string // in the body for traces
 	}{
-		"nothing":        {nil, []string{logs, metrics, traces}, "0123456789", ""},
-		"no traces":      {map[string]string{"OTEL_TRACES_EXPORTER": "none"}, []string{logs, metrics}, "", ""},
-		"no metrics":     {map[string]string{"OTEL_METRICS_EXPORTER": "none"}, []string{logs, traces}, "", ""},
-		"no logs":        {map[string]string{"OTEL_LOGS_EXPORTER": "none"}, []string{metrics, traces}, "", ""},
-		"disabled":       {map[string]string{"OTEL_SDK_DISABLED": "true"}, nil, "", ""},
-		"not disabled":   {map[string]string{"OTEL_SDK_DISABLED": "false"}, []string{logs, metrics, traces}, "", ""},
-		"service name":   {map[string]string{"OTEL_SERVICE_NAME": "hub-eu"}, []string{logs, metrics, traces}, "hub-eu", ""},
-		"resource":       {map[string]string{"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=staging"}, []string{logs, metrics, traces}, "staging", ""},
-		"sampler off":    {map[string]string{"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}, []string{logs, metrics}, "", ""},
-		"sampler on":     {map[string]string{"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "1"}, []string{logs, metrics, traces}, "", ""},
-		"attribute size": {map[string]string{"OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "4"}, []string{logs, metrics, traces}, "0123", "01234"},
-		"attributes":     {map[string]string{"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "1"}, []string{logs, metrics, traces}, "first", "second"},
-		"events":         {map[string]string{"OTEL_SPAN_EVENT_COUNT_LIMIT": "1"}, []string{logs, metrics, traces}, "event two", "event one"},
-		"compression":    {map[string]string{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, []string{logs, metrics, traces}, "0123456789", ""},
+		"nothing":      {nil, []string{logs, metrics, traces}, "0123456789", ""},
+		"no traces":    {map[string]string{"OTEL_TRACES_EXPORTER": "none"}, []string{logs, metrics}, "", ""},
+		"no metrics":   {map[string]string{"OTEL_METRICS_EXPORTER": "none"}, []string{logs, traces}, "", ""},
+		"no logs":      {map[string]string{"OTEL_LOGS_EXPORTER": "none"}, []string{metrics, traces}, "", ""},
+		"disabled":     {map[string]string{"OTEL_SDK_DISABLED": "true"}, nil, "", ""},
+		"not disabled": {map[string]string{"OTEL_SDK_DISABLED": "false"}, []string{logs, metrics, traces}, "", ""},
+		"service name": {map[string]string{"OTEL_SERVICE_NAME": "hub-eu"}, []string{logs, metrics, traces}, "hub-eu", ""},
+		"resource": {map[string]string{"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=staging"},
+			[]string{logs, metrics, traces}, "staging", ""},
+		"sampler off": {map[string]string{"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"},
+			[]string{logs, metrics}, "", ""},
+		"sampler on": {map[string]string{"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "1"},
+			[]string{logs, metrics, traces}, "", ""},
+		"attribute size": {map[string]string{"OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "4"},
+			[]string{logs, metrics, traces}, "0123", "01234"},
+		"attributes": {map[string]string{"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "1"}, []string{logs, metrics, traces}, "first", "second"},
+		"events": {map[string]string{"OTEL_SPAN_EVENT_COUNT_LIMIT": "1"}, []string{logs, metrics, traces},
+			"event two", "event one"},
+		"compression": {map[string]string{"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, []string{logs, metrics, traces}, "0123456789", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c recorder
@@ -101,7 +106,7 @@ func TestVariablesOfTheSpecificationAreHeeded(t *testing.T) {
 	}
 }
 
-func TestHeadersOfExportsComeFromTheEnvironmentAndAreLoggedNowhere(t *testing.T) {
+func TestHeadersOfExportsComeFromTheEnvironmentAndAreNotLogged(t *testing.T) {
 	var c recorder
 	c.run(t, map[string]string{"OTEL_EXPORTER_OTLP_HEADERS": "api-key=canary"})
 	for path, h := range c.headers {
@@ -116,14 +121,14 @@ func TestHeadersOfExportsComeFromTheEnvironmentAndAreLoggedNowhere(t *testing.T)
 	}
 }
 
-func TestProtocolGRPCIsUnderstoodForAllSignals(t *testing.T) {
+func TestProtocolGRPCWorksForAllSignals(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", deadEndpoint(t))
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
 	t.Setenv("OTEL_LOGS_EXPORTER", "otlp")
 	tel, _ := start(t, Config{})
 	span(t, tel)
 	tel.Logger().Info("hello")
-	if took, _ := shutdown(tel, 200*time.Millisecond); took > 200*time.Millisecond+abandonGrace+time.Second {
+	if took, _ := shutdown(tel, 200*time.Millisecond); took > 200*time.Millisecond+cancelGrace+time.Second {
 		t.Errorf("Shutdown took %v", took)
 	}
 	wantMetric(t, tel, dropped("traces", "shutdown", 1))

@@ -14,31 +14,33 @@ import (
 )
 
 const (
-	quietTime   = 10 * time.Second // between two log records of one class
-	maxErrorLen = 500              // bytes of an error that are logged: a collector's answer may be in it
+	logInterval = 10 * time.Second // between two log records of one class
+	maxErrorLen = 500              // bytes of an error that are logged; it may contain the answer of a collector
 )
 
-// reporter counts the errors of the telemetry itself, and logs one of a class
-// every quietTime.
+// reporter counts the errors of the telemetry itself. It logs at most one error of each
+// class per logInterval.
 type reporter struct {
 	logger *slog.Logger
 	count  *prometheus.CounterVec // by signal
 
 	mu      sync.Mutex
-	classes map[class]*quiet
+	classes map[class]*throttle
 }
 
-// class is the signal and the Go type of the error behind it all. The text
-// would be finer, but it may come from a client, and classes are kept forever.
+// class identifies similar errors by the signal and the Go type of the innermost error.
+// The text of the error cannot be used: it may come from a client, and classes are never
+// removed.
 type class struct{ signal, cause string }
 
-type quiet struct {
-	until      time.Time
-	suppressed int // records not logged since the last one
+// throttle is the state of one class.
+type throttle struct {
+	until      time.Time // no record before this time
+	suppressed int       // errors since the last record
 }
 
 func newReporter(logger *slog.Logger, count *prometheus.CounterVec) *reporter {
-	return &reporter{logger: logger, count: count, classes: make(map[class]*quiet)}
+	return &reporter{logger: logger, count: count, classes: make(map[class]*throttle)}
 }
 
 // Handle implements [otel.ErrorHandler].
@@ -57,31 +59,31 @@ func (r *reporter) report(signal string, err error) {
 	}
 }
 
-// allow reports whether an error of class c may be logged now, and how many
-// were not since the last time.
+// allow reports whether an error of class c may be logged now, and how many have been
+// suppressed since the last record.
 func (r *reporter) allow(c class) (suppressed int, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	q := r.classes[c]
-	if q == nil {
-		q = new(quiet)
-		r.classes[c] = q
+	t := r.classes[c]
+	if t == nil {
+		t = new(throttle)
+		r.classes[c] = t
 	}
 	now := time.Now()
-	if now.Before(q.until) {
-		q.suppressed++
+	if now.Before(t.until) {
+		t.suppressed++
 		return 0, false
 	}
-	suppressed = q.suppressed
-	*q = quiet{until: now.Add(quietTime)}
+	suppressed = t.suppressed
+	*t = throttle{until: now.Add(logInterval)}
 	return suppressed, true
 }
 
-// cause unwraps err to the end; of joined errors it takes the first.
+// cause returns the innermost error of err; of joined errors it follows the first.
 func cause(err error) error {
 	for {
 		var next error
-		switch u := err.(type) { //nolint:errorlint // the chain is walked here
+		switch u := err.(type) { //nolint:errorlint // this function unwraps the chain itself
 		case interface{ Unwrap() error }:
 			next = u.Unwrap()
 		case interface{ Unwrap() []error }:
@@ -96,42 +98,45 @@ func cause(err error) error {
 	}
 }
 
-// guard stands around an exporter's exports: it reports those that fail, and
-// cancels those in flight when life ends.
+// guard runs the exports of one signal. It reports those that fail, and cancels those in
+// progress when lifetime ends.
 type guard struct {
-	signal string
-	life   context.Context //nolint:containedctx // of the telemetry, not of one export
-	errs   *reporter
+	signal   string
+	lifetime context.Context //nolint:containedctx // of the Telemetry, not of one export
+	errs     *reporter
 }
 
+// run calls export. Its error is an *exportError.
 func (g guard) run(ctx context.Context, export func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(g.life, cancel)() //nolint:contextcheck // both lives end the export
+	defer context.AfterFunc(g.lifetime, cancel)() //nolint:contextcheck // the end of either context ends the export
 
 	err := export(ctx)
 	if err == nil {
 		return nil
 	}
-	if g.life.Err() != nil {
+	if g.lifetime.Err() != nil {
 		err = fmt.Errorf("given up at shutdown: %w", err)
 	}
 	g.errs.report(g.signal, err)
 	return &exportError{err}
 }
 
-// exportError is an error that a guard has reported. The SDK passes it on to
-// the global handler, which may belong to another Telemetry.
+// exportError is an error that a guard has reported already. The SDK passes it to the
+// global error handler, which may belong to another Telemetry.
 type exportError struct{ err error }
 
 func (e *exportError) Error() string { return e.err.Error() }
 func (e *exportError) Unwrap() error { return e.err }
 
+// reported reports whether a guard has reported err.
 func reported(err error) bool {
 	_, ok := errors.AsType[*exportError](err)
 	return ok
 }
 
+// metricExporter runs its exports under the guard.
 type metricExporter struct {
 	sdkmetric.Exporter
 	guard guard

@@ -30,7 +30,7 @@ func TestEachClassOfErrorIsLoggedOnceInTenSeconds(t *testing.T) {
 		if got := stderr.records(t); len(got) != 3 {
 			t.Fatalf("%d records, want 3: %s", len(got), stderr)
 		}
-		time.Sleep(quietTime)
+		time.Sleep(logInterval)
 		r.report(signalTraces, context.DeadlineExceeded)
 		last := stderr.records(t)[3]
 		if last["suppressed"] != 99.0 || last["signal"] != "traces" || last["level"] != "WARN" {
@@ -42,7 +42,7 @@ func TestEachClassOfErrorIsLoggedOnceInTenSeconds(t *testing.T) {
 	})
 }
 
-func TestErrorsFromClientsMakeNoNewClasses(t *testing.T) {
+func TestErrorsFromClientsCreateNoNewClasses(t *testing.T) {
 	stderr := new(buffer)
 	r := newTestReporter(stderr)
 	for i := range 100 {
@@ -56,7 +56,7 @@ func TestErrorsFromClientsMakeNoNewClasses(t *testing.T) {
 	}
 }
 
-func TestGlobalHandlerLeavesReportedErrorsToTheirOwner(t *testing.T) {
+func TestGlobalHandlerIgnoresReportedErrors(t *testing.T) {
 	stderr := new(buffer)
 	r := newTestReporter(stderr)
 	r.Handle(nil)

@@ -12,21 +12,21 @@ import (
 	"time"
 )
 
-// subsystems are the parts of the hub that have a level of their own. What mcp-go
-// and other libraries log is mcp.
+// subsystems are the parts of the hub with a log level of their own. Records of mcp-go and
+// other libraries belong to mcp.
 var subsystems = [...]string{"admin", "catalog", "gateway", "mcp", "persist", "session", "telemetry", "upstream"}
 
 const (
 	subsystemKey = "subsystem"
-	// DefaultLevel names the level of what has none of its own; as a level it
-	// means to have none of one's own.
+	// DefaultLevel is the name of the level that subsystems without an own level use. As
+	// the level of a subsystem it means that the subsystem has no own level.
 	DefaultLevel = "default"
 
 	minLevelTime = time.Second
 	maxLevelTime = 24 * time.Hour
 )
 
-// labelOf is the value of the label subsystem.
+// labelOf returns the value of the label subsystem.
 func labelOf(subsystem string) string {
 	if subsystem == "" {
 		return "main"
@@ -40,48 +40,47 @@ func Subsystems() []string { return slices.Clone(subsystems[:]) }
 // LevelState is the level of one subsystem.
 type LevelState struct {
 	Subsystem string    // or DefaultLevel
-	Level     string    // that holds now
-	Own       bool      // false: it is the default's
-	Until     time.Time // when Then takes over; zero: never
-	Then      string    // a level, or DefaultLevel; "" without Until
+	Level     string    // current level
+	Own       bool      // false: Level is that of DefaultLevel
+	Until     time.Time // end of a temporary level; zero: the level is not temporary
+	Then      string    // level, or DefaultLevel, after Until; "" without Until
 }
 
-// Levels are the log levels of the subsystems. They can be read and changed at
-// any time, by several goroutines.
+// Levels are the log levels of the subsystems. They are safe for concurrent use.
 type Levels struct {
-	log *slog.Logger // says what was changed, whatever the levels are
+	log *slog.Logger // logs every change, regardless of the levels
 
 	mu     sync.Mutex
-	slots  map[string]*slot
+	states map[string]*levelState // by subsystem or DefaultLevel
 	closed bool
 }
 
-// slot is one subsystem, or the default.
-type slot struct {
-	level slog.LevelVar // that holds now: the one thing a logger looks at
-	base  setting
-	brief *brief // instead of base; nil: nothing
+// levelState is the level of one subsystem, or the default.
+type levelState struct {
+	level    slog.LevelVar // current level: loggers read only this
+	base     setting
+	override *override // temporary; nil: none
 }
 
-// setting is a level that somebody chose; nobody has in its zero value.
+// setting is a level that somebody has set. The zero value means: use the default.
 type setting struct {
 	own   bool
 	level slog.Level
 }
 
-// brief is a setting with an end.
-type brief struct {
+// override is a setting with a limited duration.
+type override struct {
 	setting
 	until time.Time
-	alarm *alarm
+	timer *timer
 }
 
-// newLevels returns the levels that the configuration wants. The level of
-// SESSION_DEBUG makes the session code say more, never less.
+// newLevels returns the configured levels. SESSION_DEBUG can only lower the level of the
+// session code.
 func newLevels(normal slog.Level, own map[string]string, debug sessionDebug) (*Levels, error) {
-	l := &Levels{slots: map[string]*slot{DefaultLevel: {base: setting{true, normal}}}}
+	l := &Levels{states: map[string]*levelState{DefaultLevel: {base: setting{true, normal}}}}
 	for _, name := range subsystems {
-		l.slots[name] = new(slot)
+		l.states[name] = new(levelState)
 	}
 	if _, ok := own[DefaultLevel]; ok {
 		return nil, fmt.Errorf("log levels: %w", l.unknown(DefaultLevel, subsystems[:]))
@@ -91,22 +90,22 @@ func newLevels(normal slog.Level, own map[string]string, debug sessionDebug) (*L
 		return nil, fmt.Errorf("log levels: %w", err)
 	}
 	for name, s := range settings {
-		l.slots[name].base = s
+		l.states[name].base = s
 	}
 	l.apply()
-	if session := l.slots["session"]; debug.level < session.level.Level() {
+	if session := l.states["session"]; debug.level < session.level.Level() {
 		session.base = setting{true, debug.level}
 		l.apply()
 	}
 	return l, nil
 }
 
-// parse reads levels by subsystem. It reports all that is wrong with them.
+// parse reads levels by subsystem. Its error describes all invalid entries.
 func (l *Levels) parse(levels map[string]string) (map[string]setting, error) {
 	var errs []error
 	settings := make(map[string]setting, len(levels))
 	for _, name := range slices.Sorted(maps.Keys(levels)) {
-		if l.slots[name] == nil {
+		if l.states[name] == nil {
 			errs = append(errs, l.unknown(name, append([]string{DefaultLevel}, subsystems[:]...)))
 			continue
 		}
@@ -124,20 +123,22 @@ func (l *Levels) parse(levels map[string]string) (map[string]setting, error) {
 	return settings, errors.Join(errs...)
 }
 
+// unknown returns the error for a subsystem that does not exist.
 func (l *Levels) unknown(name string, known []string) error {
 	return fmt.Errorf("subsystem %q: want one of %s", short(name), strings.Join(known, ", "))
 }
 
-// Set changes the levels of some subsystems, and under [DefaultLevel] that of all
-// that have none of their own. If d is not 0, what was set without such a limit
-// returns after it; it is between 1 s and 24 h. An error means that nothing
-// was changed, and says what was wrong.
+// Set changes the levels of subsystems; the key [DefaultLevel] changes that of all
+// subsystems without an own level. If d is not 0, the change is temporary: after d the
+// last level that was set without a duration returns. d is between 1 s and 24 h. If Set
+// returns an error, nothing was changed.
 func (l *Levels) Set(ctx context.Context, levels map[string]string, d time.Duration) error {
 	if len(levels) == 0 {
-		return fmt.Errorf("no log level to set: want one of %s, %s with a level", DefaultLevel, strings.Join(subsystems[:], ", "))
+		return fmt.Errorf("no log level to set: want one of %s, %s with a level",
+			DefaultLevel, strings.Join(subsystems[:], ", "))
 	}
 	if d != 0 && (d < minLevelTime || d > maxLevelTime) {
-		return fmt.Errorf("log levels for %s: want a time between %s and %s", d, minLevelTime, maxLevelTime)
+		return fmt.Errorf("log levels for %s: want a duration between %s and %s", d, minLevelTime, maxLevelTime)
 	}
 	settings, err := l.parse(levels)
 	if err != nil {
@@ -166,59 +167,59 @@ func (l *Levels) Set(ctx context.Context, levels map[string]string, d time.Durat
 
 // set changes one level. The caller holds mu.
 func (l *Levels) set(name string, s setting, d time.Duration) {
-	to := l.slots[name]
-	if to.brief != nil {
-		to.brief.alarm.timer.Stop() // if it rings already, it finds another brief, or none
-		to.brief = nil
+	state := l.states[name]
+	if state.override != nil {
+		state.override.timer.Stop() // if expire is running already, it does nothing: the override has changed
+		state.override = nil
 	}
 	if d == 0 {
-		to.base = s
+		state.base = s
 		return
 	}
-	b := &brief{setting: s, until: time.Now().Add(d)}
-	b.alarm = after(d, func() { l.expire(name, b) })
-	to.brief = b
+	o := &override{setting: s, until: time.Now().Add(d)}
+	o.timer = afterFunc(d, func() { l.expire(name, o) })
+	state.override = o
 }
 
-// expire brings back what held before b.
-func (l *Levels) expire(name string, b *brief) {
+// expire removes the override o.
+func (l *Levels) expire(name string, o *override) {
 	l.mu.Lock()
-	s := l.slots[name]
-	if s.brief != b || l.closed {
+	s := l.states[name]
+	if s.override != o || l.closed {
 		l.mu.Unlock()
 		return
 	}
-	s.brief = nil
+	s.override = nil
 	l.apply()
 	back := s.base
 	l.mu.Unlock()
 	l.log.Info("log level is back after its time", slog.Group("levels", slog.String(name, back.String())))
 }
 
-// apply puts the settings into force. The caller holds mu.
+// apply sets the current levels from the settings. The caller holds mu.
 func (l *Levels) apply() {
-	normal := l.slots[DefaultLevel].setting().level
-	for _, s := range l.slots {
-		if now := s.setting(); now.own {
-			s.level.Set(now.level)
+	normal := l.states[DefaultLevel].setting().level
+	for _, s := range l.states {
+		if current := s.setting(); current.own {
+			s.level.Set(current.level)
 		} else {
 			s.level.Set(normal)
 		}
 	}
 }
 
-// of returns what a logger looks at; it never changes for a subsystem.
+// of returns the Leveler for the loggers of a subsystem. It is the same one each time.
 func (l *Levels) of(subsystem string) slog.Leveler {
 	if subsystem == "" {
 		subsystem = DefaultLevel
 	}
-	return &l.slots[subsystem].level
+	return &l.states[subsystem].level
 }
 
-// setting is what holds now.
-func (s *slot) setting() setting {
-	if s.brief != nil {
-		return s.brief.setting
+// setting returns the current setting.
+func (s *levelState) setting() setting {
+	if s.override != nil {
+		return s.override.setting
 	}
 	return s.base
 }
@@ -236,30 +237,30 @@ func (l *Levels) List() []LevelState {
 	defer l.mu.Unlock()
 	var list []LevelState
 	for _, name := range append([]string{DefaultLevel}, subsystems[:]...) {
-		s := l.slots[name]
+		s := l.states[name]
 		state := LevelState{Subsystem: name, Level: levelName(s.level.Level()), Own: s.setting().own}
-		if s.brief != nil {
-			state.Until, state.Then = s.brief.until, s.base.String()
+		if s.override != nil {
+			state.Until, state.Then = s.override.until, s.base.String()
 		}
 		list = append(list, state)
 	}
 	return list
 }
 
-// close ends the timers.
+// close stops the timers of temporary levels and waits for them.
 func (l *Levels) close() {
-	var alarms []*alarm
+	var timers []*timer
 	l.mu.Lock()
 	if !l.closed {
 		l.closed = true
-		for _, s := range l.slots {
-			if s.brief != nil {
-				alarms = append(alarms, s.brief.alarm)
+		for _, s := range l.states {
+			if s.override != nil {
+				timers = append(timers, s.override.timer)
 			}
 		}
 	}
 	l.mu.Unlock()
-	for _, a := range alarms {
-		a.end()
+	for _, t := range timers {
+		t.stopAndWait()
 	}
 }

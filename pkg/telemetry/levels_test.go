@@ -29,7 +29,7 @@ func set(t *testing.T, tel *Telemetry, d time.Duration, levels map[string]string
 	}
 }
 
-func TestEachSubsystemHasALevelOfItsOwnOrTheDefault(t *testing.T) {
+func TestEachSubsystemHasItsOwnLevelOrTheDefault(t *testing.T) {
 	tel, _ := start(t, Config{LogLevel: slog.LevelWarn, LogLevels: map[string]string{"session": "debug", "upstream": "error"}})
 	for _, name := range append([]string{""}, Subsystems()...) {
 		want := slog.LevelWarn
@@ -62,9 +62,10 @@ func TestRecordsNameTheirSubsystem(t *testing.T) {
 	}
 }
 
-func TestSessionDebugAndLevelsOfSubsystemsTakeTheLower(t *testing.T) {
+func TestLowerOfSessionDebugAndOwnLevelApplies(t *testing.T) {
 	for _, test := range []struct{ own, debug, want string }{
-		{"", "", "info"}, {"warn", "", "warn"}, {"warn", "1", "debug"}, {"trace", "1", "trace"}, {"error", "id:abc", "error"}, {"debug", "2", "trace"},
+		{"", "", "info"}, {"warn", "", "warn"}, {"warn", "1", "debug"}, {"trace", "1", "trace"},
+		{"error", "id:abc", "error"}, {"debug", "2", "trace"},
 	} {
 		cfg := Config{SessionDebug: test.debug, LogLevels: map[string]string{"session": test.own}}
 		if test.own == "" {
@@ -77,8 +78,12 @@ func TestSessionDebugAndLevelsOfSubsystemsTakeTheLower(t *testing.T) {
 	}
 }
 
-func TestUnknownSubsystemOrLevelIsRefusedAtStartInWords(t *testing.T) {
-	for name, want := range map[string]string{"sesion": "admin, catalog, gateway, mcp, persist, session, telemetry, upstream", DefaultLevel: "admin, catalog", "session": "trace, debug, info, notice, warn or error"} {
+func TestUnknownSubsystemOrLevelFailsStart(t *testing.T) {
+	for name, want := range map[string]string{
+		"sesion":     "admin, catalog, gateway, mcp, persist, session, telemetry, upstream",
+		DefaultLevel: "admin, catalog",
+		"session":    "trace, debug, info, notice, warn or error",
+	} {
 		_, err := Start(t.Context(), Config{Stderr: new(buffer), LogLevels: map[string]string{name: "loud"}})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
@@ -86,7 +91,7 @@ func TestUnknownSubsystemOrLevelIsRefusedAtStartInWords(t *testing.T) {
 	}
 }
 
-func TestLevelsChangeWhileLoggersAreInUseAndTheChangeIsLogged(t *testing.T) {
+func TestLevelChangeAppliesToExistingLoggersAndIsLogged(t *testing.T) {
 	tel, stderr := start(t, Config{LogLevel: slog.LevelError, LogLevels: map[string]string{"telemetry": "error"}})
 	l := tel.LoggerFor("gateway").With("k", 1)
 	l.Debug("too early")
@@ -102,12 +107,13 @@ func TestLevelsChangeWhileLoggersAreInUseAndTheChangeIsLogged(t *testing.T) {
 	if want := []string{"log levels changed", "now", "default", "log levels changed"}; !slices.Equal(msgs, want) {
 		t.Errorf("logged %q, want %q", msgs, want)
 	}
-	if r := stderr.records(t)[0]; r["subsystem"] != "telemetry" || !equalJSON(r["levels"], map[string]any{"default": "warn", "gateway": "debug"}) {
+	if r := stderr.records(t)[0]; r["subsystem"] != "telemetry" ||
+		!equalJSON(r["levels"], map[string]any{"default": "warn", "gateway": "debug"}) {
 		t.Errorf("record is %v", r)
 	}
 }
 
-func TestARefusedChangeChangesNothing(t *testing.T) {
+func TestInvalidLevelChangesNothing(t *testing.T) {
 	tel, stderr := start(t, Config{})
 	before := tel.Levels().List()
 	for _, test := range []struct {
@@ -134,7 +140,7 @@ func TestARefusedChangeChangesNothing(t *testing.T) {
 	}
 }
 
-func TestALevelWithATimeGivesWayToWhatWasSetWithout(t *testing.T) {
+func TestTemporaryLevelGivesWayToThePermanentOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tel, stderr := start(t, Config{})
 		set(t, tel, 0, map[string]string{"session": "warn"})
@@ -163,7 +169,7 @@ func TestALevelWithATimeGivesWayToWhatWasSetWithout(t *testing.T) {
 	})
 }
 
-func TestALevelWithoutATimeEndsOneWith(t *testing.T) {
+func TestPermanentLevelEndsATemporaryOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tel, stderr := start(t, Config{})
 		set(t, tel, time.Minute, map[string]string{"session": "debug", DefaultLevel: "error"})
@@ -179,8 +185,8 @@ func TestALevelWithoutATimeEndsOneWith(t *testing.T) {
 	})
 }
 
-func TestShutdownEndsTheTimesOfLevels(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // which waits for all timers
+func TestShutdownStopsTheTimersOfLevels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // waits for all timers
 		tel, stderr := start(t, Config{})
 		set(t, tel, time.Hour, map[string]string{"session": "debug"})
 		if err := tel.Shutdown(context.Background()); err != nil {
@@ -196,7 +202,7 @@ func TestShutdownEndsTheTimesOfLevels(t *testing.T) {
 	})
 }
 
-func TestLevelsCanBeChangedReadAndUsedAtOnce(t *testing.T) {
+func TestLevelsAreSafeForConcurrentUse(t *testing.T) {
 	tel, _ := start(t, Config{Stderr: discard{}})
 	var g sync.WaitGroup
 	for i := range 4 {

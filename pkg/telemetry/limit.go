@@ -14,31 +14,31 @@ import (
 
 const (
 	limitWindow  = time.Minute
-	maxRepeats   = 10  // warnings and errors of one kind in a window
-	maxOutput    = 200 // lines that one server prints in a window
-	maxKinds     = 512 // that are told apart in a window; the rest of a subsystem is one more
-	maxKindBytes = 200 // of a message or a name of a server that are kept
+	maxRepeats   = 10  // warnings and errors of one kind per window
+	maxOutput    = 200 // lines of stderr of one server per window
+	maxKinds     = 512 // kinds that are distinguished per window; further ones count as one kind per subsystem
+	maxKindBytes = 200 // of a message or a server name that are kept
 
-	// serverOutput is the message under which package upstream logs a line that
-	// a server printed. How many there are is up to the server, so they are
-	// limited whatever their level is.
+	// serverOutput is the message with which package upstream logs a line that a server
+	// has written to stderr. Servers decide how many there are, so they are limited at
+	// every level.
 	serverOutput = "server stderr"
 )
 
-// kind is what makes two records the same.
+// kind identifies similar records.
 type kind struct {
 	subsystem, upstream string
-	message             string // "": any other
+	message             string // "": all other messages
 }
 
-// repeats are the records of one kind in a window.
+// repeats counts the records of one kind in a window.
 type repeats struct {
 	seen, suppressed int
-	level            slog.Level // highest of those suppressed
+	level            slog.Level // highest of the suppressed records
 }
 
-// limiter holds back records at WARN and above that repeat too often, and says
-// once per window how many. A window begins with the first record that counts.
+// limiter suppresses records at WARN and above that repeat too often. At the end of each
+// window it logs how many. A window begins with the first record that is counted.
 type limiter struct {
 	suppressed *prometheus.CounterVec // by subsystem
 	records    []prometheus.Counter   // by index in levels
@@ -46,21 +46,21 @@ type limiter struct {
 
 	mu     sync.Mutex
 	kinds  map[kind]*repeats
-	window *alarm // ends the window; nil: there is none
-	closed bool   // everything goes through
+	window *timer // ends the window; nil: there is no window
+	closed bool   // nothing is suppressed any more
 }
 
 func newLimiter(out slog.Handler, m metrics) *limiter {
 	return &limiter{out: out, suppressed: m.suppressed, records: m.logRecords, kinds: make(map[kind]*repeats)}
 }
 
-// allow reports whether the record is to be written. upstream is the server
-// that its logger names, if any.
+// allow reports whether the record is to be written. upstream is the server in the
+// attributes of its logger, "" if there is none.
 func (l *limiter) allow(subsystem, upstream string, r slog.Record) bool {
-	most := maxRepeats
+	limit := maxRepeats
 	switch {
 	case r.Message == serverOutput:
-		most = maxOutput
+		limit = maxOutput
 	case r.Level < slog.LevelWarn:
 		return true
 	}
@@ -74,7 +74,7 @@ func (l *limiter) allow(subsystem, upstream string, r slog.Record) bool {
 	}
 	n := l.find(k)
 	n.seen++
-	if n.seen <= most {
+	if n.seen <= limit {
 		return true
 	}
 	if n.suppressed++; n.suppressed == 1 || r.Level > n.level {
@@ -84,7 +84,7 @@ func (l *limiter) allow(subsystem, upstream string, r slog.Record) bool {
 	return false
 }
 
-// find returns the records of a kind in this window. The caller holds mu.
+// find returns the counts of a kind in this window. The caller holds mu.
 func (l *limiter) find(k kind) *repeats {
 	n := l.kinds[k]
 	if n == nil && len(l.kinds) >= maxKinds {
@@ -93,36 +93,38 @@ func (l *limiter) find(k kind) *repeats {
 	}
 	if n == nil {
 		n = new(repeats)
-		k.upstream, k.message = strings.Clone(k.upstream), strings.Clone(k.message) // not parts of something large
+		k.upstream, k.message = strings.Clone(k.upstream), strings.Clone(k.message) // they may be parts of large strings
 		l.kinds[k] = n
 	}
 	if l.window == nil {
-		l.window = after(limitWindow, l.sweep)
+		l.window = afterFunc(limitWindow, l.endWindow)
 	}
 	return n
 }
 
-// sweep ends the window and says what was suppressed in it.
-func (l *limiter) sweep() {
+// endWindow ends the window and logs what was suppressed in it.
+func (l *limiter) endWindow() {
 	l.mu.Lock()
-	over := l.kinds
+	counts := l.kinds
 	l.kinds, l.window = make(map[kind]*repeats), nil
 	l.mu.Unlock()
-	var held []kind
-	for k, n := range over {
+	var suppressed []kind
+	for k, n := range counts {
 		if n.suppressed > 0 {
-			held = append(held, k)
+			suppressed = append(suppressed, k)
 		}
 	}
-	slices.SortFunc(held, func(a, b kind) int {
-		return cmp.Or(cmp.Compare(a.subsystem, b.subsystem), cmp.Compare(a.upstream, b.upstream), cmp.Compare(a.message, b.message))
+	slices.SortFunc(suppressed, func(a, b kind) int {
+		return cmp.Or(cmp.Compare(a.subsystem, b.subsystem), cmp.Compare(a.upstream, b.upstream),
+			cmp.Compare(a.message, b.message))
 	})
-	for _, k := range held {
-		l.say(k, over[k])
+	for _, k := range suppressed {
+		l.writeSummary(k, counts[k])
 	}
 }
 
-func (l *limiter) say(k kind, n *repeats) {
+// writeSummary logs how many records of one kind were suppressed.
+func (l *limiter) writeSummary(k kind, n *repeats) {
 	r := slog.NewRecord(time.Now(), n.level, "log records were suppressed", 0)
 	if k.subsystem != "" {
 		r.AddAttrs(slog.String(subsystemKey, k.subsystem))
@@ -132,17 +134,18 @@ func (l *limiter) say(k kind, n *repeats) {
 	}
 	r.AddAttrs(slog.String("of", cmp.Or(k.message, "several messages")), slog.Int("suppressed", n.suppressed))
 	l.records[levelIndex(n.level)].Inc()
-	_ = l.out.Handle(context.Background(), r) // a log that cannot be written has nowhere to say so
+	_ = l.out.Handle(context.Background(), r) // an error of the log cannot be logged
 }
 
-// close says what has been suppressed so far, and ends the limit.
+// close logs what has been suppressed so far, and suppresses nothing any more.
 func (l *limiter) close() {
 	l.mu.Lock()
 	window := l.window
 	l.closed = true
 	l.mu.Unlock()
-	window.end()
-	l.sweep()
+	window.stopAndWait()
+	l.endWindow()
 }
 
+// short returns the first maxKindBytes bytes of s.
 func short(s string) string { return s[:min(len(s), maxKindBytes)] }

@@ -34,7 +34,7 @@ func summaries(t *testing.T, stderr *buffer) (all []map[string]any) {
 	return all
 }
 
-func TestRepeatedWarningsAreLimitedAndSummedUpOncePerMinute(t *testing.T) {
+func TestRepeatedWarningsAreLimitedAndSummarizedOncePerMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tel, stderr := start(t, Config{})
 		l := tel.LoggerFor("session")
@@ -57,7 +57,7 @@ func TestRepeatedWarningsAreLimitedAndSummedUpOncePerMinute(t *testing.T) {
 		wantMetric(t, tel, `mcphub_log_records_suppressed_total{subsystem="main"} 0`)
 		wantMetric(t, tel, `mcphub_log_records_total{level="warn"} 22`)
 
-		time.Sleep(time.Hour) // a silent log stays silent
+		time.Sleep(time.Hour) // without records there are no summaries
 		synctest.Wait()
 		if n := len(stderr.records(t)); n != 22 {
 			t.Errorf("%d records", n)
@@ -90,7 +90,7 @@ func TestKindsOfRecordsDoNotLimitEachOther(t *testing.T) {
 	})
 }
 
-func TestWhatIsNoWarningIsNotLimited(t *testing.T) {
+func TestRecordsBelowWarnAreNotLimited(t *testing.T) {
 	tel, stderr := start(t, Config{})
 	for range 1000 {
 		tel.LoggerFor("session").Info("session created")
@@ -100,7 +100,7 @@ func TestWhatIsNoWarningIsNotLimited(t *testing.T) {
 	}
 }
 
-func TestWhatServersPrintIsLimitedForEachServer(t *testing.T) {
+func TestOutputIsLimitedForEachServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tel, stderr := start(t, Config{})
 		for _, name := range []string{"chatty", "quiet"} {
@@ -116,13 +116,14 @@ func TestWhatServersPrintIsLimitedForEachServer(t *testing.T) {
 			t.Errorf("%d lines, want %d", n, 2*maxOutput)
 		}
 		_ = tel.Shutdown(context.Background())
-		if got := summaries(t, stderr); len(got) != 1 || got[0]["upstream"] != "chatty" || got[0]["level"] != "INFO" || got[0]["suppressed"] != 5000.0 {
+		if got := summaries(t, stderr); len(got) != 1 || got[0]["upstream"] != "chatty" ||
+			got[0]["level"] != "INFO" || got[0]["suppressed"] != 5000.0 {
 			t.Errorf("summaries: %v", got)
 		}
 	})
 }
 
-func TestTheLimitRemembersABoundedNumberOfKinds(t *testing.T) {
+func TestLimiterKeepsABoundedNumberOfKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tel, stderr := start(t, Config{})
 		long := strings.Repeat("x", 1<<20)
@@ -152,7 +153,7 @@ func TestTheLimitRemembersABoundedNumberOfKinds(t *testing.T) {
 	})
 }
 
-func TestShutdownSumsUpAndLetsTheLastWordsThrough(t *testing.T) {
+func TestShutdownWritesSummariesAndEndsTheLimit(t *testing.T) {
 	tel, stderr := start(t, Config{})
 	for range maxRepeats + 5 {
 		tel.Logger().Error("no room")
@@ -167,7 +168,7 @@ func TestShutdownSumsUpAndLetsTheLastWordsThrough(t *testing.T) {
 	}
 }
 
-func TestASuppressedWarningAllocatesNothing(t *testing.T) {
+func TestSuppressedWarningAllocatesNothing(t *testing.T) {
 	tel, _ := start(t, Config{})
 	l, err := tel.LoggerFor("upstream").With("upstream", "a"), errors.New("x")
 	warn := func() { l.LogAttrs(t.Context(), slog.LevelWarn, "server is down", slog.Any("err", err)) }

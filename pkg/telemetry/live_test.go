@@ -12,7 +12,7 @@ func TestSpansThatHaveNotEndedAreCounted(t *testing.T) {
 	endpoint, open, _ := gatedCollector(t, http.StatusOK)
 	open()
 	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
-	t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1") // a span that is dropped has ended, too
+	t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1") // dropped spans have ended too
 	tel, _ := start(t, Config{})
 	tracer := tel.TracerProvider().Tracer("test")
 	var spans []trace.Span
@@ -23,7 +23,7 @@ func TestSpansThatHaveNotEndedAreCounted(t *testing.T) {
 	for left := len(spans); left > 0; left-- {
 		wantMetric(t, tel, fmt.Sprintf("mcphub_spans_live %d", left))
 		spans[left-1].End()
-		spans[left-1].End() // once more is once
+		spans[left-1].End() // a second End has no effect
 	}
 	wantMetric(t, tel, "mcphub_spans_live 0")
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/lmittmann/tint"
 )
 
-// LevelTrace is below DEBUG.
-const LevelTrace = slog.Level(-8)
+// levelTrace is the level TRACE, below DEBUG.
+const levelTrace = slog.Level(-8)
 
 const levelNotice = slog.Level(2) // between INFO and WARN
 
@@ -18,7 +18,7 @@ var levels = [...]struct {
 	level slog.Level
 	name  string
 }{
-	{LevelTrace, "trace"},
+	{levelTrace, "trace"},
 	{slog.LevelDebug, "debug"},
 	{slog.LevelInfo, "info"},
 	{levelNotice, "notice"},
@@ -36,8 +36,8 @@ func ParseLevel(s string) (slog.Level, error) {
 	return 0, fmt.Errorf("log level %q: want trace, debug, info, notice, warn or error", s)
 }
 
-// levelIndex returns the index in levels of the highest one that l reaches, and
-// that of the lowest level for what is below all of them.
+// levelIndex returns the index in levels of the highest level that l reaches, and 0 if l is
+// below all of them.
 func levelIndex(l slog.Level) int {
 	i := len(levels) - 1
 	for i > 0 && levels[i].level > l {
@@ -46,11 +46,11 @@ func levelIndex(l slog.Level) int {
 	return i
 }
 
-// levelName is the name of the highest level that l reaches.
+// levelName returns the name of the highest level that l reaches.
 func levelName(l slog.Level) string { return levels[levelIndex(l)].name }
 
-// newFormat returns the handler that writes records. It has no level: the
-// handlers above it decide.
+// newFormat returns the handler that writes records in the given format. It writes records
+// of every level: the filters before it select them.
 func newFormat(format string, stderr *lockedWriter, env environ) (slog.Handler, error) {
 	terminal := stderr.isTerminal()
 	if format == "" || format == "auto" {
@@ -75,7 +75,7 @@ func newJSON(stderr *lockedWriter) slog.Handler {
 			case len(groups) > 0:
 			case a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime:
 				return slog.String(a.Key, a.Value.Time().Format("2006-01-02T15:04:05.000Z07:00"))
-			case isLevel(a, LevelTrace):
+			case isLevel(a, levelTrace):
 				return slog.String(a.Key, "TRACE")
 			case isLevel(a, levelNotice):
 				return slog.String(a.Key, "NOTICE")
@@ -92,7 +92,7 @@ func newTint(stderr *lockedWriter, noColor bool) slog.Handler {
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			switch {
 			case len(groups) > 0:
-			case isLevel(a, LevelTrace):
+			case isLevel(a, levelTrace):
 				return tint.Attr(gray, slog.String(a.Key, "TRACE"))
 			case isLevel(a, levelNotice):
 				return tint.Attr(cyan, slog.String(a.Key, "NOTICE"))

@@ -42,7 +42,8 @@ func TestAutoIsTintOnATerminalWithColourUnlessNoColorIsSet(t *testing.T) {
 		tel, _ := start(t, Config{Stderr: tty})
 		tel.Logger().Info("hello")
 		line, err := bufio.NewReader(screen).ReadString('\n')
-		if err != nil || strings.Contains(line, "\x1b[") != (noColor == "") || !strings.Contains(line, "hello") || strings.HasPrefix(line, "{") {
+		if err != nil || strings.Contains(line, "\x1b[") != (noColor == "") || !strings.Contains(line, "hello") ||
+			strings.HasPrefix(line, "{") {
 			t.Errorf("NO_COLOR=%q: %q, %v", noColor, line, err)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 func TestParseLevelKnowsSixNamesInAnyCase(t *testing.T) {
 	for name, want := range map[string]slog.Level{
 		"trace": -8, "debug": -4, "info": 0, "notice": 2, "warn": 4, "error": 8,
-		"TRACE": LevelTrace, "Notice": 2,
+		"TRACE": levelTrace, "Notice": 2,
 	} {
 		if got, err := ParseLevel(name); got != want || err != nil {
 			t.Errorf("ParseLevel(%q) = %v, %v; want %v", name, got, err, want)
@@ -40,7 +40,7 @@ func logAll(l *slog.Logger, attrs ...any) {
 }
 
 func TestJSONNamesTheLevelsAndTheMillisecond(t *testing.T) {
-	tel, stderr := start(t, Config{LogFormat: "json", LogLevel: LevelTrace})
+	tel, stderr := start(t, Config{LogFormat: "json", LogLevel: levelTrace})
 	logAll(tel.Logger())
 	rfc3339 := regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(Z|[+-]\d\d:\d\d)$`)
 	var names []string
@@ -57,7 +57,7 @@ func TestJSONNamesTheLevelsAndTheMillisecond(t *testing.T) {
 
 func TestJSONLeavesOtherAttributesAlone(t *testing.T) {
 	tel, stderr := start(t, Config{})
-	tel.Logger().Info("set", slog.Group("log", slog.Any("level", LevelTrace), slog.String("time", "now")))
+	tel.Logger().Info("set", slog.Group("log", slog.Any("level", levelTrace), slog.String("time", "now")))
 	r := stderr.records(t)[0]
 	if got := r["log"].(map[string]any); got["level"] != "DEBUG-4" || got["time"] != "now" {
 		t.Errorf("record is %v", r)
@@ -65,10 +65,11 @@ func TestJSONLeavesOtherAttributesAlone(t *testing.T) {
 }
 
 func TestTintHasNoColourWithoutATerminal(t *testing.T) {
-	tel, stderr := start(t, Config{LogFormat: "tint", LogLevel: LevelTrace})
+	tel, stderr := start(t, Config{LogFormat: "tint", LogLevel: levelTrace})
 	logAll(tel.Logger(), "k", "v")
 	out := stderr.String()
-	for _, want := range []string{" TRACE trace k=v\n", " DBG debug k=v\n", " INF info k=v\n", " NOTICE notice k=v\n", " WRN warn k=v\n", " ERR error k=v\n"} {
+	for _, want := range []string{" TRACE trace k=v\n", " DBG debug k=v\n", " INF info k=v\n",
+		" NOTICE notice k=v\n", " WRN warn k=v\n", " ERR error k=v\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in %q", want, out)
 		}
@@ -109,7 +110,7 @@ func TestLevelsBetweenTheNamesAreCountedWithTheLower(t *testing.T) {
 	wantMetric(t, tel, `mcphub_log_records_total{level="error"} 1`)
 }
 
-func TestHandlerKeepsTheContractOfSlog(t *testing.T) {
+func TestHandlerPassesTheTestsOfSlog(t *testing.T) {
 	var stderr bytes.Buffer
 	slogtest.Run(t,
 		func(t *testing.T) slog.Handler {
@@ -125,7 +126,7 @@ func TestHandlerKeepsTheContractOfSlog(t *testing.T) {
 		})
 }
 
-func TestRecordsInASpanCarryItsIDsAtTheTop(t *testing.T) {
+func TestRecordsInASpanHaveItsIDsAtTheTopLevel(t *testing.T) {
 	tel, stderr := start(t, Config{})
 	ctx, s := sdktrace.NewTracerProvider().Tracer("test").Start(t.Context(), "tools/call")
 	defer s.End()

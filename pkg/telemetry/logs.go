@@ -13,9 +13,9 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 )
 
-// logsWanted reports whether the environment asks for log records to be
-// exported. An endpoint alone does not: most collectors get the log of a process
-// from its stderr, and would have every record twice.
+// logsWanted reports whether the environment requests the export of log records. An endpoint
+// alone does not: most collectors read the log of a process from its stderr, and would get
+// every record twice.
 func logsWanted(env environ) bool {
 	kind := env.get("OTEL_LOGS_EXPORTER")
 	return kind != "" && kind != "none"
@@ -36,12 +36,13 @@ func newLogExporter(ctx context.Context, env environ, stderr io.Writer) (sdklog.
 	return exporter, nil
 }
 
+// newLoggerProvider returns a provider that exports records in batches.
 func newLoggerProvider(exporter sdklog.Exporter, g guard, q *queue, res *resource.Resource) *sdklog.LoggerProvider {
 	batch := sdklog.NewBatchProcessor(logExporter{exporter, g, q}, sdklog.WithMaxQueueSize(int(q.size)))
 	return sdklog.NewLoggerProvider(sdklog.WithProcessor(logProcessor{batch, q}), sdklog.WithResource(res))
 }
 
-// newBridge returns the handler that passes records on to provider.
+// newBridge returns the handler that sends records to provider.
 func newBridge(provider *sdklog.LoggerProvider) slog.Handler {
 	return otelslog.NewHandler("github.com/mcphub-go/mcphub", otelslog.WithLoggerProvider(provider))
 }

@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-func TestLogRecordsAreExportedOnlyIfAskedForByName(t *testing.T) {
+func TestLogRecordsAreExportedOnlyIfTheirExporterIsSet(t *testing.T) {
 	for value, want := range map[string]int{"": 0, "none": 0, "otlp": 1} {
 		endpoint, posts := collector(t)
 		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
@@ -46,7 +46,7 @@ func TestLogsCanBeExportedAlone(t *testing.T) {
 	}
 }
 
-// exported returns what the console exporter wrote beside the log.
+// exported returns what the console exporter has written between the log records.
 func exported(t *testing.T, stderr *buffer) (all []map[string]any) {
 	t.Helper()
 	for _, r := range stderr.records(t) {
@@ -57,13 +57,13 @@ func exported(t *testing.T, stderr *buffer) (all []map[string]any) {
 	return all
 }
 
-func TestExportedRecordsAreThoseOfTheLogWithTheirSpanAndSession(t *testing.T) {
+func TestExportedRecordsAreThoseOfTheLogWithSpanAndSession(t *testing.T) {
 	t.Setenv("OTEL_LOGS_EXPORTER", "console")
 	tel, stderr := start(t, Config{SessionOf: sessionOf, LogLevels: map[string]string{"session": "trace"}})
 	sc := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled})
 	ctx := trace.ContextWithSpanContext(context.WithValue(t.Context(), testSession{}, "abc"), sc)
 	l := tel.LoggerFor("session")
-	l.Log(ctx, LevelTrace, "in a span", "k", "v")
+	l.Log(ctx, levelTrace, "in a span", "k", "v")
 	tel.LoggerFor("gateway").DebugContext(ctx, "off")
 	for range maxRepeats + 3 {
 		tel.Logger().Warn("again and again")
@@ -93,7 +93,7 @@ func TestExportedRecordsAreThoseOfTheLogWithTheirSpanAndSession(t *testing.T) {
 	}
 }
 
-func TestFailuresOfExportsAreNotExported(t *testing.T) {
+func TestErrorsOfExportsAreNotExported(t *testing.T) {
 	t.Setenv("OTEL_LOGS_EXPORTER", "otlp")
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", deadEndpoint(t))
 	t.Setenv("OTEL_TRACES_EXPORTER", "none")
@@ -108,7 +108,7 @@ func TestFailuresOfExportsAreNotExported(t *testing.T) {
 	wantMetric(t, tel, `mcphub_telemetry_dropped_total{reason="export_failed",signal="logs"} 1`)
 }
 
-func TestDisabledLevelsAllocateNothingWithAnExporterEither(t *testing.T) {
+func TestDisabledLevelsWithAnExporterAllocateNothing(t *testing.T) {
 	t.Setenv("OTEL_LOGS_EXPORTER", "console")
 	tel, _ := start(t, Config{})
 	l := tel.LoggerFor("upstream").With("upstream", "a")

@@ -57,7 +57,8 @@ func newMetrics(registry *prometheus.Registry) metrics {
 	}, []string{"signal", "reason"})
 	live := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mcphub_spans_live",
-		Help: "Spans that were begun and have not ended. If it grows while mcphub_requests_in_flight does not, some are never ended.",
+		Help: "Spans that were begun and have not ended. " +
+			"If it grows while mcphub_requests_in_flight does not, some are never ended.",
 	})
 	registry.MustRegister(records, suppressed, errs, dropped, live)
 
@@ -65,11 +66,11 @@ func newMetrics(registry *prometheus.Registry) metrics {
 	for _, l := range levels {
 		m.logRecords = append(m.logRecords, records.WithLabelValues(l.name))
 	}
-	// A series that is missing cannot alert.
+	// Create every series now: an alert cannot evaluate a missing one.
 	for _, signal := range []string{signalTraces, signalMetrics, signalLogs, signalOther} {
 		errs.WithLabelValues(signal)
 	}
-	for _, signal := range []string{signalTraces, signalLogs} { // metrics that fail to leave leave with the next export
+	for _, signal := range []string{signalTraces, signalLogs} { // metrics are not dropped: the next export contains them
 		for _, reason := range reasons {
 			dropped.WithLabelValues(signal, reason)
 		}
@@ -80,9 +81,9 @@ func newMetrics(registry *prometheus.Registry) metrics {
 	return m
 }
 
-// registerConfig says that the configuration has been read now. A hub that cannot
-// read it does not start, and a running one does not read it again, so it never
-// failed; the names are those that others use for theirs.
+// registerConfig registers the metrics of the configuration, which has just been read. A hub
+// that cannot read it does not start, and does not read it again later, so the value is
+// always 1. The names follow the convention of other programs, such as Prometheus.
 func registerConfig(registry *prometheus.Registry) {
 	successful := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mcphub_config_last_reload_successful",
@@ -97,7 +98,7 @@ func registerConfig(registry *prometheus.Registry) {
 	registry.MustRegister(successful, last)
 }
 
-// newRegistry returns a registry that knows about the process itself.
+// newRegistry returns a registry with the metrics of the Go runtime and of the process.
 func newRegistry(version string) *prometheus.Registry {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "mcphub_build_info",
@@ -120,8 +121,8 @@ func newRegistry(version string) *prometheus.Registry {
 	return registry
 }
 
-// revision returns the commit this program was built from, "unknown" if the
-// build did not say.
+// revision returns the commit from which this program was built, "unknown" if the build
+// does not contain it.
 func revision() string {
 	rev, dirty := "unknown", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -137,8 +138,8 @@ func revision() string {
 	return rev + dirty
 }
 
-// sdkVersion returns the version of mcp-go that the program was built with,
-// "unknown" if the build does not say.
+// sdkVersion returns the version of mcp-go in this program, "unknown" if the build does not
+// contain it.
 func sdkVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, dep := range info.Deps {
@@ -153,6 +154,7 @@ func sdkVersion() string {
 	return "unknown"
 }
 
+// newMetricsHandler returns the handler of /metrics.
 func newMetricsHandler(registry *prometheus.Registry, logger *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
@@ -164,8 +166,8 @@ func newMetricsHandler(registry *prometheus.Registry, logger *slog.Logger) http.
 	})
 }
 
-// metricsWanted reports whether the environment asks for metrics to be pushed.
-// The value "prometheus" asks for what /metrics does already.
+// metricsWanted reports whether the environment requests that metrics are pushed. The value
+// "prometheus" does not: it means to be scraped, which /metrics offers already.
 func metricsWanted(env environ) bool {
 	switch env.get("OTEL_METRICS_EXPORTER") {
 	case "none", "prometheus":
@@ -176,8 +178,8 @@ func metricsWanted(env environ) bool {
 	return true
 }
 
-// newMetricExporter does by hand what autoexport does for traces: there, a
-// reader gets its producers from a global.
+// newMetricExporter does the same as autoexport, which cannot be used for metrics: its
+// readers get their producers from a global variable.
 func newMetricExporter(ctx context.Context, env environ, stderr io.Writer) (sdkmetric.Exporter, error) {
 	switch kind := env.get("OTEL_METRICS_EXPORTER"); kind {
 	case "console":
@@ -199,9 +201,11 @@ func newMetricExporter(ctx context.Context, env environ, stderr io.Writer) (sdkm
 	return nil, fmt.Errorf("metric exporter (OTEL_EXPORTER_OTLP_PROTOCOL): %q: want http/protobuf or grpc", protocol)
 }
 
-// newMeterProvider pushes what is in the registry. No instrument is ever made
-// with it: each metric has one source.
-func newMeterProvider(exporter sdkmetric.Exporter, res *resource.Resource, registry *prometheus.Registry) *sdkmetric.MeterProvider {
+// newMeterProvider returns a provider that pushes the metrics of the registry. No instrument
+// is created with it, so that each metric has one source.
+func newMeterProvider(
+	exporter sdkmetric.Exporter, res *resource.Resource, registry *prometheus.Registry,
+) *sdkmetric.MeterProvider {
 	producer := prombridge.NewMetricProducer(prombridge.WithGatherer(registry))
 	reader := sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithProducer(producer))
 	return sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader), sdkmetric.WithResource(res))

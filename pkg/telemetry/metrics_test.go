@@ -58,7 +58,8 @@ func TestMetricsAreServedAsTextAndOpenMetrics(t *testing.T) {
 func TestOwnMetricsPassTheLinter(t *testing.T) {
 	tel, _ := start(t, Config{})
 	problems, err := testutil.GatherAndLint(tel.Registry(),
-		"mcphub_build_info", "mcphub_config_last_reload_successful", "mcphub_config_last_reload_success_timestamp_seconds", "mcphub_log_records_total", "mcphub_telemetry_export_errors_total")
+		"mcphub_build_info", "mcphub_config_last_reload_successful",
+		"mcphub_config_last_reload_success_timestamp_seconds", "mcphub_log_records_total", "mcphub_telemetry_export_errors_total")
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
 	}

@@ -11,7 +11,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-const defaultQueue = 2048 // of the SDK, spans or records
+const defaultQueue = 2048 // spans or log records, the default of the SDK
 
 // The values of the label reason.
 const (
@@ -22,16 +22,16 @@ const (
 
 var reasons = [...]string{droppedFull, droppedFailed, droppedShutdown}
 
-// queue knows how many spans or records wait for their exporter in the SDK's
-// queue of the same size. What has no room is dropped before it gets there: the
-// SDK would drop it too, but tell only its own metrics, which need a global.
+// queue counts the spans or log records that wait in the queue of the SDK, which has the same
+// size. If that queue is full, an item is dropped before it reaches the SDK. The SDK would
+// drop it too, but count it only in metrics of its own, which need a global provider.
 type queue struct {
 	size    int64
 	waiting atomic.Int64
 	lost    map[string]prometheus.Counter // by reason
 }
 
-// newQueue reads the size from a variable of the environment.
+// newQueue returns a queue whose size is that of the environment variable.
 func newQueue(signal, variable string, env environ, dropped *prometheus.CounterVec) (*queue, error) {
 	q := &queue{size: defaultQueue, lost: make(map[string]prometheus.Counter)}
 	if text := env.get(variable); text != "" {
@@ -47,8 +47,9 @@ func newQueue(signal, variable string, env environ, dropped *prometheus.CounterV
 	return q, nil
 }
 
-// enter reports whether there is room for one more, and takes it.
-func (q *queue) enter() bool {
+// reserve takes a place in the queue. If there is none, it counts a dropped item and reports
+// false.
+func (q *queue) reserve() bool {
 	if q.waiting.Add(1) > q.size {
 		q.waiting.Add(-1)
 		q.lost[droppedFull].Inc()
@@ -57,11 +58,11 @@ func (q *queue) enter() bool {
 	return true
 }
 
-// export takes n out of the queue and notes what became of them.
-func (q *queue) export(g guard, n int, err error) error {
+// countLost counts n items as dropped if their export returned an error. It returns err.
+func (q *queue) countLost(g guard, n int, err error) error {
 	if err != nil && n > 0 {
 		reason := droppedFailed
-		if g.life.Err() != nil {
+		if g.lifetime.Err() != nil {
 			reason = droppedShutdown
 		}
 		q.lost[reason].Add(float64(n))
@@ -69,15 +70,15 @@ func (q *queue) export(g guard, n int, err error) error {
 	return err
 }
 
-// giveUp drops what still waits.
-func (q *queue) giveUp() {
+// dropAll counts the items that still wait as dropped.
+func (q *queue) dropAll() {
 	if n := q.waiting.Swap(0); n > 0 {
 		q.lost[droppedShutdown].Add(float64(n))
 	}
 }
 
-// spanProcessor keeps spans that have no room out of the queue of the SDK, and
-// counts those that have not ended.
+// spanProcessor drops spans for which the queue of the SDK has no room, and counts the spans
+// that have not ended.
 type spanProcessor struct {
 	sdktrace.SpanProcessor
 	queue *queue
@@ -91,11 +92,12 @@ func (p spanProcessor) OnStart(parent context.Context, s sdktrace.ReadWriteSpan)
 
 func (p spanProcessor) OnEnd(s sdktrace.ReadOnlySpan) {
 	p.live.Dec()
-	if s.SpanContext().IsSampled() && p.queue.enter() { // the SDK queues no others
+	if s.SpanContext().IsSampled() && p.queue.reserve() { // the SDK does not queue other spans
 		p.SpanProcessor.OnEnd(s)
 	}
 }
 
+// spanExporter runs its exports under the guard and removes their spans from the queue.
 type spanExporter struct {
 	sdktrace.SpanExporter
 	guard guard
@@ -104,24 +106,25 @@ type spanExporter struct {
 
 func (e spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	e.queue.waiting.Add(int64(-len(spans)))
-	return e.queue.export(e.guard, len(spans), e.guard.run(ctx, func(ctx context.Context) error {
+	return e.queue.countLost(e.guard, len(spans), e.guard.run(ctx, func(ctx context.Context) error {
 		return e.SpanExporter.ExportSpans(ctx, spans)
 	}))
 }
 
-// logProcessor does for log records what spanProcessor does for spans.
+// logProcessor drops log records for which the queue of the SDK has no room.
 type logProcessor struct {
 	sdklog.Processor
 	queue *queue
 }
 
 func (p logProcessor) OnEmit(ctx context.Context, r *sdklog.Record) error {
-	if !p.queue.enter() {
+	if !p.queue.reserve() {
 		return nil
 	}
 	return p.Processor.OnEmit(ctx, r)
 }
 
+// logExporter is spanExporter for log records.
 type logExporter struct {
 	sdklog.Exporter
 	guard guard
@@ -133,7 +136,7 @@ func (e logExporter) Export(ctx context.Context, records []sdklog.Record) error 
 	if len(records) == 0 {
 		return nil
 	}
-	return e.queue.export(e.guard, len(records), e.guard.run(ctx, func(ctx context.Context) error {
+	return e.queue.countLost(e.guard, len(records), e.guard.run(ctx, func(ctx context.Context) error {
 		return e.Exporter.Export(ctx, records)
 	}))
 }

@@ -30,7 +30,7 @@ func dropped(signal, reason string, n int) string {
 	return fmt.Sprintf(`mcphub_telemetry_dropped_total{reason=%q,signal=%q} %d`, reason, signal, n)
 }
 
-// gatedCollector is an OTLP receiver that answers once it may.
+// gatedCollector is an OTLP receiver that answers only after open was called.
 func gatedCollector(t *testing.T, status int) (endpoint string, open func(), posts *atomic.Int32) {
 	endpoint, open, posts, _ = countingCollector(t, status)
 	return endpoint, open, posts
@@ -116,7 +116,7 @@ func TestLogRecordsWithoutRoomAreCountedAsDropped(t *testing.T) {
 	}
 }
 
-func TestUnsampledSpansTakeNoRoom(t *testing.T) {
+func TestUnsampledSpansTakeNoPlaceInTheQueue(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "console")
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
 	t.Setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")
@@ -127,9 +127,9 @@ func TestUnsampledSpansTakeNoRoom(t *testing.T) {
 	wantMetric(t, tel, dropped("traces", "queue_full", 0))
 }
 
-func TestACollectorThatRefusesIsCountedAndQuicklyLeft(t *testing.T) {
+func TestRefusingCollectorIsCountedAndDoesNotDelayShutdown(t *testing.T) {
 	before := goleak.IgnoreCurrent()
-	endpoint, open, _ := gatedCollector(t, http.StatusServiceUnavailable) // which exporters try again
+	endpoint, open, _ := gatedCollector(t, http.StatusServiceUnavailable) // exporters try again after this status
 	open()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
 	t.Setenv("OTEL_LOGS_EXPORTER", "otlp")
@@ -151,8 +151,8 @@ func TestACollectorThatRefusesIsCountedAndQuicklyLeft(t *testing.T) {
 	verifyNoneBut(t, before)
 }
 
-// verifyNoneBut looks for goroutines of the SDK; those of the test's own server
-// and of idle connections end with it.
+// verifyNoneBut fails if goroutines of the SDK are left. Those of the server of the test
+// and of idle connections end with the test.
 func verifyNoneBut(t *testing.T, before goleak.Option) {
 	t.Helper()
 	http.DefaultClient.CloseIdleConnections()
@@ -162,7 +162,7 @@ func verifyNoneBut(t *testing.T, before goleak.Option) {
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
-func TestNoCollectorSlowsDownWhoIsObserved(t *testing.T) {
+func TestCollectorsNeverSlowDownTheObservedCode(t *testing.T) {
 	slow, _, _ := gatedCollector(t, http.StatusOK)
 	refusing, open, _ := gatedCollector(t, http.StatusServiceUnavailable)
 	open()
@@ -175,15 +175,15 @@ func TestNoCollectorSlowsDownWhoIsObserved(t *testing.T) {
 			t.Setenv("OTEL_BLRP_SCHEDULE_DELAY", "1")
 			tel, _ := start(t, Config{Stderr: discard{}})
 			begin := time.Now()
-			for range 10_000 { // more than all queues hold
+			for range 10_000 { // more than the capacity of all queues
 				ctx, s := tel.TracerProvider().Tracer("test").Start(t.Context(), "tools/call")
 				tel.Logger().InfoContext(ctx, "called")
 				s.End()
 			}
-			if took := time.Since(begin); took > 5*time.Second { // 30 us each, and much for a busy machine
+			if took := time.Since(begin); took > 5*time.Second { // measured: 30 us each; the rest is for a busy machine
 				t.Errorf("10,000 spans and records took %v", took)
 			}
-			if took, _ := shutdown(tel, 300*time.Millisecond); took > 300*time.Millisecond+abandonGrace+time.Second {
+			if took, _ := shutdown(tel, 300*time.Millisecond); took > 300*time.Millisecond+cancelGrace+time.Second {
 				t.Errorf("Shutdown took %v", took)
 			}
 			verifyNoneBut(t, before)
@@ -191,7 +191,7 @@ func TestNoCollectorSlowsDownWhoIsObserved(t *testing.T) {
 	}
 }
 
-func TestTracingThatIsOffAllocatesNothingOfOurs(t *testing.T) {
+func TestDisabledTracingAllocatesNothingBesidesTheContext(t *testing.T) {
 	tel, _ := start(t, Config{})
 	tracer := tel.TracerProvider().Tracer("test")
 	allocs := testing.AllocsPerRun(100, func() {
@@ -199,7 +199,7 @@ func TestTracingThatIsOffAllocatesNothingOfOurs(t *testing.T) {
 		tel.LoggerFor("gateway").DebugContext(ctx, "called")
 		s.End()
 	})
-	if allocs > 1 { // the context in which the API keeps its span
+	if allocs > 1 { // the context with the span of the API
 		t.Errorf("%v allocations", allocs)
 	}
 }

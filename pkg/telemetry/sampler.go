@@ -9,16 +9,15 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// sessionSampler samples every span of the chosen sessions, see SESSION_DEBUG,
-// and leaves the others to the Sampler below.
+// sessionSampler samples every span of the chosen sessions (see SESSION_DEBUG). For other
+// spans the embedded Sampler decides.
 type sessionSampler struct {
 	sdktrace.Sampler
 	chosen    prefixes
 	sessionOf func(context.Context) string
 }
 
-// newSampler returns nil where no sessions are chosen: the SDK then knows by
-// itself what to do.
+// newSampler returns nil if no sessions are chosen: then the SDK uses its own sampler.
 func newSampler(env environ, chosen prefixes, sessionOf func(context.Context) string) sdktrace.Sampler {
 	if len(chosen) == 0 || sessionOf == nil {
 		return nil
@@ -28,7 +27,10 @@ func newSampler(env environ, chosen prefixes, sessionOf func(context.Context) st
 
 func (s sessionSampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
 	if s.chosen.has(s.sessionOf(p.ParentContext)) {
-		return sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample, Tracestate: trace.SpanContextFromContext(p.ParentContext).TraceState()}
+		return sdktrace.SamplingResult{
+			Decision:   sdktrace.RecordAndSample,
+			Tracestate: trace.SpanContextFromContext(p.ParentContext).TraceState(),
+		}
 	}
 	return s.Sampler.ShouldSample(p)
 }
@@ -37,8 +39,8 @@ func (s sessionSampler) Description() string {
 	return "ChosenSessions{" + s.Sampler.Description() + "}"
 }
 
-// samplerOf is what the SDK makes of OTEL_TRACES_SAMPLER. It keeps that to
-// itself, but complains of a wrong value whoever makes the sampler.
+// samplerOf returns the sampler that the SDK would create from OTEL_TRACES_SAMPLER, because
+// the SDK does not export that function. The SDK reports invalid values in each case.
 func samplerOf(env environ) sdktrace.Sampler {
 	kind, parent := strings.CutPrefix(strings.ToLower(strings.TrimSpace(env.get("OTEL_TRACES_SAMPLER"))), "parentbased_")
 	root := sdktrace.AlwaysSample()
@@ -47,7 +49,8 @@ func samplerOf(env environ) sdktrace.Sampler {
 	case "always_off":
 		root = sdktrace.NeverSample()
 	case "traceidratio":
-		if ratio, err := strconv.ParseFloat(strings.TrimSpace(env.get("OTEL_TRACES_SAMPLER_ARG")), 64); err == nil && 0 <= ratio && ratio <= 1 {
+		ratio, err := strconv.ParseFloat(strings.TrimSpace(env.get("OTEL_TRACES_SAMPLER_ARG")), 64)
+		if err == nil && 0 <= ratio && ratio <= 1 {
 			root = sdktrace.TraceIDRatioBased(ratio)
 		}
 	default:

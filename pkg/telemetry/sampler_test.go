@@ -7,7 +7,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-func TestTracesOfChosenSessionsAreSampledWhateverTheSamplerSays(t *testing.T) {
+func TestChosenSessionsAreSampledByAnySampler(t *testing.T) {
 	endpoint, _ := collector(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
 	t.Setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
@@ -23,7 +23,7 @@ func TestTracesOfChosenSessionsAreSampledWhateverTheSamplerSays(t *testing.T) {
 	}
 }
 
-func TestTheSamplerForOtherSessionsIsThatOfTheSDK(t *testing.T) {
+func TestSamplerForOtherSessionsIsThatOfTheSDK(t *testing.T) {
 	for _, test := range []struct{ kind, arg string }{
 		{"", ""}, {"always_on", ""}, {"always_off", ""}, {"traceidratio", "0.25"}, {"traceidratio", ""}, {"parentbased_always_on", ""},
 		{"parentbased_always_off", ""}, {" ParentBased_TraceIDRatio", "0.5"}, {"traceidratio", "7"},

@@ -7,22 +7,24 @@ import (
 	"strings"
 )
 
-// The value is not repeated: it may hold a session's whole token.
+// errSessionDebug does not quote the value, which may contain the whole token of a session.
 var errSessionDebug = errors.New("SESSION_DEBUG: want nothing, 0, off or false; 1, true, debug or on; " +
 	"2 or trace; or id:<sessionId>[,<sessionId>...]")
 
+// neverLevel is above every level of a record.
 const neverLevel = slog.Level(math.MaxInt)
 
-// sessionDebug says what the session code logs beyond the normal level: all
-// records from level on, and all records of some sessions.
+// sessionDebug selects records of the session code to log in addition to those of the normal
+// level.
 type sessionDebug struct {
-	level slog.Level
-	ids   prefixes
+	level slog.Level // all records from this level on
+	ids   prefixes   // all records of these sessions
 }
 
-// prefixes are the beginnings of the ids of some sessions.
+// prefixes are the prefixes of the ids of the chosen sessions.
 type prefixes []string
 
+// has reports whether id has one of the prefixes.
 func (p prefixes) has(id string) bool {
 	for _, prefix := range p {
 		if strings.HasPrefix(id, prefix) {
@@ -32,6 +34,7 @@ func (p prefixes) has(id string) bool {
 	return false
 }
 
+// parseSessionDebug reads the value of SESSION_DEBUG.
 func parseSessionDebug(s string) (sessionDebug, error) {
 	s = strings.TrimSpace(s)
 	switch strings.ToLower(s) {
@@ -40,7 +43,7 @@ func parseSessionDebug(s string) (sessionDebug, error) {
 	case "1", "true", "debug", "on":
 		return sessionDebug{level: slog.LevelDebug}, nil
 	case "2", "trace":
-		return sessionDebug{level: LevelTrace}, nil
+		return sessionDebug{level: levelTrace}, nil
 	}
 	list, ok := strings.CutPrefix(s, "id:")
 	if !ok {
@@ -48,7 +51,7 @@ func parseSessionDebug(s string) (sessionDebug, error) {
 	}
 	var ids prefixes
 	for id := range strings.SplitSeq(list, ",") {
-		// Who pastes a Mcp-Session-Id header brings the verifier along, after a dot.
+		// An Mcp-Session-Id header also contains the verifier, after a dot.
 		id, _, _ = strings.Cut(strings.TrimSpace(id), ".")
 		if id == "" {
 			return sessionDebug{}, errSessionDebug

@@ -40,9 +40,9 @@ func TestSessionDebugSetsTheLevelOfTheSessionCode(t *testing.T) {
 	}
 }
 
-func TestSessionDebugNeverMakesTheSessionCodeQuieter(t *testing.T) {
+func TestSessionDebugNeverRaisesTheLevelOfTheSessionCode(t *testing.T) {
 	for _, value := range []string{"", "1", "2", "id:abc"} {
-		tel, stderr := start(t, Config{SessionDebug: value, LogLevel: LevelTrace})
+		tel, stderr := start(t, Config{SessionDebug: value, LogLevel: levelTrace})
 		logAll(tel.LoggerFor("session"))
 		if got := messages(t, stderr); len(got) != len(levels) {
 			t.Errorf("%q: %v", value, got)
@@ -50,7 +50,7 @@ func TestSessionDebugNeverMakesTheSessionCodeQuieter(t *testing.T) {
 	}
 }
 
-func TestSessionDebugCanBeForSomeSessions(t *testing.T) {
+func TestSessionDebugCanSelectSessions(t *testing.T) {
 	all := []string{"trace", "debug", "info", "notice", "warn", "error"}
 	normal := all[2:]
 	for name, test := range map[string]struct {
@@ -77,7 +77,7 @@ func TestSessionDebugCanBeForSomeSessions(t *testing.T) {
 	}
 }
 
-func TestSessionDebugRefusalNamesVariableAndValuesButNoSession(t *testing.T) {
+func TestSessionDebugErrorNamesVariableAndValuesButNoSession(t *testing.T) {
 	for _, value := range []string{"3", "yes", "id:", "id:a,,b", "id:.verifier", "abc.verifier"} {
 		_, err := Start(t.Context(), Config{SessionDebug: value, Stderr: new(buffer)})
 		if err == nil {

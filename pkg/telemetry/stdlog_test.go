@@ -9,19 +9,20 @@ import (
 	"go.opentelemetry.io/otel"
 )
 
-func TestWhatTheStandardLogQuotesIsLeftOut(t *testing.T) {
+func TestStdLogRemovesQuotedTexts(t *testing.T) {
 	tel, stderr := start(t, Config{})
 	log.New(StdLog{tel.LoggerFor("mcp")}, "", 0).Printf("unsolicited response starting with %q; err=%v", `HTTP/1.1 "secret"`, nil)
 	r := stderr.records(t)
-	if len(r) != 1 || r[0]["msg"] != `unsolicited response starting with "..."; err=<nil>` || r[0]["subsystem"] != "mcp" || r[0]["level"] != "INFO" {
+	if len(r) != 1 || r[0]["msg"] != `unsolicited response starting with "..."; err=<nil>` ||
+		r[0]["subsystem"] != "mcp" || r[0]["level"] != "INFO" {
 		t.Errorf("%v", r)
 	}
 }
 
-func TestWhatTheSDKSaysIsLogged(t *testing.T) {
-	_, stderr := start(t, Config{LogLevel: LevelTrace})
+func TestMessagesOfTheSDKAreLogged(t *testing.T) {
+	_, stderr := start(t, Config{LogLevel: levelTrace})
 	otel.Handle(errors.New("an error"))
-	otel.SetTracerProvider(otel.GetTracerProvider()) // which it complains of
+	otel.SetTracerProvider(otel.GetTracerProvider()) // the SDK logs an error about that
 	for _, r := range stderr.records(t) {
 		if r["subsystem"] != "telemetry" {
 			t.Errorf("%v", r)

@@ -1,14 +1,20 @@
-// Package telemetry turns on logs, metrics and traces.
+// Package telemetry starts logs, metrics and traces.
 //
-//	Start -> logs to stderr, /metrics, OTLP if the environment asks for it -> Shutdown
+//	Start -> logs to stderr, /metrics, OTLP if the environment requests it -> Shutdown
 //
-// Nobody but the program's main imports it: everything else is handed a
-// [slog.Logger], a [prometheus.Registerer] and a [trace.TracerProvider].
+// Only the main package imports it. Other packages get a [slog.Logger], a
+// [prometheus.Registerer] and a [trace.TracerProvider] as parameters.
 //
-// The globals that Start sets are the error handler and the logger of
-// OpenTelemetry: there is no other way to see what the SDK says, and the default
-// ones print past the log. The Telemetry started last gets them, except failed exports,
-// which go to the Telemetry they belong to.
+// A [Telemetry] owns the loggers and their levels, the registry, and the SDK pipelines that
+// export traces, metrics and log records. It lasts from Start to Shutdown, normally as long
+// as the process. Without export there are no goroutines, except for the function of a
+// timer: at the end of a temporary log level, and once per minute if log records are
+// suppressed. Each pipeline has the goroutines of the SDK; Shutdown stops all of them.
+//
+// Start sets two global variables, the error handler and the logger of OpenTelemetry: the
+// SDK reports errors in no other way, and the default ones print to stderr directly. They
+// belong to the Telemetry that was started last. Failed exports are an exception: each
+// Telemetry reports its own.
 package telemetry
 
 import (
@@ -36,49 +42,48 @@ import (
 
 const (
 	shutdownBudget = 3 * time.Second
-	// abandonGrace is the part of the budget left, after exports in flight were
-	// cancelled, for counting them as failed.
-	abandonGrace = 200 * time.Millisecond
+	// cancelGrace is the part of shutdownBudget after the exports in progress were
+	// cancelled. In that time they are counted as failed.
+	cancelGrace = 200 * time.Millisecond
 )
 
-// Config says where logs go. What is exported, and where to, is said by the
-// OTEL_* environment variables; exporters read theirs from the process
-// environment, whatever Lookup answers.
+// Config configures the logs. The OTEL_* environment variables configure the exports. The
+// exporters read their variables from the process environment, not through Lookup.
 type Config struct {
 	Version  string     // the program's version; default "unknown"
-	LogLevel slog.Level // of what has no level of its own; default INFO
-	// LogLevels are the levels of some subsystems, by name.
+	LogLevel slog.Level // of subsystems without an own level; default INFO
+	// LogLevels are the own levels of subsystems, by name.
 	LogLevels    map[string]string
 	LogFormat    string    // auto, tint or json; default auto
 	SessionDebug string    // the value of SESSION_DEBUG; default off
 	Stderr       io.Writer // default os.Stderr
 
 	Lookup    func(string) (string, bool)  // the environment; default os.LookupEnv
-	SessionOf func(context.Context) string // public id of the session that a context belongs to, "" for none; default none
+	SessionOf func(context.Context) string // public id of the session of a context, "" for none; optional
 }
 
 // Telemetry is the running telemetry of one process.
 type Telemetry struct {
-	loggers    map[string]*slog.Logger // by subsystem, "" for none
-	levels     *Levels
-	limit      *limiter
-	registry   *prometheus.Registry
-	metrics    metrics
-	handler    http.Handler
-	tracer     trace.TracerProvider
-	tracing    bool
-	bridge     slog.Handler // exports log records; nil: nothing does
-	propagator propagation.TextMapPropagator
+	loggers        map[string]*slog.Logger // by subsystem, "" for none
+	levels         *Levels
+	limit          *limiter
+	registry       *prometheus.Registry
+	metrics        metrics
+	handler        http.Handler
+	tracerProvider trace.TracerProvider
+	tracing        bool
+	bridge         slog.Handler // exports log records; nil: they are not exported
+	propagator     propagation.TextMapPropagator
 
-	queues   []*queue
-	stops    []func(context.Context) error // one per export pipeline
-	abandon  context.CancelFunc            // cancels the exports in flight
-	stopOnce sync.Once
-	stopErr  error
+	queues        []*queue
+	stops         []func(context.Context) error // one per export pipeline
+	cancelExports context.CancelFunc            // cancels the exports in progress; nil: there is no pipeline
+	stopOnce      sync.Once
+	stopErr       error
 }
 
-// Start turns telemetry on. It refuses settings it does not understand; an
-// endpoint that does not answer is not an error, but logged and counted later.
+// Start starts telemetry. Invalid settings are an error. An endpoint that does not answer is
+// not: failed exports are logged and counted later.
 func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	env := environ(cfg.Lookup)
 	stderr := &lockedWriter{w: cmp.Or[io.Writer](cfg.Stderr, os.Stderr)}
@@ -90,7 +95,7 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Telemetry{registry: newRegistry(cfg.Version), tracer: noop.NewTracerProvider()}
+	t := &Telemetry{registry: newRegistry(cfg.Version), tracerProvider: noop.NewTracerProvider()}
 	if t.levels, err = newLevels(cfg.LogLevel, cfg.LogLevels, debug); err != nil {
 		return nil, err
 	}
@@ -100,20 +105,19 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	t.metrics = newMetrics(t.registry)
 	registerConfig(t.registry)
 
-	var out slog.Handler = newStamp(format, cfg.SessionOf, true)
+	var out slog.Handler = newContextHandler(format, cfg.SessionOf, true)
 	t.limit = newLimiter(out, t.metrics)
-	// What goes wrong with exports goes to stderr alone: exported as well, it
-	// would be the next to go wrong.
-	errs := newReporter(slog.New(t.gate(out, "telemetry", cfg, nil)), t.metrics.exportErrors)
+	// Errors of exports are logged to stderr only: their export would probably fail too.
+	errs := newReporter(slog.New(t.filter(out, "telemetry", cfg, nil)), t.metrics.exportErrors)
 	otel.SetErrorHandler(errs)
-	otel.SetLogger(newLibraryLogger(t.gate(out, "telemetry", cfg, nil)))
-	if !strings.EqualFold(env.get("OTEL_SDK_DISABLED"), "true") { // the SDK itself does not look
+	otel.SetLogger(newLibraryLogger(t.filter(out, "telemetry", cfg, nil)))
+	if !strings.EqualFold(env.get("OTEL_SDK_DISABLED"), "true") { // the SDK itself ignores this variable
 		if err := t.startExports(ctx, cfg, env, newSampler(env, debug.ids, cfg.SessionOf), stderr, errs); err != nil {
 			return nil, errors.Join(err, t.Shutdown(ctx))
 		}
 	}
-	if t.bridge != nil { // which takes the ids of the span from the context itself
-		out = both{out, newStamp(t.bridge, cfg.SessionOf, false)}
+	if t.bridge != nil { // the bridge itself adds the ids of the span
+		out = tee{out, newContextHandler(t.bridge, cfg.SessionOf, false)}
 		t.limit.out = out
 	}
 	t.makeLoggers(out, cfg, debug)
@@ -121,44 +125,46 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	return t, nil
 }
 
-// makeLoggers makes a logger for each subsystem, which write to out.
+// makeLoggers creates the logger of each subsystem. They write to out.
 func (t *Telemetry) makeLoggers(out slog.Handler, cfg Config, debug sessionDebug) {
-	t.loggers = map[string]*slog.Logger{"": slog.New(t.gate(out, "", cfg, nil))}
+	t.loggers = map[string]*slog.Logger{"": slog.New(t.filter(out, "", cfg, nil))}
 	for _, name := range subsystems {
 		var chosen prefixes
 		if name == "session" {
 			chosen = debug.ids
 		}
-		t.loggers[name] = slog.New(t.gate(out, name, cfg, chosen))
+		t.loggers[name] = slog.New(t.filter(out, name, cfg, chosen))
 	}
-	always := *t.gate(out, "telemetry", cfg, nil)
-	always.level = LevelTrace
+	always := *t.filter(out, "telemetry", cfg, nil)
+	always.level = levelTrace
 	t.levels.log = slog.New(&always)
 }
 
-// gate returns what stands before out for one subsystem, "" for none.
-func (t *Telemetry) gate(out slog.Handler, subsystem string, cfg Config, chosen prefixes) *gate {
+// filter returns the filter of one subsystem, "" for none. It passes records to out.
+func (t *Telemetry) filter(out slog.Handler, subsystem string, cfg Config, chosen prefixes) *filter {
 	if subsystem != "" {
 		out = out.WithAttrs([]slog.Attr{slog.String(subsystemKey, subsystem)})
 	}
-	return &gate{
+	return &filter{
 		subsystem: subsystem, level: t.levels.of(subsystem), chosen: chosen, sessionOf: cfg.SessionOf,
 		limit: t.limit, records: t.metrics.logRecords, next: out,
 	}
 }
 
-// startExports builds the pipelines that the environment asks for: without one
-// there is no SDK, no goroutine and no cost.
-func (t *Telemetry) startExports(ctx context.Context, cfg Config, env environ, sampler sdktrace.Sampler, stderr io.Writer, errs *reporter) error {
+// startExports creates the pipelines that the environment requests. Without one there is no
+// SDK, no goroutine and no cost.
+func (t *Telemetry) startExports(
+	ctx context.Context, cfg Config, env environ, sampler sdktrace.Sampler, stderr io.Writer, errs *reporter,
+) error {
 	traces, metrics, logs := tracesWanted(env), metricsWanted(env), logsWanted(env)
 	if !traces && !metrics && !logs {
 		return nil
 	}
-	if err := checkCollector(env); err != nil {
+	if err := checkExporterVariables(env); err != nil {
 		return err
 	}
-	life, abandon := context.WithCancel(context.Background()) // not ctx: exports outlive Start
-	t.abandon = abandon
+	lifetime, cancel := context.WithCancel(context.Background()) // not ctx: exports outlive Start
+	t.cancelExports = cancel
 	res := newResource(ctx, cfg.Version, errs)
 	if traces {
 		exporter, err := newSpanExporter(ctx, env, stderr)
@@ -169,8 +175,8 @@ func (t *Telemetry) startExports(ctx context.Context, cfg Config, env environ, s
 		if err != nil {
 			return errors.Join(err, exporter.Shutdown(ctx))
 		}
-		provider := newTracerProvider(exporter, guard{signalTraces, life, errs}, q, t.metrics.spansLive, res, sampler)
-		t.tracer, t.tracing = provider, true
+		provider := newTracerProvider(exporter, guard{signalTraces, lifetime, errs}, q, t.metrics.spansLive, res, sampler)
+		t.tracerProvider, t.tracing = provider, true
 		t.stops = append(t.stops, provider.Shutdown)
 	}
 	if metrics {
@@ -178,7 +184,7 @@ func (t *Telemetry) startExports(ctx context.Context, cfg Config, env environ, s
 		if err != nil {
 			return err
 		}
-		provider := newMeterProvider(metricExporter{exporter, guard{signalMetrics, life, errs}}, res, t.registry)
+		provider := newMeterProvider(metricExporter{exporter, guard{signalMetrics, lifetime, errs}}, res, t.registry)
 		t.stops = append(t.stops, provider.Shutdown)
 	}
 	if logs {
@@ -190,13 +196,14 @@ func (t *Telemetry) startExports(ctx context.Context, cfg Config, env environ, s
 		if err != nil {
 			return errors.Join(err, exporter.Shutdown(ctx))
 		}
-		provider := newLoggerProvider(exporter, guard{signalLogs, life, errs}, q, res)
+		provider := newLoggerProvider(exporter, guard{signalLogs, lifetime, errs}, q, res)
 		t.bridge = newBridge(provider)
 		t.stops = append(t.stops, provider.Shutdown)
 	}
 	return nil
 }
 
+// queue creates the queue of a signal.
 func (t *Telemetry) queue(signal, variable string, env environ) (*queue, error) {
 	q, err := newQueue(signal, variable, env, t.metrics.dropped)
 	if err == nil {
@@ -205,11 +212,11 @@ func (t *Telemetry) queue(signal, variable string, env environ) (*queue, error) 
 	return q, err
 }
 
-// Logger returns the logger of what belongs to no subsystem.
+// Logger returns the logger of records without subsystem.
 func (t *Telemetry) Logger() *slog.Logger { return t.loggers[""] }
 
-// LoggerFor returns the logger of one of [Subsystems]; it panics for any other
-// name. [Telemetry.Levels] sets its level, SESSION_DEBUG that of session too.
+// LoggerFor returns the logger of one of the [Subsystems]; it panics for any other name. Its
+// level is set by [Telemetry.Levels], and for the subsystem session by SESSION_DEBUG too.
 func (t *Telemetry) LoggerFor(subsystem string) *slog.Logger {
 	l := t.loggers[subsystem]
 	if l == nil || subsystem == "" {
@@ -221,27 +228,27 @@ func (t *Telemetry) LoggerFor(subsystem string) *slog.Logger {
 // Levels returns the levels of the loggers.
 func (t *Telemetry) Levels() *Levels { return t.levels }
 
-// Registry returns where metrics are registered. It is not the global one.
+// Registry returns the registry of the metrics, which is not the global one.
 func (t *Telemetry) Registry() *prometheus.Registry { return t.registry }
 
-// Handler serves /metrics.
+// Handler returns the handler of /metrics.
 func (t *Telemetry) Handler() http.Handler { return t.handler }
 
-// TracerProvider returns the source of tracers; it does nothing when tracing is off.
-func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracer }
+// TracerProvider returns the tracer provider; it is a no-op if tracing is off.
+func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracerProvider }
 
 // TracingEnabled reports whether spans are exported.
 func (t *Telemetry) TracingEnabled() bool { return t.tracing }
 
-// Propagator carries W3C trace context and baggage, or what OTEL_PROPAGATORS
-// says, with tracing off as well: a hub without traces does not cut the traces
-// of its neighbours.
+// Propagator returns the propagator for W3C trace context and baggage, or for those of
+// OTEL_PROPAGATORS. It also works if tracing is off, so that a hub without traces does not
+// interrupt the traces of its clients and servers.
 func (t *Telemetry) Propagator() propagation.TextMapPropagator { return t.propagator }
 
-// Shutdown exports what is left and stops. It takes as long as ctx allows, and
-// 3 s at most, whatever the exporters do. It returns an error if it had to give
-// up; exports that failed are no error, they have been logged and counted.
-// Further calls return what the first one did.
+// Shutdown exports the remaining data and stops. It takes at most 3 s, less if ctx ends
+// sooner, regardless of the exporters. It returns an error if it could not finish in time.
+// Failed exports are not an error: they have been logged and counted. Further calls return
+// the result of the first one.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	t.stopOnce.Do(func() { t.stopErr = t.shutdown(ctx) })
 	return t.stopErr
@@ -250,34 +257,35 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 func (t *Telemetry) shutdown(ctx context.Context) error {
 	t.levels.close()
 	t.limit.close()
-	if t.abandon == nil {
+	if t.cancelExports == nil {
 		return nil
 	}
-	defer t.abandon()
-	ctx, cancel := context.WithTimeout(ctx, shutdownBudget-abandonGrace)
+	defer t.cancelExports()
+	ctx, cancel := context.WithTimeout(ctx, shutdownBudget-cancelGrace)
 	defer cancel()
 
 	stopped := make(chan error, 1)
-	// The SDK forgets an export in flight when its context ends, unstopped and
-	// uncounted. So it gets a context without end, and the export is cancelled.
+	// If the context of its Shutdown ends, the SDK returns without stopping the export in
+	// progress, and nobody counts its failure. So the SDK gets a context that does not end,
+	// and the export is cancelled instead.
 	go func() { stopped <- t.stopAll(context.WithoutCancel(ctx)) }()
 	select {
 	case err := <-stopped:
 		return err
 	case <-ctx.Done():
 	}
-	t.abandon()
+	t.cancelExports()
 	select {
-	case <-stopped: //nolint:errcheck // given up already
-	case <-time.After(abandonGrace): // an exporter that heeds no context
+	case <-stopped: //nolint:errcheck // the error below replaces it
+	case <-time.After(cancelGrace): // an exporter ignores its context
 	}
 	for _, q := range t.queues {
-		q.giveUp()
+		q.dropAll()
 	}
 	return fmt.Errorf("telemetry: flush not finished: %w", ctx.Err())
 }
 
-// stopAll stops the pipelines at once, so that none waits for another's endpoint.
+// stopAll stops the pipelines concurrently, so that none waits for the endpoint of another.
 func (t *Telemetry) stopAll(ctx context.Context) error {
 	var g errgroup.Group
 	for _, stop := range t.stops {
@@ -292,8 +300,8 @@ func (t *Telemetry) stopAll(ctx context.Context) error {
 	return g.Wait()
 }
 
-// environ looks up environment variables; one that is empty counts as unset,
-// as the OpenTelemetry specification wants it.
+// environ looks up environment variables. An empty one counts as unset, as the
+// OpenTelemetry specification requires.
 type environ func(string) (string, bool)
 
 func (e environ) get(name string) string {
@@ -304,7 +312,7 @@ func (e environ) get(name string) string {
 	return value
 }
 
-// lockedWriter lets the log and the console exporters share stderr.
+// lockedWriter is stderr for concurrent use by the log and the console exporters.
 type lockedWriter struct {
 	mu sync.Mutex
 	w  io.Writer

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	for _, kv := range os.Environ() { // the tests say what they want of the environment
+	for _, kv := range os.Environ() { // each test sets the variables that it needs
 		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "OTEL_") || name == "NO_COLOR" {
 			os.Unsetenv(name)
 		}
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// buffer is a stderr that can be read while it is written.
+// buffer is a stderr that can be read while it is being written.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -104,7 +104,7 @@ func linesWith(text, part string) string {
 	return b.String()
 }
 
-// span makes one span and returns its context.
+// span creates one span and returns its context.
 func span(t *testing.T, tel *Telemetry) trace.SpanContext {
 	t.Helper()
 	_, s := tel.TracerProvider().Tracer("test").Start(t.Context(), "tools/call")
@@ -121,7 +121,7 @@ func shutdown(tel *Telemetry, timeout time.Duration) (time.Duration, error) {
 	return time.Since(begin), err
 }
 
-// collector is an OTLP receiver that counts what it is sent.
+// collector is an OTLP receiver that counts requests by path.
 func collector(t *testing.T) (endpoint string, posts func(path string) int) {
 	var mu sync.Mutex
 	counts := make(map[string]int)
@@ -176,14 +176,16 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-func TestOffMeansNoSDKAndNoGoroutine(t *testing.T) {
+func TestDisabledTelemetryHasNoSDKAndNoGoroutine(t *testing.T) {
 	for name, env := range map[string]map[string]string{
-		"nothing set":    {},
-		"none":           {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
+		"nothing set": {},
+		"none": {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none",
+			"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
 		"set to nothing": {"OTEL_TRACES_EXPORTER": "", "OTEL_EXPORTER_OTLP_ENDPOINT": ""},
-		"SDK disabled":   {"OTEL_SDK_DISABLED": "TRUE", "OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"},
-		"pull":           {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "prometheus"},
-		"only the port":  {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_TRACES_SAMPLER": "always_on"},
+		"SDK disabled": {"OTEL_SDK_DISABLED": "TRUE", "OTEL_TRACES_EXPORTER": "otlp",
+			"OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"},
+		"pull":          {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "prometheus"},
+		"only the port": {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_TRACES_SAMPLER": "always_on"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for k, v := range env {
@@ -266,7 +268,7 @@ func TestEachSignalCanBeSentAlone(t *testing.T) {
 	}
 }
 
-func TestDeadEndpointIsLoggedCountedAndQuicklyLeft(t *testing.T) {
+func TestDeadEndpointIsLoggedAndCountedAndDoesNotDelayShutdown(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", deadEndpoint(t))
 	tel, stderr := start(t, Config{})
 	span(t, tel)
@@ -314,7 +316,7 @@ func TestBlackHoleDelaysShutdownNoLongerThanItsContext(t *testing.T) {
 	wantMetric(t, tel, `mcphub_telemetry_export_errors_total{signal="traces"} 1`)
 }
 
-// stuck is a stderr nobody reads from any more.
+// stuck is a stderr whose reader has stopped reading.
 type stuck chan struct{}
 
 func (s stuck) Write(p []byte) (int, error) {
@@ -322,14 +324,14 @@ func (s stuck) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestExporterThatHeedsNoContextDoesNotHoldUpShutdown(t *testing.T) {
+func TestExporterThatIgnoresItsContextDoesNotDelayShutdown(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "console")
 	stderr := make(stuck)
 	t.Cleanup(func() { close(stderr) })
 	tel, _ := start(t, Config{Stderr: stderr})
 	span(t, tel)
 	took, err := shutdown(tel, 10*time.Millisecond)
-	if err == nil || took > abandonGrace+time.Second {
+	if err == nil || took > cancelGrace+time.Second {
 		t.Errorf("Shutdown took %v: %v", took, err)
 	}
 }
@@ -360,7 +362,7 @@ func TestConsoleExportersWriteToStderr(t *testing.T) {
 	}
 }
 
-func TestStartRefusesWhatItDoesNotUnderstand(t *testing.T) {
+func TestStartRefusesInvalidSettings(t *testing.T) {
 	for _, test := range []struct {
 		cfg      Config
 		env, val string
@@ -390,7 +392,7 @@ func TestStartRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	}
 }
 
-func TestSeveralTelemetriesKeepTheirErrorsApart(t *testing.T) {
+func TestEachTelemetryReportsItsOwnErrors(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", deadEndpoint(t))
 	failing, _ := start(t, Config{})
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
@@ -409,7 +411,7 @@ func TestSeveralTelemetriesKeepTheirErrorsApart(t *testing.T) {
 	}
 }
 
-func TestErrorsOfTheSDKGoToTheLogAndNotPastIt(t *testing.T) {
+func TestErrorsOfTheSDKGoToTheLogOnly(t *testing.T) {
 	var printed buffer
 	log.SetOutput(&printed)
 	defer log.SetOutput(os.Stderr)

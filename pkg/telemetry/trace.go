@@ -16,8 +16,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
 )
 
-// tracesWanted reports whether the environment asks for traces. The SDK's own
-// default, a collector on localhost, would fail every 5 s where there is none.
+// tracesWanted reports whether the environment requests traces. The default of the SDK, a
+// collector on localhost, would cause an error every 5 s if there is none.
 func tracesWanted(env environ) bool {
 	switch env.get("OTEL_TRACES_EXPORTER") {
 	case "none":
@@ -44,15 +44,20 @@ func newSpanExporter(ctx context.Context, env environ, stderr io.Writer) (sdktra
 	return exporter, nil
 }
 
-// newTracerProvider leaves the sampler to the SDK, unless there is one:
-// OTEL_TRACES_SAMPLER, or the parent's decision and, without a parent, every trace.
-func newTracerProvider(exporter sdktrace.SpanExporter, g guard, q *queue, live prometheus.Gauge, res *resource.Resource, sampler sdktrace.Sampler) *sdktrace.TracerProvider {
+// newTracerProvider returns a provider that exports spans in batches. If sampler is nil, the
+// SDK chooses one: that of OTEL_TRACES_SAMPLER, by default the decision of the parent, and
+// every trace without a parent.
+func newTracerProvider(
+	exporter sdktrace.SpanExporter, g guard, q *queue, live prometheus.Gauge,
+	res *resource.Resource, sampler sdktrace.Sampler,
+) *sdktrace.TracerProvider {
 	batch := sdktrace.NewBatchSpanProcessor(spanExporter{exporter, g, q}, sdktrace.WithMaxQueueSize(int(q.size)))
-	return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spanProcessor{batch, q, live}), sdktrace.WithResource(res), sdktrace.WithSampler(sampler))
+	return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spanProcessor{batch, q, live}),
+		sdktrace.WithResource(res), sdktrace.WithSampler(sampler))
 }
 
-// newPropagator carries W3C trace context and baggage, or what OTEL_PROPAGATORS
-// names of both.
+// newPropagator returns a propagator for W3C trace context and baggage, or for those of them
+// that OTEL_PROPAGATORS lists.
 func newPropagator(env environ) (propagation.TextMapPropagator, error) {
 	var all []propagation.TextMapPropagator
 	for name := range strings.SplitSeq(cmp.Or(env.get("OTEL_PROPAGATORS"), "tracecontext,baggage"), ",") {
@@ -63,14 +68,15 @@ func newPropagator(env environ) (propagation.TextMapPropagator, error) {
 			all = append(all, propagation.Baggage{})
 		case "none":
 		default:
-			return nil, fmt.Errorf("OTEL_PROPAGATORS=%q: want tracecontext, baggage, both with a comma, or none", env.get("OTEL_PROPAGATORS"))
+			return nil, fmt.Errorf("OTEL_PROPAGATORS=%q: want tracecontext, baggage, both with a comma, or none",
+				env.get("OTEL_PROPAGATORS"))
 		}
 	}
 	return propagation.NewCompositeTextMapPropagator(all...), nil
 }
 
-// newResource describes this process, but not its command line, which may hold
-// secrets. The environment comes last: it has the last word.
+// newResource returns the attributes of this process. They do not include its command line,
+// which may contain secrets. Values from the environment override the others.
 func newResource(ctx context.Context, version string, errs *reporter) *resource.Resource {
 	res, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
@@ -82,7 +88,7 @@ func newResource(ctx context.Context, version string, errs *reporter) *resource.
 		),
 		resource.WithFromEnv(),
 	)
-	if err != nil { // what could be found out is still in res
+	if err != nil { // res contains the attributes that were detected
 		errs.report(signalOther, fmt.Errorf("describe this process: %w", err))
 	}
 	return res

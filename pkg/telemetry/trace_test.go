@@ -10,7 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-func TestPropagatorCarriesTraceContextAndBaggageThroughAHubWithoutTraces(t *testing.T) {
+func TestPropagatorPassesTraceContextAndBaggageThroughAHubWithoutTraces(t *testing.T) {
 	tel, _ := start(t, Config{})
 	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	in := http.Header{"Traceparent": {parent}, "Baggage": {"tenant=blue"}}

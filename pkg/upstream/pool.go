@@ -18,6 +18,10 @@ import (
 type Config struct {
 	Identity Identity // of the hub, for connections that are nobody's in particular
 
+	// OnConnected is called whenever the hub's own connection to a server has been made, again or for the
+	// first time, before OnInventory. It must not block.
+	OnConnected func(server string)
+
 	// OnInventory is called when a server was listed, OnNotification with what
 	// a shared connection sent that belongs to no call. They must not block.
 	OnInventory    func(server string, inv Inventory)

@@ -249,7 +249,8 @@ func (s *Server) setUp(c *Conn, inv Inventory, changed []string) {
 	if s.state != Up {
 		s.state, s.since, s.failure, s.next = Up, time.Now(), nil, time.Time{}
 	}
-	if s.control != c {
+	connected := s.control != c
+	if connected {
 		s.sessionless = false // to be seen again
 	}
 	s.control, s.inventory = c, inv
@@ -260,6 +261,9 @@ func (s *Server) setUp(c *Conn, inv Inventory, changed []string) {
 	s.mu.Unlock()
 	s.own.up.Set(1)
 	s.own.tools.Set(float64(len(inv.Tools)))
+	if connected && s.cfg.OnConnected != nil {
+		s.cfg.OnConnected(s.spec.Name)
+	}
 	if s.cfg.OnInventory != nil {
 		s.cfg.OnInventory(s.spec.Name, inv)
 	}

@@ -1,4 +1,4 @@
-// Package instrumenttest reads metrics in tests. It owns nothing and starts nothing.
+// Package instrumenttest reads metrics in tests. It keeps no state and starts no goroutine.
 package instrumenttest
 
 import (
@@ -8,8 +8,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Value returns the sum of the series of a metric that have the given labels, which are names
-// and values in turn. Of a histogram it sums the observations. A metric without such a series fails the test.
+// Value returns the sum of the series of a metric that have the given labels, which alternate names and values. The
+// value of a histogram is the number of its observations. The test fails if the metric has no such series.
 func Value(t testing.TB, g prometheus.Gatherer, name string, labels ...string) float64 {
 	t.Helper()
 	families, err := g.Gather()
@@ -26,7 +26,7 @@ func Value(t testing.TB, g prometheus.Gatherer, name string, labels ...string) f
 		}
 	}
 	if !found {
-		t.Fatalf("there is no metric %s%v", name, labels)
+		t.Fatalf("the metric %s has no series with labels %v", name, labels)
 	}
 	return sum
 }

@@ -1,4 +1,5 @@
-// Package persisttest holds every persist.Store to the contract.
+// Package persisttest contains the tests that every persist.Store must pass. It owns
+// nothing and leaves no goroutine running.
 package persisttest
 
 import (
@@ -15,34 +16,33 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
 
-// BadKeys are keys that no store may accept.
+// BadKeys are invalid keys: every store must reject them.
 var BadKeys = []string{
 	"", ".", "..", "../x", "a/b", "/etc/passwd", `a\b`, "a\x00b", "a.json", ".lock", "-a", "_a",
 	"index", "INDEX", "Index", "a b", "a\n", "é", "a\u0301", strings.Repeat("a", 129), strings.Repeat("a", 300),
 }
 
-// Run runs the contract suite. open returns an empty store, a new one for each
-// call; the suite closes it.
+// Run runs the tests. open must return a new empty store for each call; Run closes it.
 func Run(t *testing.T, open func(t *testing.T) persist.Store) {
 	tests := []struct {
 		claim string
 		test  func(*testing.T, persist.Store)
 	}{
-		{"AMissingKeyIsNoError", missingKey},
-		{"WhatWasAppliedIsThere", applied},
-		{"AnEmptyValueIsAValue", emptyValue},
-		{"TheLargestValueIsStored", largestValue},
-		{"ALargerValueFailsAlone", tooLarge},
-		{"ABadKeyFailsAlone", badKeys},
-		{"TheLastChangeOfAKeyWins", lastWins},
-		{"TheLastChangeWinsEvenIfItFails", lastFails},
+		{"MissingKeyIsNoError", missingKey},
+		{"AppliedChangesCanBeRead", applied},
+		{"EmptyValueIsStored", emptyValue},
+		{"LargestValueIsStored", largestValue},
+		{"LargerValueFailsAlone", tooLarge},
+		{"InvalidKeyFailsAlone", badKeys},
+		{"LastChangeOfKeyWins", lastWins},
+		{"LastChangeWinsEvenIfItFails", lastFails},
 		{"ValuesAreNotShared", notShared},
-		{"AnEndedContextChangesNothing", endedContext},
-		{"KeysCanBeLeftEarly", leaveEarly},
-		{"TheStoreMayBeChangedDuringKeys", changeDuringKeys},
-		{"ASetAsideRecordIsGone", setAside},
-		{"ConcurrentUseMixesNothingUp", concurrent},
-		{"AClosedStoreSaysSo", closed},
+		{"EndedContextChangesNothing", endedContext},
+		{"IterationOfKeysCanEndEarly", leaveEarly},
+		{"StoreMayChangeDuringKeys", changeDuringKeys},
+		{"RecordSetAsideIsRemoved", setAside},
+		{"ConcurrentUseKeepsValuesApart", concurrent},
+		{"ClosedStoreReturnsErrClosed", closed},
 		{"CloseWaitsForTheBatch", closeDuringApply},
 	}
 	for _, tt := range tests {
@@ -193,8 +193,8 @@ func setAside(t *testing.T, s persist.Store) {
 	expect(t, s, map[string]string{"a": "whole", "b": "2"})
 }
 
-// concurrent lets writers work on keys of their own and on a common one, while
-// readers look for values that nobody wrote.
+// concurrent runs writers, each on a key of its own and on a common key, and readers
+// that check that every value was written by a writer.
 func concurrent(t *testing.T, s persist.Store) {
 	const goroutines, rounds = 8, 20
 	value := func(writer, round int) string {
@@ -226,7 +226,7 @@ func concurrent(t *testing.T, s persist.Store) {
 			for range rounds {
 				got, ok, err := s.Get(t.Context(), "common")
 				if err != nil || ok && !possible[string(got)] {
-					t.Errorf("common holds %.40q, which nobody wrote (error %v)", got, err)
+					t.Errorf("common holds %.40q, which no writer wrote (error %v)", got, err)
 				}
 				for _, err := range s.Keys(t.Context()) {
 					if err != nil {

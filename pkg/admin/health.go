@@ -1,0 +1,30 @@
+package admin
+
+import (
+	"net/http"
+
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// health reports that the process can answer requests.
+func (a *api) health(w http.ResponseWriter, r *http.Request) {
+	a.writeJSON(w, r, http.StatusOK, Health{Status: "ok"})
+}
+
+// ready reports whether the hub takes requests. A server that is down does not
+// make the hub unready: clients can use the others.
+func (a *api) ready(w http.ResponseWriter, r *http.Request) {
+	if a.cfg.Ready != nil {
+		if err := a.cfg.Ready(); err != nil {
+			a.writeJSON(w, r, http.StatusServiceUnavailable, Readiness{Status: "not ready", Reason: err.Error()})
+			return
+		}
+	}
+	answer := Readiness{Status: "ready", UpstreamsNotUp: []string{}}
+	for _, s := range a.cfg.Pool.Servers() {
+		if st := s.Status(); st.State != upstream.Up {
+			answer.UpstreamsNotUp = append(answer.UpstreamsNotUp, st.Name)
+		}
+	}
+	a.writeJSON(w, r, http.StatusOK, answer)
+}

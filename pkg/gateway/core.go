@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// core holds the parts that both eras use. Its fields do not change.
+type core struct {
+	cfg        Config
+	log        *slog.Logger
+	tel        *telemetry
+	router     *router
+	interests  *interests
+	background *background // calls, and the ends of sessions
+	sender     *stream.Sender
+	retention  *stream.Retention
+	draining   chan struct{} // closed when the hub stops
+}
+
+func newCore(cfg Config) *core {
+	c := &core{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg), router: newRouter(cfg),
+		background: &background{}, draining: make(chan struct{})}
+	c.interests = newInterests(c.router, c.background, c.log)
+	c.retention = cfg.retention(c.tel.streams)
+	c.sender = &stream.Sender{Metrics: c.tel.streams, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(), Draining: c.draining}
+	return c
+}
+
+// principal returns the authenticated client of a request, or an empty string.
+func (c *core) principal(r *http.Request) string {
+	if c.cfg.Principal == nil {
+		return ""
+	}
+	return c.cfg.Principal(r)
+}
+
+// errClientCancelled is the cause of a call that the client cancelled.
+var errClientCancelled = errors.New("cancelled by the client")
+
+// endedError is the cause of a call whose session has ended.
+type endedError struct{ reason session.Reason }
+
+func (e endedError) Error() string {
+	if e.reason == session.Shutdown {
+		return "the hub is being restarted; whether the request was carried out is not known"
+	}
+	return "the session has ended: " + string(e.reason)
+}
+
+// errStopping is the cause of a call that is cancelled because the hub stops.
+var errStopping = endedError{session.Shutdown}
+
+// endCause returns the cause of the end of a call that returned err. cause is that of its context.
+func (c *core) endCause(err, cause error) error {
+	if !errors.Is(err, upstream.ErrLost) || errors.Is(cause, errClientCancelled) {
+		return cause
+	}
+	select {
+	case <-c.draining: // the servers may be stopped before the session is
+		return errStopping
+	default:
+		return cause
+	}
+}
+
+// callError returns the JSON-RPC error for a call that returned err. cause is that of its context.
+func (c *core) callError(err, cause error) *jsonrpc.Error {
+	if ended, ok := errors.AsType[endedError](c.endCause(err, cause)); ok {
+		return jsonrpc.Errorf(jsonrpc.CodeInternal, "%v", ended)
+	}
+	return jsonrpc.AsError(err)
+}
+
+// errUnconfigured returns the error for a server that is not configured any more.
+func errUnconfigured() error {
+	return jsonrpc.Errorf(jsonrpc.CodeInternal, "the server is not configured any more")
+}
+
+// panicked logs a panic and returns the error of the request that caused it. As with handlers of net/http,
+// one faulty request does not end the other sessions.
+func (c *core) panicked(ctx context.Context, p any, method string) error {
+	c.log.ErrorContext(ctx, "panic while answering a request", "session", session.IDFrom(ctx), "method", instrument.MethodLabel(method),
+		"panic", p, "stack", string(debug.Stack()))
+	return jsonrpc.Errorf(jsonrpc.CodeInternal, "internal error of the hub")
+}

@@ -1,0 +1,132 @@
+package gateway
+
+import (
+	"net/http"
+
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/session"
+)
+
+// get handles a GET: it opens a stream for the messages that belong to no request, or resumes a stream
+// that the client has lost.
+func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
+	if refuseModern(w, r) {
+		return
+	}
+	if !accepts(r, protocol.TypeEventStream) {
+		refuse(w, http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Accept must list text/event-stream"))
+		return
+	}
+	if !g.checkHeaders(w, r, jsonrpc.Message{}) {
+		return
+	}
+	last, ok := g.lastEvent(w, r)
+	if !ok {
+		return
+	}
+	cs, lease, ok := g.enter(w, r, jsonrpc.Message{})
+	if !ok {
+		return
+	}
+	defer lease.Release()
+	if last.Stream == "" {
+		g.listen(w, r, cs)
+		return
+	}
+	s, rd, became := cs.streamLog().Resume(last)
+	outcome := became
+	if became == stream.Full {
+		outcome = stream.Refused
+	}
+	g.tel.streams.CountResumed(last.Kind(), outcome)
+	switch {
+	case became == stream.Replayed:
+		g.resume(w, r, cs, s, rd)
+	case became == stream.Refused:
+		refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the stream has no event with this Last-Event-ID yet"))
+	case became == stream.Full:
+		tooManyStreams(w)
+	case last.Kind() == stream.KindGet:
+		g.listen(w, r, cs) // the client has missed messages, and gets the following ones
+	default:
+		g.unknownOutcome(w, cs, last.Requests)
+	}
+}
+
+// lastEvent returns the event id in Last-Event-ID, or the zero value if there is none. It rejects an
+// invalid one.
+func (g *Gateway) lastEvent(w http.ResponseWriter, r *http.Request) (stream.EventID, bool) {
+	values := r.Header.Values(protocol.HeaderLastEventID)
+	if len(values) == 0 || (len(values) == 1 && values[0] == "") {
+		return stream.EventID{}, true
+	}
+	id, ok := stream.ParseEventID(values[0])
+	if ok && len(values) == 1 {
+		return id, true
+	}
+	g.tel.streams.CountResumed(stream.KindGet, stream.Refused)
+	text := "this Last-Event-ID was not issued by this hub"
+	if len(values) > 1 {
+		text = "there is more than one Last-Event-ID header"
+	}
+	refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "%s", text))
+	return stream.EventID{}, false
+}
+
+func tooManyStreams(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "5")
+	refuse(w, http.StatusServiceUnavailable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the session has %d streams already", stream.MaxStreams))
+}
+
+// listen opens a new GET stream.
+func (g *Gateway) listen(w http.ResponseWriter, r *http.Request, cs *clientSession) {
+	s := cs.streamLog().NewGet()
+	if s == nil {
+		tooManyStreams(w)
+		return
+	}
+	g.withEvents(cs, s.Kind, stream.KindGet, func() stream.Reason {
+		l, stop := cs.listener()
+		defer stop()
+		return g.sender.Listen(w, r, s, "stream of session "+cs.id, l)
+	})
+}
+
+// resume continues a stream after a Last-Event-ID.
+func (g *Gateway) resume(w http.ResponseWriter, r *http.Request, cs *clientSession, s *stream.Stream, rd *stream.Reader) {
+	g.withEvents(cs, s.Kind, s.Kind+" resumed", func() stream.Reason {
+		if s.Kind != stream.KindGet {
+			return g.sender.Resume(w, r, s, rd, nil)
+		}
+		l, stop := cs.listener()
+		defer stop()
+		return g.sender.Resume(w, r, s, rd, l)
+	})
+}
+
+// withEvents calls write, which writes a stream, between two events of the session.
+func (g *Gateway) withEvents(cs *clientSession, kind, opened string, write func() stream.Reason) {
+	g.cfg.Sessions.AddEvent(cs.id, session.EventStreamOpened, opened)
+	why := write()
+	g.cfg.Sessions.AddEvent(cs.id, session.EventStreamClosed, kind+": "+string(why))
+}
+
+// unknownOutcome answers requests whose stream is no longer known, so that the client does not wait
+// forever. The answers are not counted as responses: the requests ended where they were received.
+func (g *Gateway) unknownOutcome(w http.ResponseWriter, cs *clientSession, requests []jsonrpc.ID) {
+	events := g.tel.streams.Start(w, stream.KindPost)
+	why := stream.Answered
+	for _, id := range requests {
+		m := jsonrpc.NewError(id, jsonrpc.Errorf(jsonrpc.CodeInternal,
+			"the outcome of the request is not known: the hub was restarted, or what it kept is gone"))
+		g.tel.tap.message(cs.ctx, instrument.Out, m, instrument.About{})
+		if !events.Message("", m.Encode()) {
+			why = stream.WriteFailed
+			break
+		}
+	}
+	events.End(why)
+}

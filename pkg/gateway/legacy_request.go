@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/session"
+)
+
+// serve answers a request of the session. The call does not depend on the HTTP request: a client that
+// loses its connection has not cancelled, specification 2025-11-25, basic/transports.
+func (cs *clientSession) serve(w http.ResponseWriter, r *http.Request, lease *session.Lease, m jsonrpc.Message) {
+	out := cs.streamLog().NewPost(1, m.ID)
+	if e := cs.startCall(r, m, out, lease.Release); e != nil {
+		lease.Release()
+		status := http.StatusBadRequest
+		if e.Code == jsonrpc.CodeInternal {
+			status = http.StatusServiceUnavailable
+			w.Header().Set("Retry-After", "1")
+		}
+		refuse(w, status, m.ID, e)
+		return
+	}
+	cs.sender.Respond(w, r, out, false)
+}
+
+// startCall starts the call of a request, whose response goes to out. release is called when the call
+// has ended, unless startCall refuses it. The refusal is counted.
+func (cs *clientSession) startCall(r *http.Request, m jsonrpc.Message, out *stream.Stream, release func()) *jsonrpc.Error {
+	ctx, op := cs.tel.startOperation(r, cs.id, cs.opened.ProtocolVersion, m)
+	cs.tel.tap.message(ctx, instrument.In, m, op.aboutRequest())
+	ctx, cancel := cs.callContext(ctx)
+	if e := cs.begin(m.ID, cancel, cs.cfg.maxInFlight()); e != nil {
+		cancel(nil)
+		refusal := jsonrpc.NewError(m.ID, e)
+		op.end(ctx, refusal, nil)
+		op.respond(ctx, refusal)
+		return e
+	}
+	out.SetSpan(op.span)
+	x := newExchange(ctx, cs, out)
+	x.op = op
+	cs.background.Go(func() {
+		defer release()
+		response, err := cs.route(ctx, x, m)
+		cs.end(m.ID)
+		if x.cut.Load() { // the server answers because its request was given up: that is no answer to the client
+			response, err = jsonrpc.Message{}, context.Cause(cs.ctx)
+		}
+		cause := context.Cause(ctx)
+		if cs.ctx.Err() != nil && !errors.Is(cause, errClientCancelled) {
+			cause = context.Cause(cs.ctx) // ctx ends a moment after the connections do
+		}
+		cause = cs.endCause(err, cause)
+		cancel(nil)
+		op.endFor(ctx, cause, response, err)
+		switch {
+		case errors.Is(cause, errClientCancelled):
+			op.inFlight.Cancel(instrument.Withdrawn)
+			x.finish(jsonrpc.Message{}) // a cancelled request gets no response
+			return
+		case err != nil:
+			response = jsonrpc.NewError(m.ID, cs.callError(err, cause))
+		default:
+			response.ID = m.ID
+		}
+		// The response is counted here, whether anybody still reads it or not, so that every request that was
+		// not cancelled has one response in the counters.
+		op.respond(ctx, response)
+		x.finish(response)
+	})
+	return nil
+}
+
+// route answers a request, or has the router forward it.
+func (cs *clientSession) route(ctx context.Context, x *exchange, m jsonrpc.Message) (response jsonrpc.Message, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = cs.panicked(ctx, p, m.Method)
+		}
+	}()
+	c := legacyCall{cs, x}
+	switch {
+	case m.Method == protocol.MethodPing:
+		return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
+	case m.Method == protocol.MethodLoggingSetLevel:
+		return c.setLevel(ctx, m)
+	case isTaskMethod(m.Method):
+		return c.tasks(ctx, m)
+	}
+	return cs.router.route(ctx, c, m)
+}

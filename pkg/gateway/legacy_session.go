@@ -1,0 +1,176 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// clientSession is the live half of a session: its requests in flight, its streams, and its links to
+// servers. It is a session.Live, a subscriber, and the upstream.Sink of what its connections send
+// outside of a call. Maps are made when they are first needed, because most sessions are idle.
+// Its methods may be called concurrently.
+type clientSession struct {
+	*core
+	id     string
+	opened session.Session // the record when this half was started
+	prefix string          // of the ids of server requests and events; unique across restarts
+	ctx    context.Context //nolint:containedctx // ends with the session
+	cancel context.CancelCauseFunc
+	forget func(*clientSession)
+
+	mu        sync.Mutex
+	ended     bool
+	calls     map[jsonrpc.ID]context.CancelCauseFunc
+	links     map[string]*upstream.Link // by server
+	streams   *stream.Log
+	listening bool
+
+	requests     serverRequests
+	changes      listChanges
+	elicitations elicitations // of shared servers
+	taskOwners   taskOwners
+	roots        rootsRequest
+	answersPings atomic.Bool // the client has answered one
+}
+
+func newClientSession(c *core, s session.Session, forget func(*clientSession)) *clientSession {
+	cs := &clientSession{core: c, id: s.ID, opened: s, prefix: rand.Text()[:stream.EpochLength], forget: forget}
+	cs.ctx, cs.cancel = context.WithCancelCause(session.WithID(context.Background(), s.ID))
+	cs.requests.prefix = cs.prefix
+	return cs
+}
+
+// Close cancels everything that runs for the session, and closes its connections in the
+// background.
+func (cs *clientSession) Close(why session.Reason) {
+	cs.cancel(endedError{why})
+	cs.forget(cs)
+	cs.mu.Lock()
+	links, streams := cs.links, cs.streams
+	cs.links, cs.ended = nil, true
+	cs.mu.Unlock()
+	unwanted := cs.interests.leave(cs)
+	if streams != nil {
+		streams.Close()
+	}
+	if why != session.Shutdown {
+		cs.interests.endUnwanted(unwanted)
+	}
+	for _, l := range links {
+		cs.background.Go(func() { l.Close(why != session.Shutdown) })
+	}
+}
+
+// callContext derives the context of a call: it has the values of ctx, and it ends with the session
+// or when it is cancelled.
+func (cs *clientSession) callContext(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(cs.ctx, func() { cancel(context.Cause(cs.ctx)) })
+	return ctx, func(cause error) {
+		stop()
+		cancel(cause)
+	}
+}
+
+// begin adds a request in flight. It refuses a second one with the same id, and one beyond limit.
+func (cs *clientSession) begin(id jsonrpc.ID, cancel context.CancelCauseFunc, limit int) *jsonrpc.Error {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.calls[id] != nil {
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "a request with this id is in flight already")
+	}
+	if len(cs.calls) >= limit {
+		return jsonrpc.Errorf(jsonrpc.CodeInternal, "the session has %d requests in flight already", limit)
+	}
+	put(&cs.calls, id, cancel)
+	return nil
+}
+
+// end removes a request in flight.
+func (cs *clientSession) end(id jsonrpc.ID) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	delete(cs.calls, id)
+}
+
+// cancelCall cancels the request that notifications/cancelled names. It finds requests of this session only.
+func (cs *clientSession) cancelCall(m jsonrpc.Message) {
+	fields, err := jsonrpc.Fields(m.Params, "requestId")
+	if err != nil || fields[0] == nil {
+		return
+	}
+	cs.mu.Lock()
+	cancel := cs.calls[jsonrpc.ID(fields[0])]
+	cs.mu.Unlock()
+	if cancel != nil {
+		cancel(errClientCancelled)
+	}
+}
+
+// streamLog returns the owner of the session's streams.
+func (cs *clientSession) streamLog() *stream.Log {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.streams == nil {
+		cs.streams = stream.NewLog(cs.retention, cs.prefix, cs.opened.ProtocolVersion)
+		if cs.ended {
+			cs.streams.Close()
+		}
+	}
+	return cs.streams
+}
+
+// send adds m to a GET stream. If that is not possible it returns the reason for the metric of dropped
+// notifications. ctx has the span and session that m belongs to.
+func (cs *clientSession) send(ctx context.Context, m jsonrpc.Message, d stream.Delivery) (reason string) {
+	if reason = cs.streamLog().Send(m.Encode(), d); reason == "" {
+		cs.tel.sent(ctx, m)
+	}
+	return reason
+}
+
+// push sends a notification that belongs to no request.
+func (cs *clientSession) push(m jsonrpc.Message) {
+	if reason := cs.send(cs.ctx, m, stream.MayWait); reason != "" {
+		cs.tel.dropped(reason)
+	}
+}
+
+// updated implements subscriber.
+func (cs *clientSession) updated(server string, m jsonrpc.Message) {
+	cs.tel.tap.fromServer(cs.ctx, server, m)
+	cs.push(m)
+}
+
+// Notify takes a notification that a connection of this session sent outside of a call.
+func (cs *clientSession) Notify(m jsonrpc.Message) {
+	switch {
+	case !protocol.IsListChanged(m.Method):
+		cs.push(m)
+	case cs.router.only != nil:
+		cs.announce(m)
+	} // otherwise the hub's own connection gets it, too, and the client sees the merged lists
+}
+
+// Ask takes a request that a connection of this session sent outside of a call.
+func (cs *clientSession) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	if err := checkSupported(cs.opened.Capabilities, m); err != nil {
+		return nil, err
+	}
+	return cs.request(ctx, m, cs.sendRequest)
+}
+
+// sendRequest sends a request that belongs to no request of the client. Without an open GET stream it
+// fails.
+func (cs *clientSession) sendRequest(ctx context.Context, m jsonrpc.Message) (reason string) {
+	return cs.send(ctx, m, stream.ReadNow)
+}

@@ -1,0 +1,261 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// BridgePolicy says which modern requests share a session with a legacy server that has one for each
+// client.
+type BridgePolicy string
+
+// The policies.
+const (
+	BridgePrincipal BridgePolicy = "principal" // those of one client of one principal; the default
+	BridgeRequest   BridgePolicy = "request"   // none
+	BridgeShared    BridgePolicy = "shared"    // all that declare the same capabilities
+)
+
+const (
+	bridgeIdle = 10 * time.Minute // for which an unused session is kept
+	maxBridges = 1000
+)
+
+// bridges owns the connections to servers for modern clients. A modern client has no session, so the hub
+// holds one for it at a server that needs one. Its methods may be called concurrently.
+type bridges struct {
+	policies   map[string]BridgePolicy // by server
+	interests  *interests
+	background *background
+	tel        *telemetry
+
+	mu     sync.Mutex
+	open   map[bridgeKey]*bridge
+	closed bool
+}
+
+// bridgeKey identifies the client of a bridge. A session has one set of capabilities, so clients with
+// different ones have different bridges.
+type bridgeKey struct{ server, client string }
+
+// bridge is the link of a modern client to a server.
+type bridge struct {
+	all  *bridges
+	key  bridgeKey
+	link *upstream.Link
+	own  bool // the link has a session of its own, which is closed with it
+
+	// Guarded by bridges.mu.
+	users int
+	idle  *time.Timer // closes the bridge; nil while it is used
+	since time.Time   // when idle was started
+
+	raising chan struct{} // held by the request that tells the server a level
+	mu      sync.Mutex
+	level   string // the server was told
+}
+
+func newBridges(c *core) *bridges {
+	return &bridges{policies: c.cfg.Bridge, interests: c.interests, background: c.background, tel: c.tel, open: map[bridgeKey]*bridge{}}
+}
+
+// enter returns the bridge to server for a request of the client. The caller leaves it after the request.
+func (b *bridges) enter(server *upstream.Server, client modernClient) (*bridge, error) {
+	if !server.Isolated() || server.Stateless() {
+		link := server.Link(upstream.LinkConfig{Identity: client.identity, Modern: true})
+		return &bridge{all: b, link: link}, nil
+	}
+	policy := b.policies[server.Name()]
+	key := bridgeKey{server.Name(), client.bridgeKey(policy)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if found := b.open[key]; found != nil && policy != BridgeRequest {
+		found.users++
+		if found.idle != nil {
+			found.idle.Stop()
+			found.idle = nil
+		}
+		return found, nil
+	}
+	if b.closed {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub is being restarted; try again later")
+	}
+	if len(b.open) >= maxBridges && !b.evict() {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many sessions with servers are open for clients without one; try again later")
+	}
+	made := &bridge{all: b, key: key, own: true, users: 1, raising: make(chan struct{}, 1)}
+	made.link = server.Link(upstream.LinkConfig{Sink: unrelated{b.tel}, Identity: client.identity, Modern: true,
+		Many: policy == BridgeShared, OnReady: made.ready})
+	if policy == BridgeRequest {
+		made.key.client = rand.Text()
+	}
+	b.open[made.key] = made
+	return made, nil
+}
+
+// leave ends the use of the bridge by a request.
+func (br *bridge) leave() {
+	if !br.own {
+		return
+	}
+	b := br.all
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if br.users--; br.users > 0 {
+		return
+	}
+	if b.closed || b.policies[br.key.server] == BridgeRequest {
+		b.drop(br)
+		return
+	}
+	br.since = time.Now()
+	br.idle = time.AfterFunc(bridgeIdle, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if br.users == 0 && b.open[br.key] == br {
+			b.drop(br)
+		}
+	})
+}
+
+// evict closes the bridge that has been idle longest. It reports whether there was one. The caller holds
+// mu.
+func (b *bridges) evict() bool {
+	var oldest *bridge
+	for _, br := range b.open {
+		if br.users == 0 && (oldest == nil || br.since.Before(oldest.since)) {
+			oldest = br
+		}
+	}
+	if oldest != nil {
+		b.drop(oldest)
+	}
+	return oldest != nil
+}
+
+// drop closes a bridge in the background. The caller holds mu.
+func (b *bridges) drop(br *bridge) {
+	delete(b.open, br.key)
+	if br.idle != nil {
+		br.idle.Stop()
+	}
+	b.background.Go(func() { br.link.Close(true) })
+}
+
+// close closes the unused bridges at once, and the others after their use.
+func (b *bridges) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	for _, br := range b.open {
+		if br.users == 0 {
+			b.drop(br)
+		}
+	}
+}
+
+// bridgeKey returns what identifies the client under a policy. A client without authentication is identified by
+// its address, working directory and clientInfo.
+func (c modernClient) bridgeKey(policy BridgePolicy) string {
+	sum := sha256.New()
+	add := func(s string) { _, _ = sum.Write([]byte(s + "\x00")) } // never fails
+	add(string(c.identity.Capabilities))
+	if policy != BridgeShared {
+		add(string(c.identity.ClientInfo))
+		add(c.principal)
+		if c.principal == "" {
+			add(c.ip)
+			add(c.cwd)
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16])
+}
+
+// raiseLevel makes a legacy server send the log messages that a request wants. The level is never lowered: each
+// request filters the messages for itself.
+func (br *bridge) raiseLevel(ctx context.Context, server *upstream.Server, level string) error {
+	if level == "" || server.Modern() {
+		return nil
+	}
+	init, _ := server.Initialized()
+	has, err := jsonrpc.Fields(init.Capabilities, "logging")
+	if err != nil || has[0] == nil {
+		return nil // a server without readable capabilities gets no level
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
+	defer cancel()
+	if br.own {
+		return br.raise(ctx, level)
+	}
+	wishes := br.all.interests
+	if !wishes.raiseModern(server.Name(), level) {
+		return nil
+	}
+	_, err = br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(wishes.level(server.Name()))})
+	if err != nil {
+		wishes.forgetModern(server.Name())
+	}
+	return err
+}
+
+// raise is raiseLevel for a bridge with a session of its own.
+func (br *bridge) raise(ctx context.Context, level string) error {
+	select {
+	case br.raising <- struct{}{}:
+		defer func() { <-br.raising }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if current := br.currentLevel(); current != "" && protocol.LogSeverity(current) <= protocol.LogSeverity(level) {
+		return nil
+	}
+	if _, err := br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(level)}); err != nil {
+		return err
+	}
+	br.mu.Lock()
+	defer br.mu.Unlock()
+	br.level = level
+	return nil
+}
+
+// currentLevel returns the level that the server was told, or an empty string.
+func (br *bridge) currentLevel() string {
+	br.mu.Lock()
+	defer br.mu.Unlock()
+	return br.level
+}
+
+// ready tells a new session with the server the level of the one before.
+func (br *bridge) ready(ctx context.Context, c *upstream.Conn) error {
+	level := br.currentLevel()
+	if level == "" {
+		return nil
+	}
+	_, err := c.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(level)})
+	return err
+}
+
+// unrelated is the upstream.Sink of messages that belong to no request.
+type unrelated struct{ tel *telemetry }
+
+// Notify drops the notification.
+func (u unrelated) Notify(m jsonrpc.Message) {
+	if !protocol.IsListChanged(m.Method) { // the hub gets those over its own connection, too
+		u.tel.dropped("ambiguous")
+	}
+}
+
+// Ask refuses the request.
+func (unrelated) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no request is in flight that %s could belong to", instrument.MethodLabel(m.Method))
+}

@@ -1,0 +1,238 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// multiRoundCall is one call for a modern client. It has several rounds if a legacy server sends
+// requests during the call, specification 2026-07-28, basic/utilities/mrtr: the hub answers the client's request with the requests
+// of the server (input_required), and the client sends its request again with the answers. In between the call is pending.
+//
+//	run ──Ask──▶ waiting ──collectTimer──▶ suspend: pending ──resume──▶ next round ... finish ──▶ complete
+//
+// It is the caller and the upstream.Sink of the call. Its methods may be called concurrently.
+type multiRoundCall struct {
+	endpoint *modernEndpoint
+	message  jsonrpc.Message // of the first round
+	client   modernClient
+	digest   []byte          // of what the requests of all rounds have in common
+	ctx      context.Context //nolint:containedctx // ends with the call
+	cancel   context.CancelCauseFunc
+	over     chan struct{} // closed when the call has its outcome, which may wait for the client
+
+	mu           sync.Mutex
+	current      *modernRequest // that waits for a response; nil: the call is pending
+	id           string         // of the pending call; empty: it was never pending
+	round        int            // number of times that the call was pending
+	lastInput    int            // number of the newest input request
+	waiting      map[string]*inputRequest
+	collectTimer *time.Timer // ends the collection of input requests
+	expiryTimer  *time.Timer // of the pending call
+	outcome      *outcome    // set when the call has ended
+
+	spent atomic.Int64 // ns for which the call waited for others than the hub
+}
+
+// inputRequest is a request of a server that waits for the client.
+type inputRequest struct {
+	message  jsonrpc.Message
+	response chan json.RawMessage
+	sent     bool // to the client
+}
+
+// outcome is the response to a call, or the reason why there is none.
+type outcome struct {
+	response jsonrpc.Message
+	err      error
+}
+
+const (
+	collectTime    = 50 * time.Millisecond // to wait for more requests of the server after one
+	pendingTimeout = 15 * time.Minute      // for a client to answer
+)
+
+var errPendingExpired = errors.New("the client did not come back with the answers in time")
+
+// newMultiRoundCall makes the call of req. The caller runs it.
+func newMultiRoundCall(x *modernEndpoint, req *modernRequest) *multiRoundCall {
+	c := &multiRoundCall{endpoint: x, message: req.message, client: req.client, digest: digestOf(req.message), current: req,
+		waiting: map[string]*inputRequest{}, over: make(chan struct{})}
+	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(req.ctx))
+	return c
+}
+
+// run makes the call and delivers its outcome.
+func (c *multiRoundCall) run() {
+	response, err := c.route()
+	c.finish(response, err)
+}
+
+func (c *multiRoundCall) route() (response jsonrpc.Message, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = c.endpoint.panicked(c.ctx, p, c.message.Method)
+		}
+	}()
+	return c.endpoint.router.route(c.ctx, c, c.message)
+}
+
+// finish is called with the outcome of the call.
+func (c *multiRoundCall) finish(response jsonrpc.Message, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outcome = &outcome{response, err}
+	close(c.over) // the server may have ended without cancelling its requests
+	if c.collectTimer != nil {
+		c.collectTimer.Stop()
+	}
+	switch {
+	case c.current != nil:
+		c.complete()
+	case c.ctx.Err() != nil: // no client will resume it
+		c.endpoint.pending.remove(c.id)
+	}
+}
+
+// complete answers the current request with the outcome. The caller holds mu.
+func (c *multiRoundCall) complete() {
+	x, req, out := c.endpoint, c.current, c.outcome
+	c.current = nil
+	x.pending.remove(c.id)
+	cause := x.endCause(out.err, context.Cause(c.ctx))
+	c.cancel(nil)
+	response := out.response
+	if out.err != nil {
+		response = jsonrpc.NewError(req.message.ID, x.callError(out.err, cause))
+	}
+	response = x.router.toModern(c.message.Method, response)
+	response.ID = req.message.ID
+	if c.round == 0 { // otherwise the call waited for the client, too
+		req.op.spent.Store(c.spent.Load())
+	}
+	req.op.endFor(req.ctx, cause, response, out.err)
+	if errors.Is(cause, errClientCancelled) {
+		req.op.inFlight.Cancel(instrument.Disconnected)
+		req.out.Answer(nil)
+		return
+	}
+	req.op.respond(req.ctx, response)
+	if response.Error != nil {
+		req.out.Status = modernStatus(jsonrpc.ParseError(response.Error).Code)
+	}
+	req.out.Answer(response.Encode())
+}
+
+// disconnected is called when the client has closed the connection of req. That cancels a call without
+// response.
+func (c *multiRoundCall) disconnected(req *modernRequest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == req {
+		c.cancel(errClientCancelled)
+	}
+}
+
+// expire ends a call that has been pending since the given round.
+func (c *multiRoundCall) expire(round int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == nil && c.round == round {
+		c.abort(errPendingExpired)
+	}
+}
+
+// stop ends the call if it is pending.
+func (c *multiRoundCall) stop(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == nil {
+		c.abort(cause)
+	}
+}
+
+// abort ends a pending call. The caller holds mu.
+func (c *multiRoundCall) abort(cause error) {
+	if c.expiryTimer != nil { // nil: it has been completed just now, and was never pending
+		c.expiryTimer.Stop()
+	}
+	c.cancel(cause)
+	if c.outcome != nil { // otherwise finish removes it
+		c.endpoint.pending.remove(c.id)
+	}
+}
+
+// forward implements caller.
+func (c *multiRoundCall) forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
+	if server == nil {
+		return jsonrpc.Message{}, errUnconfigured()
+	}
+	b, err := c.endpoint.bridges.enter(server, c.client)
+	if err != nil {
+		return jsonrpc.Message{}, err
+	}
+	defer b.leave()
+	if err := b.raiseLevel(ctx, server, c.client.logLevel); err != nil {
+		c.endpoint.log.DebugContext(ctx, "a server was not told the log level", "upstream", server.Name(), "err", instrument.Redacted(err))
+	}
+	if !server.Modern() && asksForTask(req) { // the member has no meaning in the protocol of the client
+		if req, err = withoutTask(req); err != nil {
+			return jsonrpc.Message{}, err
+		}
+	}
+	req.Modern, req.Header, req.Sink, req.Spent = true, c.client.headers, c, &c.spent
+	return b.link.Call(ctx, req)
+}
+
+// Notify sends a notification of the server on the stream of the current request.
+func (c *multiRoundCall) Notify(m jsonrpc.Message) {
+	if protocol.IsListChanged(m.Method) {
+		return // subscriptions get those
+	}
+	if m.Method == protocol.MethodLogMessage && !c.wantsLog(m) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	tel := c.endpoint.tel
+	if c.current == nil {
+		tel.dropped("no_stream")
+		return
+	}
+	if m.Method == protocol.MethodProgress {
+		if c.current.token == nil {
+			return
+		}
+		params, err := jsonrpc.Rewrite(m.Params, jsonrpc.Edit{Name: "progressToken", Value: c.current.token})
+		if err != nil {
+			return
+		}
+		m.Params = params
+	}
+	if reason := c.current.out.Push(m.Encode(), stream.ReadNow); reason != "" {
+		tel.dropped(reason)
+		return
+	}
+	tel.sent(c.current.ctx, m)
+	c.current.op.addNotification(m.Method)
+}
+
+// wantsLog reports whether the request asked for log messages of the level of m, specification
+// 2026-07-28, server/utilities/logging.
+func (c *multiRoundCall) wantsLog(m jsonrpc.Message) bool {
+	if c.client.logLevel == "" {
+		return false
+	}
+	level, ok := jsonrpc.StringField(m.Params, "level")
+	return !ok || protocol.LogSeverity(level) >= protocol.LogSeverity(c.client.logLevel)
+}

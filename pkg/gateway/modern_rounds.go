@@ -1,0 +1,207 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+)
+
+var errTooManyPending = jsonrpc.Errorf(jsonrpc.CodeInternal, "too many calls wait for answers of their clients")
+
+// allowsInput reports whether the result of a method may ask the client for input, specification
+// 2026-07-28, basic/utilities/mrtr.
+func allowsInput(method string) bool {
+	switch method {
+	case protocol.MethodToolsCall, protocol.MethodPromptsGet, protocol.MethodResourcesRead:
+		return true
+	}
+	return false
+}
+
+// Ask sends a request of a legacy server to the client: the current request is answered with
+// input_required, and the next round brings the answer.
+func (c *multiRoundCall) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	if err := checkSupported(c.client.identity.Capabilities, m); err != nil {
+		return nil, err
+	}
+	if neededCapability(m.Method) == "" {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "clients of protocol version %s do not support %s", protocol.ModernVersion,
+			instrument.MethodLabel(m.Method))
+	}
+	if !allowsInput(c.message.Method) {
+		return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "clients of protocol version %s do not support %s during %s",
+			protocol.ModernVersion, m.Method, instrument.MethodLabel(c.message.Method))
+	}
+	in := &inputRequest{message: m, response: make(chan json.RawMessage, 1)}
+	key, err := c.addInput(in)
+	if err != nil {
+		return nil, err
+	}
+	defer c.removeInput(key)
+	select {
+	case result := <-in.response:
+		return result, nil
+	case <-c.over:
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: the call is over")
+	case <-ctx.Done():
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(ctx))
+	case <-c.ctx.Done():
+		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the client did not answer: %v", context.Cause(c.ctx))
+	}
+}
+
+// addInput adds an input request, and returns its key in inputRequests.
+func (c *multiRoundCall) addInput(in *inputRequest) (key string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.outcome != nil {
+		return "", jsonrpc.Errorf(jsonrpc.CodeInternal, "the call is over")
+	}
+	if len(c.waiting) >= maxServerRequests {
+		return "", jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests of servers wait for the client's answer")
+	}
+	if c.id == "" {
+		if c.id = c.endpoint.pending.add(c); c.id == "" {
+			return "", errTooManyPending
+		}
+	}
+	c.lastInput++
+	key = fmt.Sprintf("q%d", c.lastInput)
+	c.waiting[key] = in
+	c.collect()
+	return key, nil
+}
+
+func (c *multiRoundCall) removeInput(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.waiting, key)
+}
+
+// collect suspends the call if no more input requests come within collectTime. The caller holds mu.
+func (c *multiRoundCall) collect() {
+	if c.current == nil || c.outcome != nil {
+		return
+	}
+	if c.collectTimer != nil {
+		c.collectTimer.Stop()
+	}
+	c.collectTimer = time.AfterFunc(collectTime, c.suspend)
+}
+
+// suspend answers the current request with the waiting input requests. The call is pending then.
+func (c *multiRoundCall) suspend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	req, pending := c.current, c.endpoint.pending
+	if req == nil || c.outcome != nil || len(c.waiting) == 0 {
+		return
+	}
+	if pending.stopped() {
+		c.cancel(errStopping)
+		return
+	}
+	c.round++
+	state, err := pending.seal(c.id, c.round, c.client.principal, c.digest)
+	if err != nil {
+		c.cancel(err)
+		return
+	}
+	response := jsonrpc.NewResult(req.message.ID, c.inputRequired(state))
+	c.current = nil
+	round := c.round
+	c.expiryTimer = time.AfterFunc(pendingTimeout, func() { c.expire(round) })
+	req.op.end(req.ctx, response, nil)
+	req.op.respond(req.ctx, response)
+	req.out.Answer(response.Encode())
+}
+
+// inputRequired returns the result with the waiting input requests. The caller holds mu.
+func (c *multiRoundCall) inputRequired(state string) json.RawMessage {
+	type input struct {
+		Method string          `json:"method"`
+		Params json.RawMessage `json:"params"`
+	}
+	inputs := map[string]input{}
+	for key, in := range c.waiting {
+		in.sent = true
+		params := in.message.Params
+		if params == nil { // of roots/list; the client of go-sdk cannot read an input request without params
+			params = json.RawMessage(`{}`)
+		}
+		inputs[key] = input{in.message.Method, params}
+	}
+	b, err := json.Marshal(struct {
+		ResultType    string           `json:"resultType"`
+		InputRequests map[string]input `json:"inputRequests"`
+		RequestState  string           `json:"requestState"`
+	}{"input_required", inputs, state})
+	if err != nil { // the params of a parsed message are JSON
+		panic(err)
+	}
+	return b
+}
+
+// resume continues the pending call with req, which brings the answers to the input requests of the given
+// round.
+func (c *multiRoundCall) resume(req *modernRequest, round int, answers json.RawMessage) *jsonrpc.Error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == nil && round == c.round && c.ctx.Err() != nil {
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%v", errStateExpired)
+	}
+	if c.current != nil || round != c.round {
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "requestState was used already: each may be sent back once")
+	}
+	results, err := c.parseAnswers(answers)
+	if err != nil {
+		return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid inputResponses: %v", err)
+	}
+	c.expiryTimer.Stop()
+	c.current = req
+	if first := trace.SpanContextFromContext(c.ctx); first.IsValid() && req.op.span.IsRecording() {
+		req.op.span.AddLink(trace.Link{SpanContext: first}) // the spans of the call are below the first request, whatever the trace of this one
+	}
+	if c.outcome != nil {
+		c.complete()
+		return nil
+	}
+	for key, result := range results {
+		c.waiting[key].response <- result // it has room for one
+		delete(c.waiting, key)
+	}
+	if len(c.waiting) > 0 { // input requests without answer are sent again
+		c.collect()
+	}
+	return nil
+}
+
+// parseAnswers returns the answers to input requests that were sent, by key. The caller holds mu.
+func (c *multiRoundCall) parseAnswers(answers json.RawMessage) (map[string]json.RawMessage, error) {
+	var all map[string]json.RawMessage
+	if len(answers) > 0 {
+		if err := json.Unmarshal(answers, &all); err != nil {
+			return nil, errors.New("they are not an object")
+		}
+	}
+	results := map[string]json.RawMessage{}
+	for key, in := range c.waiting {
+		result := all[key]
+		if result == nil || !in.sent {
+			continue
+		}
+		if result[0] != '{' {
+			return nil, fmt.Errorf("the answer to %q is not an object", key)
+		}
+		results[key] = result
+	}
+	return results, nil
+}

@@ -1,0 +1,322 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// The limits of subscriptions/listen.
+const (
+	maxSubscriptionStreams = 1024 // of all clients
+	maxSubscriptionURIs    = 1000 // of one stream
+	subscriptionQueue      = 256  // messages that wait to be written to one stream
+	subscribeConcurrency   = 16   // requests to servers at once, for one stream
+)
+
+// subscription is the stream of one subscriptions/listen, specification 2026-07-28,
+// basic/utilities/subscriptions. It is a subscriber. The goroutine of the HTTP request writes the stream.
+type subscription struct {
+	*modernEndpoint
+	id    jsonrpc.ID
+	lists map[string]bool // the list_changed methods that the client wants; set before use
+	out   chan []byte
+	check chan struct{}   // receives when its connections may be lost
+	ctx   context.Context //nolint:containedctx // of the request, with its span and session
+
+	agreed atomic.Pointer[[]string] // URIs that servers have accepted; nil: not known yet
+
+	links     map[*upstream.Server]*upstream.Link // used by the goroutine of the request
+	repairing atomic.Bool
+}
+
+// changeFilter is the member notifications of subscriptions/listen and its acknowledgement.
+type changeFilter struct {
+	Tools     bool     `json:"toolsListChanged,omitempty"`
+	Prompts   bool     `json:"promptsListChanged,omitempty"`
+	Resources bool     `json:"resourcesListChanged,omitempty"`
+	URIs      []string `json:"resourceSubscriptions,omitempty"`
+}
+
+// listen answers subscriptions/listen, until the client closes the connection.
+func (x *modernEndpoint) listen(w http.ResponseWriter, r *http.Request, req *modernRequest) {
+	params, err := jsonrpc.Fields(req.message.Params, "notifications")
+	var filter changeFilter
+	if err != nil || params[0] == nil || json.Unmarshal(params[0], &filter) != nil || len(filter.URIs) > maxSubscriptionURIs {
+		req.refuse(w, jsonrpc.Errorf(jsonrpc.CodeInvalidParams,
+			"subscriptions/listen needs notifications, an object that says what to listen to, with up to %d resources", maxSubscriptionURIs))
+		return
+	}
+	x.router.awaitServers(req.ctx) // before that it is not known which changes servers report
+	s := &subscription{modernEndpoint: x, id: req.message.ID, ctx: req.ctx, out: make(chan []byte, subscriptionQueue),
+		check: make(chan struct{}, 1), links: map[*upstream.Server]*upstream.Link{}}
+	filter = s.restrict(filter)
+	if !x.addSubscription(s) {
+		w.Header().Set("Retry-After", "30")
+		response := jsonrpc.NewError(s.id, errBusy)
+		req.op.end(s.ctx, response, nil)
+		req.op.respond(s.ctx, response)
+		refuse(w, http.StatusServiceUnavailable, s.id, errBusy)
+		return
+	}
+	defer s.close()
+	filter.URIs = s.subscribe(req.client, filter.URIs)
+	req.op.end(s.ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // the span must not last as long as the stream
+	defer req.op.inFlight.Cancel(instrument.Disconnected)                  // unless the hub ends the stream
+	events := x.tel.streams.Start(w, stream.KindSubscription)
+	events.End(s.write(r, req.op, events, filter))
+}
+
+// restrict returns the part of the filter that servers report, and keeps the methods of its lists.
+func (s *subscription) restrict(filter changeFilter) changeFilter {
+	capabilities, err := jsonrpc.Fields(s.router.capabilities(), "tools", "prompts", "resources")
+	if err != nil {
+		return changeFilter{}
+	}
+	s.lists = map[string]bool{}
+	for i, list := range []struct {
+		wanted *bool
+		method string
+	}{
+		{&filter.Tools, protocol.MethodToolsListChanged},
+		{&filter.Prompts, protocol.MethodPromptsListChanged},
+		{&filter.Resources, protocol.MethodResourcesListChanged},
+	} {
+		has, err := jsonrpc.Fields(capabilities[i], "listChanged")
+		if err != nil || string(has[0]) != "true" {
+			*list.wanted = false
+		}
+		s.lists[list.method] = *list.wanted
+	}
+	slices.Sort(filter.URIs)
+	filter.URIs = slices.Compact(filter.URIs)
+	return filter
+}
+
+// subscribe asks the servers for updates of resources, and returns the URIs that they have accepted. An update that
+// a server sends at once is not missed.
+func (s *subscription) subscribe(client modernClient, uris []string) []string {
+	s.interests.join(s, "", uris)
+	ctx, cancel := context.WithTimeoutCause(s.ctx, resumeTimeout, upstream.ErrTimeout)
+	defer cancel()
+	var asking sync.WaitGroup
+	slots := make(chan struct{}, subscribeConcurrency)
+	for _, uri := range uris {
+		server := s.router.pool.Server(s.router.serverOf(uri))
+		if server == nil {
+			s.interests.unsubscribe(s, uri)
+			continue
+		}
+		link := s.link(server, client)
+		slots <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-slots }()
+			response, err := link.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
+			if err != nil || response.Error != nil {
+				s.interests.unsubscribe(s, uri)
+				s.log.DebugContext(ctx, "a server does not send updates of a resource", "upstream", server.Name(),
+					"err", instrument.Redacted(err))
+			}
+		})
+	}
+	asking.Wait()
+	agreed := s.interests.subscriptions(s)
+	slices.Sort(agreed)
+	s.agreed.Store(&agreed)
+	return agreed
+}
+
+// link returns the link of the subscription to a server.
+func (s *subscription) link(server *upstream.Server, client modernClient) *upstream.Link {
+	if l := s.links[server]; l != nil {
+		return l
+	}
+	l := server.Link(upstream.LinkConfig{Sink: subscriptionSink{s}, Identity: client.identity, Modern: true, OnReady: s.resubscribe,
+		Owner: session.WithID(context.Background(), session.IDFrom(s.ctx))})
+	s.links[server] = l
+	return l
+}
+
+// checkLinks makes the subscription repair its own connections.
+func (s *subscription) checkLinks() {
+	select {
+	case s.check <- struct{}{}:
+	default:
+	}
+}
+
+// repair makes lost connections of the subscription's own again, in the background. There are no calls over
+// them that would do it.
+func (s *subscription) repair(ctx context.Context) {
+	var own []*upstream.Link
+	for _, l := range s.links {
+		if l.Isolated() {
+			own = append(own, l)
+		}
+	}
+	if len(own) == 0 || !s.repairing.CompareAndSwap(false, true) {
+		return
+	}
+	s.background.Go(func() {
+		defer s.repairing.Store(false)
+		ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
+		defer cancel()
+		for _, l := range own {
+			if err := l.Connect(ctx); err != nil {
+				s.log.DebugContext(ctx, "the connection of a subscription is not back yet", "err", instrument.Redacted(err))
+			}
+		}
+	})
+}
+
+// resubscribe subscribes again on a new connection.
+func (s *subscription) resubscribe(ctx context.Context, c *upstream.Conn) error {
+	agreed := s.agreed.Load()
+	if agreed == nil {
+		return nil
+	}
+	for _, uri := range *agreed {
+		if s.router.serverOf(uri) != c.Server() {
+			continue
+		}
+		_, err := c.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
+		if _, refused := errors.AsType[*jsonrpc.Error](err); err != nil && !refused { // a refusal must not cost the other subscriptions
+			return err
+		}
+	}
+	return nil
+}
+
+// updated implements subscriber.
+func (s *subscription) updated(server string, m jsonrpc.Message) {
+	s.tel.tap.fromServer(s.ctx, server, m)
+	s.Notify(m)
+}
+
+// Notify sends a notification of a server or of the hub, if the client wants it.
+func (s *subscription) Notify(m jsonrpc.Message) {
+	if !s.wants(m) {
+		return
+	}
+	meta, err := jsonrpc.Fields(m.Params, "_meta")
+	if err != nil {
+		return
+	}
+	tagged, err := jsonrpc.Rewrite(meta[0], jsonrpc.Edit{Name: protocol.MetaSubscriptionID, Value: json.RawMessage(s.id)})
+	if err != nil {
+		return
+	}
+	if m.Params, err = jsonrpc.Rewrite(m.Params, jsonrpc.Edit{Name: "_meta", Value: tagged}); err == nil {
+		s.queue(m)
+	}
+}
+
+// wants reports whether the client wants the notification m.
+func (s *subscription) wants(m jsonrpc.Message) bool {
+	if s.lists[m.Method] {
+		return true
+	}
+	if m.Method != protocol.MethodResourcesUpdated {
+		return false
+	}
+	uri, ok := jsonrpc.StringField(m.Params, "uri")
+	return ok && s.interests.wants(s, uri)
+}
+
+// subscriptionSink is the upstream.Sink of the own connections of a subscription.
+type subscriptionSink struct{ s *subscription }
+
+// Notify sends updates. The hub gets list changes over its own connection, and sends them when it has read the
+// lists.
+func (k subscriptionSink) Notify(m jsonrpc.Message) {
+	if !protocol.IsListChanged(m.Method) {
+		k.s.Notify(m)
+	}
+}
+
+// Ask refuses: there is no call that a request could belong to.
+func (k subscriptionSink) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	return unrelated{k.s.tel}.Ask(ctx, m)
+}
+
+// queue adds a message to the stream, or drops it if the client reads too slowly.
+func (s *subscription) queue(m jsonrpc.Message) {
+	select {
+	case s.out <- m.Encode():
+		s.tel.sent(s.ctx, m)
+	default:
+		s.tel.dropped("slow_reader")
+	}
+}
+
+// acknowledgement returns notifications/subscriptions/acknowledged.
+func (s *subscription) acknowledgement(filter changeFilter) jsonrpc.Message {
+	agreed, err := json.Marshal(filter)
+	if err != nil { // strings and booleans are JSON
+		panic(err)
+	}
+	params := append(append(json.RawMessage(`{"_meta":`), s.meta()...), `,"notifications":`...)
+	return jsonrpc.Message{Method: protocol.MethodSubscriptionsAcknowledged, Params: append(append(params, agreed...), '}')}
+}
+
+// meta returns the _meta of the messages of the stream.
+func (s *subscription) meta() json.RawMessage {
+	return append(append(append(json.RawMessage(`{`), jsonrpc.String(protocol.MetaSubscriptionID)...), ':'), append([]byte(s.id), '}')...)
+}
+
+// write writes the acknowledgement and what follows, until the client or the hub ends the stream. It returns
+// the reason.
+func (s *subscription) write(r *http.Request, op *operation, events *stream.Events, filter changeFilter) stream.Reason {
+	first := s.acknowledgement(filter)
+	s.tel.sent(s.ctx, first)
+	if !events.Message("", first.Encode()) {
+		return stream.WriteFailed
+	}
+	beat := time.NewTicker(s.cfg.heartbeat())
+	defer beat.Stop()
+	for {
+		ok := true
+		select {
+		case m := <-s.out:
+			ok = events.Message("", m)
+		case <-beat.C:
+			ok = events.Comment("keep-alive")
+			s.repair(r.Context())
+		case <-s.check:
+			s.repair(r.Context())
+		case <-s.draining:
+			last := jsonrpc.NewResult(s.id, append(append(json.RawMessage(`{"resultType":"complete","_meta":`), s.meta()...), '}'))
+			op.respond(s.ctx, last)
+			events.Message("", last.Encode())
+			return stream.Shutdown
+		case <-r.Context().Done():
+			return stream.ClientGone
+		}
+		if !ok {
+			return stream.WriteFailed
+		}
+	}
+}
+
+// close removes the subscription, and ends in the background what servers do for it.
+func (s *subscription) close() {
+	s.removeSubscription(s)
+	s.interests.endUnwanted(s.interests.leave(s))
+	for _, link := range s.links {
+		if link.Isolated() {
+			s.background.Go(func() { link.Close(true) })
+		}
+	}
+}

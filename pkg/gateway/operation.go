@@ -1,0 +1,223 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.39.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
+
+// operation is the SERVER span and the measurement of one inbound message.
+type operation struct {
+	tel                   *telemetry
+	span                  trace.Span
+	start                 time.Time
+	method, tool, version string
+	id                    string // public id of the session; empty: none
+	name                  string // the method as the client wrote it
+	target                string // the tool or prompt; Other: one that is not offered
+	request               bool
+	inFlight              instrument.InFlight // of a request
+	spent                 atomic.Int64        // ns for which the request waited for others than the hub
+
+	outcome string // see upstream.Outcome; set by end
+	fault   instrument.Fault
+}
+
+// startOperation begins the SERVER span of a message and counts the message. The parent of the span is the context
+// in params._meta if there is one (SEP-414), else that of the HTTP headers.
+func (t *telemetry) startOperation(r *http.Request, sessionID, version string, m jsonrpc.Message) (context.Context, *operation) {
+	ctx := r.Context()
+	op := &operation{tel: t, start: time.Now(), method: instrument.MethodLabel(m.Method), version: version,
+		request: m.Kind() == jsonrpc.Request, name: m.Method}
+	var name, target string
+	if m.Method == protocol.MethodToolsCall || m.Method == protocol.MethodPromptsGet {
+		name, _ = jsonrpc.StringField(m.Params, "name")
+		if target = instrument.Other; t.lookup(m.Method, name) {
+			target = name
+		}
+	}
+	if m.Method == protocol.MethodToolsCall {
+		op.tool = name
+	}
+	op.target = target
+	if op.request {
+		op.inFlight = t.messages.Begin(instrument.In, m)
+	} else {
+		t.messages.Add(instrument.In, m)
+	}
+	if sessionID != "" {
+		ctx = session.WithID(ctx, sessionID) // for the log
+	}
+	var links []trace.SpanStartOption
+	if t.propagator != nil {
+		ctx, links = t.extract(ctx, r, m)
+	}
+	ctx, op.span = t.spans.Server(ctx, op.method, target, links...)
+	if op.span.IsRecording() {
+		attrs := serveAttributes(r, version, target, m)
+		if sessionID != "" {
+			attrs = append(attrs, semconv.McpSessionID(sessionID))
+		}
+		op.span.SetAttributes(attrs...)
+	}
+	op.id = sessionID
+	return ctx, op
+}
+
+func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message) []attribute.KeyValue {
+	attrs := make([]attribute.KeyValue, 0, 16)
+	attrs = append(attrs, semconv.McpMethodNameKey.String(instrument.MethodLabel(m.Method)), semconv.NetworkTransportTCP,
+		semconv.NetworkProtocolName("http"), semconv.NetworkProtocolVersion(strings.TrimPrefix(r.Proto, "HTTP/")),
+		semconv.McpProtocolVersion(version), instrument.FaultAttribute(instrument.FaultNone))
+	if m.ID != "" {
+		attrs = append(attrs, semconv.JSONRPCRequestID(instrument.AttributeText(string(m.ID))))
+	}
+	switch m.Method {
+	case protocol.MethodToolsCall:
+		attrs = append(attrs, semconv.GenAIToolName(target), semconv.GenAIOperationNameExecuteTool)
+	case protocol.MethodPromptsGet:
+		attrs = append(attrs, semconv.GenAIPromptName(target))
+	case protocol.MethodResourcesRead, protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe:
+		if uri, ok := jsonrpc.StringField(m.Params, "uri"); ok {
+			attrs = append(attrs, semconv.McpResourceURI(instrument.AttributeText(instrument.RedactedURI(uri))))
+		}
+	}
+	if host, port, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		n, _ := strconv.Atoi(port)
+		attrs = append(attrs, semconv.ClientAddress(host), semconv.ClientPort(n))
+	}
+	return attrs
+}
+
+// log writes a record at TRACE at the end of the operation.
+func (o *operation) log(ctx context.Context, kind string, fault instrument.Fault, took time.Duration) {
+	if !o.tel.log.Enabled(ctx, instrument.LevelTrace) {
+		return
+	}
+	if session.IDFrom(ctx) == "" && o.id != "" { // initialize has created it
+		ctx = session.WithID(ctx, o.id)
+	}
+	o.tel.log.Log(ctx, instrument.LevelTrace, "message of the client", "method", o.method, "target", o.target, "request", o.request,
+		"fault", string(fault), "error_type", kind, "took", took.String())
+}
+
+// setSession sets the public id of the session that the message has created.
+func (o *operation) setSession(id string) {
+	if o.id = id; id != "" && o.span.IsRecording() {
+		o.span.SetAttributes(semconv.McpSessionID(id))
+	}
+}
+
+// end ends the span and records the duration. err is a refusal of the hub or the reason why there
+// is no response. The request stays in flight until respond is called, or until its inFlight is cancelled.
+func (o *operation) end(ctx context.Context, response jsonrpc.Message, err error) {
+	o.endFor(ctx, context.Cause(ctx), response, err)
+}
+
+// endFor is end for a call with a context of its own, which ended for cause.
+func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Message, err error) {
+	fault := faultOf(response, err, cause)
+	if refusal, refused := errors.AsType[*jsonrpc.Error](err); refused {
+		response, err = jsonrpc.NewError("", refusal), nil
+	}
+	kind := upstream.ErrorType(response, err)
+	if errors.Is(cause, errClientCancelled) {
+		kind = "cancelled"
+	}
+	o.outcome, o.fault = cmp.Or(kind, "ok"), fault
+	if code, isCode := codeOf(kind); isCode {
+		if o.span.IsRecording() {
+			o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
+		}
+		if instrument.IsCallerFault(code) {
+			kind = ""
+		}
+	}
+	if fault != instrument.FaultNone && o.span.IsRecording() { // otherwise the attribute is there from the start
+		o.span.SetAttributes(instrument.FaultAttribute(fault))
+	}
+	if kind != "" && o.span.IsRecording() {
+		text := kind
+		if response.Error != nil {
+			text = instrument.RedactedResponse(response)
+		} else if err != nil {
+			text = instrument.Redacted(err)
+		}
+		o.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+		o.span.SetStatus(codes.Error, text)
+	}
+	o.span.End()
+	took := time.Since(o.start)
+	o.log(ctx, kind, fault, took)
+	o.tel.served.Observe(ctx, instrument.Operation{Method: o.method, Tool: o.tool, ErrorType: kind, Transport: "tcp", Version: o.version}, took)
+	if !o.request {
+		return
+	}
+	o.tel.countOutcome(o.method, fault)
+	if spent := o.spent.Load(); spent > 0 {
+		o.tel.overhead.WithLabelValues(o.method).Observe(max(0, took-time.Duration(spent)).Seconds()) // spent counts concurrent requests to two servers twice
+	}
+}
+
+// codeOf returns the JSON-RPC error code that an error type is, if it is one.
+func codeOf(kind string) (int, bool) {
+	if kind == "" {
+		return 0, false // the most common case, and a failed Atoi allocates
+	}
+	code, err := strconv.Atoi(kind)
+	return code, err == nil
+}
+
+// addNotification adds an event for a notification that is sent before the response. A nil operation
+// does nothing.
+func (o *operation) addNotification(method string) {
+	if o != nil && o.span.IsRecording() {
+		o.span.AddEvent("mcp.notification", trace.WithAttributes(semconv.McpMethodNameKey.String(instrument.MethodLabel(method))))
+	}
+}
+
+// faultOf returns the fault of the outcome of a request. If there is a response, the cause of the end
+// of the context does not matter.
+func faultOf(response jsonrpc.Message, err, cause error) instrument.Fault {
+	ended, isEnd := errors.AsType[endedError](cause)
+	limit, isLimit := errors.AsType[*session.LimitError](err)
+	isEnd = isEnd && err != nil
+	switch {
+	case errors.Is(cause, errClientCancelled), isEnd && ended.reason == session.ClientDelete, isLimit && limit.Scope == "client":
+		return instrument.FaultClient
+	case isEnd, isLimit, errors.Is(err, session.ErrUnavailable):
+		return instrument.FaultHub
+	}
+	return upstream.FaultOf(response, err)
+}
+
+// respond counts the response to a request as sent, and taps it for the session of ctx.
+func (o *operation) respond(ctx context.Context, response jsonrpc.Message) {
+	o.inFlight.Answer(response)
+	o.tel.tap.message(ctx, instrument.Out, response, o.about())
+}
+
+// about returns the context of the response for the tap.
+func (o *operation) about() instrument.About {
+	return instrument.About{Method: o.name, Target: o.target, Since: o.start, Outcome: o.outcome, Fault: o.fault}
+}
+
+// aboutRequest returns the context of the request for the tap.
+func (o *operation) aboutRequest() instrument.About { return instrument.About{Target: o.target} }

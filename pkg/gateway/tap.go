@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/session"
+)
+
+// tap passes messages to whoever follows a session. The values of a context say which session a
+// message belongs to.
+type tap struct{ sessions *session.Manager }
+
+// enabled reports whether anybody follows a session.
+func (t tap) enabled() bool { return t.sessions.HasTails() }
+
+// message passes a message between client and hub.
+func (t tap) message(ctx context.Context, d instrument.Direction, m jsonrpc.Message, about instrument.About) {
+	if t.enabled() {
+		t.pass(ctx, instrument.MessageEvent{Direction: d, Message: m, About: about})
+	}
+}
+
+// fromServer passes a message that a shared connection has brought for the session of ctx, though it
+// belongs to none of its calls.
+func (t tap) fromServer(ctx context.Context, server string, m jsonrpc.Message) {
+	if t.enabled() {
+		t.pass(ctx, instrument.MessageEvent{Server: server, Direction: instrument.In, Message: m})
+	}
+}
+
+// pass passes a message of either hop.
+func (t tap) pass(ctx context.Context, e instrument.MessageEvent) {
+	id := session.IDFrom(ctx)
+	if id == "" {
+		return
+	}
+	m := e.Message
+	out := session.Message{
+		SessionID: id, Hop: "downstream", Server: e.Server, Direction: "in", Kind: instrument.KindOf(m),
+		Method: e.About.Method, Target: e.About.Target, ID: json.RawMessage(m.ID),
+		Size: len(m.Params) + len(m.Result) + len(m.Error), Outcome: e.About.Outcome, Fault: string(e.About.Fault),
+	}
+	if e.Server != "" {
+		out.Hop = "backend"
+	}
+	if e.Direction == instrument.Out {
+		out.Direction = "out"
+	}
+	if m.Method != "" {
+		out.Method = m.Method
+	}
+	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
+		out.TraceID = span.TraceID().String()
+	}
+	setOutcome(&out, m, e.About)
+	t.sessions.PublishMessage(out, body(m))
+}
+
+// setOutcome sets the outcome and duration of the request that m ends.
+func setOutcome(out *session.Message, m jsonrpc.Message, about instrument.About) {
+	switch {
+	case m.Method == protocol.MethodCancelled:
+		out.Outcome = "cancelled"
+		if fields, err := jsonrpc.Fields(m.Params, "requestId"); err == nil {
+			out.ID = fields[0]
+		}
+	case m.Error != nil:
+		if _, err := strconv.Atoi(out.Outcome); err == nil || out.Outcome == "" { // the code may have been translated since
+			out.Outcome = strconv.Itoa(jsonrpc.ParseError(m.Error).Code)
+		}
+	case m.Kind() == jsonrpc.Response && out.Outcome == "":
+		out.Outcome = "ok"
+	}
+	if !about.Since.IsZero() {
+		out.SetDuration(about.Since)
+	}
+}
+
+// body returns the params, result or error of m.
+func body(m jsonrpc.Message) json.RawMessage {
+	switch {
+	case m.Error != nil:
+		return m.Error
+	case m.Result != nil:
+		return m.Result
+	}
+	return m.Params
+}
