@@ -136,6 +136,33 @@ func TestACallOfAScriptEndsWhenTheClientCancelsIt(t *testing.T) {
 	<-cancelled
 }
 
+func TestRequestsWithTheSameIDDoNotEndEachOther(t *testing.T) {
+	release := make(chan struct{})
+	server := &hubtest.Script{Modern: true, Tools: map[string]hubtest.Handler{
+		"quick": func(*hubtest.Call) hubtest.Reply { return hubtest.Text("done") },
+		"wait": func(c *hubtest.Call) hubtest.Reply {
+			select {
+			case <-release:
+				return hubtest.Text("released")
+			case <-c.Context().Done():
+				return hubtest.Text("ended")
+			}
+		},
+	}}
+	c := hubtest.NewModernClient(t, hubtest.Serve(t, server), "modern") // all its requests have the id 1
+	waited := make(chan string, 1)
+	go func() {
+		_, body, err := c.Send("tools/call", "wait", `"name":"wait"`)
+		waited <- fmt.Sprint(body, err)
+	}()
+	hubtest.Eventually(t, "the server has the call", func() bool { return len(server.Received("tools/call")) == 1 })
+	c.Request("tools/call", "quick", `"name":"quick"`)
+	close(release)
+	if got := <-waited; !strings.Contains(got, "released") {
+		t.Errorf("the other call got %s", got)
+	}
+}
+
 func TestAnnouncementsOfAScriptReachClientsOfBothEras(t *testing.T) {
 	for name, modern := range map[string]bool{"legacy server": false, "modern server": true} {
 		t.Run(name, func(t *testing.T) {

@@ -34,12 +34,11 @@ type Script struct {
 
 	mu       sync.Mutex
 	received []Received
-	asked    int
 	waiting  map[jsonrpc.ID]chan jsonrpc.Message // requests of the script, by id
 	calls    map[callKey]context.CancelFunc      // requests of clients that are not answered yet
 	streams  map[*announcements]bool             // open streams for what belongs to no request
 	sessions map[string]bool                     // of legacy clients over HTTP
-	issued   int
+	names    int
 }
 
 // Received is a message that a script got.
@@ -74,7 +73,7 @@ type Call struct {
 	send   func(message []byte)
 }
 
-// callKey names a request: clients choose the same ids.
+// callKey names a request: different clients use the same ids.
 type callKey struct {
 	session string
 	id      jsonrpc.ID
@@ -182,6 +181,14 @@ func (s *Script) accept(ctx context.Context, session string, m Received, send fu
 // errCancelled is the cause of the end of a Call whose client cancelled it.
 var errCancelled = errors.New("the client has cancelled the request")
 
+// unique returns a name that begins with prefix and that no other call returns.
+func (s *Script) unique(prefix string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names++
+	return fmt.Sprintf("%s-%d", prefix, s.names)
+}
+
 func (s *Script) begin(key callKey, cancel context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,14 +210,14 @@ func (s *Script) end(key callKey) {
 }
 
 // expect registers a request of the script.
-func (s *Script) expect() (jsonrpc.ID, chan jsonrpc.Message) {
+func (s *Script) expect() (id jsonrpc.ID, response chan jsonrpc.Message) {
+	id = jsonrpc.ID(jsonrpc.String(s.unique("script")))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiting == nil {
 		s.waiting = map[jsonrpc.ID]chan jsonrpc.Message{}
 	}
-	s.asked++
-	id, response := jsonrpc.ID(fmt.Sprintf(`"script-%d"`, s.asked)), make(chan jsonrpc.Message, 1)
+	response = make(chan jsonrpc.Message, 1)
 	s.waiting[id] = response
 	return id, response
 }

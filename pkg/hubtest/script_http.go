@@ -1,7 +1,6 @@
 package hubtest
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -42,7 +41,10 @@ func (s *Script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Script) post(w http.ResponseWriter, r *http.Request, session string, m Received) {
-	if m.Method == "initialize" && !s.Modern {
+	switch {
+	case s.Modern: // ids say nothing between requests, which are cancelled by closing the connection
+		session = s.unique("request")
+	case m.Method == "initialize":
 		session = s.issue()
 		w.Header().Set("Mcp-Session-Id", session)
 	}
@@ -72,13 +74,12 @@ func (s *Script) EndSessions() {
 }
 
 func (s *Script) issue() (session string) {
+	session = s.unique("script-session")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions == nil {
 		s.sessions = map[string]bool{}
 	}
-	s.issued++
-	session = fmt.Sprintf("script-session-%d", s.issued)
 	s.sessions[session] = true
 	return session
 }

@@ -26,6 +26,7 @@ func (s *Script) ServeStdio(ctx context.Context, in io.Reader, out io.Writer) er
 		_, _ = out.Write(append(line, '\n')) // a client that is gone has closed in, too
 	}
 	calls.Go(func() { s.announce(ctx, &announcements{send: send}) })
+	session := s.unique("stdio")
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
@@ -36,7 +37,7 @@ func (s *Script) ServeStdio(ctx context.Context, in io.Reader, out io.Writer) er
 		}
 		got := Received{Message: m}
 		s.record(got)
-		if answer := s.accept(ctx, "", got, send); answer != nil {
+		if answer := s.accept(ctx, session, got, send); answer != nil {
 			calls.Go(func() {
 				if reply := answer(); reply != nil {
 					send(reply)

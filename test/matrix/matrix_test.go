@@ -141,7 +141,7 @@ func TestAModernClientIsNotAskedWhereItCannotAnswer(t *testing.T) {
 	hub := peers.StartHub(t, "prefix", upstreams)
 	for revision, want := range map[string]string{
 		hubtest.LegacyVersion: "accept <ann_of_http_legacy to who?>",
-		hubtest.ModernVersion: "cannot be asked elicitation/create during completion/complete",
+		hubtest.ModernVersion: "do not support elicitation/create during completion/complete",
 	} {
 		l := newLeg(t, hub, upstreams[0], revision, false)
 		result, err := l.a.Complete(t.Context(), &mcp.CompleteParams{
