@@ -81,7 +81,7 @@ func decodeLost(e sse.Event) (int64, error) {
 func follow[T any](
 	ctx context.Context, c *Client, k call, decode func(sse.Event) (item T, ok bool, err error),
 ) (iter.Seq2[T, error], error) {
-	response, err := c.send(ctx, k)
+	response, err := c.send(ctx, k) //nolint:bodyclose // closed by the iterator
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func streamEvents(r *http.Request, out eventStream, watch *session.EventWatch) {
 		case ev := <-watch.C:
 			if only == "" || ev.SessionID == only {
 				data, _ := json.Marshal(ev)
-				err = out.event(strconv.FormatInt(int64(ev.Seq), 10), string(ev.Type), data)
+				err = out.event(strconv.FormatInt(ev.Seq, 10), string(ev.Type), data)
 			}
 		case <-beat.C:
 			err = out.comment("keep-alive")

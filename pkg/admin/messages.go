@@ -119,7 +119,7 @@ func (s *messageStream) writeMessage(m session.Message) error {
 		return err
 	}
 	s.written++
-	return s.out.event(strconv.FormatInt(int64(m.Seq), 10), messageEvent, data)
+	return s.out.event(strconv.FormatInt(m.Seq, 10), messageEvent, data)
 }
 
 // finish writes the buffered messages and the event "end". It returns why the

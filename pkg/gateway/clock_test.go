@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -192,12 +193,12 @@ func TestInitializeWaitsForServersButNotForEver(t *testing.T) {
 	inBubble(t, setup{specs: []upstream.Spec{never}}, func(t *testing.T, r *rig, _ *pipes) {
 		start := time.Now()
 		c := r.connect()
-		if took := time.Since(start); took != awaitTimeout {
+		if took := time.Since(start); took != routing.AwaitTimeout {
 			t.Errorf("initialize took %s", took)
 		}
 		start = time.Now()
 		p := c.call("1", "tools/list", `{}`)
-		if took := time.Since(start); took != awaitTimeout || string(p.answer(t).Result) != `{"tools":[]}` {
+		if took := time.Since(start); took != routing.AwaitTimeout || string(p.answer(t).Result) != `{"tools":[]}` {
 			t.Errorf("tools/list took %s: %s", took, p.body)
 		}
 	})
@@ -209,7 +210,7 @@ func TestASilentCallIsKeptAlive(t *testing.T) {
 		func(t *testing.T, r *rig, _ *pipes) {
 			p := r.connect().call("1", "tools/list", `{}`)
 			if len(p.comments) < 4 || p.comments[0] != "keep-alive" || len(p.events) != 1 {
-				t.Errorf("a call of %s was answered with %q", awaitTimeout, p.body)
+				t.Errorf("a call of %s was answered with %q", routing.AwaitTimeout, p.body)
 			}
 		})
 }

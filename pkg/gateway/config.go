@@ -59,3 +59,24 @@ func (c Config) patience() time.Duration { return cmp.Or(c.Patience, 100*time.Mi
 func (c Config) retention(metrics *stream.Metrics) *stream.Retention {
 	return &stream.Retention{Metrics: metrics, Events: cmp.Or(c.ResumeEvents, 1024), Bytes: cmp.Or(c.ResumeBytes, 1<<20), Window: cmp.Or(c.ResumeWindow, 5*time.Minute)}
 }
+
+// BridgePolicy says which modern requests share a session with a legacy server that has one for each
+// client.
+type BridgePolicy string
+
+// The policies.
+const (
+	BridgePrincipal BridgePolicy = "principal" // those of one client of one principal; the default
+	BridgeRequest   BridgePolicy = "request"   // none
+	BridgeShared    BridgePolicy = "shared"    // all that declare the same capabilities
+)
+
+// TraceParent says how the trace context of a client is used.
+type TraceParent string
+
+// The uses.
+const (
+	ParentRemote TraceParent = "remote" // the client's span is the parent; the default
+	ParentLink   TraceParent = "link"   // the hub begins a new trace that links to the client's span
+	ParentIgnore TraceParent = "ignore"
+)

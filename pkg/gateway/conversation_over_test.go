@@ -15,7 +15,7 @@ func TestAQuestionEndsWithTheCallThatItBelongsTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := modernClient{identity: upstream.Identity{Capabilities: []byte(`{"roots":{}}`)}}
-	c := newMultiRoundCall(r.gateway.modern, &modernRequest{message: m, client: client, ctx: t.Context()})
+	c := newMultiRoundCall(r.gateway.core, r.gateway.modern.bridges, r.gateway.modern.pending, &modernRequest{message: m, client: client, ctx: t.Context()})
 	c.current = nil // nobody waits for the response
 	asked := make(chan error, 1)
 	go func() {

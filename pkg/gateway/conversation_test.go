@@ -164,7 +164,7 @@ func TestACallThatEndsWhileItIsParkedIsAnsweredOnRetry(t *testing.T) {
 
 func TestProgressOfAParkedCallComesUnderTheTokenOfTheRetry(t *testing.T) {
 	r, c := parking(t, upstream.Shared)
-	x := &multiRoundCall{endpoint: r.gateway.modern, current: &modernRequest{ctx: t.Context(), token: json.RawMessage(`"second"`), out: stream.NewLog(r.gateway.retention, "", "").NewPost(1, "1")}}
+	x := &multiRoundCall{core: r.gateway.core, current: &modernRequest{ctx: t.Context(), token: json.RawMessage(`"second"`), out: stream.NewLog(r.gateway.retention, "", "").NewPost(1, "1")}}
 	x.Notify(jsonMessage("notifications/progress", `{"progressToken":"first","progress":1.50}`))
 	if got := x.current.out.Messages(); len(got) != 1 || !strings.Contains(string(got[0]), `{"progressToken":"second","progress":1.50}`) {
 		t.Errorf("sent %s", got)
@@ -206,7 +206,7 @@ func TestAClientThatCannotAnswerIsNotAsked(t *testing.T) {
 func TestTooManyParkedCallsAreRefusedAndTheRestGoesOn(t *testing.T) {
 	r, c := parking(t, upstream.Shared)
 	for range maxPendingCalls {
-		r.gateway.modern.pending.add(&multiRoundCall{endpoint: r.gateway.modern, current: &modernRequest{}})
+		r.gateway.modern.pending.add(&multiRoundCall{core: r.gateway.core, pending: r.gateway.modern.pending, current: &modernRequest{}})
 	}
 	p := c.run("1", "one__ask", `{"method":"elicitation/create","params":{}}`)
 	if refused := has(t, p.answer(t).Result, "refused"); !strings.Contains(refused, "too many calls wait") {
@@ -254,8 +254,8 @@ func TestStoppingCancelsParkedCallsAndThoseAboutToPark(t *testing.T) {
 }
 
 // waiting is how many conversations are kept.
-func (p *pendingCalls) waiting() int {
+func (p *pendingCalls[C]) waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.open)
+	return len(p.calls)
 }

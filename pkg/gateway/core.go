@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -20,8 +21,8 @@ type core struct {
 	cfg        Config
 	log        *slog.Logger
 	tel        *telemetry
-	router     *router
-	interests  *interests
+	router     *routing.Router
+	interests  *routing.Interests
 	background *background // calls, and the ends of sessions
 	sender     *stream.Sender
 	retention  *stream.Retention
@@ -29,9 +30,10 @@ type core struct {
 }
 
 func newCore(cfg Config) *core {
-	c := &core{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg), router: newRouter(cfg),
+	c := &core{cfg: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), tel: newTelemetry(cfg), router: routing.New(routing.Config{Pool: cfg.Pool, Catalog: cfg.Catalog, Transparent: cfg.Transparent,
+		PageSize: cfg.pageSize(), Version: cmp.Or(cfg.Version, "dev")}),
 		background: &background{}, draining: make(chan struct{})}
-	c.interests = newInterests(c.router, c.background, c.log)
+	c.interests = routing.NewInterests(c.router, c.background.Go, c.log)
 	c.retention = cfg.retention(c.tel.streams)
 	c.sender = &stream.Sender{Metrics: c.tel.streams, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(), Draining: c.draining}
 	return c
@@ -44,22 +46,6 @@ func (c *core) principal(r *http.Request) string {
 	}
 	return c.cfg.Principal(r)
 }
-
-// errClientCancelled is the cause of a call that the client cancelled.
-var errClientCancelled = errors.New("cancelled by the client")
-
-// endedError is the cause of a call whose session has ended.
-type endedError struct{ reason session.Reason }
-
-func (e endedError) Error() string {
-	if e.reason == session.Shutdown {
-		return "the hub is being restarted; whether the request was carried out is not known"
-	}
-	return "the session has ended: " + string(e.reason)
-}
-
-// errStopping is the cause of a call that is cancelled because the hub stops.
-var errStopping = endedError{session.Shutdown}
 
 // endCause returns the cause of the end of a call that returned err. cause is that of its context.
 func (c *core) endCause(err, cause error) error {
@@ -80,11 +66,6 @@ func (c *core) callError(err, cause error) *jsonrpc.Error {
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "%v", ended)
 	}
 	return jsonrpc.AsError(err)
-}
-
-// errUnconfigured returns the error for a server that is not configured any more.
-func errUnconfigured() error {
-	return jsonrpc.Errorf(jsonrpc.CodeInternal, "the server is not configured any more")
 }
 
 // panicked logs a panic and returns the error of the request that caused it. As with handlers of net/http,

@@ -297,7 +297,7 @@ func (p *fuzzedPost) tidy() {
 	if n := len(p.gateway.legacy.all()); n != 0 {
 		p.t.Errorf("%d sessions are open", n)
 	}
-	if calls, subs := p.gateway.modern.inFlight.Load(), len(p.gateway.modern.allSubscriptions()); calls != 0 || subs != 0 {
+	if calls, subs := p.gateway.modern.inFlight.Load(), len(p.gateway.modern.subscriptions.all()); calls != 0 || subs != 0 {
 		p.t.Errorf("%d calls and %d subscriptions go on", calls, subs)
 	}
 	if log := p.panics.String(); strings.Contains(log, "panic") {

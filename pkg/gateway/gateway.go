@@ -1,6 +1,7 @@
 // Package gateway is the MCP endpoint: Streamable HTTP in front, servers behind.
 //
-//	Gateway            the HTTP door: GET, POST, DELETE, batches (http_*.go, guard.go, refuse.go)
+//	Gateway            New, Drain, Wait, and what servers report to clients (gateway.go)
+//	├─ door            HTTP: GET, POST, DELETE, batches (http_*.go, guard.go, refuse.go)
 //	├─ legacySessions  the live halves of sessions, their requests and streams (legacy_*.go)
 //	├─ modernEndpoint  requests that stand alone, their multi-round calls and subscriptions (modern_*.go)
 //	├─ router          finds the server for a request, merges lists and capabilities (router.go, capabilities.go)
@@ -29,16 +30,14 @@ import (
 // Gateway serves the MCP endpoint. Make one with New and serve it; Drain and Wait end it. Its
 // methods may be called concurrently.
 type Gateway struct {
-	*core
-	legacy *legacySessions
-	modern *modernEndpoint
-	drain  sync.Once
+	*door
+	drain sync.Once
 }
 
 // New makes a Gateway. It starts nothing.
 func New(cfg Config) *Gateway {
 	c := newCore(cfg)
-	return &Gateway{core: c, legacy: newLegacySessions(c), modern: newModernEndpoint(c)}
+	return &Gateway{door: &door{core: c, legacy: newLegacySessions(c), modern: newModernEndpoint(c)}}
 }
 
 // ServeHTTP answers one HTTP request, see specification 2025-11-25, basic/transports, streamable
@@ -66,7 +65,7 @@ func (g *Gateway) Open(_ context.Context, s session.Session) (session.Live, erro
 // time. It is meant for upstream.Config.OnConnected.
 func (g *Gateway) ServerConnected(server string) {
 	if s := g.cfg.Pool.Server(server); s != nil && !s.Isolated() {
-		g.interests.connected(s)
+		g.interests.Connected(s)
 	}
 }
 
@@ -85,8 +84,8 @@ func (g *Gateway) ListChanged(kinds []catalog.Kind) {
 			methods[protocol.MethodResourcesListChanged] = true
 		}
 	}
-	g.modern.listChanged(methods)
-	if g.router.only != nil && g.router.only.Isolated() {
+	g.modern.subscriptions.listChanged(methods)
+	if g.router.Only != nil && g.router.Only.Isolated() {
 		return // each session is told over its own connection to the server
 	}
 	g.legacy.listChanged(methods)
@@ -104,8 +103,8 @@ func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
 		g.log.Debug("a notification of a shared connection has no recipient", "upstream", server, "method", instrument.MethodLabel(m.Method))
 		return
 	}
-	for _, who := range g.interests.subscribers(uri) {
-		who.updated(server, m)
+	for _, who := range g.interests.Subscribers(uri) {
+		who.Updated(server, m)
 	}
 }
 

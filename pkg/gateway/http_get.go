@@ -12,7 +12,7 @@ import (
 
 // get handles a GET: it opens a stream for the messages that belong to no request, or resumes a stream
 // that the client has lost.
-func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
+func (d *door) get(w http.ResponseWriter, r *http.Request) {
 	if refuseModern(w, r) {
 		return
 	}
@@ -20,20 +20,20 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Accept must list text/event-stream"))
 		return
 	}
-	if !g.checkHeaders(w, r, jsonrpc.Message{}) {
+	if !d.checkHeaders(w, r, jsonrpc.Message{}) {
 		return
 	}
-	last, ok := g.lastEvent(w, r)
+	last, ok := d.lastEvent(w, r)
 	if !ok {
 		return
 	}
-	cs, lease, ok := g.enter(w, r, jsonrpc.Message{})
+	cs, lease, ok := d.enter(w, r, jsonrpc.Message{})
 	if !ok {
 		return
 	}
 	defer lease.Release()
 	if last.Stream == "" {
-		g.listen(w, r, cs)
+		d.listen(w, r, cs)
 		return
 	}
 	s, rd, became := cs.streamLog().Resume(last)
@@ -41,24 +41,24 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 	if became == stream.Full {
 		outcome = stream.Refused
 	}
-	g.tel.streams.CountResumed(last.Kind(), outcome)
+	d.tel.streams.CountResumed(last.Kind(), outcome)
 	switch {
 	case became == stream.Replayed:
-		g.resume(w, r, cs, s, rd)
+		d.resume(w, r, cs, s, rd)
 	case became == stream.Refused:
 		refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the stream has no event with this Last-Event-ID yet"))
 	case became == stream.Full:
 		tooManyStreams(w)
 	case last.Kind() == stream.KindGet:
-		g.listen(w, r, cs) // the client has missed messages, and gets the following ones
+		d.listen(w, r, cs) // the client has missed messages, and gets the following ones
 	default:
-		g.unknownOutcome(w, cs, last.Requests)
+		d.unknownOutcome(w, cs, last.Requests)
 	}
 }
 
 // lastEvent returns the event id in Last-Event-ID, or the zero value if there is none. It rejects an
 // invalid one.
-func (g *Gateway) lastEvent(w http.ResponseWriter, r *http.Request) (stream.EventID, bool) {
+func (d *door) lastEvent(w http.ResponseWriter, r *http.Request) (stream.EventID, bool) {
 	values := r.Header.Values(protocol.HeaderLastEventID)
 	if len(values) == 0 || (len(values) == 1 && values[0] == "") {
 		return stream.EventID{}, true
@@ -67,7 +67,7 @@ func (g *Gateway) lastEvent(w http.ResponseWriter, r *http.Request) (stream.Even
 	if ok && len(values) == 1 {
 		return id, true
 	}
-	g.tel.streams.CountResumed(stream.KindGet, stream.Refused)
+	d.tel.streams.CountResumed(stream.KindGet, stream.Refused)
 	text := "this Last-Event-ID was not issued by this hub"
 	if len(values) > 1 {
 		text = "there is more than one Last-Event-ID header"
@@ -82,47 +82,47 @@ func tooManyStreams(w http.ResponseWriter) {
 }
 
 // listen opens a new GET stream.
-func (g *Gateway) listen(w http.ResponseWriter, r *http.Request, cs *clientSession) {
+func (d *door) listen(w http.ResponseWriter, r *http.Request, cs *clientSession) {
 	s := cs.streamLog().NewGet()
 	if s == nil {
 		tooManyStreams(w)
 		return
 	}
-	g.withEvents(cs, s.Kind, stream.KindGet, func() stream.Reason {
+	d.withEvents(cs, s.Kind, stream.KindGet, func() stream.Reason {
 		l, stop := cs.listener()
 		defer stop()
-		return g.sender.Listen(w, r, s, "stream of session "+cs.id, l)
+		return d.sender.Listen(w, r, s, "stream of session "+cs.id, l)
 	})
 }
 
 // resume continues a stream after a Last-Event-ID.
-func (g *Gateway) resume(w http.ResponseWriter, r *http.Request, cs *clientSession, s *stream.Stream, rd *stream.Reader) {
-	g.withEvents(cs, s.Kind, s.Kind+" resumed", func() stream.Reason {
+func (d *door) resume(w http.ResponseWriter, r *http.Request, cs *clientSession, s *stream.Stream, rd *stream.Reader) {
+	d.withEvents(cs, s.Kind, s.Kind+" resumed", func() stream.Reason {
 		if s.Kind != stream.KindGet {
-			return g.sender.Resume(w, r, s, rd, nil)
+			return d.sender.Resume(w, r, s, rd, nil)
 		}
 		l, stop := cs.listener()
 		defer stop()
-		return g.sender.Resume(w, r, s, rd, l)
+		return d.sender.Resume(w, r, s, rd, l)
 	})
 }
 
 // withEvents calls write, which writes a stream, between two events of the session.
-func (g *Gateway) withEvents(cs *clientSession, kind, opened string, write func() stream.Reason) {
-	g.cfg.Sessions.AddEvent(cs.id, session.EventStreamOpened, opened)
+func (d *door) withEvents(cs *clientSession, kind, opened string, write func() stream.Reason) {
+	d.cfg.Sessions.AddEvent(cs.id, session.EventStreamOpened, opened)
 	why := write()
-	g.cfg.Sessions.AddEvent(cs.id, session.EventStreamClosed, kind+": "+string(why))
+	d.cfg.Sessions.AddEvent(cs.id, session.EventStreamClosed, kind+": "+string(why))
 }
 
 // unknownOutcome answers requests whose stream is no longer known, so that the client does not wait
 // forever. The answers are not counted as responses: the requests ended where they were received.
-func (g *Gateway) unknownOutcome(w http.ResponseWriter, cs *clientSession, requests []jsonrpc.ID) {
-	events := g.tel.streams.Start(w, stream.KindPost)
+func (d *door) unknownOutcome(w http.ResponseWriter, cs *clientSession, requests []jsonrpc.ID) {
+	events := d.tel.streams.Start(w, stream.KindPost)
 	why := stream.Answered
 	for _, id := range requests {
 		m := jsonrpc.NewError(id, jsonrpc.Errorf(jsonrpc.CodeInternal,
 			"the outcome of the request is not known: the hub was restarted, or what it kept is gone"))
-		g.tel.tap.message(cs.ctx, instrument.Out, m, instrument.About{})
+		d.tel.tap.message(cs.ctx, instrument.Out, m, instrument.About{})
 		if !events.Message("", m.Encode()) {
 			why = stream.WriteFailed
 			break

@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"encoding/json"
 	"net/http"
 	"sync/atomic"
 
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
@@ -42,4 +44,52 @@ func (cs *clientSession) startBatch(r *http.Request, lease *session.Lease, eleme
 			}
 		}
 	}
+}
+
+// element is one message of a batch, or the reason why it is refused.
+type element struct {
+	jsonrpc.Message
+	refusal *jsonrpc.Error
+}
+
+// parseElements parses the messages of a batch. It refuses what is not a message, initialize, and requests with the
+// same id, because their answers could not be told apart.
+func parseElements(all []json.RawMessage) []element {
+	elements := make([]element, len(all))
+	count := map[jsonrpc.ID]int{}
+	for i, raw := range all {
+		m, err := jsonrpc.Parse(raw)
+		if err != nil {
+			elements[i].refusal = jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "%s", jsonrpc.AsError(err).Message)
+			continue
+		}
+		elements[i].Message = m
+		if m.Kind() == jsonrpc.Request {
+			count[m.ID]++
+		}
+	}
+	for i := range elements {
+		switch e := &elements[i]; {
+		case e.refusal != nil || e.Kind() != jsonrpc.Request:
+		case e.Method == protocol.MethodInitialize:
+			e.refusal = jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "initialize cannot be part of a batch; send it alone")
+		case count[e.ID] > 1:
+			e.refusal = jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the batch has more than one request with this id")
+		}
+	}
+	return elements
+}
+
+// expected returns the ids of the requests of a batch, and the number of its answers: one for each
+// request, and one for each element that is not a message.
+func expected(elements []element) (requests []jsonrpc.ID, answers int) {
+	for _, e := range elements {
+		if e.ID != "" && e.Kind() == jsonrpc.Request {
+			requests = append(requests, e.ID)
+		}
+		if e.refusal != nil || e.Kind() == jsonrpc.Request {
+			answers++
+		}
+	}
+	return requests, answers
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -20,7 +21,7 @@ type legacyCall struct {
 }
 
 // forward implements caller.
-func (c legacyCall) forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
+func (c legacyCall) Forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
 	if req.Method == protocol.MethodResourcesSubscribe || req.Method == protocol.MethodResourcesUnsubscribe {
 		return c.subscribe(ctx, server, req)
 	}
@@ -44,7 +45,7 @@ func (c legacyCall) call(ctx context.Context, server *upstream.Server, req upstr
 		req.Sink = sharedExchange{c.x, server.Name()}
 	}
 	if asksForTask(req) {
-		if req.Task = keepsTasks(server); !req.Task {
+		if req.Task = routing.KeepsTasks(server); !req.Task {
 			if req, err = withoutTask(req); err != nil {
 				return jsonrpc.Message{}, err
 			}
@@ -59,6 +60,17 @@ func (c legacyCall) call(ctx context.Context, server *upstream.Server, req upstr
 		c.cs.elicitations.add(server.Name(), requiredElicitations(response)...)
 	}
 	return response, err
+}
+
+// rememberTask remembers the server of the task that a call has created.
+func (c legacyCall) rememberTask(server *upstream.Server, response jsonrpc.Message) {
+	fields, err := jsonrpc.Fields(response.Result, "task")
+	if err != nil || fields[0] == nil {
+		return
+	}
+	if id, ok := jsonrpc.StringField(fields[0], "taskId"); ok {
+		c.cs.taskOwners.add(id, server)
+	}
 }
 
 // subscribe forwards resources/subscribe or resources/unsubscribe. If the server accepts it, the
@@ -79,16 +91,16 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "the session has too many subscriptions: their URIs may take %d bytes together", maxSubscriptions)
 	}
 	response := jsonrpc.Message{Result: json.RawMessage(`{}`)}
-	if !ends || server.Isolated() || !cs.interests.wantedBesides(cs, uri) {
+	if !ends || server.Isolated() || !cs.interests.WantedBesides(cs, uri) {
 		var err error
 		if response, err = c.call(ctx, server, req); err != nil || response.Error != nil {
 			return response, err
 		}
 	}
 	if ends {
-		cs.interests.unsubscribe(cs, uri)
+		cs.interests.Unsubscribe(cs, uri)
 	} else {
-		cs.interests.subscribe(cs, uri)
+		cs.interests.Subscribe(cs, uri)
 	}
 	err := cs.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) {
 		s.Subscriptions = slices.DeleteFunc(s.Subscriptions, func(have string) bool { return have == uri })
@@ -106,7 +118,7 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 // servers are told when the session connects to them.
 func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Message, error) {
 	cs := c.cs
-	only := cs.router.only
+	only := cs.router.Only
 	level, ok := jsonrpc.StringField(m.Params, "level")
 	if !protocol.IsLogLevel(level) {
 		if only != nil && only.Isolated() {
@@ -120,14 +132,14 @@ func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Me
 	if err := cs.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { s.LogLevel = level }); err != nil {
 		return jsonrpc.Message{}, err
 	}
-	cs.interests.setLevel(cs, level)
+	cs.interests.SetLevel(cs, level)
 	if only != nil {
 		return c.tellLevel(ctx, only, m)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, routing.ResumeTimeout, upstream.ErrTimeout)
 	defer cancel()
 	var telling sync.WaitGroup // a slow server does not delay the others
-	for _, server := range cs.router.pool.Servers() {
+	for _, server := range cs.router.Pool.Servers() {
 		init, _ := server.Initialized()
 		has, err := jsonrpc.Fields(init.Capabilities, "logging")
 		if err != nil || has[0] == nil || (server.Isolated() && !cs.uses(server.Name())) {
@@ -147,7 +159,7 @@ func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Me
 func (c legacyCall) tellLevel(ctx context.Context, server *upstream.Server, m jsonrpc.Message) (jsonrpc.Message, error) {
 	params := m.Params
 	if !server.Isolated() {
-		params = protocol.LevelParams(c.cs.interests.level(server.Name()))
+		params = protocol.LevelParams(c.cs.interests.Level(server.Name()))
 	}
 	return c.call(ctx, server, upstream.Request{Method: m.Method, Params: params})
 }
@@ -158,7 +170,7 @@ const maxSubscriptions = 64 << 10
 // hasRoomFor reports whether the record of the session has room for a subscription to uri.
 func (cs *clientSession) hasRoomFor(uri string) bool {
 	size := len(uri)
-	for _, have := range cs.interests.subscriptions(cs) {
+	for _, have := range cs.interests.Subscriptions(cs) {
 		if have != uri {
 			size += len(have)
 		}

@@ -85,7 +85,7 @@ type sharedExchange struct {
 
 // Notify drops log messages that the client does not want.
 func (s sharedExchange) Notify(m jsonrpc.Message) {
-	if m.Method != protocol.MethodLogMessage || s.cs.interests.wantsLog(s.cs, m) {
+	if m.Method != protocol.MethodLogMessage || s.cs.interests.WantsLog(s.cs, m) {
 		s.exchange.Notify(m)
 	}
 }

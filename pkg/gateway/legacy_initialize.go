@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
@@ -17,13 +16,6 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
-)
-
-// The limits of what a client says of itself, in bytes. It is part of the record of its session, which stores limit.
-const (
-	maxField        = 256      // of each text, for example its name
-	maxPath         = 4 << 10  // of its working directory
-	maxCapabilities = 32 << 10 // of its capabilities
 )
 
 // initialize creates a session. Nothing else does.
@@ -34,7 +26,7 @@ func (l *legacySessions) initialize(w http.ResponseWriter, r *http.Request, m js
 		return
 	}
 	ctx, op := l.tel.startOperation(r, "", s.ProtocolVersion, m)
-	l.router.awaitServers(ctx)
+	l.router.AwaitServers(ctx)
 	s, token, err := l.create(ctx, r, s)
 	if err != nil {
 		if ctx.Err() != nil { // the client has gone
@@ -47,7 +39,7 @@ func (l *legacySessions) initialize(w http.ResponseWriter, r *http.Request, m js
 		return
 	}
 	op.setSession(s.ID)
-	response := jsonrpc.NewResult(m.ID, l.router.initializeResult(s.ProtocolVersion))
+	response := jsonrpc.NewResult(m.ID, l.router.InitializeResult(s.ProtocolVersion))
 	op.end(ctx, response, nil)
 	l.endPrevious(ctx, r)
 	w.Header().Set(protocol.HeaderSessionID, token)
@@ -89,27 +81,6 @@ func (l *legacySessions) newSession(r *http.Request, m jsonrpc.Message) (session
 		Capabilities:    bytes.Clone(capabilities), UserAgent: clip(r.UserAgent()), IP: ip, Principal: l.principal(r),
 		Cwd: clipPath(header(r, "X-Mcp-Cwd", "X-Cwd")), Project: clip(header(r, "X-Mcp-Project", "X-Project")),
 	}, nil
-}
-
-// header returns the value of the first of these headers that the request has.
-func header(r *http.Request, names ...string) string {
-	for _, name := range names {
-		if v := r.Header.Get(name); v != "" {
-			return v
-		}
-	}
-	return ""
-}
-
-func clip(s string) string { return clipTo(s, maxField) }
-
-func clipPath(s string) string { return clipTo(s, maxPath) }
-
-func clipTo(s string, limit int) string {
-	if len(s) > limit {
-		s = s[:limit]
-	}
-	return strings.ToValidUTF8(s, "")
 }
 
 // create creates a session. If a limit forbids that, the previous session of the client makes room.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -73,7 +74,7 @@ func (cs *clientSession) reconnect() {
 		return
 	}
 	for name := range cs.opened.Upstreams {
-		server := cs.router.pool.Server(name)
+		server := cs.router.Pool.Server(name)
 		if server == nil || !server.Isolated() {
 			continue
 		}
@@ -82,7 +83,7 @@ func (cs *clientSession) reconnect() {
 			return
 		}
 		cs.background.Go(func() {
-			ctx, cancel := context.WithTimeout(cs.ctx, resumeTimeout)
+			ctx, cancel := context.WithTimeout(cs.ctx, routing.ResumeTimeout)
 			defer cancel()
 			if err := link.Connect(ctx); err != nil {
 				cs.log.DebugContext(ctx, "the session's connection to a server is not back yet", "session", cs.id,
@@ -126,7 +127,7 @@ func (cs *clientSession) ready(ctx context.Context, c *upstream.Conn) error {
 		_, err = c.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(s.LogLevel)})
 	}
 	for _, uri := range s.Subscriptions {
-		if err == nil && has[1] != nil && cs.router.serverOf(uri) == c.Server() {
+		if err == nil && has[1] != nil && cs.router.ServerOf(uri) == c.Server() {
 			_, err = c.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
 		}
 	}

@@ -26,11 +26,11 @@ func (cs *clientSession) notified(ctx context.Context, m jsonrpc.Message) {
 		if m.Method == protocol.MethodRootsListChanged {
 			cs.learnRoots(true)
 		}
-		if cs.router.only != nil && instrument.MethodLabel(m.Method) == instrument.Other {
-			cs.connect(ctx, cs.router.only)
+		if cs.router.Only != nil && instrument.MethodLabel(m.Method) == instrument.Other {
+			cs.connect(ctx, cs.router.Only)
 		}
 		cs.eachLink(func(l *upstream.Link) {
-			if cs.router.only == nil && !l.Isolated() {
+			if cs.router.Only == nil && !l.Isolated() {
 				return // it is not known which of the servers it is for
 			}
 			if err := l.Notify(ctx, m.Method, m.Params); err != nil {

@@ -94,5 +94,5 @@ func (cs *clientSession) route(ctx context.Context, x *exchange, m jsonrpc.Messa
 	case isTaskMethod(m.Method):
 		return c.tasks(ctx, m)
 	}
-	return cs.router.route(ctx, c, m)
+	return cs.router.Route(ctx, c, m)
 }

@@ -3,13 +3,11 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"sync"
 	"sync/atomic"
 
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -58,12 +56,12 @@ func (cs *clientSession) Close(why session.Reason) {
 	links, streams := cs.links, cs.streams
 	cs.links, cs.ended = nil, true
 	cs.mu.Unlock()
-	unwanted := cs.interests.leave(cs)
+	unwanted := cs.interests.Leave(cs)
 	if streams != nil {
 		streams.Close()
 	}
 	if why != session.Shutdown {
-		cs.interests.endUnwanted(unwanted)
+		cs.interests.EndUnwanted(unwanted)
 	}
 	for _, l := range links {
 		cs.background.Go(func() { l.Close(why != session.Shutdown) })
@@ -146,31 +144,7 @@ func (cs *clientSession) push(m jsonrpc.Message) {
 }
 
 // updated implements subscriber.
-func (cs *clientSession) updated(server string, m jsonrpc.Message) {
+func (cs *clientSession) Updated(server string, m jsonrpc.Message) {
 	cs.tel.tap.fromServer(cs.ctx, server, m)
 	cs.push(m)
-}
-
-// Notify takes a notification that a connection of this session sent outside of a call.
-func (cs *clientSession) Notify(m jsonrpc.Message) {
-	switch {
-	case !protocol.IsListChanged(m.Method):
-		cs.push(m)
-	case cs.router.only != nil:
-		cs.announce(m)
-	} // otherwise the hub's own connection gets it, too, and the client sees the merged lists
-}
-
-// Ask takes a request that a connection of this session sent outside of a call.
-func (cs *clientSession) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
-	if err := checkSupported(cs.opened.Capabilities, m); err != nil {
-		return nil, err
-	}
-	return cs.request(ctx, m, cs.sendRequest)
-}
-
-// sendRequest sends a request that belongs to no request of the client. Without an open GET stream it
-// fails.
-func (cs *clientSession) sendRequest(ctx context.Context, m jsonrpc.Message) (reason string) {
-	return cs.send(ctx, m, stream.ReadNow)
 }

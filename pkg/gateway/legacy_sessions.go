@@ -27,8 +27,8 @@ func (l *legacySessions) start(s session.Session) *clientSession {
 	l.mu.Lock()
 	l.open[cs] = true
 	l.mu.Unlock()
-	l.interests.join(cs, s.LogLevel, s.Subscriptions)
-	l.interests.opened(s.LogLevel, s.Subscriptions)
+	l.interests.Join(cs, s.LogLevel, s.Subscriptions)
+	l.interests.Opened(s.LogLevel, s.Subscriptions)
 	return cs
 }
 

@@ -1,61 +1,32 @@
 package gateway
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"slices"
 	"strings"
-	"sync"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// maxTaskOwners is the limit of the tasks whose server a session remembers.
-const maxTaskOwners = 1024
-
-// taskOwners remembers which server has a task of a session. The zero value is ready. Its methods may be
-// called concurrently.
-type taskOwners struct {
-	mu      sync.Mutex
-	servers map[string]string // by task id
-}
-
-// of returns the name of the server of a task, or an empty string.
-func (x *taskOwners) of(id string) string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.servers[id]
-}
-
-// add remembers the server of a task. The first one stays: another server may have read the id.
-func (x *taskOwners) add(id string, server *upstream.Server) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.servers[id] == "" && len(x.servers) < maxTaskOwners {
-		put(&x.servers, id, server.Name())
-	}
-}
-
 // taskServers returns the servers at which the session may have tasks. A server that the session uses
 // and that the hub has not connected to yet may be one of them.
 func (c legacyCall) taskServers() []*upstream.Server {
 	var all []*upstream.Server
-	for _, server := range c.cs.router.pool.Servers() {
+	for _, server := range c.cs.router.Pool.Servers() {
 		_, known := server.Initialized()
-		if keepsTasks(server) || (!known && server.Isolated() && c.cs.uses(server.Name())) {
+		if routing.KeepsTasks(server) || (!known && server.Isolated() && c.cs.uses(server.Name())) {
 			all = append(all, server)
 		}
 	}
 	return all
 }
-
-func isTaskMethod(method string) bool { return strings.HasPrefix(method, "tasks/") }
 
 func errNoTasks() error {
 	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no server behind this hub offers tasks to its clients")
@@ -63,9 +34,9 @@ func errNoTasks() error {
 
 // tasks answers a request of the methods tasks/…
 func (c legacyCall) tasks(ctx context.Context, m jsonrpc.Message) (jsonrpc.Message, error) {
-	c.cs.router.awaitServers(ctx)
-	if only := c.cs.router.only; only != nil {
-		if _, known := only.Initialized(); known && !keepsTasks(only) {
+	c.cs.router.AwaitServers(ctx)
+	if only := c.cs.router.Only; only != nil {
+		if _, known := only.Initialized(); known && !routing.KeepsTasks(only) {
 			return jsonrpc.Message{}, errNoTasks()
 		}
 		return c.call(ctx, only, upstream.Request{Method: m.Method, Params: m.Params})
@@ -97,7 +68,7 @@ func (c legacyCall) ownerOf(ctx context.Context, id string, candidates []*upstre
 	owner := c.cs.taskOwners.of(id)
 	params, err := jsonrpc.Rewrite(nil, jsonrpc.Edit{Name: "taskId", Value: jsonrpc.String(id)})
 	if err != nil {
-		return nil, invalidParams(err)
+		return nil, routing.InvalidParams(err)
 	}
 	var failed error
 	for _, server := range candidates {
@@ -119,17 +90,6 @@ func (c legacyCall) ownerOf(ctx context.Context, id string, candidates []*upstre
 	return nil, cmp.Or(failed, error(jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "no server knows the task")))
 }
 
-// rememberTask remembers the server of the task that a call has created.
-func (c legacyCall) rememberTask(server *upstream.Server, response jsonrpc.Message) {
-	fields, err := jsonrpc.Fields(response.Result, "task")
-	if err != nil || fields[0] == nil {
-		return
-	}
-	if id, ok := jsonrpc.StringField(fields[0], "taskId"); ok {
-		c.cs.taskOwners.add(id, server)
-	}
-}
-
 // listTasks lists the tasks of all servers that the session uses and that support tasks/list, one server after
 // the other. The cursor names the server that it belongs to. A server that fails is skipped: its tasks are not available
 // now either.
@@ -138,7 +98,7 @@ func (c legacyCall) listTasks(ctx context.Context, candidates []*upstream.Server
 	if err != nil {
 		return jsonrpc.Message{}, err
 	}
-	candidates = slices.DeleteFunc(candidates, func(s *upstream.Server) bool { return !listsTasks(s) || !c.cs.uses(s.Name()) })
+	candidates = slices.DeleteFunc(candidates, func(s *upstream.Server) bool { return !routing.ListsTasks(s) || !c.cs.uses(s.Name()) })
 	if at != "" {
 		first := slices.IndexFunc(candidates, func(s *upstream.Server) bool { return s.Name() == at })
 		if first < 0 {
@@ -189,7 +149,7 @@ func taskCursor(server, cursor string) json.RawMessage {
 func readTaskCursor(params json.RawMessage) (server, cursor string, err error) {
 	fields, err := jsonrpc.Fields(params, "cursor")
 	if err != nil {
-		return "", "", invalidParams(err)
+		return "", "", routing.InvalidParams(err)
 	}
 	if fields[0] == nil || string(fields[0]) == "null" {
 		return "", "", nil
@@ -212,24 +172,4 @@ func cursorParams(cursor string) json.RawMessage {
 		return nil
 	}
 	return append(append(json.RawMessage(`{"cursor":`), jsonrpc.String(cursor)...), '}')
-}
-
-// asksForTask reports whether a tools/call asks for a task. The name of the member may be written with
-// escapes.
-func asksForTask(req upstream.Request) bool {
-	if req.Method != protocol.MethodToolsCall || !(bytes.Contains(req.Params, []byte(`"task"`)) || bytes.Contains(req.Params, []byte(`\u00`))) {
-		return false
-	}
-	fields, err := jsonrpc.Fields(req.Params, "task")
-	return err != nil || fields[0] != nil // with two such members, a server might use either
-}
-
-// withoutTask makes a tools/call an ordinary one, as a server without tasks does.
-func withoutTask(req upstream.Request) (upstream.Request, error) {
-	params, err := jsonrpc.Rewrite(req.Params, jsonrpc.Edit{Name: "task"})
-	if err != nil {
-		return req, invalidParams(err)
-	}
-	req.Params = params
-	return req, nil
 }

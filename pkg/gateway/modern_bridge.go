@@ -9,21 +9,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
-)
-
-// BridgePolicy says which modern requests share a session with a legacy server that has one for each
-// client.
-type BridgePolicy string
-
-// The policies.
-const (
-	BridgePrincipal BridgePolicy = "principal" // those of one client of one principal; the default
-	BridgeRequest   BridgePolicy = "request"   // none
-	BridgeShared    BridgePolicy = "shared"    // all that declare the same capabilities
 )
 
 const (
@@ -35,7 +25,7 @@ const (
 // holds one for it at a server that needs one. Its methods may be called concurrently.
 type bridges struct {
 	policies   map[string]BridgePolicy // by server
-	interests  *interests
+	interests  *routing.Interests
 	background *background
 	tel        *telemetry
 
@@ -192,18 +182,18 @@ func (br *bridge) raiseLevel(ctx context.Context, server *upstream.Server, level
 	if err != nil || has[0] == nil {
 		return nil // a server without readable capabilities gets no level
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, routing.ResumeTimeout, upstream.ErrTimeout)
 	defer cancel()
 	if br.own {
 		return br.raise(ctx, level)
 	}
 	wishes := br.all.interests
-	if !wishes.raiseModern(server.Name(), level) {
+	if !wishes.RaiseModern(server.Name(), level) {
 		return nil
 	}
-	_, err = br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(wishes.level(server.Name()))})
+	_, err = br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(wishes.Level(server.Name()))})
 	if err != nil {
-		wishes.forgetModern(server.Name())
+		wishes.ForgetModern(server.Name())
 	}
 	return err
 }

@@ -23,13 +23,15 @@ import (
 //
 // It is the caller and the upstream.Sink of the call. Its methods may be called concurrently.
 type multiRoundCall struct {
-	endpoint *modernEndpoint
-	message  jsonrpc.Message // of the first round
-	client   modernClient
-	digest   []byte          // of what the requests of all rounds have in common
-	ctx      context.Context //nolint:containedctx // ends with the call
-	cancel   context.CancelCauseFunc
-	over     chan struct{} // closed when the call has its outcome, which may wait for the client
+	*core
+	bridges *bridges
+	pending *pendingCalls[*multiRoundCall]
+	message jsonrpc.Message // of the first round
+	client  modernClient
+	digest  []byte          // of what the requests of all rounds have in common
+	ctx     context.Context //nolint:containedctx // ends with the call
+	cancel  context.CancelCauseFunc
+	over    chan struct{} // closed when the call has its outcome, which may wait for the client
 
 	mu           sync.Mutex
 	current      *modernRequest // that waits for a response; nil: the call is pending
@@ -57,16 +59,14 @@ type outcome struct {
 	err      error
 }
 
-const (
-	collectTime    = 50 * time.Millisecond // to wait for more requests of the server after one
-	pendingTimeout = 15 * time.Minute      // for a client to answer
-)
+// collectTime is the time for which a call waits for more requests of its server after one.
+const collectTime = 50 * time.Millisecond
 
 var errPendingExpired = errors.New("the client did not come back with the answers in time")
 
 // newMultiRoundCall makes the call of req. The caller runs it.
-func newMultiRoundCall(x *modernEndpoint, req *modernRequest) *multiRoundCall {
-	c := &multiRoundCall{endpoint: x, message: req.message, client: req.client, digest: digestOf(req.message), current: req,
+func newMultiRoundCall(parts *core, b *bridges, pending *pendingCalls[*multiRoundCall], req *modernRequest) *multiRoundCall {
+	c := &multiRoundCall{core: parts, bridges: b, pending: pending, message: req.message, client: req.client, digest: digestOf(req.message), current: req,
 		waiting: map[string]*inputRequest{}, over: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(req.ctx))
 	return c
@@ -81,10 +81,10 @@ func (c *multiRoundCall) run() {
 func (c *multiRoundCall) route() (response jsonrpc.Message, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = c.endpoint.panicked(c.ctx, p, c.message.Method)
+			err = c.panicked(c.ctx, p, c.message.Method)
 		}
 	}()
-	return c.endpoint.router.route(c.ctx, c, c.message)
+	return c.router.Route(c.ctx, c, c.message)
 }
 
 // finish is called with the outcome of the call.
@@ -100,22 +100,22 @@ func (c *multiRoundCall) finish(response jsonrpc.Message, err error) {
 	case c.current != nil:
 		c.complete()
 	case c.ctx.Err() != nil: // no client will resume it
-		c.endpoint.pending.remove(c.id)
+		c.pending.remove(c.id)
 	}
 }
 
 // complete answers the current request with the outcome. The caller holds mu.
 func (c *multiRoundCall) complete() {
-	x, req, out := c.endpoint, c.current, c.outcome
+	req, out := c.current, c.outcome
 	c.current = nil
-	x.pending.remove(c.id)
-	cause := x.endCause(out.err, context.Cause(c.ctx))
+	c.pending.remove(c.id)
+	cause := c.endCause(out.err, context.Cause(c.ctx))
 	c.cancel(nil)
 	response := out.response
 	if out.err != nil {
-		response = jsonrpc.NewError(req.message.ID, x.callError(out.err, cause))
+		response = jsonrpc.NewError(req.message.ID, c.callError(out.err, cause))
 	}
-	response = x.router.toModern(c.message.Method, response)
+	response = c.router.ToModern(c.message.Method, response)
 	response.ID = req.message.ID
 	if c.round == 0 { // otherwise the call waited for the client, too
 		req.op.spent.Store(c.spent.Load())
@@ -168,22 +168,22 @@ func (c *multiRoundCall) abort(cause error) {
 	}
 	c.cancel(cause)
 	if c.outcome != nil { // otherwise finish removes it
-		c.endpoint.pending.remove(c.id)
+		c.pending.remove(c.id)
 	}
 }
 
 // forward implements caller.
-func (c *multiRoundCall) forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
+func (c *multiRoundCall) Forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
 	if server == nil {
 		return jsonrpc.Message{}, errUnconfigured()
 	}
-	b, err := c.endpoint.bridges.enter(server, c.client)
+	b, err := c.bridges.enter(server, c.client)
 	if err != nil {
 		return jsonrpc.Message{}, err
 	}
 	defer b.leave()
 	if err := b.raiseLevel(ctx, server, c.client.logLevel); err != nil {
-		c.endpoint.log.DebugContext(ctx, "a server was not told the log level", "upstream", server.Name(), "err", instrument.Redacted(err))
+		c.log.DebugContext(ctx, "a server was not told the log level", "upstream", server.Name(), "err", instrument.Redacted(err))
 	}
 	if !server.Modern() && asksForTask(req) { // the member has no meaning in the protocol of the client
 		if req, err = withoutTask(req); err != nil {
@@ -204,9 +204,8 @@ func (c *multiRoundCall) Notify(m jsonrpc.Message) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	tel := c.endpoint.tel
 	if c.current == nil {
-		tel.dropped("no_stream")
+		c.tel.dropped("no_stream")
 		return
 	}
 	if m.Method == protocol.MethodProgress {
@@ -220,10 +219,10 @@ func (c *multiRoundCall) Notify(m jsonrpc.Message) {
 		m.Params = params
 	}
 	if reason := c.current.out.Push(m.Encode(), stream.ReadNow); reason != "" {
-		tel.dropped(reason)
+		c.tel.dropped(reason)
 		return
 	}
-	tel.sent(c.current.ctx, m)
+	c.tel.sent(c.current.ctx, m)
 	c.current.op.addNotification(m.Method)
 }
 

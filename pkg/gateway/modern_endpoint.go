@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"net/http"
-	"sync"
 	"sync/atomic"
 
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
@@ -18,23 +17,18 @@ import (
 // Its methods may be called concurrently.
 type modernEndpoint struct {
 	*core
-	bridges  *bridges
-	pending  *pendingCalls
-	inFlight atomic.Int64 // requests
-
-	mu            sync.Mutex
-	subscriptions map[*subscription]bool // open streams
+	bridges       *bridges
+	pending       *pendingCalls[*multiRoundCall]
+	subscriptions *subscriptions
+	inFlight      atomic.Int64 // requests
 }
 
 // modernShare is the limit of the requests of all modern clients in flight, as a multiple of the limit
 // of one session.
 const modernShare = 16
 
-// errBusy is the error of a request beyond a limit.
-var errBusy = jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub has too many requests in flight; try again later")
-
 func newModernEndpoint(c *core) *modernEndpoint {
-	return &modernEndpoint{core: c, bridges: newBridges(c), pending: newPendingCalls(), subscriptions: map[*subscription]bool{}}
+	return &modernEndpoint{core: c, bridges: newBridges(c), pending: newPendingCalls[*multiRoundCall](), subscriptions: newSubscriptions(c)}
 }
 
 // serve answers a message of a modern client.
@@ -59,7 +53,7 @@ func (x *modernEndpoint) notification(w http.ResponseWriter, r *http.Request, m 
 		return
 	}
 	ctx, op := x.tel.startOperation(r, "", protocol.ModernVersion, m)
-	if only := x.router.only; only != nil && !protocol.IsMethod(m.Method) {
+	if only := x.router.Only; only != nil && !protocol.IsMethod(m.Method) {
 		if err := only.Link(upstream.LinkConfig{Modern: true}).Notify(ctx, m.Method, m.Params); err != nil {
 			x.log.DebugContext(ctx, "a notification of the client was not forwarded", "err", instrument.Redacted(err))
 		}
@@ -74,7 +68,7 @@ func (x *modernEndpoint) notification(w http.ResponseWriter, r *http.Request, m 
 func (x *modernEndpoint) request(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 	req := &modernRequest{message: m}
 	req.ctx, req.op = x.tel.startOperation(r, "", protocol.ModernVersion, m)
-	if e := x.parse(r, req); e != nil {
+	if e := x.parseModern(r, req); e != nil {
 		req.refuse(w, e)
 		return
 	}
@@ -86,7 +80,7 @@ func (x *modernEndpoint) request(w http.ResponseWriter, r *http.Request, m jsonr
 	case protocol.MethodServerDiscover:
 		x.discover(w, req)
 	case protocol.MethodSubscriptionsListen:
-		x.listen(w, r, req)
+		x.subscriptions.listen(w, r, req)
 	default:
 		x.call(w, r, req)
 	}
@@ -94,8 +88,8 @@ func (x *modernEndpoint) request(w http.ResponseWriter, r *http.Request, m jsonr
 
 // discover answers server/discover.
 func (x *modernEndpoint) discover(w http.ResponseWriter, req *modernRequest) {
-	x.router.awaitServers(req.ctx)
-	response := jsonrpc.NewResult(req.message.ID, x.router.discoverResult())
+	x.router.AwaitServers(req.ctx)
+	response := jsonrpc.NewResult(req.message.ID, x.router.DiscoverResult())
 	req.op.end(req.ctx, response, nil)
 	req.op.respond(req.ctx, response)
 	stream.WriteJSON(w, http.StatusOK, response.Encode())
@@ -136,7 +130,7 @@ func (x *modernEndpoint) startOrResume(req *modernRequest) (*multiRoundCall, *js
 		}
 		return c, c.resume(req, round, answers)
 	}
-	c := newMultiRoundCall(x, req)
+	c := newMultiRoundCall(x.core, x.bridges, x.pending, req)
 	x.background.Go(c.run)
 	return c, nil
 }
@@ -144,52 +138,15 @@ func (x *modernEndpoint) startOrResume(req *modernRequest) (*multiRoundCall, *js
 // serverKeepsState reports whether the requestState of a request was issued by its server. A modern server
 // issues it itself; for a legacy one the hub does.
 func (x *modernEndpoint) serverKeepsState(req *modernRequest) bool {
-	server := x.router.only
+	server := x.router.Only
 	if server == nil {
-		if target, ok := x.router.lookup(req.message.Method, req.name); ok && req.message.Method != protocol.MethodResourcesRead {
-			server = x.router.pool.Server(target.Server)
+		if target, ok := x.router.Lookup(req.message.Method, req.name); ok && req.message.Method != protocol.MethodResourcesRead {
+			server = x.router.Pool.Server(target.Server)
 		} else {
-			server = x.router.pool.Server(x.router.serverOf(req.name))
+			server = x.router.Pool.Server(x.router.ServerOf(req.name))
 		}
 	}
 	return server == nil || server.Modern()
-}
-
-// listChanged sends each subscription notifications of these methods, and has its own connections
-// checked: they may be lost.
-func (x *modernEndpoint) listChanged(methods map[string]bool) {
-	for _, s := range x.allSubscriptions() {
-		s.checkLinks()
-		for method := range methods {
-			s.Notify(jsonrpc.Message{Method: method})
-		}
-	}
-}
-
-func (x *modernEndpoint) addSubscription(s *subscription) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if len(x.subscriptions) >= maxSubscriptionStreams {
-		return false
-	}
-	x.subscriptions[s] = true
-	return true
-}
-
-func (x *modernEndpoint) removeSubscription(s *subscription) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	delete(x.subscriptions, s)
-}
-
-func (x *modernEndpoint) allSubscriptions() []*subscription {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	all := make([]*subscription, 0, len(x.subscriptions))
-	for s := range x.subscriptions {
-		all = append(all, s)
-	}
-	return all
 }
 
 // drain ends the calls that wait for their clients, and the bridges.

@@ -93,9 +93,9 @@ func isRemoved(method string) bool {
 	return false
 }
 
-// parse reads and checks the headers and _meta of a request, specification 2026-07-28, basic, _meta, and
+// parseModern reads and checks the headers and _meta of a request, specification 2026-07-28, basic, _meta, and
 // basic/transports, standard request headers.
-func (x *modernEndpoint) parse(r *http.Request, req *modernRequest) *jsonrpc.Error {
+func (c *core) parseModern(r *http.Request, req *modernRequest) *jsonrpc.Error {
 	for _, name := range []string{protocol.HeaderProtocolVersion, protocol.HeaderMethod, protocol.HeaderName} {
 		if len(r.Header.Values(name)) > 1 {
 			return jsonrpc.Errorf(protocol.CodeHeaderMismatch, "there is more than one %s header", name)
@@ -116,7 +116,7 @@ func (x *modernEndpoint) parse(r *http.Request, req *modernRequest) *jsonrpc.Err
 	case version != protocol.ModernVersion:
 		return unsupportedVersion(version)
 	}
-	x.addClient(r, &req.client)
+	c.addClient(r, &req.client)
 	if e := req.parseName(); e != nil {
 		return e
 	}
@@ -127,7 +127,7 @@ func (x *modernEndpoint) parse(r *http.Request, req *modernRequest) *jsonrpc.Err
 		return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is no method %s in protocol version %s", req.message.Method, version)
 	}
 	if req.message.Method == protocol.MethodToolsCall {
-		if err := x.checkArguments(r, req); err != nil {
+		if err := c.checkArguments(r, req); err != nil {
 			return jsonrpc.Errorf(protocol.CodeHeaderMismatch, "%v", err)
 		}
 	}
@@ -198,14 +198,14 @@ func completeInfo(info json.RawMessage) json.RawMessage {
 	return b
 }
 
-// addClient adds to c what the HTTP request says of its client.
-func (x *modernEndpoint) addClient(r *http.Request, c *modernClient) {
-	c.principal = x.principal(r)
-	c.headers = paramHeaders(r.Header)
-	c.cwd = clipPath(header(r, "X-Mcp-Cwd", "X-Cwd"))
+// addClient adds to client what the HTTP request says of its client.
+func (c *core) addClient(r *http.Request, client *modernClient) {
+	client.principal = c.principal(r)
+	client.headers = paramHeaders(r.Header)
+	client.cwd = clipPath(header(r, "X-Mcp-Cwd", "X-Cwd"))
 	var err error
-	if c.ip, _, err = net.SplitHostPort(r.RemoteAddr); err != nil {
-		c.ip = r.RemoteAddr
+	if client.ip, _, err = net.SplitHostPort(r.RemoteAddr); err != nil {
+		client.ip = r.RemoteAddr
 	}
 }
 
@@ -234,12 +234,12 @@ func (c modernClient) session(r *http.Request) session.Session {
 }
 
 // checkArguments compares the mirrored arguments of a tool with their headers.
-func (x *modernEndpoint) checkArguments(r *http.Request, req *modernRequest) error {
-	target, ok := x.router.lookup(req.message.Method, req.name)
+func (c *core) checkArguments(r *http.Request, req *modernRequest) error {
+	target, ok := c.router.Lookup(req.message.Method, req.name)
 	if !ok {
 		return nil
 	}
-	server := x.router.pool.Server(target.Server)
+	server := c.router.Pool.Server(target.Server)
 	if server == nil {
 		return nil
 	}

@@ -69,7 +69,7 @@ func (c *multiRoundCall) addInput(in *inputRequest) (key string, err error) {
 		return "", jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests of servers wait for the client's answer")
 	}
 	if c.id == "" {
-		if c.id = c.endpoint.pending.add(c); c.id == "" {
+		if c.id = c.pending.add(c); c.id == "" {
 			return "", errTooManyPending
 		}
 	}
@@ -101,16 +101,16 @@ func (c *multiRoundCall) collect() {
 func (c *multiRoundCall) suspend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	req, pending := c.current, c.endpoint.pending
+	req := c.current
 	if req == nil || c.outcome != nil || len(c.waiting) == 0 {
 		return
 	}
-	if pending.stopped() {
+	if c.pending.stopped() {
 		c.cancel(errStopping)
 		return
 	}
 	c.round++
-	state, err := pending.seal(c.id, c.round, c.client.principal, c.digest)
+	state, err := c.pending.seal(c.id, c.round, c.client.principal, c.digest)
 	if err != nil {
 		c.cancel(err)
 		return

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -29,7 +30,7 @@ const (
 // subscription is the stream of one subscriptions/listen, specification 2026-07-28,
 // basic/utilities/subscriptions. It is a subscriber. The goroutine of the HTTP request writes the stream.
 type subscription struct {
-	*modernEndpoint
+	*core
 	id    jsonrpc.ID
 	lists map[string]bool // the list_changed methods that the client wants; set before use
 	out   chan []byte
@@ -50,8 +51,59 @@ type changeFilter struct {
 	URIs      []string `json:"resourceSubscriptions,omitempty"`
 }
 
+// subscriptions owns the open streams of subscriptions/listen. Its methods may be called concurrently.
+type subscriptions struct {
+	*core
+
+	mu   sync.Mutex
+	open map[*subscription]bool
+}
+
+func newSubscriptions(c *core) *subscriptions {
+	return &subscriptions{core: c, open: map[*subscription]bool{}}
+}
+
+// add adds a stream. It reports false if there are too many.
+func (x *subscriptions) add(s *subscription) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.open) >= maxSubscriptionStreams {
+		return false
+	}
+	x.open[s] = true
+	return true
+}
+
+func (x *subscriptions) remove(s *subscription) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.open, s)
+}
+
+// all returns the streams of the moment.
+func (x *subscriptions) all() []*subscription {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	all := make([]*subscription, 0, len(x.open))
+	for s := range x.open {
+		all = append(all, s)
+	}
+	return all
+}
+
+// listChanged sends each stream notifications of these methods, and has its own connections checked: they
+// may be lost.
+func (x *subscriptions) listChanged(methods map[string]bool) {
+	for _, s := range x.all() {
+		s.checkLinks()
+		for method := range methods {
+			s.Notify(jsonrpc.Message{Method: method})
+		}
+	}
+}
+
 // listen answers subscriptions/listen, until the client closes the connection.
-func (x *modernEndpoint) listen(w http.ResponseWriter, r *http.Request, req *modernRequest) {
+func (x *subscriptions) listen(w http.ResponseWriter, r *http.Request, req *modernRequest) {
 	params, err := jsonrpc.Fields(req.message.Params, "notifications")
 	var filter changeFilter
 	if err != nil || params[0] == nil || json.Unmarshal(params[0], &filter) != nil || len(filter.URIs) > maxSubscriptionURIs {
@@ -59,11 +111,11 @@ func (x *modernEndpoint) listen(w http.ResponseWriter, r *http.Request, req *mod
 			"subscriptions/listen needs notifications, an object that says what to listen to, with up to %d resources", maxSubscriptionURIs))
 		return
 	}
-	x.router.awaitServers(req.ctx) // before that it is not known which changes servers report
-	s := &subscription{modernEndpoint: x, id: req.message.ID, ctx: req.ctx, out: make(chan []byte, subscriptionQueue),
+	x.router.AwaitServers(req.ctx) // before that it is not known which changes servers report
+	s := &subscription{core: x.core, id: req.message.ID, ctx: req.ctx, out: make(chan []byte, subscriptionQueue),
 		check: make(chan struct{}, 1), links: map[*upstream.Server]*upstream.Link{}}
 	filter = s.restrict(filter)
-	if !x.addSubscription(s) {
+	if !x.add(s) {
 		w.Header().Set("Retry-After", "30")
 		response := jsonrpc.NewError(s.id, errBusy)
 		req.op.end(s.ctx, response, nil)
@@ -72,6 +124,7 @@ func (x *modernEndpoint) listen(w http.ResponseWriter, r *http.Request, req *mod
 		return
 	}
 	defer s.close()
+	defer x.remove(s)
 	filter.URIs = s.subscribe(req.client, filter.URIs)
 	req.op.end(s.ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // the span must not last as long as the stream
 	defer req.op.inFlight.Cancel(instrument.Disconnected)                  // unless the hub ends the stream
@@ -81,7 +134,7 @@ func (x *modernEndpoint) listen(w http.ResponseWriter, r *http.Request, req *mod
 
 // restrict returns the part of the filter that servers report, and keeps the methods of its lists.
 func (s *subscription) restrict(filter changeFilter) changeFilter {
-	capabilities, err := jsonrpc.Fields(s.router.capabilities(), "tools", "prompts", "resources")
+	capabilities, err := jsonrpc.Fields(s.router.Capabilities(), "tools", "prompts", "resources")
 	if err != nil {
 		return changeFilter{}
 	}
@@ -108,15 +161,15 @@ func (s *subscription) restrict(filter changeFilter) changeFilter {
 // subscribe asks the servers for updates of resources, and returns the URIs that they have accepted. An update that
 // a server sends at once is not missed.
 func (s *subscription) subscribe(client modernClient, uris []string) []string {
-	s.interests.join(s, "", uris)
-	ctx, cancel := context.WithTimeoutCause(s.ctx, resumeTimeout, upstream.ErrTimeout)
+	s.interests.Join(s, "", uris)
+	ctx, cancel := context.WithTimeoutCause(s.ctx, routing.ResumeTimeout, upstream.ErrTimeout)
 	defer cancel()
 	var asking sync.WaitGroup
 	slots := make(chan struct{}, subscribeConcurrency)
 	for _, uri := range uris {
-		server := s.router.pool.Server(s.router.serverOf(uri))
+		server := s.router.Pool.Server(s.router.ServerOf(uri))
 		if server == nil {
-			s.interests.unsubscribe(s, uri)
+			s.interests.Unsubscribe(s, uri)
 			continue
 		}
 		link := s.link(server, client)
@@ -125,14 +178,14 @@ func (s *subscription) subscribe(client modernClient, uris []string) []string {
 			defer func() { <-slots }()
 			response, err := link.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
 			if err != nil || response.Error != nil {
-				s.interests.unsubscribe(s, uri)
+				s.interests.Unsubscribe(s, uri)
 				s.log.DebugContext(ctx, "a server does not send updates of a resource", "upstream", server.Name(),
 					"err", instrument.Redacted(err))
 			}
 		})
 	}
 	asking.Wait()
-	agreed := s.interests.subscriptions(s)
+	agreed := s.interests.Subscriptions(s)
 	slices.Sort(agreed)
 	s.agreed.Store(&agreed)
 	return agreed
@@ -171,7 +224,7 @@ func (s *subscription) repair(ctx context.Context) {
 	}
 	s.background.Go(func() {
 		defer s.repairing.Store(false)
-		ctx, cancel := context.WithTimeoutCause(ctx, resumeTimeout, upstream.ErrTimeout)
+		ctx, cancel := context.WithTimeoutCause(ctx, routing.ResumeTimeout, upstream.ErrTimeout)
 		defer cancel()
 		for _, l := range own {
 			if err := l.Connect(ctx); err != nil {
@@ -188,7 +241,7 @@ func (s *subscription) resubscribe(ctx context.Context, c *upstream.Conn) error 
 		return nil
 	}
 	for _, uri := range *agreed {
-		if s.router.serverOf(uri) != c.Server() {
+		if s.router.ServerOf(uri) != c.Server() {
 			continue
 		}
 		_, err := c.Call(ctx, upstream.Request{Method: protocol.MethodResourcesSubscribe, Params: protocol.URIParams(uri)})
@@ -200,7 +253,7 @@ func (s *subscription) resubscribe(ctx context.Context, c *upstream.Conn) error 
 }
 
 // updated implements subscriber.
-func (s *subscription) updated(server string, m jsonrpc.Message) {
+func (s *subscription) Updated(server string, m jsonrpc.Message) {
 	s.tel.tap.fromServer(s.ctx, server, m)
 	s.Notify(m)
 }
@@ -232,7 +285,7 @@ func (s *subscription) wants(m jsonrpc.Message) bool {
 		return false
 	}
 	uri, ok := jsonrpc.StringField(m.Params, "uri")
-	return ok && s.interests.wants(s, uri)
+	return ok && s.interests.Wants(s, uri)
 }
 
 // subscriptionSink is the upstream.Sink of the own connections of a subscription.
@@ -310,10 +363,9 @@ func (s *subscription) write(r *http.Request, op *operation, events *stream.Even
 	}
 }
 
-// close removes the subscription, and ends in the background what servers do for it.
+// close ends, in the background, what servers do for the subscription.
 func (s *subscription) close() {
-	s.removeSubscription(s)
-	s.interests.endUnwanted(s.interests.leave(s))
+	s.interests.EndUnwanted(s.interests.Leave(s))
 	for _, link := range s.links {
 		if link.Isolated() {
 			s.background.Go(func() { link.Close(true) })

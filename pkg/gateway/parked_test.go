@@ -20,14 +20,14 @@ import (
 // FuzzRequestState looks for states that are taken although they are none: only
 // what the hub gave may be, and only for what it was given for.
 func FuzzRequestState(f *testing.F) {
-	p := newPendingCalls()
+	p := newPendingCalls[*multiRoundCall]()
 	c := &multiRoundCall{}
 	c.id = p.add(c)
 	good, err := p.seal(c.id, 3, "ann", []byte("digest"))
 	if err != nil {
 		f.Fatal(err)
 	}
-	other, err := newPendingCalls().seal(c.id, 3, "ann", []byte("digest"))
+	other, err := newPendingCalls[*multiRoundCall]().seal(c.id, 3, "ann", []byte("digest"))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func (s staged) begin(ctx context.Context, id string, work func(*multiRoundCall)
 		sctx, op := g.tel.startOperation(r, "", protocol.ModernVersion, m)
 		req := &modernRequest{message: m, client: modernClient{identity: upstream.Identity{Capabilities: json.RawMessage(canElicit)}},
 			out: stream.NewLog(g.retention, "", protocol.ModernVersion).NewPost(1, m.ID), op: op, ctx: sctx}
-		c := newMultiRoundCall(g.modern, req)
+		c := newMultiRoundCall(g.core, g.modern.bridges, g.modern.pending, req)
 		g.background.Go(func() {
 			response, err := work(c)
 			c.finish(response, err)

@@ -36,7 +36,7 @@ func TestAPanicCostsItsOwnRequestOnly(t *testing.T) {
 		t.Errorf("%v operations failed with an internal error", got)
 	}
 	logs := r.logs.String()
-	if n := strings.Count(logs, "panic while answering a request"); n != 3 || !strings.Contains(logs, "nil pointer") || !strings.Contains(logs, "gateway.(*router).list") {
+	if n := strings.Count(logs, "panic while answering a request"); n != 3 || !strings.Contains(logs, "nil pointer") || !strings.Contains(logs, "routing.(*Router).list") {
 		t.Errorf("the log has %d panics and says %s", n, logs)
 	}
 }

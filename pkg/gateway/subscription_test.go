@@ -171,7 +171,7 @@ func TestASlowReaderIsBoundedAlone(t *testing.T) {
 		r.gateway.ServerNotification("one", m)
 		good.hears("2", updated, "test://one/one")
 	}
-	for _, s := range r.gateway.modern.allSubscriptions() {
+	for _, s := range r.gateway.modern.subscriptions.all() {
 		if n := len(s.out); string(s.id) == "1" && n != subscriptionQueue {
 			t.Errorf("%d messages wait", n)
 		}
@@ -181,18 +181,18 @@ func TestASlowReaderIsBoundedAlone(t *testing.T) {
 func TestSubscriptionsAreBoundedInNumber(t *testing.T) {
 	r := start(t, setup{})
 	c := r.modern(`{}`)
-	modern := r.gateway.modern
-	modern.mu.Lock()
+	subscriptions := r.gateway.modern.subscriptions
+	subscriptions.mu.Lock()
 	for range maxSubscriptionStreams {
-		modern.subscriptions[&subscription{modernEndpoint: modern}] = true
+		subscriptions.open[&subscription{core: r.gateway.core}] = true
 	}
-	modern.mu.Unlock()
+	subscriptions.mu.Unlock()
 	if p := c.ask("1", "subscriptions/listen", `{"notifications":{}}`); p.status != 503 || p.header.Get("Retry-After") == "" || string(p.answer(t).ID) != "1" {
 		t.Errorf("%d %s", p.status, p.body)
 	}
-	modern.mu.Lock()
-	clear(modern.subscriptions)
-	modern.mu.Unlock()
+	subscriptions.mu.Lock()
+	clear(subscriptions.open)
+	subscriptions.mu.Unlock()
 	s, _ := c.listens("2", `{}`)
 	s.cancel()
 	r.conserved(1)

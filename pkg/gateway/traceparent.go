@@ -10,16 +10,6 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// TraceParent says how the trace context of a client is used.
-type TraceParent string
-
-// The uses.
-const (
-	ParentRemote TraceParent = "remote" // the client's span is the parent; the default
-	ParentLink   TraceParent = "link"   // the hub begins a new trace that links to the client's span
-	ParentIgnore TraceParent = "ignore"
-)
-
 // extract returns ctx with the remote parent of a message: the context in params._meta, which is the
 // client's, or else the one in the HTTP headers, which may be that of a proxy. If both exist, the span links to the
 // latter. An invalid W3C context counts as none.

@@ -56,7 +56,7 @@ func (w *Writer) Close() { _ = w.control.SetWriteDeadline(time.Time{}) }
 
 func (w *Writer) write(b []byte) error {
 	_ = w.control.SetWriteDeadline(time.Now().Add(w.timeout + time.Duration(len(b))*time.Microsecond))
-	if _, err := w.w.Write(b); err != nil { //nolint:gosec // the content type is not HTML
+	if _, err := w.w.Write(b); err != nil {
 		return err
 	}
 	return w.control.Flush()

@@ -14,6 +14,6 @@ func WriteJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(WriteTimeout + time.Duration(len(body))*time.Microsecond))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:gosec // JSON, and declared as JSON
+	_, _ = w.Write(body)
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 }

@@ -49,6 +49,7 @@ func newReader() *Reader {
 // Delivery says what to do with a message if no reader is connected.
 type Delivery bool
 
+// The deliveries.
 const (
 	ReadNow Delivery = true  // refuse it
 	MayWait Delivery = false // keep it for a reader that resumes the stream

@@ -1,4 +1,4 @@
-package gateway
+package routing
 
 import (
 	"encoding/json"
@@ -9,8 +9,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// toModern adds to a response of a legacy server or of the hub the members that a modern client expects.
-func (x *router) toModern(method string, m jsonrpc.Message) jsonrpc.Message {
+// ToModern adds to a response of a legacy server or of the hub the members that a modern client expects.
+func (x *Router) ToModern(method string, m jsonrpc.Message) jsonrpc.Message {
 	if m.Error != nil {
 		m.Error = protocol.ToModernError(m.Error)
 		return m
@@ -59,8 +59,8 @@ type cacheHint struct{ ttl, scope string }
 
 // cacheHint returns the most restrictive hint of all servers. A legacy server gives none: its list may change at
 // any time.
-func (x *router) cacheHint(kind catalog.Kind) cacheHint {
-	if kind < 0 || x.only != nil {
+func (x *Router) cacheHint(kind catalog.Kind) cacheHint {
+	if kind < 0 || x.Only != nil {
 		return cacheHint{"0", protocol.CacheScopePrivate}
 	}
 	ttl, private := x.catalog.Snapshot().Hints(kind)

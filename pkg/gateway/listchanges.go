@@ -3,8 +3,6 @@ package gateway
 import (
 	"sync"
 	"time"
-
-	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
 // changePause is the time for which changes of a list are collected after a notification.
@@ -33,25 +31,4 @@ func (x *listChanges) end(method string) (again bool) {
 	again = x.pending[method]
 	delete(x.pending, method)
 	return again
-}
-
-// announce sends list_changed to the client. Many of them become one at once, and one for each
-// changePause that they continue.
-func (cs *clientSession) announce(m jsonrpc.Message) {
-	method := m.Method
-	if cs.ctx.Err() != nil || !cs.changes.first(method) {
-		return
-	}
-	cs.push(m)
-	cs.background.Go(func() {
-		timer := time.NewTimer(changePause)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-cs.ctx.Done():
-		}
-		if cs.changes.end(method) && cs.ctx.Err() == nil {
-			cs.announce(jsonrpc.Message{Method: method})
-		}
-	})
 }

@@ -1,4 +1,4 @@
-package gateway
+package routing
 
 import (
 	"context"
@@ -12,30 +12,31 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-const (
-	resumeTimeout      = 30 * time.Second // to repeat to a server what an earlier connection was told
-	unsubscribeTimeout = 5 * time.Second  // to end what nobody wants any more
-)
+// ResumeTimeout is the time in which a server is told again what an earlier connection was told.
+const ResumeTimeout = 30 * time.Second
 
-// subscriber receives the updates of resources that it has subscribed to: a legacy session, or a
+// unsubscribeTimeout is the time in which subscriptions are ended that nobody wants any more.
+const unsubscribeTimeout = 5 * time.Second
+
+// Subscriber receives the updates of resources that it has subscribed to: a legacy session, or a
 // modern subscription.
-type subscriber interface {
-	// updated takes notifications/resources/updated of server. It does not block.
-	updated(server string, m jsonrpc.Message)
+type Subscriber interface {
+	// Updated takes notifications/resources/updated of server. It does not block.
+	Updated(server string, m jsonrpc.Message)
 }
 
-// interests knows what the clients want of the servers whose connection they share. Such a server
+// Interests knows what the clients want of the servers whose connection they share. Such a server
 // has one client, the hub. It is told what any client wants, and each client gets what it asked for itself. The records of the
-// sessions keep the same wishes durably; interests is the live index of the open ones.
+// sessions keep the same wishes durably; Interests is the live index of the open ones.
 // Its methods may be called concurrently.
-type interests struct {
-	router     *router
-	background *background
+type Interests struct {
+	router     *Router
+	background func(fn func()) // runs fn on a goroutine
 	log        *slog.Logger
 
 	mu         sync.Mutex
-	wishes     map[subscriber]*wish
-	byURI      map[string]map[subscriber]bool
+	wishes     map[Subscriber]*wish
+	byURI      map[string]map[Subscriber]bool
 	sessions   [8]int            // number of sessions by the severity of their log level
 	modernMost map[string]string // by server: the most verbose level that modern requests asked for
 }
@@ -46,13 +47,15 @@ type wish struct {
 	level string // empty: no level was set
 }
 
-func newInterests(r *router, b *background, log *slog.Logger) *interests {
-	return &interests{router: r, background: b, log: log, wishes: map[subscriber]*wish{},
-		byURI: map[string]map[subscriber]bool{}, modernMost: map[string]string{}}
+// NewInterests makes an interests without subscribers. background runs a function on a goroutine that the caller
+// waits for.
+func NewInterests(r *Router, background func(fn func()), log *slog.Logger) *Interests {
+	return &Interests{router: r, background: background, log: log, wishes: map[Subscriber]*wish{},
+		byURI: map[string]map[Subscriber]bool{}, modernMost: map[string]string{}}
 }
 
-// join adds a subscriber with its level, which may be empty, and its subscriptions.
-func (x *interests) join(who subscriber, level string, uris []string) {
+// Join adds a subscriber with its level, which may be empty, and its subscriptions.
+func (x *Interests) Join(who Subscriber, level string, uris []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.wishes[who] = &wish{}
@@ -62,8 +65,8 @@ func (x *interests) join(who subscriber, level string, uris []string) {
 	}
 }
 
-// leave removes a subscriber, and returns its subscriptions that nobody else has.
-func (x *interests) leave(who subscriber) (unwanted []string) {
+// Leave removes a subscriber, and returns its subscriptions that nobody else has.
+func (x *Interests) Leave(who Subscriber) (unwanted []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	w := x.wishes[who]
@@ -81,34 +84,38 @@ func (x *interests) leave(who subscriber) (unwanted []string) {
 	return unwanted
 }
 
-// subscribe adds a subscription. A subscriber that has left stays away.
-func (x *interests) subscribe(who subscriber, uri string) {
+// Subscribe adds a subscription. A subscriber that has left stays away.
+func (x *Interests) Subscribe(who Subscriber, uri string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.add(who, uri)
 }
 
-// unsubscribe removes a subscription.
-func (x *interests) unsubscribe(who subscriber, uri string) {
+// Unsubscribe removes a subscription.
+func (x *Interests) Unsubscribe(who Subscriber, uri string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.remove(who, uri)
 }
 
-// add is subscribe with mu held.
-func (x *interests) add(who subscriber, uri string) {
+// add is Subscribe with mu held.
+func (x *Interests) add(who Subscriber, uri string) {
 	w := x.wishes[who]
 	if w == nil {
 		return
 	}
-	put(&w.uris, uri, true)
-	of := x.byURI[uri]
-	put(&of, who, true)
-	x.byURI[uri] = of
+	if w.uris == nil {
+		w.uris = map[string]bool{}
+	}
+	w.uris[uri] = true
+	if x.byURI[uri] == nil {
+		x.byURI[uri] = map[Subscriber]bool{}
+	}
+	x.byURI[uri][who] = true
 }
 
-// remove is unsubscribe with mu held.
-func (x *interests) remove(who subscriber, uri string) {
+// remove is Unsubscribe with mu held.
+func (x *Interests) remove(who Subscriber, uri string) {
 	if w := x.wishes[who]; w != nil {
 		delete(w.uris, uri)
 	}
@@ -118,15 +125,15 @@ func (x *interests) remove(who subscriber, uri string) {
 	}
 }
 
-// setLevel sets the log level of a session.
-func (x *interests) setLevel(who subscriber, level string) {
+// SetLevel sets the log level of a session.
+func (x *Interests) SetLevel(who Subscriber, level string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.change(who, level)
 }
 
-// change is setLevel with mu held.
-func (x *interests) change(who subscriber, level string) {
+// change is SetLevel with mu held.
+func (x *Interests) change(who Subscriber, level string) {
 	w := x.wishes[who]
 	if w == nil {
 		return
@@ -140,9 +147,9 @@ func (x *interests) change(who subscriber, level string) {
 	w.level = level
 }
 
-// wantsLog reports whether a session wants the notifications/message m. A session that has not
+// WantsLog reports whether a session wants the notifications/message m. A session that has not
 // set a level gets all of them.
-func (x *interests) wantsLog(who subscriber, m jsonrpc.Message) bool {
+func (x *Interests) WantsLog(who Subscriber, m jsonrpc.Message) bool {
 	level, ok := jsonrpc.StringField(m.Params, "level")
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -150,8 +157,8 @@ func (x *interests) wantsLog(who subscriber, m jsonrpc.Message) bool {
 	return w == nil || !ok || protocol.LogSeverity(level) >= protocol.LogSeverity(w.level)
 }
 
-// wants reports whether who has subscribed to uri or to a resource that uri is a part of.
-func (x *interests) wants(who subscriber, uri string) (wants bool) {
+// Wants reports whether who has subscribed to uri or to a resource that uri is a part of.
+func (x *Interests) Wants(who Subscriber, uri string) (wants bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if w := x.wishes[who]; w != nil {
@@ -160,8 +167,8 @@ func (x *interests) wants(who subscriber, uri string) (wants bool) {
 	return wants
 }
 
-// wantedBesides reports whether anybody but who, which may be nil, has subscribed to uri.
-func (x *interests) wantedBesides(who subscriber, uri string) bool {
+// WantedBesides reports whether anybody but who, which may be nil, has subscribed to uri.
+func (x *Interests) WantedBesides(who Subscriber, uri string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	n := len(x.byURI[uri])
@@ -171,8 +178,8 @@ func (x *interests) wantedBesides(who subscriber, uri string) bool {
 	return n > 0
 }
 
-// subscriptions returns the subscriptions of who.
-func (x *interests) subscriptions(who subscriber) (uris []string) {
+// Subscriptions returns the subscriptions of who.
+func (x *Interests) Subscriptions(who Subscriber) (uris []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if w := x.wishes[who]; w != nil {
@@ -183,17 +190,17 @@ func (x *interests) subscriptions(who subscriber) (uris []string) {
 	return uris
 }
 
-// subscribers returns those who have subscribed to uri or to a resource that uri is a part of.
-func (x *interests) subscribers(uri string) []subscriber {
+// Subscribers returns those who have subscribed to uri or to a resource that uri is a part of.
+func (x *Interests) Subscribers(uri string) []Subscriber {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	found := map[subscriber]bool{}
+	found := map[Subscriber]bool{}
 	eachCovering(uri, func(have string) {
 		for who := range x.byURI[have] {
 			found[who] = true
 		}
 	})
-	all := make([]subscriber, 0, len(found))
+	all := make([]Subscriber, 0, len(found))
 	for who := range found {
 		all = append(all, who)
 	}
@@ -213,16 +220,16 @@ func eachCovering(uri string, fn func(have string)) {
 	}
 }
 
-// level returns the log level to ask of a shared server: the most verbose that anybody wants, or an
+// Level returns the log level to ask of a shared server: the most verbose that anybody wants, or an
 // empty string.
-func (x *interests) level(server string) string {
+func (x *Interests) Level(server string) string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return protocol.MoreVerbose(x.sessionLevel(), x.modernMost[server])
 }
 
 // sessionLevel returns the most verbose level of the sessions. The caller holds mu.
-func (x *interests) sessionLevel() string {
+func (x *Interests) sessionLevel() string {
 	for severity, n := range x.sessions {
 		if n > 0 {
 			return protocol.LogLevel(severity)
@@ -231,9 +238,9 @@ func (x *interests) sessionLevel() string {
 	return ""
 }
 
-// raiseModern notes that a modern request wants level of a shared server. It reports whether that is
+// RaiseModern notes that a modern request wants level of a shared server. It reports whether that is
 // more verbose than what modern requests asked for before. It is never lowered: each request filters for itself.
-func (x *interests) raiseModern(server, level string) bool {
+func (x *Interests) RaiseModern(server, level string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	most := x.modernMost[server]
@@ -244,45 +251,45 @@ func (x *interests) raiseModern(server, level string) bool {
 	return true
 }
 
-// forgetModern makes the next modern request tell the server its level again.
-func (x *interests) forgetModern(server string) {
+// ForgetModern makes the next modern request tell the server its level again.
+func (x *Interests) ForgetModern(server string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.modernMost, server)
 }
 
-// connected tells a shared server, on a new connection, everything that clients want of it. It works
+// Connected tells a shared server, on a new connection, everything that clients want of it. It works
 // in the background.
-func (x *interests) connected(server *upstream.Server) {
+func (x *Interests) Connected(server *upstream.Server) {
 	x.mu.Lock()
 	uris := make([]string, 0, len(x.byURI))
 	for uri := range x.byURI {
 		uris = append(uris, uri)
 	}
 	x.mu.Unlock()
-	if len(uris) == 0 && x.level(server.Name()) == "" {
+	if len(uris) == 0 && x.Level(server.Name()) == "" {
 		return
 	}
-	x.background.Go(func() { x.tell(server, uris) })
+	x.background(func() { x.tell(server, uris) })
 }
 
-// opened tells the shared servers what a session wants that was opened again, in the background.
-func (x *interests) opened(level string, uris []string) {
+// Opened tells the shared servers what a session wants that was opened again, in the background.
+func (x *Interests) Opened(level string, uris []string) {
 	if level == "" && len(uris) == 0 {
 		return
 	}
-	for _, server := range x.router.pool.Servers() {
+	for _, server := range x.router.Pool.Servers() {
 		if !server.Isolated() {
-			x.background.Go(func() { x.tell(server, uris) })
+			x.background(func() { x.tell(server, uris) })
 		}
 	}
 }
 
 // tell subscribes to those of uris that server has, and sets the level that anybody wants.
-func (x *interests) tell(server *upstream.Server, uris []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), resumeTimeout)
+func (x *Interests) tell(server *upstream.Server, uris []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), ResumeTimeout)
 	defer cancel()
-	if !x.router.pool.Settled(ctx) {
+	if !x.router.Pool.Settled(ctx) {
 		return
 	}
 	init, _ := server.Initialized()
@@ -298,21 +305,21 @@ func (x *interests) tell(server *upstream.Server, uris []string) {
 		}
 	}
 	for _, uri := range uris {
-		if has[1] != nil && x.router.serverOf(uri) == server.Name() {
+		if has[1] != nil && x.router.ServerOf(uri) == server.Name() {
 			call(protocol.MethodResourcesSubscribe, protocol.URIParams(uri))
 		}
 	}
-	if level := x.level(server.Name()); has[0] != nil && level != "" {
+	if level := x.Level(server.Name()); has[0] != nil && level != "" {
 		call(protocol.MethodLoggingSetLevel, protocol.LevelParams(level))
 	}
 }
 
-// endUnwanted unsubscribes, in the background, from what an ended session was the last to want of
+// EndUnwanted unsubscribes, in the background, from what an ended session was the last to want of
 // shared servers. At isolated servers its whole connection ends.
-func (x *interests) endUnwanted(uris []string) {
+func (x *Interests) EndUnwanted(uris []string) {
 	servers := map[string]*upstream.Server{}
 	for _, uri := range uris {
-		server := x.router.pool.Server(x.router.serverOf(uri))
+		server := x.router.Pool.Server(x.router.ServerOf(uri))
 		if server != nil && !server.Isolated() && server.Status().State == upstream.Up {
 			servers[uri] = server
 		}
@@ -320,11 +327,11 @@ func (x *interests) endUnwanted(uris []string) {
 	if len(servers) == 0 {
 		return
 	}
-	x.background.Go(func() {
+	x.background(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), unsubscribeTimeout)
 		defer cancel()
 		for uri, server := range servers {
-			if x.wantedBesides(nil, uri) {
+			if x.WantedBesides(nil, uri) {
 				continue // somebody has subscribed meanwhile
 			}
 			_, err := server.Link(upstream.LinkConfig{}).Call(ctx, upstream.Request{Method: protocol.MethodResourcesUnsubscribe,
@@ -335,12 +342,4 @@ func (x *interests) endUnwanted(uris []string) {
 			}
 		}
 	})
-}
-
-// put puts a value into a map that is made when it is first needed.
-func put[K comparable, V any](m *map[K]V, k K, v V) {
-	if *m == nil {
-		*m = map[K]V{}
-	}
-	(*m)[k] = v
 }

@@ -1,4 +1,4 @@
-package gateway
+package routing
 
 import (
 	"encoding/json"
@@ -10,10 +10,10 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// capabilities returns the capabilities of all servers together, as far as the hub forwards them.
-func (x *router) capabilities() json.RawMessage {
-	if x.only != nil {
-		if init, ok := x.only.Initialized(); ok {
+// Capabilities returns the capabilities of all servers together, as far as the hub forwards them.
+func (x *Router) Capabilities() json.RawMessage {
+	if x.Only != nil {
+		if init, ok := x.Only.Initialized(); ok {
 			return x.transparentCapabilities(init)
 		}
 	}
@@ -23,7 +23,7 @@ func (x *router) capabilities() json.RawMessage {
 		"prompts": json.RawMessage(`{"listChanged":true}`),
 	}
 	subscribe := false
-	for _, s := range x.pool.Servers() {
+	for _, s := range x.Pool.Servers() {
 		init, _ := s.Initialized()
 		fields, err := jsonrpc.Fields(init.Capabilities, "logging", "completions", "resources")
 		if err != nil {
@@ -48,8 +48,8 @@ func (x *router) capabilities() json.RawMessage {
 
 // transparentCapabilities returns the capabilities of the only server. Tasks are removed if all
 // clients share its connection, because the server could not tell their tasks apart.
-func (x *router) transparentCapabilities(init upstream.Initialized) json.RawMessage {
-	if !keepsTasks(x.only) {
+func (x *Router) transparentCapabilities(init upstream.Initialized) json.RawMessage {
+	if !KeepsTasks(x.Only) {
 		if caps, err := jsonrpc.Rewrite(init.Capabilities, jsonrpc.Edit{Name: "tasks"}); err == nil {
 			return caps
 		}
@@ -61,13 +61,13 @@ func (x *router) transparentCapabilities(init upstream.Initialized) json.RawMess
 }
 
 // instructions joins the instructions of the servers.
-func (x *router) instructions() string {
+func (x *Router) instructions() string {
 	var parts []string
-	for _, s := range x.pool.Servers() {
+	for _, s := range x.Pool.Servers() {
 		init, _ := s.Initialized()
 		switch {
 		case init.Instructions == "":
-		case x.only != nil:
+		case x.Only != nil:
 			return init.Instructions
 		default:
 			parts = append(parts, "# "+s.Name()+"\n\n"+init.Instructions)
@@ -76,9 +76,9 @@ func (x *router) instructions() string {
 	return strings.Join(parts, "\n\n")
 }
 
-// keepsTasks reports whether clients can have tasks of specification 2025-11-25,
+// KeepsTasks reports whether clients can have tasks of specification 2025-11-25,
 // basic/utilities/tasks, at server. Such tasks belong to a session, so the server must have a session of its own for each client.
-func keepsTasks(server *upstream.Server) bool {
+func KeepsTasks(server *upstream.Server) bool {
 	if !server.Isolated() || server.Modern() {
 		return false
 	}
@@ -87,17 +87,17 @@ func keepsTasks(server *upstream.Server) bool {
 	return err == nil && has[0] != nil
 }
 
-// listsTasks reports whether server supports tasks/list.
-func listsTasks(server *upstream.Server) bool {
+// ListsTasks reports whether server supports tasks/list.
+func ListsTasks(server *upstream.Server) bool {
 	init, _ := server.Initialized()
-	return keepsTasks(server) && protocol.Declares(init.Capabilities, "tasks", "list")
+	return KeepsTasks(server) && protocol.Declares(init.Capabilities, "tasks", "list")
 }
 
 // taskCapability returns the tasks capability of all servers together, or nil if none keeps tasks.
-func (x *router) taskCapability() json.RawMessage {
+func (x *Router) taskCapability() json.RawMessage {
 	var lists, cancels, calls bool
-	for _, server := range x.pool.Servers() {
-		if !keepsTasks(server) {
+	for _, server := range x.Pool.Servers() {
+		if !KeepsTasks(server) {
 			continue
 		}
 		init, _ := server.Initialized()
@@ -121,19 +121,19 @@ func (x *router) taskCapability() json.RawMessage {
 }
 
 // serverInfo returns the serverInfo of the hub.
-func (x *router) serverInfo() json.RawMessage {
+func (x *Router) serverInfo() json.RawMessage {
 	b, _ := json.Marshal(map[string]string{"name": "mcphub", "title": "mcphub", "version": x.version})
 	return b
 }
 
-// initializeResult returns the result of initialize.
-func (x *router) initializeResult(version string) json.RawMessage {
+// InitializeResult returns the result of initialize.
+func (x *Router) InitializeResult(version string) json.RawMessage {
 	result := struct {
 		ProtocolVersion string          `json:"protocolVersion"`
 		Capabilities    json.RawMessage `json:"capabilities"`
 		ServerInfo      json.RawMessage `json:"serverInfo"`
 		Instructions    string          `json:"instructions,omitempty"`
-	}{version, x.capabilities(), x.serverInfo(), x.instructions()}
+	}{version, x.Capabilities(), x.serverInfo(), x.instructions()}
 	b, err := json.Marshal(result)
 	if err != nil { // capabilities that are not JSON are refused when a server connects
 		panic(err)
@@ -141,9 +141,9 @@ func (x *router) initializeResult(version string) json.RawMessage {
 	return b
 }
 
-// discoverResult returns the result of server/discover.
-func (x *router) discoverResult() json.RawMessage {
-	capabilities := x.capabilities()
+// DiscoverResult returns the result of server/discover.
+func (x *Router) DiscoverResult() json.RawMessage {
+	capabilities := x.Capabilities()
 	if out, err := jsonrpc.Rewrite(capabilities, jsonrpc.Edit{Name: "tasks"}); err == nil {
 		capabilities = out
 	}

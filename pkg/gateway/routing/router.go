@@ -1,7 +1,6 @@
-package gateway
+package routing
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"strconv"
@@ -15,36 +14,46 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// router finds the server for a request, or answers it from the catalog. It does not know eras: a
-// caller forwards the request. Its fields do not change. Its methods may be called concurrently.
-type router struct {
-	pool     *upstream.Pool
+// Router finds the server for a request, or answers it from the catalog. It does not know eras: a
+// Caller forwards the request. Its fields do not change. Its methods may be called concurrently.
+type Router struct {
+	Pool     *upstream.Pool
 	catalog  *catalog.Catalog
-	only     *upstream.Server // the server of a transparent hub; nil: the hub is not transparent
+	Only     *upstream.Server // the server of a transparent hub; nil: the hub is not transparent
 	pageSize int              // of merged lists
 	version  string           // of the hub
 }
 
-func newRouter(cfg Config) *router {
-	x := &router{pool: cfg.Pool, catalog: cfg.Catalog, pageSize: cfg.pageSize(), version: cmp.Or(cfg.Version, "dev")}
+// Config is the configuration of a router. All fields must be set.
+type Config struct {
+	Pool        *upstream.Pool
+	Catalog     *catalog.Catalog
+	Transparent bool // forward everything unchanged, if there is exactly one server
+	PageSize    int  // items in one page of a merged list
+	Version     string
+}
+
+// New makes a Router.
+func New(cfg Config) *Router {
+	x := &Router{Pool: cfg.Pool, catalog: cfg.Catalog, pageSize: cfg.PageSize, version: cfg.Version}
 	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
-		x.only = servers[0]
+		x.Only = servers[0]
 	}
 	return x
 }
 
-// caller forwards a request for a session of the legacy protocol, or for a modern client.
-type caller interface {
-	// forward sends req to server and returns the response. server may be nil: then it is not
+// Caller forwards a request for a session of the legacy protocol, or for a modern client.
+type Caller interface {
+	// Forward sends req to server and returns the response. server may be nil: then it is not
 	// configured any more.
-	forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error)
+	Forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error)
 }
 
-// route answers a request from the catalog, or has c forward it to its server. The response has no
+// Route answers a request from the catalog, or has c forward it to its server. The response has no
 // id yet. An error is a refusal of the hub (*jsonrpc.Error), or the reason why there is no response.
-func (x *router) route(ctx context.Context, c caller, m jsonrpc.Message) (jsonrpc.Message, error) {
-	if x.only != nil {
-		return c.forward(ctx, x.only, upstream.Request{Method: m.Method, Params: m.Params, Target: x.target(m)})
+func (x *Router) Route(ctx context.Context, c Caller, m jsonrpc.Message) (jsonrpc.Message, error) {
+	if x.Only != nil {
+		return c.Forward(ctx, x.Only, upstream.Request{Method: m.Method, Params: m.Params, Target: x.target(m)})
 	}
 	switch m.Method {
 	case protocol.MethodToolsList:
@@ -68,16 +77,16 @@ func (x *router) route(ctx context.Context, c caller, m jsonrpc.Message) (jsonrp
 }
 
 // list returns a page of the merged list.
-func (x *router) list(ctx context.Context, k catalog.Kind, m jsonrpc.Message) (jsonrpc.Message, error) {
+func (x *Router) list(ctx context.Context, k catalog.Kind, m jsonrpc.Message) (jsonrpc.Message, error) {
 	fields, err := jsonrpc.Fields(m.Params, "cursor")
 	if err != nil {
-		return jsonrpc.Message{}, invalidParams(err)
+		return jsonrpc.Message{}, InvalidParams(err)
 	}
 	var cursor string
 	if fields[0] != nil && json.Unmarshal(fields[0], &cursor) != nil {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid cursor: it is not a string")
 	}
-	x.awaitServers(ctx)
+	x.AwaitServers(ctx)
 	page, err := x.catalog.Snapshot().Page(k, cursor, x.pageSize)
 	if err != nil {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%v", err)
@@ -86,12 +95,12 @@ func (x *router) list(ctx context.Context, k catalog.Kind, m jsonrpc.Message) (j
 }
 
 // named forwards a request that names a tool or a prompt.
-func (x *router) named(ctx context.Context, c caller, m jsonrpc.Message, what string,
+func (x *Router) named(ctx context.Context, c Caller, m jsonrpc.Message, what string,
 	find func(string) (catalog.Target, bool),
 ) (jsonrpc.Message, error) {
 	fields, err := jsonrpc.Fields(m.Params, "name")
 	if err != nil {
-		return jsonrpc.Message{}, invalidParams(err)
+		return jsonrpc.Message{}, InvalidParams(err)
 	}
 	var name string
 	if json.Unmarshal(fields[0], &name) != nil || name == "" {
@@ -99,31 +108,31 @@ func (x *router) named(ctx context.Context, c caller, m jsonrpc.Message, what st
 	}
 	target, ok := find(name)
 	if !ok {
-		x.awaitServers(ctx) // it may belong to a server that is still starting
-		if target, ok = x.lookup(m.Method, name); !ok {
+		x.AwaitServers(ctx) // it may belong to a server that is still starting
+		if target, ok = x.Lookup(m.Method, name); !ok {
 			return x.unlisted(ctx, c, what, name)
 		}
 	}
 	params := m.Params
 	if target.Name != name {
 		if params, err = jsonrpc.Rewrite(params, jsonrpc.Edit{Name: "name", Value: jsonrpc.String(target.Name)}); err != nil {
-			return jsonrpc.Message{}, invalidParams(err)
+			return jsonrpc.Message{}, InvalidParams(err)
 		}
 	}
-	return c.forward(ctx, x.pool.Server(target.Server),
+	return c.Forward(ctx, x.Pool.Server(target.Server),
 		upstream.Request{Method: m.Method, Params: params, Target: target.Name})
 }
 
 // unlisted returns the error for a name that no server has listed. If the prefix of the name
 // belongs to a server that is down, it is the error of that server.
-func (x *router) unlisted(ctx context.Context, c caller, what, name string) (jsonrpc.Message, error) {
+func (x *Router) unlisted(ctx context.Context, c Caller, what, name string) (jsonrpc.Message, error) {
 	var down []string
-	for _, server := range x.pool.Servers() {
+	for _, server := range x.Pool.Servers() {
 		if server.Status().State == upstream.Up {
 			continue
 		}
 		if strings.HasPrefix(name, server.Name()+"__") {
-			if _, err := c.forward(ctx, server, upstream.Request{Method: protocol.MethodPing}); err != nil {
+			if _, err := c.Forward(ctx, server, upstream.Request{Method: protocol.MethodPing}); err != nil {
 				return jsonrpc.Message{}, err
 			}
 		}
@@ -135,8 +144,8 @@ func (x *router) unlisted(ctx context.Context, c caller, what, name string) (jso
 	return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown %s: %.128q", what, name)
 }
 
-// lookup finds a tool or prompt in the present catalog.
-func (x *router) lookup(method, name string) (catalog.Target, bool) {
+// Lookup finds a tool or prompt in the present catalog.
+func (x *Router) Lookup(method, name string) (catalog.Target, bool) {
 	if method == protocol.MethodPromptsGet {
 		return x.catalog.Snapshot().Prompt(name)
 	}
@@ -144,27 +153,27 @@ func (x *router) lookup(method, name string) (catalog.Target, bool) {
 }
 
 // resource forwards a request for a resource to its server.
-func (x *router) resource(ctx context.Context, c caller, m jsonrpc.Message) (jsonrpc.Message, error) {
+func (x *Router) resource(ctx context.Context, c Caller, m jsonrpc.Message) (jsonrpc.Message, error) {
 	uri, ok := jsonrpc.StringField(m.Params, "uri")
 	if !ok {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%s needs the uri of a resource", m.Method)
 	}
-	server := x.pool.Server(x.serverOf(uri))
+	server := x.Pool.Server(x.ServerOf(uri))
 	if server == nil {
-		x.awaitServers(ctx)
-		server = x.pool.Server(x.serverOf(uri))
+		x.AwaitServers(ctx)
+		server = x.Pool.Server(x.ServerOf(uri))
 	}
 	if server == nil {
 		data, _ := json.Marshal(map[string]string{"uri": uri})
 		return jsonrpc.Message{}, &jsonrpc.Error{Code: protocol.CodeResourceNotFound, Message: "resource not found", Data: data}
 	}
-	return c.forward(ctx, server, upstream.Request{Method: m.Method, Params: m.Params})
+	return c.Forward(ctx, server, upstream.Request{Method: m.Method, Params: m.Params})
 }
 
-// serverOf returns the name of the server that has the resource uri or a template for it, or an
+// ServerOf returns the name of the server that has the resource uri or a template for it, or an
 // empty string. If there is only one server it is that one, which decides itself.
-func (x *router) serverOf(uri string) string {
-	if servers := x.pool.Servers(); len(servers) == 1 {
+func (x *Router) ServerOf(uri string) string {
+	if servers := x.Pool.Servers(); len(servers) == 1 {
 		return servers[0].Name()
 	}
 	target, _ := x.catalog.Snapshot().Resource(uri)
@@ -172,10 +181,10 @@ func (x *router) serverOf(uri string) string {
 }
 
 // completion forwards completion/complete to the server of the prompt or template.
-func (x *router) completion(ctx context.Context, c caller, m jsonrpc.Message) (jsonrpc.Message, error) {
+func (x *Router) completion(ctx context.Context, c Caller, m jsonrpc.Message) (jsonrpc.Message, error) {
 	fields, err := jsonrpc.Fields(m.Params, "ref")
 	if err != nil {
-		return jsonrpc.Message{}, invalidParams(err)
+		return jsonrpc.Message{}, InvalidParams(err)
 	}
 	if _, err := jsonrpc.Fields(fields[0], "type", "name", "uri"); err != nil || fields[0] == nil {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "completion/complete needs a ref")
@@ -183,7 +192,7 @@ func (x *router) completion(ctx context.Context, c caller, m jsonrpc.Message) (j
 	kind, _ := jsonrpc.StringField(fields[0], "type")
 	name, _ := jsonrpc.StringField(fields[0], "name")
 	uri, _ := jsonrpc.StringField(fields[0], "uri")
-	x.awaitServers(ctx)
+	x.AwaitServers(ctx)
 	snapshot := x.catalog.Snapshot()
 	var target catalog.Target
 	var ok bool
@@ -207,45 +216,46 @@ func (x *router) completion(ctx context.Context, c caller, m jsonrpc.Message) (j
 			params, err = jsonrpc.Rewrite(params, jsonrpc.Edit{Name: "ref", Value: inner})
 		}
 		if err != nil {
-			return jsonrpc.Message{}, invalidParams(err)
+			return jsonrpc.Message{}, InvalidParams(err)
 		}
 	}
-	return c.forward(ctx, x.pool.Server(target.Server), upstream.Request{Method: m.Method, Params: params})
+	return c.Forward(ctx, x.Pool.Server(target.Server), upstream.Request{Method: m.Method, Params: params})
 }
 
 // unknown forwards a method that the hub does not know, if there is only one server.
-func (x *router) unknown(ctx context.Context, c caller, m jsonrpc.Message) (jsonrpc.Message, error) {
-	servers := x.pool.Servers()
+func (x *Router) unknown(ctx context.Context, c Caller, m jsonrpc.Message) (jsonrpc.Message, error) {
+	servers := x.Pool.Servers()
 	if len(servers) != 1 {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound,
 			"the hub does not know the method %.64q and cannot tell which of its %d servers it is for", m.Method, len(servers))
 	}
-	return c.forward(ctx, servers[0], upstream.Request{Method: m.Method, Params: m.Params})
+	return c.Forward(ctx, servers[0], upstream.Request{Method: m.Method, Params: m.Params})
 }
 
 // target returns the tool or prompt that m names, for spans and metrics: Other if it is not
 // offered, and an empty string for other methods.
-func (x *router) target(m jsonrpc.Message) string {
+func (x *Router) target(m jsonrpc.Message) string {
 	if m.Method != protocol.MethodToolsCall && m.Method != protocol.MethodPromptsGet {
 		return ""
 	}
 	name, _ := jsonrpc.StringField(m.Params, "name")
-	if _, ok := x.lookup(m.Method, name); !ok {
+	if _, ok := x.Lookup(m.Method, name); !ok {
 		return instrument.Other
 	}
 	return name
 }
 
-func invalidParams(err error) error {
-	return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
+// AwaitTimeout is the time for which a request waits for servers that are still starting.
+const AwaitTimeout = 5 * time.Second
+
+// AwaitServers waits until every server has connected or failed to, at most AwaitTimeout.
+func (x *Router) AwaitServers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, AwaitTimeout)
+	defer cancel()
+	x.Pool.Settled(ctx)
 }
 
-// awaitTimeout is the time for which a request waits for servers that are still starting.
-const awaitTimeout = 5 * time.Second
-
-// awaitServers waits until every server has connected or failed to, at most awaitTimeout.
-func (x *router) awaitServers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
-	defer cancel()
-	x.pool.Settled(ctx)
+// InvalidParams returns the refusal of params because of err.
+func InvalidParams(err error) error {
+	return jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
 }
