@@ -42,7 +42,7 @@ func (s *Script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *Script) post(w http.ResponseWriter, r *http.Request, session string, m Received) {
 	switch {
-	case s.Modern: // ids say nothing between requests, which are cancelled by closing the connection
+	case s.Modern: // clients may use an id twice; closing the connection cancels a request
 		session = s.unique("request")
 	case m.Method == "initialize":
 		session = s.issue()

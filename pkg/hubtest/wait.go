@@ -9,15 +9,15 @@ import (
 const patience = 20 * time.Second
 
 // Eventually waits until ok returns true, and fails the test after 20 s. It is
-// for conditions that other processes bring about. what completes the sentence
-// "waited in vain until".
+// for conditions that other processes or goroutines bring about. what completes
+// the sentence "waited in vain until".
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
-	for !ok() {
+	for pause := time.Millisecond; !ok(); pause = min(2*pause, 20*time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
 		}
-		time.Sleep(20 * time.Millisecond) // between two looks at another process
+		time.Sleep(pause)
 	}
 }

@@ -62,7 +62,7 @@ var testArrows = map[string][]string{
 	"pkg/instrument": {"pkg/instrument/instrumenttest"},
 	"pkg/upstream":   {"pkg/instrument/instrumenttest"},
 	"pkg/gateway":    {"pkg/persist"},
-	"pkg/admin":      {"pkg/persist", "pkg/gateway"},
+	"pkg/admin":      {"pkg/persist", "pkg/gateway", "pkg/hubtest"},
 
 	"cmd/mcphub":        {"pkg/hubtest", "test/peers"},
 	"test/canary":       {"pkg/hubtest", "pkg/jsonrpc"},
