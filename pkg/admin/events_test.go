@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -236,8 +237,8 @@ func TestEventStreamsAreLimited(t *testing.T) {
 	for _, w := range watching[:2] {
 		w.cancel()
 	}
-	until(t, "there is room again", func() bool { return r.watch("").status == http.StatusOK })
-	until(t, "there is room for two", func() bool { return r.watch("").status == http.StatusOK })
+	hubtest.Eventually(t, "there is room again", func() bool { return r.watch("").status == http.StatusOK })
+	hubtest.Eventually(t, "there is room for two", func() bool { return r.watch("").status == http.StatusOK })
 	if w := r.watch(""); w.status != http.StatusServiceUnavailable {
 		t.Errorf("the places have grown: %d", w.status)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -116,7 +117,7 @@ func TestMessageStreamsAreLogged(t *testing.T) {
 	r.sessions.PublishMessage(session.Message{SessionID: s.ID}, nil)
 	w.message()
 	w.cancel()
-	until(t, "the end is logged", func() bool { return strings.Contains(r.logs.String(), "not followed any more") })
+	hubtest.Eventually(t, "the end is logged", func() bool { return strings.Contains(r.logs.String(), "not followed any more") })
 	lines := strings.Split(strings.TrimSpace(r.logs.String()), "\n")
 	for i, want := range []map[string]any{
 		{"msg": "somebody follows the messages of a session", "payloads": true, "session": s.ID},
@@ -148,7 +149,7 @@ func TestEndOfTheHubIsNotLoggedAsTheEndOfTheSession(t *testing.T) {
 	if err := r.sessions.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the end is logged", func() bool { return strings.Contains(r.logs.String(), "not followed any more") })
+	hubtest.Eventually(t, "the end is logged", func() bool { return strings.Contains(r.logs.String(), "not followed any more") })
 	if log := r.logs.String(); !strings.Contains(log, `"why":"the hub stops"`) {
 		t.Errorf("logged was %s", log)
 	}
@@ -203,7 +204,7 @@ func TestMessageStreamsAreLimited(t *testing.T) {
 		t.Errorf("no room for those who watch events: %d", w.status)
 	}
 	tails[0].cancel()
-	until(t, "there is room again", func() bool { return r.tail(s.ID, "").status == http.StatusOK })
+	hubtest.Eventually(t, "there is room again", func() bool { return r.tail(s.ID, "").status == http.StatusOK })
 }
 
 // tailedInBubble runs a stream of messages in virtual time.
