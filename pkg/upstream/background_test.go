@@ -14,7 +14,8 @@ func TestBackgroundStartsNoMoreThanItsQuotaAllows(t *testing.T) {
 		b := newBackground(context.Background())
 		q, other := &quota{limit: 2}, &quota{limit: 1}
 		sleep := func(context.Context) { time.Sleep(time.Second) }
-		if !b.start(q, sleep) || !b.start(q, sleep) || b.start(q, sleep) {
+		first, second := b.start(q, sleep), b.start(q, sleep)
+		if !first || !second || b.start(q, sleep) {
 			t.Error("not exactly two goroutines were started")
 		}
 		if !b.start(other, sleep) || !b.start(nil, sleep) {
