@@ -127,7 +127,8 @@ func TestACallOfAScriptEndsWhenTheClientCancelsIt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() {
-		if response, err := c.Do(ctx, http.MethodPost, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"web__wait"}}`); err == nil {
+		call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"web__wait"}}`
+		if response, err := c.Do(ctx, http.MethodPost, call); err == nil {
 			response.Body.Close()
 		}
 	}()

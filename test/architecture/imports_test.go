@@ -35,9 +35,10 @@ var arrows = map[string][]string{
 	"pkg/upstream":                  {"pkg/upstream/transport", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
 	"pkg/gateway/stream":            {"pkg/protocol", "pkg/jsonrpc", "pkg/sse"},
 	"pkg/gateway/routing":           {"pkg/catalog", "pkg/upstream", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
-	"pkg/gateway":                   {"pkg/gateway/routing", "pkg/gateway/stream", "pkg/session", "pkg/catalog", "pkg/upstream", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
-	"pkg/admin":                     {"pkg/session", "pkg/upstream", "pkg/instrument", "pkg/sse"},
-	"deploy":                        {},
+	"pkg/gateway": {"pkg/gateway/routing", "pkg/gateway/stream", "pkg/session", "pkg/catalog",
+		"pkg/upstream", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
+	"pkg/admin": {"pkg/session", "pkg/upstream", "pkg/instrument", "pkg/sse"},
+	"deploy":    {},
 	"cmd/mcphub": {"pkg/persist", "pkg/jsonrpc", "pkg/protocol", "pkg/instrument", "pkg/catalog", "pkg/config", "pkg/telemetry",
 		"pkg/session", "pkg/upstream", "pkg/gateway", "pkg/admin"},
 

@@ -163,8 +163,10 @@ func metricsDocument(names []string, before, after families) string {
 	var b bytes.Buffer
 	b.WriteString(`# Metrics
 
-Made by ` + "`make docs`" + ` from a running hub; a test compares it. [telemetry.md](telemetry.md) says how to read them. Every series whose labels have
-only the values given here is there from the start. The ` + "`go_`, `process_` and `promhttp_`" + ` metrics of the Go client library come on top.
+Made by ` + "`make docs`" + ` from a running hub; a test compares it. ` +
+		`[telemetry.md](telemetry.md) says how to read them. Every series whose labels have
+only the values given here is there from the start. The ` + "`go_`, `process_` and `promhttp_`" +
+		` metrics of the Go client library come on top.
 `)
 	for _, name := range names {
 		family := after[name]
