@@ -25,7 +25,7 @@ func newDialer(spec Spec, tel *telemetry) *dialer {
 	spec.mask = newMask(spec)
 	tools := new(toolHeaders)
 	d := &dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.has), tools: tools, owners: newOwners()}
-	if spec.URL != "" {
+	if spec.kind().HasHeaders() {
 		d.clients = transport.NewHTTPClients()
 	}
 	return d
@@ -75,7 +75,7 @@ func (d *dialer) dialAnyEra(ctx context.Context, cfg dialConfig) (*Conn, error) 
 		cfg.era = protocol.Legacy
 		return d.connect(ctx, spec, cfg)
 	}
-	if spec.URL != "" && !spec.SSE && cfg.era != protocol.Modern && refusesPOST(err) {
+	if spec.kind() == transport.StreamableHTTP && cfg.era != protocol.Modern && refusesPOST(err) {
 		spec.SSE, cfg.era = true, protocol.Legacy
 		if c, sseErr := d.connect(ctx, spec, cfg); sseErr == nil {
 			return c, nil
@@ -143,7 +143,7 @@ func (d *dialer) countRestart(err error) {
 	switch {
 	case errors.Is(err, transport.ErrSessionGone):
 		reason = "session_gone"
-	case d.spec.URL != "":
+	case !d.spec.kind().IsProcess():
 		reason = "unreachable"
 	}
 	d.own.restarts[reason].Inc()

@@ -48,7 +48,7 @@ func (d legacyDialect) awaitListening(context.Context) {}
 
 // isOtherEra recognizes the errors that only modern servers have.
 func (d legacyDialect) isOtherEra(response jsonrpc.Message, err error) bool {
-	if d.conn.spec.URL == "" {
+	if d.conn.spec.kind().IsProcess() {
 		return false // a process does not change its era
 	}
 	if err != nil || response.Error == nil {

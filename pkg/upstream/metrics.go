@@ -27,8 +27,8 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 	duration := instrument.NewClientOperations(r)
 	x := &metrics{
 		received: instrument.NewServerOperations(r),
-		messages: instrument.NewMessages(r, "backend"),
-		strays:   instrument.NewUnmatched(r, "backend", "progress", "response", "overload", "question"),
+		messages: instrument.NewMessages(r, instrument.HopBackend),
+		strays:   instrument.NewUnmatched(r, instrument.HopBackend, "progress", "response", "overload", "question"),
 		durations: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_client_session_duration_seconds",
 			Help:    "Life of a connection with a server, from the end of the handshake to the end of the connection.",
 			Buckets: []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400}}, []string{"error_type", "mcp_protocol_version", "mcphub_backend"}),
@@ -43,7 +43,7 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 		connected: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_connects_total",
 			Help: "Attempts to connect to the server."}, []string{"mcphub_backend", "outcome"}),
 	}
-	x.operation = instrument.NewOperations(r, "backend", duration, toolLabels)
+	x.operation = instrument.NewOperations(r, instrument.HopBackend, duration, toolLabels)
 	x.outcomes = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total",
 		Help: "Calls to the server, by whose doing it is how they ended."}, []string{"mcphub_backend", "fault"})
 	return x

@@ -68,7 +68,7 @@ func (d *modernDialect) notification(method string) (http.Header, bool) {
 	case protocol.MethodInitialized, protocol.MethodRootsListChanged:
 		return nil, false
 	case protocol.MethodCancelled:
-		return nil, !d.overHTTP()
+		return nil, !d.conn.spec.kind().HasStreams()
 	}
 	return d.standardHeader(method), true
 }
@@ -126,7 +126,7 @@ func (d *modernDialect) withCallTimeout(ctx context.Context) (context.Context, c
 }
 
 // overHTTP reports whether messages have HTTP headers, which mirror parts of their body.
-func (d *modernDialect) overHTTP() bool { return d.conn.spec.URL != "" }
+func (d *modernDialect) overHTTP() bool { return d.conn.spec.kind().HasHeaders() }
 
 // standardHeader returns the headers that every modern message by HTTP has, or nil.
 func (d *modernDialect) standardHeader(method string) http.Header {

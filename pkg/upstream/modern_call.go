@@ -41,7 +41,7 @@ func (d *modernDialect) ping(ctx context.Context, req Request) (jsonrpc.Message,
 	switch {
 	case err != nil:
 		return response, err
-	case response.Error != nil && spec.URL != "" && !mayRefuseDiscovery(response),
+	case response.Error != nil && !spec.kind().IsProcess() && !mayRefuseDiscovery(response),
 		response.Error == nil && parseDiscovery(response.Result) == nil:
 		return jsonrpc.Message{}, serverError(spec.Name, errOtherEra)
 	case response.Error == nil:

@@ -85,7 +85,7 @@ func (s *subscriber) update(ctx context.Context, now *subscriptionStream) (*subs
 		return nil, nil
 	}
 	gap := now.hasEnded()
-	if s.conn.spec.URL == "" { // some SDKs keep one subscription for a pipe, and the end of an old one ends the new one
+	if !s.conn.spec.kind().HasStreams() { // some SDKs keep one subscription for a pipe, and the end of an old one ends the new one
 		now.stopAndWait()
 		now = nil
 	}
@@ -221,7 +221,7 @@ func (s *subscriber) listen(ctx context.Context, filter json.RawMessage, acknowl
 // untilStreamEnd returns a context for a stream. Over a pipe it outlasts ctx by streamEndTimeout, in which the server
 // can end the stream that the hub has cancelled. By HTTP the hub cancels the stream by closing it.
 func (s *subscriber) untilStreamEnd(ctx context.Context, cl *call) (context.Context, func()) {
-	if s.conn.spec.URL != "" {
+	if s.conn.spec.kind().HasStreams() {
 		return ctx, func() {}
 	}
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -26,7 +26,7 @@ func (c *Conn) negotiate(ctx context.Context, n negotiation) error {
 	case n.era == protocol.Modern && n.known != nil:
 		c.setModern(newModernDialect(c, n.identity), *n.known)
 		return nil
-	case n.resume.SessionID != "" && c.spec.URL != "" && !c.spec.SSE && protocol.IsLegacyVersion(n.resume.ProtocolVersion):
+	case n.resume.SessionID != "" && c.spec.kind().HasSessions() && protocol.IsLegacyVersion(n.resume.ProtocolVersion):
 		c.pending.skipIDs(time.Now()) // the server has seen those of an earlier process
 		c.init.ProtocolVersion = n.resume.ProtocolVersion
 		c.setVersion(n.resume.ProtocolVersion)
@@ -47,7 +47,7 @@ func (c *Conn) negotiate(ctx context.Context, n negotiation) error {
 			protocol.ModernVersion, refusal))
 	}
 	err = c.initialize(ctx, n.identity)
-	if c.spec.URL == "" && ctx.Err() == nil && (errors.Is(err, ErrLost) || errors.Is(err, ErrDown)) {
+	if c.spec.kind().IsProcess() && ctx.Err() == nil && (errors.Is(err, ErrLost) || errors.Is(err, ErrDown)) {
 		err = fmt.Errorf("%w: %w", errProbed, err) // some servers answer server/discover and then exit
 	}
 	return err
@@ -96,7 +96,7 @@ func (c *Conn) discover(ctx context.Context, d *modernDialect) (known *Initializ
 		switch {
 		case ctx.Err() != nil || errors.Is(err, ErrDown):
 			return nil, nil, err
-		case errors.Is(err, ErrLost) && c.spec.URL == "":
+		case errors.Is(err, ErrLost) && c.spec.kind().IsProcess():
 			return nil, nil, fmt.Errorf("%w: %w", errProbed, err)
 		case err != nil:
 			return nil, err, nil

@@ -34,7 +34,7 @@ func (s *Server) Modern() bool { return s.state.isModern() }
 
 // Stateless reports whether every request to the server stands alone, so that modern clients need no connection of
 // their own.
-func (s *Server) Stateless() bool { return s.dialer.spec.URL != "" && s.Modern() }
+func (s *Server) Stateless() bool { return s.dialer.spec.kind().HasStreams() && s.Modern() }
 
 // Isolated reports whether each client session has its own connection.
 func (s *Server) Isolated() bool { return s.dialer.spec.isolation() == PerSession }

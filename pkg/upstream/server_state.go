@@ -191,7 +191,7 @@ func (s *serverState) isSSE() bool {
 func (s *serverState) eraToTry() protocol.Era {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.spec.Era == protocol.AnyEra && s.spec.URL == "" && s.era == protocol.Legacy {
+	if s.spec.Era == protocol.AnyEra && s.spec.kind().IsProcess() && s.era == protocol.Legacy {
 		return protocol.Legacy
 	}
 	return s.spec.Era
@@ -223,7 +223,7 @@ func (s *serverState) isSessionless(c *Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	legacy := c.dialect().era() == protocol.Legacy
-	if s.era == protocol.Modern && legacy && s.spec.URL != "" && s.spec.Era == protocol.AnyEra && c.serverSession().SessionID == "" {
+	if s.era == protocol.Modern && legacy && s.spec.kind().HasSessions() && s.spec.Era == protocol.AnyEra && c.serverSession().SessionID == "" {
 		s.sessionless = true
 	}
 	return s.era == protocol.Modern && s.sessionless && legacy

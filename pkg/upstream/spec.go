@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // Isolation says who shares a connection to a server.
@@ -53,18 +54,12 @@ func (s Spec) writeTimeout() time.Duration   { return cmp.Or(s.writeWait, 10*tim
 func (s Spec) probeTimeout() time.Duration { return cmp.Or(s.probeWait, 5*time.Second) }
 
 // Transport names how the server is reached: stdio, http or sse.
-func (s Spec) Transport() string {
-	switch {
-	case s.URL == "":
-		return "stdio"
-	case s.SSE:
-		return "sse"
-	}
-	return "http"
-}
+func (s Spec) Transport() string { return string(s.kind()) }
+
+func (s Spec) kind() transport.Kind { return transport.KindOf(s.URL, s.SSE) }
 
 func (s Spec) isolation() Isolation {
-	if s.Isolation == "" && s.URL != "" {
+	if s.Isolation == "" && !s.kind().IsProcess() {
 		return PerSession
 	}
 	return cmp.Or(s.Isolation, Shared)

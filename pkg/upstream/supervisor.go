@@ -128,7 +128,7 @@ func (s *supervisor) watch(ctx context.Context, c *Conn) error {
 		case <-tick.C:
 		case <-s.check:
 		}
-		if c.spec.URL == "" {
+		if c.spec.kind().IsProcess() {
 			continue // the end of a process shows by itself, and one that is busy with a call may not answer a ping
 		}
 		err := s.ping(ctx, c)

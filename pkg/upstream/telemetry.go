@@ -122,16 +122,15 @@ const (
 )
 
 func newConnTelemetry(t *telemetry, own *serverMetrics, spec Spec, session string) *connTelemetry {
-	c := &connTelemetry{telemetry: t, own: own, log: t.log.With("upstream", spec.Name), server: spec.Name, session: session, network: "tcp"}
+	c := &connTelemetry{telemetry: t, own: own, log: t.log.With("upstream", spec.Name), server: spec.Name, session: session}
 	if session != "" {
 		c.log = c.log.With("session", session)
 	}
-	var common []attribute.KeyValue
-	if spec.URL == "" {
-		c.network = "pipe"
-		common = []attribute.KeyValue{semconv.NetworkTransportPipe}
-	} else {
-		common = []attribute.KeyValue{semconv.NetworkTransportTCP, semconv.NetworkProtocolName("http")}
+	network, application := spec.kind().Network()
+	c.network = network
+	common := []attribute.KeyValue{semconv.NetworkTransportKey.String(network)}
+	if application != "" {
+		common = append(common, semconv.NetworkProtocolName(application))
 	}
 	c.asServer = appendAddress(common, spec.URL, semconv.ServerAddress, semconv.ServerPort)
 	c.asClient = appendAddress(common, spec.URL, semconv.ClientAddress, semconv.ClientPort)

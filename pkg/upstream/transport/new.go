@@ -22,16 +22,17 @@
 //	                 http.go                      a session over Streamable HTTP
 //	                 http_message.go, http_errors.go
 //	transport.go                                  Transport, Call, Handler, Config
-//	lifetime.go, http_client.go, backoff.go, errors.go
+//	kind.go, lifetime.go, http_client.go, backoff.go, errors.go
 package transport
 
 // New makes the transport that cfg describes. It starts nothing.
 func New(cfg Config) Transport {
-	switch {
-	case cfg.URL == "":
+	switch KindOf(cfg.URL, cfg.SSE) {
+	case Stdio:
 		return newStdio(cfg)
-	case cfg.SSE:
+	case HTTPSSE:
 		return newHTTPSSE(cfg)
+	default:
+		return newStreamableHTTP(cfg)
 	}
-	return newStreamableHTTP(cfg)
 }

@@ -43,7 +43,7 @@ type Transport interface {
 // Call is a request under way.
 type Call struct {
 	ID     jsonrpc.ID
-	Header http.Header // of a request of the modern era by HTTP; nil: the request is of the legacy era
+	Header http.Header // of a modern request by HTTP. Nil marks a legacy one: it may adopt a session, and its stream can be resumed
 
 	// Reply has room for one message. Handler.Deliver puts the response here on transports that have one stream for
 	// the responses to all requests.
@@ -60,8 +60,8 @@ func (c *Call) replyOr(err error) (jsonrpc.Message, error) {
 	}
 }
 
-// Handler takes the messages of the server that are not the response of a Call. Its methods may be called concurrently
-// and must not block.
+// Handler takes what arrives outside of Transport.Call: requests, notifications and, on transports with one stream for
+// everything, responses. Its methods may be called concurrently and must not block.
 type Handler interface {
 	// Receive takes a request or a notification. ID is that of the Call on whose response stream it arrived, or ""
 	// if it arrived elsewhere. M is valid only during the call of Receive.
