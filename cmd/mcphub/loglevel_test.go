@@ -33,7 +33,9 @@ func TestLogLevelsOfARunningHubAreShownAndChanged(t *testing.T) {
 		return all
 	}
 	hubtest.Connect(t, hub.URL())
-	if got := levels(); len(got) != 9 || got["session"] != "warn" || got["gateway"] != "error" || got["admin"] != "warn" || got["default"] != "debug" || got["upstream"] != "debug" {
+	if got := levels(); len(got) != 9 || got["session"] != "warn" || got["gateway"] != "error" || got["admin"] != "warn" ||
+		got["default"] != "debug" ||
+		got["upstream"] != "debug" {
 		t.Errorf("at start: %v", got)
 	}
 	if n := len(hub.Logged("session created")); n != 0 {
@@ -94,7 +96,17 @@ func TestConfigurationAndTelemetryKnowTheSameSubsystems(t *testing.T) {
 
 func TestAWrongMCPHUBLOGIsRefusedAtStart(t *testing.T) {
 	t.Setenv("MCPHUB_LOG", "sesion=debug")
-	status, _, errs := mcphub(t, "", "serve", "--data-dir", t.TempDir(), "--listen", hubtest.FreeAddress(t), "--admin-listen", hubtest.FreeAddress(t))
+	status, _, errs := mcphub(
+		t,
+		"",
+		"serve",
+		"--data-dir",
+		t.TempDir(),
+		"--listen",
+		hubtest.FreeAddress(t),
+		"--admin-listen",
+		hubtest.FreeAddress(t),
+	)
 	if status != 2 || !strings.Contains(errs, "MCPHUB_LOG, entry 1: unknown subsystem; did you mean session?") {
 		t.Errorf("%d %s", status, errs)
 	}

@@ -56,14 +56,16 @@ func TestSessionsAreListedShownFilteredAndKilled(t *testing.T) {
 	}
 
 	// A whole header, pasted by mistake, shows the session and not its secret.
-	if status, out, errs := sessions("show", one.Token); status != 0 || !strings.Contains(out, id(one)) || strings.Contains(out+errs, one.Token) {
+	if status, out, errs := sessions("show", one.Token); status != 0 || !strings.Contains(out, id(one)) ||
+		strings.Contains(out+errs, one.Token) {
 		t.Errorf("show: %d\n%s%s", status, out, errs)
 	}
 	if status, _, errs := sessions("show", "nosuchsession"); status != 1 || !strings.Contains(errs, "not found") {
 		t.Errorf("show of an unknown session: %d %s", status, errs)
 	}
 
-	if status, _, errs := mcphub(t, "n\n", append([]string{"sessions", "kill", id(one)}, admin...)...); status != 1 || !strings.Contains(errs, "End 1 sessions?") {
+	if status, _, errs := mcphub(t, "n\n", append([]string{"sessions", "kill", id(one)}, admin...)...); status != 1 ||
+		!strings.Contains(errs, "End 1 sessions?") {
 		t.Errorf("kill, answered n: %d %s", status, errs)
 	}
 	if a := one.Request("ping", "{}"); a.Result == nil {
@@ -74,13 +76,15 @@ func TestSessionsAreListedShownFilteredAndKilled(t *testing.T) {
 			t.Errorf("%v: status %d", wrong, status)
 		}
 	}
-	if status, out, _ := mcphub(t, "y\n", append([]string{"sessions", "kill", id(one)}, admin...)...); status != 0 || !strings.Contains(out, "ended") {
+	if status, out, _ := mcphub(t, "y\n", append([]string{"sessions", "kill", id(one)}, admin...)...); status != 0 ||
+		!strings.Contains(out, "ended") {
 		t.Errorf("kill, answered y: %d %s", status, out)
 	}
 	if status, _ := one.Post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`); status != http.StatusNotFound {
 		t.Errorf("a killed session answers %d", status)
 	}
-	if status, out, _ := sessions("kill", "--client", "raw", "--yes", "--json"); status != 0 || !strings.Contains(out, `"ended":true`) || !strings.Contains(out, id(two)) {
+	if status, out, _ := sessions("kill", "--client", "raw", "--yes", "--json"); status != 0 || !strings.Contains(out, `"ended":true`) ||
+		!strings.Contains(out, id(two)) {
 		t.Errorf("kill by filter: %d %s", status, out)
 	}
 	if n := hub.Metric(`mcphub_sessions_closed_total{kind="protocol",reason="admin"}`); n != "2" {
@@ -93,7 +97,8 @@ func TestSessionsAreListedShownFilteredAndKilled(t *testing.T) {
 			t.Errorf("events: %d, no %q in\n%s", status, want, out)
 		}
 	}
-	if status, _, errs := mcphub(t, "", "sessions", "list", "--admin", hubtest.FreeAddress(t)); status != 1 || !strings.Contains(errs, "no hub answers") {
+	if status, _, errs := mcphub(t, "", "sessions", "list", "--admin", hubtest.FreeAddress(t)); status != 1 ||
+		!strings.Contains(errs, "no hub answers") {
 		t.Errorf("without a hub: %d %s", status, errs)
 	}
 }
@@ -148,7 +153,8 @@ func TestSessionsMoveToAnotherMachine(t *testing.T) {
 	c := hubtest.Connect(t, hub.URL())
 	hub.AwaitSession()
 	file := filepath.Join(t.TempDir(), "sessions.jsonl")
-	if status, _, errs := mcphub(t, "", "sessions", "export", "--data-dir", here, "--output", file); status != 1 || !strings.Contains(errs, "running") && !strings.Contains(errs, "lock") && !strings.Contains(errs, "process") {
+	if status, _, errs := mcphub(t, "", "sessions", "export", "--data-dir", here, "--output", file); status != 1 ||
+		!strings.Contains(errs, "running") && !strings.Contains(errs, "lock") && !strings.Contains(errs, "process") {
 		t.Errorf("export of a running hub: %d %s", status, errs)
 	}
 	hub.Terminate(15 * time.Second)
@@ -159,13 +165,15 @@ func TestSessionsMoveToAnotherMachine(t *testing.T) {
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the export has mode %v, %v", info.Mode(), err)
 	}
-	if status, _, errs := mcphub(t, "", "sessions", "import", "--data-dir", there, file); status != 0 || !strings.Contains(errs, "1 sessions imported") {
+	if status, _, errs := mcphub(t, "", "sessions", "import", "--data-dir", there, file); status != 0 ||
+		!strings.Contains(errs, "1 sessions imported") {
 		t.Fatalf("import: %d %s", status, errs)
 	}
 	if _, _, errs := mcphub(t, "", "sessions", "import", "--data-dir", there, file); !strings.Contains(errs, "0 sessions imported, 1 left") {
 		t.Errorf("second import: %s", errs)
 	}
-	if status, _, errs := mcphub(t, `{"sessionId":"../../evil"}`+"\n", "sessions", "import", "--data-dir", there); status != 1 || !strings.Contains(errs, "line 1") {
+	if status, _, errs := mcphub(t, `{"sessionId":"../../evil"}`+"\n", "sessions", "import", "--data-dir", there); status != 1 ||
+		!strings.Contains(errs, "line 1") {
 		t.Errorf("import of a path: %d %s", status, errs)
 	}
 	hub.DataDir = there

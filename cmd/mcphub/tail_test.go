@@ -155,12 +155,17 @@ func TestTheMessagesOfASessionAreFollowedOnBothHops(t *testing.T) {
 	post(`{"jsonrpc":"2.0","id":"two","method":"tools/call","params":{"name":"demo__echo","arguments":{"text":"canary"},TRACE}}`, oneTrace)
 	post(`{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"demo__fail","arguments":{},TRACE}}`, anotherTrace)
 	post(`{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"none","arguments":{}}}`, "")
-	post(`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"demo__slow","arguments":{"seconds":0.3,"steps":2},"_meta":{"progressToken":"p"}}}`, "")
+	post(
+		`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"demo__slow","arguments":{"seconds":0.3,"steps":2},`+
+			`"_meta":{"progressToken":"p"}}}`,
+		"",
+	)
 	all := x.messages("downstream out response tools/call ok")
 	want := []string{
 		"downstream in request ping", "downstream out response ping ok",
 		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call ok", "downstream out response tools/call ok",
-		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call tool_error", "downstream out response tools/call tool_error",
+		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call tool_error", "downstream out response " +
+			"tools/call tool_error",
 		"downstream in request tools/call", "downstream out error tools/call -32602",
 		"downstream in request tools/call", "demo out request tools/call",
 		"demo in notification notifications/progress", "downstream out notification notifications/progress",
@@ -184,7 +189,9 @@ func TestTheMessagesOfASessionAreFollowedOnBothHops(t *testing.T) {
 			t.Errorf("%s has the trace %q, want %q", inShort(m), m.TraceID, trace)
 		}
 	}
-	if a, b := quiet[3], quiet[4]; string(a.ID) != string(b.ID) || a.Target != "echo" || quiet[5].Target != "demo__echo" || quiet[8].Fault != "tool" || quiet[11].Fault != "client" {
+	if a, b := quiet[3], quiet[4]; string(a.ID) != string(b.ID) || a.Target != "echo" || quiet[5].Target != "demo__echo" ||
+		quiet[8].Fault != "tool" ||
+		quiet[11].Fault != "client" {
 		t.Errorf("%+v\n%+v\n%+v\n%+v", a, b, quiet[8], quiet[11])
 	}
 	if a, b := *quiet[19].Seconds, *quiet[18].Seconds; b < 0.3 || a < b || a > 10 {
@@ -198,13 +205,15 @@ func TestTheMessagesOfASessionAreFollowedOnBothHops(t *testing.T) {
 	if response, err := c.Do(t.Context(), http.MethodDelete, ""); err != nil || response.StatusCode != http.StatusNoContent {
 		t.Fatal(response, err)
 	}
-	if status := x.wait(); status != 0 || !strings.HasSuffix(x.out.String(), `{"event":"end","reason":"client_delete"}`+"\n") || x.errs.String() != "" {
+	if status := x.wait(); status != 0 || !strings.HasSuffix(x.out.String(), `{"event":"end","reason":"client_delete"}`+"\n") ||
+		x.errs.String() != "" {
 		t.Errorf("tail ended with %d: %s%s", status, x.out, x.errs)
 	}
 	if more := x.messages("downstream out response tools/call ok"); len(more) != len(all) {
 		t.Errorf("told was of another session, too: %q", shorts(more[len(all):]))
 	}
-	if n := len(hub.Logged("somebody follows the messages of a session")) + len(hub.Logged("the messages of a session are not followed any more")); n != 2 {
+	if n := len(hub.Logged("somebody follows the messages of a session")) + len(hub.Logged("the messages of a session "+
+		"are not followed any more")); n != 2 {
 		t.Errorf("%d records tell of it", n)
 	}
 }
@@ -238,13 +247,16 @@ func TestACancellationIsFollowedToTheServer(t *testing.T) {
 	<-done
 	all := x.messages("demo out notification notifications/cancelled cancelled")
 	request, there := all[len(all)-2], all[len(all)-1]
-	if inShort(request) != "downstream in notification notifications/cancelled cancelled" || string(request.ID) != `"x"` || string(there.ID) != string(all[1].ID) {
+	if inShort(request) != "downstream in notification notifications/cancelled cancelled" || string(request.ID) != `"x"` ||
+		string(there.ID) != string(all[1].ID) {
 		t.Errorf("told was %+v\n%+v", request, there)
 	}
-	if status, _, errs := mcphub(t, "", "sessions", "tail", "nosuchsession", "--admin", hub.AdminListen); status != 1 || !strings.Contains(errs, "session not found") {
+	if status, _, errs := mcphub(t, "", "sessions", "tail", "nosuchsession", "--admin", hub.AdminListen); status != 1 ||
+		!strings.Contains(errs, "session not found") {
 		t.Errorf("an unknown session: %d %s", status, errs)
 	}
-	if status, _, errs := mcphub(t, "", "sessions", "tail", c.SessionID(), "--payload", "--admin", hub.AdminListen); status != 1 || !strings.Contains(errs, "admin.payloads: true") {
+	if status, _, errs := mcphub(t, "", "sessions", "tail", c.SessionID(), "--payload", "--admin", hub.AdminListen); status != 1 ||
+		!strings.Contains(errs, "admin.payloads: true") {
 		t.Errorf("payloads that are not allowed: %d %s", status, errs)
 	}
 	x.cancel() // as Ctrl-C does
@@ -256,7 +268,8 @@ func TestACancellationIsFollowedToTheServer(t *testing.T) {
 	if status := hub.Terminate(15 * time.Second); status != 0 {
 		t.Errorf("the hub ended with %d", status)
 	}
-	if status := ends.wait(); status != 0 || !strings.HasSuffix(ends.out.String(), "the hub stops; the session may go on after its restart\n") {
+	if status := ends.wait(); status != 0 ||
+		!strings.HasSuffix(ends.out.String(), "the hub stops; the session may go on after its restart\n") {
 		t.Errorf("when the hub stopped, tail ended with %d: %s%s", status, ends.out, ends.errs)
 	}
 }
@@ -265,7 +278,21 @@ func TestPayloadsAreShownRedactedAndCut(t *testing.T) {
 	hub := hubtest.StartHub(t, hubtest.Options{Config: "admin: {payloads: true}\n" + hubtest.DemoConfig})
 	c := hubtest.Connect(t, hub.URL())
 	_, verifier, _ := strings.Cut(c.Token, ".")
-	x, text := tail(t, hub, c.SessionID(), "--payload", "--json", "--method", "tools/call"), tail(t, hub, c.SessionID(), "--payload", "--errors")
+	x, text := tail(
+		t,
+		hub,
+		c.SessionID(),
+		"--payload",
+		"--json",
+		"--method",
+		"tools/call",
+	), tail(
+		t,
+		hub,
+		c.SessionID(),
+		"--payload",
+		"--errors",
+	)
 	call := func(value string) {
 		t.Helper()
 		arguments, _ := json.Marshal(map[string]any{"text": value, "password": "canary", "inner": map[string]string{"API-Key": "canary"}})
@@ -280,10 +307,12 @@ func TestPayloadsAreShownRedactedAndCut(t *testing.T) {
 		t.Errorf("a secret is shown:\n%s", shown)
 	}
 	for i, want := range []string{"in", "out", "in", "out"} {
-		if m := all[i]; m.Direction != want || m.PayloadCut || !strings.Contains(string(m.Payload), "visible, Bearer [redacted], and [redacted]") {
+		if m := all[i]; m.Direction != want || m.PayloadCut ||
+			!strings.Contains(string(m.Payload), "visible, Bearer [redacted], and [redacted]") {
 			t.Errorf("message %d is %+v: %s", i, m, m.Payload)
 		}
-		if m := all[4+i]; !m.PayloadCut || m.Size < 500_000 || len(m.Payload) > 10<<10 || !strings.Contains(string(m.Payload), "begins long") || !strings.Contains(string(m.Payload), "[cut, ") {
+		if m := all[4+i]; !m.PayloadCut || m.Size < 500_000 || len(m.Payload) > 10<<10 || !strings.Contains(string(m.Payload), "begins long") ||
+			!strings.Contains(string(m.Payload), "[cut, ") {
 			t.Errorf("message %d is %+v: %d bytes", 4+i, m, len(m.Payload))
 		}
 	}
@@ -294,7 +323,8 @@ func TestPayloadsAreShownRedactedAndCut(t *testing.T) {
 			t.Errorf("line %d is %q", i, lines[i])
 		}
 	}
-	if outcome := strings.Index(lines[0], "OUTCOME"); outcome < 0 || !strings.HasPrefix(lines[1][outcome:], "tool_error") || !strings.HasPrefix(lines[3][outcome:], "tool_error") {
+	if outcome := strings.Index(lines[0], "OUTCOME"); outcome < 0 || !strings.HasPrefix(lines[1][outcome:], "tool_error") ||
+		!strings.HasPrefix(lines[3][outcome:], "tool_error") {
 		t.Errorf("the columns are not aligned:\n%s", text.out)
 	}
 }
@@ -317,7 +347,10 @@ func TestTheMessagesOfADerivedSessionAreFollowed(t *testing.T) {
 	ann.Request("server/discover", "", "")
 	ann.Request("tools/call", "demo__echo", `"name":"demo__echo","arguments":{"text":"canary"}`)
 	ann.Request("tools/call", "none", `"name":"none","arguments":{}`)
-	all := slices.DeleteFunc(x.messages("downstream out error tools/call -32602"), func(m session.Message) bool { return m.Method == "notifications/message" })
+	all := slices.DeleteFunc(
+		x.messages("downstream out error tools/call -32602"),
+		func(m session.Message) bool { return m.Method == "notifications/message" },
+	)
 	once(t, hub, before, all, "downstream")
 	want := []string{
 		"downstream in request server/discover", "downstream out response server/discover ok",
@@ -336,7 +369,8 @@ func TestTheMessagesOfADerivedSessionAreFollowed(t *testing.T) {
 	if status, _, errs := mcphub(t, "", "sessions", "kill", id, "--yes", "--admin", hub.AdminListen); status != 0 {
 		t.Fatal(errs)
 	}
-	if status := x.wait(); status != 0 || !strings.HasSuffix(x.out.String(), `{"event":"end","reason":"admin"}`+"\n") || strings.Contains(x.out.String(), "canary") {
+	if status := x.wait(); status != 0 || !strings.HasSuffix(x.out.String(), `{"event":"end","reason":"admin"}`+"\n") ||
+		strings.Contains(x.out.String(), "canary") {
 		t.Errorf("tail ended with %d: %s%s", status, x.out, x.errs)
 	}
 }
@@ -418,7 +452,8 @@ func checkWays(t *testing.T, all []session.Message) {
 			}
 		}
 	}
-	if first, last := inShort(all[0]), inShort(all[len(all)-1]); first != "downstream in request tools/call" || last != "downstream out response tools/call ok" {
+	if first, last := inShort(all[0]), inShort(all[len(all)-1]); first != "downstream in request tools/call" ||
+		last != "downstream out response tools/call ok" {
 		t.Errorf("the first is %s, the last %s", first, last)
 	}
 }

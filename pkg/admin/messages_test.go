@@ -53,7 +53,8 @@ func TestMessagesOfASessionAreStreamed(t *testing.T) {
 	s, _ := r.session(session.Session{})
 	other, _ := r.session(session.Session{})
 	all, calls, failures := r.tail(s.ID, ""), r.tail(s.ID, "?method=tools/call&payload=false"), r.tail(s.ID, "?errors=true")
-	if h := all.header; h.Get("Content-Type") != "text/event-stream" || h.Get("X-Accel-Buffering") != "no" || h.Get("Cache-Control") != "no-store" {
+	if h := all.header; h.Get("Content-Type") != "text/event-stream" || h.Get("X-Accel-Buffering") != "no" ||
+		h.Get("Cache-Control") != "no-store" {
 		t.Errorf("answered with %v", all.header)
 	}
 	secret := []byte(`{"text":"canary"}`)
@@ -121,7 +122,8 @@ func TestMessageStreamsAreLogged(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(r.logs.String()), "\n")
 	for i, want := range []map[string]any{
 		{"msg": "somebody follows the messages of a session", "payloads": true, "session": s.ID},
-		{"msg": "the messages of a session are not followed any more", "payloads": true, "session": s.ID, "messages": 1.0, "lost": 0.0, "why": "the reader is gone"},
+		{"msg": "the messages of a session " +
+			"are not followed any more", "payloads": true, "session": s.ID, "messages": 1.0, "lost": 0.0, "why": "the reader is gone"},
 	} {
 		var got map[string]any
 		if err := json.Unmarshal([]byte(lines[len(lines)-2+i]), &got); err != nil {
@@ -245,7 +247,8 @@ func TestMessageStreamSendsKeepAlivesAndEndsWithTheHub(t *testing.T) {
 		for len(blocks) > 0 {
 			got = append(got, <-blocks)
 		}
-		if len(got) != 4 || got[1] != ": keep-alive" || got[2] != ": keep-alive" || got[3] != "event: end\ndata: {\"reason\":\"shutdown\"}" || !isClosed(ended) {
+		if len(got) != 4 || got[1] != ": keep-alive" || got[2] != ": keep-alive" || got[3] != "event: end\ndata: {\"reason\":\"shutdown\"}" ||
+			!isClosed(ended) {
 			t.Errorf("received %q", got)
 		}
 	})

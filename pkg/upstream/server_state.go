@@ -223,7 +223,8 @@ func (s *serverState) isSessionless(c *Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	legacy := c.dialect().era() == protocol.Legacy
-	if s.era == protocol.Modern && legacy && s.spec.kind().HasSessions() && s.spec.Era == protocol.AnyEra && c.serverSession().SessionID == "" {
+	if s.era == protocol.Modern && legacy && s.spec.kind().HasSessions() && s.spec.Era == protocol.AnyEra &&
+		c.serverSession().SessionID == "" {
 		s.sessionless = true
 	}
 	return s.era == protocol.Modern && s.sessionless && legacy
