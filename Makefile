@@ -66,22 +66,22 @@ rules: ## check the Prometheus rules with promtool
 
 conformance: $(NODE) $(SUITE) $(NEXT_SUITE) ## run the official MCP conformance suites through the hub
 	MCPHUB_NODE=$(NODE) MCPHUB_CONFORMANCE=$(SUITE) MCPHUB_CONFORMANCE_NEXT=$(NEXT_SUITE) \
-	  $(GO) test -count=1 -v -timeout 15m -run '^TestConformance' ./cmd/mcphub
+	  $(GO) test -count=1 -v -timeout 15m -run '^TestConformance' ./test/conformance
 
 e2e: $(PROMETHEUS) $(PROMTOOL) ## a real Prometheus scrapes the hub; compiles it on first use, which takes minutes
 	MCPHUB_PROMETHEUS=$(PROMETHEUS) MCPHUB_PROMTOOL=$(PROMTOOL) \
-	  $(GO) test -count=1 -v -timeout 5m -run '^TestPrometheus|AlertsUntilItCan$$' ./cmd/mcphub
+	  $(GO) test -count=1 -v -timeout 5m -run '^TestPrometheus|AlertsUntilItCan$$' ./test/metrics
 
 e2e-traces: $(JAEGER) ## a real Jaeger receives the spans of two hubs; compiles it on first use, which takes minutes
 	MCPHUB_JAEGER=$(JAEGER) \
-	  MCPHUB_SPANS_LOAD=60s $(GO) test -count=1 -v -timeout 5m -run '^TestOneTrace|NoLiveSpan$$' ./cmd/mcphub
+	  MCPHUB_SPANS_LOAD=60s $(GO) test -count=1 -v -timeout 5m -run '^TestOneTrace|NoLiveSpan$$' ./test/spans
 
 docs: ## write docs/metrics.md, deploy/metrics.txt and the tables of docs/configuration.md
-	$(GO) test -count=1 -run TestTheMetricsDocument ./cmd/mcphub -update
+	$(GO) test -count=1 -run TestTheMetricsDocument ./test/metrics -update
 	$(GO) test -count=1 -run TestTablesOfTheDocument ./pkg/config -update
 
 soak: ## kill the hub a hundred times under load and count what is lost
-	MCPHUB_SOAK_ROUNDS=100 $(GO) test -count=1 -v -timeout 30m -run 'LostByKill9' ./cmd/mcphub
+	MCPHUB_SOAK_ROUNDS=100 $(GO) test -count=1 -v -timeout 30m -run 'LostByKill9' ./test/crash
 
 isolation: ## 100,000 calls of 64 clients, none of which may get what is another's
 	MCPHUB_ISOLATION_CALLS=100000 $(GO) test -race -count=1 -v -timeout 30m -run 'NothingOfOneCall' ./pkg/gateway

@@ -129,7 +129,9 @@ func TestRunbooksHaveTheSameHeadingsInTheSameOrder(t *testing.T) {
 
 func TestRunbooksCallOnlyEndpointsThatTheHubHas(t *testing.T) {
 	url := regexp.MustCompile(`https?://[^\s"'|;]+`)
-	endpoint := regexp.MustCompile(`^http://127\.0\.0\.1:7789(/metrics|/healthz|/readyz|/api/v1/upstreams|/api/v1/sessions(/\$id)?|/debug/pprof/goroutine\?debug=1)$`)
+	endpoint := regexp.MustCompile(
+		`^http://127\.0\.0\.1:7789(/metrics|/healthz|/readyz|/api/v1/upstreams|/api/v1/sessions(/\$id)?|/debug/pprof/goroutine\?debug=1)$`,
+	)
 	for name, text := range readRunbooks(t) {
 		for _, u := range url.FindAllString(text, -1) {
 			if !endpoint.MatchString(u) {

@@ -36,7 +36,8 @@ func demoTour(t *testing.T, revision string) {
 	var names []string
 	for _, tool := range tools {
 		names = append(names, tool.Name)
-		if tool.Description == "" || tool.Title == "" || !*tool.Annotations.ReadOnlyHint || *tool.Annotations.DestructiveHint || *tool.Annotations.OpenWorldHint {
+		if tool.Description == "" || tool.Title == "" || !*tool.Annotations.ReadOnlyHint || *tool.Annotations.DestructiveHint ||
+			*tool.Annotations.OpenWorldHint {
 			t.Errorf("%s is not described: %+v", tool.Name, tool)
 		}
 		if (tool.OutputSchema.Type == "object") != (tool.Name == "add") {
@@ -132,9 +133,19 @@ func TestDemoReportsEachStepBeforeTheAnswerToWhoAsksForIt(t *testing.T) {
 	// Not in a bubble, whose clock would stand still until each line is written.
 	d := startDemo(t)
 	for id := range 20 {
-		d.send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"slow","arguments":{"seconds":0,"steps":100},"_meta":{"progressToken":"p"}}}`, id))
+		d.send(
+			fmt.Sprintf(
+				`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"slow","arguments":{"seconds":0,"steps":100},`+
+					`"_meta":{"progressToken":"p"}}}`,
+				id,
+			),
+		)
 		for step := 1; step <= 100; step++ {
-			want := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"step %d of 100","progress":%[1]d,"progressToken":"p","total":100}}`, step)
+			want := fmt.Sprintf(
+				`{"jsonrpc":"2.0","method":"notifications/progress","params":{"message":"step %d of 100","progress":%[1]d,`+
+					`"progressToken":"p","total":100}}`,
+				step,
+			)
 			if got := d.line(); got != want {
 				t.Fatalf("got  %s\nwant %s", got, want)
 			}
@@ -164,7 +175,8 @@ func TestDemoAnswersWhileManySlowCallsRun(t *testing.T) {
 
 func TestDemoStopsACancelledCallAndDoesNotAnswerIt(t *testing.T) {
 	const (
-		call   = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"slow","arguments":{"seconds":600,"steps":100},"_meta":{"progressToken":7}}}`
+		call = `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"slow","arguments":{"seconds":600,"steps":100}` +
+			`,"_meta":{"progressToken":7}}}`
 		other  = `{"jsonrpc":"2.0","id":"7","method":"tools/call","params":{"name":"slow","arguments":{"seconds":30}}}`
 		cancel = `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"reason":"changed my mind"}}`
 	)
@@ -323,7 +335,10 @@ func startDemo(t *testing.T) *demoPipe { return startDemoContext(t.Context(), t)
 func startDemoContext(ctx context.Context, t *testing.T) *demoPipe {
 	d := openDemo(ctx, t)
 	d.lines = bufio.NewScanner(d.out)
-	d.send(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}`)
+	d.send(
+		`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},` +
+			`"clientInfo":{"name":"test","version":"1"}}}`,
+	)
 	d.answer(0)
 	d.send(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)
 	return d
@@ -394,7 +409,8 @@ func demoClient(t *testing.T, revision string) *client.Client {
 	hello.Params.ProtocolVersion = revision
 	hello.Params.ClientInfo = mcp.Implementation{Name: "test", Version: "1"}
 	got := demoMust(c.Initialize(t.Context(), hello))(t)
-	if got.ProtocolVersion != revision || got.ServerInfo.Version != "1.2.3" || got.Capabilities.Logging == nil || got.Capabilities.Completions == nil {
+	if got.ProtocolVersion != revision || got.ServerInfo.Version != "1.2.3" || got.Capabilities.Logging == nil ||
+		got.Capabilities.Completions == nil {
 		t.Errorf("the server introduced itself as %+v", got)
 	}
 	return c

@@ -73,7 +73,8 @@ func TestDerivedSessionsAreListedShownAndKilled(t *testing.T) {
 	if status, out, errs := run("kill", "--kind", "derived", "--yes"); status != 0 || out != derived+"  ended\n" {
 		t.Errorf("kill: %d %s%s", status, out, errs)
 	}
-	if status, out, _ := run("events", derived); status != 0 || !strings.Contains(out, "created") || !strings.Contains(out, "ended") || !strings.Contains(out, "admin") {
+	if status, out, _ := run("events", derived); status != 0 || !strings.Contains(out, "created") || !strings.Contains(out, "ended") ||
+		!strings.Contains(out, "admin") {
 		t.Errorf("events: %d\n%s", status, out)
 	}
 	if !sessions.Has(t.Context(), s.ID) {
@@ -88,7 +89,8 @@ func TestDerivedSessionsAreListedShownAndKilled(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Error(err)
 	}
-	if status, out, errs := mcphub(t, "", "sessions", "export", "--data-dir", dir); status != 0 || strings.Count(out, "\n") != 1 || !strings.Contains(out, s.ID) {
+	if status, out, errs := mcphub(t, "", "sessions", "export", "--data-dir", dir); status != 0 || strings.Count(out, "\n") != 1 ||
+		!strings.Contains(out, s.ID) {
 		t.Errorf("export: %d %s%s", status, out, errs)
 	}
 }

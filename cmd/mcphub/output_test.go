@@ -22,7 +22,8 @@ func cannedHub(t *testing.T) *httptest.Server {
 	const event2 = `{"seq":2,"time":"2026-01-02T03:04:06+02:00","sessionId":"s1","type":"ended"}`
 	const request = `{"seq":1,"time":"2026-01-02T03:04:05.678Z","sessionId":"s1","hop":"downstream","direction":"in","kind":"request",` +
 		`"method":"tools/call","target":"echo","id":1,"size":20,"newer":1}`
-	const failure = `{"seq":3,"time":"2026-01-02T03:04:05.7Z","sessionId":"s1","hop":"backend","server":"demo","direction":"in","kind":"response",` +
+	const failure = `{"seq":3,"time":"2026-01-02T03:04:05.7Z","sessionId":"s1","hop":"backend","server":"demo","direction":"in",` +
+		`"kind":"response",` +
 		`"method":"tools/call","target":"echo","id":"x","size":9,"duration":0.0123,"outcome":"tool_error","fault":"tool","traceId":"0af7",` +
 		`"payload":{"text":"\u003cb"},"payloadCut":true}`
 	const levels = `{"levels":[{"subsystem":"default","level":"info","own":true},{"subsystem":"session","level":"info","own":false},` +
@@ -33,9 +34,11 @@ func cannedHub(t *testing.T) *httptest.Server {
 		"GET /api/v1/sessions/s1/events": `{"events":[` + event1 + `,` + event2 + `],"count":2}`,
 		"GET /api/v1/log-levels":         levels,
 		"PUT /api/v1/log-levels":         levels,
-		"GET /api/v1/events":             ": session events\n\nid: 1\nevent: created\ndata: " + event1 + "\n\nevent: lost\ndata: {\"count\":3}\n\n",
+		"GET /api/v1/events": ": session " +
+			"events\n\nid: 1\nevent: created\ndata: " + event1 + "\n\nevent: lost\ndata: {\"count\":3}\n\n",
 		"GET /api/v1/sessions/s1/messages": ": session messages\n\nid: 1\nevent: message\ndata: " + request + "\n\n: keep-alive\n\n" +
-			"event: lost\ndata: {\"count\":1}\n\nid: 3\nevent: message\ndata: " + failure + "\n\nevent: end\ndata: {\"reason\":\"idle_timeout\"}\n\n",
+			"event: lost\ndata: " +
+			"{\"count\":1}\n\nid: 3\nevent: message\ndata: " + failure + "\n\nevent: end\ndata: {\"reason\":\"idle_timeout\"}\n\n",
 		"GET /api/v1/sessions/s2/messages": ": session messages\n\nevent: end\ndata: {\"reason\":\"shutdown\"}\n\n",
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) })
@@ -142,13 +145,15 @@ metadata.k     1
 		{"sessions show s1 --json", 0, strings.ReplaceAll(full, "\n    ", "\n") + "\n"},
 		{"sessions show none", 1, ""},
 		{"sessions kill --yes s1.secret none", 1, "s1  ended\nnone  session not found\n"},
-		{"sessions kill --yes --json s1 none", 1, `{"ended":true,"sessionId":"s1"}` + "\n" + `{"ended":false,"error":"session not found","sessionId":"none"}` + "\n"},
+		{"sessions kill --yes --json s1 none", 1, `{"ended":true,"sessionId":"s1"}` + "\n" + `{"ended":false,"error":"session ` +
+			`not found","sessionId":"none"}` + "\n"},
 		{"sessions events s1", 0, created + "  s1  created                a<b.\n" + ended + "  s1  ended                  \n"},
 		{"sessions events s1 --json", 0, `{"seq":1,"time":"2026-01-02T03:04:05.678901234Z","sessionId":"s1","type":"created","detail":"a\u003cb\u001b"}
 {"seq":2,"time":"2026-01-02T03:04:06+02:00","sessionId":"s1","type":"ended"}
 `},
 		{"sessions events --follow", 1, created + "  s1  created                a<b.\n"},
-		{"sessions events --follow --json", 1, `{"seq":1,"time":"2026-01-02T03:04:05.678901234Z","sessionId":"s1","type":"created","detail":"a\u003cb\u001b"}` + "\n"},
+		{"sessions events --follow --json", 1, `{"seq":1,"time":"2026-01-02T03:04:05.678901234Z","sessionId":"s1","type":"created",` +
+			`"detail":"a\u003cb\u001b"}` + "\n"},
 		{"sessions tail s1", 0, `TIME          HOP                    DIR  KIND          METHOD                          ID            BYTES       TOOK  OUTCOME               TRACE
 ` + called + `  downstream             in   request       tools/call echo                 1                20
 1 messages were lost: they came faster than they could be shown
@@ -159,7 +164,8 @@ the session has ended: idle_timeout
 		{"sessions tail s2", 0, `TIME          HOP                    DIR  KIND          METHOD                          ID            BYTES       TOOK  OUTCOME               TRACE
 the hub stops; the session may go on after its restart
 `},
-		{"sessions tail s1 --json", 0, `{"seq":1,"time":"2026-01-02T03:04:05.678Z","sessionId":"s1","hop":"downstream","direction":"in","kind":"request",` +
+		{"sessions tail s1 --json", 0, `{"seq":1,"time":"2026-01-02T03:04:05.678Z","sessionId":"s1","hop":"downstream",` +
+			`"direction":"in","kind":"request",` +
 			`"method":"tools/call","target":"echo","id":1,"size":20,"newer":1}
 {"event":"lost","count":1}
 {"seq":3,"time":"2026-01-02T03:04:05.7Z","sessionId":"s1","hop":"backend","server":"demo","direction":"in","kind":"response",` +

@@ -92,7 +92,10 @@ func listen(ctx context.Context, mcp, side string) (listeners, error) {
 		return l, fmt.Errorf("the MCP endpoint cannot listen on %s; is another hub running there? Choose an address with --listen: %w", mcp, err)
 	}
 	if l.side, err = lc.Listen(ctx, "tcp", side); err != nil {
-		return l, errors.Join(fmt.Errorf("the admin page cannot listen on %s; choose another address with --admin-listen: %w", side, err), l.mcp.Close())
+		return l, errors.Join(
+			fmt.Errorf("the admin page cannot listen on %s; choose another address with --admin-listen: %w", side, err),
+			l.mcp.Close(),
+		)
 	}
 	return l, nil
 }

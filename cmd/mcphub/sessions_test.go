@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
@@ -25,16 +26,16 @@ func mcphub(t *testing.T, stdin string, args ...string) (status int, stdout, std
 }
 
 func TestSessionsAreListedShownFilteredAndKilled(t *testing.T) {
-	hub := startHub(t, demoConfig, t.TempDir())
-	one, two := connect(t, hub.url()), connect(t, hub.url())
-	id := func(c *rawClient) string { return public(c.token) }
-	admin := []string{"--admin", hub.side}
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
+	one, two := hubtest.Connect(t, hub.URL()), hubtest.Connect(t, hub.URL())
+	id := func(c *hubtest.LegacyClient) string { return c.SessionID() }
+	admin := []string{"--admin", hub.AdminListen}
 	sessions := func(args ...string) (int, string, string) {
 		return mcphub(t, "", append(append([]string{"sessions"}, args...), admin...)...)
 	}
 
 	status, out, _ := sessions("list")
-	if status != 0 || !strings.Contains(out, id(one)) || !strings.Contains(out, id(two)) || strings.Contains(out, one.token) {
+	if status != 0 || !strings.Contains(out, id(one)) || !strings.Contains(out, id(two)) || strings.Contains(out, one.Token) {
 		t.Errorf("list: %d\n%s", status, out)
 	}
 	status, out, _ = sessions("list", "--json")
@@ -55,17 +56,19 @@ func TestSessionsAreListedShownFilteredAndKilled(t *testing.T) {
 	}
 
 	// A whole header, pasted by mistake, shows the session and not its secret.
-	if status, out, errs := sessions("show", one.token); status != 0 || !strings.Contains(out, id(one)) || strings.Contains(out+errs, one.token) {
+	if status, out, errs := sessions("show", one.Token); status != 0 || !strings.Contains(out, id(one)) ||
+		strings.Contains(out+errs, one.Token) {
 		t.Errorf("show: %d\n%s%s", status, out, errs)
 	}
 	if status, _, errs := sessions("show", "nosuchsession"); status != 1 || !strings.Contains(errs, "not found") {
 		t.Errorf("show of an unknown session: %d %s", status, errs)
 	}
 
-	if status, _, errs := mcphub(t, "n\n", append([]string{"sessions", "kill", id(one)}, admin...)...); status != 1 || !strings.Contains(errs, "End 1 sessions?") {
+	if status, _, errs := mcphub(t, "n\n", append([]string{"sessions", "kill", id(one)}, admin...)...); status != 1 ||
+		!strings.Contains(errs, "End 1 sessions?") {
 		t.Errorf("kill, answered n: %d %s", status, errs)
 	}
-	if a := one.request("ping", "{}"); a.Result == nil {
+	if a := one.Request("ping", "{}"); a.Result == nil {
 		t.Errorf("the session ended although the answer was no: %s", a.Error)
 	}
 	for _, wrong := range [][]string{{"kill"}, {"kill", "x", "--overdue"}} {
@@ -73,16 +76,18 @@ func TestSessionsAreListedShownFilteredAndKilled(t *testing.T) {
 			t.Errorf("%v: status %d", wrong, status)
 		}
 	}
-	if status, out, _ := mcphub(t, "y\n", append([]string{"sessions", "kill", id(one)}, admin...)...); status != 0 || !strings.Contains(out, "ended") {
+	if status, out, _ := mcphub(t, "y\n", append([]string{"sessions", "kill", id(one)}, admin...)...); status != 0 ||
+		!strings.Contains(out, "ended") {
 		t.Errorf("kill, answered y: %d %s", status, out)
 	}
-	if status, _ := one.post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`); status != http.StatusNotFound {
+	if status, _ := one.Post(`{"jsonrpc":"2.0","id":1,"method":"ping"}`); status != http.StatusNotFound {
 		t.Errorf("a killed session answers %d", status)
 	}
-	if status, out, _ := sessions("kill", "--client", "raw", "--yes", "--json"); status != 0 || !strings.Contains(out, `"ended":true`) || !strings.Contains(out, id(two)) {
+	if status, out, _ := sessions("kill", "--client", "raw", "--yes", "--json"); status != 0 || !strings.Contains(out, `"ended":true`) ||
+		!strings.Contains(out, id(two)) {
 		t.Errorf("kill by filter: %d %s", status, out)
 	}
-	if n := hub.metric(`mcphub_sessions_closed_total{kind="protocol",reason="admin"}`); n != "2" {
+	if n := hub.Metric(`mcphub_sessions_closed_total{kind="protocol",reason="admin"}`); n != "2" {
 		t.Errorf("%s sessions were ended by an administrator", n)
 	}
 
@@ -92,18 +97,19 @@ func TestSessionsAreListedShownFilteredAndKilled(t *testing.T) {
 			t.Errorf("events: %d, no %q in\n%s", status, want, out)
 		}
 	}
-	if status, _, errs := mcphub(t, "", "sessions", "list", "--admin", freeAddress(t)); status != 1 || !strings.Contains(errs, "no hub answers") {
+	if status, _, errs := mcphub(t, "", "sessions", "list", "--admin", hubtest.FreeAddress(t)); status != 1 ||
+		!strings.Contains(errs, "no hub answers") {
 		t.Errorf("without a hub: %d %s", status, errs)
 	}
 }
 
 func TestEventsAreFollowedLive(t *testing.T) {
-	hub := startHub(t, demoConfig, t.TempDir())
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
 	ctx, cancel := context.WithCancel(t.Context())
 	read, write := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"sessions", "events", "--follow", "--json", "--admin", hub.side}, strings.NewReader(""), write, io.Discard)
+		ended <- run(ctx, []string{"sessions", "events", "--follow", "--json", "--admin", hub.AdminListen}, strings.NewReader(""), write, io.Discard)
 	}()
 	// The stream may not be open yet; sessions are made until one shows up.
 	lines := make(chan string)
@@ -125,7 +131,7 @@ func TestEventsAreFollowedLive(t *testing.T) {
 			}
 			seen = ev.Type == "created"
 		case <-tick.C:
-			connect(t, hub.url())
+			hubtest.Connect(t, hub.URL())
 		case <-deadline:
 			t.Fatal("no event came")
 		}
@@ -143,14 +149,15 @@ func TestEventsAreFollowedLive(t *testing.T) {
 
 func TestSessionsMoveToAnotherMachine(t *testing.T) {
 	here, there := t.TempDir(), t.TempDir()
-	hub := startHub(t, demoConfig, here)
-	c := connect(t, hub.url())
-	stored(t, here)
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, DataDir: here})
+	c := hubtest.Connect(t, hub.URL())
+	hub.AwaitSession()
 	file := filepath.Join(t.TempDir(), "sessions.jsonl")
-	if status, _, errs := mcphub(t, "", "sessions", "export", "--data-dir", here, "--output", file); status != 1 || !strings.Contains(errs, "running") && !strings.Contains(errs, "lock") && !strings.Contains(errs, "process") {
+	if status, _, errs := mcphub(t, "", "sessions", "export", "--data-dir", here, "--output", file); status != 1 ||
+		!strings.Contains(errs, "running") && !strings.Contains(errs, "lock") && !strings.Contains(errs, "process") {
 		t.Errorf("export of a running hub: %d %s", status, errs)
 	}
-	hub.terminate(15 * time.Second)
+	hub.Terminate(15 * time.Second)
 	_ = os.Remove(file)
 	if status, _, errs := mcphub(t, "", "sessions", "export", "--data-dir", here, "--output", file); status != 0 {
 		t.Fatalf("export: %s", errs)
@@ -158,17 +165,20 @@ func TestSessionsMoveToAnotherMachine(t *testing.T) {
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the export has mode %v, %v", info.Mode(), err)
 	}
-	if status, _, errs := mcphub(t, "", "sessions", "import", "--data-dir", there, file); status != 0 || !strings.Contains(errs, "1 sessions imported") {
+	if status, _, errs := mcphub(t, "", "sessions", "import", "--data-dir", there, file); status != 0 ||
+		!strings.Contains(errs, "1 sessions imported") {
 		t.Fatalf("import: %d %s", status, errs)
 	}
 	if _, _, errs := mcphub(t, "", "sessions", "import", "--data-dir", there, file); !strings.Contains(errs, "0 sessions imported, 1 left") {
 		t.Errorf("second import: %s", errs)
 	}
-	if status, _, errs := mcphub(t, `{"sessionId":"../../evil"}`+"\n", "sessions", "import", "--data-dir", there); status != 1 || !strings.Contains(errs, "line 1") {
+	if status, _, errs := mcphub(t, `{"sessionId":"../../evil"}`+"\n", "sessions", "import", "--data-dir", there); status != 1 ||
+		!strings.Contains(errs, "line 1") {
 		t.Errorf("import of a path: %d %s", status, errs)
 	}
-	startHubAt(t, hub.listen, hub.side, demoConfig, there)
-	if a := c.request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`); a.Result == nil {
+	hub.DataDir = there
+	hub.Restart()
+	if a := c.Request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`); a.Result == nil {
 		t.Errorf("the session did not go on: %s", a.Error)
 	}
 }

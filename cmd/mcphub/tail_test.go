@@ -11,32 +11,34 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/test/peers"
 )
 
 // tailing is a running mcphub sessions tail.
 type tailing struct {
 	t         *testing.T
-	out, errs *lockedBuffer
+	out, errs *hubtest.Buffer
 	cancel    context.CancelFunc
 	ended     chan int
 }
 
 // tail runs the command until it follows the session.
-func (h *hubProcess) tail(t *testing.T, id string, args ...string) *tailing {
+func tail(t *testing.T, h *hubtest.Hub, id string, args ...string) *tailing {
 	t.Helper()
-	before, _ := strconv.Atoi(h.metric("mcphub_session_tails_active"))
+	before, _ := strconv.Atoi(h.Metric("mcphub_session_tails_active"))
 	ctx, cancel := context.WithCancel(t.Context())
-	x := &tailing{t: t, out: &lockedBuffer{}, errs: &lockedBuffer{}, cancel: cancel, ended: make(chan int, 1)}
-	args = append([]string{"sessions", "tail", id, "--admin", h.side}, args...)
+	x := &tailing{t: t, out: &hubtest.Buffer{}, errs: &hubtest.Buffer{}, cancel: cancel, ended: make(chan int, 1)}
+	args = append([]string{"sessions", "tail", id, "--admin", h.AdminListen}, args...)
 	go func() { x.ended <- run(ctx, args, strings.NewReader(""), x.out, x.errs) }()
-	eventually(t, "somebody follows the session", func() bool {
+	hubtest.Eventually(t, "somebody follows the session", func() bool {
 		select {
 		case status := <-x.ended:
 			t.Fatalf("tail ended with %d: %s", status, x.errs)
 		default:
 		}
-		return h.metric("mcphub_session_tails_active") == fmt.Sprint(before+1)
+		return h.Metric("mcphub_session_tails_active") == fmt.Sprint(before+1)
 	})
 	t.Cleanup(cancel)
 	return x
@@ -45,7 +47,7 @@ func (h *hubProcess) tail(t *testing.T, id string, args ...string) *tailing {
 // messages returns what --json printed, when the last message is as wanted.
 func (x *tailing) messages(last string) (all []session.Message) {
 	x.t.Helper()
-	eventually(x.t, "the last message is "+last, func() bool {
+	hubtest.Eventually(x.t, "the last message is "+last, func() bool {
 		all = all[:0]
 		for line := range strings.Lines(x.out.String()) {
 			var m session.Message
@@ -65,7 +67,7 @@ func (x *tailing) messages(last string) (all []session.Message) {
 func (x *tailing) wait() int {
 	x.t.Helper()
 	status := -1
-	eventually(x.t, "tail ends", func() bool {
+	hubtest.Eventually(x.t, "tail ends", func() bool {
 		select {
 		case status = <-x.ended:
 			return true
@@ -93,9 +95,8 @@ func shorts(all []session.Message) (texts []string) {
 }
 
 // counted returns mcphub_messages_total by hop, direction and kind.
-func (h *hubProcess) counted() map[string]int {
-	h.t.Helper()
-	_, body := get(h.t, "http://"+h.side+"/metrics")
+func counted(h *hubtest.Hub) map[string]int {
+	_, body := h.Get("/metrics")
 	counts := map[string]int{}
 	for line := range strings.Lines(body) {
 		name, value, _ := strings.Cut(line, " ")
@@ -114,13 +115,13 @@ func (h *hubProcess) counted() map[string]int {
 
 // once checks that each message of the hops was told once: as many as were
 // counted since.
-func (h *hubProcess) once(t *testing.T, before map[string]int, all []session.Message, hops ...string) {
+func once(t *testing.T, h *hubtest.Hub, before map[string]int, all []session.Message, hops ...string) {
 	t.Helper()
 	told := map[string]int{}
 	for _, m := range all {
 		told[m.Hop+" "+m.Direction+" "+m.Kind]++
 	}
-	for what, n := range h.counted() {
+	for what, n := range counted(h) {
 		hop, _, _ := strings.Cut(what, " ")
 		if got := told[what]; slices.Contains(hops, hop) && got != n-before[what] {
 			t.Errorf("%s: %d were told of %d\n%s", what, got, n-before[what], strings.Join(shorts(all), "\n"))
@@ -137,16 +138,16 @@ func traceparent(trace string) string { return "00-" + trace + "-b7ad6b716920333
 
 func TestTheMessagesOfASessionAreFollowedOnBothHops(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "otlp")
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+freeAddress(t))
-	hub := startHub(t, demoConfig, t.TempDir())
-	c, other := connect(t, hub.url()), connect(t, hub.url())
-	c.request("tools/call", `{"name":"demo__echo","arguments":{"text":"before"}}`) // the server is up
-	before := hub.counted()
-	x := hub.tail(t, c.token, "--json") // as sessions show takes it
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+hubtest.FreeAddress(t))
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
+	c, other := hubtest.Connect(t, hub.URL()), hubtest.Connect(t, hub.URL())
+	c.Request("tools/call", `{"name":"demo__echo","arguments":{"text":"before"}}`) // the server is up
+	before := counted(hub)
+	x := tail(t, hub, c.Token, "--json") // as sessions show takes it
 	post := func(message, trace string) {
 		t.Helper()
 		message = strings.ReplaceAll(message, "TRACE", `"_meta":{"traceparent":"`+traceparent(trace)+`"}`)
-		if status, body := c.post(message); status/100 != 2 {
+		if status, body := c.Post(message); status/100 != 2 {
 			t.Fatalf("%s: %d %s", message, status, body)
 		}
 	}
@@ -154,12 +155,17 @@ func TestTheMessagesOfASessionAreFollowedOnBothHops(t *testing.T) {
 	post(`{"jsonrpc":"2.0","id":"two","method":"tools/call","params":{"name":"demo__echo","arguments":{"text":"canary"},TRACE}}`, oneTrace)
 	post(`{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"demo__fail","arguments":{},TRACE}}`, anotherTrace)
 	post(`{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"none","arguments":{}}}`, "")
-	post(`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"demo__slow","arguments":{"seconds":0.3,"steps":2},"_meta":{"progressToken":"p"}}}`, "")
+	post(
+		`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"demo__slow","arguments":{"seconds":0.3,"steps":2},`+
+			`"_meta":{"progressToken":"p"}}}`,
+		"",
+	)
 	all := x.messages("downstream out response tools/call ok")
 	want := []string{
 		"downstream in request ping", "downstream out response ping ok",
 		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call ok", "downstream out response tools/call ok",
-		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call tool_error", "downstream out response tools/call tool_error",
+		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call tool_error", "downstream out response " +
+			"tools/call tool_error",
 		"downstream in request tools/call", "downstream out error tools/call -32602",
 		"downstream in request tools/call", "demo out request tools/call",
 		"demo in notification notifications/progress", "downstream out notification notifications/progress",
@@ -171,8 +177,8 @@ func TestTheMessagesOfASessionAreFollowedOnBothHops(t *testing.T) {
 	if got := shorts(quiet); !slices.Equal(got, want) {
 		t.Fatalf("told was\n%s", strings.Join(shorts(all), "\n"))
 	}
-	hub.once(t, before, all, "downstream", "backend")
-	checkEach(t, all, public(c.token))
+	once(t, hub, before, all, "downstream", "backend")
+	checkEach(t, all, c.SessionID())
 	for i, id := range map[int]string{0: "1", 1: "1", 2: `"two"`, 5: `"two"`, 6: "3", 9: "3", 10: "4", 11: "4", 12: "5", 19: "5"} {
 		if got := string(quiet[i].ID); got != id {
 			t.Errorf("message %d, %s, has the id %s, want %s", i, inShort(quiet[i]), got, id)
@@ -183,27 +189,31 @@ func TestTheMessagesOfASessionAreFollowedOnBothHops(t *testing.T) {
 			t.Errorf("%s has the trace %q, want %q", inShort(m), m.TraceID, trace)
 		}
 	}
-	if a, b := quiet[3], quiet[4]; string(a.ID) != string(b.ID) || a.Target != "echo" || quiet[5].Target != "demo__echo" || quiet[8].Fault != "tool" || quiet[11].Fault != "client" {
+	if a, b := quiet[3], quiet[4]; string(a.ID) != string(b.ID) || a.Target != "echo" || quiet[5].Target != "demo__echo" ||
+		quiet[8].Fault != "tool" ||
+		quiet[11].Fault != "client" {
 		t.Errorf("%+v\n%+v\n%+v\n%+v", a, b, quiet[8], quiet[11])
 	}
 	if a, b := *quiet[19].Seconds, *quiet[18].Seconds; b < 0.3 || a < b || a > 10 {
 		t.Errorf("a call of 0.3 s took %v downstream and %v at the server", a, b)
 	}
-	_, verifier, _ := strings.Cut(c.token, ".")
+	_, verifier, _ := strings.Cut(c.Token, ".")
 	if text := x.out.String(); strings.Contains(text, "canary") || strings.Contains(text, "payload") || strings.Contains(text, verifier) {
 		t.Errorf("it shows too much:\n%s", text)
 	}
-	other.request("ping", "{}") // of which nothing is told
-	if response, err := c.do(t.Context(), http.MethodDelete, ""); err != nil || response.StatusCode != http.StatusNoContent {
+	other.Request("ping", "{}") // of which nothing is told
+	if response, err := c.Do(t.Context(), http.MethodDelete, ""); err != nil || response.StatusCode != http.StatusNoContent {
 		t.Fatal(response, err)
 	}
-	if status := x.wait(); status != 0 || !strings.HasSuffix(x.out.String(), `{"event":"end","reason":"client_delete"}`+"\n") || x.errs.String() != "" {
+	if status := x.wait(); status != 0 || !strings.HasSuffix(x.out.String(), `{"event":"end","reason":"client_delete"}`+"\n") ||
+		x.errs.String() != "" {
 		t.Errorf("tail ended with %d: %s%s", status, x.out, x.errs)
 	}
 	if more := x.messages("downstream out response tools/call ok"); len(more) != len(all) {
 		t.Errorf("told was of another session, too: %q", shorts(more[len(all):]))
 	}
-	if n := len(hub.logged("somebody follows the messages of a session")) + len(hub.logged("the messages of a session are not followed any more")); n != 2 {
+	if n := len(hub.Logged("somebody follows the messages of a session")) + len(hub.Logged("the messages of a session "+
+		"are not followed any more")); n != 2 {
 		t.Errorf("%d records tell of it", n)
 	}
 }
@@ -222,101 +232,126 @@ func checkEach(t *testing.T, all []session.Message, id string) {
 }
 
 func TestACancellationIsFollowedToTheServer(t *testing.T) {
-	hub := startHub(t, demoConfig, t.TempDir())
-	c := connect(t, hub.url())
-	x := hub.tail(t, public(c.token), "--json")
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
+	c := hubtest.Connect(t, hub.URL())
+	x := tail(t, hub, c.SessionID(), "--json")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c.post(`{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"demo__slow","arguments":{"seconds":60}}}`)
+		c.Post(`{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"demo__slow","arguments":{"seconds":60}}}`)
 	}()
 	x.messages("demo out request tools/call")
-	again := &rawClient{t: t, url: c.url, token: c.token, version: c.version}
-	again.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"x"}}`)
+	again := hubtest.NewLegacyClient(t, c.URL)
+	again.Token = c.Token
+	again.Post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"x"}}`)
 	<-done
 	all := x.messages("demo out notification notifications/cancelled cancelled")
 	request, there := all[len(all)-2], all[len(all)-1]
-	if inShort(request) != "downstream in notification notifications/cancelled cancelled" || string(request.ID) != `"x"` || string(there.ID) != string(all[1].ID) {
+	if inShort(request) != "downstream in notification notifications/cancelled cancelled" || string(request.ID) != `"x"` ||
+		string(there.ID) != string(all[1].ID) {
 		t.Errorf("told was %+v\n%+v", request, there)
 	}
-	if status, _, errs := mcphub(t, "", "sessions", "tail", "nosuchsession", "--admin", hub.side); status != 1 || !strings.Contains(errs, "session not found") {
+	if status, _, errs := mcphub(t, "", "sessions", "tail", "nosuchsession", "--admin", hub.AdminListen); status != 1 ||
+		!strings.Contains(errs, "session not found") {
 		t.Errorf("an unknown session: %d %s", status, errs)
 	}
-	if status, _, errs := mcphub(t, "", "sessions", "tail", public(c.token), "--payload", "--admin", hub.side); status != 1 || !strings.Contains(errs, "admin.payloads: true") {
+	if status, _, errs := mcphub(t, "", "sessions", "tail", c.SessionID(), "--payload", "--admin", hub.AdminListen); status != 1 ||
+		!strings.Contains(errs, "admin.payloads: true") {
 		t.Errorf("payloads that are not allowed: %d %s", status, errs)
 	}
 	x.cancel() // as Ctrl-C does
 	if status := x.wait(); status != 0 || x.errs.String() != "" {
 		t.Errorf("interrupted, tail ended with %d: %s", status, x.errs)
 	}
-	eventually(t, "nobody follows any more", func() bool { return hub.metric("mcphub_session_tails_active") == "0" })
-	ends := hub.tail(t, public(c.token))
-	if status := hub.terminate(15 * time.Second); status != 0 {
+	hubtest.Eventually(t, "nobody follows any more", func() bool { return hub.Metric("mcphub_session_tails_active") == "0" })
+	ends := tail(t, hub, c.SessionID())
+	if status := hub.Terminate(15 * time.Second); status != 0 {
 		t.Errorf("the hub ended with %d", status)
 	}
-	if status := ends.wait(); status != 0 || !strings.HasSuffix(ends.out.String(), "the hub stops; the session may go on after its restart\n") {
+	if status := ends.wait(); status != 0 ||
+		!strings.HasSuffix(ends.out.String(), "the hub stops; the session may go on after its restart\n") {
 		t.Errorf("when the hub stopped, tail ended with %d: %s%s", status, ends.out, ends.errs)
 	}
 }
 
 func TestPayloadsAreShownRedactedAndCut(t *testing.T) {
-	hub := startHub(t, "admin: {payloads: true}\n"+demoConfig, t.TempDir())
-	c := connect(t, hub.url())
-	_, verifier, _ := strings.Cut(c.token, ".")
-	x, text := hub.tail(t, public(c.token), "--payload", "--json", "--method", "tools/call"), hub.tail(t, public(c.token), "--payload", "--errors")
+	hub := hubtest.StartHub(t, hubtest.Options{Config: "admin: {payloads: true}\n" + hubtest.DemoConfig})
+	c := hubtest.Connect(t, hub.URL())
+	_, verifier, _ := strings.Cut(c.Token, ".")
+	x, text := tail(
+		t,
+		hub,
+		c.SessionID(),
+		"--payload",
+		"--json",
+		"--method",
+		"tools/call",
+	), tail(
+		t,
+		hub,
+		c.SessionID(),
+		"--payload",
+		"--errors",
+	)
 	call := func(value string) {
 		t.Helper()
 		arguments, _ := json.Marshal(map[string]any{"text": value, "password": "canary", "inner": map[string]string{"API-Key": "canary"}})
-		c.request("tools/call", `{"name":"demo__echo","arguments":`+string(arguments)+`}`)
+		c.Request("tools/call", `{"name":"demo__echo","arguments":`+string(arguments)+`}`)
 	}
 	call("visible, Bearer canary.canary, and " + verifier + ` {"token": "canary"}`)
 	call("begins " + strings.Repeat("long ", 100_000))
-	c.request("tools/call", `{"name":"demo__fail","arguments":{"message":"visible\u001b[2J secret=canary"}}`)
+	c.Request("tools/call", `{"name":"demo__fail","arguments":{"message":"visible\u001b[2J secret=canary"}}`)
 	all := x.messages("downstream out response tools/call tool_error")
 	shown := x.out.String() + text.out.String()
 	if strings.Contains(shown, "canary") || strings.Contains(shown, verifier) {
 		t.Errorf("a secret is shown:\n%s", shown)
 	}
 	for i, want := range []string{"in", "out", "in", "out"} {
-		if m := all[i]; m.Direction != want || m.PayloadCut || !strings.Contains(string(m.Payload), "visible, Bearer [redacted], and [redacted]") {
+		if m := all[i]; m.Direction != want || m.PayloadCut ||
+			!strings.Contains(string(m.Payload), "visible, Bearer [redacted], and [redacted]") {
 			t.Errorf("message %d is %+v: %s", i, m, m.Payload)
 		}
-		if m := all[4+i]; !m.PayloadCut || m.Size < 500_000 || len(m.Payload) > 10<<10 || !strings.Contains(string(m.Payload), "begins long") || !strings.Contains(string(m.Payload), "[cut, ") {
+		if m := all[4+i]; !m.PayloadCut || m.Size < 500_000 || len(m.Payload) > 10<<10 || !strings.Contains(string(m.Payload), "begins long") ||
+			!strings.Contains(string(m.Payload), "[cut, ") {
 			t.Errorf("message %d is %+v: %d bytes", 4+i, m, len(m.Payload))
 		}
 	}
-	eventually(t, "the failure is printed", func() bool { return strings.Count(text.out.String(), "\n") >= 5 })
+	hubtest.Eventually(t, "the failure is printed", func() bool { return strings.Count(text.out.String(), "\n") >= 5 })
 	lines := strings.Split(strings.ReplaceAll(text.out.String(), "µs", "us"), "\n") // a column is a character, not a byte
 	for i, want := range map[int]string{0: "TRACE", 1: "tool_error (tool)", 2: "    {", 3: "tool_error (tool)"} {
 		if !strings.Contains(lines[i], want) || strings.Contains(lines[i], "\x1b") {
 			t.Errorf("line %d is %q", i, lines[i])
 		}
 	}
-	if outcome := strings.Index(lines[0], "OUTCOME"); outcome < 0 || !strings.HasPrefix(lines[1][outcome:], "tool_error") || !strings.HasPrefix(lines[3][outcome:], "tool_error") {
+	if outcome := strings.Index(lines[0], "OUTCOME"); outcome < 0 || !strings.HasPrefix(lines[1][outcome:], "tool_error") ||
+		!strings.HasPrefix(lines[3][outcome:], "tool_error") {
 		t.Errorf("the columns are not aligned:\n%s", text.out)
 	}
 }
 
 func TestTheMessagesOfADerivedSessionAreFollowed(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "otlp")
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+freeAddress(t))
-	hub := startHub(t, demoConfig, t.TempDir())
-	ann := modernClient{t: t, url: hub.url(), name: "ann", traceparent: traceparent(oneTrace)}
-	bob := modernClient{t: t, url: hub.url(), name: "bob"}
-	ann.request("tools/list", "", "")
-	_, list, _ := mcphub(t, "", "sessions", "list", "--kind", "derived", "--json", "--admin", hub.side)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+hubtest.FreeAddress(t))
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
+	ann, bob := hubtest.NewModernClient(t, hub.URL(), "ann"), hubtest.NewModernClient(t, hub.URL(), "bob")
+	ann.Traceparent = traceparent(oneTrace)
+	ann.Request("tools/list", "", "")
+	_, list, _ := mcphub(t, "", "sessions", "list", "--kind", "derived", "--json", "--admin", hub.AdminListen)
 	var found struct{ Sessions []struct{ SessionID string } }
 	if err := json.Unmarshal([]byte(list), &found); err != nil || len(found.Sessions) != 1 {
 		t.Fatal(list, err)
 	}
 	id := found.Sessions[0].SessionID
-	before := hub.counted()
-	x := hub.tail(t, id, "--json")
-	ann.request("server/discover", "", "")
-	ann.request("tools/call", "demo__echo", `"name":"demo__echo","arguments":{"text":"canary"}`)
-	ann.request("tools/call", "none", `"name":"none","arguments":{}`)
-	all := slices.DeleteFunc(x.messages("downstream out error tools/call -32602"), func(m session.Message) bool { return m.Method == "notifications/message" })
-	hub.once(t, before, all, "downstream")
+	before := counted(hub)
+	x := tail(t, hub, id, "--json")
+	ann.Request("server/discover", "", "")
+	ann.Request("tools/call", "demo__echo", `"name":"demo__echo","arguments":{"text":"canary"}`)
+	ann.Request("tools/call", "none", `"name":"none","arguments":{}`)
+	all := slices.DeleteFunc(
+		x.messages("downstream out error tools/call -32602"),
+		func(m session.Message) bool { return m.Method == "notifications/message" },
+	)
+	once(t, hub, before, all, "downstream")
 	want := []string{
 		"downstream in request server/discover", "downstream out response server/discover ok",
 		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call ok", "downstream out response tools/call ok",
@@ -330,11 +365,12 @@ func TestTheMessagesOfADerivedSessionAreFollowed(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	bob.request("tools/call", "demo__echo", `"name":"demo__echo","arguments":{"text":"canary"}`) // of which nothing is told
-	if status, _, errs := mcphub(t, "", "sessions", "kill", id, "--yes", "--admin", hub.side); status != 0 {
+	bob.Request("tools/call", "demo__echo", `"name":"demo__echo","arguments":{"text":"canary"}`) // of which nothing is told
+	if status, _, errs := mcphub(t, "", "sessions", "kill", id, "--yes", "--admin", hub.AdminListen); status != 0 {
 		t.Fatal(errs)
 	}
-	if status := x.wait(); status != 0 || !strings.HasSuffix(x.out.String(), `{"event":"end","reason":"admin"}`+"\n") || strings.Contains(x.out.String(), "canary") {
+	if status := x.wait(); status != 0 || !strings.HasSuffix(x.out.String(), `{"event":"end","reason":"admin"}`+"\n") ||
+		strings.Contains(x.out.String(), "canary") {
 		t.Errorf("tail ended with %d: %s%s", status, x.out, x.errs)
 	}
 }
@@ -342,27 +378,27 @@ func TestTheMessagesOfADerivedSessionAreFollowed(t *testing.T) {
 // What a server asks is told where it comes from and where it goes, whatever
 // era each speaks; and each message is told once.
 func TestQuestionsOfServersAreFollowed(t *testing.T) {
-	upstreams := slices.DeleteFunc(matrixUpstreams(), func(u matrixUpstream) bool { return u.name == "sse" })
-	hub := matrixHub(t, "prefix", upstreams)
-	for _, revision := range []string{legacyRevision, modernRevision} {
+	upstreams := slices.DeleteFunc(peers.Upstreams(), func(u peers.Upstream) bool { return u.Name == "sse" })
+	hub := peers.StartHub(t, "prefix", upstreams)
+	for _, revision := range []string{hubtest.LegacyVersion, hubtest.ModernVersion} {
 		for _, u := range upstreams {
-			t.Run(fmt.Sprintf("%s client, %s %s server", era(revision), era(u.revision), u.title), func(t *testing.T) {
-				answers := hub.counted()["downstream in response"]
-				c := connectMatrix(t, hub.url(), revision, "tailed_"+u.name+"_"+era(revision))
-				c.call(u.name+"__era", matrixArguments{}) // the session and its connection are there
-				if !c.modern() {
-					eventually(t, "the hub knows the roots", func() bool { return hub.counted()["downstream in response"] == answers+1 })
+			t.Run(fmt.Sprintf("%s client, %s %s server", peers.Era(revision), peers.Era(u.Revision), u.Transport), func(t *testing.T) {
+				answers := counted(hub)["downstream in response"]
+				c := peers.Connect(t, hub.URL(), revision, "tailed_"+u.Name+"_"+peers.Era(revision))
+				c.Call(u.Name+"__era", peers.Arguments{}) // the session and its connection are there
+				if !c.Modern() {
+					hubtest.Eventually(t, "the hub knows the roots", func() bool { return counted(hub)["downstream in response"] == answers+1 })
 				}
-				id, want := hub.idOf(t, c.name), questionsToldOf(u, c.modern())
-				before := hub.counted()
-				x := hub.tail(t, id, "--json")
-				c.call(u.name+"__sample", matrixArguments{Tag: "canary"})
+				id, want := idOf(t, hub, c.Name), questionsToldOf(u, c.Modern())
+				before := counted(hub)
+				x := tail(t, hub, id, "--json")
+				c.Call(u.Name+"__sample", peers.Arguments{Tag: "canary"})
 				var all []session.Message
-				eventually(t, "everything is told", func() bool {
+				hubtest.Eventually(t, "everything is told", func() bool {
 					all = x.messages("downstream out response tools/call ok")
 					return len(all) >= len(want)
 				})
-				hub.once(t, before, all, "downstream")
+				once(t, hub, before, all, "downstream")
 				checkEach(t, all, id)
 				got := shorts(all)
 				if slices.Sort(got); !slices.Equal(got, want) {
@@ -376,7 +412,7 @@ func TestQuestionsOfServersAreFollowed(t *testing.T) {
 
 // questionsToldOf are the messages of a call in which a server asks two
 // questions, sorted.
-func questionsToldOf(u matrixUpstream, modernClient bool) (want []string) {
+func questionsToldOf(u peers.Upstream, modernClient bool) (want []string) {
 	add := func(n int, texts ...string) {
 		for range n {
 			want = append(want, texts...)
@@ -388,14 +424,14 @@ func questionsToldOf(u matrixUpstream, modernClient bool) (want []string) {
 		}
 		return 1
 	}
-	modernServer := u.revision >= modernRevision
+	modernServer := u.Revision >= hubtest.ModernVersion
 	add(rounds(modernClient), "downstream in request tools/call", "downstream out response tools/call ok")
-	add(rounds(modernServer), u.name+" out request tools/call", u.name+" in response tools/call ok")
+	add(rounds(modernServer), u.Name+" out request tools/call", u.Name+" in response tools/call ok")
 	if !modernClient {
 		add(2, "downstream out request sampling/createMessage", "downstream in response sampling/createMessage ok")
 	}
 	if !modernServer {
-		add(2, u.name+" in request sampling/createMessage", u.name+" out response sampling/createMessage ok")
+		add(2, u.Name+" in request sampling/createMessage", u.Name+" out response sampling/createMessage ok")
 	}
 	slices.Sort(want)
 	return want
@@ -416,15 +452,16 @@ func checkWays(t *testing.T, all []session.Message) {
 			}
 		}
 	}
-	if first, last := inShort(all[0]), inShort(all[len(all)-1]); first != "downstream in request tools/call" || last != "downstream out response tools/call ok" {
+	if first, last := inShort(all[0]), inShort(all[len(all)-1]); first != "downstream in request tools/call" ||
+		last != "downstream out response tools/call ok" {
 		t.Errorf("the first is %s, the last %s", first, last)
 	}
 }
 
 // idOf is the id of the session of a client.
-func (h *hubProcess) idOf(t *testing.T, client string) string {
+func idOf(t *testing.T, h *hubtest.Hub, client string) string {
 	t.Helper()
-	_, list, _ := mcphub(t, "", "sessions", "list", "--client", client, "--json", "--admin", h.side)
+	_, list, _ := mcphub(t, "", "sessions", "list", "--client", client, "--json", "--admin", h.AdminListen)
 	var found struct{ Sessions []struct{ SessionID string } }
 	if err := json.Unmarshal([]byte(list), &found); err != nil || len(found.Sessions) != 1 {
 		t.Fatal(list, err)

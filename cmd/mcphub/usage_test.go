@@ -34,7 +34,16 @@ func TestANegativeIdleTimeIsRefusedAndEndsNothing(t *testing.T) {
 
 func TestAnExportOfAMissingDirectoryCreatesNothing(t *testing.T) {
 	dir := t.TempDir()
-	status, out, errs := mcphub(t, "", "sessions", "export", "--data-dir", filepath.Join(dir, "absent"), "--output", filepath.Join(dir, "file"))
+	status, out, errs := mcphub(
+		t,
+		"",
+		"sessions",
+		"export",
+		"--data-dir",
+		filepath.Join(dir, "absent"),
+		"--output",
+		filepath.Join(dir, "file"),
+	)
 	if status != 1 || out != "" || !strings.Contains(errs, "--data-dir") {
 		t.Errorf("export: %d %s%s", status, out, errs)
 	}

@@ -38,7 +38,10 @@ func TestEveryRouteAnswers(t *testing.T) {
 			}
 			h := p.header
 			if h.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'") ||
-				!strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") || h.Get("Cache-Control") != "no-store" || h.Get("Referrer-Policy") != "no-referrer" {
+				!strings.Contains(
+					h.Get("Content-Security-Policy"),
+					"frame-ancestors 'none'",
+				) || h.Get("Cache-Control") != "no-store" || h.Get("Referrer-Policy") != "no-referrer" {
 				t.Errorf("%s has the headers %v", path, h)
 			}
 		}
@@ -73,11 +76,30 @@ func TestSessionIsShownWithoutItsSecrets(t *testing.T) {
 		Upstreams: map[string]session.Upstream{"z": {SessionID: "upstream-canary"}, "a": {SessionID: "upstream-canary"}}})
 	var one map[string]any
 	p := r.get("/api/v1/sessions/"+s.ID, &one)
-	want := map[string]any{"sessionId": s.ID, "kind": "protocol", "state": "initializing", "clientName": "probe", "clientVersion": "1", "protocolVersion": "2025-11-25",
-		"principal": "ann", "capabilities": map[string]any{"roots": map[string]any{}}, "userAgent": "agent", "ip": "127.0.0.1", "cwd": "/w", "project": "p",
-		"logLevel": "info", "subscriptions": []any{"a://b"}, "upstreams": []any{"a", "z"}, "metadata": map[string]any{"k": 1.0},
-		"createdAt": float64(s.CreatedAt), "lastAccessedAt": float64(s.LastAccessedAt), "inFlight": 0.0, "requests": 0.0, "dirty": false,
-		"expiresAt": float64(s.LastAccessedAt + 30*60*1000)}
+	want := map[string]any{
+		"sessionId":       s.ID,
+		"kind":            "protocol",
+		"state":           "initializing",
+		"clientName":      "probe",
+		"clientVersion":   "1",
+		"protocolVersion": "2025-11-25",
+		"principal":       "ann",
+		"capabilities":    map[string]any{"roots": map[string]any{}},
+		"userAgent":       "agent",
+		"ip":              "127.0.0.1",
+		"cwd":             "/w",
+		"project":         "p",
+		"logLevel":        "info",
+		"subscriptions":   []any{"a://b"},
+		"upstreams":       []any{"a", "z"},
+		"metadata":        map[string]any{"k": 1.0},
+		"createdAt":       float64(s.CreatedAt),
+		"lastAccessedAt":  float64(s.LastAccessedAt),
+		"inFlight":        0.0,
+		"requests":        0.0,
+		"dirty":           false,
+		"expiresAt":       float64(s.LastAccessedAt + 30*60*1000),
+	}
 	if !reflect.DeepEqual(one, want) {
 		t.Errorf("the session is shown as %s", p.body)
 	}
@@ -186,7 +208,9 @@ func TestServersAreShownWithoutAddressesAndSecrets(t *testing.T) {
 		up.Error != "" || up.NextAttempt != nil || up.ServerInfo.Name != payload || up.ProtocolVersion != "2026-07-28" {
 		t.Errorf("shown is %+v", up)
 	}
-	if down.Name != "down" || down.Transport != "stdio" || down.Isolation != "shared" || down.State != "down" || !strings.Contains(down.Error, "could not be started") || down.NextAttempt == nil {
+	if down.Name != "down" || down.Transport != "stdio" || down.Isolation != "shared" || down.State != "down" ||
+		!strings.Contains(down.Error, "could not be started") ||
+		down.NextAttempt == nil {
 		t.Errorf("shown is %+v", down)
 	}
 	one := r.do(http.MethodGet, "/api/v1/upstreams/up").body + r.do(http.MethodGet, "/api/v1/upstreams/down").body
@@ -205,7 +229,8 @@ func TestReadinessDoesNotDependOnServers(t *testing.T) {
 		t.Errorf("%d %s", p.status, p.body)
 	}
 	r.setReady(errors.New("sessions are being restored"))
-	if p := r.get("/readyz", &v); p.status != http.StatusServiceUnavailable || v.Status != "not ready" || v.Reason != "sessions are being restored" {
+	if p := r.get("/readyz", &v); p.status != http.StatusServiceUnavailable || v.Status != "not ready" ||
+		v.Reason != "sessions are being restored" {
 		t.Errorf("%d %s", p.status, p.body)
 	}
 	if p := r.do(http.MethodGet, "/healthz"); p.status != http.StatusOK {
@@ -231,7 +256,8 @@ func TestInvalidIdsAreNotFoundAndNotLookedUp(t *testing.T) {
 					p = r.do(method, p.header.Get("Location"))
 				}
 			}
-			if p.status != http.StatusNotFound && (method != http.MethodDelete || p.status != http.StatusMethodNotAllowed) || p.header.Get("X-Evil") != "" {
+			if p.status != http.StatusNotFound && (method != http.MethodDelete || p.status != http.StatusMethodNotAllowed) ||
+				p.header.Get("X-Evil") != "" {
 				t.Errorf("%s %.60q: %d %s", method, id, p.status, p.body)
 			}
 		}

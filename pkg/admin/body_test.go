@@ -163,7 +163,10 @@ func TestBodyOfAServerIsExactlyAsDocumented(t *testing.T) {
 	if got != want {
 		t.Errorf("the server is\n%swant\n%s", got, want)
 	}
-	if p := r.do(http.MethodGet, "/api/v1/upstreams"); !strings.HasPrefix(p.body, "{\n  \"count\": 2,\n  \"upstreams\": [\n    {\n      \"name\": \"up\",\n") {
+	if p := r.do(http.MethodGet, "/api/v1/upstreams"); !strings.HasPrefix(
+		p.body,
+		"{\n  \"count\": 2,\n  \"upstreams\": [\n    {\n      \"name\": \"up\",\n",
+	) {
 		t.Errorf("the list is\n%s", p.body)
 	}
 }

@@ -61,7 +61,8 @@ func TestClientListsShowsChangesAndEndsSessions(t *testing.T) {
 		t.Errorf("changed is %+v, %v", changed, err)
 	}
 	one, err := c.Session(t.Context(), s.ID)
-	if err != nil || one.ClientName != "probe" || one.Kind != "protocol" || one.State != session.Initializing || string(one.Metadata["k"]) != "1" {
+	if err != nil || one.ClientName != "probe" || one.Kind != "protocol" || one.State != session.Initializing ||
+		string(one.Metadata["k"]) != "1" {
 		t.Errorf("shown is %+v, %v", one, err)
 	}
 	if text := string(one.Raw); !strings.HasPrefix(text, `{`) || !strings.Contains(text, `"clientName": "probe"`) {
@@ -93,7 +94,8 @@ func TestClientReadsServersAndLogLevels(t *testing.T) {
 		t.Errorf("the levels are %+v, %v", got, err)
 	}
 	want := map[string]string{"session": "debug"}
-	if got, err := c.SetLogLevels(t.Context(), want, 10*time.Minute); err != nil || len(got.Levels) != 2 || !maps.Equal(l.set, want) || l.d != 10*time.Minute {
+	if got, err := c.SetLogLevels(t.Context(), want, 10*time.Minute); err != nil || len(got.Levels) != 2 || !maps.Equal(l.set, want) ||
+		l.d != 10*time.Minute {
 		t.Errorf("set was %v for %s: %+v, %v", l.set, l.d, got, err)
 	}
 	if len(want) != 1 {
@@ -156,8 +158,10 @@ func TestClientFollowsMessagesUntilTheSessionEnds(t *testing.T) {
 
 func TestClientReportsGapsOfAStreamAndSkipsUnknownEvents(t *testing.T) {
 	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte(": x\n\nevent: later\ndata: {\"x\":1}\n\nevent: lost\ndata: {\"count\":7}\n\nevent: end\ndata: {\"reason\":\"shutdown\"}\n\n" +
-			"event: message\ndata: {}\n\n"))
+		_, _ = w.Write(
+			[]byte(": x\n\nevent: later\ndata: {\"x\":1}\n\nevent: lost\ndata: {\"count\":7}\n\nevent: end\ndata: {\"reason\":\"shutdown\"}\n\n" +
+				"event: message\ndata: {}\n\n"),
+		)
 	}))
 	defer hub.Close()
 	messages, err := clientOf(t, hub.URL, hub.Client()).Messages(t.Context(), "s1", admin.MessageQuery{})
@@ -217,19 +221,23 @@ func TestClientErrorsNameTheCallAndWhatIsWrong(t *testing.T) {
 		status int
 		noHub  bool
 	}{
-		"unknown session":  {api.EndSession(ctx, "none"), "end session none: session not found", 404, false},
-		"unknown kind":     {second(api.AllSessions(ctx, "x")), "list sessions: ", 400, false},
-		"no payloads":      {last(api.Messages(ctx, "x", admin.MessageQuery{Payload: true})), "follow the messages of session x: payloads are not shown", 403, false},
-		"guarded":          {foreign.EndSession(ctx, "x"), "end session x: ", 403, false},
-		"nobody listens":   {clientOf(t, gone.URL, nil).EndSession(ctx, "x"), "end session x: no hub answers at " + gone.URL, 0, true},
-		"another server":   {clientOf(t, other.URL, nil).EndSession(ctx, "x"), "answers 404 Not Found, which is not", 404, true},
-		"no JSON":          {second(clientOf(t, page.URL, nil).Session(ctx, "x")), "get session x: the answer is not the JSON", 200, false},
-		"no JSON, stream":  {last(clientOf(t, page.URL, nil).Events(ctx, "")), "follow the events of all sessions: the answer is not the JSON", 200, false},
-		"stream is closed": {last(clientOf(t, short.URL, nil).Events(ctx, "x")), "follow the events of session x: the hub has closed the stream", 200, false},
-		"cancelled":        {last(api.Events(cancelled, "")), "follow the events of all sessions: context canceled", 0, false},
+		"unknown session": {api.EndSession(ctx, "none"), "end session none: session not found", 404, false},
+		"unknown kind":    {second(api.AllSessions(ctx, "x")), "list sessions: ", 400, false},
+		"no payloads": {last(api.Messages(ctx, "x", admin.MessageQuery{Payload: true})), "follow the messages of session " +
+			"x: payloads are not shown", 403, false},
+		"guarded":        {foreign.EndSession(ctx, "x"), "end session x: ", 403, false},
+		"nobody listens": {clientOf(t, gone.URL, nil).EndSession(ctx, "x"), "end session x: no hub answers at " + gone.URL, 0, true},
+		"another server": {clientOf(t, other.URL, nil).EndSession(ctx, "x"), "answers 404 Not Found, which is not", 404, true},
+		"no JSON":        {second(clientOf(t, page.URL, nil).Session(ctx, "x")), "get session x: the answer is not the JSON", 200, false},
+		"no JSON, stream": {last(clientOf(t, page.URL, nil).Events(ctx, "")), "follow the events of all sessions: the answer " +
+			"is not the JSON", 200, false},
+		"stream is closed": {last(clientOf(t, short.URL, nil).Events(ctx, "x")), "follow the events of session x: the hub " +
+			"has closed the stream", 200, false},
+		"cancelled": {last(api.Events(cancelled, "")), "follow the events of all sessions: context canceled", 0, false},
 	} {
 		failed, ok := errors.AsType[*admin.Error](test.err)
-		if !ok || !strings.Contains(test.err.Error(), test.want) || failed.Status != test.status || errors.Is(test.err, admin.ErrNoHub) != test.noHub {
+		if !ok || !strings.Contains(test.err.Error(), test.want) || failed.Status != test.status ||
+			errors.Is(test.err, admin.ErrNoHub) != test.noHub {
 			t.Errorf("%s: %v, %+v", name, test.err, failed)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -81,7 +82,8 @@ func TestEventsOfAStoredSessionLoadIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	admin.New(admin.Config{Sessions: next, Pool: r.pool}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/sessions/"+s.ID+"/events", nil))
+	admin.New(admin.Config{Sessions: next, Pool: r.pool}).
+		ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/sessions/"+s.ID+"/events", nil))
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"restored"`) || !strings.Contains(w.Body.String(), `"count": 1`) {
 		t.Errorf("answered %d %s", w.Code, w.Body)
 	}
@@ -174,7 +176,8 @@ func TestEventsAreStreamedAsTheyHappen(t *testing.T) {
 	r := start(t)
 	old, _ := r.session(session.Session{})
 	w := r.watch("")
-	if w.header.Get("Content-Type") != "text/event-stream" || w.header.Get("X-Accel-Buffering") != "no" || w.header.Get("Cache-Control") != "no-store" {
+	if w.header.Get("Content-Type") != "text/event-stream" || w.header.Get("X-Accel-Buffering") != "no" ||
+		w.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("answered with %v", w.header)
 	}
 	s, _ := r.session(session.Session{ClientName: "two\nlines\r\n\r\ndata: {}"})
@@ -236,8 +239,8 @@ func TestEventStreamsAreLimited(t *testing.T) {
 	for _, w := range watching[:2] {
 		w.cancel()
 	}
-	until(t, "there is room again", func() bool { return r.watch("").status == http.StatusOK })
-	until(t, "there is room for two", func() bool { return r.watch("").status == http.StatusOK })
+	hubtest.Eventually(t, "there is room again", func() bool { return r.watch("").status == http.StatusOK })
+	hubtest.Eventually(t, "there is room for two", func() bool { return r.watch("").status == http.StatusOK })
 	if w := r.watch(""); w.status != http.StatusServiceUnavailable {
 		t.Errorf("the places have grown: %d", w.status)
 	}
@@ -303,7 +306,8 @@ func TestEventStreamSendsKeepAlives(t *testing.T) {
 		for len(blocks) > 0 {
 			got = append(got, <-blocks)
 		}
-		if want := []string{": session events", ": keep-alive", ": keep-alive", ": keep-alive", ": keep-alive"}; !slices.Equal(got, want) || isClosed(ended) {
+		if want := []string{": session events", ": keep-alive", ": keep-alive", ": keep-alive", ": keep-alive"}; !slices.Equal(got, want) ||
+			isClosed(ended) {
 			t.Errorf("received within a minute: %q", got)
 		}
 		_ = here.Close()

@@ -57,7 +57,8 @@ func TestSessionsAreListedByKind(t *testing.T) {
 		}
 	}
 	var problem struct{ Error string }
-	if p := r.get("/api/v1/sessions?kind=handle", &problem); p.status != http.StatusBadRequest || !strings.Contains(problem.Error, "protocol or derived") {
+	if p := r.get("/api/v1/sessions?kind=handle", &problem); p.status != http.StatusBadRequest ||
+		!strings.Contains(problem.Error, "protocol or derived") {
 		t.Errorf("an unknown kind: %d %s", p.status, p.body)
 	}
 }
@@ -74,7 +75,8 @@ func TestDerivedSessionCanBeShownAndEndedButNotChanged(t *testing.T) {
 			t.Errorf("%s is %v, want %v in %s", name, one[name], want, p.body)
 		}
 	}
-	if p := r.send(http.MethodPatch, path+"/metadata", `{"k":1}`, "Content-Type: application/json"); p.status != http.StatusConflict || !strings.Contains(p.body, "derived") {
+	if p := r.send(http.MethodPatch, path+"/metadata", `{"k":1}`, "Content-Type: application/json"); p.status != http.StatusConflict ||
+		!strings.Contains(p.body, "derived") {
 		t.Errorf("a change of its metadata: %d %s", p.status, p.body)
 	}
 	for _, want := range []int{http.StatusNoContent, http.StatusNotFound} {

@@ -95,7 +95,8 @@ func TestInvalidLogLevelsAreRefusedWithAReason(t *testing.T) {
 		}
 	}
 	l := &levels{refuse: errors.New("subsystem \"sesion\": want one of session")}
-	if w := l.do(t, http.MethodPut, "application/json", `{"sesion":"debug"}`); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "want one of session") {
+	if w := l.do(t, http.MethodPut, "application/json", `{"sesion":"debug"}`); w.Code != http.StatusBadRequest ||
+		!strings.Contains(w.Body.String(), "want one of session") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -52,7 +53,8 @@ func TestMessagesOfASessionAreStreamed(t *testing.T) {
 	s, _ := r.session(session.Session{})
 	other, _ := r.session(session.Session{})
 	all, calls, failures := r.tail(s.ID, ""), r.tail(s.ID, "?method=tools/call&payload=false"), r.tail(s.ID, "?errors=true")
-	if h := all.header; h.Get("Content-Type") != "text/event-stream" || h.Get("X-Accel-Buffering") != "no" || h.Get("Cache-Control") != "no-store" {
+	if h := all.header; h.Get("Content-Type") != "text/event-stream" || h.Get("X-Accel-Buffering") != "no" ||
+		h.Get("Cache-Control") != "no-store" {
 		t.Errorf("answered with %v", all.header)
 	}
 	secret := []byte(`{"text":"canary"}`)
@@ -116,11 +118,12 @@ func TestMessageStreamsAreLogged(t *testing.T) {
 	r.sessions.PublishMessage(session.Message{SessionID: s.ID}, nil)
 	w.message()
 	w.cancel()
-	until(t, "the end is logged", func() bool { return strings.Contains(r.logs.String(), "not followed any more") })
+	hubtest.Eventually(t, "the end is logged", func() bool { return strings.Contains(r.logs.String(), "not followed any more") })
 	lines := strings.Split(strings.TrimSpace(r.logs.String()), "\n")
 	for i, want := range []map[string]any{
 		{"msg": "somebody follows the messages of a session", "payloads": true, "session": s.ID},
-		{"msg": "the messages of a session are not followed any more", "payloads": true, "session": s.ID, "messages": 1.0, "lost": 0.0, "why": "the reader is gone"},
+		{"msg": "the messages of a session " +
+			"are not followed any more", "payloads": true, "session": s.ID, "messages": 1.0, "lost": 0.0, "why": "the reader is gone"},
 	} {
 		var got map[string]any
 		if err := json.Unmarshal([]byte(lines[len(lines)-2+i]), &got); err != nil {
@@ -148,7 +151,7 @@ func TestEndOfTheHubIsNotLoggedAsTheEndOfTheSession(t *testing.T) {
 	if err := r.sessions.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the end is logged", func() bool { return strings.Contains(r.logs.String(), "not followed any more") })
+	hubtest.Eventually(t, "the end is logged", func() bool { return strings.Contains(r.logs.String(), "not followed any more") })
 	if log := r.logs.String(); !strings.Contains(log, `"why":"the hub stops"`) {
 		t.Errorf("logged was %s", log)
 	}
@@ -203,7 +206,7 @@ func TestMessageStreamsAreLimited(t *testing.T) {
 		t.Errorf("no room for those who watch events: %d", w.status)
 	}
 	tails[0].cancel()
-	until(t, "there is room again", func() bool { return r.tail(s.ID, "").status == http.StatusOK })
+	hubtest.Eventually(t, "there is room again", func() bool { return r.tail(s.ID, "").status == http.StatusOK })
 }
 
 // tailedInBubble runs a stream of messages in virtual time.
@@ -244,7 +247,8 @@ func TestMessageStreamSendsKeepAlivesAndEndsWithTheHub(t *testing.T) {
 		for len(blocks) > 0 {
 			got = append(got, <-blocks)
 		}
-		if len(got) != 4 || got[1] != ": keep-alive" || got[2] != ": keep-alive" || got[3] != "event: end\ndata: {\"reason\":\"shutdown\"}" || !isClosed(ended) {
+		if len(got) != 4 || got[1] != ": keep-alive" || got[2] != ": keep-alive" || got[3] != "event: end\ndata: {\"reason\":\"shutdown\"}" ||
+			!isClosed(ended) {
 			t.Errorf("received %q", got)
 		}
 	})

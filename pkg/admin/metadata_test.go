@@ -13,7 +13,11 @@ import (
 // patch changes the metadata of a session.
 func (r *rig) patch(id, body string, headers ...string) reply {
 	r.t.Helper()
-	return r.send(http.MethodPatch, "/api/v1/sessions/"+id+"/metadata", body, append([]string{"Content-Type: application/json"}, headers...)...)
+	return r.send(
+		http.MethodPatch,
+		"/api/v1/sessions/"+id+"/metadata",
+		body,
+		append([]string{"Content-Type: application/json"}, headers...)...)
 }
 
 // metadata returns the metadata of a session from the API.

@@ -1,7 +1,6 @@
 package admin_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
 	"github.com/mcphub-go/mcphub/pkg/gateway"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -32,7 +32,7 @@ type rig struct {
 	pool     *upstream.Pool
 	server   *httptest.Server
 	client   *http.Client
-	logs     lockedBuffer
+	logs     hubtest.Buffer
 
 	mu    sync.Mutex
 	ready error
@@ -67,24 +67,6 @@ func (w *watched) keys() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.touched
-}
-
-// lockedBuffer is a log that can be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // patience is how long a test waits for something that must happen.
@@ -131,7 +113,7 @@ func startWith(t *testing.T, change func(*admin.Config)) *rig {
 		up.Close()
 		_ = inner.Shutdown(context.Background())
 	})
-	if !r.pool.Settled(t.Context()) {
+	if !r.pool.WaitAttempted(t.Context()) {
 		t.Fatal("the servers did not settle")
 	}
 	return r
@@ -205,18 +187,6 @@ func (r *rig) open(ctx context.Context, method, path, body string, headers ...st
 		r.t.Fatal(err)
 	}
 	return response
-}
-
-// until waits until ok returns true.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("did not happen: %s", what)
-		}
-	}
 }
 
 // get sends a GET request and decodes the JSON of the answer.

@@ -132,11 +132,12 @@ func TestValidateNamesTheServer(t *testing.T) {
 func TestWrongLogLevelsAreRefusedWithTheirPlaceAndWhatIsValid(t *testing.T) {
 	for text, want := range map[string]string{
 		"session=debug,sesion=info": "MCPHUB_LOG, entry 2: unknown subsystem; did you mean session?",
-		"canary=info":               "MCPHUB_LOG, entry 1: unknown subsystem; expected one of admin, catalog, gateway, mcp, persist, session, telemetry, upstream",
-		"default=info":              "MCPHUB_LOG, entry 1: unknown subsystem",
-		"session=canary":            "MCPHUB_LOG, entry 1: unknown value; expected trace, debug, info, notice, warn or error",
-		"session=":                  "MCPHUB_LOG, entry 1: unknown value",
-		"session=info,":             "MCPHUB_LOG, entry 2: is not of the form SUBSYSTEM=LEVEL",
+		"canary=info": "MCPHUB_LOG, entry 1: unknown subsystem; expected one of admin, catalog, gateway, mcp," +
+			" persist, session, telemetry, upstream",
+		"default=info":   "MCPHUB_LOG, entry 1: unknown subsystem",
+		"session=canary": "MCPHUB_LOG, entry 1: unknown value; expected trace, debug, info, notice, warn or error",
+		"session=":       "MCPHUB_LOG, entry 1: unknown value",
+		"session=info,":  "MCPHUB_LOG, entry 2: is not of the form SUBSYSTEM=LEVEL",
 	} {
 		c := Default()
 		err := c.ApplyEnv(func(name string) (string, bool) { return text, name == "MCPHUB_LOG" })

@@ -48,7 +48,8 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	s := mustParse(t, "mcpServers: {a: {command: x}, b: {url: 'http://h/'}}").Servers
-	if s[0].Isolation != "shared" || s[1].Isolation != "session" || s[0].ConnectTimeout != 30*time.Second || s[1].CallTimeout != 15*time.Minute {
+	if s[0].Isolation != "shared" || s[1].Isolation != "session" || s[0].ConnectTimeout != 30*time.Second ||
+		s[1].CallTimeout != 15*time.Minute {
 		t.Errorf("%+v", s)
 	}
 }
@@ -152,7 +153,8 @@ func TestKeysAreNotExpanded(t *testing.T) {
 }
 
 func TestJSONIsReadAsYAMLIs(t *testing.T) {
-	text := `{"listen":"127.0.0.1:1","mcpServers":{"b":{"command":"x","args":["\ud83d\ude00\/\u00e9\n"],"disabled":false},"a" : {"url":"http://h/mcp","callTimeout":"5s"}},"limits":{"maxRequestBytes":1024}}`
+	text := `{"listen":"127.0.0.1:1","mcpServers":{"b":{"command":"x","args":["\ud83d\ude00\/\u00e9\n"],"disabled":false}` +
+		`,"a" : {"url":"http://h/mcp","callTimeout":"5s"}},"limits":{"maxRequestBytes":1024}}`
 	var indented strings.Builder
 	var v any
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
@@ -164,7 +166,8 @@ func TestJSONIsReadAsYAMLIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := mustParse(t, text)
-	if c.Listen != "127.0.0.1:1" || c.Servers[0].Args[0] != "😀/é\n" || c.Servers[1].CallTimeout != 5*time.Second || c.Limits.MaxRequestBytes != 1024 {
+	if c.Listen != "127.0.0.1:1" || c.Servers[0].Args[0] != "😀/é\n" || c.Servers[1].CallTimeout != 5*time.Second ||
+		c.Limits.MaxRequestBytes != 1024 {
 		t.Errorf("%+v", c)
 	}
 	if other := mustParse(t, indented.String()); len(other.Servers) != 2 || other.Servers[1].Args[0] != "😀/é\n" {
@@ -201,7 +204,11 @@ func TestStringsOfJSONArriveAsTheyAre(t *testing.T) {
 		for i := range args {
 			escaped[i] = strings.ReplaceAll(args[i], "$", "$$")
 		}
-		text, err := json.MarshalIndent(map[string]any{"mcpServers": map[string]any{"a": map[string]any{"command": "x", "args": escaped}}}, "", "\t")
+		text, err := json.MarshalIndent(
+			map[string]any{"mcpServers": map[string]any{"a": map[string]any{"command": "x", "args": escaped}}},
+			"",
+			"\t",
+		)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -134,7 +134,7 @@ func (h *costHub) run(t testing.TB) {
 		}
 		workers.Wait()
 	})
-	if !cfg.Pool.Settled(t.Context()) {
+	if !cfg.Pool.WaitAttempted(t.Context()) {
 		t.Fatal("the server neither connected nor failed")
 	}
 }

@@ -96,7 +96,7 @@ func startFuzzHubs(f *testing.F) []*fuzzHub {
 		}
 		h.run()
 		f.Cleanup(h.stop)
-		if !h.pool.Settled(f.Context()) {
+		if !h.pool.WaitAttempted(f.Context()) {
 			f.Fatal("the servers neither connected nor failed")
 		}
 		hubs = append(hubs, h)

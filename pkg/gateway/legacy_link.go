@@ -29,13 +29,13 @@ func (cs *clientSession) link(server *upstream.Server) (*upstream.Link, error) {
 			capabilities = json.RawMessage(`{}`)
 		}
 		l = server.Link(upstream.LinkConfig{
-			Sink:     cs,
-			Owner:    cs.ctx,
-			Identity: upstream.Identity{ClientInfo: info, Capabilities: capabilities},
-			Resume:   upstream.Bound(s.Upstreams[name]),
-			Session:  cs.id,
-			OnBound:  cs.bound,
-			OnReady:  cs.ready,
+			Sink:            cs,
+			Owner:           cs.ctx,
+			Identity:        upstream.Identity{ClientInfo: info, Capabilities: capabilities},
+			Resume:          upstream.ServerSession(s.Upstreams[name]),
+			Session:         cs.id,
+			OnServerSession: cs.keepServerSession,
+			OnReady:         cs.ready,
 		})
 		put(&cs.links, name, l)
 	}
@@ -93,8 +93,8 @@ func (cs *clientSession) reconnect() {
 	}
 }
 
-// bound stores the session that a server has created, so that a restarted hub can resume it.
-func (cs *clientSession) bound(ctx context.Context, server string, b upstream.Bound) error {
+// keepServerSession stores the session that a server has created, so that a restarted hub can resume it.
+func (cs *clientSession) keepServerSession(ctx context.Context, server string, b upstream.ServerSession) error {
 	event := session.EventUpstreamInitialised
 	err := cs.cfg.Sessions.UpdateDurably(ctx, cs.id, func(s *session.Session) {
 		if s.Upstreams[server].SessionID != "" {

@@ -86,7 +86,7 @@ func (b *bridges) enter(server *upstream.Server, client modernClient) (*bridge, 
 	}
 	made := &bridge{all: b, key: key, own: true, users: 1, raising: make(chan struct{}, 1)}
 	made.link = server.Link(upstream.LinkConfig{Sink: unrelated{b.tel}, Identity: client.identity, Modern: true,
-		Many: policy == BridgeShared, OnReady: made.ready})
+		Shared: policy == BridgeShared, OnReady: made.ready})
 	if policy == BridgeRequest {
 		made.key.client = rand.Text()
 	}

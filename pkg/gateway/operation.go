@@ -205,7 +205,7 @@ func faultOf(response jsonrpc.Message, err, cause error) instrument.Fault {
 	limit, isLimit := errors.AsType[*session.LimitError](err)
 	isEnd = isEnd && err != nil
 	switch {
-	case errors.Is(cause, errClientCancelled), isEnd && ended.reason == session.ClientDelete, isLimit && limit.Scope == "client":
+	case errors.Is(cause, errClientCancelled), isEnd && ended.reason == session.ClientDelete, isLimit && limit.OfClient():
 		return instrument.FaultClient
 	case isEnd, isLimit, errors.Is(err, session.ErrUnavailable):
 		return instrument.FaultHub

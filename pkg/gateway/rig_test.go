@@ -157,7 +157,7 @@ func start(t *testing.T, s setup) *rig {
 	r.server = httptest.NewServer(Guard(r.gateway, nil, nil))
 	r.url = r.server.URL
 	t.Cleanup(r.stop)
-	if !r.pool.Settled(t.Context()) {
+	if !r.pool.WaitAttempted(t.Context()) {
 		t.Fatal("the servers neither connected nor failed")
 	}
 	return r

@@ -41,7 +41,7 @@ func (t *telemetry) endServerRequest(ctx context.Context, s session.Session, met
 		ErrorType: instrument.ErrorTypeLabel(kind), Transport: "tcp",
 		Version: instrument.VersionLabel(s.ProtocolVersion)}, "", time.Since(start))
 	if span.IsRecording() {
-		span.SetAttributes(instrument.FaultAttribute(upstream.FaultOfQuestion(ctx, err)))
+		span.SetAttributes(instrument.FaultAttribute(upstream.FaultOfServerRequest(ctx, err)))
 		if answered && err != nil {
 			span.SetAttributes(semconv.RPCResponseStatusCode(kind))
 		}

@@ -42,12 +42,12 @@ func (t tap) pass(ctx context.Context, e instrument.MessageEvent) {
 	}
 	m := e.Message
 	out := session.Message{
-		SessionID: id, Hop: "downstream", Server: e.Server, Direction: "in", Kind: instrument.KindOf(m),
+		SessionID: id, Hop: instrument.HopDownstream, Server: e.Server, Direction: "in", Kind: instrument.KindOf(m),
 		Method: e.About.Method, Target: e.About.Target, ID: json.RawMessage(m.ID),
 		Size: len(m.Params) + len(m.Result) + len(m.Error), Outcome: e.About.Outcome, Fault: string(e.About.Fault),
 	}
 	if e.Server != "" {
-		out.Hop = "backend"
+		out.Hop = instrument.HopBackend
 	}
 	if e.Direction == instrument.Out {
 		out.Direction = "out"

@@ -53,8 +53,8 @@ func newTelemetry(cfg Config) *telemetry {
 		parent: cfg.TraceParent, baggage: cfg.Baggage, tap: tap{cfg.Sessions},
 		duration:  instrument.NewServerOperations(cfg.Registerer),
 		requested: instrument.NewClientOperations(cfg.Registerer),
-		unmatched: instrument.NewUnmatched(cfg.Registerer, "downstream", "response"),
-		messages:  instrument.NewMessages(cfg.Registerer, "downstream"),
+		unmatched: instrument.NewUnmatched(cfg.Registerer, instrument.HopDownstream, "response"),
+		messages:  instrument.NewMessages(cfg.Registerer, instrument.HopDownstream),
 		outcomes: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_operations_total",
 			Help: "Requests of clients, by whose doing it is how they ended."}, []string{"mcp_method_name", "fault"}),
 		overhead: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcphub_proxy_overhead_seconds",
@@ -72,7 +72,7 @@ func newTelemetry(cfg Config) *telemetry {
 			return ok
 		},
 	}
-	t.served = instrument.NewOperations(cfg.Registerer, "downstream", t.duration, cfg.ToolLabels).Recorder("", func(tool string) bool {
+	t.served = instrument.NewOperations(cfg.Registerer, instrument.HopDownstream, t.duration, cfg.ToolLabels).Recorder("", func(tool string) bool {
 		_, ok := cfg.Catalog.Snapshot().Tool(tool)
 		return ok
 	})

@@ -19,18 +19,40 @@ const (
 	Unexplained    CancelReason = "other"
 )
 
-// cancelReasons returns the reasons for which requests of a hop in one direction can end. All of them are counters
-// that exist from the start.
-func cancelReasons(hop string, d Direction) []CancelReason {
-	switch {
-	case hop == "downstream" && d == In:
-		return []CancelReason{Withdrawn, Disconnected, Unexplained}
-	case hop == "downstream":
-		return []CancelReason{Withdrawn, Disconnected, TimedOut, SessionEnded, Unexplained}
-	case d == In:
-		return []CancelReason{Withdrawn, ConnectionLost, ProtocolError, Overloaded, Unexplained}
+// requests is a set of kinds of requests, by who sends them to whom.
+type requests int
+
+const (
+	fromClients requests = 1 << iota
+	toClients
+	fromServers
+	toServers
+)
+
+// possible says for which requests each reason is possible. Their counters exist from the start; another reason counts as
+// Unexplained.
+var possible = map[CancelReason]requests{
+	Withdrawn:      fromClients | toClients | fromServers | toServers,
+	Disconnected:   fromClients | toClients,
+	TimedOut:       toClients | toServers,
+	SessionEnded:   toClients,
+	ConnectionLost: fromServers | toServers,
+	Unreachable:    toServers,
+	SessionGone:    toServers,
+	ProtocolError:  fromServers | toServers,
+	Overloaded:     fromServers,
+	Unexplained:    fromClients | toClients | fromServers | toServers,
+}
+
+// cancelReasons returns the reasons that are possible for the requests of a hop in one direction.
+func cancelReasons(hop string, d Direction) (reasons []CancelReason) {
+	kind := map[string][2]requests{HopDownstream: {In: fromClients, Out: toClients}, HopBackend: {In: fromServers, Out: toServers}}[hop][d]
+	for reason, of := range possible {
+		if of&kind != 0 {
+			reasons = append(reasons, reason)
+		}
 	}
-	return []CancelReason{Withdrawn, TimedOut, ConnectionLost, Unreachable, SessionGone, ProtocolError, Unexplained}
+	return reasons
 }
 
 // InFlight is a counted request that has not ended yet. It ends once, with its response or without one, and the end is

@@ -1,6 +1,7 @@
 package instrument
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,5 +43,23 @@ func TestInFlightCountsItsFirstEndOnly(t *testing.T) {
 	none.Cancel(TimedOut)
 	if n := messages("in", "response"); n != 1 {
 		t.Errorf("%v responses", n)
+	}
+}
+
+func TestCancelReasonsDependOnWhoSendsTheRequest(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		hop  string
+		d    Direction
+		want []CancelReason
+	}{
+		{HopDownstream, In, []CancelReason{Disconnected, Unexplained, Withdrawn}},
+		{HopDownstream, Out, []CancelReason{Disconnected, Unexplained, SessionEnded, TimedOut, Withdrawn}},
+		{HopBackend, In, []CancelReason{ConnectionLost, Unexplained, Overloaded, ProtocolError, Withdrawn}},
+		{HopBackend, Out, []CancelReason{ConnectionLost, Unexplained, ProtocolError, SessionGone, TimedOut, Unreachable, Withdrawn}},
+	} {
+		if got := cancelReasons(test.hop, test.d); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(test.want))) {
+			t.Errorf("%s %v: %v, want %v", test.hop, test.d, got, test.want)
+		}
 	}
 }

@@ -19,6 +19,12 @@ const (
 	Out                  // sent by the hub
 )
 
+// The hops, as values of the label hop.
+const (
+	HopDownstream = "downstream" // between clients and the hub
+	HopBackend    = "backend"    // between the hub and servers
+)
+
 // KindOf returns the value of the label kind of m: request, notification, response or error.
 func KindOf(m jsonrpc.Message) string { return kindOf(m).String() }
 

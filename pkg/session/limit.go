@@ -20,8 +20,11 @@ type LimitError struct {
 	Limit int    // sessions
 }
 
+// OfClient reports whether the limit is that of one client, not of the hub.
+func (e *LimitError) OfClient() bool { return e.Scope == scopeClient }
+
 func (e *LimitError) Error() string {
-	if e.Scope == scopeClient {
+	if e.OfClient() {
 		return fmt.Sprintf("the client has %d sessions already, which is the limit", e.Limit)
 	}
 	return fmt.Sprintf("the hub has %d sessions already, which is the limit", e.Limit)

@@ -40,7 +40,10 @@ func TestTailGetsTheMessagesOfItsSessionInOrder(t *testing.T) {
 		a, b := tail(t, m, mine.ID, session.TailConfig{Buffer: 10}), tail(t, m, mine.ID, session.TailConfig{Buffer: 10})
 		failures := tail(t, m, mine.ID, session.TailConfig{Buffer: 10, Filter: session.Message.Failed})
 		time.Sleep(time.Second)
-		m.PublishMessage(session.Message{SessionID: mine.ID, Method: "first", ID: json.RawMessage(`"x"`), Size: 3}, []byte(`{"password":"canary"}`))
+		m.PublishMessage(
+			session.Message{SessionID: mine.ID, Method: "first", ID: json.RawMessage(`"x"`), Size: 3},
+			[]byte(`{"password":"canary"}`),
+		)
 		m.PublishMessage(session.Message{SessionID: other.ID, Method: "other"}, nil)
 		m.PublishMessage(session.Message{SessionID: mine.ID, Method: "second", Outcome: "-32603"}, nil)
 		m.PublishMessage(session.Message{SessionID: mine.ID, Method: "third", Outcome: "ok"}, nil)

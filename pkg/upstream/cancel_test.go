@@ -39,7 +39,7 @@ func seen(t *testing.T, c caller, text string) []string {
 	return found
 }
 
-func TestCancellingTellsTheServerOfThatCallOnly(t *testing.T) {
+func TestCancellationReachesTheServerForThatCallOnly(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		e := newEnv(t, spec)
@@ -66,7 +66,7 @@ func TestCancellingTellsTheServerOfThatCallOnly(t *testing.T) {
 		if !errors.Is(got.err, ErrCancelled) || !errors.Is(got.err, why) || ErrorType(got.m, got.err) != "cancelled" {
 			t.Errorf("the cancelled call returned %v", got.err)
 		}
-		eventually(t, "the server is told", func() bool { return len(seen(t, c, "notifications/cancelled")) > 0 })
+		eventually(t, "the server gets the cancellation", func() bool { return len(seen(t, c, "notifications/cancelled")) > 0 })
 		want := `"params":{"requestId":` + string(id) + `,"reason":"cancelled by the client"}`
 		if got := seen(t, c, "notifications/cancelled"); len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("the server was told %q, want %s", got, want)
@@ -78,25 +78,26 @@ func TestCancellingTellsTheServerOfThatCallOnly(t *testing.T) {
 	})
 }
 
-func TestACallThatTakesTooLongIsCancelled(t *testing.T) {
+func TestCallThatTakesTooLongIsCancelled(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		spec.CallTimeout = 3 * time.Second
 		e := newEnv(t, spec)
 		c := e.connect(t, nil)
 		_, err := c.Call(t.Context(), toolCall("hold", `{"key":"slow"}`))
-		if !errors.Is(err, ErrTimeout) || !strings.HasSuffix(err.Error(), "did not answer in time") || ErrorType(jsonrpc.Message{}, err) != "timeout" {
+		if !errors.Is(err, ErrTimeout) || !strings.HasSuffix(err.Error(), "did not answer in time") ||
+			ErrorType(jsonrpc.Message{}, err) != "timeout" {
 			t.Errorf("error %v", err)
 		}
 		id := requestID(t, c, `"key":"slow"`)
-		eventually(t, "the server is told", func() bool {
+		eventually(t, "the server gets the cancellation", func() bool {
 			got := seen(t, c, "notifications/cancelled")
 			return len(got) == 1 && strings.Contains(got[0], `{"requestId":`+string(id)+`,"reason":"timeout"}`)
 		})
 	})
 }
 
-func TestALateAnswerIsDroppedAndCounted(t *testing.T) {
+func TestLateResponseIsDroppedAndCounted(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
 	c := e.connect(t, nil)
@@ -118,8 +119,8 @@ func TestALateAnswerIsDroppedAndCounted(t *testing.T) {
 	tool(t, c, "echo", "")
 }
 
-// Whoever gave up must not wait for a server that hangs.
-func TestCancellingDoesNotWaitForTheServer(t *testing.T) {
+// A caller who gave up must not wait for a server that hangs.
+func TestCancellationDoesNotWaitForTheServer(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs("notifications/cancelled"))
 	spec := h.spec()
@@ -130,6 +131,6 @@ func TestCancellingDoesNotWaitForTheServer(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
-	eventually(t, "the server is told", func() bool { return len(h.sent("POST", "notifications/cancelled")) == 1 })
-	within(t, 4*time.Second, "closing", func() { c.Close(true) })
+	eventually(t, "the server gets the cancellation", func() bool { return len(h.sent("POST", "notifications/cancelled")) == 1 })
+	within(t, 4*time.Second, "closing", func() { c.close(true) })
 }

@@ -20,8 +20,16 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// childSpec is a server that is this test binary in one of the modes of
-// childMain. Its environment configures it.
+// The limits of package transport for a child.
+const (
+	writeQueue   = 256     // lines that wait to be written
+	maxLogLine   = 8 << 10 // bytes of a line of stderr
+	stdinGrace   = 2 * time.Second
+	termGrace    = 2 * time.Second
+	drainTimeout = time.Second // for the output of a child that has exited
+)
+
+// childSpec is a server that runs this test binary in one of the modes of childMain. Its environment configures it.
 func childSpec(t testing.TB, mode string, env ...string) Spec {
 	t.Helper()
 	exe, err := os.Executable()
@@ -147,8 +155,7 @@ func (c *child) answer(m jsonrpc.Message) {
 	c.write(`{"jsonrpc":"2.0","id":` + string(m.ID) + `,` + c.handle(context.Background(), m, c.write) + `}`)
 }
 
-// newMCPServer is a server as the world writes them, with a tool that reports
-// progress.
+// newMCPServer is a server written with mcp-go, with a tool that reports progress.
 func newMCPServer() *server.MCPServer {
 	s := server.NewMCPServer("real", "2.0", server.WithToolCapabilities(true), server.WithPromptCapabilities(false))
 	s.AddTool(mcp.NewTool("greet", mcp.WithString("name")), func(ctx context.Context, r mcp.CallToolRequest) (*mcp.CallToolResult, error) {
@@ -205,8 +212,7 @@ func facts(t testing.TB, c caller) childFacts {
 	return f
 }
 
-// alive reports whether there is a process pid that is no zombie, and whether
-// there is one at all.
+// alive reports whether the process pid runs, and whether it exists: a zombie exists and does not run.
 func alive(pid int) (runs, exists bool) {
 	stat := readFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if stat == "" {

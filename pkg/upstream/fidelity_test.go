@@ -8,7 +8,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// weird is JSON that a decoder and an encoder would not give back.
+// weird is JSON that would not survive decoding and encoding.
 const weird = `{ "big":12345678901234567890123 ,"float":1.10e+02, "neg":-0, "unknown":{"z":1,"a":[ ]},` +
 	`"escaped":"\u00e9\u2028\/\ud83d\ude00", "dup":1, "dup":2, "html":"<&>", "utf8":"é😀", "":null}`
 
@@ -45,7 +45,7 @@ func TestParamsResultsAndErrorsKeepEveryByte(t *testing.T) {
 	})
 }
 
-// A message over stdio is a line; line breaks in it can only be white space.
+// A message over stdio is one line; line breaks in valid JSON are white space.
 func TestLineBreaksInParamsBecomeSpacesOverStdio(t *testing.T) {
 	t.Parallel()
 	c := newEnv(t, childSpec(t, "script")).connect(t, nil)
@@ -63,7 +63,7 @@ func TestLineBreaksInParamsBecomeSpacesOverStdio(t *testing.T) {
 	}
 }
 
-func TestAMessageOfMegabytesGoesBothWays(t *testing.T) {
+func TestMessageOfMegabytesGoesBothWays(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		c := newEnv(t, spec).connect(t, nil)
@@ -75,7 +75,7 @@ func TestAMessageOfMegabytesGoesBothWays(t *testing.T) {
 	})
 }
 
-func TestNotificationsAndQuestionsKeepEveryByte(t *testing.T) {
+func TestNotificationsAndServerRequestsKeepEveryByte(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		c := newEnv(t, spec).connect(t, nil)
@@ -93,7 +93,7 @@ func TestNotificationsAndQuestionsKeepEveryByte(t *testing.T) {
 	})
 }
 
-func TestIdsAreUniqueOnAConnection(t *testing.T) {
+func TestIDsAreUniqueOnAConnection(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		c := newEnv(t, spec).connect(t, nil)

@@ -15,6 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // both runs a test over each transport, against the same script.
@@ -70,7 +71,7 @@ func TestRealServersAreUnderstood(t *testing.T) {
 	check := func(t *testing.T, spec Spec) {
 		e := newEnv(t, spec)
 		c := e.connect(t, nil)
-		inv, err := list(t.Context(), c)
+		inv, err := readInventory(t.Context(), c)
 		if err != nil || len(inv.Tools) != 1 || len(inv.Prompts) != 1 {
 			t.Fatalf("list: %d tools, %d prompts, %v", len(inv.Tools), len(inv.Prompts), err)
 		}
@@ -114,10 +115,10 @@ func TestRealServersAreUnderstood(t *testing.T) {
 		check(t, spec)
 		e := newEnv(t, spec)
 		c := e.connect(t, nil)
-		if c.Bound().SessionID == "" {
+		if c.serverSession().SessionID == "" {
 			t.Error("there is no session")
 		}
-		c.Close(true)
+		c.close(true)
 		wait(t, "the session is ended", deleted)
 	})
 }
@@ -125,28 +126,29 @@ func TestRealServersAreUnderstood(t *testing.T) {
 func TestAnswersToInitializeThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ result, want string }{
-		"a version of tomorrow":  {`{"protocolVersion":"2099-01-01","capabilities":{}}`, `speaks protocol version "2099-01-01", which the hub does not`},
+		"a version of tomorrow": {`{"protocolVersion":"2099-01-01","capabilities":{}}`,
+			`speaks protocol version "2099-01-01", which the hub does not`},
 		"a stateless version":    {`{"protocolVersion":"2026-07-28","capabilities":{}}`, `"2026-07-28", which the hub does not`},
 		"no version":             {`{"capabilities":{}}`, "has no protocol version"},
 		"a version of a kind":    {`{"protocolVersion":7}`, "has no protocol version"},
 		"not even an object":     {`"hello"`, "has no protocol version"},
 		"an endless version":     {`{"protocolVersion":"` + strings.Repeat("9", 5000) + `"}`, `"99999999999999999999", which`},
-		"two answers":            {`{"x":1},"error":{}`, "no response"},
+		"two answers":            {`{"x":1},"error":{}`, "not a response"},
 		"capabilities of a kind": {`{"protocolVersion":"2025-06-18","capabilities":[]}`, ""}, // connects; listing says what is wrong
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHTTPScript(t, func(h *httpScript) { h.initialize = test.result })
 			e := newEnv(t, h.spec())
-			c, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
+			c, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 			switch {
 			case test.want == "" && err != nil:
 				t.Error(err)
 			case test.want == "":
-				c.Close(true)
+				c.close(true)
 			case err == nil:
 				t.Error("it was accepted")
-				c.Close(true)
+				c.close(true)
 			case !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), `server "web"`) || len(err.Error()) > 500:
 				t.Errorf("error %q, want one with %q", err, test.want)
 			}
@@ -160,28 +162,28 @@ func TestAnswersToInitializeThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestAnErrorFromInitializeIsPassedOnShortened(t *testing.T) {
+func TestErrorFromInitializeIsReportedShortened(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, func(h *httpScript) {
 		h.lists["initialize"] = func(json.RawMessage) string {
 			return `"error":{"code":-32000,"message":"licence expired ` + strings.Repeat("!", 1<<20) + `"}`
 		}
 	})
-	_, err := newEnv(t, h.spec()).openFor(t.Context(), &recorder{}, hub, Bound{})
+	_, err := newEnv(t, h.spec()).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	if err == nil || !strings.Contains(err.Error(), `server "web" refused initialize: licence expired !!!`) || len(err.Error()) > 500 {
 		t.Errorf("error %.600q", err)
 	}
 }
 
-// A request to initialize must not be cancelled, whatever happens.
-func TestInitializeThatHangsIsGivenUpWithoutCancelling(t *testing.T) {
+// A request to initialize must never be cancelled.
+func TestInitializeThatHangsIsGivenUpWithoutCancellation(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
 	spec := childSpec(t, "silent", "CHILD_LOG="+log)
 	spec.ConnectTimeout = 2 * time.Second
 	e := newEnv(t, spec)
-	_, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
-	if !errors.Is(err, errConnectTimeout) || !strings.Contains(err.Error(), `server "child" did not become ready in time`) {
+	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
+	if !errors.Is(err, transport.ErrConnectTimeout) || !strings.Contains(err.Error(), `server "child" did not become ready in time`) {
 		t.Errorf("error %v", err)
 	}
 	if got := ErrorType(jsonrpc.Message{}, err); got != "timeout" {
@@ -193,8 +195,8 @@ func TestInitializeThatHangsIsGivenUpWithoutCancelling(t *testing.T) {
 	}
 }
 
-// The server may speak as soon as it runs, long before it is spoken to.
-func TestAServerMayPingBeforeItIsInitialized(t *testing.T) {
+// A server may send requests as soon as it runs.
+func TestServerMayPingBeforeItIsInitialized(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
 	c := newEnv(t, childSpec(t, "ping first", "CHILD_LOG="+log)).connect(t, nil)

@@ -15,9 +15,10 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// answers makes the server answer calls of tools by hand.
+// answers makes the server answer calls of tools with answer.
 func answers(fn func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message)) func(*httpScript) {
 	return func(h *httpScript) {
 		h.onPost = func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool {
@@ -39,7 +40,7 @@ func object(status int, body string) func(http.ResponseWriter, *http.Request, js
 	}
 }
 
-func TestAnswersThatAreNone(t *testing.T) {
+func TestInvalidHTTPResponsesAreErrors(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		answer func(http.ResponseWriter, *http.Request, jsonrpc.Message)
@@ -48,23 +49,29 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}{
 		"401": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 			http.Error(w, "secret page", http.StatusUnauthorized)
-		}, ErrProtocol, "it refuses the hub with HTTP status 401 Unauthorized; check the headers configured for it"},
-		"403 in JSON": {object(403, `{"error":"nope"}`), ErrProtocol, "HTTP status 403 Forbidden; check the headers"},
+		}, transport.ErrProtocol, "it refuses the hub with HTTP status 401 Unauthorized; check the headers configured for it"},
+		"403 in JSON": {object(403, `{"error":"nope"}`), transport.ErrProtocol, "HTTP status 403 Forbidden; check the headers"},
 		"500": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 			http.Error(w, "secret page", http.StatusInternalServerError)
-		}, ErrProtocol, `HTTP status 500 Internal Server Error, content type "text/plain"`},
+		}, transport.ErrProtocol, `HTTP status 500 Internal Server Error, content type "text/plain"`},
 		"202": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 			w.WriteHeader(http.StatusAccepted)
-		}, ErrProtocol, "HTTP status 202 Accepted"},
-		"a page":       {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) { fmt.Fprint(w, "<html>") }, ErrProtocol, `content type "text/html"`},
-		"another id":   {object(200, `{"jsonrpc":"2.0","id":12345,"result":{}}`), ErrProtocol, "its answer is no response to the request"},
-		"a request":    {object(200, `{"jsonrpc":"2.0","id":$ID,"method":"ping"}`), ErrProtocol, "its answer is no response to the request"},
-		"a null id":    {object(200, `{"jsonrpc":"2.0","id":null,"result":{}}`), ErrProtocol, "its answer is no response to the request"},
-		"a batch":      {object(200, `[{"jsonrpc":"2.0","id":$ID,"result":{}}]`), ErrProtocol, "its answer is no response to the request"},
-		"broken JSON":  {object(200, `{"jsonrpc":"2.0","id":$ID,"result":`), ErrProtocol, "its answer is no response to the request"},
-		"an empty one": {object(200, ``), ErrProtocol, "its answer is no response to the request"},
+		}, transport.ErrProtocol, "HTTP status 202 Accepted"},
+		"a page": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) { fmt.Fprint(w, "<html>") },
+			transport.ErrProtocol, `content type "text/html"`},
+		"another id": {object(200, `{"jsonrpc":"2.0","id":12345,"result":{}}`), transport.ErrProtocol,
+			"its answer is not a response to the request"},
+		"a request": {object(200, `{"jsonrpc":"2.0","id":$ID,"method":"ping"}`), transport.ErrProtocol,
+			"its answer is not a response to the request"},
+		"a null id": {object(200, `{"jsonrpc":"2.0","id":null,"result":{}}`), transport.ErrProtocol,
+			"its answer is not a response to the request"},
+		"a batch": {object(200, `[{"jsonrpc":"2.0","id":$ID,"result":{}}]`), transport.ErrProtocol,
+			"its answer is not a response to the request"},
+		"broken JSON": {object(200, `{"jsonrpc":"2.0","id":$ID,"result":`), transport.ErrProtocol,
+			"its answer is not a response to the request"},
+		"an empty one": {object(200, ``), transport.ErrProtocol, "its answer is not a response to the request"},
 		"a body that is too long": {object(200, `{"jsonrpc":"2.0","id":$ID,"result":"`+strings.Repeat("x", 64<<10)+`"}`),
-			ErrProtocol, "a message is too long: more than 65536 bytes"},
+			transport.ErrProtocol, "a message is too long: more than 65536 bytes"},
 		"a broken connection": {func(http.ResponseWriter, *http.Request, jsonrpc.Message) { panic(http.ErrAbortHandler) }, ErrLost, "EOF"},
 		"an answer cut off": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 			w.Header().Set("Content-Type", "application/json")
@@ -102,7 +109,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}
 }
 
-func TestAnErrorStatusWithAJSONRPCErrorIsAnAnswer(t *testing.T) {
+func TestErrorStatusWithAJSONRPCErrorIsAResponse(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"$ID", "null"} {
 		h := newHTTPScript(t, answers(object(400, `{"jsonrpc":"2.0","id":`+id+`,"error":{"code":-32602,"message":"bad"}}`)))
@@ -121,7 +128,7 @@ func TestEachRequestCarriesTheConfiguredHeadersTheSessionAndTheVersion(t *testin
 	c := newEnv(t, spec).connect(t, nil)
 	tool(t, c, "echo", "")
 	eventually(t, "the stream is asked for", func() bool { return len(h.sent("GET", "")) > 0 })
-	c.Close(true)
+	c.close(true)
 	for _, r := range append(append(h.sent("POST", ""), h.sent("GET", "")...), h.sent("DELETE", "")...) {
 		if r.header.Get("Authorization") != "Bearer t0ken" || r.header.Get("X-Tenant") != "a" {
 			t.Errorf("%s has headers %v", r.method, r.header)
@@ -143,17 +150,17 @@ func TestEachRequestCarriesTheConfiguredHeadersTheSessionAndTheVersion(t *testin
 	}
 }
 
-func TestClosingWithoutEndLeavesTheSession(t *testing.T) {
+func TestCloseWithoutEndSessionKeepsTheSession(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	c := newEnv(t, h.spec()).connect(t, nil)
-	c.Close(false)
+	c.close(false)
 	if len(h.sent("DELETE", "")) != 0 || len(h.live("hub")) != 1 {
 		t.Error("the session was ended")
 	}
 }
 
-func TestAServerThatHangsAtTheEndHoldsUpNothing(t *testing.T) {
+func TestServerThatHangsAtTheEndDelaysNothing(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, func(h *httpScript) {
 		h.onGet = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
@@ -165,7 +172,7 @@ func TestAServerThatHangsAtTheEndHoldsUpNothing(t *testing.T) {
 		done <- err
 	}()
 	eventually(t, "the call is under way", func() bool { return h.dispatched(`"hold"`) == 1 })
-	within(t, 3*time.Second, "closing", func() { c.Close(false) })
+	within(t, 3*time.Second, "closing", func() { c.close(false) })
 	if err := wait(t, "the call fails", done); !errors.Is(err, ErrLost) || !strings.HasSuffix(err.Error(), "the connection was closed") {
 		t.Errorf("error %v", err)
 	}
@@ -174,7 +181,7 @@ func TestAServerThatHangsAtTheEndHoldsUpNothing(t *testing.T) {
 	}
 }
 
-// Redirects could take the configured headers to a stranger.
+// Redirects could take the configured headers to another host.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	var visits atomic.Int32
@@ -187,7 +194,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		spec := h.spec()
 		spec.Headers = map[string]string{"Authorization": "Bearer t0ken"}
 		_, err := newEnv(t, spec).connect(t, nil).Call(t.Context(), toolCall("echo", ""))
-		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), fmt.Sprintf("HTTP status %d", status)) {
+		if !errors.Is(err, transport.ErrProtocol) || !strings.Contains(err.Error(), fmt.Sprintf("HTTP status %d", status)) {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -196,7 +203,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-func TestABodyWithoutEndIsGivenUpInTime(t *testing.T) {
+func TestEndlessBodyIsGivenUpInTime(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"application/json", "text/event-stream"} {
 		h := newHTTPScript(t, answers(func(w http.ResponseWriter, r *http.Request, _ jsonrpc.Message) {
@@ -222,8 +229,8 @@ func TestABodyWithoutEndIsGivenUpInTime(t *testing.T) {
 	}
 }
 
-// An answer counts when it is there; the stream behind it may go on.
-func TestAStreamThatGoesOnAfterTheAnswerHoldsUpNothing(t *testing.T) {
+// The response counts as soon as it arrives, even if its stream continues.
+func TestStreamThatContinuesAfterTheResponseDelaysNothing(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, answers(func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -232,10 +239,10 @@ func TestAStreamThatGoesOnAfterTheAnswerHoldsUpNothing(t *testing.T) {
 	}))
 	c := newEnv(t, h.spec()).connect(t, nil)
 	within(t, 900*time.Millisecond, "the call", func() { tool(t, c, "echo", "") })
-	within(t, 3*time.Second, "closing", func() { c.Close(true) })
+	within(t, 3*time.Second, "closing", func() { c.close(true) })
 }
 
-func TestSessionIdsThatAreUnusableAreRefusedAndNotShown(t *testing.T) {
+func TestUnusableSessionIDsAreRefusedAndNotRepeated(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"with a space", "with-é", strings.Repeat("secret", 1000)} {
 		h := newHTTPScript(t, func(h *httpScript) {
@@ -248,14 +255,14 @@ func TestSessionIdsThatAreUnusableAreRefusedAndNotShown(t *testing.T) {
 				return true
 			}
 		})
-		_, err := newEnv(t, h.spec()).openFor(t.Context(), &recorder{}, hub, Bound{})
-		if !errors.Is(err, ErrProtocol) || !strings.HasSuffix(err.Error(), "it gave an unusable session id") {
+		_, err := newEnv(t, h.spec()).openFor(t.Context(), &recorder{}, hub, ServerSession{})
+		if !errors.Is(err, transport.ErrProtocol) || !strings.HasSuffix(err.Error(), "it gave an unusable session id") {
 			t.Errorf("error %v", err)
 		}
 	}
 }
 
-func TestASessionIsTakenFromInitializeOnly(t *testing.T) {
+func TestSessionIsTakenFromInitializeOnly(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, func(h *httpScript) {
 		h.stateful = false
@@ -266,12 +273,12 @@ func TestASessionIsTakenFromInitializeOnly(t *testing.T) {
 	})
 	c := newEnv(t, h.spec()).connect(t, nil)
 	tool(t, c, "echo", "")
-	if got := c.Bound(); got.SessionID != "" || got.ProtocolVersion != "2025-11-25" {
-		t.Errorf("Bound() = %v", got)
+	if got := c.serverSession(); got.SessionID != "" || got.ProtocolVersion != "2025-11-25" {
+		t.Errorf("ServerSession() = %v", got)
 	}
 }
 
-// The URL of a server may have a secret in it, as its headers have.
+// The URL of a server may contain a secret, as its headers do.
 func TestSecretsAreInNoErrorAndNoLog(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, answers(func(http.ResponseWriter, *http.Request, jsonrpc.Message) { panic(http.ErrAbortHandler) }))
@@ -282,13 +289,13 @@ func TestSecretsAreInNoErrorAndNoLog(t *testing.T) {
 	c := e.connect(t, nil)
 	_, broken := c.Call(t.Context(), toolCall("echo", ""))
 	h.forgetAll("hub")
-	notified := c.Notify(t.Context(), "notifications/x", nil)
+	notified := c.notify(t.Context(), "notifications/x", nil)
 	h.Server.CloseClientConnections()
 	h.Server.Close()
-	_, refused := e.openFor(t.Context(), &recorder{}, hub, Bound{})
-	c.Close(true)
+	_, refused := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
+	c.close(true)
 	spec.URL = "http://127.0.0.1:99999/?key=s3cret"
-	_, invalid := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, Bound{})
+	_, invalid := newEnv(t, spec).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	for _, err := range []error{broken, notified, refused, invalid} {
 		if err == nil || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "secret-session") {
 			t.Errorf("error %v", err)
@@ -299,7 +306,7 @@ func TestSecretsAreInNoErrorAndNoLog(t *testing.T) {
 	}
 }
 
-// refused returns an address where nobody listens.
+// refused returns an address that refuses connections.
 func refused(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -310,7 +317,7 @@ func refused(t testing.TB) string {
 	return l.Addr().String()
 }
 
-func TestWhatWasNotSentIsToldFromWhatWasLost(t *testing.T) {
+func TestUnsentRequestsAreDistinguishedFromLostOnes(t *testing.T) {
 	t.Parallel()
 	plain := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plain.Close)
@@ -322,14 +329,14 @@ func TestWhatWasNotSentIsToldFromWhatWasLost(t *testing.T) {
 		"not TLS":                  strings.Replace(plain.URL, "http:", "https:", 1),
 		"an untrusted certificate": untrusted.URL,
 	} {
-		_, err := newEnv(t, Spec{Name: "web", URL: url}).openFor(t.Context(), &recorder{}, hub, Bound{})
+		_, err := newEnv(t, Spec{Name: "web", URL: url}).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 		if !errors.Is(err, ErrDown) || errors.Is(err, ErrLost) || ErrorType(jsonrpc.Message{}, err) != "unavailable" {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
 }
 
-func TestTCPConnectionsAreUsedAgain(t *testing.T) {
+func TestTCPConnectionsAreReused(t *testing.T) {
 	t.Parallel()
 	var opened atomic.Int32
 	h := newHTTPScript(t, func(h *httpScript) {

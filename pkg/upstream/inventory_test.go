@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // lister serves lists; capabilities is the member of initialize.
@@ -48,7 +49,7 @@ func TestListsAreReadPageByPageAndItemsStayAsTheyAre(t *testing.T) {
 		"resources/list":           page("resources", `{"uri":"x:1"}`, `{"uri":"x:2"}`),
 		"resources/templates/list": page("resourceTemplates", `{"uriTemplate":"x:{a}"}`),
 	})
-	inv, err := list(t.Context(), newEnv(t, h.spec()).connect(t, nil))
+	inv, err := readInventory(t.Context(), newEnv(t, h.spec()).connect(t, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +65,7 @@ func TestListsAreReadPageByPageAndItemsStayAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatAServerOffersIsAskedFor(t *testing.T) {
+func TestOnlyDeclaredListsAreRequested(t *testing.T) {
 	t.Parallel()
 	refuse := func(json.RawMessage) string { return `"error":{"code":-32601,"message":"no such method"}` }
 	for capabilities, want := range map[string][]string{
@@ -76,7 +77,7 @@ func TestOnlyWhatAServerOffersIsAskedFor(t *testing.T) {
 	} {
 		h := lister(t, capabilities, map[string]func(json.RawMessage) string{"tools/list": refuse, "prompts/list": refuse,
 			"resources/list": refuse, "resources/templates/list": refuse})
-		inv, err := list(t.Context(), newEnv(t, h.spec()).connect(t, nil))
+		inv, err := readInventory(t.Context(), newEnv(t, h.spec()).connect(t, nil))
 		if err != nil || len(inv.Tools)+len(inv.Prompts)+len(inv.Resources)+len(inv.Templates) != 0 {
 			t.Errorf("%s: %+v, %v", capabilities, inv, err)
 		}
@@ -92,26 +93,29 @@ func TestOnlyWhatAServerOffersIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestListsThatAreNoneOrHaveNoEnd(t *testing.T) {
+func TestInvalidOrEndlessListsAreErrors(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		answer, want string
 		is           error
 	}{
 		"an error":       {`"error":{"code":-32000,"message":"not today"}`, "refused: not today", nil},
-		"no object":      {`"result":[]`, "not a JSON object", ErrProtocol},
-		"no list":        {`"result":{"tools":{"a":1}}`, `"tools" is no list`, ErrProtocol},
-		"two lists":      {`"result":{"tools":[],"tools":[]}`, "occurs twice", ErrProtocol},
-		"too many items": {`"result":{"tools":[0` + strings.Repeat(",0", maxItems) + `]}`, "more than 50000 items", ErrProtocol},
-		"too many pages": {`"result":{"tools":[],"nextCursor":"again"}`, "more than 1000 pages", ErrProtocol},
-		"too many bytes": {`"result":{"tools":["` + strings.Repeat("x", 100_000) + `"],"nextCursor":"again"}`, "longer than 1000000 bytes", ErrProtocol},
+		"no object":      {`"result":[]`, "not a JSON object", transport.ErrProtocol},
+		"no list":        {`"result":{"tools":{"a":1}}`, `"tools" is not an array`, transport.ErrProtocol},
+		"two lists":      {`"result":{"tools":[],"tools":[]}`, "occurs twice", transport.ErrProtocol},
+		"too many items": {`"result":{"tools":[0` + strings.Repeat(",0", maxItems) + `]}`, "more than 50000 items", transport.ErrProtocol},
+		"too many pages": {`"result":{"tools":[],"nextCursor":"again"}`, "more than 1000 pages", transport.ErrProtocol},
+		"too many bytes": {`"result":{"tools":["` + strings.Repeat("x", 100_000) + `"],"nextCursor":"again"}`,
+			"longer than 1000000 bytes", transport.ErrProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := lister(t, `{"tools":{}}`, map[string]func(json.RawMessage) string{"tools/list": func(json.RawMessage) string { return test.answer }})
+			h := lister(t, `{"tools":{}}`, map[string]func(json.RawMessage) string{
+				"tools/list": func(json.RawMessage) string { return test.answer },
+			})
 			spec := h.spec()
 			spec.MaxMessage = 1_000_000
-			_, err := list(t.Context(), newEnv(t, spec).connect(t, nil))
+			_, err := readInventory(t.Context(), newEnv(t, spec).connect(t, nil))
 			if err == nil || !strings.HasPrefix(err.Error(), `tools/list: server "web" `) || !strings.Contains(err.Error(), test.want) ||
 				test.is != nil && !errors.Is(err, test.is) {
 				t.Errorf("error %v, want one with %q", err, test.want)
@@ -120,7 +124,7 @@ func TestListsThatAreNoneOrHaveNoEnd(t *testing.T) {
 	}
 }
 
-// inventories collects what OnInventory is told.
+// inventories collects the calls of OnInventory.
 type inventories struct {
 	mu   sync.Mutex
 	list []Inventory
@@ -140,13 +144,13 @@ func (i *inventories) all() []Inventory {
 	return slices.Clone(i.list)
 }
 
-// The change may well be the doing of the only call there is.
-func TestAStormOfListChangesIsReadOnce(t *testing.T) {
+// The only call under way may have caused the change.
+func TestManyListChangesAreReadOnce(t *testing.T) {
 	t.Parallel()
 	log := t.TempDir() + "/log"
-	var told inventories
-	r := run(t, []Spec{childSpec(t, "script", "CHILD_LOG="+log)}, told.configure).settled(t)
-	if n := len(told.all()); n != 1 {
+	var published inventories
+	r := run(t, []Spec{childSpec(t, "script", "CHILD_LOG="+log)}, published.configure).settled(t)
+	if n := len(published.all()); n != 1 {
 		t.Fatalf("OnInventory was called %d times before it settled", n)
 	}
 	sink := &recorder{}
@@ -156,7 +160,7 @@ func TestAStormOfListChangesIsReadOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the new tool is listed", func() bool {
-		got := told.all()
+		got := published.all()
 		return len(got[len(got)-1].Tools) == 2
 	})
 	if n := strings.Count(readFile(log), "tools/list\""); n > 3 {
@@ -171,7 +175,7 @@ func TestAStormOfListChangesIsReadOnce(t *testing.T) {
 	eventually(t, "the metric follows", func() bool { return instrumenttest.Value(t, r.reg, "mcphub_backend_tools") == 2 })
 }
 
-func TestAListThatCannotBeReadAgainStaysAsItWas(t *testing.T) {
+func TestListThatCannotBeReadAgainStaysAsItWas(t *testing.T) {
 	t.Parallel()
 	fail := make(chan struct{})
 	h := newHTTPScript(t, func(h *httpScript) {
@@ -186,14 +190,14 @@ func TestAListThatCannotBeReadAgainStaysAsItWas(t *testing.T) {
 	})
 	spec := h.spec()
 	spec.Isolation = Shared
-	var told inventories
-	r := run(t, []Spec{spec}, told.configure).settled(t)
+	var published inventories
+	r := run(t, []Spec{spec}, published.configure).settled(t)
 	close(fail)
 	tool(t, r.link(t, "web", LinkConfig{}), "grow", "")
 	eventually(t, "the failure is logged", func() bool {
 		return len(r.log.attr("the server's lists could not be read again", "err")) == 1
 	})
-	if st := r.Server("web").Status(); st.State != Up || st.Tools != 1 || len(told.all()) != 1 {
+	if st := r.Server("web").Status(); st.State != Up || st.Tools != 1 || len(published.all()) != 1 {
 		t.Errorf("Status() = %+v", st)
 	}
 }

@@ -10,101 +10,101 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// LinkConfig is what a client session brings to its Link.
+// LinkConfig is what a Link needs to know of the client session that it belongs to.
 type LinkConfig struct {
-	Sink     Sink            // takes what belongs to no call
-	Identity Identity        // of the client
-	Resume   Bound           // the session that the server gave this client earlier
-	Modern   bool            // the client speaks a modern version
-	Many     bool            // the Link is used for several clients
-	Owner    context.Context //nolint:containedctx // what a connection of the Link's own does by itself has its values; nil: none
-	Session  string          // public id of the session of the client that it belongs to; "": none, or several
-	// OnBound is called with the server's session before the first call goes
-	// out over it; if it fails, so does the call.
-	OnBound func(ctx context.Context, server string, b Bound) error
-	// OnReady is called with each connection made for this client alone, so
-	// that what the server has to know of it can be said again.
+	Sink     Sink          // takes what belongs to no call
+	Identity Identity      // of the client
+	Resume   ServerSession // that the server gave this client earlier
+	Modern   bool          // the client speaks a modern version
+	Shared   bool          // the Link is used for several clients
+	Session  string        // public id of the session of the client; empty: none, or several
+	// Owner has the values for the context of what the Link's own connection does by itself; nil: none.
+	Owner context.Context //nolint:containedctx // see above
+	// OnServerSession is called with the server's session before the first call goes out over it. If it fails, so does
+	// the call.
+	OnServerSession func(ctx context.Context, server string, b ServerSession) error
+	// OnReady is called with each new connection of the Link's own, before its first use, so that the state that the
+	// client has set at the server can be set again.
 	OnReady func(ctx context.Context, c *Conn) error
 }
 
-// Link is the way of one client session to one server: over the connection
-// that all share, or over one of its own that is made when it is first needed.
-// Its methods may be called concurrently.
+// Link connects one client session to one server: over the connection that all clients share, or over one of its own
+// that is made when it is first needed. Its methods may be called concurrently.
 type Link struct {
 	server *Server
 	cfg    LinkConfig
 
 	mu      sync.Mutex
-	conn    *Conn // of its own
-	resume  Bound
-	dialing *flight // not nil while somebody connects
-	failure error   // why the last attempts to connect failed
-	failed  int     // how many in a row
-	next    time.Time
+	conn    *Conn // of its own; nil: there is none
+	resume  ServerSession
+	dialing *dialAttempt      // nil: nobody connects
+	failure error             // of the last attempt to connect
+	pauses  transport.Backoff // between attempts
+	next    time.Time         // no attempt before
 	closed  bool
-	end     bool // what Close was told
+	end     bool // the argument of Close
 }
 
-// flight is one attempt to connect, and what came of it.
-type flight struct {
+// dialAttempt is one attempt to connect, whose result several callers wait for.
+type dialAttempt struct {
 	cancel  context.CancelCauseFunc
-	over    chan struct{}
-	conn    *Conn // this and the rest are set before over is closed
+	done    chan struct{}
+	conn    *Conn // this and the rest are set before done is closed
 	err     error
-	aborted bool // by whoever connected, so that it says nothing of the server
+	aborted bool // the caller who connected gave up: err is not about the server
 }
 
 // Link makes the Link of a client session. It connects to nothing yet.
-func (s *Server) Link(cfg LinkConfig) *Link { return &Link{server: s, cfg: cfg, resume: cfg.Resume} }
+func (s *Server) Link(cfg LinkConfig) *Link {
+	return &Link{server: s, cfg: cfg, resume: cfg.Resume, pauses: transport.Backoff{First: firstPause, Max: maxPause}}
+}
 
 // Isolated reports whether the Link has a connection of its own.
-func (l *Link) Isolated() bool { return l.server.spec.isolation() == PerSession && !l.stateless() }
+func (l *Link) Isolated() bool { return l.server.Isolated() && !l.stateless() }
 
-// stateless reports whether every request stands alone, so that a modern client
-// needs no connection of its own.
+// stateless reports whether every request stands alone, so that a modern client needs no connection of its own.
 func (l *Link) stateless() bool {
 	return l.cfg.Modern && l.cfg.Sink == nil && l.server.Stateless()
 }
 
-// Call sends a request to the server. If the server has forgotten the session
-// it is initialized again, once, and the request sent again: it was not
-// dispatched.
+// Call sends a request to the server. If the server does not know its session any more, which means that it did not
+// carry out the request, the Link initializes again, once, and sends the request again.
 func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	req.identity, req.session = &l.cfg.Identity, l.cfg.Session
 	for attempt := 0; ; attempt++ {
-		begun := time.Now()
+		start := time.Now()
 		c, err := l.connection(ctx)
 		var response jsonrpc.Message
 		if err == nil {
-			req.spend(begun) // it may have had to be made first
+			req.addSpent(start) // the connection may have had to be made first
 			req.attempt = attempt
 			response, err = c.Call(ctx, req)
 		}
-		if c != nil && attempt == 0 && errors.Is(err, ErrSessionGone) && !errors.Is(err, ErrLost) {
-			l.drop(ctx, c)
+		if c != nil && attempt == 0 && errors.Is(err, transport.ErrSessionGone) && !errors.Is(err, ErrLost) {
+			l.dropSessionGone(ctx, c)
 			continue
 		}
-		if c != nil && c.otherEra(response, err) {
-			l.outdated(ctx, c)
+		if c != nil && c.dialect().isOtherEra(response, err) {
+			l.dropOtherEra(ctx, c)
 		} else if errors.Is(err, ErrDown) || errors.Is(err, ErrLost) {
-			l.server.suspect()
+			l.server.supervisor.checkSoon()
 		}
 		return response, err
 	}
 }
 
-// Notify sends a notification to the server if the Link has a connection of
-// its own, or if requests stand alone there. On one that everybody shares one
-// client cannot speak for all, so only what is no part of MCP goes there.
+// Notify sends a notification to the server if the Link has a connection of its own, or if requests stand alone there.
+// Over a shared connection only notifications outside of MCP are sent: one client cannot speak for all.
 func (l *Link) Notify(ctx context.Context, method string, params json.RawMessage) error {
 	if l.stateless() || (!l.Isolated() && instrument.MethodLabel(method) == instrument.Other) {
-		c, err := l.server.ready(ctx)
+		c, err := l.server.state.ready(ctx)
 		if err != nil {
 			return err
 		}
-		return c.notify(ctx, l.cfg.Session, method, params)
+		return c.notifyFor(ctx, l.cfg.Session, method, params)
 	}
 	l.mu.Lock()
 	c := l.conn
@@ -112,91 +112,97 @@ func (l *Link) Notify(ctx context.Context, method string, params json.RawMessage
 	if c == nil {
 		return nil
 	}
-	return c.Notify(ctx, method, params)
+	return c.notify(ctx, method, params)
 }
 
-// Close ends the Link's own connection and waits for it, a few seconds at most;
-// with end the server's session ends too.
-func (l *Link) Close(end bool) {
+// Connect makes the Link's own connection, if it has none yet, so that what the server sends by itself arrives before
+// the first call. A shared connection is there anyway.
+func (l *Link) Connect(ctx context.Context) error {
+	_, err := l.connection(ctx)
+	return err
+}
+
+// Close closes the Link's own connection and waits for it, a few seconds at most. With endSession the server's session
+// ends, too.
+func (l *Link) Close(endSession bool) {
 	l.mu.Lock()
-	l.closed, l.end = true, end
-	c, f := l.conn, l.dialing
+	l.closed, l.end = true, endSession
+	c, attempt := l.conn, l.dialing
 	l.conn = nil
 	l.mu.Unlock()
-	if f != nil {
-		f.cancel(errClosed)
-		<-f.over
+	if attempt != nil {
+		attempt.cancel(transport.ErrClosed)
+		<-attempt.done
 	}
 	if c != nil {
-		c.Close(end)
+		c.close(endSession)
 	}
 }
 
-// connection returns the connection to use. Of several callers one connects,
-// and the others share its success or failure.
+// connection returns the connection to use. Of several callers one connects, and the others get its result.
 func (l *Link) connection(ctx context.Context) (*Conn, error) {
 	if !l.Isolated() {
-		return l.server.ready(ctx)
+		return l.server.state.ready(ctx)
 	}
 	l.mu.Lock()
 	own := l.conn
 	l.mu.Unlock()
-	if own == nil || isClosed(own.Done()) { // one that works does not depend on the hub's own
-		if _, err := l.server.ready(ctx); err != nil {
+	if own == nil || own.isLost() { // one that works does not depend on the hub's own connection
+		if _, err := l.server.state.ready(ctx); err != nil {
 			return nil, err
 		}
 	}
 	for {
 		l.mu.Lock()
-		c, f := l.conn, l.dialing
+		c, attempt := l.conn, l.dialing
 		switch {
 		case l.closed:
 			l.mu.Unlock()
-			return nil, serverError(l.server.spec.Name, ErrCancelled)
-		case c != nil && !isClosed(c.Done()):
+			return nil, serverError(l.server.Name(), ErrCancelled)
+		case c != nil && !c.isLost():
 			l.mu.Unlock()
 			return c, nil
-		case f == nil && time.Now().Before(l.next):
+		case attempt == nil && time.Now().Before(l.next):
 			err := l.failure
 			l.mu.Unlock()
 			return nil, err
-		case f == nil:
-			f = &flight{over: make(chan struct{})}
-			ctx, f.cancel = context.WithCancelCause(ctx) //nolint:fatcontext // the loop ends here
-			l.dialing = f
+		case attempt == nil:
+			attempt = &dialAttempt{done: make(chan struct{})}
+			ctx, attempt.cancel = context.WithCancelCause(ctx) //nolint:fatcontext // the loop ends here
+			l.dialing = attempt
 			if c != nil {
 				l.forget(c)
 			}
 			l.mu.Unlock()
 			if c != nil {
-				l.server.restarted(c.Err())
-				c.Close(false)
+				l.server.dialer.countRestart(c.err())
+				c.close(false)
 			}
-			l.connect(ctx, f)
-			f.cancel(nil)
-			return f.conn, f.err
+			l.connect(ctx, attempt)
+			attempt.cancel(nil)
+			return attempt.conn, attempt.err
 		}
 		l.mu.Unlock()
 		select {
-		case <-f.over:
-			if !f.aborted {
-				return f.conn, f.err
+		case <-attempt.done:
+			if !attempt.aborted {
+				return attempt.conn, attempt.err
 			}
 		case <-ctx.Done():
-			return nil, serverError(l.server.spec.Name, fmt.Errorf("%w: %w", ErrCancelled, context.Cause(ctx)))
+			return nil, serverError(l.server.Name(), fmt.Errorf("%w: %w", ErrCancelled, context.Cause(ctx)))
 		}
 	}
 }
 
-// connect makes the connection, for everybody who waits for f.
-func (l *Link) connect(ctx context.Context, f *flight) {
+// connect makes the connection for all callers that wait for attempt.
+func (l *Link) connect(ctx context.Context, attempt *dialAttempt) {
 	l.mu.Lock()
 	resume := l.resume
 	l.mu.Unlock()
-	c, err := l.open(ctx, resume)
+	c, err := l.dial(ctx, resume)
 	if err == nil {
-		if err = l.introduce(ctx, c, resume); err != nil {
-			c.Close(true)
+		if err = l.prepare(ctx, c, resume); err != nil {
+			c.close(true)
 		}
 	}
 	l.mu.Lock()
@@ -204,65 +210,62 @@ func (l *Link) connect(ctx context.Context, f *flight) {
 	closed, end := l.closed, l.end
 	switch {
 	case err == nil:
-		l.failure, l.failed, l.next = nil, 0, time.Time{}
+		l.failure, l.next = nil, time.Time{}
+		l.pauses.Reset()
 	case ctx.Err() == nil:
-		// What fails at once must not be started again with every call.
-		l.failure = err
-		l.next = time.Now().Add(min(maxPause, firstPause<<min(l.failed, 10)))
-		l.failed++
+		// A server to which connections fail at once must not get one with every call.
+		l.failure, l.next = err, time.Now().Add(l.pauses.Next())
 	}
 	if err == nil && !closed {
-		l.conn, l.resume, f.conn = c, c.Bound(), c
+		l.conn, l.resume, attempt.conn = c, c.serverSession(), c
 	}
 	l.mu.Unlock()
 	if err == nil && closed {
-		c.Close(end)
-		err = serverError(l.server.spec.Name, ErrCancelled)
+		c.close(end)
+		err = serverError(l.server.Name(), ErrCancelled)
 	}
-	f.err, f.aborted = err, ctx.Err() != nil
-	close(f.over)
+	attempt.err, attempt.aborted = err, ctx.Err() != nil
+	close(attempt.done)
 }
 
-// open makes a connection in the era that suits the client.
-func (l *Link) open(ctx context.Context, resume Bound) (*Conn, error) {
-	p := plan{sink: l.cfg.Sink, who: l.cfg.Identity, many: l.cfg.Many, session: l.cfg.Session, owner: l.cfg.Owner, resume: resume}
-	c, err := l.server.open(ctx, l.server.planFor(p, l.cfg.Modern))
-	if err == nil && l.server.keepsNoSession(c) {
-		c.Close(true)
-		c, err = l.server.open(ctx, l.server.planFor(p, l.cfg.Modern))
+// dial makes a connection in the era that suits the client.
+func (l *Link) dial(ctx context.Context, resume ServerSession) (*Conn, error) {
+	s := l.server
+	dial := func() (*Conn, error) {
+		n := s.state.negotiationFor(negotiation{identity: l.cfg.Identity, resume: resume}, l.cfg.Modern)
+		return s.dialer.dial(ctx, dialConfig{negotiation: n, sse: s.state.isSSE(), sink: l.cfg.Sink, shared: l.cfg.Shared,
+			session: l.cfg.Session, owner: l.cfg.Owner})
+	}
+	c, err := dial()
+	if err == nil && s.state.isSessionless(c) {
+		c.close(true)
+		return dial()
 	}
 	return c, err
 }
 
-// introduce makes a new connection known before it is used.
-func (l *Link) introduce(ctx context.Context, c *Conn, resumed Bound) error {
-	if b := c.Bound(); b != resumed && l.cfg.OnBound != nil {
-		if err := l.cfg.OnBound(ctx, l.server.spec.Name, b); err != nil {
-			return fmt.Errorf("the session with server %q could not be kept: %w", l.server.spec.Name, err)
+// prepare calls the functions of LinkConfig for a new connection before its first use.
+func (l *Link) prepare(ctx context.Context, c *Conn, resumed ServerSession) error {
+	if b := c.serverSession(); b != resumed && l.cfg.OnServerSession != nil {
+		if err := l.cfg.OnServerSession(ctx, c.Server(), b); err != nil {
+			return fmt.Errorf("the session with server %q could not be kept: %w", c.Server(), err)
 		}
 	}
-	if c.Bound() == resumed && resumed.SessionID != "" {
-		return nil // the server remembers
+	if c.serverSession() == resumed && resumed.SessionID != "" {
+		return nil // the server has kept the state of the client
 	}
 	if l.cfg.OnReady != nil {
-		ctx, cancel := context.WithTimeoutCause(ctx, l.server.spec.connectTimeout(), errConnectTimeout)
+		ctx, cancel := context.WithTimeoutCause(ctx, c.spec.connectTimeout(), transport.ErrConnectTimeout)
 		defer cancel()
 		return l.cfg.OnReady(ctx, c)
 	}
 	return nil
 }
 
-// Connect makes the Link's own connection, if it has none yet, so that what the
-// server has to say arrives before the first call. A shared one is there anyway.
-func (l *Link) Connect(ctx context.Context) error {
-	_, err := l.connection(ctx)
-	return err
-}
-
-// drop gives up a connection whose session the server does not know any more.
-func (l *Link) drop(ctx context.Context, c *Conn) {
+// dropSessionGone gives up a connection whose session the server does not know any more.
+func (l *Link) dropSessionGone(ctx context.Context, c *Conn) {
 	if !l.Isolated() {
-		l.server.renew(c)
+		l.server.state.expectReconnect(c)
 		return
 	}
 	l.mu.Lock()
@@ -272,41 +275,32 @@ func (l *Link) drop(ctx context.Context, c *Conn) {
 	}
 	l.mu.Unlock()
 	if mine {
-		l.server.log.InfoContext(ctx, "the server forgot a session; initializing again")
-		l.server.restarted(c.Err())
-		c.Close(false)
+		l.server.supervisor.log.InfoContext(ctx, "the server forgot a session; initializing again")
+		l.server.dialer.countRestart(c.err())
+		c.close(false)
 	}
 }
 
-// outdated gives up a connection to a server that speaks another era by now, as
-// soon as the server's own connection says so, too.
-func (l *Link) outdated(ctx context.Context, c *Conn) {
-	l.server.suspect()
+// dropOtherEra gives up a connection to a server that speaks another era now. The hub's own connection is checked, too:
+// it finds out the era for the next one.
+func (l *Link) dropOtherEra(ctx context.Context, c *Conn) {
+	l.server.supervisor.checkSoon()
 	l.mu.Lock()
 	mine := l.conn == c
 	if mine {
-		l.conn, l.resume = nil, Bound{}
+		l.conn, l.resume = nil, ServerSession{}
 	}
 	l.mu.Unlock()
 	if mine {
-		l.server.log.InfoContext(ctx, "a connection is of an era that the server does not speak; connecting again")
-		c.Close(false)
+		l.server.supervisor.log.InfoContext(ctx, "a connection is of an era that the server does not speak; connecting again")
+		c.close(false)
 	}
 }
 
-// forget makes the Link connect anew after c was lost. The caller holds mu.
+// forget makes the Link connect again after c was lost. The caller holds mu.
 func (l *Link) forget(c *Conn) {
 	l.conn = nil
-	if errors.Is(c.Err(), ErrSessionGone) {
-		l.resume = Bound{}
-	}
-}
-
-func isClosed(ch <-chan struct{}) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-		return false
+	if errors.Is(c.err(), transport.ErrSessionGone) {
+		l.resume = ServerSession{}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // initialized counts the sessions that the client of the links asked for.
@@ -36,7 +37,8 @@ func TestManyCallersShareOneAttemptToConnect(t *testing.T) {
 	if n := initialized(h); n != 1 {
 		t.Errorf("the server was initialized %d times", n)
 	}
-	if body := h.sent("POST", `"name":"client"`)[0].body; !strings.Contains(body, `"capabilities":{"roots":{}},"clientInfo":{"name":"client","version":"1"}`) {
+	if body := h.sent("POST", `"name":"client"`)[0].body; !strings.Contains(body,
+		`"capabilities":{"roots":{}},"clientInfo":{"name":"client","version":"1"}`) {
 		t.Errorf("the client was introduced as %s", body)
 	}
 	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_sessions"); n != 2 {
@@ -51,7 +53,7 @@ func TestManyCallersShareOneAttemptToConnect(t *testing.T) {
 	}
 }
 
-// Waiting for one hung attempt after another would take callers x timeout.
+// If each caller waited for an attempt of its own, this would take callers x timeout.
 func TestManyCallersShareOneFailureToConnect(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs(`"name":"client"`))
@@ -63,7 +65,7 @@ func TestManyCallersShareOneFailureToConnect(t *testing.T) {
 	within(t, 12*time.Second, "32 calls", func() {
 		for range 32 {
 			wg.Go(func() {
-				if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, errConnectTimeout) {
+				if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, transport.ErrConnectTimeout) {
 					t.Errorf("error %v", err)
 				}
 			})
@@ -72,7 +74,7 @@ func TestManyCallersShareOneFailureToConnect(t *testing.T) {
 	})
 }
 
-func TestACallerWhoGivesUpDoesNotFailTheOthers(t *testing.T) {
+func TestCallerWhoGivesUpDoesNotFailTheOthers(t *testing.T) {
 	t.Parallel()
 	var first atomic.Bool
 	asked := make(chan struct{})
@@ -107,7 +109,7 @@ func TestACallerWhoGivesUpDoesNotFailTheOthers(t *testing.T) {
 	}
 }
 
-func TestClosingALinkEndsItsAttemptToConnect(t *testing.T) {
+func TestLinkCloseEndsItsAttemptToConnect(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, hangs(`"name":"client"`))
 	r := run(t, []Spec{h.spec()}).settled(t)
@@ -127,7 +129,7 @@ func TestClosingALinkEndsItsAttemptToConnect(t *testing.T) {
 	}
 }
 
-// record notes in which order a link does what.
+// record notes the order of a link's calls.
 type record struct {
 	mu    sync.Mutex
 	steps []string
@@ -145,11 +147,11 @@ func (r *record) String() string {
 	return strings.Join(r.steps, ", ")
 }
 
-// config makes a link note OnBound and OnReady, with how many calls were seen.
-func (r *record) config(h *httpScript, resume Bound) LinkConfig {
+// config makes a link note OnServerSession and OnReady, with the number of calls that the server has seen.
+func (r *record) config(h *httpScript, resume ServerSession) LinkConfig {
 	return LinkConfig{
 		Resume: resume,
-		OnBound: func(_ context.Context, server string, b Bound) error {
+		OnServerSession: func(_ context.Context, server string, b ServerSession) error {
 			r.note("bound %s %s %s after %d calls", server, b.SessionID, b.ProtocolVersion, h.dispatched(`"echo"`))
 			return nil
 		},
@@ -161,11 +163,11 @@ func (r *record) config(h *httpScript, resume Bound) LinkConfig {
 	}
 }
 
-func TestASessionIsBoundAndReadyBeforeItsFirstCall(t *testing.T) {
+func TestOnServerSessionAndOnReadyAreCalledBeforeTheFirstCall(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	var rec record
-	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", rec.config(h, Bound{}))
+	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", rec.config(h, ServerSession{}))
 	tool(t, l, "echo", "")
 	tool(t, l, "echo", "")
 	if got := rec.String(); got != "bound web secret-session-2 2025-11-25 after 0 calls, ready web after 0 calls" {
@@ -176,7 +178,7 @@ func TestASessionIsBoundAndReadyBeforeItsFirstCall(t *testing.T) {
 	}
 }
 
-func TestASessionIsResumedWithoutInitialize(t *testing.T) {
+func TestSessionIsResumedWithoutInitialize(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	r := run(t, []Spec{h.spec()}).settled(t)
@@ -188,12 +190,13 @@ func TestASessionIsResumedWithoutInitialize(t *testing.T) {
 		t.Fatalf("there are %d sessions", len(sessions))
 	}
 	var rec record
-	l := r.link(t, "web", rec.config(h, Bound{SessionID: sessions[0], ProtocolVersion: "2025-06-18"}))
+	l := r.link(t, "web", rec.config(h, ServerSession{SessionID: sessions[0], ProtocolVersion: "2025-06-18"}))
 	tool(t, l, "echo", `{"key":"resumed"}`)
 	if n := initialized(h); n != 1 || rec.String() != "" {
 		t.Errorf("initialized %d times, steps %q", n, rec.String())
 	}
-	if got := h.sent("POST", "resumed")[0].header; got.Get("Mcp-Session-Id") != sessions[0] || got.Get("Mcp-Protocol-Version") != "2025-06-18" {
+	if got := h.sent("POST", "resumed")[0].header; got.Get("Mcp-Session-Id") != sessions[0] ||
+		got.Get("Mcp-Protocol-Version") != "2025-06-18" {
 		t.Errorf("headers %v", got)
 	}
 	l.Close(true)
@@ -202,12 +205,12 @@ func TestASessionIsResumedWithoutInitialize(t *testing.T) {
 	}
 }
 
-func TestAForgottenSessionIsInitializedOnceAndTheCallRepeatedOnce(t *testing.T) {
+func TestForgottenSessionIsInitializedOnceAndTheCallRepeatedOnce(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	r := run(t, []Spec{h.spec()}).settled(t)
 	var rec record
-	l := r.link(t, "web", rec.config(h, Bound{}))
+	l := r.link(t, "web", rec.config(h, ServerSession{}))
 	tool(t, l, "echo", "")
 	h.forgetAll("client")
 	const callers = 16
@@ -238,11 +241,12 @@ func TestAForgottenSessionIsInitializedOnceAndTheCallRepeatedOnce(t *testing.T) 
 	}
 }
 
-func TestAForgottenSessionThatWasToBeResumedIsInitialized(t *testing.T) {
+func TestForgottenSessionThatWasToBeResumedIsInitialized(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	var rec record
-	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", rec.config(h, Bound{SessionID: "of-yesterday", ProtocolVersion: "2025-11-25"}))
+	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", rec.config(h, ServerSession{SessionID: "of-yesterday",
+		ProtocolVersion: "2025-11-25"}))
 	tool(t, l, "echo", "")
 	if want := "bound web secret-session-2 2025-11-25 after 0 calls, ready web after 0 calls"; rec.String() != want {
 		t.Errorf("the steps are %q, want %q", rec.String(), want)
@@ -252,12 +256,12 @@ func TestAForgottenSessionThatWasToBeResumedIsInitialized(t *testing.T) {
 	}
 }
 
-func TestACallIsRepeatedOnceAtMost(t *testing.T) {
+func TestCallIsRepeatedOnceAtMost(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, answers(func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) { w.WriteHeader(http.StatusNotFound) }))
 	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", LinkConfig{})
 	_, err := l.Call(t.Context(), toolCall("echo", ""))
-	if !errors.Is(err, ErrSessionGone) || err.Error() != `server "web" does not know its session any more` {
+	if !errors.Is(err, transport.ErrSessionGone) || err.Error() != `server "web" does not know its session any more` {
 		t.Errorf("error %v", err)
 	}
 	if n := len(h.sent("POST", "tools/call")); n != 2 {
@@ -265,7 +269,7 @@ func TestACallIsRepeatedOnceAtMost(t *testing.T) {
 	}
 }
 
-func TestACallThatMayHaveBeenCarriedOutIsNotRepeated(t *testing.T) {
+func TestCallThatMayHaveBeenCarriedOutIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, answers(func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 		startStream(w)
@@ -280,11 +284,11 @@ func TestACallThatMayHaveBeenCarriedOutIsNotRepeated(t *testing.T) {
 	}
 }
 
-func TestASessionThatCannotBeKeptIsNotUsed(t *testing.T) {
+func TestSessionThatCannotBeStoredIsNotUsed(t *testing.T) {
 	t.Parallel()
 	full := errors.New("disk full")
 	for name, cfg := range map[string]LinkConfig{
-		"bound": {OnBound: func(context.Context, string, Bound) error { return full }},
+		"bound": {OnServerSession: func(context.Context, string, ServerSession) error { return full }},
 		"ready": {OnReady: func(context.Context, *Conn) error { return full }},
 	} {
 		h := newHTTPScript(t)
@@ -302,7 +306,7 @@ func TestASessionThatCannotBeKeptIsNotUsed(t *testing.T) {
 	}
 }
 
-func TestEndingALinkSendsDeleteWithTheConfiguredHeaders(t *testing.T) {
+func TestLinkCloseSendsDeleteWithTheConfiguredHeaders(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	spec := h.spec()
@@ -326,7 +330,7 @@ func TestEndingALinkSendsDeleteWithTheConfiguredHeaders(t *testing.T) {
 	}
 }
 
-func TestChildrenOfTheirOwnAreStartedAgainWhenTheyAreNeeded(t *testing.T) {
+func TestIsolatedChildrenAreStartedAgainWhenNeeded(t *testing.T) {
 	t.Parallel()
 	spec := childSpec(t, "script")
 	spec.Isolation = PerSession
@@ -344,7 +348,7 @@ func TestChildrenOfTheirOwnAreStartedAgainWhenTheyAreNeeded(t *testing.T) {
 	if _, err := one.Call(t.Context(), toolCall("crash", "")); !errors.Is(err, ErrLost) {
 		t.Errorf("error %v", err)
 	}
-	// The session is idle now, but its child is not counted and no zombie.
+	// The session is idle now; its child is not counted any more and is not a zombie.
 	if _, exists := alive(pid); exists || instrumenttest.Value(t, r.reg, "mcphub_backend_sessions") != 2 {
 		t.Error("the child is still counted, or a zombie")
 	}
@@ -375,13 +379,14 @@ func TestNotificationsOfAClientGoOverItsOwnConnection(t *testing.T) {
 	if err := l.Notify(t.Context(), "notifications/x", json.RawMessage(`{"n":1.0}`)); err != nil {
 		t.Error(err)
 	}
-	if got := h.sent("POST", "notifications/x"); len(got) != 1 || got[0].body != `{"jsonrpc":"2.0","method":"notifications/x","params":{"n":1.0}}` {
+	if got := h.sent("POST", "notifications/x"); len(got) != 1 ||
+		got[0].body != `{"jsonrpc":"2.0","method":"notifications/x","params":{"n":1.0}}` {
 		t.Errorf("the server got %v", got)
 	}
 }
 
-// The time that a server takes to start, or to answer initialize, is not the hub's.
-func TestTheTimeToConnectIsTimeThatIsSpentWithTheServer(t *testing.T) {
+// The time that a server needs to start, or to answer initialize, does not count as the hub's.
+func TestTimeToConnectCountsAsSpentWithTheServer(t *testing.T) {
 	t.Parallel()
 	const slow = 50 * time.Millisecond
 	h := newHTTPScript(t, func(h *httpScript) {

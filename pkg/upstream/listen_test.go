@@ -1,221 +1,66 @@
 package upstream
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
+	"bytes"
+	"io"
 	"net/http"
-	"slices"
-	"strings"
-	"sync"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// updates are the resources that the sink was told of.
-func updates(r *recorder) []string {
-	var uris []string
-	for _, m := range r.notifications() {
-		if uri, _ := jsonrpc.StringField(m.Params, "uri"); m.Method == "notifications/resources/updated" {
-			uris = append(uris, uri)
-		}
-	}
-	return uris
-}
-
-func TestSubscriptionsOfOneConnectionAreOneStreamThatIsReplacedWithoutAGap(t *testing.T) {
+// Some servers send the requests that belong to a call on the GET stream, and drop them if it is not open yet.
+func TestGETStreamIsOpenBeforeTheFirstCall(t *testing.T) {
 	t.Parallel()
-	s := newModernScript(t, changing)
-	sink := &recorder{}
-	c := newEnv(t, s.spec()).connect(t, sink)
-	subscribe(t, c, "a:")
-	stop, told := make(chan struct{}), make(chan int)
-	go func() { // there is never no stream for a:
-		n := 0
-		for {
-			select {
-			case <-stop:
-				told <- n
-				return
-			default:
-				s.streams.Lock()
-				if !slices.ContainsFunc(s.open, func(o *scriptStream) bool { return slices.Contains(o.uris, "a:") }) {
-					t.Error("there was no stream for a while")
-				}
-				s.streams.Unlock()
-				s.tell("notifications/resources/updated", "a:")
-				n++
-				_ = pause(t.Context(), time.Millisecond)
-			}
-		}
-	}()
-	for i := range 10 {
-		subscribe(t, c, fmt.Sprintf("b:%d", i))
-	}
-	close(stop)
-	n := wait(t, "the server stops", told)
-	eventually(t, "every update arrives", func() bool { return len(updates(sink)) >= n })
-	eventually(t, "the old streams end", func() bool { open, _, _ := s.watched(); return open == 1 })
-	for _, m := range sink.notifications() {
-		if string(m.Params) != `{"uri":"a:"}` {
-			t.Fatalf("the client is told %s", m.Params)
-		}
-	}
-	if _, ever, _ := s.watched(); ever > 12 {
-		t.Errorf("there were %d streams", ever)
-	}
-	c.Close(true)
-	eventually(t, "the stream ends with the connection", func() bool { open, _, _ := s.watched(); return open == 0 })
-}
-
-func TestManySubscriptionsAtOnceNeedFewStreams(t *testing.T) {
-	t.Parallel()
-	s := newModernScript(t, changing)
-	c := newEnv(t, s.spec()).connect(t, nil)
-	var wg sync.WaitGroup
-	for i := range 100 {
-		wg.Go(func() { subscribe(t, c, fmt.Sprintf("x:%02d", i)) })
-	}
-	wg.Wait()
-	eventually(t, "one stream is left", func() bool { open, _, uris := s.watched(); return open == 1 && strings.Count(uris, " ") == 99 })
-	if _, ever, _ := s.watched(); ever > 60 {
-		t.Errorf("there were %d streams", ever)
-	}
-}
-
-func TestASubscriptionThatTheServerRefusesIsAnErrorAndTheOthersStay(t *testing.T) {
-	t.Parallel()
-	s := newModernScript(t, changing)
-	s.deny = "denied:"
-	s.refuse = func(uri string) string {
-		return map[string]string{"bad:": `{"code":-32602,"message":"what is that?"}`, "busy:": `{"code":-32603,"message":"not now"}`}[uri]
-	}
-	sink := &recorder{}
-	c := newEnv(t, s.spec()).connect(t, sink)
-	subscribe(t, c, "a:")
-	for uri, want := range map[string]string{"bad:": "what is that?", "busy:": "not now", "denied:": "the server does not tell of updates of this resource"} {
-		_, err := c.Call(t.Context(), Request{Method: "resources/subscribe", Params: json.RawMessage(`{"uri":"` + uri + `"}`)})
-		if err == nil || jsonrpc.AsError(err).Message != want {
-			t.Errorf("%s: %v", uri, err)
-		}
-		if open, _, _ := s.watched(); open == 0 {
-			t.Errorf("%s ended the stream that there was", uri)
-		}
-	}
-	eventually(t, "the refused ones are not asked for again", func() bool {
-		c.feed.mu.Lock()
-		settled := c.feed.settled == c.feed.wish
-		c.feed.mu.Unlock()
-		open, _, uris := s.watched()
-		return settled && open == 1 && uris == "a:"
-	})
-	subscribe(t, c, "a:") // a second client's
-	s.tell("notifications/resources/updated", "a:")
-	eventually(t, "the update arrives", func() bool { return len(updates(sink)) == 1 })
-}
-
-func TestAStreamThatTheServerEndsIsOpenedAgainAndWhatWasMissedIsTold(t *testing.T) {
-	t.Parallel()
-	s := newModernScript(t, changing)
-	sink := &recorder{}
-	c := newEnv(t, s.spec()).connect(t, sink)
-	subscribe(t, c, "a:")
-	eventually(t, "the stream before it has ended", func() bool { open, _, uris := s.watched(); return open == 1 && uris == "a:" })
-	s.hangUp()
-	eventually(t, "the stream is opened again", func() bool { open, _, uris := s.watched(); return open == 1 && uris == "a:" })
-	eventually(t, "the client is told of what it may have missed", func() bool {
-		var all []string
-		for _, m := range sink.notifications() {
-			all = append(all, m.Method+string(m.Params))
-		}
-		slices.Sort(all)
-		return strings.Join(all, " ") == `notifications/resources/list_changed notifications/resources/updated{"uri":"a:"} notifications/tools/list_changed`
-	})
-}
-
-func TestStreamsThatEndAtOnceAreOpenedWithPauses(t *testing.T) {
-	t.Parallel()
-	s := newModernScript(t, changing)
-	var mu sync.Mutex
-	var at []time.Time
-	s.on["subscriptions/listen"] = func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
-		mu.Lock()
-		at = append(at, time.Now())
-		mu.Unlock()
-		startStream(w)
-		writeEvent(w, "", `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":{}}}`)
-	}
-	newEnv(t, s.spec()).connect(t, nil)
-	count := func() int { mu.Lock(); defer mu.Unlock(); return len(at) }
-	eventually(t, "it is tried four times", func() bool { return count() >= 4 })
-	mu.Lock()
-	defer mu.Unlock()
-	if took := at[3].Sub(at[0]); took < 7*firstListen {
-		t.Errorf("four attempts within %s", took)
-	}
-}
-
-func TestListChangesOfAModernServerAreReadAndTold(t *testing.T) {
-	t.Parallel()
-	for name, spec := range map[string]func(t *testing.T) Spec{
-		"go-sdk http":  func(t *testing.T) Spec { return newTap(t, sdkHandler(t, newEnded(), true)).spec() },
-		"go-sdk stdio": func(t *testing.T) Spec { return anyChild(t, "go-sdk") },
-		"mcp-go http":  func(t *testing.T) Spec { return newTap(t, mcpGoHandler(newEnded())).spec() },
+	for name, test := range map[string]struct {
+		get  time.Duration // until the GET is answered
+		open bool          // before the first call
+	}{
+		"a slow stream": {200 * time.Millisecond, true},
+		"no answer":     {time.Hour, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var told inventories
-			spec := spec(t)
-			r := run(t, []Spec{spec}, told.configure).settled(t)
-			ask(t, r.link(t, spec.Name, LinkConfig{}), nil, "grow")
-			eventually(t, "the new tool is listed", func() bool {
-				all := told.all()
-				last := all[len(all)-1]
-				return len(last.Tools) == 7 && slices.Contains(last.Changed, "notifications/tools/list_changed")
-			})
+			var open, early atomic.Bool
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet {
+					if transport.Pause(r.Context(), test.get) == nil {
+						open.Store(true)
+						w.Header().Set("Content-Type", protocol.TypeEventStream)
+						w.WriteHeader(http.StatusOK)
+						_ = http.NewResponseController(w).Flush()
+						<-r.Context().Done()
+					}
+					return
+				}
+				body, _ := io.ReadAll(r.Body)
+				m, _ := jsonrpc.Parse(body)
+				if m.ID == "" {
+					w.WriteHeader(http.StatusAccepted)
+					return
+				}
+				result := []byte(`{}`)
+				if m.Method == "initialize" {
+					result = []byte(`{"protocolVersion":"2025-11-25","capabilities":{}}`)
+				} else if !open.Load() {
+					early.Store(true)
+				}
+				w.Header().Set("Content-Type", protocol.TypeJSON)
+				_, _ = io.Copy(w, bytes.NewReader(jsonrpc.NewResult(m.ID, result).Encode()))
+			}))
+			t.Cleanup(srv.Close)
+			c := newEnv(t, Spec{Name: "web", URL: srv.URL, Era: protocol.Legacy, ConnectTimeout: patience, CallTimeout: patience}).connect(t, nil)
+			if m, err := c.Call(t.Context(), Request{Method: "ping"}); err != nil || m.Error != nil {
+				t.Fatalf("ping: %s, %v", m.Error, err)
+			}
+			if early.Load() == test.open {
+				t.Errorf("the call came before the stream was open: %v", early.Load())
+			}
 		})
-	}
-}
-
-func TestAWaitingSubscriptionEndsWithItsConnection(t *testing.T) {
-	t.Parallel()
-	s := newModernScript(t, changing)
-	s.on["subscriptions/listen"] = func(_ http.ResponseWriter, r *http.Request, _ jsonrpc.Message) { <-r.Context().Done() }
-	c := newEnv(t, s.spec()).connect(t, nil)
-	done := goCall(t.Context(), c, Request{Method: "resources/subscribe", Params: json.RawMessage(`{"uri":"a:"}`)})
-	eventually(t, "it is asked", func() bool { return len(s.calls("subscriptions/listen")) == 1 })
-	within(t, 5*time.Second, "closing", func() { c.Close(true) })
-	if err := wait(t, "the call returns", done); !errors.Is(err, ErrLost) {
-		t.Errorf("error %v", err)
-	}
-}
-
-func TestAStreamOfChangesIsNoOperation(t *testing.T) {
-	t.Parallel()
-	s := newModernScript(t, changing)
-	e, spans := traced(t, s.spec())
-	c := e.connect(t, nil)
-	c.hears(t.Context())
-	tool(t, c, "echo", "")
-	if n := instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight"); n != 1 {
-		t.Errorf("%v requests are in flight, want the stream", n)
-	}
-	c.Close(true)
-	if n := instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight"); n != 0 {
-		t.Errorf("%v requests are in flight", n)
-	}
-	for _, s := range spans.Ended() {
-		if strings.Contains(s.Name(), "subscriptions") {
-			t.Errorf("there is a span %q", s.Name())
-		}
-	}
-	count := func(direction, kind string) float64 {
-		return instrumenttest.Value(t, e.reg, "mcphub_messages_total", "direction", direction, "kind", kind)
-	}
-	if count("out", "request") != 3 || count("in", "response") != 2 || count("in", "notification") != 1 || count("out", "notification") != 0 {
-		t.Error("messages are not counted as they went") // discover, listen and its acknowledgement, the call
 	}
 }

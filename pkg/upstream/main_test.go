@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // TestMain is also the main function of the child processes of the tests.
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience is how long a test waits for what has to happen.
+// patience is how long a test waits for an event.
 const patience = 20 * time.Second
 
 // eventually waits until cond holds.
@@ -49,7 +50,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-// wait waits until ch is closed or has something.
+// wait waits until ch is closed or receives.
 func wait[T any](t testing.TB, what string, ch <-chan T) T {
 	t.Helper()
 	select {
@@ -71,7 +72,7 @@ func within(t testing.TB, limit time.Duration, what string, fn func()) {
 	}
 }
 
-// recorder is a Sink that keeps what it takes.
+// recorder is a Sink that keeps all messages.
 type recorder struct {
 	answer func(context.Context, jsonrpc.Message) (json.RawMessage, error) // nil: {}
 
@@ -103,7 +104,7 @@ func (r *recorder) notifications() []jsonrpc.Message {
 	return slices.Clone(r.got)
 }
 
-func (r *recorder) questions() []jsonrpc.Message {
+func (r *recorder) serverRequests() []jsonrpc.Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.asks)
@@ -154,7 +155,7 @@ func (l logbook) attr(message, key string) []string {
 	return values
 }
 
-// text is everything that was logged.
+// text returns everything that was logged.
 func (l logbook) text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -172,9 +173,10 @@ func (l logbook) text() string {
 
 var hub = Identity{ClientInfo: json.RawMessage(`{"name":"hub","version":"1"}`), Capabilities: json.RawMessage(`{}`)}
 
-// env is a server that is not supervised, to make connections to.
+// env is a server without supervision, to which tests connect.
 type env struct {
 	*Server
+	*dialer
 	reg *prometheus.Registry
 	log logbook
 }
@@ -187,15 +189,17 @@ func newEnv(t testing.TB, spec Spec, configure ...func(*Config)) env {
 		c(&cfg)
 	}
 	e.Server = newServer(spec, cfg, newTelemetry(cfg))
-	if e.client != nil {
+	e.dialer = e.Server.dialer
+	if e.clients != nil {
 		t.Cleanup(e.closeIdle)
 	}
 	return e
 }
 
 // openFor makes a connection in the era of the spec.
-func (e env) openFor(ctx context.Context, sink Sink, who Identity, resume Bound) (*Conn, error) {
-	return e.open(ctx, plan{sink: sink, who: who, resume: resume, era: e.spec.Era, many: e.spec.isolation() == Shared})
+func (e env) openFor(ctx context.Context, sink Sink, who Identity, resume ServerSession) (*Conn, error) {
+	return e.dial(ctx, dialConfig{sink: sink, shared: e.spec.isolation() == Shared,
+		negotiation: negotiation{identity: who, resume: resume, era: e.spec.Era}})
 }
 
 // connect makes a connection and closes it with the test.
@@ -204,13 +208,22 @@ func (e env) connect(t testing.TB, sink Sink) *Conn {
 	if sink == nil {
 		sink = &recorder{}
 	}
-	c, err := e.openFor(t.Context(), sink, hub, Bound{})
+	c, err := e.openFor(t.Context(), sink, hub, ServerSession{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(true) })
+	t.Cleanup(func() { c.close(true) })
 	return c
 }
+
+// receive has c take a message that belongs to no call.
+func receive(c *Conn, m jsonrpc.Message) { inbound{c}.Receive("", m) }
+
+// modernOf returns the dialect of a connection to a modern server.
+func modernOf(c *Conn) *modernDialect { return c.dialect().(*modernDialect) }
+
+// isModern reports whether c is a connection to a modern server.
+func isModern(c *Conn) bool { return c.dialect().era() == protocol.Modern }
 
 // running is a Pool that runs until the test ends.
 type running struct {
@@ -238,7 +251,7 @@ func run(t testing.TB, specs []Spec, configure ...func(*Config)) running {
 		cancel()
 		<-done
 		for _, s := range r.Servers() { // tests close their links after the pool
-			s.closeIdle()
+			s.dialer.closeIdle()
 		}
 	})
 	t.Cleanup(r.stop)
@@ -250,7 +263,7 @@ func (r running) settled(t testing.TB) running {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if !r.Settled(ctx) {
+	if !r.WaitAttempted(ctx) {
 		t.Fatal("the servers did not settle")
 	}
 	return r
@@ -275,7 +288,7 @@ type caller interface {
 	Call(ctx context.Context, req Request) (jsonrpc.Message, error)
 }
 
-// tool calls a tool and wants a response; arguments is a JSON object.
+// tool calls a tool and returns its response; arguments is a JSON object.
 func tool(t testing.TB, c caller, name, arguments string) jsonrpc.Message {
 	t.Helper()
 	m, err := c.Call(t.Context(), toolCall(name, arguments))

@@ -7,12 +7,11 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 )
 
-// metrics are the package's instruments.
+// metrics are the instruments of a Pool.
 type metrics struct {
-	duration  *instrument.OperationHistogram // one attempt at a call, or a notification; written by operation
-	operation *instrument.Operations
-	served    *instrument.OperationHistogram // what servers ask and tell the hub
-	lives     *prometheus.HistogramVec       // s, connections, by error type, version and server
+	operation *instrument.Operations         // attempts at calls, and notifications, to servers
+	received  *instrument.OperationHistogram // requests and notifications of servers
+	durations *prometheus.HistogramVec       // s, connections, by error type, version and server
 	messages  *instrument.Messages
 	strays    *prometheus.CounterVec // by reason
 	up        *prometheus.GaugeVec   // 0 or 1, by server
@@ -25,12 +24,12 @@ type metrics struct {
 
 func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 	f := promauto.With(r)
+	duration := instrument.NewClientOperations(r)
 	x := &metrics{
-		duration: instrument.NewClientOperations(r),
-		served:   instrument.NewServerOperations(r),
-		messages: instrument.NewMessages(r, "backend"),
-		strays:   instrument.NewUnmatched(r, "backend", "progress", "response", "overload", "question"),
-		lives: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_client_session_duration_seconds",
+		received: instrument.NewServerOperations(r),
+		messages: instrument.NewMessages(r, instrument.HopBackend),
+		strays:   instrument.NewUnmatched(r, instrument.HopBackend, "progress", "response", "overload", "question"),
+		durations: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_client_session_duration_seconds",
 			Help:    "Life of a connection with a server, from the end of the handshake to the end of the connection.",
 			Buckets: []float64{1, 5, 15, 60, 300, 900, 1800, 3600, 14400, 86400}}, []string{"error_type", "mcp_protocol_version", "mcphub_backend"}),
 		up: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_backend_up",
@@ -44,26 +43,29 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 		connected: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_connects_total",
 			Help: "Attempts to connect to the server."}, []string{"mcphub_backend", "outcome"}),
 	}
-	x.operation = instrument.NewOperations(r, "backend", x.duration, toolLabels)
+	x.operation = instrument.NewOperations(r, instrument.HopBackend, duration, toolLabels)
 	x.outcomes = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total",
 		Help: "Calls to the server, by whose doing it is how they ended."}, []string{"mcphub_backend", "fault"})
 	return x
 }
 
-// serverMetrics are the label sets of one server. Whoever still holds them when the
-// server is removed counts into the void and makes none of them appear again.
+// unmatched counts a message that could not be matched to a call or a request.
+func (x *metrics) unmatched(reason string) { x.strays.WithLabelValues(reason).Inc() }
+
+// serverMetrics are the label sets of one server. They may be used after the server has been removed: the counts are
+// lost then, and none of the label sets appears again.
 type serverMetrics struct {
 	up, sessions, tools           prometheus.Gauge
 	restarts, connected, outcomes map[string]prometheus.Counter
 	calls                         *instrument.Recorder
 }
 
-// addServer creates the label sets of a server from the start. lists says which
-// tools it has listed last, see [Operations.Meter].
-func (x *metrics) addServer(name string, lists func(tool string) bool) *serverMetrics {
+// addServer creates the label sets of a server, so that they exist from the start. IsListed reports whether the server
+// has listed a tool, see [instrument.Operations.Recorder].
+func (x *metrics) addServer(name string, isListed func(tool string) bool) *serverMetrics {
 	s := &serverMetrics{up: x.up.WithLabelValues(name), sessions: x.sessions.WithLabelValues(name), tools: x.tools.WithLabelValues(name),
 		restarts: map[string]prometheus.Counter{}, connected: map[string]prometheus.Counter{}, outcomes: map[string]prometheus.Counter{},
-		calls: x.operation.Recorder(name, lists)}
+		calls: x.operation.Recorder(name, isListed)}
 	for _, reason := range []string{"exited", "session_gone", "unreachable"} {
 		s.restarts[reason] = x.restarts.WithLabelValues(name, reason)
 	}
@@ -75,17 +77,3 @@ func (x *metrics) addServer(name string, lists func(tool string) bool) *serverMe
 	}
 	return s
 }
-
-// removeServer takes all label sets of a server away: those of s, which addServer
-// returned for name. A Pool keeps its servers for its whole life; whatever takes one
-// out of it has to call this.
-func (x *metrics) removeServer(name string, s *serverMetrics) {
-	s.calls.Close()
-	for _, vec := range []interface {
-		DeletePartialMatch(labels prometheus.Labels) int
-	}{x.up, x.sessions, x.tools, x.restarts, x.connected, x.outcomes, x.lives} {
-		vec.DeletePartialMatch(prometheus.Labels{"mcphub_backend": name})
-	}
-}
-
-func (x *metrics) unmatched(reason string) { x.strays.WithLabelValues(reason).Inc() }

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 	"testing"
 
@@ -117,7 +116,8 @@ func TestMessagesAndBytesAreCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		tool(t, c, "absent", "")
-		if count("out", "request") != 3 || count("in", "response") != 2 || count("in", "error") != 1 || count("in", "request") != 1 || count("out", "response") != 1 {
+		if count("out", "request") != 3 || count("in", "response") != 2 || count("in", "error") != 1 || count("in",
+			"request") != 1 || count("out", "response") != 1 {
 			t.Error("messages are not counted as they went")
 		}
 		want := bytes + float64(len(req.Params)+len(toolCall("absent", "").Params))
@@ -148,7 +148,7 @@ func TestCallsInFlightAreCounted(t *testing.T) {
 	})
 }
 
-func TestQuestionsAndNotificationsOfServersAreMeasuredAsOperationsOfTheHub(t *testing.T) {
+func TestServerRequestsAndNotificationsAreMeasuredAsOperationsOfTheHub(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		e := newEnv(t, spec)
@@ -156,107 +156,54 @@ func TestQuestionsAndNotificationsOfServersAreMeasuredAsOperationsOfTheHub(t *te
 		if _, err := c.Call(t.Context(), toolCall("ask", `{"text":"ping"}`)); err != nil {
 			t.Fatal(err)
 		}
-		transport := networkTransport(spec)
+		transport := c.tel.network
 		eventually(t, "the question is measured", func() bool {
-			return instrumenttest.Value(t, e.reg, "mcp_server_operation_duration_seconds", "network_transport", transport, "mcp_protocol_version", "2025-11-25", "gen_ai_tool_name", "") == 1
+			return instrumenttest.Value(t, e.reg, "mcp_server_operation_duration_seconds", "network_transport", transport,
+				"mcp_protocol_version", "2025-11-25", "gen_ai_tool_name", "") == 1
 		})
-		if n := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name", "notifications/initialized", "network_transport", transport); n != 1 {
+		if n := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name",
+			"notifications/initialized", "network_transport", transport); n != 1 {
 			t.Errorf("%v notifications are measured", n)
 		}
 	})
 }
 
-func TestTheLifeOfAConnectionIsMeasuredAtItsEnd(t *testing.T) {
+func TestDurationOfAConnectionIsMeasuredAtItsEnd(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
 	lives := func(kind string) float64 {
-		return instrumenttest.Value(t, e.reg, "mcp_client_session_duration_seconds", "error_type", kind, "mcp_protocol_version", "2025-11-25", "mcphub_backend", "child")
+		return instrumenttest.Value(t, e.reg, "mcp_client_session_duration_seconds", "error_type", kind,
+			"mcp_protocol_version", "2025-11-25", "mcphub_backend", "child")
 	}
 	closed, lost := e.connect(t, nil), e.connect(t, nil)
-	if lives("") != 0 || lives(lifeLost) != 0 || lives(lifeGone) != 0 {
+	if lives("") != 0 || lives(durationLost) != 0 || lives(durationSessionGone) != 0 {
 		t.Error("a connection that is there is measured, or series are missing")
 	}
-	closed.Close(true)
-	if lives("") != 1 || lives(lifeLost) != 0 {
-		t.Errorf("%v closed, %v lost", lives(""), lives(lifeLost))
+	closed.close(true)
+	if lives("") != 1 || lives(durationLost) != 0 {
+		t.Errorf("%v closed, %v lost", lives(""), lives(durationLost))
 	}
 	_, _ = lost.Call(t.Context(), toolCall("crash", ""))
-	eventually(t, "the loss is measured", func() bool { return lives(lifeLost) == 1 })
-	lost.Close(true)
+	eventually(t, "the loss is measured", func() bool { return lives(durationLost) == 1 })
+	lost.close(true)
 	if lives("") != 1 {
 		t.Error("the lost connection is measured twice")
 	}
 }
 
-func TestARemovedServerLeavesNoSeriesAndNothingBringsThemBack(t *testing.T) {
+func TestToolHeadersHaveToolsWithInvalidSchemas(t *testing.T) {
 	t.Parallel()
-	reg := prometheus.NewRegistry()
-	x := newMetrics(reg, 2)
-	lists := func(tool string) bool { return tool == "a" }
-	names := func() (of []string) {
-		t.Helper()
-		families, err := reg.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				for _, l := range m.GetLabel() {
-					if l.GetName() == "mcphub_backend" && l.GetValue() == "gone" {
-						of = append(of, f.GetName())
-					}
-				}
-			}
-		}
-		return slices.Compact(of)
-	}
-	use := func(s *serverMetrics) {
-		s.calls.Observe(t.Context(), instrument.Operation{Method: "tools/call", Tool: "a"}, 0)
-		s.calls.Observe(t.Context(), instrument.Operation{Method: "ping"}, 0)
-		s.up.Set(1)
-		s.sessions.Inc()
-		s.tools.Set(1)
-		s.restarts["exited"].Inc()
-		s.connected["ok"].Inc()
-		s.outcomes["none"].Inc()
-	}
-	gone, kept := x.addServer("gone", lists), x.addServer("kept", lists)
-	use(gone)
-	use(kept)
-	if n := len(names()); n != 7 {
-		t.Errorf("the server is in %d metrics, %v; a new one has to be taken away, too", n, names())
-	}
-	x.removeServer("gone", gone)
-	use(gone) // what was under way
-	if left := names(); len(left) != 0 {
-		t.Errorf("left are %v", left)
-	}
-	if n := instrumenttest.Value(t, reg, "mcp_client_operation_duration_seconds", "mcphub_backend", "kept"); n != 2 {
-		t.Errorf("the other server has %v operations", n)
-	}
-	again := x.addServer("gone", lists)
-	use(again)
-	if n := instrumenttest.Value(t, reg, "mcphub_backend_operations_total", "mcphub_backend", "gone"); n != 1 {
-		t.Errorf("a server of the same name begins with %v operations", n-1)
-	}
-	wantGone := instrumenttest.Value(t, reg, "mcp_client_operation_duration_seconds", "mcphub_backend", "gone", "gen_ai_tool_name", "a")
-	if wantGone != 1 {
-		t.Errorf("and with %v calls", wantGone-1)
-	}
-}
-
-func TestAServerListsItsToolsWhateverTheirSchemas(t *testing.T) {
-	t.Parallel()
-	var p toolParams
-	if p.lists("a") {
+	var p toolHeaders
+	if p.has("a") {
 		t.Error("there is a tool before there is a list")
 	}
-	p.learn([]json.RawMessage{[]byte(`{"name":"a"}`), []byte(`{"name":"b","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"\u0000"}}}}`), []byte(`7`)})
-	if !p.lists("a") || !p.lists("b") || p.lists("c") {
+	p.set([]json.RawMessage{[]byte(`{"name":"a"}`),
+		[]byte(`{"name":"b","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"\u0000"}}}}`), []byte(`7`)})
+	if !p.has("a") || !p.has("b") || p.has("c") {
 		t.Error("tools are not listed")
 	}
-	p.learn(nil)
-	if p.lists("a") {
+	p.set(nil)
+	if p.has("a") {
 		t.Error("a tool is listed that is gone")
 	}
 }

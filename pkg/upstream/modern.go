@@ -2,224 +2,136 @@ package upstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"time"
-
-	"golang.org/x/sync/errgroup"
+	"net/http"
+	"sync"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// A connection to a modern server behaves towards legacy callers as one to a
-// legacy server does: what is gone from the modern protocol is done here in the
-// way that took its place.
+// modernDialect is the dialect of servers without sessions: version 2026-07-28. For legacy callers it does what is gone
+// from the protocol in the way that took its place:
+//
+//	ping                   server/discover                     modern_call.go
+//	logging/setLevel       a member of _meta of each request   modern_call.go
+//	resources/subscribe    a stream of subscriptions/listen    modern_listen.go
+//	server requests        multi-round calls                   modern_input.go
+type modernDialect struct {
+	conn       *Conn
+	identity   Identity // of the sender of requests that have none of their own
+	subscriber *subscriber
 
-// translate carries out a request of a legacy caller.
-func (c *Conn) translate(ctx context.Context, req Request) (jsonrpc.Message, error) {
-	switch req.Method {
-	case protocol.MethodPing:
-		response, err := c.call(ctx, Request{Method: protocol.MethodServerDiscover, stamped: true, identity: req.identity})
-		if err == nil && response.Error != nil && c.spec.URL != "" && !fitsModern(response) {
-			return jsonrpc.Message{}, serverError(c.spec.Name, errEra)
-		}
-		if err == nil && response.Error == nil {
-			if readDiscovery(response.Result) == nil {
-				return jsonrpc.Message{}, serverError(c.spec.Name, errEra)
-			}
-			response.Result = json.RawMessage(`{}`)
-		}
-		return response, err
-	case protocol.MethodLoggingSetLevel:
-		return c.setLevel(req)
-	case protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe:
-		return c.subscribe(ctx, req)
-	case protocol.MethodSubscriptionsListen: // the hub does that, and where there is one connection for all, the end of one stream may be that of others
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is no method %s in the protocol version of the client", req.Method)
-	}
-	req.stamped = true
-	response, err := c.rounds(ctx, req)
-	if err != nil {
-		return response, err
-	}
-	return protocol.ToLegacy(req.Method, response), nil
+	mu    sync.Mutex
+	level string // the log level that requests of the connection ask for
 }
 
-// setLevel keeps the level that requests carry from now on.
-func (c *Conn) setLevel(req Request) (jsonrpc.Message, error) {
-	has, err := jsonrpc.Fields(c.init.Capabilities, "logging")
-	if err != nil || has[0] == nil {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "the server has no log messages")
-	}
-	level, _ := jsonrpc.StringField(req.Params, "level")
-	if !protocol.IsLogLevel(level) {
-		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32q", level)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.level = level
-	return jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil
+func newModernDialect(c *Conn, identity Identity) *modernDialect {
+	d := &modernDialect{conn: c, identity: identity}
+	d.subscriber = &subscriber{conn: c, dialect: d, set: newSubscriptionSet()}
+	return d
 }
 
-func (c *Conn) logLevel() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.level
+func (d *modernDialect) era() protocol.Era { return protocol.Modern }
+
+func (d *modernDialect) canCancel(method string) bool { return method != protocol.MethodInitialize }
+
+func (d *modernDialect) logLevel() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.level
 }
 
-// The pauses before a request is sent again that the server put off.
-const (
-	firstPutOff = 100 * time.Millisecond
-	maxPutOff   = 5 * time.Second
-)
-
-// rounds sends a request, has the caller answer what the server asks for, and
-// sends it again with the answers, as often as the server wants and the time of
-// a call lasts, specification 2026-07-28, basic/utilities/mrtr.
-func (c *Conn) rounds(ctx context.Context, req Request) (jsonrpc.Message, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
-	defer cancel()
-	defer context.AfterFunc(c.quit, cancel)()
-	original := req.Params
-	for putOff := firstPutOff; ; {
-		response, err := c.call(ctx, req)
-		if err != nil || response.Error != nil {
-			return response, err
-		}
-		wanted, err := readWanted(response.Result)
-		if err != nil {
-			return jsonrpc.Message{}, serverError(c.spec.Name, fmt.Errorf("%w: %w", ErrProtocol, err))
-		}
-		if wanted == nil {
-			return response, nil
-		}
-		asked := time.Now()
-		answers, err := c.gather(ctx, req.Sink, wanted.questions)
-		req.spend(asked)
-		if err != nil {
-			return jsonrpc.Message{}, err
-		}
-		if len(wanted.questions) == 0 {
-			if err := pause(ctx, putOff+rand.N(putOff)); err != nil { //nolint:gosec // jitter
-				return jsonrpc.Message{}, c.ended(ctx)
-			}
-			putOff = min(2*putOff, maxPutOff)
-		}
-		if req.Params, err = jsonrpc.Rewrite(original, jsonrpc.Edit{Name: "inputResponses", Value: answers},
-			jsonrpc.Edit{Name: "requestState", Value: wanted.state}); err != nil {
-			return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "invalid params: %v", err)
-		}
+// requestMeta implements dialect. It sets the members that describe the sender of a request, specification 2026-07-28,
+// basic, _meta. Modern callers have them already.
+func (d *modernDialect) requestMeta(req Request) requestMeta {
+	if !req.addMeta {
+		return requestMeta{}
 	}
+	identity := d.identity
+	if req.identity != nil {
+		identity = *req.identity
+	}
+	m := requestMeta{version: jsonrpc.String(protocol.ModernVersion), capabilities: protocol.ModernCapabilities(identity.Capabilities),
+		clientInfo: identity.ClientInfo}
+	if level := d.logLevel(); level != "" {
+		m.logLevel = jsonrpc.String(level)
+	}
+	return m
 }
 
-// wanted is what a server wants to know before it goes on with a request.
-type wanted struct {
-	questions map[string]question
-	state     json.RawMessage // nil: there is none, and none must be sent
-}
-
-type question struct {
-	Method string          `json:"method"`
-	Params json.RawMessage `json:"params"`
-}
-
-// readWanted returns nil if result is complete. No resultType means that, too.
-func readWanted(result json.RawMessage) (*wanted, error) {
-	fields, err := jsonrpc.Fields(result, "resultType", "inputRequests", "requestState")
-	if err != nil {
-		return nil, errors.New("its result is no object")
-	}
-	switch string(fields[0]) {
-	case "", `"complete"`:
-		return nil, nil //nolint:nilnil // see above
-	case `"input_required"`:
-	default:
-		return nil, errors.New("unknown resultType")
-	}
-	w := &wanted{state: fields[2]}
-	if string(w.state) == "null" {
-		w.state = nil
-	}
-	if fields[1] != nil && json.Unmarshal(fields[1], &w.questions) != nil {
-		return nil, errors.New("its inputRequests are no object of requests")
-	}
-	if len(w.questions) == 0 && w.state == nil {
-		return nil, errors.New("it requires input and does not say which")
-	}
-	for key, q := range w.questions {
-		if string(q.Params) == "null" {
-			q.Params = nil
-			w.questions[key] = q
-		}
-		if q.Method == "" || (q.Params != nil && q.Params[0] != '{') {
-			return nil, errors.New("one of its inputRequests is no request")
-		}
-	}
-	if len(w.questions) > maxQuestions {
-		return nil, fmt.Errorf("it asks more than %d questions at once", maxQuestions)
-	}
-	return w, nil
-}
-
-// gather has sink answer the questions, all at the same time.
-func (c *Conn) gather(ctx context.Context, sink Sink, questions map[string]question) (json.RawMessage, error) {
-	if len(questions) == 0 {
-		return nil, nil
-	}
-	if sink == nil {
-		sink = c.sink
-	}
-	results := make([]json.RawMessage, 0, len(questions))
-	keys := make([]string, 0, len(questions))
-	for key := range questions {
-		keys, results = append(keys, key), append(results, nil)
-	}
-	group, gctx := errgroup.WithContext(ctx)
-	for i, key := range keys {
-		q := questions[key]
-		group.Go(func() error {
-			result, err := sink.Ask(gctx, jsonrpc.Message{ID: "0", Method: q.Method, Params: q.Params})
-			results[i] = result
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		if ctx.Err() != nil {
-			return nil, c.ended(ctx)
-		}
-		e := jsonrpc.AsError(err)
-		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the server needs an answer of the client, and there is none: %s", e.Message)
-	}
-	edits := make([]jsonrpc.Edit, len(keys))
-	for i, key := range keys {
-		edits[i] = jsonrpc.Edit{Name: key, Value: results[i]}
-	}
-	return jsonrpc.Rewrite(nil, edits...)
-}
-
-// ended says why nobody waits any more for what took several requests.
-func (c *Conn) ended(ctx context.Context) error {
-	cause := context.Cause(ctx)
-	switch {
-	case c.quit.Err() != nil:
-		cause = fmt.Errorf("%w: %w", ErrLost, errClosed)
-	case !errors.Is(cause, ErrTimeout) && !errors.Is(cause, errConnectTimeout):
-		cause = fmt.Errorf("%w: %w", ErrCancelled, cause)
-	}
-	return serverError(c.spec.Name, cause)
-}
-
-// takes reports whether a modern server has a use for a notification. By HTTP
-// a request is cancelled by closing its stream.
-func (c *Conn) takes(method string) bool {
+// notification implements dialect. By HTTP a request is cancelled by closing its stream.
+func (d *modernDialect) notification(method string) (http.Header, bool) {
 	switch method {
 	case protocol.MethodInitialized, protocol.MethodRootsListChanged:
-		return false
+		return nil, false
 	case protocol.MethodCancelled:
-		return c.spec.URL == ""
+		return nil, !d.conn.spec.kind().HasStreams()
 	}
-	return true
+	return d.standardHeader(method), true
+}
+
+// receive implements dialect. The server acknowledges the hub's own subscriptions, and puts their id into what it
+// sends.
+func (d *modernDialect) receive(related *call, m jsonrpc.Message) (jsonrpc.Message, bool) {
+	if m.Method == protocol.MethodSubscriptionsAcknowledged {
+		d.subscriber.acknowledged(related, m)
+		return m, false
+	}
+	return withoutSubscription(m), true
+}
+
+// listen implements dialect.
+func (d *modernDialect) listen(context.Context) { d.conn.background.start(nil, d.subscriber.run) }
+
+// awaitListening implements dialect.
+func (d *modernDialect) awaitListening(ctx context.Context) { d.subscriber.awaitAnswer(ctx) }
+
+// isOtherEra recognizes a legacy server: it refuses the request by an HTTP status, or with an error to no request, as
+// it answers what belongs to no session.
+func (d *modernDialect) isOtherEra(response jsonrpc.Message, err error) bool {
+	if !d.overHTTP() {
+		return false // a process does not change its era
+	}
+	if refused, ok := errors.AsType[transport.StatusError](err); ok {
+		return refusesRequest(refused)
+	}
+	if err != nil || response.Error == nil {
+		return errors.Is(err, errOtherEra)
+	}
+	return response.ID == jsonrpc.Null || jsonrpc.ParseError(response.Error).Code == protocol.CodeUnsupportedVersion
+}
+
+// refusesRequest reports whether a server answers so a POST of which it understands nothing.
+func refusesRequest(e transport.StatusError) bool {
+	return e.Code == http.StatusBadRequest || e.Code == http.StatusNotFound || e.Code == http.StatusMethodNotAllowed
+}
+
+// callEnded returns why a call of several requests ended when ctx did.
+func (d *modernDialect) callEnded(ctx context.Context) error {
+	if d.conn.background.stopped() {
+		return serverError(d.conn.spec.Name, fmt.Errorf("%w: %w", ErrLost, transport.ErrClosed))
+	}
+	return serverError(d.conn.spec.Name, transport.CauseOf(ctx))
+}
+
+// withCallTimeout returns a context for a call of several requests. It ends with the timeout of a call, and with the
+// connection.
+func (d *modernDialect) withCallTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d.conn.spec.callTimeout(), ErrTimeout)
+	stop := context.AfterFunc(d.conn.background.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// overHTTP reports whether messages have HTTP headers, which mirror parts of their body.
+func (d *modernDialect) overHTTP() bool { return d.conn.spec.kind().HasHeaders() }
+
+// standardHeader returns the headers that every modern message by HTTP has, or nil.
+func (d *modernDialect) standardHeader(method string) http.Header {
+	if !d.overHTTP() {
+		return nil
+	}
+	return http.Header{protocol.HeaderProtocolVersion: {protocol.ModernVersion}, protocol.HeaderMethod: {method}}
 }

@@ -10,23 +10,22 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// FaultOfQuestion attributes the outcome of a question that a server asked a
-// client: what must not be asked, or was taken back, is the server's fault, what is
-// not answered the client's. ctx is that of the question.
-func FaultOfQuestion(ctx context.Context, err error) instrument.Fault {
+// FaultOfServerRequest attributes the outcome of a server request that was sent to a client: if it must not be sent, or
+// was cancelled, that is the server's fault; if it is not answered, the client's. Ctx is that of the request.
+func FaultOfServerRequest(ctx context.Context, err error) instrument.Fault {
 	switch {
 	case err == nil:
 		return instrument.FaultNone
-	case instrument.IsCallerFault(jsonrpc.AsError(err).Code), errors.Is(context.Cause(ctx), errWithdrawn):
+	case instrument.IsCallerFault(jsonrpc.AsError(err).Code), errors.Is(context.Cause(ctx), errRequestCancelled):
 		return instrument.FaultBackend
 	}
 	return instrument.FaultClient
 }
 
-// FaultOf attributes the outcome of a call to a server: its response, or the
-// reason why there is none.
+// FaultOf attributes the outcome of a call to a server: its response, or the error if there is none.
 func FaultOf(response jsonrpc.Message, err error) instrument.Fault {
 	refusal, refused := errors.AsType[*jsonrpc.Error](err)
 	switch {
@@ -46,18 +45,18 @@ func FaultOf(response jsonrpc.Message, err error) instrument.Fault {
 	return instrument.FaultNone
 }
 
-// cancelReason is why a request to a server has no response.
+// cancelReason returns why a request to a server has no response.
 func cancelReason(err error) instrument.CancelReason {
 	switch {
-	case errors.Is(err, ErrTimeout), errors.Is(err, errConnectTimeout):
+	case transport.IsTimeout(err):
 		return instrument.TimedOut
-	case errors.Is(err, ErrLost): // also where the session is gone: the request may have been carried out
+	case errors.Is(err, ErrLost): // even if the session is gone: the request may have been carried out
 		return instrument.ConnectionLost
-	case errors.Is(err, ErrSessionGone):
+	case errors.Is(err, transport.ErrSessionGone):
 		return instrument.SessionGone
 	case errors.Is(err, ErrDown):
 		return instrument.Unreachable
-	case errors.Is(err, ErrProtocol):
+	case errors.Is(err, transport.ErrProtocol):
 		return instrument.ProtocolError
 	case errors.Is(err, ErrCancelled):
 		return instrument.Withdrawn
@@ -65,13 +64,13 @@ func cancelReason(err error) instrument.CancelReason {
 	return instrument.Unexplained
 }
 
-// Outcome is ErrorType with a word for success.
+// Outcome is ErrorType, or "ok" for a success.
 func Outcome(response jsonrpc.Message, err error) string {
 	return cmp.Or(ErrorType(response, err), "ok")
 }
 
-// ErrorType classifies the outcome of a call for the attribute error.type, see
-// the semantic conventions for MCP. It is empty for a success.
+// ErrorType classifies the outcome of a call for the attribute error.type, see the semantic conventions for MCP. It is
+// empty for a success.
 func ErrorType(response jsonrpc.Message, err error) string {
 	switch _, isNet := errors.AsType[net.Error](err); {
 	case err == nil && response.Error != nil:
@@ -80,17 +79,17 @@ func ErrorType(response jsonrpc.Message, err error) string {
 		return "tool_error"
 	case err == nil:
 		return ""
-	case errors.Is(err, ErrTimeout), errors.Is(err, errConnectTimeout):
+	case transport.IsTimeout(err):
 		return "timeout"
 	case errors.Is(err, ErrCancelled):
 		return "cancelled"
-	case errors.Is(err, ErrSessionGone):
+	case errors.Is(err, transport.ErrSessionGone):
 		return "session_gone"
 	case errors.Is(err, ErrDown):
 		return "unavailable"
 	case errors.Is(err, ErrLost), isNet:
 		return "connection_lost"
-	case errors.Is(err, ErrProtocol):
+	case errors.Is(err, transport.ErrProtocol):
 		return "backend_protocol_error"
 	}
 	if refusal, ok := errors.AsType[*jsonrpc.Error](err); ok { // of the hub itself

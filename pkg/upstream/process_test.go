@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,7 +10,7 @@ import (
 	"time"
 )
 
-func TestTheEnvironmentOfAChildIsExactlyItsSpec(t *testing.T) {
+func TestEnvironmentOfAChildIsExactlyItsSpec(t *testing.T) {
 	t.Setenv("HUB_SECRET", "hunter2")
 	spec := childSpec(t, "script", "B=2=3", "A=1", "EMPTY=")
 	spec.Dir = t.TempDir()
@@ -24,22 +23,7 @@ func TestTheEnvironmentOfAChildIsExactlyItsSpec(t *testing.T) {
 	}
 }
 
-func TestAnEmptyEnvironmentIsNotTheHubs(t *testing.T) {
-	t.Setenv("HUB_SECRET", "hunter2")
-	p, err := startProcess(Spec{Command: "/bin/cat", Args: []string{"/proc/self/environ"}})
-	if err != nil {
-		t.Skip(err)
-	}
-	wait(t, "the child ends", p.exited)
-	b := make([]byte, 4096)
-	n, _ := p.stdout.Read(b)
-	p.closePipes()
-	if n != 0 {
-		t.Errorf("the environment is %q", b[:n])
-	}
-}
-
-func TestAChildHasItsOwnProcessGroup(t *testing.T) {
+func TestChildHasItsOwnProcessGroup(t *testing.T) {
 	t.Parallel()
 	f := facts(t, newEnv(t, childSpec(t, "script")).connect(t, nil))
 	if f.Pgid != f.Pid || f.Pgid == syscall.Getpgrp() {
@@ -63,7 +47,7 @@ func TestNoGrandchildOutlivesItsParent(t *testing.T) {
 		t.Parallel()
 		c := newEnv(t, childSpec(t, "script")).connect(t, nil)
 		pid := fieldInt(t, tool(t, c, "grandchild", "").Result, "pid")
-		c.Close(true)
+		c.close(true)
 		eventually(t, "the grandchild is gone", func() bool { runs, _ := alive(pid); return !runs })
 	})
 	t.Run("unless it left the group, and then it holds up nothing", func(t *testing.T) {
@@ -72,61 +56,40 @@ func TestNoGrandchildOutlivesItsParent(t *testing.T) {
 		pid := fieldInt(t, tool(t, c, "grandchild", `{"key":"setsid"}`).Result, "pid")
 		t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
 		within(t, 5*time.Second, "a crash", func() { _, _ = c.Call(t.Context(), toolCall("crash", "")) })
-		within(t, 5*time.Second, "closing", func() { c.Close(true) })
+		within(t, 5*time.Second, "closing", func() { c.close(true) })
 	})
 }
 
-func TestClosingAsksForAnEndAndThenForcesIt(t *testing.T) {
+func TestCloseAsksTheChildToExitAndThenKillsIt(t *testing.T) {
 	t.Parallel()
 	for mode, limits := range map[string][2]time.Duration{
-		"script":             {0, stdinGrace},                                                            // ends with its input
-		"ignores stdin":      {stdinGrace, stdinGrace + termGrace},                                       // ends at SIGTERM
-		"ignores everything": {stdinGrace + termGrace, stdinGrace + termGrace + lastWords + time.Second}, // is killed
+		"script":             {0, stdinGrace},                                                               // ends with its input
+		"ignores stdin":      {stdinGrace, stdinGrace + termGrace},                                          // ends at SIGTERM
+		"ignores everything": {stdinGrace + termGrace, stdinGrace + termGrace + drainTimeout + time.Second}, // is killed
 	} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			c := newEnv(t, childSpec(t, mode)).connect(t, nil)
 			pid := facts(t, c).Pid
 			start := time.Now()
-			c.Close(true)
+			c.close(true)
 			if took := time.Since(start); took < limits[0] || took > limits[1] {
 				t.Errorf("closing took %s, want %s to %s", took, limits[0], limits[1])
 			}
 			if _, exists := alive(pid); exists {
 				t.Error("the child is still there")
 			}
-			c.Close(true) // may be repeated
+			c.close(true) // may be repeated
 		})
 	}
 }
 
-// A process that hangs in the kernel survives even SIGKILL, for a while.
-func TestAChildThatCannotBeEndedIsNotWaitedForWithoutEnd(t *testing.T) {
-	t.Parallel()
-	spec := childSpec(t, "ignores everything")
-	cmd := exec.Command(spec.Command)
-	cmd.Env, cmd.SysProcAttr = spec.Env, ownGroup()
-	in, out, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p := &process{cmd: cmd, stdin: out, exited: make(chan struct{})} // nobody waits for it: it does not end
-	within(t, stdinGrace+termGrace+killGrace+time.Second, "stopping", p.stop)
-	if got := p.ending().Error(); got != "its process does not end" {
-		t.Errorf("ending() = %s", got)
-	}
-	_ = cmd.Wait()
-}
-
-func TestAChildThatEndsAtItsStartSaysHow(t *testing.T) {
+func TestChildThatExitsAtItsStartIsReportedWithItsStatus(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "exit"))
-	_, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
-	if err == nil || !strings.HasPrefix(err.Error(), `server "child" `) || !strings.HasSuffix(err.Error(), "its process ended: exit status 7") {
+	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
+	if err == nil || !strings.HasPrefix(err.Error(), `server "child" `) || !strings.HasSuffix(err.Error(),
+		"its process ended: exit status 7") {
 		t.Errorf("error %v", err)
 	}
 	eventually(t, "its last line is logged", func() bool {
@@ -144,13 +107,13 @@ func TestConnectionsLeaveNoFilesOpen(t *testing.T) {
 		}
 		return len(files)
 	}
-	e.connect(t, nil).Close(true)
+	e.connect(t, nil).close(true)
 	before := count()
 	for range 3 {
 		c := e.connect(t, nil)
 		_, _ = c.Call(t.Context(), toolCall("crash", ""))
-		c.Close(true)
-		_, _ = newEnv(t, Spec{Name: "absent", Command: "/nothing/here"}).openFor(t.Context(), &recorder{}, hub, Bound{})
+		c.close(true)
+		_, _ = newEnv(t, Spec{Name: "absent", Command: "/nothing/here"}).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	}
 	eventually(t, "the files are closed", func() bool { return count() <= before })
 }

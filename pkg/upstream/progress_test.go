@@ -10,8 +10,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// However alike the tokens of clients are, each gets its own progress, with its
-// own token as it wrote it, before its answer.
+// Clients may use equal tokens: each gets its own progress, with its own token unchanged, before its response.
 func TestProgressGoesToItsCallerWithItsOwnToken(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
@@ -24,7 +23,8 @@ func TestProgressGoesToItsCallerWithItsOwnToken(t *testing.T) {
 		for i := range callers {
 			wg.Go(func() {
 				token, who, sink := tokens[i%len(tokens)], fmt.Sprint("caller ", i), &recorder{}
-				params := fmt.Sprintf(`{"name":"progress","arguments":{"n":%d,"text":%q},"_meta":{"other":1.0, "progressToken":%s }}`, callers, who, token)
+				params := fmt.Sprintf(`{"name":"progress","arguments":{"n":%d,"text":%q},"_meta":{"other":1.0, "progressToken":%s }}`,
+					callers, who, token)
 				if _, err := c.Call(t.Context(), Request{Method: "tools/call", Params: json.RawMessage(params), Sink: sink}); err != nil {
 					t.Error(err)
 					return
@@ -48,7 +48,7 @@ func TestProgressGoesToItsCallerWithItsOwnToken(t *testing.T) {
 	})
 }
 
-func TestACallWithoutASinkHasItsProgressSentToTheConnections(t *testing.T) {
+func TestProgressOfACallWithoutASinkGoesToTheSinkOfTheConnection(t *testing.T) {
 	t.Parallel()
 	sink := &recorder{}
 	c := newEnv(t, newHTTPScript(t).spec()).connect(t, sink)
@@ -61,7 +61,7 @@ func TestACallWithoutASinkHasItsProgressSentToTheConnections(t *testing.T) {
 	}
 }
 
-func TestProgressNobodyAskedForIsDroppedAndCounted(t *testing.T) {
+func TestUnrequestedProgressIsDroppedAndCounted(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, spec Spec) {
 		e := newEnv(t, spec)
@@ -87,17 +87,17 @@ func TestProgressNobodyAskedForIsDroppedAndCounted(t *testing.T) {
 	})
 }
 
-func TestTheProgressTokensOfTasksAreKeptInBoundedNumber(t *testing.T) {
+func TestProgressTokenIsKeptOnlyIfTheAnswerIsATask(t *testing.T) {
 	t.Parallel()
-	c := &Conn{}
-	id := func(i int) jsonrpc.ID { return jsonrpc.ID(fmt.Sprint(i)) }
+	c := &Conn{pending: newPendingCalls()}
 	task := jsonrpc.Message{Result: json.RawMessage(`{"task":{"taskId":"x"}}`)}
-	c.keepTaskToken(&call{progress: id(-1)}, task) // wants no progress
-	c.keepTaskToken(&call{progress: id(-2), token: json.RawMessage(`1`)}, jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)})
-	for i := range maxTaskTokens + 10 {
-		c.keepTaskToken(&call{progress: id(i), token: json.RawMessage(id(i))}, task)
-	}
-	if len(c.taskTokens) != maxTaskTokens || c.taskTokenOf(id(9)) != nil || string(c.taskTokenOf(id(10))) != "10" || c.taskTokenOf(id(-2)) != nil {
-		t.Errorf("%d tokens are kept, from that of call %s on", len(c.taskTokens), c.taskTokens[0].id)
+	without, other, one := c.pending.add(&call{}), c.pending.add(&call{}), c.pending.add(&call{})
+	c.processed(without, Request{Task: true}, task) // wants no progress
+	c.pending.setToken(other, json.RawMessage(`1`))
+	c.processed(other, Request{Task: true}, jsonrpc.Message{Result: json.RawMessage(`{"content":[]}`)})
+	c.pending.setToken(one, json.RawMessage(`2`))
+	c.processed(one, Request{Task: true}, task)
+	if kept := c.pending.taskTokens; len(kept) != 1 || string(kept[0].token) != "2" {
+		t.Errorf("%v are kept", kept)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 // script is an MCP server with tools that misbehave. It writes its messages by
 // hand, so that tests see every byte, and serves over stdio (child_test.go) and
-// HTTP (httpscript_test.go).
+// HTTP (http_script_test.go).
 type script struct {
 	initialize string // the result; empty: all capabilities
 	exit       func(code int)
@@ -40,7 +40,7 @@ func newScript() *script {
 		held: map[string]chan struct{}{}, barriers: map[string]*sync.WaitGroup{}}
 }
 
-// exchange is one request to the script, and where what it says belongs.
+// exchange is one request to the script, with what sends messages that belong to it.
 type exchange struct {
 	*script
 	ctx  context.Context
@@ -54,14 +54,14 @@ type exchange struct {
 	send func(message string)
 }
 
-// note keeps a message that came.
+// note keeps a message that has arrived.
 func (s *script) note(line []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lines = append(s.lines, string(line))
 }
 
-// seen is every message that came so far.
+// seen returns every message that has arrived.
 func (s *script) seen() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +132,7 @@ func joined(items []string) string {
 	return b.String()
 }
 
-// tool is where the misbehaviour is.
+// tool carries out a call of a tool.
 func (x *exchange) tool(name string) string {
 	switch name {
 	case "echo": // the params as they came
@@ -248,7 +248,7 @@ func (x *exchange) ask(method, params string) (jsonrpc.Message, bool) {
 	}
 }
 
-// flood asks N questions at once and counts how they are answered.
+// flood sends N requests at once and counts how they are answered.
 func (x *exchange) flood() string {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -263,7 +263,7 @@ func (x *exchange) flood() string {
 			} else if ok {
 				answered++
 			}
-			if refused+answered == x.args.N-maxQuestions { // the rest waits for this
+			if refused+answered == x.args.N-maxServerRequests { // the rest waits for this
 				x.send(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"the rest waits"}}`)
 			}
 		})

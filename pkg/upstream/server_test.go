@@ -18,6 +18,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // up waits until the server is up.
@@ -27,7 +28,7 @@ func (r running) up(t testing.TB, server string) Status {
 	return r.Server(server).Status()
 }
 
-func TestAServerThatCannotBeStartedIsDownAndRecovers(t *testing.T) {
+func TestServerThatCannotBeStartedIsDownAndRecovers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	spec := childSpec(t, "script")
@@ -41,7 +42,7 @@ func TestAServerThatCannotBeStartedIsDownAndRecovers(t *testing.T) {
 	checkUp(t, r, "child")
 }
 
-func TestAServerThatRefusesConnectionsIsDownAndRecovers(t *testing.T) {
+func TestServerThatRefusesConnectionsIsDownAndRecovers(t *testing.T) {
 	t.Parallel()
 	address := refused(t)
 	spec := Spec{Name: "web", URL: "http://" + address, Isolation: Shared}
@@ -67,7 +68,8 @@ func checkDown(t *testing.T, r running, server, reason string) {
 	}
 	var err error
 	within(t, time.Second, "a call", func() { _, err = r.link(t, server, LinkConfig{}).Call(t.Context(), toolCall("echo", "")) })
-	if !errors.Is(err, ErrDown) || !strings.HasPrefix(err.Error(), `server "`+server+`" is down: `) || !strings.Contains(err.Error(), reason) ||
+	if !errors.Is(err, ErrDown) || !strings.HasPrefix(err.Error(), `server "`+server+`" is down: `) ||
+		!strings.Contains(err.Error(), reason) ||
 		!strings.Contains(err.Error(), "(next attempt in ") || strings.Count(err.Error(), server+`"`) != 1 {
 		t.Errorf("error %v", err)
 	}
@@ -95,12 +97,13 @@ func checkUp(t *testing.T, r running, server string) {
 			t.Errorf("%s is %v, want %v", name, n, want)
 		}
 	}
-	if ok, failed := instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "ok"), instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "error"); ok != 1 || failed < 1 {
+	if ok, failed := instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "ok"),
+		instrumenttest.Value(t, r.reg, "mcphub_backend_connects_total", "outcome", "error"); ok != 1 || failed < 1 {
 		t.Errorf("%v attempts were counted as good and %v as bad", ok, failed)
 	}
 }
 
-func TestACrashedChildIsStartedAgain(t *testing.T) {
+func TestCrashedChildIsStartedAgain(t *testing.T) {
 	t.Parallel()
 	r := run(t, []Spec{childSpec(t, "script")}).settled(t)
 	l := r.link(t, "child", LinkConfig{})
@@ -158,11 +161,12 @@ func TestCallsWaitWhileTheServerIsStarting(t *testing.T) {
 	r := run(t, []Spec{childSpec(t, "script", "CHILD_GATE="+gate)})
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if r.Settled(short) {
+	if r.WaitAttempted(short) {
 		t.Error("it is settled before it answered")
 	}
 	l := r.link(t, "child", LinkConfig{})
-	if _, err := l.Call(short, toolCall("echo", "")); !errors.Is(err, ErrDown) || !strings.Contains(err.Error(), `server "child" is down: it is still being started`) {
+	if _, err := l.Call(short, toolCall("echo", "")); !errors.Is(err, ErrDown) || !strings.Contains(err.Error(),
+		`server "child" is down: it is still being started`) {
 		t.Errorf("error %v", err)
 	}
 	done := make(chan error, 1)
@@ -182,7 +186,7 @@ func TestCallsWaitWhileTheServerIsStarting(t *testing.T) {
 	r.settled(t)
 }
 
-func TestAPoolThatStopsClosesItsConnectionsAndLetsNobodyWait(t *testing.T) {
+func TestStoppingPoolClosesItsConnectionsAndEndsWaits(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	silent := childSpec(t, "silent")
@@ -204,7 +208,7 @@ func TestAPoolThatStopsClosesItsConnectionsAndLetsNobodyWait(t *testing.T) {
 	}
 }
 
-func TestAServerThatGoesAwayIsNoticedByACall(t *testing.T) {
+func TestUnreachableServerIsNoticedByACall(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	r := run(t, []Spec{h.spec()}).settled(t)
@@ -222,7 +226,7 @@ func TestAServerThatGoesAwayIsNoticedByACall(t *testing.T) {
 	}
 }
 
-func TestAServerThatFailsEveryPingIsDown(t *testing.T) {
+func TestServerThatFailsEveryPingIsDown(t *testing.T) {
 	t.Parallel()
 	var pings atomic.Int32
 	h := newHTTPScript(t, func(h *httpScript) {
@@ -240,13 +244,13 @@ func TestAServerThatFailsEveryPingIsDown(t *testing.T) {
 		if st := r.Server("web").Status(); st.State != Up {
 			t.Errorf("after %d pings: %+v", i, st)
 		}
-		r.Server("web").suspect()
+		r.Server("web").supervisor.checkSoon()
 		eventually(t, "it is pinged", func() bool { return pings.Load() == i+1 })
 	}
 	eventually(t, "it is down", func() bool { return r.Server("web").Status().State == Down })
 }
 
-func TestNotificationsOfASharedConnectionAreForEverybody(t *testing.T) {
+func TestNotificationsOfASharedConnectionGoToOnNotification(t *testing.T) {
 	t.Parallel()
 	for isolation, want := range map[Isolation]bool{Shared: true, PerSession: false} {
 		told := make(chan jsonrpc.Message, 10)
@@ -268,7 +272,8 @@ func TestNotificationsOfASharedConnectionAreForEverybody(t *testing.T) {
 			}
 		}).settled(t)
 		eventually(t, "the question is refused", func() bool { return len(h.sent("POST", `"id":"q"`)) == 1 })
-		if body := h.sent("POST", `"id":"q"`)[0].body; !strings.Contains(body, `{"code":-32601,"message":"the hub cannot tell which client roots/list is meant for`) {
+		if body := h.sent("POST", `"id":"q"`)[0].body; !strings.Contains(body,
+			`{"code":-32601,"message":"the hub cannot tell which client roots/list is meant for`) {
 			t.Errorf("the answer is %s", body)
 		}
 		r.stop()
@@ -295,13 +300,14 @@ func TestServersAreFoundByNameInTheirOrder(t *testing.T) {
 	if !p.Server("b").Isolated() || p.Server("a").Isolated() || !p.Server("c").Link(LinkConfig{}).Isolated() {
 		t.Error("the isolations are wrong")
 	}
-	if b, a := p.Server("b").Status(), p.Server("a").Status(); b.Transport != "http" || b.Isolation != PerSession || a.Transport != "stdio" || a.Isolation != Shared {
+	if b, a := p.Server("b").Status(), p.Server("a").Status(); b.Transport != "http" || b.Isolation != PerSession ||
+		a.Transport != "stdio" || a.Isolation != Shared {
 		t.Errorf("%+v, %+v", b, a)
 	}
 }
 
-// The session of the connection that all share: who calls notices nothing.
-func TestASharedSessionThatIsForgottenIsMadeAgain(t *testing.T) {
+// The session is that of the shared connection; callers do not notice that it is gone.
+func TestForgottenSharedSessionIsInitializedAgain(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	spec := h.spec()
@@ -335,7 +341,7 @@ func TestASharedSessionThatIsForgottenIsMadeAgain(t *testing.T) {
 	r.up(t, "web")
 }
 
-func TestAServerThatForgetsEverySessionAtOnceIsDown(t *testing.T) {
+func TestServerThatForgetsEverySessionAtOnceIsDown(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, func(h *httpScript) {
 		h.onPost = func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) bool {
@@ -351,7 +357,7 @@ func TestAServerThatForgetsEverySessionAtOnceIsDown(t *testing.T) {
 	spec.Isolation = Shared
 	r := run(t, []Spec{spec}).settled(t)
 	l := r.link(t, "web", LinkConfig{})
-	if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, ErrSessionGone) {
+	if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, transport.ErrSessionGone) {
 		t.Errorf("error %v", err)
 	}
 	if n := len(h.sent("POST", "tools/call")); n != 2 {
@@ -360,13 +366,13 @@ func TestAServerThatForgetsEverySessionAtOnceIsDown(t *testing.T) {
 	eventually(t, "the server is down", func() bool { return r.Server("web").Status().State == Down })
 }
 
-func TestTheSharedConnectionSpeaksForTheHub(t *testing.T) {
+func TestSharedConnectionHasTheIdentityOfTheHub(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	spec := h.spec()
 	spec.Isolation = Shared
 	r := run(t, []Spec{spec}).settled(t)
-	l := r.link(t, "web", LinkConfig{OnBound: func(context.Context, string, Bound) error {
+	l := r.link(t, "web", LinkConfig{OnServerSession: func(context.Context, string, ServerSession) error {
 		t.Error("a shared session was bound")
 		return nil
 	}})

@@ -8,23 +8,39 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// Sink takes what a server sends of its own accord: while a call is under way
-// the call's sink, otherwise the connection's.
+// Sink takes the requests and notifications of a server: those that belong to a call go to the Sink of the call, the
+// others to that of the connection.
 type Sink interface {
-	// Notify takes a notification. It must not block. m does not belong to
-	// the Sink after the call.
+	// Notify takes a notification. It must not block. M is valid only during the call of Notify.
 	Notify(m jsonrpc.Message)
-	// Ask answers a request of the server. An error becomes the JSON-RPC error
-	// of the answer. It ends when ctx does. ReporterOf(ctx) tells the server
-	// how the answer comes along.
+	// Ask answers a server request. An error becomes the JSON-RPC error of the response. It returns when ctx ends.
+	// ReporterOf(ctx) sends the progress of the answer to the server.
 	Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error)
 }
 
-// nobody is the Sink of a connection that belongs to nobody.
-type nobody struct{}
+// noSink is the Sink of a connection that has none.
+type noSink struct{}
 
-func (nobody) Notify(jsonrpc.Message) {}
+func (noSink) Notify(jsonrpc.Message) {}
 
-func (nobody) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
-	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "there is nobody to answer %s", instrument.MethodLabel(m.Method))
+func (noSink) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no client can answer %s", instrument.MethodLabel(m.Method))
+}
+
+// Reporter sends the progress of the answer to a server request: params of notifications/progress, with the server's
+// token. It sends over the connection on which the request arrived. It may be used concurrently, blocks no longer than
+// a notification takes to send, and fails when the connection is closed.
+type Reporter func(ctx context.Context, params json.RawMessage) error
+
+type reporterKey struct{}
+
+// ReporterOf returns the Reporter of the server request whose context was passed to Sink.Ask. Ctx is that context or
+// one derived from it. It returns nil if there is none: modern servers get no progress.
+func ReporterOf(ctx context.Context) Reporter {
+	report, _ := ctx.Value(reporterKey{}).(Reporter)
+	return report
+}
+
+func withReporter(ctx context.Context, report Reporter) context.Context {
+	return context.WithValue(ctx, reporterKey{}, report)
 }

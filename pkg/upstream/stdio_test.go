@@ -15,7 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-func TestNoiseOnStdoutIsSkippedAndLogged(t *testing.T) {
+func TestOtherLinesOnStdoutAreSkippedAndLogged(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "noise"))
 	c := e.connect(t, nil)
@@ -30,7 +30,7 @@ func TestNoiseOnStdoutIsSkippedAndLogged(t *testing.T) {
 	}
 }
 
-func TestAMessageThatIsTooLongEndsTheConnectionAndTheChild(t *testing.T) {
+func TestMessageThatIsTooLongEndsTheConnectionAndTheChild(t *testing.T) {
 	t.Parallel()
 	spec := childSpec(t, "script")
 	spec.MaxMessage = 64 << 10
@@ -43,8 +43,8 @@ func TestAMessageThatIsTooLongEndsTheConnectionAndTheChild(t *testing.T) {
 		!strings.Contains(err.Error(), "a message is too long: more than 65536 bytes") {
 		t.Errorf("error %v", err)
 	}
-	wait(t, "the connection is lost", c.Done())
-	// Nobody has closed the connection yet.
+	wait(t, "the connection is lost", c.done())
+	// The connection has not been closed yet.
 	eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
 	if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
 		t.Errorf("%v connections are counted", n)
@@ -92,8 +92,8 @@ func TestCallsInFlightFailAtOnceWhenTheChildCrashes(t *testing.T) {
 	}
 }
 
-// What a child said before it ended counts, also when its end is seen first.
-func TestTheLastWordsOfAChildAreHeard(t *testing.T) {
+// The last output of a child counts, even if its exit is noticed first.
+func TestLastOutputOfAChildIsRead(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
 	for range 10 {
@@ -101,11 +101,11 @@ func TestTheLastWordsOfAChildAreHeard(t *testing.T) {
 		if m := tool(t, c, "last words", ""); string(m.Result) != `{"last":true}` {
 			t.Fatalf("the answer is %s", m.Result)
 		}
-		c.Close(true)
+		c.close(true)
 	}
 }
 
-func TestAChildThatClosesItsOutputIsGivenUp(t *testing.T) {
+func TestChildThatClosesItsOutputIsGivenUp(t *testing.T) {
 	t.Parallel()
 	c := newEnv(t, childSpec(t, "script")).connect(t, nil)
 	pid := facts(t, c).Pid
@@ -116,13 +116,13 @@ func TestAChildThatClosesItsOutputIsGivenUp(t *testing.T) {
 	eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
 }
 
-// A child that reads nothing holds up neither the callers who give up nor, for
-// longer than the write timeout, those who do not; and nobody else.
-func TestAChildThatStopsReadingBlocksNobody(t *testing.T) {
+// A child that reads nothing blocks callers with a deadline until that, all others no longer than the write timeout,
+// and callers of other servers not at all.
+func TestChildThatStopsReadingBlocksNoCaller(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
 	deaf, fine := childSpec(t, "script", "CHILD_LOG="+log), childSpec(t, "script")
-	deaf.patience, fine.Name = 4*time.Second, "fine"
+	deaf.writeWait, fine.Name = 4*time.Second, "fine"
 	e, other := newEnv(t, deaf), newEnv(t, fine).connect(t, nil)
 	c := e.connect(t, nil)
 	pid := facts(t, c).Pid
@@ -180,27 +180,29 @@ func TestStderrIsLoggedLineByLine(t *testing.T) {
 	}
 }
 
-func TestAFloodOnStderrDoesNotBlockTheServer(t *testing.T) {
+func TestManyLinesOnStderrDoNotBlockTheServer(t *testing.T) {
 	t.Parallel()
 	c := newEnv(t, childSpec(t, "script")).connect(t, nil)
 	tool(t, c, "stderr", `{"text":"`+strings.Repeat("a line of some length\\n", 20_000)+`"}`)
 }
 
-func TestAnswersThatBelongToNoCallAreDroppedAndCounted(t *testing.T) {
+func TestResponsesThatBelongToNoCallAreDroppedAndCounted(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))
 	c := e.connect(t, nil)
-	tool(t, c, "lines", `{"lines":["{\"jsonrpc\":\"2.0\",\"id\":999,\"result\":{}}","{\"jsonrpc\":\"2.0\",\"id\":\"1\",\"result\":{}}","{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{}}"]}`)
+	tool(t, c, "lines", `{"lines":["{\"jsonrpc\":\"2.0\",\"id\":999,\"result\":{}}",`+
+		`"{\"jsonrpc\":\"2.0\",\"id\":\"1\",\"result\":{}}","{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{}}"]}`)
 	if n := instrumenttest.Value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "response"); n != 3 {
 		t.Errorf("%v are counted, want 3", n)
 	}
 }
 
-func TestACommandThatIsNotThereIsNamed(t *testing.T) {
+func TestMissingCommandIsNamed(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, Spec{Name: "absent", Command: filepath.Join(t.TempDir(), "nothing-here")})
-	_, err := e.openFor(t.Context(), &recorder{}, hub, Bound{})
-	if !errors.Is(err, ErrDown) || !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(), `server "absent" is down: could not be started: `) {
+	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
+	if !errors.Is(err, ErrDown) || !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(err.Error(),
+		`server "absent" is down: could not be started: `) {
 		t.Errorf("error %v", err)
 	}
 	if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {

@@ -1,14 +1,16 @@
 package upstream
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
@@ -19,17 +21,18 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
-// telemetry is what the connections of a Pool report to.
+// telemetry is the telemetry of a Pool.
 type telemetry struct {
 	*metrics
 	instrument.Tap
 	log        *slog.Logger
 	tracer     trace.Tracer
-	propagator propagation.TextMapPropagator // nil: tracing is off, see CheckedContext
+	propagator propagation.TextMapPropagator // nil: tracing is off, see instrument.CheckedContext
 	spans      instrument.Spans
-	baggage    []string // keys that go on
+	baggage    []string // keys that are forwarded
 }
 
 func newTelemetry(cfg Config) *telemetry {
@@ -49,131 +52,166 @@ func newTelemetry(cfg Config) *telemetry {
 	return t
 }
 
-// operation is the span and the measurement of one call.
-type operation struct {
-	tel     *telemetry
-	ctx     context.Context //nolint:containedctx // of the span, for the exemplar
-	span    trace.Span
-	start   time.Time
-	conn    *Conn
-	request Request
+// startMaintenance begins the INTERNAL span of work that the hub does with a server by itself. It belongs to no
+// client's trace.
+func (t *telemetry) startMaintenance(ctx context.Context, name, server string) (context.Context, trace.Span) {
+	return t.tracer.Start(ctx, name, trace.WithNewRoot(), //nolint:spancheck // ended by the caller
+		trace.WithAttributes(attribute.String("mcphub.backend", server)))
 }
 
-// startCall begins the CLIENT span of a call.
-func (t *telemetry) startCall(ctx context.Context, c *Conn, id jsonrpc.ID, req Request) (context.Context, operation) {
-	ctx, span := t.spans.Client(ctx, instrument.MethodLabel(req.Method), req.Target)
-	if span.IsRecording() {
-		attrs := make([]attribute.KeyValue, 0, 16)
-		attrs = append(attrs, semconv.McpMethodNameKey.String(instrument.MethodLabel(req.Method)), semconv.JSONRPCRequestID(string(id)),
-			attribute.String("mcphub.backend", c.spec.Name), instrument.FaultAttribute(instrument.FaultNone))
-		attrs = appendTarget(attrs, req)
-		attrs = append(attrs, c.peer...)
-		attrs = c.appendPart(attrs, cmp.Or(req.session, c.session), req.stamped || c.modern())
-		if req.attempt > 0 {
-			attrs = append(attrs, attribute.Int("mcphub.attempt", req.attempt))
-		}
-		span.SetAttributes(attrs...)
-	}
-	return ctx, operation{tel: t, ctx: ctx, span: span, start: time.Now(), conn: c, request: req}
-}
-
-func (o operation) end(response jsonrpc.Message, err error) {
-	kind, fault := ErrorType(response, err), FaultOf(response, err)
-	o.conn.own.outcomes[string(fault)].Inc()
-	if fault != instrument.FaultNone && o.span.IsRecording() { // else it stands there from the start
-		o.span.SetAttributes(instrument.FaultAttribute(fault))
-	}
-	if kind != "" && o.span.IsRecording() {
-		o.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
-		text := kind
-		switch {
-		case err != nil:
-			text = instrument.Redacted(err)
-		case response.Error != nil:
-			text = instrument.RedactedResponse(response)
-			o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
-		}
-		o.span.SetStatus(codes.Error, text)
-	}
-	o.span.End()
-	if log := o.conn.log; log.Enabled(o.ctx, instrument.LevelTrace) {
-		log.Log(o.ctx, instrument.LevelTrace, "call of the server", "method", instrument.MethodLabel(o.request.Method), "target", o.request.Target, "attempt", o.request.attempt,
-			"fault", string(fault), "error_type", kind, "took", time.Since(o.start).String())
-	}
-	o.conn.own.calls.Observe(o.ctx, instrument.Operation{Method: o.request.Method, Tool: o.request.Target, ErrorType: kind,
-		Transport: networkTransport(o.conn.spec), Version: o.conn.version()}, time.Since(o.start))
-}
-
-// startUpkeep begins the INTERNAL span of what the hub does on its own with a
-// server. It belongs to no client's trace.
-func (t *telemetry) startUpkeep(ctx context.Context, name, server string) (context.Context, trace.Span) {
-	return t.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithAttributes(attribute.String("mcphub.backend", server))) //nolint:spancheck // ended by the caller
-}
-
-// startNotify begins the CLIENT span of a notification.
-func (t *telemetry) startNotify(ctx context.Context, c *Conn, method, session string) (context.Context, trace.Span) {
-	ctx, span := t.spans.Client(ctx, instrument.MethodLabel(method), "")
-	if span.IsRecording() {
-		attrs := make([]attribute.KeyValue, 0, 12)
-		attrs = append(attrs, semconv.McpMethodNameKey.String(instrument.MethodLabel(method)), attribute.String("mcphub.backend", c.spec.Name))
-		attrs = append(attrs, c.peer...)
-		span.SetAttributes(c.appendPart(attrs, session, c.modern())...)
-	}
-	return ctx, span
-}
-
-// endNotify ends the span of a notification.
-func endNotify(span trace.Span, err error) {
-	if span.IsRecording() {
-		span.SetAttributes(instrument.FaultAttribute(FaultOf(jsonrpc.Message{}, err)))
-	}
-	endSpan(span, ErrorType(jsonrpc.Message{}, err), err)
-}
-
-// endSpan ends a span that is no operation. kind is empty for a success.
-func endSpan(span trace.Span, kind string, err error) {
-	if kind != "" && span.IsRecording() {
+// endSpan ends a span that is not of an operation.
+func endSpan(span trace.Span, err error) {
+	if kind := ErrorType(jsonrpc.Message{}, err); kind != "" && span.IsRecording() {
 		span.SetAttributes(semconv.ErrorTypeKey.String(kind))
 		span.SetStatus(codes.Error, instrument.Redacted(err))
 	}
 	span.End()
 }
 
-func appendTarget(attrs []attribute.KeyValue, req Request) []attribute.KeyValue {
-	switch req.Method {
-	case protocol.MethodToolsCall:
-		return append(attrs, semconv.GenAIToolName(req.Target), semconv.GenAIOperationNameExecuteTool)
-	case protocol.MethodPromptsGet:
-		return append(attrs, semconv.GenAIPromptName(req.Target))
-	case protocol.MethodResourcesRead, protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe:
-		if uri, ok := jsonrpc.StringField(req.Params, "uri"); ok {
-			return append(attrs, semconv.McpResourceURI(instrument.AttributeText(instrument.RedactedURI(uri))))
-		}
+// inject puts the span of ctx into the _meta of params. Params that are not an object stay as they are.
+func (t *telemetry) inject(ctx context.Context, params []byte) []byte {
+	if t.propagator == nil {
+		return instrument.CheckedContext(params, t.baggage)
 	}
-	return attrs
+	return instrument.InjectMeta(ctx, t.propagator, params)
 }
 
-// peerAttributes are what all spans of calls to a server have in common.
-func peerAttributes(s Spec) []attribute.KeyValue {
-	attrs := transportAttributes(s)
-	if u, err := url.Parse(s.URL); err == nil && s.URL != "" {
-		attrs = append(attrs, semconv.ServerAddress(u.Hostname()))
-		if port, err := strconv.Atoi(u.Port()); err == nil {
-			attrs = append(attrs, semconv.ServerPort(port))
-		}
-	}
-	return attrs
-}
-
-func networkTransport(s Spec) string {
-	if s.URL == "" {
-		return "pipe"
-	}
-	return "tcp"
-}
-
+// injectHeader puts the span of ctx into the headers of an HTTP request.
 func (t *telemetry) injectHeader(ctx context.Context, h http.Header) {
 	if t.propagator != nil {
 		t.propagator.Inject(ctx, instrument.HeaderCarrier(h))
+	}
+}
+
+// setHTTPVersion notes the HTTP version of the server's answer in the span of ctx.
+func setHTTPVersion(ctx context.Context, major, minor int) {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		version := strconv.Itoa(major)
+		if major == 1 {
+			version += "." + strconv.Itoa(minor)
+		}
+		span.SetAttributes(semconv.NetworkProtocolVersion(version))
+	}
+}
+
+// connTelemetry is what the spans, measurements, message events and log records of one connection have in common.
+type connTelemetry struct {
+	*telemetry
+	own     *serverMetrics
+	log     *slog.Logger
+	server  string
+	session string // public id of the client session that the connection serves; empty: none, or several
+	network string // network.transport
+	// The attributes of spans: with the server as the server of the hub's requests, and as the client of its own.
+	asServer, asClient []attribute.KeyValue
+
+	protocolVersion atomic.Pointer[string]      // nil: not negotiated yet
+	established     atomic.Pointer[established] // nil: not yet
+}
+
+// established is when a connection was ready for use, and what measures its duration, by error type.
+type established struct {
+	since     time.Time
+	durations map[string]prometheus.Observer
+}
+
+// The error types of connections that the hub did not close.
+const (
+	durationSessionGone = "session_gone"    // the server does not know the session any more
+	durationLost        = "connection_lost" // the process exited, or the server was not reachable any more
+)
+
+func newConnTelemetry(t *telemetry, own *serverMetrics, spec Spec, session string) *connTelemetry {
+	c := &connTelemetry{telemetry: t, own: own, log: t.log.With("upstream", spec.Name), server: spec.Name, session: session}
+	if session != "" {
+		c.log = c.log.With("session", session)
+	}
+	network, application := spec.kind().Network()
+	c.network = network
+	common := []attribute.KeyValue{semconv.NetworkTransportKey.String(network)}
+	if application != "" {
+		common = append(common, semconv.NetworkProtocolName(application))
+	}
+	c.asServer = appendAddress(common, spec.URL, semconv.ServerAddress, semconv.ServerPort)
+	c.asClient = appendAddress(common, spec.URL, semconv.ClientAddress, semconv.ClientPort)
+	return c
+}
+
+func appendAddress(common []attribute.KeyValue, address string, host func(string) attribute.KeyValue,
+	port func(int) attribute.KeyValue) []attribute.KeyValue {
+	attrs := append([]attribute.KeyValue(nil), common...)
+	if u, err := url.Parse(address); err == nil && address != "" {
+		attrs = append(attrs, host(u.Hostname()))
+		if n, err := strconv.Atoi(u.Port()); err == nil {
+			attrs = append(attrs, port(n))
+		}
+	}
+	return attrs
+}
+
+// version returns the protocol version that was negotiated, or "". It may be called at any time: a server may send
+// requests before.
+func (c *connTelemetry) version() string {
+	if v := c.protocolVersion.Load(); v != nil {
+		return *v
+	}
+	return ""
+}
+
+func (c *connTelemetry) setVersion(version string) { c.protocolVersion.Store(&version) }
+
+// appendContext appends the protocol version and, in the legacy era, the session of the client that the message is
+// about.
+func (c *connTelemetry) appendContext(attrs []attribute.KeyValue, session string, modern bool) []attribute.KeyValue {
+	if modern {
+		return append(attrs, semconv.McpProtocolVersion(protocol.ModernVersion))
+	}
+	if v := c.version(); v != "" {
+		attrs = append(attrs, semconv.McpProtocolVersion(v))
+	}
+	if session != "" {
+		attrs = append(attrs, semconv.McpSessionID(session))
+	}
+	return attrs
+}
+
+// connected notes that the connection is ready for use. The series that its end will be counted in exist from now on.
+func (c *connTelemetry) connected() {
+	durations := map[string]prometheus.Observer{}
+	for _, kind := range []string{"", durationSessionGone, durationLost} {
+		durations[kind] = c.durations.WithLabelValues(kind, c.version(), c.server)
+	}
+	c.established.Store(&established{time.Now(), durations})
+}
+
+// lost measures how long a connection was ready for use. One that never was is not measured.
+func (c *connTelemetry) lost(reason error) {
+	e := c.established.Load()
+	if e == nil {
+		return
+	}
+	kind := durationLost
+	switch {
+	case errors.Is(reason, transport.ErrClosed):
+		kind = ""
+	case errors.Is(reason, transport.ErrSessionGone):
+		kind = durationSessionGone
+	}
+	e.durations[kind].Observe(time.Since(e.since).Seconds())
+}
+
+// messageEvent passes a message that was counted to the followers of its session. Ctx has the values of the call or
+// session that it is about.
+func (c *connTelemetry) messageEvent(ctx context.Context, d instrument.Direction, m jsonrpc.Message, about instrument.About) {
+	if c.Enabled() {
+		c.Pass(ctx, instrument.MessageEvent{Server: c.server, Direction: d, Message: m, About: about})
+	}
+}
+
+// responseEvent is messageEvent for the response to a call.
+func (c *connTelemetry) responseEvent(ctx context.Context, req Request, sent time.Time, response jsonrpc.Message) {
+	if c.Enabled() {
+		c.messageEvent(ctx, instrument.In, response, instrument.About{Method: req.Method, Target: req.Target, Since: sent,
+			Outcome: Outcome(response, nil), Fault: FaultOf(response, nil)})
 	}
 }

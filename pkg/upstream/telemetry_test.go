@@ -18,6 +18,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // traced is a server whose calls are recorded.
@@ -53,7 +54,7 @@ func attributes(s sdktrace.ReadOnlySpan) map[string]string {
 	return have
 }
 
-func TestACallIsAClientSpan(t *testing.T) {
+func TestCallIsAClientSpan(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	e, spans := traced(t, h.spec())
@@ -89,7 +90,7 @@ func TestACallIsAClientSpan(t *testing.T) {
 	}
 }
 
-func TestOtherMethodsNameWhatTheyAreAbout(t *testing.T) {
+func TestSpansOfOtherMethodsNameTheirTarget(t *testing.T) {
 	t.Parallel()
 	e, spans := traced(t, childSpec(t, "script"))
 	c := e.connect(t, nil)
@@ -122,7 +123,7 @@ func TestFailuresAreErrorsOfTheSpanAndOfTheMetric(t *testing.T) {
 	t.Parallel()
 	spec := childSpec(t, "script")
 	e, spans := traced(t, spec)
-	e.tools.learn([]json.RawMessage{[]byte(`{"name":"rawError"}`), []byte(`{"name":"fail"}`), []byte(`{"name":"hold"}`)})
+	e.tools.set([]json.RawMessage{[]byte(`{"name":"rawError"}`), []byte(`{"name":"fail"}`), []byte(`{"name":"hold"}`)})
 	c := e.connect(t, nil)
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -148,17 +149,19 @@ func TestFailuresAreErrorsOfTheSpanAndOfTheMetric(t *testing.T) {
 			"gen_ai_tool_name", test.tool, "network_transport", "pipe", "mcp_protocol_version", "2025-11-25", "mcphub_backend", "child"); n != 1 {
 			t.Errorf("%s: %v observations with error_type %s", test.kind, n, test.label)
 		}
-		if after := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name", "tools/call"); after != float64(i+1) {
+		if after := instrumenttest.Value(t, e.reg, "mcp_client_operation_duration_seconds", "mcp_method_name",
+			"tools/call"); after != float64(i+1) {
 			t.Errorf("%s: %v observations after %d calls", test.kind, after, i+1)
 		}
 	}
 }
 
-func TestErrorTypesOfCallsWithoutAnAnswer(t *testing.T) {
+func TestErrorTypesOfCallsWithoutAResponse(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[error]string{
-		ErrDown: "unavailable", ErrTimeout: "timeout", ErrLost: "connection_lost", ErrProtocol: "backend_protocol_error",
-		ErrSessionGone: "session_gone", ErrCancelled: "cancelled", errConnectTimeout: "timeout", errors.New("x"): instrument.Other,
+		ErrDown: "unavailable", ErrTimeout: "timeout", ErrLost: "connection_lost", transport.ErrProtocol: "backend_protocol_error",
+		transport.ErrSessionGone: "session_gone", ErrCancelled: "cancelled", transport.ErrConnectTimeout: "timeout",
+		errors.New("x"): instrument.Other,
 	} {
 		if got := ErrorType(jsonrpc.Message{}, serverError("s", err)); got != want || instrument.ErrorTypeLabel(got) != want {
 			t.Errorf("ErrorType(%v) = %q, want %q", err, got, want)
@@ -166,13 +169,14 @@ func TestErrorTypesOfCallsWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// The server's spans belong under the hub's CLIENT span, not beside it.
-func TestTheServerGetsTheContextOfTheClientSpan(t *testing.T) {
+// The server's spans must be children of the hub's CLIENT span.
+func TestServerGetsTheContextOfTheClientSpan(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	e, spans := traced(t, h.spec())
 	c := e.connect(t, nil)
-	callers := `{"name":"echo","arguments":{},"_meta":{"x":1.0,"traceparent":"00-11111111111111111111111111111111-2222222222222222-01","tracestate":"a=b","baggage":"user=ada"}}`
+	callers := `{"name":"echo","arguments":{},"_meta":{"x":1.0,"traceparent":"00-11111111111111111111111111111111-2222222222222222-01",` +
+		`"tracestate":"a=b","baggage":"user=ada"}}`
 	if _, err := c.Call(t.Context(), Request{Method: "tools/call", Target: "echo", Params: json.RawMessage(callers)}); err != nil {
 		t.Fatal(err)
 	}
@@ -194,12 +198,13 @@ func TestTheServerGetsTheContextOfTheClientSpan(t *testing.T) {
 		t.Fatal(err)
 	}
 	sc = span(t, spans, "ping").SpanContext()
-	if body := h.sent("POST", `"ping"`)[0].body; !strings.Contains(body, `"params":{"_meta":{"traceparent":"00-`+sc.TraceID().String()+"-"+sc.SpanID().String()+`-01"}}`) {
+	if body := h.sent("POST", `"ping"`)[0].body; !strings.Contains(body,
+		`"params":{"_meta":{"traceparent":"00-`+sc.TraceID().String()+"-"+sc.SpanID().String()+`-01"}}`) {
 		t.Errorf("a request without params is sent as %s", body)
 	}
 }
 
-func TestWithoutAPropagatorContextsOfClientsGoThrough(t *testing.T) {
+func TestTraceContextsOfClientsAreForwardedWithoutAPropagator(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	e := newEnv(t, h.spec(), func(c *Config) {
@@ -220,7 +225,7 @@ func TestWithoutAPropagatorContextsOfClientsGoThrough(t *testing.T) {
 	}
 }
 
-func TestCancellingIsPartOfTheTraceOfItsCall(t *testing.T) {
+func TestCancellationIsPartOfTheTraceOfItsCall(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t)
 	e, spans := traced(t, h.spec())
@@ -234,12 +239,13 @@ func TestCancellingIsPartOfTheTraceOfItsCall(t *testing.T) {
 	eventually(t, "the call is under way", func() bool { return h.dispatched(`"hold"`) == 1 })
 	cancel()
 	_ = wait(t, "the call returns", done)
-	eventually(t, "the server is told", func() bool { return h.dispatched("notifications/cancelled") == 1 })
+	eventually(t, "the server gets the cancellation", func() bool { return h.dispatched("notifications/cancelled") == 1 })
 	eventually(t, "the notification has its span", func() bool {
 		return slices.ContainsFunc(spans.Ended(), func(s sdktrace.ReadOnlySpan) bool { return s.Name() == "notifications/cancelled" })
 	})
 	sc := span(t, spans, "notifications/cancelled").SpanContext()
-	if parent := span(t, spans, "notifications/cancelled").Parent(); parent.SpanID() != span(t, spans, "tools/call hold").SpanContext().SpanID() {
+	if parent := span(t, spans, "notifications/cancelled").Parent(); parent.SpanID() != span(t, spans,
+		"tools/call hold").SpanContext().SpanID() {
 		t.Errorf("the parent is %v", parent)
 	}
 	if body := h.sent("POST", "notifications/cancelled")[0].body; !strings.Contains(body, sc.TraceID().String()+"-"+sc.SpanID().String()) {

@@ -1,6 +1,6 @@
 //go:build !race
 
-// The race detector makes pools forget at random. "make cost" runs this without it.
+// The race detector empties sync.Pools at random. "make cost" runs this without it.
 
 package upstream
 
@@ -11,8 +11,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// What tracing allocates for a call on the way to the server, exactly: there is
-// neither a server nor another goroutine.
+// The numbers are exact: there is neither a server nor another goroutine.
 func TestTracingAloneAllocatesNoMoreThanItMay(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties pools
 	off := 0.0

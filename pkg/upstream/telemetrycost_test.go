@@ -17,8 +17,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// tracing is a way to trace calls, and what it may allocate for each on the way
-// to the server, of the 16 or 32 that a whole call may; the gateway has the rest.
+// tracing is a way to trace calls, and how often it may allocate for each on the way to the server. A whole call may
+// have 16 or 32 allocations; the gateway has the rest.
 type tracing struct {
 	name    string
 	sampler sdktrace.Sampler // nil: off
@@ -33,8 +33,7 @@ func tracings() []tracing {
 	}
 }
 
-// costCall is all that telemetry does with a call of a tool on its way to a server
-// and back, without the server.
+// costCall is all that telemetry does for a call of a tool to a server, without the server.
 type costCall struct {
 	registry *prometheus.Registry
 	conn     *Conn
@@ -57,19 +56,18 @@ func newCostCall(t testing.TB, how tracing) *costCall {
 	spec := Spec{Name: "s", URL: "http://127.0.0.1:9/mcp"}
 	c := &costCall{
 		registry: registry,
-		conn: &Conn{spec: spec, peer: peerAttributes(spec), tel: tel, own: tel.addServer(spec.Name, func(string) bool { return true }), log: tel.log,
-			session: "abcdefghijklmnop", tokens: map[jsonrpc.ID]*call{}},
+		conn: &Conn{spec: spec, pending: newPendingCalls(),
+			tel: newConnTelemetry(tel, tel.addServer(spec.Name, func(string) bool { return true }), spec, "abcdefghijklmnop")},
 		request:  toolCall("echo", `{"say":"how much is it","n":[1,2,3]}`),
 		response: jsonrpc.Message{ID: "7", Result: json.RawMessage(`{"content":[]}`)},
 		header:   http.Header{},
 	}
-	version := "2025-11-25"
-	c.conn.agreed.Store(&version)
+	c.conn.tel.setVersion("2025-11-25")
 	c.ctx, _ = tel.spans.Server(context.Background(), "tools/call", "s__echo")
 	return c
 }
 
-// unread is a span processor that nobody looks at.
+// unread is a span processor that drops all spans.
 type unread struct{}
 
 func (unread) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
@@ -77,31 +75,30 @@ func (unread) OnEnd(sdktrace.ReadOnlySpan)                     {}
 func (unread) Shutdown(context.Context) error                  { return nil }
 func (unread) ForceFlush(context.Context) error                { return nil }
 
-// pass is one call: with tracing off only its metrics are left.
+// pass is the telemetry of one call. With tracing off that is its metrics only.
 func (c *costCall) pass() {
-	ctx, op := c.conn.tel.startCall(c.ctx, c.conn, "7", c.request)
-	params, err := c.conn.prepare(ctx, &call{}, c.request)
+	ctx, span := c.conn.tel.startCall(c.ctx, "7", c.request, false)
+	params, err := c.conn.params(ctx, legacyDialect{c.conn}, &call{}, c.request)
 	if err != nil {
 		panic(err)
 	}
-	flight := c.conn.tel.messages.Begin(instrument.Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: params})
+	inFlight := c.conn.tel.messages.Begin(instrument.Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: params})
 	c.conn.tel.injectHeader(ctx, c.header)
-	flight.Answer(c.response)
-	op.end(c.response, nil)
+	inFlight.Answer(c.response)
+	span.end(c.response, nil)
 }
 
-// record is the metrics of pass, as they are in it.
+// record is the metrics of pass alone.
 func (c *costCall) record(ctx context.Context) {
-	flight := c.conn.tel.messages.Begin(instrument.Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: c.request.Params})
-	flight.Answer(c.response)
-	c.conn.own.outcomes[string(instrument.FaultNone)].Inc()
-	c.conn.own.calls.Observe(ctx, instrument.Operation{Method: c.request.Method, Tool: c.request.Target,
-		Transport: networkTransport(c.conn.spec), Version: c.conn.version()}, time.Millisecond)
+	inFlight := c.conn.tel.messages.Begin(instrument.Out, jsonrpc.Message{ID: "7", Method: c.request.Method, Params: c.request.Params})
+	inFlight.Answer(c.response)
+	c.conn.tel.own.outcomes[string(instrument.FaultNone)].Inc()
+	c.conn.tel.own.calls.Observe(ctx, instrument.Operation{Method: c.request.Method, Tool: c.request.Target,
+		Transport: c.conn.tel.network, Version: c.conn.tel.version()}, time.Millisecond)
 }
 
-// A metric that a call has and record has not would be missing in what is
-// measured.
-func TestTheMetricsThatAreMeasuredAreThoseOfACall(t *testing.T) {
+// A metric that a call counts and record does not would be missing in the measurement.
+func TestMeasuredMetricsAreThoseOfACall(t *testing.T) {
 	t.Parallel()
 	passed, recorded := newCostCall(t, tracing{}), newCostCall(t, tracing{})
 	for range 3 {
@@ -114,8 +111,7 @@ func TestTheMetricsThatAreMeasuredAreThoseOfACall(t *testing.T) {
 	}
 }
 
-// counts are the series that are not zero: counters, gauges and how many
-// observations histograms have.
+// counts returns the series that are not zero: counters, gauges and the numbers of observations of histograms.
 func counts(t testing.TB, g prometheus.Gatherer) map[string]float64 {
 	t.Helper()
 	families, err := g.Gather()
@@ -133,8 +129,7 @@ func counts(t testing.TB, g prometheus.Gatherer) map[string]float64 {
 	return have
 }
 
-// BenchmarkTelemetryOfACall is a call as far as it is telemetry, for each way to
-// trace it.
+// BenchmarkTelemetryOfACall is the telemetry of a call, for each way to trace it.
 func BenchmarkTelemetryOfACall(b *testing.B) {
 	for _, how := range tracings() {
 		b.Run(how.name, func(b *testing.B) {

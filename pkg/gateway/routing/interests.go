@@ -288,7 +288,7 @@ func (x *Interests) Opened(level string, uris []string) {
 func (x *Interests) renew(server *upstream.Server, uris []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), ResumeTimeout)
 	defer cancel()
-	if !x.router.Pool.Settled(ctx) {
+	if !x.router.Pool.WaitAttempted(ctx) {
 		return
 	}
 	init, _ := server.Initialized()

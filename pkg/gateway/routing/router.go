@@ -254,7 +254,7 @@ const awaitTimeout = 5 * time.Second
 func (x *Router) AwaitServers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
-	x.Pool.Settled(ctx)
+	x.Pool.WaitAttempted(ctx)
 }
 
 // InvalidParams returns the refusal of params because of err.

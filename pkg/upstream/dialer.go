@@ -1,0 +1,157 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
+)
+
+// dialer makes the connections to one server and counts them. It lives as long as the Server and may be used
+// concurrently.
+type dialer struct {
+	spec        Spec
+	tel         *telemetry
+	own         *serverMetrics
+	clients     *transport.HTTPClients // nil: the server is a process
+	tools       *toolHeaders           // that the server lists
+	owners      *owners
+	connections atomic.Int64 // that there are, those being made included
+}
+
+func newDialer(spec Spec, tel *telemetry) *dialer {
+	spec.mask = newMask(spec)
+	tools := new(toolHeaders)
+	d := &dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.has), tools: tools, owners: newOwners()}
+	if spec.kind().HasHeaders() {
+		d.clients = transport.NewHTTPClients()
+	}
+	return d
+}
+
+// dialConfig is how a connection is to be made.
+type dialConfig struct {
+	negotiation
+	sse     bool   // the server is known to speak HTTP+SSE
+	sink    Sink   // takes what belongs to no call; nil: nothing does
+	shared  bool   // the connection will serve several clients
+	session string // public id of the session of its only client; empty: none, or several
+
+	owner context.Context //nolint:containedctx // see LinkConfig.Owner
+}
+
+// context returns what the context of the connection is derived from.
+func (cfg dialConfig) context() context.Context {
+	if cfg.owner == nil {
+		return context.Background()
+	}
+	return context.WithoutCancel(cfg.owner)
+}
+
+// dial connects to the server.
+func (d *dialer) dial(ctx context.Context, cfg dialConfig) (*Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d.spec.connectTimeout(), transport.ErrConnectTimeout)
+	defer cancel()
+	c, err := d.dialAnyEra(ctx, cfg)
+	if err != nil {
+		d.own.connected["error"].Inc()
+		return nil, err
+	}
+	d.own.connected["ok"].Inc()
+	return c, nil
+}
+
+// dialAnyEra connects. An attempt that fails because the server is of another era or transport than assumed is
+// followed by one that assumes those.
+func (d *dialer) dialAnyEra(ctx context.Context, cfg dialConfig) (*Conn, error) {
+	spec := d.spec
+	if spec.SSE = spec.SSE || cfg.sse; spec.SSE {
+		cfg.era = protocol.Legacy // the transport is older than the modern era
+	}
+	c, err := d.connect(ctx, spec, cfg)
+	if errors.Is(err, errProbed) && cfg.era != protocol.Modern {
+		cfg.era = protocol.Legacy
+		return d.connect(ctx, spec, cfg)
+	}
+	if spec.kind() == transport.StreamableHTTP && cfg.era != protocol.Modern && refusesPOST(err) {
+		spec.SSE, cfg.era = true, protocol.Legacy
+		if c, sseErr := d.connect(ctx, spec, cfg); sseErr == nil {
+			return c, nil
+		} // otherwise the first error is the more useful one
+	}
+	return c, err
+}
+
+// refusesPOST reports whether err is how a server of the HTTP+SSE transport answers initialize, specification
+// 2025-11-25, basic/transports, backward compatibility.
+func refusesPOST(err error) bool {
+	refused, ok := errors.AsType[transport.StatusError](err)
+	return ok && refusesRequest(refused)
+}
+
+// connect makes one connection.
+func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn, error) {
+	// What the connection does by itself is not part of the trace of the client that needed it first.
+	b := newBackground(cfg.context()) //nolint:contextcheck // see above
+	c := newConn(spec, newConnTelemetry(d.tel, d.own, spec, cfg.session), b, d.tools)
+	c.setDialect(legacyDialect{c})
+	if c.shared = cfg.shared; cfg.sink != nil {
+		c.sink = cfg.sink
+	}
+	d.count(+1)
+	c.onLost = func() { d.count(-1) }
+	d.owners.add(c, cfg.session)
+	c.onClosed = func() { d.owners.remove(c) }
+	c.transport = d.newTransport(c, cfg.resume.SessionID)
+	if err := c.transport.Start(ctx); err != nil {
+		c.close(true)
+		return nil, serverError(spec.Name, err)
+	}
+	if err := c.negotiate(ctx, cfg.negotiation); err != nil {
+		c.close(true)
+		return nil, err
+	}
+	c.tel.connected()
+	c.dialect().listen(ctx)
+	return c, nil
+}
+
+func (d *dialer) newTransport(c *Conn, sessionID string) transport.Transport {
+	spec := c.spec
+	return transport.New(transport.Config{
+		Handler: inbound{c}, Log: c.tel.log, MaxMessage: spec.maxMessage(), Context: c.background.ctx,
+		Command: spec.Command, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, WriteTimeout: spec.writeTimeout(), Mask: spec.masked,
+		URL: spec.URL, SSE: spec.SSE, Headers: spec.Headers, SessionID: sessionID, Clients: d.clients,
+		InjectTrace:  d.tel.injectHeader,
+		HTTPVersion:  setHTTPVersion,
+		Unmatched:    func() { d.tel.unmatched("response") },
+		CheckSession: func(ctx context.Context) { _, _ = c.Call(ctx, Request{Method: protocol.MethodPing}) },
+	})
+}
+
+// count counts connections.
+func (d *dialer) count(delta int64) {
+	d.connections.Add(delta)
+	d.own.sessions.Add(float64(delta))
+}
+
+// countRestart counts a connection that was lost because of err and has to be made again.
+func (d *dialer) countRestart(err error) {
+	reason := "exited"
+	switch {
+	case errors.Is(err, transport.ErrSessionGone):
+		reason = "session_gone"
+	case !d.spec.kind().IsProcess():
+		reason = "unreachable"
+	}
+	d.own.restarts[reason].Inc()
+}
+
+// closeIdle closes the TCP connections that are not in use.
+func (d *dialer) closeIdle() {
+	if d.clients != nil {
+		d.clients.CloseIdle()
+	}
+}

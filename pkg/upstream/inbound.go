@@ -1,0 +1,171 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+)
+
+// inbound takes the messages of the server that are not the response to a call, and routes them. It is the
+// transport.Handler of a Conn.
+type inbound struct{ conn *Conn }
+
+// Receive implements transport.Handler.
+func (in inbound) Receive(id jsonrpc.ID, m jsonrpc.Message) {
+	c, related := in.conn, in.conn.pending.get(id)
+	if m.Kind() == jsonrpc.Request {
+		r := c.requests.add(m)
+		in.messageEvent(related, m)
+		in.request(related, r)
+		return
+	}
+	c.tel.messages.Add(instrument.In, m)
+	in.messageEvent(related, m)
+	start := time.Now()
+	in.notification(related, m)
+	c.tel.observeReceived(context.Background(), m.Method, "", time.Since(start))
+}
+
+// Deliver implements transport.Handler.
+func (in inbound) Deliver(m jsonrpc.Message) {
+	if !in.conn.pending.deliver(m) {
+		in.conn.tel.unmatched("response") // to a cancelled call, to none, or a second one
+	}
+}
+
+// Lost implements transport.Handler.
+func (in inbound) Lost(reason error) {
+	in.conn.onLost()
+	in.conn.tel.lost(reason)
+}
+
+// request answers a request of the server, or forwards it to the sink that it belongs to.
+func (in inbound) request(related *call, r *serverRequest) {
+	c := in.conn
+	switch {
+	case c.dialect().era() == protocol.Modern: // must send none, specification 2026-07-28, basic/utilities/mrtr
+		c.tel.unmatched("question")
+		c.requests.drop(c.background.ctx, r, instrument.ProtocolError)
+	case r.Method == protocol.MethodPing:
+		c.requests.answer(r, json.RawMessage(`{}`), nil)
+	default:
+		sink, of := in.route(related, r.Method)
+		c.requests.forward(r, sink, of)
+	}
+}
+
+// notification handles a notification of the server, or forwards it to the sink that it belongs to.
+func (in inbound) notification(related *call, m jsonrpc.Message) {
+	c := in.conn
+	m, forClients := c.dialect().receive(related, m)
+	if !forClients {
+		return
+	}
+	m.Params = instrument.CheckedContext(m.Params, c.tel.baggage)
+	switch m.Method {
+	case protocol.MethodProgress:
+		in.progress(related, m)
+	case protocol.MethodCancelled:
+		if id, ok := idField(m, "requestId"); ok {
+			c.requests.cancelled(id)
+		}
+	default:
+		sink, _ := in.route(related, m.Method)
+		sink.Notify(m)
+	}
+}
+
+// progress forwards notifications/progress with the caller's token. Progress of a call that has ended and did not
+// become a task, or that asked for none, is dropped.
+func (in inbound) progress(related *call, m jsonrpc.Message) {
+	c := in.conn
+	progressToken, ok := idField(m, "progressToken")
+	if !ok {
+		c.tel.unmatched("progress")
+		return
+	}
+	cl, token := c.pending.withToken(progressToken, related)
+	if token == nil {
+		c.tel.unmatched("progress")
+		return
+	}
+	params, err := jsonrpc.Rewrite(m.Params, jsonrpc.Edit{Name: "progressToken", Value: token})
+	if err != nil {
+		c.tel.unmatched("progress")
+		return
+	}
+	m.Params = params
+	c.sinkOf(cl).Notify(m)
+}
+
+// idField returns a member of the params of m as an id. It reports false if there is none.
+func idField(m jsonrpc.Message, name string) (jsonrpc.ID, bool) {
+	fields, err := jsonrpc.Fields(m.Params, name)
+	if err != nil || fields[0] == nil {
+		return "", false
+	}
+	return jsonrpc.ID(fields[0]), true
+}
+
+// route returns the sink for an unsolicited message of the server, and for whom the message is: the sink of the call on
+// whose stream it arrived, else that of the only call under way, else that of the connection. Changes of a shared
+// server are for all clients, and so is the end of an elicitation, which does not say whose it is.
+func (in inbound) route(related *call, method string) (Sink, origin) {
+	c := in.conn
+	forAll := (isChange(method) && (related == nil || c.shared)) || (method == protocol.MethodElicitationComplete && c.shared)
+	if !forAll && related == nil {
+		related = c.pending.only(c.shared)
+	}
+	if forAll || related == nil {
+		return c.sink, origin{session: c.tel.session}
+	}
+	return c.sinkOf(related), c.pending.originOf(related)
+}
+
+// isChange reports whether method is a notification of a change of the server, which is sent without a call.
+func isChange(method string) bool {
+	switch method {
+	case protocol.MethodToolsListChanged, protocol.MethodPromptsListChanged, protocol.MethodResourcesListChanged,
+		protocol.MethodResourcesUpdated:
+		return true
+	}
+	return false
+}
+
+// messageEvent passes a message of the server to the followers of the session that it is about.
+func (in inbound) messageEvent(related *call, m jsonrpc.Message) {
+	if in.conn.tel.Enabled() {
+		in.conn.tel.messageEvent(in.contextOf(related, m), instrument.In, m, instrument.About{})
+	}
+}
+
+// contextOf returns the context of what m is about: a call, a server request, or just the connection.
+func (in inbound) contextOf(related *call, m jsonrpc.Message) context.Context {
+	c := in.conn
+	var about context.Context
+	switch m.Method {
+	case protocol.MethodPing:
+	case protocol.MethodProgress:
+		if progressToken, ok := idField(m, "progressToken"); ok {
+			related, _ = c.pending.withToken(progressToken, related)
+		}
+		about = c.pending.originOf(related).ctx
+	case protocol.MethodCancelled:
+		if id, ok := idField(m, "requestId"); ok {
+			if r := c.requests.get(id); r != nil {
+				about = r.about
+			}
+		}
+	default:
+		_, of := in.route(related, m.Method)
+		about = of.ctx
+	}
+	if about == nil {
+		return c.background.ctx
+	}
+	return about
+}

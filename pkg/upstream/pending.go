@@ -1,0 +1,214 @@
+package upstream
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
+)
+
+const (
+	// maxCancelled bounds the cancelled calls that are remembered.
+	maxCancelled = 1024
+
+	// cancelledFor is how long a server is taken to be at work for a cancelled call, unless it answers before: long
+	// enough for a server that heeds cancellations late, and short enough that the server requests of other clients
+	// are not refused for long.
+	cancelledFor = time.Minute
+
+	// maxTaskTokens bounds the tasks of one connection whose progress is forwarded.
+	maxTaskTokens = 256
+)
+
+// call is a request to the server that has no response yet.
+type call struct {
+	transport.Call
+	sink  Sink                   // nil: that of the connection
+	trace instrument.MetaCarrier // of the call's span
+
+	// A stream of subscriptions/listen gets what the server acknowledges here. It is not a call of a client.
+	acknowledged chan<- json.RawMessage
+
+	// Guarded by pendingCalls.mu:
+	origin origin
+	token  json.RawMessage // the caller's progress token; nil: it has none
+	// progressToken is the token that the server gets instead. It is random, so that a server cannot be made to report
+	// progress to another client of the connection.
+	progressToken jsonrpc.ID
+}
+
+// taskToken is the progress token of a call that was answered with a task.
+type taskToken struct {
+	progressToken jsonrpc.ID      // that the server uses
+	token         json.RawMessage // of the caller
+}
+
+// pendingCalls are the calls of one connection that wait for a response, and what is remembered of calls that have
+// ended. It may be used concurrently.
+type pendingCalls struct {
+	mu              sync.Mutex
+	lastID          int64
+	byID            map[jsonrpc.ID]*call
+	byProgressToken map[jsonrpc.ID]*call
+	cancelled       map[jsonrpc.ID]time.Time // calls that the server may still be at work for, and until when
+	taskTokens      []taskToken              // the oldest first
+}
+
+func newPendingCalls() pendingCalls {
+	return pendingCalls{byID: map[jsonrpc.ID]*call{}, byProgressToken: map[jsonrpc.ID]*call{}, cancelled: map[jsonrpc.ID]time.Time{}}
+}
+
+// skipIDs makes the next id one that no earlier process has used in the same session of the server.
+func (p *pendingCalls) skipIDs(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lastID = now.UnixMilli() << 10
+}
+
+// add gives cl its id.
+func (p *pendingCalls) add(cl *call) *call {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lastID++
+	cl.ID, cl.Reply = jsonrpc.ID(strconv.FormatInt(p.lastID, 10)), make(chan jsonrpc.Message, 1)
+	p.byID[cl.ID] = cl
+	return cl
+}
+
+// remove forgets cl. It reports whether a response arrived that nobody has read.
+func (p *pendingCalls) remove(cl *call) (unread bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.byID, cl.ID)
+	delete(p.byProgressToken, cl.progressToken)
+	return len(cl.Reply) > 0
+}
+
+// get returns the call with that id, or nil.
+func (p *pendingCalls) get(id jsonrpc.ID) *call {
+	if id == "" {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.byID[id]
+}
+
+// deliver hands a response to the call that waits for it. It reports false if there is none, or if it has one already.
+func (p *pendingCalls) deliver(m jsonrpc.Message) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock() // until the response is in the channel: remove looks for it there
+	delete(p.cancelled, m.ID)
+	cl := p.byID[m.ID]
+	if cl == nil {
+		return false
+	}
+	select {
+	case cl.Reply <- m:
+		return true
+	default:
+		return false
+	}
+}
+
+// setOrigin sets for whom cl is made.
+func (p *pendingCalls) setOrigin(cl *call, o origin) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cl.origin = o
+}
+
+// setToken keeps the caller's progress token and returns the token that the server gets instead.
+func (p *pendingCalls) setToken(cl *call, token json.RawMessage) json.RawMessage {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cl.token, cl.progressToken = append(json.RawMessage(nil), token...), jsonrpc.ID(jsonrpc.String(rand.Text()))
+	p.byProgressToken[cl.progressToken] = cl
+	return json.RawMessage(cl.progressToken)
+}
+
+// keepTaskToken keeps the progress token of a call that was answered with a task: it is valid as long as the task,
+// specification 2025-11-25, basic/utilities/tasks. The oldest of too many is dropped.
+func (p *pendingCalls) keepTaskToken(cl *call) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if cl.token == nil {
+		return
+	}
+	if len(p.taskTokens) >= maxTaskTokens {
+		p.taskTokens = append(p.taskTokens[:0], p.taskTokens[1:]...)
+	}
+	p.taskTokens = append(p.taskTokens, taskToken{cl.progressToken, cl.token})
+}
+
+// withToken returns the call whose progress the server reports with progressToken, and its caller's token. Progress of
+// a task belongs to related, the call on whose stream it arrived, which may be nil. The token is nil if progressToken
+// is unknown.
+func (p *pendingCalls) withToken(progressToken jsonrpc.ID, related *call) (*call, json.RawMessage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if cl := p.byProgressToken[progressToken]; cl != nil {
+		return cl, cl.token
+	}
+	for _, t := range p.taskTokens {
+		if t.progressToken == progressToken {
+			return related, t.token
+		}
+	}
+	return related, nil
+}
+
+// originOf returns for whom cl, which may be nil, is made.
+func (p *pendingCalls) originOf(cl *call) origin {
+	if cl == nil {
+		return origin{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return cl.origin
+}
+
+// addCancelled notes that the server may be at work for cl for some time still.
+func (p *pendingCalls) addCancelled(cl *call, timeout time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.cancelled) < maxCancelled { // only whether there are any matters
+		p.cancelled[cl.ID] = time.Now().Add(min(cancelledFor, timeout))
+	}
+}
+
+// only returns the call under way if there is exactly one, else nil. On a shared connection it also returns nil while
+// the server may still be at work for a cancelled call: what it sends may be for another client.
+func (p *pendingCalls) only(shared bool) *call {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if shared && p.hasCancelled(time.Now()) {
+		return nil
+	}
+	var only *call
+	for _, cl := range p.byID {
+		if cl.acknowledged != nil {
+			continue // a stream of subscriptions/listen
+		}
+		if only != nil {
+			return nil
+		}
+		only = cl
+	}
+	return only
+}
+
+// hasCancelled reports whether the server may still be at work for a cancelled call. The caller holds mu.
+func (p *pendingCalls) hasCancelled(now time.Time) bool {
+	for id, until := range p.cancelled {
+		if now.After(until) {
+			delete(p.cancelled, id)
+		}
+	}
+	return len(p.cancelled) > 0
+}

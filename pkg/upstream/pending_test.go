@@ -1,0 +1,115 @@
+package upstream
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+func TestPendingCallGetsItsResponseOnce(t *testing.T) {
+	t.Parallel()
+	p := newPendingCalls()
+	one, two := p.add(&call{}), p.add(&call{})
+	if one.ID == two.ID || p.get(one.ID) != one || p.get("") != nil {
+		t.Errorf("the calls have the ids %s and %s", one.ID, two.ID)
+	}
+	m := jsonrpc.NewResult(two.ID, json.RawMessage(`{}`))
+	if !p.deliver(m) || p.deliver(m) || p.deliver(jsonrpc.NewResult("99", nil)) {
+		t.Error("not exactly the first response was delivered")
+	}
+	if got := <-two.Reply; got.ID != two.ID || len(one.Reply) != 0 {
+		t.Errorf("it got %+v", got)
+	}
+	if p.remove(two) || p.deliver(m) || p.get(two.ID) != nil {
+		t.Error("the call is still there")
+	}
+	p.deliver(jsonrpc.NewResult(one.ID, nil))
+	if !p.remove(one) {
+		t.Error("an unread response was not reported")
+	}
+}
+
+func TestOnlyPendingCallIsNotGuessedAmongSeveral(t *testing.T) {
+	t.Parallel()
+	p := newPendingCalls()
+	p.add(&call{acknowledged: make(chan json.RawMessage)}) // a stream is not a call
+	if p.only(false) != nil {
+		t.Error("there is a call")
+	}
+	one := p.add(&call{})
+	if p.only(false) != one || p.only(true) != one {
+		t.Error("the only call was not found")
+	}
+	two := p.add(&call{})
+	if p.only(false) != nil {
+		t.Error("one of two was taken")
+	}
+	p.remove(two)
+	if p.only(false) != one {
+		t.Error("the only call was not found")
+	}
+}
+
+func TestCancelledCallKeepsOthersFromItsMessagesUntilItIsAnsweredOrAMinuteHasPassed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPendingCalls()
+		cancel := func() *call {
+			cl := p.add(&call{})
+			p.addCancelled(cl, time.Hour)
+			p.remove(cl)
+			return cl
+		}
+		one, gone := p.add(&call{}), cancel()
+		if p.only(true) != nil || p.only(false) != one {
+			t.Error("only a shared connection has to be careful")
+		}
+		p.deliver(jsonrpc.NewResult(gone.ID, nil))
+		if p.only(true) != one {
+			t.Error("the server has answered the cancelled call")
+		}
+		cancel()
+		time.Sleep(cancelledFor)
+		if p.only(true) != nil {
+			t.Error("it was forgotten too early")
+		}
+		time.Sleep(time.Nanosecond)
+		if p.only(true) != one {
+			t.Error("it is still remembered")
+		}
+		for range maxCancelled + 10 {
+			cancel()
+		}
+		if n := len(p.cancelled); n != maxCancelled {
+			t.Errorf("%d cancelled calls are remembered", n)
+		}
+	})
+}
+
+func TestTaskTokensOutliveTheirCallsUpToABound(t *testing.T) {
+	t.Parallel()
+	p := newPendingCalls()
+	var tokens []jsonrpc.ID
+	for i := range maxTaskTokens + 10 {
+		cl := p.add(&call{})
+		tokens = append(tokens, jsonrpc.ID(p.setToken(cl, fmt.Append(nil, i))))
+		if found, token := p.withToken(tokens[i], nil); found != cl || string(token) != fmt.Sprint(i) {
+			t.Fatalf("call %d has the token %s", i, token)
+		}
+		p.keepTaskToken(cl)
+		p.remove(cl)
+	}
+	if _, token := p.withToken(tokens[9], nil); token != nil {
+		t.Error("the oldest tokens are still there")
+	}
+	if _, token := p.withToken(tokens[10], nil); string(token) != "10" {
+		t.Errorf("the token of a task is %s", token)
+	}
+	if n := len(p.taskTokens); n != maxTaskTokens {
+		t.Errorf("%d tokens are kept", n)
+	}
+}

@@ -1,0 +1,67 @@
+package transport
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// Backoff computes the pauses between attempts: each is twice as long as the one before, up to Max. The zero Backoff
+// makes no pause. It is not safe for concurrent use.
+type Backoff struct {
+	First, Max time.Duration
+	Jitter     float64 // a pause becomes longer by a random part of itself, up to this: 0.25 is a quarter
+
+	attempts int
+}
+
+// Attempts returns how many pauses Next has returned since Reset.
+func (b *Backoff) Attempts() int { return b.attempts }
+
+// Next returns the next pause.
+func (b *Backoff) Next() time.Duration {
+	d := b.base()
+	b.attempts++
+	if jitter := time.Duration(b.Jitter * float64(d)); jitter > 0 {
+		d += rand.N(jitter) //nolint:gosec // jitter
+	}
+	return d
+}
+
+// base is the next pause without jitter.
+func (b *Backoff) base() time.Duration {
+	d := b.First
+	for range b.attempts {
+		if d >= b.Max {
+			break
+		}
+		d *= 2
+	}
+	return min(d, b.Max)
+}
+
+// Wait makes the next pause. It returns the cause if ctx ends before.
+func (b *Backoff) Wait(ctx context.Context) error { return Pause(ctx, b.Next()) }
+
+// Reset makes the next pause the first again.
+func (b *Backoff) Reset() { b.attempts = 0 }
+
+// ResetAfter resets b if an attempt lasted longer than the next pause, so that attempts that succeed and fail at once
+// each time get longer pauses still.
+func (b *Backoff) ResetAfter(lasted time.Duration) {
+	if lasted > b.base() {
+		b.Reset()
+	}
+}
+
+// Pause waits for d. It returns the cause if ctx ends before.
+func Pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

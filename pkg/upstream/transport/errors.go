@@ -1,0 +1,77 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+)
+
+// The errors of calls that got no response.
+var (
+	ErrDown        = errors.New("is down")                                // there is no connection; not sent
+	ErrTimeout     = errors.New("did not answer in time")                 // the timeout of the call passed
+	ErrLost        = errors.New("was lost before it answered")            // sent, outcome unknown
+	ErrProtocol    = errors.New("broke the protocol")                     // the answer is not a valid response
+	ErrSessionGone = errors.New("does not know its session any more")     // HTTP 404: not carried out
+	ErrCancelled   = errors.New("was told that the request is cancelled") // the caller gave up
+
+	// ErrConnectTimeout is the cause of a context that ends because the connection took too long to make.
+	ErrConnectTimeout = errors.New("did not become ready in time")
+	// ErrClosed is why a connection was lost that the hub itself closed.
+	ErrClosed = errors.New("the connection was closed")
+)
+
+// IsTimeout reports whether err is one of the timeouts of this package.
+func IsTimeout(err error) bool {
+	return errors.Is(err, ErrTimeout) || errors.Is(err, ErrConnectTimeout)
+}
+
+// CauseOf returns why ctx ended, as an error of this package: a timeout, or ErrCancelled with the cause.
+func CauseOf(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if IsTimeout(cause) {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", ErrCancelled, cause)
+}
+
+// errTooLong is why a connection is given up: the start of the next message cannot be found in bounded memory.
+var errTooLong = errors.New("a message is too long")
+
+// tooLong is the error for a message of more than limit bytes.
+func tooLong(limit int64) error {
+	return fmt.Errorf("%w: %w: more than %d bytes", ErrProtocol, errTooLong, limit)
+}
+
+// StatusError is an HTTP response that is not a JSON-RPC message.
+type StatusError struct {
+	Code      int
+	MediaType string
+}
+
+// Error implements error.
+func (e StatusError) Error() string {
+	return fmt.Sprintf("HTTP status %s, content type %s", e.Status(), mediaTypeText(e.MediaType))
+}
+
+// Status returns the code and its text in the standard, such as "404 Not Found". The text of the server is not used.
+func (e StatusError) Status() string { return statusText(e.Code) }
+
+func statusText(code int) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", code, http.StatusText(code)))
+}
+
+// mediaTypeText is a media type in quotes. An unusual one is not repeated: a server could use it to place text in logs.
+func mediaTypeText(mediaType string) string {
+	switch mediaType {
+	case "", "text/html", "text/plain", "text/xml", "application/xml", "application/octet-stream", "application/problem+json",
+		protocol.TypeJSON, protocol.TypeEventStream:
+		return strconv.Quote(mediaType)
+	}
+	return "unusual"
+}

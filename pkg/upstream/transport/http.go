@@ -1,0 +1,142 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+)
+
+// maxSessionID bounds the id of a session, in bytes.
+const maxSessionID = 1024
+
+// streamableHTTP is a session with a server over Streamable HTTP, see specification 2025-11-25, basic/transports,
+// streamable HTTP. Requests of the modern era have no session.
+type streamableHTTP struct {
+	*lifetime // of the GET stream and of response bodies that are being drained
+	cfg       Config
+
+	calls context.Context //nolint:containedctx // ends with Close, and with it the calls under way
+	fail  context.CancelCauseFunc
+
+	mu      sync.Mutex
+	session string
+	version string
+}
+
+func newStreamableHTTP(cfg Config) *streamableHTTP {
+	t := &streamableHTTP{lifetime: newLifetime(cfg.Handler.Lost), cfg: cfg, session: cfg.SessionID}
+	t.calls, t.fail = context.WithCancelCause(context.Background())
+	return t
+}
+
+// Start implements Transport. HTTP connects with each request.
+func (t *streamableHTTP) Start(context.Context) error { return nil }
+
+// SessionID implements Transport.
+func (t *streamableHTTP) SessionID() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.session
+}
+
+// SetVersion implements Transport.
+func (t *streamableHTTP) SetVersion(version string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.version = version
+}
+
+// Close implements Transport.
+func (t *streamableHTTP) Close(endSession bool) {
+	t.refuse()
+	if !t.isLost() {
+		t.lose(ErrClosed)
+		t.fail(fmt.Errorf("%w: %w", ErrLost, ErrClosed))
+		if endSession && t.SessionID() != "" {
+			t.deleteSession()
+		}
+	} // If the session is gone, each call under way gets 404 itself, and its caller may repeat it.
+	t.wait()
+}
+
+// deleteSession ends the server's session. Servers may refuse.
+func (t *streamableHTTP) deleteSession() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	response, err := t.do(ctx, t.cfg.Clients.noBody, http.MethodDelete, nil, "", nil)
+	if err != nil {
+		t.cfg.Log.DebugContext(ctx, "the server's session could not be ended", "err", err)
+		return
+	}
+	discard(response)
+}
+
+// do sends one HTTP request with the headers that all requests have. LastEventID resumes a stream; extra are the
+// headers of one request.
+func (t *streamableHTTP) do(ctx context.Context, client *http.Client, method string, body []byte, lastEventID string,
+	extra http.Header) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, t.cfg.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	t.cfg.setHeaders(ctx, request.Header)
+	switch method {
+	case http.MethodPost:
+		request.Header.Set("Content-Type", protocol.TypeJSON)
+		request.Header.Set("Accept", protocol.TypeJSON+", "+protocol.TypeEventStream)
+	case http.MethodGet:
+		request.Header.Set("Accept", protocol.TypeEventStream)
+	}
+	if lastEventID != "" {
+		request.Header.Set(protocol.HeaderLastEventID, lastEventID)
+	}
+	t.mu.Lock()
+	session, version := t.session, t.version
+	t.mu.Unlock()
+	if session != "" {
+		request.Header.Set(protocol.HeaderSessionID, session)
+	}
+	if version != "" {
+		request.Header.Set(protocol.HeaderProtocolVersion, version)
+	}
+	for name, values := range extra {
+		// Clients choose Mcp-Param-* headers: they must not replace configured ones.
+		if configured := request.Header[name] != nil; !configured || !strings.HasPrefix(name, protocol.HeaderParamPrefix) {
+			request.Header[name] = values
+		}
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	if t.cfg.HTTPVersion != nil {
+		t.cfg.HTTPVersion(ctx, response.ProtoMajor, response.ProtoMinor)
+	}
+	if response.StatusCode == http.StatusNotFound && session != "" && !(method == http.MethodPost && isUnknownMethod(response)) {
+		discard(response)
+		if method != http.MethodGet { // some servers have no GET at all
+			t.lose(ErrSessionGone)
+		}
+		return nil, ErrSessionGone
+	}
+	return response, nil
+}
+
+// Send implements Transport.
+func (t *streamableHTTP) Send(ctx context.Context, message []byte, header http.Header) error {
+	response, err := t.do(ctx, t.cfg.Clients.noBody, http.MethodPost, message, "", header)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	defer discard(response)
+	if response.StatusCode/100 != 2 {
+		return fmt.Errorf("%w: HTTP status %s", ErrProtocol, statusText(response.StatusCode))
+	}
+	return nil
+}

@@ -1,0 +1,279 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/sse"
+)
+
+// httpSSE is a connection to a server over HTTP with server-sent events, the transport before Streamable HTTP, see
+// specification 2024-11-05, basic/transports. One stream has all messages of the server. Its first event names the
+// endpoint to which messages are POSTed. The stream cannot be resumed, so the connection ends with it.
+type httpSSE struct {
+	*lifetime // of the stream and of the POSTs of calls
+	cfg       Config
+	endpoint  string        // set before ready is closed
+	ready     chan struct{} // closed when the endpoint is known
+
+	connected context.Context //nolint:containedctx // ends when the connection is lost, and with it the stream and the POSTs
+	fail      context.CancelCauseFunc
+
+	mu      sync.Mutex
+	version string
+}
+
+const (
+	maxEndpoint     = 8 << 10     // bytes of the URI reference
+	latePOSTTimeout = time.Second // for the answer to the POST of a request whose response has arrived on the stream
+)
+
+func newHTTPSSE(cfg Config) *httpSSE {
+	t := &httpSSE{cfg: cfg, ready: make(chan struct{})}
+	t.connected, t.fail = context.WithCancelCause(context.Background())
+	t.lifetime = newLifetime(func(reason error) {
+		t.fail(fmt.Errorf("%w: %w", ErrLost, reason))
+		cfg.Handler.Lost(reason)
+	})
+	return t
+}
+
+// Start implements Transport. It opens the stream and waits for the endpoint.
+func (t *httpSSE) Start(ctx context.Context) error {
+	t.start(func() { t.lose(t.readStream()) })
+	select {
+	case <-t.ready:
+		return nil
+	case <-t.done:
+		return t.reason
+	case <-ctx.Done():
+	}
+	cause := CauseOf(ctx)
+	t.lose(cause)
+	return cause
+}
+
+// SessionID implements Transport. The id of the session is a part of the endpoint and cannot be used again.
+func (t *httpSSE) SessionID() string { return "" }
+
+// Listen implements Transport. The one stream is open already.
+func (t *httpSSE) Listen(context.Context) {}
+
+// SetVersion implements Transport.
+func (t *httpSSE) SetVersion(version string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.version = version
+}
+
+// Close implements Transport. The end of the stream ends the server's session.
+func (t *httpSSE) Close(bool) {
+	t.refuse()
+	t.lose(ErrClosed)
+	t.wait()
+}
+
+// readStream reads the stream and returns why it ended.
+func (t *httpSSE) readStream() error {
+	response, err := t.do(t.connected, http.MethodGet, t.cfg.URL, nil)
+	if err != nil {
+		return classify(t.connected, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if err := checkEventStream(response); err != nil {
+		return err
+	}
+	events := sse.NewReader(response.Body, t.cfg.MaxMessage)
+	if t.endpoint, err = t.readEndpoint(events); err != nil {
+		return err
+	}
+	close(t.ready)
+	for {
+		ev, err := events.Next()
+		if err != nil {
+			return streamEnd(err)
+		}
+		t.handle(ev)
+	}
+}
+
+func streamEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("it closed its stream")
+	}
+	return fmt.Errorf("its stream ended: %w", eventError(err))
+}
+
+func checkEventStream(response *http.Response) error {
+	if err := hubRefused(response); err != nil {
+		return err
+	}
+	kind := mediaType(response)
+	if response.StatusCode != http.StatusOK || kind != protocol.TypeEventStream {
+		return fmt.Errorf("%w: HTTP status %s, content type %s where a stream of events is due; check whether it speaks Streamable HTTP",
+			ErrProtocol, statusText(response.StatusCode), mediaTypeText(kind))
+	}
+	return nil
+}
+
+// readEndpoint reads the endpoint, which must come with the first event.
+func (t *httpSSE) readEndpoint(events *sse.Reader) (string, error) {
+	for {
+		ev, err := events.Next()
+		switch {
+		case err != nil:
+			return "", fmt.Errorf("%w: it named no endpoint: %w", ErrProtocol, streamEnd(err))
+		case ev.Name == "endpoint":
+			return resolveEndpoint(t.cfg.URL, ev.Data)
+		case len(ev.Data) > 0:
+			return "", fmt.Errorf("%w: the first event on its stream names no endpoint; check whether it speaks Streamable HTTP", ErrProtocol)
+		}
+	}
+}
+
+// resolveEndpoint resolves reference against the URL of the stream. Both must have the same origin: the configured
+// headers must not go to another host.
+func resolveEndpoint(base string, reference []byte) (string, error) {
+	stream, err := url.Parse(base)
+	if err != nil {
+		return "", withoutURL(err)
+	}
+	endpoint, err := stream.Parse(string(reference))
+	switch {
+	case err != nil || len(reference) == 0 || len(reference) > maxEndpoint:
+		return "", fmt.Errorf("%w: the endpoint that it names is not a valid URL", ErrProtocol)
+	case origin(endpoint) != origin(stream):
+		return "", fmt.Errorf("%w: it names an endpoint of another origin, %.200q instead of %q; the configured headers must not go there",
+			ErrProtocol, origin(endpoint), origin(stream))
+	}
+	endpoint.User = stream.User
+	return endpoint.String(), nil
+}
+
+// origin returns scheme, host and port, see RFC 6454 section 4.
+func origin(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
+}
+
+// handle passes a message of the stream to the Handler.
+func (t *httpSSE) handle(ev sse.Event) {
+	if !isMessage(ev) {
+		return
+	}
+	m, err := jsonrpc.Parse(ev.Data)
+	switch {
+	case err != nil:
+		t.cfg.Log.Warn("the server sent an event that is no message", "bytes", len(ev.Data), "err", err)
+	case m.Kind() == jsonrpc.Response:
+		t.cfg.Handler.Deliver(m)
+	default:
+		t.cfg.Handler.Receive("", m)
+	}
+}
+
+// do sends one HTTP request with the headers that all requests have.
+func (t *httpSSE) do(ctx context.Context, method, address string, body []byte) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	t.cfg.setHeaders(ctx, request.Header)
+	if method == http.MethodPost {
+		request.Header.Set("Content-Type", protocol.TypeJSON)
+	} else {
+		request.Header.Set("Accept", protocol.TypeEventStream)
+	}
+	t.mu.Lock()
+	version := t.version
+	t.mu.Unlock()
+	if version != "" { // servers that negotiate 2025-06-18 may require it over any HTTP
+		request.Header.Set(protocol.HeaderProtocolVersion, version)
+	}
+	response, err := t.cfg.Clients.requests.Do(request)
+	return response, withoutURL(err)
+}
+
+// Call implements Transport. The response arrives on the stream, sometimes before the answer to the POST, which some
+// servers send when they have carried out the request.
+func (t *httpSSE) Call(ctx context.Context, call *Call, message []byte) (jsonrpc.Message, error) {
+	postCtx, cancelPOST := context.WithCancelCause(context.WithoutCancel(ctx))
+	posted := make(chan error, 1)
+	if !t.start(func() { defer cancelPOST(nil); posted <- t.Send(postCtx, message, nil) }) {
+		cancelPOST(nil)
+		return jsonrpc.Message{}, fmt.Errorf("%w: %w", ErrDown, ErrClosed)
+	}
+	select {
+	case err := <-posted: // at once if the connection is lost
+		if err != nil {
+			return call.replyOr(err)
+		}
+	case m := <-call.Reply:
+		time.AfterFunc(latePOSTTimeout, func() { cancelPOST(nil) }) // its TCP connection can be used again if it ends before
+		return m, nil
+	case <-ctx.Done():
+		cancelPOST(context.Cause(ctx))
+		return jsonrpc.Message{}, context.Cause(ctx)
+	}
+	select {
+	case m := <-call.Reply:
+		return m, nil
+	case <-ctx.Done():
+		return jsonrpc.Message{}, context.Cause(ctx)
+	case <-t.done:
+		return call.replyOr(fmt.Errorf("%w: %w", ErrLost, t.reason))
+	}
+}
+
+// Send implements Transport. It POSTs a message to the endpoint. Only the status of the answer matters.
+func (t *httpSSE) Send(ctx context.Context, message []byte, _ http.Header) error {
+	if t.isLost() {
+		return fmt.Errorf("%w: %w", ErrDown, t.reason)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(t.connected, func() { cancel(context.Cause(t.connected)) })()
+	response, err := t.do(ctx, http.MethodPost, t.endpoint, message)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	defer discard(response)
+	if response.StatusCode/100 == 2 {
+		return nil
+	}
+	if deniesEndpoint(response, message) {
+		t.lose(ErrSessionGone)
+		return ErrSessionGone
+	}
+	if err := hubRefused(response); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: HTTP status %s", ErrProtocol, statusText(response.StatusCode))
+}
+
+// deniesEndpoint recognizes that the server does not know the session of the endpoint (any more), so that it has not
+// taken the message. Some servers answer 404, others 400 with a text. The word "session" in it does not count if it may
+// be a quotation of the message: clients choose its text.
+func deniesEndpoint(response *http.Response, message []byte) bool {
+	switch response.StatusCode {
+	case http.StatusNotFound, http.StatusGone:
+		return !isUnknownMethod(response)
+	case http.StatusBadRequest:
+		body, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+		return err == nil && mentionsSession(body) && !mayMentionSession(message)
+	}
+	return false
+}

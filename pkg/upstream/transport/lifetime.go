@@ -1,0 +1,67 @@
+package transport
+
+import "sync"
+
+// lifetime is the part of a transport that its implementations have in common: it is lost once, for one reason, and
+// its goroutines end before it is closed. It may be used concurrently.
+type lifetime struct {
+	done   chan struct{}
+	once   sync.Once
+	reason error       // set before done is closed
+	onLost func(error) // called once, after done is closed
+
+	mu         sync.Mutex
+	closed     bool // no more goroutines
+	goroutines sync.WaitGroup
+}
+
+func newLifetime(onLost func(reason error)) *lifetime {
+	return &lifetime{done: make(chan struct{}), onLost: onLost}
+}
+
+// Done implements Transport.
+func (l *lifetime) Done() <-chan struct{} { return l.done }
+
+// Err implements Transport.
+func (l *lifetime) Err() error { return l.reason }
+
+// lose ends the connection. The first reason counts.
+func (l *lifetime) lose(reason error) {
+	l.once.Do(func() {
+		l.reason = reason
+		close(l.done)
+		l.onLost(reason)
+	})
+}
+
+// isLost reports whether the connection is lost or closed.
+func (l *lifetime) isLost() bool { return isClosed(l.done) }
+
+// start runs fn on a goroutine that wait waits for. It reports false, and does not run fn, after refuse.
+func (l *lifetime) start(fn func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.goroutines.Go(fn)
+	}
+	return !l.closed
+}
+
+// refuse makes start refuse from now on.
+func (l *lifetime) refuse() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+}
+
+// wait waits for the goroutines of start. It is called after refuse.
+func (l *lifetime) wait() { l.goroutines.Wait() }
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,114 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// process is a child process in a process group of its own. The caller owns its three pipes.
+type process struct {
+	cmd    *exec.Cmd
+	stdin  *os.File
+	stdout *os.File
+	stderr *os.File
+	exited chan struct{} // closed when the child has been waited for
+	status error         // the result of Wait; set before exited is closed
+}
+
+// How long a child may take to exit after each step of stop, see specification 2025-11-25, basic/lifecycle, shutdown.
+const (
+	stdinGrace = 2 * time.Second
+	termGrace  = 2 * time.Second
+	killGrace  = 2 * time.Second // a process that hangs in the kernel survives SIGKILL for a while
+)
+
+// startProcess starts the command of cfg. A goroutine waits for the child, so that it never stays a zombie, and then
+// kills the rest of its process group.
+func startProcess(cfg Config) (*process, error) {
+	cmd := exec.Command(cfg.Command, cfg.Args...) //nolint:noctx // the operator's configuration; ended by stop
+	cmd.Env = cfg.Env
+	if cmd.Env == nil {
+		cmd.Env = []string{} // nil would mean the environment of the hub
+	}
+	cmd.Dir = cfg.Dir
+	cmd.SysProcAttr = ownGroup()
+	p := &process{cmd: cmd, exited: make(chan struct{})}
+	var childEnds [3]*os.File
+	var err error
+	if childEnds[0], p.stdin, err = os.Pipe(); err == nil {
+		if p.stdout, childEnds[1], err = os.Pipe(); err == nil {
+			p.stderr, childEnds[2], err = os.Pipe()
+		}
+	}
+	if err == nil {
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = childEnds[0], childEnds[1], childEnds[2]
+		err = cmd.Start()
+	}
+	closeAll(childEnds[:]...)
+	if err != nil {
+		p.closePipes()
+		return nil, fmt.Errorf("could not be started: %w", err)
+	}
+	go p.wait() // returns when the child has exited; stop waits for it
+	return p, nil
+}
+
+func (p *process) wait() {
+	p.status = p.cmd.Wait()
+	p.signal(syscall.SIGKILL) // grandchildren
+	close(p.exited)
+}
+
+// stop ends the child: first by closing its standard input, then by SIGTERM, then by SIGKILL, both to its whole
+// process group. It returns when the child has exited, or killGrace after SIGKILL.
+func (p *process) stop() {
+	_ = p.stdin.Close()
+	for _, step := range []struct {
+		grace time.Duration
+		then  syscall.Signal
+	}{{stdinGrace, syscall.SIGTERM}, {termGrace, syscall.SIGKILL}} {
+		timer := time.NewTimer(step.grace)
+		select {
+		case <-p.exited:
+			timer.Stop()
+			return
+		case <-timer.C:
+			p.signal(step.then)
+		}
+	}
+	select {
+	case <-p.exited:
+	case <-time.After(killGrace):
+	}
+}
+
+// signal sends sig to the child's process group. An empty group is not an error.
+func (p *process) signal(sig syscall.Signal) { _ = syscall.Kill(-p.cmd.Process.Pid, sig) }
+
+func (p *process) closePipes() { closeAll(p.stdin, p.stdout, p.stderr) }
+
+func closeAll(files ...*os.File) {
+	for _, f := range files {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+}
+
+// exitError describes how the child exited.
+func (p *process) exitError() error {
+	if !isClosed(p.exited) {
+		return errors.New("its process does not end")
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](p.status); ok {
+		return fmt.Errorf("its process ended: %s", exit.ProcessState)
+	}
+	if p.status != nil {
+		return p.status
+	}
+	return errors.New("its process ended: exit status 0")
+}

@@ -1,0 +1,8 @@
+//go:build unix && !linux
+
+package transport
+
+import "syscall"
+
+// ownGroup puts a child into a process group of its own, so that it can be killed together with its children.
+func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

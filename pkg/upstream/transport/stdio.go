@@ -1,0 +1,244 @@
+package transport
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// stdio is a connection to a child process that reads and writes one message a line, see specification 2025-11-25,
+// basic/transports, stdio.
+type stdio struct {
+	*lifetime // of writeLoop and watch
+	cfg       Config
+	log       *slog.Logger
+	process   *process
+	queue     chan []byte    // lines to write
+	drained   chan struct{}  // closed when the child's standard output has been read to its end
+	readers   sync.WaitGroup // readLoop and logLoop; watch waits for them
+}
+
+const (
+	writeQueue   = 256         // lines
+	writeChunk   = 64 << 10    // bytes; the size of a pipe, so that a successful write means that the child read something
+	maxLogLine   = 8 << 10     // bytes of a line of stderr
+	drainTimeout = time.Second // for the output that a child wrote before it exited
+)
+
+func newStdio(cfg Config) *stdio {
+	return &stdio{lifetime: newLifetime(cfg.Handler.Lost), cfg: cfg, queue: make(chan []byte, writeQueue), drained: make(chan struct{})}
+}
+
+// Start implements Transport.
+func (t *stdio) Start(context.Context) error {
+	p, err := startProcess(t.cfg)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDown, err)
+	}
+	t.process, t.log = p, t.cfg.Log.With("pid", p.cmd.Process.Pid)
+	t.log.Debug("server process started", "command", t.cfg.Command)
+	t.readers.Go(t.readLoop)
+	t.readers.Go(t.logLoop)
+	t.start(t.writeLoop)
+	t.start(t.watch)
+	return nil
+}
+
+// watch waits until the child exits, or stops it when the connection is lost, and then closes its pipes.
+func (t *stdio) watch() {
+	select {
+	case <-t.process.exited:
+	case <-t.done:
+		t.process.stop()
+	}
+	// A grandchild that left the process group may hold the pipes open; do not wait for it.
+	deadline := time.Now().Add(drainTimeout)
+	_ = t.process.stdout.SetReadDeadline(deadline)
+	_ = t.process.stderr.SetReadDeadline(deadline)
+	<-t.drained // the last line may have been the response to a call
+	t.lose(t.process.exitError())
+	t.readers.Wait()
+	t.process.closePipes()
+}
+
+// SessionID implements Transport. A process has no session id.
+func (t *stdio) SessionID() string { return "" }
+
+// SetVersion implements Transport.
+func (t *stdio) SetVersion(string) {}
+
+// Listen implements Transport. Messages arrive on standard output at any time.
+func (t *stdio) Listen(context.Context) {}
+
+// Close implements Transport.
+func (t *stdio) Close(bool) {
+	t.refuse()
+	t.lose(ErrClosed)
+	t.wait()
+}
+
+// Call implements Transport.
+func (t *stdio) Call(ctx context.Context, call *Call, message []byte) (jsonrpc.Message, error) {
+	if err := t.Send(ctx, message, nil); err != nil {
+		return jsonrpc.Message{}, err
+	}
+	select {
+	case m := <-call.Reply:
+		return m, nil
+	case <-ctx.Done():
+		return jsonrpc.Message{}, context.Cause(ctx)
+	case <-t.done:
+		return call.replyOr(fmt.Errorf("%w: %w", ErrLost, t.reason))
+	}
+}
+
+// Send implements Transport.
+func (t *stdio) Send(ctx context.Context, message []byte, _ http.Header) error {
+	if t.isLost() {
+		return fmt.Errorf("%w: %w", ErrDown, t.reason)
+	}
+	select {
+	case t.queue <- append(jsonrpc.OneLine(message), '\n'):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.done:
+		return fmt.Errorf("%w: %w", ErrDown, t.reason)
+	}
+}
+
+func (t *stdio) writeLoop() {
+	for {
+		select {
+		case line := <-t.queue:
+			if err := t.write(line); err != nil {
+				t.writeFailed(err)
+				return
+			}
+		case <-t.done:
+			return
+		}
+	}
+}
+
+func (t *stdio) write(line []byte) error {
+	for chunk := range slices.Chunk(line, writeChunk) {
+		_ = t.process.stdin.SetWriteDeadline(time.Now().Add(t.cfg.WriteTimeout))
+		if _, err := t.process.stdin.Write(chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *stdio) writeFailed(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.lose(fmt.Errorf("it has read nothing for %s", t.cfg.WriteTimeout))
+		return
+	}
+	t.loseAfterExit("it closed its standard input")
+}
+
+// loseAfterExit gives up a child that closed one of its pipes. Most likely it is about to exit: its exit status, which
+// says more than reason, has a moment to become the reason of the loss.
+func (t *stdio) loseAfterExit(reason string) {
+	select {
+	case <-t.process.exited:
+	case <-t.done:
+	case <-time.After(drainTimeout):
+		t.lose(errors.New(reason))
+	}
+}
+
+// readLoop reads the child's messages. Other lines are logged and skipped: many servers print to their standard output.
+func (t *stdio) readLoop() {
+	defer close(t.drained)
+	r := bufio.NewReaderSize(t.process.stdout, 64<<10)
+	for {
+		line, err := readLine(r, t.cfg.MaxMessage)
+		if len(line) > 0 {
+			t.handle(line)
+		}
+		if err != nil {
+			t.readFailed(err)
+			return
+		}
+	}
+}
+
+func (t *stdio) handle(line []byte) {
+	m, err := jsonrpc.Parse(line)
+	switch {
+	case err != nil:
+		t.log.Warn("the server printed a line that is no message", "bytes", len(line), "err", err)
+	case m.Kind() == jsonrpc.Response:
+		t.cfg.Handler.Deliver(m)
+	default:
+		t.cfg.Handler.Receive("", m)
+	}
+}
+
+func (t *stdio) readFailed(err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, os.ErrClosed) {
+		t.loseAfterExit("it closed its standard output")
+		return
+	}
+	t.lose(err)
+}
+
+// readLine returns the next line without its end, in memory of its own.
+func readLine(r *bufio.Reader, limit int64) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if int64(len(line)+len(part)) > limit {
+			return nil, tooLong(limit)
+		}
+		line = append(line, part...)
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		return trimLineEnd(line), err
+	}
+}
+
+func trimLineEnd(line []byte) []byte {
+	for n := len(line); n > 0 && (line[n-1] == '\n' || line[n-1] == '\r'); n-- {
+		line = line[:n-1]
+	}
+	return line
+}
+
+// logLoop logs the lines that the child writes to stderr.
+func (t *stdio) logLoop() {
+	r := bufio.NewReaderSize(t.process.stderr, maxLogLine)
+	for {
+		line, err := r.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			err = nil // the rest of a long line becomes a line of its own
+		}
+		if line = trimLineEnd(line); len(line) > 0 {
+			t.log.Info("server stderr", "line", t.mask(string(line)))
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (t *stdio) mask(line string) string {
+	if t.cfg.Mask == nil {
+		return line
+	}
+	return t.cfg.Mask(line)
+}

@@ -1,0 +1,111 @@
+package transport
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
+
+// Transport is one connection to a server. Its methods may be called concurrently.
+type Transport interface {
+	// Start makes the connection. It is called once, before any other method but Close. After an error the caller
+	// must still call Close. Messages may reach the Handler, which may call Send, before Start returns.
+	Start(ctx context.Context) error
+
+	// Call sends the request message and returns its response. Other messages of the server go to the Handler.
+	Call(ctx context.Context, call *Call, message []byte) (jsonrpc.Message, error)
+
+	// Send sends a notification or a response. Header is added to the request if that goes by Streamable HTTP.
+	Send(ctx context.Context, message []byte, header http.Header) error
+
+	// SetVersion sets the protocol version that was negotiated. It is called before any request but those of the
+	// negotiation.
+	SetVersion(version string)
+
+	// Listen opens the stream for messages that belong to no request, if the transport has one of its own.
+	Listen(ctx context.Context)
+
+	// SessionID returns the id of the server's session, or "" if there is none.
+	SessionID() string
+
+	// Close closes the connection and waits for its goroutines. It takes a few seconds at most. With endSession it
+	// ends the session at the server, too.
+	Close(endSession bool)
+
+	// Done is closed when the connection is lost or closed. Err then returns the reason.
+	Done() <-chan struct{}
+	Err() error
+}
+
+// Call is a request under way.
+type Call struct {
+	ID     jsonrpc.ID
+	Header http.Header // of a modern request by HTTP. Nil marks a legacy one: it may adopt a session, and its stream can be resumed
+
+	// Reply has room for one message. Handler.Deliver puts the response here on transports that have one stream for
+	// the responses to all requests.
+	Reply chan jsonrpc.Message
+}
+
+// replyOr returns the response if it has arrived, and err if not.
+func (c *Call) replyOr(err error) (jsonrpc.Message, error) {
+	select {
+	case m := <-c.Reply:
+		return m, nil
+	default:
+		return jsonrpc.Message{}, err
+	}
+}
+
+// Handler takes what arrives outside of Transport.Call: requests, notifications and, on transports with one stream for
+// everything, responses. Its methods may be called concurrently and must not block.
+type Handler interface {
+	// Receive takes a request or a notification. ID is that of the Call on whose response stream it arrived, or ""
+	// if it arrived elsewhere. M is valid only during the call of Receive.
+	Receive(id jsonrpc.ID, m jsonrpc.Message)
+
+	// Deliver takes a response and puts it into Call.Reply of the call with its id.
+	Deliver(m jsonrpc.Message)
+
+	// Lost is called once, when the connection is lost or closed.
+	Lost(reason error)
+}
+
+// Config is what a Transport needs. Either Command or URL is set.
+type Config struct {
+	Handler    Handler
+	Log        *slog.Logger
+	MaxMessage int64 // bytes of one message
+
+	// Context has the values for log records of background work. The GET stream ends with it.
+	Context context.Context //nolint:containedctx // it outlives the call of New
+
+	// A child process.
+	Command      string
+	Args         []string
+	Env          []string // the whole environment, KEY=VALUE
+	Dir          string
+	WriteTimeout time.Duration            // for a child that reads nothing
+	Mask         func(text string) string // takes secrets out of a line of stderr; nil: leaves it as it is
+
+	// HTTP.
+	URL       string
+	SSE       bool // URL is the stream of HTTP+SSE, not Streamable HTTP
+	Headers   map[string]string
+	SessionID string // of a session to resume; Streamable HTTP only
+	Clients   *HTTPClients
+
+	// InjectTrace adds the trace context of ctx to the headers of an HTTP request.
+	InjectTrace func(ctx context.Context, header http.Header)
+	// HTTPVersion is called with the HTTP version of a response; ctx is that of the request. Streamable HTTP only.
+	HTTPVersion func(ctx context.Context, major, minor int)
+	// Unmatched is called when a response arrives on a stream that belongs to another request, or to none. It and
+	// CheckSession must be set for Streamable HTTP.
+	Unmatched func()
+	// CheckSession sends a request that a server must know. It is called when the server answered 404 to the GET
+	// stream: that may mean that the session is gone or that there is no such stream.
+	CheckSession func(ctx context.Context)
+}
