@@ -15,10 +15,12 @@ import (
 func TestProgressTokenOfAClientCannotNameTheCallOfAnother(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	ann, bob := r.connect(), r.connect()
-	s := ann.open(http.MethodPost, request("1", "tools/call", `{"name":"one__gated","arguments":{"steps":1},"_meta":{"progressToken":"ann"}}`))
+	s := ann.open(http.MethodPost, request("1", "tools/call",
+		`{"name":"one__gated","arguments":{"steps":1},"_meta":{"progressToken":"ann"}}`))
 	until(t, "ann's call is in flight", func() bool { return bob.state("one").Seen["tools/call"] > 1 })
 	for n := range 40 {
-		bob.call("1", "tools/call", fmt.Sprintf(`{"name":"one__work","arguments":{"steps":1,"bob":1},"_meta":{},"_META":{"progressToken":%d}}`, n))
+		bob.call("1", "tools/call", fmt.Sprintf(`{"name":"one__work","arguments":{"steps":1,"bob":1},"_meta":{},`+
+			`"_META":{"progressToken":%d}}`, n))
 	}
 	bob.tool("one__gate", `{"steps":2}`)
 	if m := s.message(); m.Method != "notifications/progress" || strings.Contains(string(m.Params), "bob") {
@@ -65,7 +67,9 @@ func TestNameThatOccursTwiceIsMirroredByNoHeader(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
 	c := r.modern(`{}`)
 	for method, params := range map[string]string{
-		"tools/call": `{"name":"echo","name":"weird"}`, "prompts/get": `{"name":"greet","name":"other"}`, "resources/read": `{"uri":"test://both","uri":"test://one/one"}`,
+		"tools/call":     `{"name":"echo","name":"weird"}`,
+		"prompts/get":    `{"name":"greet","name":"other"}`,
+		"resources/read": `{"uri":"test://both","uri":"test://one/one"}`,
 	} {
 		if p := c.call("1", method, params, "Mcp-Name: greet"); p.status != http.StatusBadRequest || p.rpcError(t).Code != -32602 {
 			t.Errorf("%s: %d %s", method, p.status, p.body)

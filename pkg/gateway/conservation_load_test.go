@@ -168,7 +168,8 @@ func (h *chaosClient) post(body string, headers ...string) {
 
 // answerOneRequest gets one server request and answers it.
 func (h *chaosClient) answerOneRequest() {
-	s := h.session.open(http.MethodPost, request(`"regular"`, "tools/call", `{"name":"two__request","arguments":{"method":"elicitation/create","params":{}}}`))
+	s := h.session.open(http.MethodPost, request(`"regular"`, "tools/call",
+		`{"name":"two__request","arguments":{"method":"elicitation/create","params":{}}}`))
 	h.session.respond(s.message(), `"result":{}`)
 	s.message()
 	s.cancel()
@@ -179,15 +180,18 @@ func (h *chaosClient) legacyStep() {
 	h.n++
 	id, server := strconv.Itoa(h.n), h.server()
 	tool := func(name, arguments string) string {
-		return request(id, "tools/call", fmt.Sprintf(`{"name":"%s__%s","arguments":%s,"_meta":{"progressToken":%q}}`, server, name, arguments, id))
+		return request(id, "tools/call", fmt.Sprintf(`{"name":"%s__%s","arguments":%s,"_meta":{"progressToken":%q}}`, server, name,
+			arguments, id))
 	}
 	token := "Mcp-Session-Id: " + h.session.token
-	arguments := fmt.Sprintf(`{"method":%q,"params":{}%s}`, []string{"elicitation/create", "elicitation/create", "sampling/createMessage", "roots/list", "ping", "no/such"}[h.random.IntN(6)],
+	arguments := fmt.Sprintf(`{"method":%q,"params":{}%s}`,
+		[]string{"elicitation/create", "elicitation/create", "sampling/createMessage", "roots/list", "ping", "no/such"}[h.random.IntN(6)],
 		[]string{"", `,"size":0`, `,"size":20`}[h.random.IntN(3)]) // some server requests are cancelled by the server
 	cancel := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`, id)
 	switch h.random.IntN(15) {
 	case 14:
-		h.post(request(id, "tools/call", fmt.Sprintf(`{"name":"web__say","arguments":{"say":"x","steps":2,"request":"sampling/createMessage"},"_meta":{"progressToken":%s}}`, id)))
+		h.post(request(id, "tools/call", fmt.Sprintf(`{"name":"web__say","arguments":{"say":"x","steps":2,`+
+			`"request":"sampling/createMessage"},"_meta":{"progressToken":%s}}`, id)))
 	case 0:
 		h.post(tool("echo", `{}`))
 	case 1: // the call is never answered
@@ -218,7 +222,8 @@ func (h *chaosClient) legacyStep() {
 		h.post(tool("echo", `{}`)) // the session has ended
 		h.reconnect()
 	case 9:
-		h.post(fmt.Sprintf(`[%s,%s,{"jsonrpc":"2.0","method":"notifications/x"},7,{"jsonrpc":"2.0","id":"i","method":"initialize"},%s,%s,%s]`,
+		h.post(fmt.Sprintf(`[%s,%s,{"jsonrpc":"2.0","method":"notifications/x"},7,{"jsonrpc":"2.0","id":"i","method":"initialize"},%s,`+
+			`%s,%s]`,
 			tool("echo", `{}`), request(`"a"`, "ping", `{}`), request(`"b"`, "no/such", `{}`), request(`"b"`, "ping", `{}`), cancel))
 	case 10:
 		h.sendMalformed()
@@ -227,7 +232,8 @@ func (h *chaosClient) legacyStep() {
 	case 12:
 		h.post(fmt.Sprintf(`[%s,%s]`, tool("request", arguments), request(id+"000", "tools/list", `{}`)))
 	default:
-		h.post(request(id, "resources/"+[]string{"subscribe", "unsubscribe", "read"}[h.random.IntN(3)], fmt.Sprintf(`{"uri":"test://%s/one"}`, server)))
+		h.post(request(id, "resources/"+[]string{"subscribe", "unsubscribe", "read"}[h.random.IntN(3)],
+			fmt.Sprintf(`{"uri":"test://%s/one"}`, server)))
 	}
 }
 
@@ -281,7 +287,8 @@ func (h *chaosClient) modernStep() {
 	case 4: // disconnected before the call is pending
 		call(h.pause()+1, server, "request", `{"method":"elicitation/create","params":{}}`)
 	case 5:
-		try(h.pause()+1, "subscriptions/listen", `{"notifications":{"toolsListChanged":true,"resourceSubscriptions":["test://one/one","test://two/one","stub://one"]}}`)
+		try(h.pause()+1, "subscriptions/listen",
+			`{"notifications":{"toolsListChanged":true,"resourceSubscriptions":["test://one/one","test://two/one","stub://one"]}}`)
 	case 6:
 		try(0, "server/discover", `{}`)
 	case 7:

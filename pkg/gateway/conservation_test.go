@@ -34,7 +34,8 @@ func (x *mixedLoad) legacyStep(c *peer, what, n int) {
 	case 4:
 		c.call(id, "no/such", `{}`)
 	default:
-		s := c.open(http.MethodPost, request(id, "tools/call", `{"name":"two__request","arguments":{"method":"elicitation/create","params":{}}}`))
+		s := c.open(http.MethodPost, request(id, "tools/call",
+			`{"name":"two__request","arguments":{"method":"elicitation/create","params":{}}}`))
 		c.respond(s.message(), `"result":{}`)
 		s.message()
 		s.cancel()
@@ -67,7 +68,8 @@ func (x *mixedLoad) modernStep(c *modernPeer, what, n int) {
 		x.subscriptions.Add(1)
 	case 6:
 		q := asks()
-		c.call(id, "tools/call", `{"name":"two__requests","arguments":`+arguments+`,"requestState":"`+q.RequestState+`","inputResponses":{"`+firstInput(q)+`":{}}}`)
+		c.call(id, "tools/call", `{"name":"two__requests","arguments":`+arguments+`,"requestState":"`+q.RequestState+`",`+
+			`"inputResponses":{"`+firstInput(q)+`":{}}}`)
 	case 7:
 		asks()
 		x.abandoned.Add(1)
@@ -110,7 +112,9 @@ func TestMessagesOfClientsOfBothErasAreConserved(t *testing.T) {
 	}
 	wg.Wait()
 	r.gateway.Drain()
-	until(t, "nothing is in flight between hub and servers", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend") == 0 })
+	until(t, "nothing is in flight between hub and servers", func() bool {
+		return r.metric("mcphub_requests_in_flight", "hop", "backend") == 0
+	})
 	r.conserved(float64(x.cancelled.Load() + x.subscriptions.Load()))
 	count := func(direction, kind string) float64 {
 		return r.metric("mcphub_messages_total", "hop", "backend", "direction", direction, "kind", kind)

@@ -30,7 +30,8 @@ func TestTracingAllocatesNoMoreThanItMay(t *testing.T) {
 			}
 			t.Logf("%s %s: %.1f allocations a call, %.1f more than off", spec.Name, how.name, least, least-off)
 			if more := least - off; more > how.limit+0.5 {
-				t.Errorf("%s %s: %.1f allocations a call more than without tracing; no more than %v are allowed", spec.Name, how.name, more, how.limit)
+				t.Errorf("%s %s: %.1f allocations a call more than without tracing; no more than %v are allowed", spec.Name, how.name,
+					more, how.limit)
 			}
 		}
 	}

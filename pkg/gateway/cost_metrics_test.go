@@ -83,17 +83,22 @@ type callMetrics struct {
 }
 
 func newCallMetrics(t testing.TB) *callMetrics {
-	m := &callMetrics{hub: newCostHub(t, stdio(t, "child"), tracing{}), registry: prometheus.NewRegistry(), here: "child__echo", there: "echo",
+	m := &callMetrics{hub: newCostHub(t, stdio(t, "child"), tracing{}), registry: prometheus.NewRegistry(),
+		here: "child__echo", there: "echo",
 		outcomes: map[string]prometheus.Counter{}}
 	m.messages = instrument.NewMessages(m.registry, "backend")
-	m.calls = instrument.NewOperations(m.registry, "backend", instrument.NewClientOperations(m.registry), 0).Recorder("child", func(string) bool { return true })
-	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total", Help: "."}, []string{"mcphub_backend", "fault"})
+	operations := instrument.NewOperations(m.registry, "backend", instrument.NewClientOperations(m.registry), 0)
+	m.calls = operations.Recorder("child", func(string) bool { return true })
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total", Help: "."},
+		[]string{"mcphub_backend", "fault"})
 	m.registry.MustRegister(vec)
 	for _, f := range instrument.Faults() {
 		m.outcomes[string(f)] = vec.WithLabelValues("child", string(f))
 	}
-	m.request = jsonrpc.Message{ID: "7", Method: "tools/call", Params: json.RawMessage(`{"name":"child__echo","arguments":{"say":"how much is it","n":[1,2,3]}}`)}
-	m.sent = jsonrpc.Message{ID: "1", Method: "tools/call", Params: json.RawMessage(`{"name":"echo","arguments":{"say":"how much is it","n":[1,2,3]}}`)}
+	m.request = jsonrpc.Message{ID: "7", Method: "tools/call",
+		Params: json.RawMessage(`{"name":"child__echo","arguments":{"say":"how much is it","n":[1,2,3]}}`)}
+	m.sent = jsonrpc.Message{ID: "1", Method: "tools/call",
+		Params: json.RawMessage(`{"name":"echo","arguments":{"say":"how much is it","n":[1,2,3]}}`)}
 	m.response = jsonrpc.Message{ID: "1", Result: json.RawMessage(`{"content":[]}`)}
 	m.record(context.Background()) // the series are there
 	return m
@@ -107,7 +112,8 @@ func (m *callMetrics) record(ctx context.Context) {
 	out.Answer(m.response)
 	m.outcomes[string(instrument.FaultNone)].Inc()
 	m.calls.Observe(ctx, instrument.Operation{Method: m.sent.Method, Tool: m.there, Transport: "pipe", Version: aVersion}, time.Millisecond)
-	tel.served.Observe(ctx, instrument.Operation{Method: m.request.Method, Tool: m.here, Transport: "tcp", Version: aVersion}, time.Millisecond)
+	tel.served.Observe(ctx, instrument.Operation{Method: m.request.Method, Tool: m.here, Transport: "tcp", Version: aVersion},
+		time.Millisecond)
 	tel.countOutcome(m.request.Method, instrument.FaultNone)
 	tel.overhead.WithLabelValues(m.request.Method).Observe((10 * time.Microsecond).Seconds())
 	in.Answer(m.response)
@@ -147,7 +153,8 @@ func counts(t testing.TB, of ...prometheus.Registerer) map[string]float64 {
 				continue
 			}
 			for _, m := range f.GetMetric() {
-				have[fmt.Sprint(f.GetName(), m.GetLabel())] += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+				have[fmt.Sprint(f.GetName(), m.GetLabel())] += m.GetCounter().GetValue() + m.GetGauge().GetValue() +
+					float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 	}

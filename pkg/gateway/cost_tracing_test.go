@@ -229,7 +229,8 @@ func (h *costHub) answered(t testing.TB) (n float64) {
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "mcphub_operations_total" && m.GetLabel()[0].GetValue() == "none" && m.GetLabel()[1].GetValue() == "tools/call" {
+			if f.GetName() == "mcphub_operations_total" && m.GetLabel()[0].GetValue() == "none" &&
+				m.GetLabel()[1].GetValue() == "tools/call" {
 				n += m.GetCounter().GetValue()
 			}
 		}

@@ -15,7 +15,8 @@ import (
 const (
 	initializeWithURLElicitation = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25",` +
 		`"capabilities":{"elicitation":{"url":{}},"sampling":{}},"clientInfo":{"name":"probe","version":"1"}}}`
-	urlElicitationRequired = `{"code":-32042,"message":"First this.","data":{"elicitations":[{"mode":"url","elicitationId":"%s-","url":"https://x.test"},` +
+	urlElicitationRequired = `{"code":-32042,"message":"First this.","data":{"elicitations":[{"mode":"url","elicitationId":"%s-",` +
+		`"url":"https://x.test"},` +
 		`{"mode":"url","elicitationId":"%s","url":"https://x.test","n":1.50}]}}`
 )
 
@@ -23,7 +24,8 @@ const (
 func (c *peer) callRequiringElicitations(server, id string) {
 	c.t.Helper()
 	refusal := fmt.Sprintf(urlElicitationRequired, id, id)
-	if m := c.call("1", "tools/call", `{"name":"`+server+`__fail","arguments":{"error":`+refusal+`}}`).response(c.t); string(m.Error) != refusal {
+	m := c.call("1", "tools/call", `{"name":"`+server+`__fail","arguments":{"error":`+refusal+`}}`).response(c.t)
+	if string(m.Error) != refusal {
 		c.t.Errorf("the error arrived as %s", m.Error)
 	}
 }
@@ -32,7 +34,8 @@ func (c *peer) callRequiringElicitations(server, id string) {
 func (c *peer) callSendingElicitation(server, id string) {
 	c.t.Helper()
 	params := `{"mode":"url","elicitationId":"` + id + `","url":"https://x.test","message":"m", "n":1.50}`
-	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"`+server+`__request","arguments":{"method":"elicitation/create","params":`+params+`}}`))
+	s := c.open(http.MethodPost, request("1", "tools/call",
+		`{"name":"`+server+`__request","arguments":{"method":"elicitation/create","params":`+params+`}}`))
 	m := s.message()
 	if string(m.Params) != params {
 		c.t.Errorf("received %s", m.Encode())
@@ -47,7 +50,8 @@ func (c *peer) callSendingElicitation(server, id string) {
 // it (notifyLater).
 func (c *peer) completeElicitation(server, tool, id string) {
 	c.t.Helper()
-	p := c.call("1", "tools/call", `{"name":"`+server+`__`+tool+`","arguments":{"method":"notifications/elicitation/complete","params":{"elicitationId":"`+id+`"}}}`)
+	p := c.call("1", "tools/call", `{"name":"`+server+`__`+tool+`","arguments":{"method":"notifications/elicitation/complete",`+
+		`"params":{"elicitationId":"`+id+`"}}}`)
 	if m := p.response(c.t); len(p.events) > 1 || m.Error != nil {
 		c.t.Errorf("the unrelated call received %s", p.body)
 	}
@@ -62,7 +66,8 @@ func (s *reader) expectCompletion(id string) {
 
 func TestCompletionOfAnElicitationReachesTheClientThatGotItFromASharedServer(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}, untraced: true})
-	ann, bob, eve := r.connectWith(initializeWithURLElicitation), r.connectWith(initializeWithURLElicitation), r.connectWith(initializeWithURLElicitation)
+	ann, bob := r.connectWith(initializeWithURLElicitation), r.connectWith(initializeWithURLElicitation)
+	eve := r.connectWith(initializeWithURLElicitation)
 	streams := map[string]*reader{"ann": ann.listen(), "bob": bob.listen(), "eve": eve.listen()}
 	ann.callSendingElicitation("one", "e1")
 	bob.callRequiringElicitations("one", "e2")
@@ -85,7 +90,8 @@ func TestCompletionOfAnElicitationReachesTheClientThatGotItFromASharedServer(t *
 	if p := bob.send(http.MethodDelete, "", "Mcp-Session-Id: "+bob.token); p.status != http.StatusNoContent {
 		t.Fatalf("DELETE: %d", p.status)
 	}
-	if p := r.sendModern("tools/call", `"name":"one__fail","arguments":{"error":`+fmt.Sprintf(urlElicitationRequired, "new", "new")+`}`, "Mcp-Name: one__fail"); !strings.Contains(p.body, `"code":-32603`) {
+	if p := r.sendModern("tools/call", `"name":"one__fail","arguments":{"error":`+fmt.Sprintf(urlElicitationRequired, "new", "new")+`}`,
+		"Mcp-Name: one__fail"); !strings.Contains(p.body, `"code":-32603`) {
 		t.Errorf("a modern client got %s", p.body)
 	}
 	before := r.dropped("ambiguous")
@@ -106,7 +112,8 @@ func TestCompletionOfAnElicitationReachesTheClientThatGotItFromASharedServer(t *
 func TestClientWithoutURLElicitationGetsNoCompletion(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
-	if got := string(c.tool("one__request", `{"method":"elicitation/create","params":{"mode":"url","elicitationId":"e1"}}`)); !strings.Contains(got, "refused") {
+	got := string(c.tool("one__request", `{"method":"elicitation/create","params":{"mode":"url","elicitationId":"e1"}}`))
+	if !strings.Contains(got, "refused") {
 		t.Errorf("the server got %s", got)
 	}
 	c.completeElicitation("one", "notify", "e1")

@@ -109,7 +109,8 @@ func TestGuardNamesTheKeyToChange(t *testing.T) {
 	if p := r.send(http.MethodPost, initializeBody, "Host: evil.example"); p.status != 403 || !strings.Contains(p.body, "allowedHosts") {
 		t.Errorf("answered %d %s", p.status, p.body)
 	}
-	if p := r.send(http.MethodPost, initializeBody, "Origin: http://evil.example"); p.status != 403 || !strings.Contains(p.body, "allowedOrigins") {
+	if p := r.send(http.MethodPost, initializeBody, "Origin: http://evil.example"); p.status != 403 ||
+		!strings.Contains(p.body, "allowedOrigins") {
 		t.Errorf("answered %d %s", p.status, p.body)
 	}
 	if keys := r.stored(); len(keys) > 0 {

@@ -27,10 +27,12 @@ func FuzzHeaders(f *testing.F) {
 			Open: func(ctx context.Context, s session.Session) (session.Live, error) { return g.Open(ctx, s) },
 		})
 		g = New(Config{Sessions: sessions, Pool: pool, Catalog: catalog.New(catalog.Bare, nil)})
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/mcp",
+			strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
 		r.Method, r.Host = method, host
 		r.Header = http.Header{}
-		for name, value := range map[string]string{protocol.HeaderSessionID: token, protocol.HeaderProtocolVersion: version, "Content-Type": kind, "Accept": accept, "Origin": origin} {
+		for name, value := range map[string]string{protocol.HeaderSessionID: token, protocol.HeaderProtocolVersion: version,
+			"Content-Type": kind, "Accept": accept, "Origin": origin} {
 			if value != "" {
 				r.Header.Set(name, value)
 			}

@@ -56,7 +56,8 @@ func FuzzPost(f *testing.F) {
 		Guard(h.gateway, nil, nil).ServeHTTP(w, r.WithContext(ctx))
 		p.check(w.ResponseRecorder)
 		opened := len(h.ids()) - before
-		if header := w.Header().Get(protocol.HeaderSessionID) != ""; header != (opened == 1) && p.token == "" || header && !p.initializes() {
+		header := w.Header().Get(protocol.HeaderSessionID) != ""
+		if header != (opened == 1) && p.token == "" || header && !p.initializes() {
 			t.Errorf("%d sessions were opened, the header is %q", opened, w.Header().Get(protocol.HeaderSessionID))
 		}
 		p.endSessions()
@@ -302,7 +303,8 @@ func (p *fuzzedPost) endSessions() {
 	}
 }
 
-const fuzzedMeta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"progressToken":1}`
+const fuzzedMeta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},` +
+	`"progressToken":1}`
 
 func modernSeed(method, params string) string {
 	return fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":{%s%s}}`, method, params, fuzzedMeta)
@@ -320,19 +322,24 @@ var postSeeds = []struct {
 	{`{"jsonrpc":"2.0","id":"a","method":"ping"}`, withSession, "2025-11-25", "", ""},
 	{`{"jsonrpc":"2.0","id":1,"method":"ping"}`, forged, "", "x", ""},
 	{`{"jsonrpc":"2.0","id":9007199254740993,"method":"tools/list","params":{"cursor":"AAAA"}}`, withSession, "", "", ""},
-	{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"legacy__say","arguments":{"say":"x","steps":1},"_meta":{"progressToken":""}}}`, withSession, "", "", ""},
-	{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"modern__say","arguments":{"say":"x"}}}`, withSession | oldest, "", "", ""},
-	{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"one__fail","arguments":{"error":{"code":-32601,"message":""}}}}`, withSession, "", "", ""},
+	{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"legacy__say","arguments":{"say":"x","steps":1},` +
+		`"_meta":{"progressToken":""}}}`, withSession, "", "", ""},
+	{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"modern__say","arguments":{"say":"x"}}}`,
+		withSession | oldest, "", "", ""},
+	{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"one__fail","arguments":{"error":{"code":-32601,"message":""}}}}`,
+		withSession, "", "", ""},
 	{`{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"test://one/item/7"}}`, withSession, "2025-06-18", "", ""},
 	{`{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"test://one/one"}}`, withSession, "", "", ""},
 	{`{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}}`, withSession, "", "", ""},
-	{`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"one__greet"},"argument":{}}}`, withSession, "", "", ""},
+	{`{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"one__greet"},"argument":{}}}`,
+		withSession, "", "", ""},
 	{`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`, withSession, "", "", ""},
 	{`{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`, withSession, "", "", ""},
 	{`{"jsonrpc":"2.0","id":1,"result":{}}`, withSession, "", "", ""},
 	{`{"jsonrpc":"2.0","id":1,"result":{}}`, 0, "2026-07-28", "", ""},
 	{`{"jsonrpc":"2.0","id":null,"error":{}}`, withSession, "1999-01-01", "", ""},
-	{`[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,"method":"tools/list"},7,{"jsonrpc":"2.0","method":"x"}]`, withSession | batches, "2025-03-26", "", ""},
+	{`[{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,` +
+		`"method":"tools/list"},7,{"jsonrpc":"2.0","method":"x"}]`, withSession | batches, "2025-03-26", "", ""},
 	{`[{"jsonrpc":"2.0","method":"x"}]`, withSession | batches, "", "", ""},
 	{`[]`, withSession, "", "", ""},
 	{`[{"jsonrpc":"2.0","id":1,"method":"ping"}]`, 0, "2026-07-28", "ping", ""},
@@ -346,10 +353,12 @@ var postSeeds = []struct {
 	{modernSeed("tools/list", `"cursor":"é",`), mirrored, "", "", ""},
 	{modernSeed("tools/call", `"name":"modern__say","arguments":{"say":"x","steps":1},`), mirrored, "2026-07-28", "", ""},
 	{modernSeed("tools/call", `"name":"legacy__say","arguments":{"say":"x"},`), mirrored, "2026-07-28", "", ""},
-	{modernSeed("tools/call", `"name":"say","arguments":{},"requestState":"mcphub1.x","inputResponses":{},`), mirrored, "2026-07-28", "", ""},
+	{modernSeed("tools/call", `"name":"say","arguments":{},"requestState":"mcphub1.x","inputResponses":{},`),
+		mirrored, "2026-07-28", "", ""},
 	{modernSeed("prompts/get", `"name":"one__greet",`), 0, "2026-07-28", "prompts/get", "=?base64?b25lX19ncmVldA==?="},
 	{modernSeed("resources/read", `"uri":"test://both",`), mirrored, "2026-07-28", "", ""},
-	{modernSeed("subscriptions/listen", `"notifications":{"toolsListChanged":true,"resourceSubscriptions":["test://one/one"]},`), mirrored, "2026-07-28", "", ""},
+	{modernSeed("subscriptions/listen", `"notifications":{"toolsListChanged":true,"resourceSubscriptions":["test://one/one"]},`),
+		mirrored, "2026-07-28", "", ""},
 	{modernSeed("vendor/x", ""), mirrored, "2026-07-28", "", ""},
 	{modernSeed("ping", ""), mirrored, "2026-07-28", "", ""},
 	{modernSeed("tools/list", ""), mirrored, "2099-01-01", "", ""},

@@ -195,7 +195,8 @@ func (l *loadCaller) send(verb, tool, body string) (*http.Response, error) {
 	if verb == http.MethodPost {
 		_ = l.conn.SetDeadline(time.Now().Add(6 * patience))
 	}
-	_, err := fmt.Fprintf(l.conn, "%s / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n%sContent-Length: %d\r\n\r\n%s",
+	_, err := fmt.Fprintf(l.conn, "%s / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+
+		"Accept: application/json, text/event-stream\r\n%sContent-Length: %d\r\n\r\n%s",
 		verb, head, len(body), body)
 	if err != nil {
 		return nil, err
@@ -284,8 +285,10 @@ func (l *loadCaller) round(server string, it sayArguments, more string) (next st
 	arguments, _ := json.Marshal(it)
 	meta := `"progressToken":"same"`
 	if l.modern {
-		meta += `,"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{},"sampling":{}},` +
-			`"io.modelcontextprotocol/clientInfo":{"name":"` + l.loadClient.name + `","version":"1"},"io.modelcontextprotocol/logLevel":"debug"`
+		meta += `,"io.modelcontextprotocol/protocolVersion":"2026-07-28",` +
+			`"io.modelcontextprotocol/clientCapabilities":{"elicitation":{},"sampling":{}},` +
+			`"io.modelcontextprotocol/clientInfo":{"name":"` + l.loadClient.name +
+			`","version":"1"},"io.modelcontextprotocol/logLevel":"debug"`
 	}
 	response, err := l.send(http.MethodPost, server+"__say", request(string(l.id), "tools/call",
 		fmt.Sprintf(`{"name":"%s__say","arguments":%s,"_meta":{%s}%s}`, server, arguments, meta, more)))

@@ -171,7 +171,8 @@ func TestLogLevelsOfASharedConnectionAreKeptApart(t *testing.T) {
 	if p := atError.call("1", "tools/call", `{"name":"one__log"}`); len(p.events) != 0 {
 		t.Errorf("the client with level error received %s", p.body)
 	}
-	if p := atInfo.call("1", "tools/call", `{"name":"one__log"}`); len(p.events) != 2 || string(p.events[0].Params) != `{"level":"info","data":{"n":1.50}}` {
+	if p := atInfo.call("1", "tools/call", `{"name":"one__log"}`); len(p.events) != 2 ||
+		string(p.events[0].Params) != `{"level":"info","data":{"n":1.50}}` {
 		t.Errorf("the client with level info received %s", p.body)
 	}
 	set(atInfo, "critical")

@@ -25,7 +25,8 @@ func batchOf(messages ...string) string { return "[" + strings.Join(messages, ",
 func (p reply) responses(t *testing.T) map[jsonrpc.ID][]jsonrpc.Message {
 	t.Helper()
 	var all []json.RawMessage
-	if err := json.Unmarshal([]byte(p.body), &all); err != nil || p.status != http.StatusOK || p.header.Get("Content-Type") != protocol.TypeJSON {
+	if err := json.Unmarshal([]byte(p.body), &all); err != nil || p.status != http.StatusOK ||
+		p.header.Get("Content-Type") != protocol.TypeJSON {
 		t.Fatalf("not a list: %d %s", p.status, p.body)
 	}
 	byID := map[jsonrpc.ID][]jsonrpc.Message{}
@@ -43,7 +44,8 @@ func TestBatchIsAnsweredWithAList(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connectForBatches()
 	p := c.post(batchOf(request("1", "ping", `{}`), `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
-		request(`"a"`, "tools/list", `{}`), request("2", "no/such", `{}`), request("3", "initialize", `{"protocolVersion":"2025-03-26","capabilities":{}}`),
+		request(`"a"`, "tools/list", `{}`), request("2", "no/such", `{}`), request("3", "initialize",
+			`{"protocolVersion":"2025-03-26","capabilities":{}}`),
 		request("4", "ping", `{}`), request("4", "tools/list", `{}`), `{"jsonrpc":"2.0","id":9}`, `1`, `[]`))
 	all := p.responses(t)
 	if string(all["1"][0].Result) != `{}` || !strings.Contains(string(all[`"a"`][0].Result), "one__echo") || all["2"][0].Error == nil {
@@ -76,7 +78,8 @@ func TestBatchWithoutRequestsIsAccepted(t *testing.T) {
 	c := r.connectForBatches()
 	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__hang","_meta":{"progressToken":1}}`))
 	s.message()
-	if p := c.post(batchOf(`{"jsonrpc":"2.0","id":"x","result":{}}`, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)); p.status != http.StatusAccepted || p.body != "" {
+	if p := c.post(batchOf(`{"jsonrpc":"2.0","id":"x","result":{}}`,
+		`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)); p.status != http.StatusAccepted || p.body != "" {
 		t.Errorf("answered %d %q", p.status, p.body)
 	}
 	if e, _ := s.next(); e.comment != "cancelled" {
@@ -147,7 +150,8 @@ func TestBatchIsLimited(t *testing.T) {
 			t.Errorf("%s: %d %s", name, p.status, p.body)
 		}
 	}
-	if p := c.post(batchOf(strings.TrimSuffix(strings.Repeat("1,", jsonrpc.MaxBatch), ","))); len(p.responses(t)["null"]) != jsonrpc.MaxBatch {
+	if p := c.post(batchOf(strings.TrimSuffix(strings.Repeat("1,", jsonrpc.MaxBatch),
+		","))); len(p.responses(t)["null"]) != jsonrpc.MaxBatch {
 		t.Errorf("a batch of the maximum size: %d", p.status)
 	}
 	r.conserved(2)

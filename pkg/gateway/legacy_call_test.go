@@ -43,7 +43,8 @@ func TestArgumentsAndResultsKeepTheirBytes(t *testing.T) {
 func TestRequestIDsAreReturnedByteForByte(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
-	for _, id := range []string{`1`, `"1"`, `0`, `-1`, `9007199254740993`, `123456789012345678901234567890`, `"é"`, `"\u00e9"`, `1.50`, `1e2`, `""`,
+	for _, id := range []string{`1`, `"1"`, `0`, `-1`, `9007199254740993`, `123456789012345678901234567890`, `"é"`, `"\u00e9"`, `1.50`,
+		`1e2`, `""`,
 		`"` + strings.Repeat("i", 10_000) + `"`} {
 		for _, method := range []string{"ping", "tools/list", "tools/call", "no/such"} {
 			m := c.call(id, method, `{"name":"one__echo"}`).response(t)
@@ -82,20 +83,27 @@ func TestPrefixedNamesAreRoutedToTheirServer(t *testing.T) {
 		if !strings.Contains(list, strings.Trim(want, "[]")) {
 			t.Errorf("tools/list is %s", list)
 		}
-		if got := string(c.tool(server+"__echo", `{}`)); !strings.Contains(got, fmt.Sprintf(`"server":%q,"params":{"name":"echo"`, server)) {
+		if got := string(c.tool(server+"__echo", `{}`)); !strings.Contains(got,
+			fmt.Sprintf(`"server":%q,"params":{"name":"echo"`, server)) {
 			t.Errorf("%s__echo returned %s", server, got)
 		}
 		p := c.call("1", "prompts/get", fmt.Sprintf(`{"name":"%s__greet","arguments":{"who":"%s__greet"}}`, server, server))
-		if got := string(p.response(t).Result); !strings.HasPrefix(got, fmt.Sprintf(`{"server":%q,"params":{"name":"greet","arguments":{"who":"%s__greet"}`, server, server)) {
+		if got := string(p.response(t).Result); !strings.HasPrefix(got,
+			fmt.Sprintf(`{"server":%q,"params":{"name":"greet","arguments":{"who":"%s__greet"}`, server, server)) {
 			t.Errorf("prompts/get of %s returned %s", server, got)
 		}
-		p = c.call("1", "completion/complete", fmt.Sprintf(`{"argument":{"name":"%s__greet","value":""}, "ref":{"type":"ref/prompt", "name":"%s__greet","title":"x"}}`, server, server))
-		if got := string(p.response(t).Result); !strings.HasPrefix(got, fmt.Sprintf(`{"server":%q,"params":{"argument":{"name":"%s__greet","value":""}, "ref":{"type":"ref/prompt", "name":"greet","title":"x"}`, server, server)) {
+		p = c.call("1", "completion/complete",
+			fmt.Sprintf(`{"argument":{"name":"%s__greet","value":""}, "ref":{"type":"ref/prompt", "name":"%s__greet","title":"x"}}`,
+				server, server))
+		if got := string(p.response(t).Result); !strings.HasPrefix(got,
+			fmt.Sprintf(`{"server":%q,"params":{"argument":{"name":"%s__greet","value":""}, "ref":{"type":"ref/prompt", "name":"greet",`+
+				`"title":"x"}`, server, server)) {
 			t.Errorf("completion for a prompt of %s returned %s", server, got)
 		}
 		for _, ref := range []string{"test://" + server + "/item/{id}", "test://" + server + "/one"} {
 			p = c.call("1", "completion/complete", fmt.Sprintf(`{"ref":{"type":"ref/resource","uri":%q}}`, ref))
-			if got := string(p.response(t).Result); !strings.HasPrefix(got, fmt.Sprintf(`{"server":%q,"params":{"ref":{"type":"ref/resource","uri":%q}`, server, ref)) {
+			if got := string(p.response(t).Result); !strings.HasPrefix(got,
+				fmt.Sprintf(`{"server":%q,"params":{"ref":{"type":"ref/resource","uri":%q}`, server, ref)) {
 				t.Errorf("completion for %s returned %s", ref, got)
 			}
 		}
@@ -106,7 +114,8 @@ func TestPrefixedNamesAreRoutedToTheirServer(t *testing.T) {
 			}
 		}
 	}
-	if got := string(c.call("1", "resources/read", `{"uri":"test://both"}`).response(t).Result); !strings.HasPrefix(got, `{"server":"one"`) {
+	if got := string(c.call("1", "resources/read", `{"uri":"test://both"}`).response(t).Result); !strings.HasPrefix(got,
+		`{"server":"one"`) {
 		t.Errorf("a resource of two servers returned %s", got)
 	}
 }
@@ -176,10 +185,12 @@ func TestBrokenServerAffectsOnlyItsOwnCalls(t *testing.T) {
 	}
 	until(t, "two is down", func() bool { return r.pool.Server("two").Status().State == upstream.Down })
 	p = c.call("1", "tools/call", `{"name":"two__echo"}`)
-	if e := p.rpcError(t); !strings.Contains(e.Message, `server "two" is down`) || !strings.Contains(e.Message, "exit status 3") || !strings.Contains(e.Message, "next attempt in") {
+	if e := p.rpcError(t); !strings.Contains(e.Message, `server "two" is down`) || !strings.Contains(e.Message, "exit status 3") ||
+		!strings.Contains(e.Message, "next attempt in") {
 		t.Errorf("a call to the server that is down returned %s", p.body)
 	}
-	if list := string(c.call("1", "tools/list", `{}`).response(t).Result); !strings.Contains(list, "one__echo") || strings.Contains(list, "broken__") {
+	if list := string(c.call("1", "tools/list", `{}`).response(t).Result); !strings.Contains(list, "one__echo") ||
+		strings.Contains(list, "broken__") {
 		t.Errorf("tools/list is %s", list)
 	}
 	until(t, "two is up again", func() bool { return r.pool.Server("two").Status().State == upstream.Up })
@@ -194,7 +205,8 @@ func TestRequestIDInFlightIsRefused(t *testing.T) {
 	first := make(chan reply, 1)
 	go func() { first <- c.call("1", "tools/call", `{"name":"one__hang"}`) }()
 	until(t, "the call is in flight", func() bool { return other.state("one").Hanging == 1 })
-	if p := c.call("1", "ping", `{}`); p.status != http.StatusBadRequest || p.rpcError(t).Code != -32600 || string(p.response(t).ID) != "1" {
+	if p := c.call("1", "ping", `{}`); p.status != http.StatusBadRequest || p.rpcError(t).Code != -32600 ||
+		string(p.response(t).ID) != "1" {
 		t.Errorf("the same id: %d %s", p.status, p.body)
 	}
 	for _, id := range []string{`"1"`, `1.0`, `2`} {
@@ -222,7 +234,8 @@ func TestRequestsBeyondTheLimitInFlightAreRefused(t *testing.T) {
 		go func() { replies <- c.call(id, "tools/call", `{"name":"one__hang"}`) }()
 	}
 	until(t, "the calls are in flight", func() bool { return other.state("one").Hanging == 2 })
-	if p := c.call("3", "ping", `{}`); p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || p.rpcError(t).Code != -32603 {
+	if p := c.call("3", "ping", `{}`); p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" ||
+		p.rpcError(t).Code != -32603 {
 		t.Errorf("a request beyond the limit: %d %s", p.status, p.body)
 	}
 	if p := other.call("3", "ping", `{}`); p.status != http.StatusOK {
@@ -273,7 +286,8 @@ func TestLongResponseArrivesComplete(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, untraced: true, gateway: func(c *Config) { c.Patience = patience }})
 	c := r.connect()
 	text := strings.Repeat("0123456789", 100_000)
-	response := c.do(t.Context(), http.MethodPost, request("1", "tools/call", `{"name":"one__echo","arguments":{"text":"`+text+`"}}`), "Mcp-Session-Id: "+c.token)
+	response := c.do(t.Context(), http.MethodPost, request("1", "tools/call", `{"name":"one__echo","arguments":{"text":"`+text+`"}}`),
+		"Mcp-Session-Id: "+c.token)
 	body, err := io.ReadAll(response.Body)
 	_ = response.Body.Close()
 	if err != nil || !bytes.Contains(body, []byte(text)) || !json.Valid(body) {

@@ -29,7 +29,8 @@ func TestExchangeSendsTheMessagesOfItsRequest(t *testing.T) {
 	if got := r.dropped("slow_reader"); got != maxQueuedMessages+1 {
 		t.Errorf("%v messages were dropped", got)
 	}
-	if _, err := x.Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it does not read its stream") {
+	if _, err := x.Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil ||
+		!strings.Contains(err.Error(), "it does not read its stream") {
 		t.Errorf("the server request: %v", err)
 	}
 
@@ -45,7 +46,8 @@ func TestExchangeSendsTheMessagesOfItsRequest(t *testing.T) {
 	if got := r.dropped("no_stream"); got != before+1 || len(x.out.Messages()) != 0 {
 		t.Errorf("a message for a stream without reader is kept")
 	}
-	if _, err := x.Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it has no stream open") {
+	if _, err := x.Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil ||
+		!strings.Contains(err.Error(), "it has no stream open") {
 		t.Errorf("the server request: %v", err)
 	}
 }

@@ -36,7 +36,8 @@ func TestInitializeNegotiatesTheVersion(t *testing.T) {
 			ServerInfo      struct{ Name, Version string }
 		}
 		m := p.response(t)
-		if err := json.Unmarshal(m.Result, &v); err != nil || string(m.ID) != `"x"` || v.ProtocolVersion != want || v.ServerInfo.Name != "mcphub" || v.ServerInfo.Version != "test" {
+		if err := json.Unmarshal(m.Result, &v); err != nil || string(m.ID) != `"x"` || v.ProtocolVersion != want ||
+			v.ServerInfo.Name != "mcphub" || v.ServerInfo.Version != "test" {
 			t.Errorf("version %s: %s", requested, p.body)
 		}
 		token := p.header.Get("Mcp-Session-Id")
@@ -90,12 +91,15 @@ func TestHeadersNameTheWorkingDirectoryProjectAndClient(t *testing.T) {
 		{unnamed, nil, "", "", ""},
 		{named, []string{"X-Mcp-Cwd: /a", "X-Mcp-Project: p", "X-Mcp-Client-Id: id"}, "probe", "/a", "p"},
 		{unnamed, []string{"X-Cwd: /b", "X-Project: q", "X-Client-Id: id"}, "id", "/b", "q"},
-		{unnamed, []string{"X-Mcp-Cwd: /a", "X-Cwd: /b", "X-Mcp-Project: p", "X-Project: q", "X-Mcp-Client-Id: one", "X-Client-Id: two"}, "one", "/a", "p"},
+		{unnamed, []string{"X-Mcp-Cwd: /a", "X-Cwd: /b", "X-Mcp-Project: p", "X-Project: q", "X-Mcp-Client-Id: one", "X-Client-Id: two"},
+			"one", "/a", "p"},
 		{`{"name":""}`, []string{"X-Client-Id: id"}, "id", "", ""},
-		{unnamed, []string{"X-Mcp-Cwd: " + long, "X-Mcp-Project: " + long, "X-Mcp-Client-Id: " + long}, long[:256], long[:4096], long[:256]},
+		{unnamed, []string{"X-Mcp-Cwd: " + long, "X-Mcp-Project: " + long, "X-Mcp-Client-Id: " + long}, long[:256], long[:4096],
+			long[:256]},
 		{unnamed, []string{"X-Mcp-Cwd: /\xff\xc3\xa9", "X-Mcp-Project: \xff", "X-Mcp-Client-Id: a\xffb"}, "ab", "/é", ""},
 	} {
-		p := r.send(http.MethodPost, request("1", "initialize", `{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":`+x.about+`}`), x.headers...)
+		p := r.send(http.MethodPost, request("1", "initialize",
+			`{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":`+x.about+`}`), x.headers...)
 		id, _, _ := strings.Cut(p.header.Get("Mcp-Session-Id"), ".")
 		s, err := r.sessions.Get(t.Context(), id)
 		if err != nil || s.ClientName != x.name || s.Cwd != x.cwd || s.Project != x.project {
@@ -107,7 +111,8 @@ func TestHeadersNameTheWorkingDirectoryProjectAndClient(t *testing.T) {
 func TestCapabilitiesOfAClientAreLimited(t *testing.T) {
 	r := start(t, setup{})
 	p := r.send(http.MethodPost, request("1", "initialize", fmt.Sprintf(
-		`{"protocolVersion":"2025-06-18","capabilities":{"x":%q},"clientInfo":{"name":"n","version":"9"}}`, strings.Repeat("x", maxCapabilities))))
+		`{"protocolVersion":"2025-06-18","capabilities":{"x":%q},"clientInfo":{"name":"n","version":"9"}}`, strings.Repeat("x",
+			maxCapabilities))))
 	if p.status != http.StatusBadRequest || p.rpcError(t).Code != -32602 {
 		t.Errorf("capabilities that are too long: %d %s", p.status, p.body)
 	}

@@ -77,7 +77,8 @@ func TestClientThatStopsAnsweringPingsLosesItsStream(t *testing.T) {
 		if got := c.streamsClosed("half_open"); got != 1 {
 			t.Errorf("%v streams were counted as half open", got)
 		}
-		if got, want := c.events(), []string{"created probe", "initialised", "stream_opened get_sse", "stream_closed get_sse: half_open"}; !slices.Equal(got, want) {
+		if got, want := c.events(), []string{"created probe", "initialised", "stream_opened get_sse",
+			"stream_closed get_sse: half_open"}; !slices.Equal(got, want) {
 			t.Errorf("the events are %q, want %q", got, want)
 		}
 		if out, in := c.messages("out", "request"), c.messages("in", "response"); out != 5 || in != 3 {
@@ -230,7 +231,8 @@ func TestEachEndOfAStreamHasItsReasonAndLeavesNoPing(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = conn.Close() }()
-			_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: "+c.token+"\r\n\r\n")
+			_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"+
+				"Mcp-Session-Id: "+c.token+"\r\n\r\n")
 			lines := bufio.NewReaderSize(conn, 16)
 			for line := ""; !strings.Contains(line, `"method":"ping"`); { // the client reads nothing after this
 				if line, err = lines.ReadString('\n'); err != nil {

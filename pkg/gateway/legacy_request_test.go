@@ -15,7 +15,8 @@ func TestPanicAffectsItsOwnRequestOnly(t *testing.T) {
 	stream := c.listen()
 	for range 3 { // with the same id, because the previous request has ended
 		p := c.call("7", "tools/list", `{}`)
-		if e := p.rpcError(t); p.status != http.StatusOK || e.Code != -32603 || e.Message != "internal error of the hub" || string(p.response(t).ID) != "7" {
+		if e := p.rpcError(t); p.status != http.StatusOK || e.Code != -32603 || e.Message != "internal error of the hub" ||
+			string(p.response(t).ID) != "7" {
 			t.Errorf("answered %d %s", p.status, p.body)
 		}
 	}
@@ -36,7 +37,8 @@ func TestPanicAffectsItsOwnRequestOnly(t *testing.T) {
 		t.Errorf("%v operations failed with an internal error", got)
 	}
 	logs := r.logs.String()
-	if n := strings.Count(logs, "panic while answering a request"); n != 3 || !strings.Contains(logs, "nil pointer") || !strings.Contains(logs, "routing.(*Router).list") {
+	if n := strings.Count(logs, "panic while answering a request"); n != 3 || !strings.Contains(logs, "nil pointer") ||
+		!strings.Contains(logs, "routing.(*Router).list") {
 		t.Errorf("the log has %d panics and says %s", n, logs)
 	}
 }

@@ -110,8 +110,10 @@ func TestResponseWithoutARootChangesNothing(t *testing.T) {
 	s := c.listen()
 	m := s.rootsRequest()
 	for _, answer := range []string{
-		`"result":{"roots":[]}`, `"result":{}`, `"result":{"roots":null}`, `"result":{"roots":"x"}`, `"result":{"roots":[7]}`, `"result":{"roots":[{}]}`,
-		`"result":{"roots":[null]}`, `"result":{"roots":[{"uri":5}]}`, `"result":{"roots":[{"uri":""}]}`, `"result":{"roots":[{"name":"n"}]}`, `"result":[]`, `"result":"x"`,
+		`"result":{"roots":[]}`, `"result":{}`, `"result":{"roots":null}`, `"result":{"roots":"x"}`,
+		`"result":{"roots":[7]}`, `"result":{"roots":[{}]}`,
+		`"result":{"roots":[null]}`, `"result":{"roots":[{"uri":5}]}`, `"result":{"roots":[{"uri":""}]}`,
+		`"result":{"roots":[{"name":"n"}]}`, `"result":[]`, `"result":"x"`,
 		`"result":null`, `"error":{"code":-32601,"message":"no roots here"}`, `"error":{"code":0,"message":""}`,
 	} {
 		if status := c.respond(m, answer); status != http.StatusAccepted {

@@ -33,7 +33,8 @@ func TestFirstResponseOfTheRightClientCounts(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{one}, untraced: true})
 	c, other := r.connect(), r.connect()
 	const params = `{"message":"\u00e9?", "n":1.50}`
-	s := c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__request","arguments":{"method":"elicitation/create","params":`+params+`}}`))
+	s := c.open(http.MethodPost, request("1", "tools/call",
+		`{"name":"one__request","arguments":{"method":"elicitation/create","params":`+params+`}}`))
 	m := s.message()
 	if m.Method != "elicitation/create" || string(m.Params) != params || m.ID == `"q1"` {
 		t.Errorf("received %s", m.Encode())
@@ -55,9 +56,11 @@ func TestFirstResponseOfTheRightClientCounts(t *testing.T) {
 		t.Errorf("the server got %s", m.Encode())
 	}
 
-	s = c.open(http.MethodPost, request("1", "tools/call", `{"name":"one__request","arguments":{"method":"sampling/createMessage","params":{}}}`))
+	s = c.open(http.MethodPost, request("1", "tools/call",
+		`{"name":"one__request","arguments":{"method":"sampling/createMessage","params":{}}}`))
 	c.post(answer(string(s.message().ID), `"error":{"code":-1,"message":"The user said <no>.","data":{"a":1}}`))
-	if m := s.message(); !strings.Contains(string(m.Result), `"refused":{"code":-1,"message":"The user said`) || !strings.Contains(string(m.Result), `"data":{"a":1}`) {
+	if m := s.message(); !strings.Contains(string(m.Result), `"refused":{"code":-1,"message":"The user said`) ||
+		!strings.Contains(string(m.Result), `"data":{"a":1}`) {
 		t.Errorf("the server got %s", m.Encode())
 	}
 }
@@ -68,7 +71,8 @@ func TestServerRequestWithoutAStreamFailsWithTheReason(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{one}})
 	c := r.connect()
 	c.post(pingBody)
-	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "the request cannot be sent to the client: it has no stream open") {
+	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil ||
+		!strings.Contains(err.Error(), "the request cannot be sent to the client: it has no stream open") {
 		t.Errorf("the error is %v", err)
 	}
 	if n := c.waitingRequests(); n != 0 {
@@ -104,7 +108,8 @@ func TestWaitingServerRequestsAreLimited(t *testing.T) {
 		}()
 		s.message()
 	}
-	if _, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "too many requests of servers") {
+	if _, err := c.live().Ask(ctx, jsonMessage("custom/ask", `{}`)); err == nil ||
+		!strings.Contains(err.Error(), "too many requests of servers") {
 		t.Errorf("a server request beyond the limit: %v", err)
 	}
 	cancel()
@@ -119,7 +124,8 @@ func TestWaitingServerRequestsAreLimited(t *testing.T) {
 // callSendingRequest begins a call during which the server sends a request, and returns the stream and the request.
 func (c *peer) callSendingRequest(server, method, params string) (*reader, jsonrpc.Message) {
 	c.t.Helper()
-	s := c.open(http.MethodPost, request(`"`+server+`"`, "tools/call", `{"name":"`+server+`__request","arguments":{"method":"`+method+`","params":`+params+`}}`))
+	s := c.open(http.MethodPost, request(`"`+server+`"`, "tools/call",
+		`{"name":"`+server+`__request","arguments":{"method":"`+method+`","params":`+params+`}}`))
 	m := s.message()
 	if m.Method != method {
 		c.t.Errorf("received %s", m.Encode())
@@ -139,11 +145,16 @@ func TestServerRequestsAndResponsesKeepTheirBytes(t *testing.T) {
 	c := r.connect()
 	for _, server := range []string{"one", "own"} {
 		for _, x := range []struct{ method, params, answer string }{
-			{"sampling/createMessage", `{"messages":[{"role":"user","content":[{"type":"tool_result","toolUseId":"t","content":[ ]}]}],"maxTokens":1e2,"includeContext":"thisServer",` +
-				`"tools":[{"name":"w","inputSchema":{"type":"object","n":1.50}}],"toolChoice":{"mode":"required"},"x-unknown":{"a":[1.0]}, "_meta":{"z":0}}`,
-				`{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"w","input":{"n":1.50}}],"model":"m","stopReason":"toolUse","x-unknown":[ 1e2 ]}`},
-			{"elicitation/create", `{"mode":"form","message":"\u00e9","requestedSchema":{"type":"object","properties":{"n":{"type":"number","default":95.50},"b":{"type":"boolean","default":true},` +
-				`"s":{"type":"string","default":"<John>"},"e":{"type":"array","items":{"anyOf":[{"const":"#F00","title":"Red"}]},"default":["#F00"]}}},"x":null}`,
+			{"sampling/createMessage", `{"messages":[{"role":"user","content":[{"type":"tool_result","toolUseId":"t","content":[ ]}]}],` +
+				`"maxTokens":1e2,"includeContext":"thisServer",` +
+				`"tools":[{"name":"w","inputSchema":{"type":"object","n":1.50}}],"toolChoice":{"mode":"required"},` +
+				`"x-unknown":{"a":[1.0]}, "_meta":{"z":0}}`,
+				`{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"w","input":{"n":1.50}}],"model":"m",` +
+					`"stopReason":"toolUse","x-unknown":[ 1e2 ]}`},
+			{"elicitation/create", `{"mode":"form","message":"\u00e9","requestedSchema":{"type":"object",` +
+				`"properties":{"n":{"type":"number","default":95.50},"b":{"type":"boolean","default":true},` +
+				`"s":{"type":"string","default":"<John>"},"e":{"type":"array","items":{"anyOf":[{"const":"#F00","title":"Red"}]},` +
+				`"default":["#F00"]}}},"x":null}`,
 				`{"action":"accept","content":{},"y":[ ]}`},
 			{"elicitation/create", `{"message":"m","requestedSchema":{}}`, `{"action":"decline", "z":1.0}`},
 		} {
@@ -181,18 +192,21 @@ func TestProgressOfAResponseReachesTheServerThatSentTheRequest(t *testing.T) {
 	ann, bob := r.connect(), r.connect()
 	progress := func(c *peer, token string) {
 		t.Helper()
-		if p := c.post(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1.50,"progressToken":` + token + `, "x":"` + c.id + `"}}`); p.status != http.StatusAccepted {
+		if p := c.post(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1.50,"progressToken":` + token +
+			`, "x":"` + c.id + `"}}`); p.status != http.StatusAccepted {
 			t.Errorf("progress: %d %s", p.status, p.body)
 		}
 	}
 	tokens, sent := map[string]bool{}, map[string]jsonrpc.Message{}
 	streams := map[string]*reader{}
 	for _, server := range []string{"one", "own"} { // both servers use the same token
-		streams[server], sent[server] = ann.callSendingRequest(server, "sampling/createMessage", `{"n":1.50,"_meta":{"a":[ ],"progressToken":7},"progressToken":8}`)
+		streams[server], sent[server] = ann.callSendingRequest(server, "sampling/createMessage",
+			`{"n":1.50,"_meta":{"a":[ ],"progressToken":7},"progressToken":8}`)
 		fields, _ := jsonrpc.Fields(sent[server].Params, "_meta")
 		meta, _ := jsonrpc.Fields(fields[0], "progressToken")
 		token := string(meta[0])
-		if want := `{"n":1.50,"_meta":{"a":[ ],"progressToken":` + token + `},"progressToken":8}`; string(sent[server].Params) != want || token == "7" || tokens[token] {
+		if want := `{"n":1.50,"_meta":{"a":[ ],"progressToken":` + token + `},"progressToken":8}`; string(sent[server].Params) != want ||
+			token == "7" || tokens[token] {
 			t.Errorf("%s sent %s", server, sent[server].Params)
 		}
 		tokens[token] = true

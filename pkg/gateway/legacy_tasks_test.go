@@ -67,9 +67,11 @@ func TestTasksAreOfferedIfServersKeepThemForEachClient(t *testing.T) {
 		want  string
 	}{
 		"all": {[]upstream.Spec{newTaskServer(t, "a", allTasks).spec(), stdio(t, "one")}, allTasks},
-		"each its part": {[]upstream.Spec{newTaskServer(t, "a", `{"requests":{"tools":{"call":{}}}}`).spec(), newTaskServer(t, "b", `{"cancel":{},"requests":{}}`).spec(),
+		"each its part": {[]upstream.Spec{newTaskServer(t, "a", `{"requests":{"tools":{"call":{}}}}`).spec(),
+			newTaskServer(t, "b", `{"cancel":{},"requests":{}}`).spec(),
 			newTaskServer(t, "c", `{"list":{},"requests":{"tools":{}}}`).spec()}, allTasks},
-		"one part":         {[]upstream.Spec{newTaskServer(t, "a", `{"requests":{"tools":{"call":{}}}}`).spec(), stdio(t, "one")}, `{"requests":{"tools":{"call":{}}}}`},
+		"one part": {[]upstream.Spec{newTaskServer(t, "a", `{"requests":{"tools":{"call":{}}}}`).spec(), stdio(t, "one")},
+			`{"requests":{"tools":{"call":{}}}}`},
 		"shared":           {[]upstream.Spec{shared, stdio(t, "one")}, ""},
 		"none declares it": {[]upstream.Spec{newTaskServer(t, "a", "").spec(), stdio(t, "one")}, ""},
 	} {
@@ -104,7 +106,8 @@ func TestToolsDeclareTaskSupportOnlyIfTheirServerKeepsTasks(t *testing.T) {
 			t.Errorf("the list has no %s:\n%s", tool, legacy)
 		}
 	}
-	if p := r.sendModern("tools/list", ""); strings.Contains(p.body, "taskSupport") || strings.Count(p.body, `"inputSchema":{"n":1.50}`) != 3 {
+	if p := r.sendModern("tools/list", ""); strings.Contains(p.body, "taskSupport") ||
+		strings.Count(p.body, `"inputSchema":{"n":1.50}`) != 3 {
 		t.Errorf("a modern client received %s", p.body)
 	}
 }
@@ -112,7 +115,8 @@ func TestToolsDeclareTaskSupportOnlyIfTheirServerKeepsTasks(t *testing.T) {
 func TestCallBecomesATaskOnlyIfItsServerKeepsTasks(t *testing.T) {
 	shared := newTaskServer(t, "all", allTasks).spec()
 	shared.Isolation = upstream.Shared
-	r := start(t, setup{specs: []upstream.Spec{newTaskServer(t, "a", allTasks).spec(), shared, newTaskServer(t, "none", "").spec(), stdio(t, "one")}, untraced: true})
+	r := start(t, setup{specs: []upstream.Spec{newTaskServer(t, "a", allTasks).spec(), shared, newTaskServer(t, "none", "").spec(),
+		stdio(t, "one")}, untraced: true})
 	c := r.connect()
 	c.createTask("a__slow")
 	for tool, want := range map[string]string{
@@ -174,7 +178,8 @@ func TestTaskIsFoundAtTheServerThatCreatedIt(t *testing.T) {
 			t.Errorf("cancelling the task of %s: %s %s", k.name, m.Result, m.Error)
 		}
 		m := c.taskRequest("tasks/result", id)
-		if want := `{"content":[ ],"n":1.50,"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"` + id + `"}}}`; string(m.Result) != want {
+		if want := `{"content":[ ],"n":1.50,"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"` + id +
+			`"}}}`; string(m.Result) != want {
 			t.Errorf("the result of the task of %s: %s %s", k.name, m.Result, m.Error)
 		}
 		if n := len(k.received("tasks/cancel")); n != 1 {
@@ -217,7 +222,8 @@ func (c *peer) listTasks(cursor string) (ids []string) {
 
 func TestTasksOfAllServersAreOneList(t *testing.T) {
 	a, b := newTaskServer(t, "a", allTasks), newTaskServer(t, "b", allTasks)
-	r := start(t, setup{specs: []upstream.Spec{a.spec(), newTaskServer(t, "mute", `{"requests":{"tools":{"call":{}}}}`).spec(), b.spec(), stdio(t, "one")}})
+	r := start(t, setup{specs: []upstream.Spec{a.spec(), newTaskServer(t, "mute", `{"requests":{"tools":{"call":{}}}}`).spec(), b.spec(),
+		stdio(t, "one")}})
 	c, other := r.connect(), r.connect()
 	if got := c.listTasks(""); len(got) != 0 {
 		t.Errorf("before the first task: %q", got)
@@ -229,7 +235,8 @@ func TestTasksOfAllServersAreOneList(t *testing.T) {
 		t.Errorf("listed %q, want %q", got, want)
 	}
 	foreign := strings.Trim(string(taskCursor("a", "7")), `"`)
-	for _, cursor := range []string{`"?"`, `"AAAA"`, `7`, `{}`, `"` + foreign + `"`, string(taskCursor("no", "0")), string(taskCursor("one", "0")), string(taskCursor("", "0"))} {
+	for _, cursor := range []string{`"?"`, `"AAAA"`, `7`, `{}`, `"` + foreign + `"`, string(taskCursor("no", "0")),
+		string(taskCursor("one", "0")), string(taskCursor("", "0"))} {
 		if e := c.call("1", "tasks/list", `{"cursor":`+cursor+`}`).rpcError(t); e.Code != jsonrpc.CodeInvalidParams {
 			t.Errorf("cursor %s: %v", cursor, e)
 		}
@@ -328,7 +335,8 @@ func TestNotificationsOfATaskReachItsClient(t *testing.T) {
 	for m := resultStream.message(); m.Result == nil; m = resultStream.message() {
 		seen[m.Method+string(m.Params)]++
 	}
-	status, progress := `notifications/tasks/status{"taskId":"`+id+`","status":"cancelled"}`, `notifications/progress{"progressToken":"mine","progress":1.50}`
+	status := `notifications/tasks/status{"taskId":"` + id + `","status":"cancelled"}`
+	const progress = `notifications/progress{"progressToken":"mine","progress":1.50}`
 	for seen[status]+seen[progress] < 2 {
 		m := getStream.message()
 		seen[m.Method+string(m.Params)]++
@@ -343,7 +351,8 @@ func TestNotificationsOfATaskReachItsClient(t *testing.T) {
 
 func TestTransparentHubForwardsTasksUnchanged(t *testing.T) {
 	a := newTaskServer(t, "a", allTasks)
-	r := start(t, setup{specs: []upstream.Spec{a.spec()}, naming: catalog.Bare, untraced: true, gateway: func(c *Config) { c.Transparent = true }})
+	r := start(t, setup{specs: []upstream.Spec{a.spec()}, naming: catalog.Bare, untraced: true,
+		gateway: func(c *Config) { c.Transparent = true }})
 	if got := r.tasksCapability(); got != allTasks {
 		t.Errorf("offered %s", got)
 	}
@@ -359,13 +368,15 @@ func TestTransparentHubForwardsTasksUnchanged(t *testing.T) {
 	if m := other.taskRequest("tasks/get", id); `"error":`+string(m.Error) != noTask {
 		t.Errorf("another client: %s", m.Encode())
 	}
-	if m := c.call("1", "tasks/list", `{"cursor":"0"}`).response(t); string(m.Result) != `{"tasks":[{"taskId":"`+id+`","ttl":1e3}],"nextCursor":"1"}` {
+	if m := c.call("1", "tasks/list", `{"cursor":"0"}`).response(t); string(m.Result) != `{"tasks":[{"taskId":"`+id+`","ttl":1e3}],`+
+		`"nextCursor":"1"}` {
 		t.Errorf("tasks/list: %s %s", m.Result, m.Error)
 	}
 	shared := a.spec()
 	shared.Isolation = upstream.Shared
 	r = start(t, setup{specs: []upstream.Spec{shared}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
-	if e := r.connect().call("1", "tasks/list", `{}`).rpcError(t); r.tasksCapability() != "" || e.Code != jsonrpc.CodeMethodNotFound || len(a.received("tasks/list")) != 1 {
+	if e := r.connect().call("1", "tasks/list", `{}`).rpcError(t); r.tasksCapability() != "" || e.Code != jsonrpc.CodeMethodNotFound ||
+		len(a.received("tasks/list")) != 1 {
 		t.Errorf("the tasks of all clients can be listed: %v", e)
 	}
 }

@@ -14,7 +14,8 @@ import (
 
 func TestManyListChangesBecomeFewNotifications(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{}), Catalog: catalog.New(catalog.Prefix, nil)})
+		g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{}),
+			Catalog: catalog.New(catalog.Prefix, nil)})
 		cs := g.legacy.start(session.Session{ID: "a", ProtocolVersion: "2025-11-25"})
 		defer cs.Close(session.Shutdown)
 		s := cs.streamLog().NewGet()

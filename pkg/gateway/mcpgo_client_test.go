@@ -66,7 +66,8 @@ func TestMCPGoClientWorksWithTheHub(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 			c, init := r.connectMCPGo(mcpGoUser{"ann"}, options...)
-			if init.ProtocolVersion != "2025-11-25" || init.ServerInfo.Name != "mcphub" || init.Capabilities.Tools == nil || init.Instructions == "" {
+			if init.ProtocolVersion != "2025-11-25" || init.ServerInfo.Name != "mcphub" || init.Capabilities.Tools == nil ||
+				init.Instructions == "" {
 				t.Errorf("initialized with %+v", init)
 			}
 			var changed atomic.Int32

@@ -17,10 +17,12 @@ func TestResponsesOfLegacyServersBecomeModern(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), stdio(t, "two")}, untraced: true})
 	c := r.modern(`{}`).with(`,"io.modelcontextprotocol/logLevel":"error","x/y":1.50`)
 	result := c.tool("1", "one__weird", `{}`).response(t).Result
-	if has(t, result, "resultType") != `"complete"` || has(t, result, "ttlMs") != "" || !strings.Contains(has(t, result, "_meta"), `"io.modelcontextprotocol/serverInfo":{"name":"mcphub"`) {
+	if has(t, result, "resultType") != `"complete"` || has(t, result, "ttlMs") != "" ||
+		!strings.Contains(has(t, result, "_meta"), `"io.modelcontextprotocol/serverInfo":{"name":"mcphub"`) {
 		t.Errorf("the result is %s", result)
 	}
-	for _, part := range []string{`"content": [ {"type":"text","text":"\u00e9\ud83d\ude00 </script>"} ]`, `"n": 1.50`, `"big":12345678901234567890`, `"dup":1, "dup":2`, `"k":{}`} {
+	for _, part := range []string{`"content": [ {"type":"text","text":"\u00e9\ud83d\ude00 </script>"} ]`, `"n": 1.50`,
+		`"big":12345678901234567890`, `"dup":1, "dup":2`, `"k":{}`} {
 		if !strings.Contains(string(result), part) {
 			t.Errorf("%s is not in %s", part, result)
 		}
@@ -40,7 +42,8 @@ func TestResponsesOfLegacyServersBecomeModern(t *testing.T) {
 	if e := p.rpcError(t); p.status != 200 || e.Code != -32603 || !strings.Contains(e.Message, "open a page") {
 		t.Errorf("%d %s", p.status, p.body)
 	}
-	if p = c.call("1", "resources/read", `{"uri":"nobody://x"}`); p.rpcError(t).Code != -32602 || !strings.Contains(string(p.rpcError(t).Data), "nobody://x") {
+	if p = c.call("1", "resources/read", `{"uri":"nobody://x"}`); p.rpcError(t).Code != -32602 ||
+		!strings.Contains(string(p.rpcError(t).Data), "nobody://x") {
 		t.Errorf("%d %s", p.status, p.body)
 	}
 	r.conserved(0)
@@ -56,7 +59,8 @@ func (c *modernPeer) count() string {
 }
 
 func TestSessionsWithLegacyServersFollowTheBridgePolicy(t *testing.T) {
-	for policy, want := range map[BridgePolicy]string{"": "1 2 1 1 1", BridgePrincipal: "1 2 1 1 1", BridgeRequest: "1 1 1 1 1", BridgeShared: "1 2 3 1 4"} {
+	for policy, want := range map[BridgePolicy]string{"": "1 2 1 1 1", BridgePrincipal: "1 2 1 1 1", BridgeRequest: "1 1 1 1 1",
+		BridgeShared: "1 2 3 1 4"} {
 		t.Run(string(policy), func(t *testing.T) {
 			web := newWeb(t)
 			spec := web.spec("web")
@@ -67,7 +71,8 @@ func TestSessionsWithLegacyServersFollowTheBridgePolicy(t *testing.T) {
 			}})
 			const who = `,"io.modelcontextprotocol/clientInfo":{"name":"x","version":"1"}`
 			ann, bob := r.modern(`{}`, "X-User: ann").with(who), r.modern(`{}`, "X-User: bob").with(who)
-			able, other := r.modern(canElicit, "X-User: ann").with(who), r.modern(`{}`, "X-User: ann").with(strings.Replace(who, "x", "y", 1))
+			able := r.modern(canElicit, "X-User: ann").with(who)
+			other := r.modern(`{}`, "X-User: ann").with(strings.Replace(who, "x", "y", 1))
 			got := strings.Join([]string{ann.count(), ann.count(), bob.count(), able.count(), other.count()}, " ")
 			if got != want {
 				t.Errorf("counted %s, want %s", got, want)
@@ -123,7 +128,8 @@ func TestLogLevelsAreRaisedAndFilteredForEachRequest(t *testing.T) {
 					logs   int
 					level  string
 					client string
-				}{{noLevel, 0, "", "without a level"}, {at("error"), 0, "error", "error"}, {at("info"), 1, "info", "info"}, {at("error"), 0, "info", "error again"},
+				}{{noLevel, 0, "", "without a level"}, {at("error"), 0, "error", "error"}, {at("info"), 1, "info", "info"},
+					{at("error"), 0, "info", "error again"},
 					{at("debug"), 2, "debug", "debug"}, {noLevel, 0, "debug", "without a level again"}} {
 					p := x.c.tool("1", server+"__log", `{"size":2}`)
 					if n := max(0, len(p.events)-1); n != x.logs || p.response(t).Error != nil {

@@ -42,23 +42,23 @@ func (p *scriptedCall) begin() {
 func (p *scriptedCall) work(c *multiRoundCall) (jsonrpc.Message, error) {
 	defer close(p.ended)
 	ctx, stop := context.WithCancel(c.ctx)
-	var asking sync.WaitGroup
-	defer asking.Wait()
+	var requests sync.WaitGroup
+	defer requests.Wait()
 	defer stop()
-	withdraw := func() {}
+	cancelRequest := func() {}
 	for {
 		select {
-		case order := <-p.commands:
-			switch order {
-			case "ask":
+		case command := <-p.commands:
+			switch command {
+			case "request":
 				one, cancel := context.WithCancel(ctx)
-				withdraw = cancel
-				asking.Go(func() {
+				cancelRequest = cancel
+				requests.Go(func() {
 					defer cancel()
 					_, _ = c.Ask(one, elicitationRequest(`{}`))
 				})
-			case "withdraw":
-				withdraw()
+			case "cancel":
+				cancelRequest()
 			case "finish":
 				return emptyResult, nil
 			}
@@ -78,7 +78,8 @@ func (p *scriptedCall) retry(state string, keys []string) {
 	responses, _ := json.Marshal(answers)
 	params := strings.TrimSuffix(virtualParams, "}") + `,"inputResponses":` + string(responses) + `,"requestState":"` + state + `"}`
 	ctx, cancel := context.WithCancel(context.Background())
-	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/mcp", strings.NewReader(p.hub.client.body(fmt.Sprint(p.id), "tools/call", params)))
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/mcp",
+		strings.NewReader(p.hub.client.body(fmt.Sprint(p.id), "tools/call", params)))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "*/*")
 	for _, h := range p.hub.client.mirrored("tools/call", params) {
@@ -140,10 +141,12 @@ type step struct {
 	n      int
 }
 
+// steps draws the steps of a script.
 func steps(t *rapid.T) []step {
 	one := rapid.Custom(func(t *rapid.T) step {
-		return step{rapid.IntRange(0, 2).Draw(t, "play"),
-			rapid.SampledFrom([]string{"ask", "ask", "withdraw", "finish", "pause", "pause", "long pause", "disconnect", "come", "come", "forge", "replay"}).Draw(t, "what"),
+		return step{rapid.IntRange(0, 2).Draw(t, "call"),
+			rapid.SampledFrom([]string{"request", "request", "cancel", "finish", "pause", "pause", "long pause", "disconnect",
+				"retry", "retry", "forge", "replay"}).Draw(t, "action"),
 			rapid.IntRange(0, 5).Draw(t, "n")}
 	})
 	return rapid.SliceOfN(one, 1, 40).Draw(t, "steps")
@@ -152,7 +155,7 @@ func steps(t *rapid.T) []step {
 // act does the step if it is possible in the present state of the call.
 func (p *scriptedCall) act(s step) {
 	switch s.action {
-	case "ask", "withdraw", "finish":
+	case "request", "cancel", "finish":
 		select {
 		case p.commands <- s.action:
 		default:
@@ -171,7 +174,7 @@ func (p *scriptedCall) act(s step) {
 		}
 		p.response = nil
 		*p.cancelled++
-	case "come":
+	case "retry":
 		if p.response == nil && p.state != "" {
 			p.retry(p.state, p.keys[:s.n%(len(p.keys)+1)])
 		}

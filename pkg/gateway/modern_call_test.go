@@ -26,7 +26,8 @@ type inputRequiredResult struct {
 func (p reply) inputRequired(t *testing.T) inputRequiredResult {
 	t.Helper()
 	var q inputRequiredResult
-	if err := json.Unmarshal(p.response(t).Result, &q); err != nil || q.ResultType != "input_required" || q.RequestState == "" || p.status != http.StatusOK {
+	if err := json.Unmarshal(p.response(t).Result, &q); err != nil || q.ResultType != "input_required" || q.RequestState == "" ||
+		p.status != http.StatusOK {
 		t.Fatalf("not an input_required result: %d %s", p.status, p.body)
 	}
 	return q
@@ -35,7 +36,8 @@ func (p reply) inputRequired(t *testing.T) inputRequiredResult {
 // retry resumes a call of the tool requests that began with these arguments.
 func (c *modernPeer) retry(id, arguments, state, responses string) reply {
 	c.t.Helper()
-	return c.call(id, "tools/call", fmt.Sprintf(`{"name":"one__requests","arguments":%s,"inputResponses":%s,"requestState":%q}`, arguments, responses, state))
+	return c.call(id, "tools/call", fmt.Sprintf(`{"name":"one__requests","arguments":%s,"inputResponses":%s,"requestState":%q}`,
+		arguments, responses, state))
 }
 
 // startWithLegacyServer starts a hub with a legacy server of the given isolation, and returns a modern client.
@@ -55,7 +57,8 @@ func TestRequestsOfLegacyServersBecomeInputRequestsAndRetriesTheirResponses(t *t
 			r, c := startWithLegacyServer(t, isolation)
 			const arguments = `{"rounds":[[{"n":1.50}],[{"a":1},{"b":2}]]}`
 			q := c.tool("1", "one__requests", arguments).inputRequired(t)
-			if len(q.InputRequests) != 1 || q.InputRequests["q1"].Method != "elicitation/create" || string(q.InputRequests["q1"].Params) != `{"n":1.50}` {
+			if len(q.InputRequests) != 1 || q.InputRequests["q1"].Method != "elicitation/create" ||
+				string(q.InputRequests["q1"].Params) != `{"n":1.50}` {
 				t.Errorf("received %+v", q)
 			}
 			q2 := c.retry(`"2"`, arguments, q.RequestState, `{"q1":{"action":"accept", "n":1.50},"odd":{}}`).inputRequired(t)
@@ -72,8 +75,10 @@ func TestRequestsOfLegacyServersBecomeInputRequestsAndRetriesTheirResponses(t *t
 				t.Errorf("received %+v", q3)
 			}
 			p := c.retry("4", arguments, q3.RequestState, fmt.Sprintf(`{%q:{"x":"b"}}`, answers[`{"b":2}`]))
-			want := `"rounds":[[{"content":[],"answer":{"action":"accept", "n":1.50}}],[{"content":[],"answer":{"x":"a"}},{"content":[],"answer":{"x":"b"}}]]`
-			if got := strings.ReplaceAll(has(t, p.response(t).Result, "rounds"), `"accept","n":1.5`, `"accept", "n":1.5`); `"rounds":`+got != want || string(p.response(t).ID) != "4" {
+			want := `"rounds":[[{"content":[],"answer":{"action":"accept", "n":1.50}}],[{"content":[],"answer":{"x":"a"}},` +
+				`{"content":[],"answer":{"x":"b"}}]]`
+			if got := strings.ReplaceAll(has(t, p.response(t).Result, "rounds"), `"accept","n":1.5`,
+				`"accept", "n":1.5`); `"rounds":`+got != want || string(p.response(t).ID) != "4" {
 				t.Errorf("the final response: %s", p.body)
 			}
 			if r.gateway.modern.pending.count() != 0 {
@@ -114,7 +119,8 @@ func TestForeignRequestStateIsRefusedAndAffectsNoCall(t *testing.T) {
 		"an answer that is not an object": {c, arguments, state, "not an object", `{"q1":7}`},
 	} {
 		p := x.c.retry(`"r"`, x.arguments, x.state, x.answers)
-		if e := p.rpcError(t); p.status != 400 || e.Code != -32602 || !strings.Contains(e.Message, x.message) || string(p.response(t).ID) != `"r"` {
+		if e := p.rpcError(t); p.status != 400 || e.Code != -32602 || !strings.Contains(e.Message, x.message) ||
+			string(p.response(t).ID) != `"r"` {
 			t.Errorf("%s: %d %s", name, p.status, p.body)
 		}
 	}
@@ -123,11 +129,13 @@ func TestForeignRequestStateIsRefusedAndAffectsNoCall(t *testing.T) {
 		t.Errorf("a state that is not a string: %s", p.body)
 	}
 	// Equivalent params have the same digest, and the refused retries did not affect the call.
-	p = c.call("9", "tools/call", `{"requestState":"`+state+`","inputResponses":{"q1":{}}, "arguments": {"rounds":[[{ }]]},"name":"one__requests"}`)
+	p = c.call("9", "tools/call", `{"requestState":"`+state+`","inputResponses":{"q1":{}}, "arguments": {"rounds":[[{ }]]},`+
+		`"name":"one__requests"}`)
 	if p.status != 200 || has(t, p.response(t).Result, "resultType") != `"complete"` {
 		t.Errorf("the retry: %d %s", p.status, p.body)
 	}
-	if p = c.retry("10", arguments, state, answer); p.rpcError(t).Code != -32602 || !strings.Contains(p.rpcError(t).Message, "again without it") {
+	if p = c.retry("10", arguments, state, answer); p.rpcError(t).Code != -32602 ||
+		!strings.Contains(p.rpcError(t).Message, "again without it") {
 		t.Errorf("a state of a call that has ended: %s", p.body)
 	}
 	r.conserved(0)
@@ -138,7 +146,8 @@ func TestRequestStateCanBeUsedOnce(t *testing.T) {
 	const arguments = `{"rounds":[[{}],[{}]]}`
 	q := c.tool("1", "one__requests", arguments).inputRequired(t)
 	q2 := c.retry("2", arguments, q.RequestState, `{"q1":{}}`).inputRequired(t)
-	if p := c.retry("3", arguments, q.RequestState, `{"q1":{},"q2":{}}`); p.status != 400 || !strings.Contains(p.rpcError(t).Message, "used already") {
+	if p := c.retry("3", arguments, q.RequestState, `{"q1":{},"q2":{}}`); p.status != 400 ||
+		!strings.Contains(p.rpcError(t).Message, "used already") {
 		t.Errorf("replayed: %d %s", p.status, p.body)
 	}
 	if p := c.retry("4", arguments, q2.RequestState, `{"q2":{}}`); p.status != 200 || p.response(t).Error != nil {
@@ -165,7 +174,9 @@ func TestCallThatEndsWhilePendingIsAnsweredOnRetry(t *testing.T) {
 
 func TestProgressOfAPendingCallHasTheTokenOfTheRetry(t *testing.T) {
 	r, c := startWithLegacyServer(t, upstream.Shared)
-	x := &multiRoundCall{core: r.gateway.core, current: &modernRequest{ctx: t.Context(), token: json.RawMessage(`"second"`), out: stream.NewLog(r.gateway.retention, "", "").NewPost(1, "1")}}
+	x := &multiRoundCall{core: r.gateway.core,
+		current: &modernRequest{ctx: t.Context(), token: json.RawMessage(`"second"`),
+			out: stream.NewLog(r.gateway.retention, "", "").NewPost(1, "1")}}
 	x.Notify(jsonMessage("notifications/progress", `{"progressToken":"first","progress":1.50}`))
 	if got := x.current.out.Messages(); len(got) != 1 || !strings.Contains(string(got[0]), `{"progressToken":"second","progress":1.50}`) {
 		t.Errorf("sent %s", got)
@@ -269,7 +280,8 @@ func TestInputRequestEndsWithItsCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := modernClient{identity: upstream.Identity{Capabilities: []byte(`{"roots":{}}`)}}
-	c := newMultiRoundCall(r.gateway.core, r.gateway.modern.bridges, r.gateway.modern.pending, &modernRequest{message: m, client: client, ctx: t.Context()})
+	c := newMultiRoundCall(r.gateway.core, r.gateway.modern.bridges, r.gateway.modern.pending,
+		&modernRequest{message: m, client: client, ctx: t.Context()})
 	c.current = nil // the call is pending
 	failed := make(chan error, 1)
 	go func() {

@@ -31,16 +31,18 @@ func FuzzRequestState(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, s := range []string{"", ".", statePrefix, good, good + ".", good + "\n", good[1:], good[:len(good)-1], strings.ToUpper(good), other,
-		strings.TrimPrefix(good, statePrefix), statePrefix + p.process + ".", statePrefix + p.process + ".AAAA", statePrefix + strings.Repeat(".", 40)} {
+	for _, s := range []string{"", ".", statePrefix, good, good + ".", good + "\n", good[1:], good[:len(good)-1], strings.ToUpper(good),
+		other, strings.TrimPrefix(good, statePrefix), statePrefix + p.process + ".", statePrefix + p.process + ".AAAA",
+		statePrefix + strings.Repeat(".", 40)} {
 		f.Add(s, "ann", []byte("digest"))
 	}
 	f.Add(good, "bob", []byte("digest"))
 	f.Add(good, "ann", []byte("other"))
 	f.Fuzz(func(t *testing.T, sealed, principal string, digest []byte) {
 		found, round, err := p.find(sealed, principal, digest)
+		text := strings.NewReplacer("\r", "", "\n", "").Replace(sealed)
 		right := principal == "ann" && string(digest) == "digest" &&
-			strings.TrimPrefix(strings.NewReplacer("\r", "", "\n", "").Replace(sealed), statePrefix) == strings.TrimPrefix(good, statePrefix)
+			strings.TrimPrefix(text, statePrefix) == strings.TrimPrefix(good, statePrefix)
 		switch {
 		case right && (found != c || round != 3 || err != nil):
 			t.Errorf("the valid state was refused: %v", err)
@@ -121,7 +123,8 @@ func TestDigestCoversWhatTheRequestsOfACallHaveInCommon(t *testing.T) {
 			t.Errorf("%s has another digest", params)
 		}
 	}
-	for _, params := range []string{`{"name":"y","arguments":{"a":1,"b":[2]}}`, `{"name":"x","arguments":{"a":1,"b":[3]}}`, `{"name":"x"}`, `{}`, ``, `[1]`,
+	for _, params := range []string{`{"name":"y","arguments":{"a":1,"b":[2]}}`, `{"name":"x","arguments":{"a":1,"b":[3]}}`,
+		`{"name":"x"}`, `{}`, ``, `[1]`,
 		`{"name":"x","arguments":{"a":1,"b":[2]},"more":null}`} {
 		if digest("tools/call", params) == same {
 			t.Errorf("%s has the same digest", params)
@@ -141,7 +144,8 @@ type virtualHub struct {
 const virtualParams = `{"name":"one__x"}`
 
 // begin begins a request whose call runs work, and returns the channel of its response.
-func (s virtualHub) begin(ctx context.Context, id string, work func(*multiRoundCall) (jsonrpc.Message, error)) <-chan *httptest.ResponseRecorder {
+func (s virtualHub) begin(ctx context.Context, id string,
+	work func(*multiRoundCall) (jsonrpc.Message, error)) <-chan *httptest.ResponseRecorder {
 	g := s.gateway
 	body := s.client.body(id, "tools/call", virtualParams)
 	m, err := jsonrpc.Parse([]byte(body))

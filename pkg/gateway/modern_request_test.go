@@ -98,17 +98,25 @@ func TestRefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
 		{"no params", "tools/call", `{}`, call, 400, -32602, "protocolVersion"},
 		{"no version in _meta", "tools/call", meta(caps), call, 400, -32602, "protocolVersion"},
 		{"no capabilities in _meta", "tools/call", meta(version), call, 400, -32602, "clientCapabilities"},
-		{"invalid capabilities", "tools/call", meta(version + `,"io.modelcontextprotocol/clientCapabilities":[]`), call, 400, -32602, "clientCapabilities"},
-		{"invalid clientInfo", "tools/call", meta(version + "," + caps + `,"io.modelcontextprotocol/clientInfo":"x"`), call, 400, -32602, "clientInfo"},
-		{"capabilities beyond the limit", "tools/call", meta(version + `,"io.modelcontextprotocol/clientCapabilities":{"x":"` + strings.Repeat("x", maxCapabilities) + `"}`), call, 400, -32602, "bytes"},
-		{"an unknown log level", "tools/call", meta(version + "," + caps + `,"io.modelcontextprotocol/logLevel":"loud"`), call, 400, -32602, "log level"},
+		{"invalid capabilities", "tools/call", meta(version + `,"io.modelcontextprotocol/clientCapabilities":[]`), call, 400, -32602,
+			"clientCapabilities"},
+		{"invalid clientInfo", "tools/call", meta(version + "," + caps + `,"io.modelcontextprotocol/clientInfo":"x"`), call, 400, -32602,
+			"clientInfo"},
+		{"capabilities beyond the limit", "tools/call",
+			meta(version + `,"io.modelcontextprotocol/clientCapabilities":{"x":"` + strings.Repeat("x", maxCapabilities) +
+				`"}`), call, 400, -32602, "bytes"},
+		{"an unknown log level", "tools/call", meta(version + "," + caps + `,"io.modelcontextprotocol/logLevel":"loud"`), call, 400,
+			-32602, "log level"},
 		{"an invalid _meta", "tools/call", `{"name":"one__echo","_meta":7}`, call, 400, -32602, "_meta"},
-		{"another version in _meta", "tools/call", meta(`"io.modelcontextprotocol/protocolVersion":"2025-11-25",` + caps), call, 400, -32020, "differ"},
+		{"another version in _meta", "tools/call", meta(`"io.modelcontextprotocol/protocolVersion":"2025-11-25",` + caps), call, 400,
+			-32020, "differ"},
 		{"an unknown version", "tools/list", futureMeta, []string{"Mcp-Protocol-Version: 2099-01-01"}, 400, -32022, "2026-07-28"},
-		{"an unknown version with half a _meta", "tools/list", `{"_meta":{"io.modelcontextprotocol/protocolVersion":"2099-01-01"}}`, []string{"Mcp-Protocol-Version: 2099-01-01"}, 400, -32022, "2026-07-28"},
+		{"an unknown version with half a _meta", "tools/list", `{"_meta":{"io.modelcontextprotocol/protocolVersion":"2099-01-01"}}`,
+			[]string{"Mcp-Protocol-Version: 2099-01-01"}, 400, -32022, "2026-07-28"},
 		{"an unknown version without _meta", "tools/list", `{}`, []string{"Mcp-Protocol-Version: 2099-01-01"}, 400, -32022, "2026-07-28"},
 		{"two versions", "tools/call", good, append([]string{"Mcp-Protocol-Version: 2025-11-25"}, call...), 400, -32600, "more than one"},
-		{"two modern versions", "tools/call", good, append([]string{"Mcp-Protocol-Version: 2026-07-28"}, call...), 400, -32020, "more than one"},
+		{"two modern versions", "tools/call", good, append([]string{"Mcp-Protocol-Version: 2026-07-28"}, call...), 400, -32020,
+			"more than one"},
 		{"two methods", "tools/call", good, append([]string{"Mcp-Method: tools/call"}, call...), 400, -32020, "more than one"},
 		{"no method", "tools/call", good, []string{call[0], call[2]}, 400, -32020, "Mcp-Method"},
 		{"another method", "tools/call", good, []string{call[0], call[2], "Mcp-Method: Tools/Call"}, 400, -32020, "Mcp-Method"},
@@ -157,7 +165,8 @@ func TestRefusedModernRequestCreatesNothingAndIsCounted(t *testing.T) {
 			ended++
 		}
 	}
-	if started := len(r.spans.Started()); started != len(r.spans.Ended()) || ended != refused-1 { // the era of the request with two versions is unknown
+	// the era of the request with two versions is unknown
+	if started := len(r.spans.Started()); started != len(r.spans.Ended()) || ended != refused-1 {
 		t.Errorf("%d spans were started, %d ended, %v of them served", started, len(r.spans.Ended()), ended)
 	}
 }
@@ -216,7 +225,8 @@ func TestDiscoveryNamesTheCapabilitiesOfTheHub(t *testing.T) {
 			if err := json.Unmarshal(p.response(t).Result, &d); err != nil || p.status != 200 {
 				t.Fatalf("%d %s: %v", p.status, p.body, err)
 			}
-			if d.ResultType != "complete" || d.TTL == nil || d.CacheScope != "private" || !strings.Contains(d.Instructions, "Be kind to one.") {
+			if d.ResultType != "complete" || d.TTL == nil || d.CacheScope != "private" ||
+				!strings.Contains(d.Instructions, "Be kind to one.") {
 				t.Errorf("discovered %s", p.body)
 			}
 			if d.Meta["io.modelcontextprotocol/serverInfo"].Name != "mcphub" {

@@ -12,9 +12,11 @@ import (
 func TestModernServersGetTheBytesThatModernClientsSent(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}, untraced: true})
-	c := r.modern(canElicit).with(`,"io.modelcontextprotocol/clientInfo":{"name":"ann", "version":"1"},"io.modelcontextprotocol/logLevel":"info","x/y":[1.50]`)
+	c := r.modern(canElicit).with(`,"io.modelcontextprotocol/clientInfo":{"name":"ann", "version":"1"},` +
+		`"io.modelcontextprotocol/logLevel":"info","x/y":[1.50]`)
 	for _, x := range []struct{ method, params, sent, name string }{
-		{"tools/call", `{ "name":"two__echo", "arguments":{"n":1.50,"big":12345678901234567890,"s":"\u00e9</x>","d":1,"d":2}}`, `"two__echo"`, "echo"},
+		{"tools/call", `{ "name":"two__echo", "arguments":{"n":1.50,"big":12345678901234567890,"s":"\u00e9</x>","d":1,"d":2}}`,
+			`"two__echo"`, "echo"},
 		{"prompts/get", `{"arguments":{"a":"\u00e9"},"name":"two__greet"}`, `"two__greet"`, "greet"},
 		{"resources/read", `{"uri":"stub://one" ,"x":1e2}`, "", "stub://one"},
 	} {
@@ -31,7 +33,8 @@ func TestModernServersGetTheBytesThatModernClientsSent(t *testing.T) {
 		if !strings.Contains(want, `"params":`+string(v.Params)+"}") {
 			t.Errorf("%s got %s of %s", x.method, v.Params, want)
 		}
-		if v.header.Get("Mcp-Name") != x.name || v.header.Get("Mcp-Method") != x.method || v.header.Get("Mcp-Protocol-Version") != "2026-07-28" {
+		if v.header.Get("Mcp-Name") != x.name || v.header.Get("Mcp-Method") != x.method ||
+			v.header.Get("Mcp-Protocol-Version") != "2026-07-28" {
 			t.Errorf("%s got %v", x.method, v.header)
 		}
 	}
@@ -42,7 +45,8 @@ func TestInputRequiredResultAndItsRetryPassUnmodified(t *testing.T) {
 	st := newStub(t)
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}, untraced: true})
 	c := r.modern(canElicit)
-	const inputRequired = `{"resultType":"input_required", "inputRequests":{"k":{"method":"elicitation/create","params":{"n":1.50}}},"requestState":"st\u00e4te =="}`
+	const inputRequired = `{"resultType":"input_required", "inputRequests":{"k":{"method":"elicitation/create","params":{"n":1.50}}},` +
+		`"requestState":"st\u00e4te =="}`
 	st.setAnswer("tools/call", `"result":`+inputRequired)
 	if p := c.tool("1", "two__echo", `{}`); string(p.response(t).Result) != inputRequired {
 		t.Errorf("received %s", p.body)
@@ -100,10 +104,12 @@ func TestHeadersOfArgumentsAreCheckedForwardedAndRecomputed(t *testing.T) {
 	if v.header.Get("Mcp-Param-Region") != "eu" || len(v.header.Values("Mcp-Param-Zone")) != 2 {
 		t.Errorf("the server got %v", v.header)
 	}
-	if p := call(`"\u00e9"`, "Mcp-Param-Region: "+protocol.EncodeHeader("é")); p.status != 200 || st.last("tools/call").header.Get("Mcp-Param-Region") != protocol.EncodeHeader("é") {
+	if p := call(`"\u00e9"`, "Mcp-Param-Region: "+protocol.EncodeHeader("é")); p.status != 200 ||
+		st.last("tools/call").header.Get("Mcp-Param-Region") != protocol.EncodeHeader("é") {
 		t.Errorf("%d %s: %v", p.status, p.body, st.last("tools/call").header)
 	}
-	for _, headers := range [][]string{{"Mcp-Param-Region: us"}, {}, {"Mcp-Param-Region: eu", "Mcp-Param-Region: eu"}, {"Mcp-Param-Region: =?base64?!?="}} {
+	for _, headers := range [][]string{{"Mcp-Param-Region: us"}, {}, {"Mcp-Param-Region: eu", "Mcp-Param-Region: eu"},
+		{"Mcp-Param-Region: =?base64?!?="}} {
 		if p := call(`"eu"`, headers...); p.status != 400 || p.rpcError(t).Code != -32020 || strings.Contains(p.rpcError(t).Message, "eu") {
 			t.Errorf("%v: %d %s", headers, p.status, p.body)
 		}
@@ -126,7 +132,10 @@ func TestModernClientThatDisconnectsCancels(t *testing.T) {
 	s.cancel()
 	until(t, "the legacy server gets the cancellation", func() bool { return len(c.state("one").Cancelled) == 1 })
 	r.conserved(2)
-	until(t, "nothing is in flight between hub and servers", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend") == 1 }) // the subscription stream of the stub
+	// the subscription stream of the stub
+	until(t, "nothing is in flight between hub and servers", func() bool {
+		return r.metric("mcphub_requests_in_flight", "hop", "backend") == 1
+	})
 	if got := r.metric("mcphub_streams_active", "stream", "post_sse"); got != 0 {
 		t.Errorf("%v streams are open", got)
 	}
@@ -150,7 +159,8 @@ func TestPagesOfMergedListsHaveTheConfiguredSize(t *testing.T) {
 			if page > 4 || page == 0 || (page < 4 && cursor != "") {
 				t.Errorf("%s: a page of %d, cursor %s", era, page, cursor)
 			}
-			if era == "modern" && (has(t, result, "resultType") != `"complete"` || has(t, result, "ttlMs") != "0" || has(t, result, "cacheScope") != `"private"`) {
+			if era == "modern" && (has(t, result, "resultType") != `"complete"` || has(t, result, "ttlMs") != "0" ||
+				has(t, result, "cacheScope") != `"private"`) {
 				t.Errorf("a modern page is %s", result)
 			}
 			if era == "legacy" && (has(t, result, "ttlMs") != "" || has(t, result, "resultType") != "") {

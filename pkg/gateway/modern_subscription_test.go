@@ -59,7 +59,8 @@ func TestSubscriptionIsAcknowledgedWithWhatServersReport(t *testing.T) {
 		{"7", `{}`, `{}`},
 		{`"\u00e9 7"`, `{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true,"odd":1}`,
 			`{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}`},
-		{`"7"`, `{"toolsListChanged":false,"resourceSubscriptions":["stub://one","nobody://x","test://one/one","stub://one","test://one/item/refused"]}`,
+		{`"7"`, `{"toolsListChanged":false,"resourceSubscriptions":["stub://one","nobody://x","test://one/one","stub://one",` +
+			`"test://one/item/refused"]}`,
 			`{"resourceSubscriptions":["stub://one","test://one/one"]}`},
 	} {
 		if s, agreed := c.subscribe(x.id, x.filter); agreed != x.agreed {
@@ -79,9 +80,12 @@ func TestSubscriptionIsAcknowledgedWithWhatServersReport(t *testing.T) {
 
 func TestTransparentHubAcknowledgesWhatItsServerReports(t *testing.T) {
 	st := newStub(t)
-	st.setAnswer("server/discover", `"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},"resources":{"listChanged":true}}}`)
-	r := start(t, setup{specs: []upstream.Spec{st.spec("two", "")}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
-	if _, agreed := r.modern(`{}`).subscribe("1", `{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}`); agreed != `{"resourcesListChanged":true}` {
+	st.setAnswer("server/discover", `"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{},`+
+		`"resources":{"listChanged":true}}}`)
+	r := start(t, setup{specs: []upstream.Spec{st.spec("two", "")}, naming: catalog.Bare,
+		gateway: func(c *Config) { c.Transparent = true }})
+	if _, agreed := r.modern(`{}`).subscribe("1",
+		`{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}`); agreed != `{"resourcesListChanged":true}` {
 		t.Errorf("acknowledged %s", agreed)
 	}
 }
@@ -105,7 +109,8 @@ func TestUpdatesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 			st.notify(updated, `,"uri":"stub://other"`)
 			st.notify(updated, `,"uri":"stub://one/part","n":1.50`)
 			m := both.message()
-			if uri, _ := jsonrpc.StringField(m.Params, "uri"); uri != "stub://one/part" || tag(t, m) != `"both"` || has(t, m.Params, "n") != "1.50" {
+			if uri, _ := jsonrpc.StringField(m.Params, "uri"); uri != "stub://one/part" || tag(t, m) != `"both"` ||
+				has(t, m.Params, "n") != "1.50" {
 				t.Errorf("received %s", m.Encode())
 			}
 			c.tool("1", "one__grow", `{}`)
@@ -207,7 +212,8 @@ func TestSubscriptionStreamsAreLimited(t *testing.T) {
 		subscriptions.open[&subscription{core: r.gateway.core}] = true
 	}
 	subscriptions.mu.Unlock()
-	if p := c.call("1", "subscriptions/listen", `{"notifications":{}}`); p.status != 503 || p.header.Get("Retry-After") == "" || string(p.response(t).ID) != "1" {
+	if p := c.call("1", "subscriptions/listen", `{"notifications":{}}`); p.status != 503 || p.header.Get("Retry-After") == "" ||
+		string(p.response(t).ID) != "1" {
 		t.Errorf("%d %s", p.status, p.body)
 	}
 	subscriptions.mu.Lock()

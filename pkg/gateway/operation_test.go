@@ -20,10 +20,11 @@ func TestSessionThatIsNotCreatedIsTheFaultOfTheHubOrTheClient(t *testing.T) {
 		hub   setup
 		fault instrument.Fault
 	}{
-		"a store that fails":              {setup{store: &flakyStore{}}, instrument.FaultHub},
-		"too many sessions":               {setup{sessions: func(c *session.Config) { c.MaxSessions = 1 }}, instrument.FaultHub},
-		"too many sessions of the client": {setup{sessions: func(c *session.Config) { c.MaxSessionsPerClient = 1 }}, instrument.FaultClient},
-		"a client that is gone":           {setup{}, instrument.FaultClient},
+		"a store that fails": {setup{store: &flakyStore{}}, instrument.FaultHub},
+		"too many sessions":  {setup{sessions: func(c *session.Config) { c.MaxSessions = 1 }}, instrument.FaultHub},
+		"too many sessions of the client": {setup{sessions: func(c *session.Config) { c.MaxSessionsPerClient = 1 }},
+			instrument.FaultClient},
+		"a client that is gone": {setup{}, instrument.FaultClient},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, x.hub)
@@ -111,7 +112,9 @@ func TestCallOfAnEndedSessionIsTheFaultOfTheHub(t *testing.T) {
 		c.tool("one__echo", `{}`)
 		answered := make(chan reply, 1)
 		go func() { answered <- c.call("1", "tools/call", `{"name":"one__hang"}`) }()
-		until(t, "the call is in flight", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 1 })
+		until(t, "the call is in flight", func() bool {
+			return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 1
+		})
 		if _, err := r.sessions.End(t.Context(), c.id, session.Admin); err != nil {
 			t.Fatal(err)
 		}

@@ -28,7 +28,8 @@ func TestRefusedRequestCreatesNothing(t *testing.T) {
 		{"accepts no object", "POST", initializeBody, []string{"Accept: text/event-stream"}, 406, -32600, "null"},
 		{"no Accept header", "POST", initializeBody, []string{"Accept: "}, 406, -32600, "null"},
 		{"rules out a stream", "POST", initializeBody, []string{"Accept: application/json, text/event-stream;q=0"}, 406, -32600, "null"},
-		{"too long", "POST", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"x":"` + strings.Repeat("x", 1000) + `"}}`, nil, 413, -32600, "null"},
+		{"too long", "POST", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"x":"` + strings.Repeat("x", 1000) + `"}}`, nil,
+			413, -32600, "null"},
 		{"no JSON", "POST", `{"jsonrpc":"2.0","id":1,`, nil, 400, -32700, "null"},
 		{"no body", "POST", ``, nil, 400, -32700, "null"},
 		{"not UTF-8", "POST", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\",\"x\":\"\xff\"}", nil, 400, -32700, "null"},
@@ -42,7 +43,8 @@ func TestRefusedRequestCreatesNothing(t *testing.T) {
 		{"a version from the future", "POST", initializeBody, []string{"Mcp-Protocol-Version: 2099-01-01"}, 400, -32022, "0"},
 		{"a modern version without _meta", "POST", initializeBody, []string{"Mcp-Protocol-Version: 2026-07-28"}, 400, -32602, "0"},
 		{"an outdated version", "POST", initializeBody, []string{"Mcp-Protocol-Version: 2023-01-01"}, 400, -32022, "0"},
-		{"two versions", "POST", initializeBody, []string{"Mcp-Protocol-Version: 2025-11-25", "Mcp-Protocol-Version: 2025-06-18"}, 400, -32600, "0"},
+		{"two versions", "POST", initializeBody, []string{"Mcp-Protocol-Version: 2025-11-25", "Mcp-Protocol-Version: 2025-06-18"}, 400,
+			-32600, "0"},
 		{"no session", "POST", pingBody, nil, 400, -32600, "7"},
 		{"an empty session", "POST", pingBody, []string{"Mcp-Session-Id: "}, 400, -32600, "7"},
 		{"two sessions", "POST", pingBody, []string{"Mcp-Session-Id: a", "Mcp-Session-Id: b"}, 400, -32600, "7"},
@@ -61,14 +63,23 @@ func TestRefusedRequestCreatesNothing(t *testing.T) {
 		{"OPTIONS", "OPTIONS", "", nil, 405, -32600, "null"},
 		{"initialize without params", "POST", `{"jsonrpc":"2.0","id":1,"method":"initialize"}`, nil, 400, -32602, "1"},
 		{"initialize with a list", "POST", request("1", "initialize", `[]`), nil, 400, -32602, "1"},
-		{"initialize without version", "POST", request("1", "initialize", `{"capabilities":{},"clientInfo":{"name":"a","version":"1"}}`), nil, 400, -32602, "1"},
-		{"initialize with an empty version", "POST", request("1", "initialize", `{"protocolVersion":"","capabilities":{}}`), nil, 400, -32602, "1"},
+		{"initialize without version", "POST", request("1", "initialize", `{"capabilities":{},"clientInfo":{"name":"a","version":"1"}}`),
+			nil, 400, -32602, "1"},
+		{"initialize with an empty version", "POST", request("1", "initialize", `{"protocolVersion":"","capabilities":{}}`), nil, 400,
+			-32602, "1"},
 		{"initialize with a number", "POST", request("1", "initialize", `{"protocolVersion":1,"capabilities":{}}`), nil, 400, -32602, "1"},
-		{"initialize in capitals", "POST", request("1", "initialize", `{"PROTOCOLVERSION":"2025-11-25","capabilities":{}}`), nil, 400, -32602, "1"},
-		{"initialize with invalid capabilities", "POST", request("1", "initialize", `{"protocolVersion":"2025-11-25","capabilities":"x"}`), nil, 400, -32602, "1"},
-		{"initialize with an invalid clientInfo", "POST", request("1", "initialize", `{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":5}`), nil, 400, -32602, "1"},
-		{"initialize with an invalid name", "POST", request("1", "initialize", `{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":[]}}`), nil, 400, -32602, "1"},
-		{"initialize with two versions", "POST", request("1", "initialize", `{"protocolVersion":"2025-11-25","protocolVersion":"2024-11-05","capabilities":{}}`), nil, 400, -32602, "1"},
+		{"initialize in capitals", "POST", request("1", "initialize", `{"PROTOCOLVERSION":"2025-11-25","capabilities":{}}`), nil, 400,
+			-32602, "1"},
+		{"initialize with invalid capabilities", "POST",
+			request("1", "initialize", `{"protocolVersion":"2025-11-25","capabilities":"x"}`), nil, 400, -32602, "1"},
+		{"initialize with an invalid clientInfo", "POST",
+			request("1", "initialize", `{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":5}`), nil, 400, -32602, "1"},
+		{"initialize with an invalid name", "POST",
+			request("1", "initialize", `{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":[]}}`),
+			nil, 400, -32602, "1"},
+		{"initialize with two versions", "POST",
+			request("1", "initialize", `{"protocolVersion":"2025-11-25","protocolVersion":"2024-11-05",`+
+				`"capabilities":{}}`), nil, 400, -32602, "1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := r.send(c.method, c.body, c.headers...)
@@ -82,7 +93,8 @@ func TestRefusedRequestCreatesNothing(t *testing.T) {
 			if allow := p.header.Get("Allow"); (c.status == 405) != (allow == "GET, POST, DELETE" || allow == "POST") {
 				t.Errorf("Allow: %q", allow)
 			}
-			if c.code == -32022 && !strings.Contains(p.body, `"supported":["2026-07-28","2025-11-25","2025-06-18","2025-03-26","2024-11-05"]`) {
+			if c.code == -32022 && !strings.Contains(p.body,
+				`"supported":["2026-07-28","2025-11-25","2025-06-18","2025-03-26","2024-11-05"]`) {
 				t.Errorf("the supported versions are not in %s", p.body)
 			}
 		})

@@ -64,13 +64,15 @@ func TestSessionContinuesAfterARestart(t *testing.T) {
 		t.Errorf("the server was called in session %q, want %q", got, bound)
 	}
 	if n := len(web.seen("POST", "initialize")); n != initialized {
-		t.Errorf("the server was initialized %d more times after the restart, want none: the session continues, and the hub itself uses the modern protocol", n-initialized)
+		t.Errorf("the server was initialized %d more times after the restart, want none: "+
+			"the session continues, and the hub itself uses the modern protocol", n-initialized)
 	}
 	after, err := r.sessions.Get(t.Context(), c.id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if after.ProtocolVersion != before.ProtocolVersion || after.ClientName != before.ClientName || string(after.Capabilities) != string(before.Capabilities) ||
+	if after.ProtocolVersion != before.ProtocolVersion || after.ClientName != before.ClientName ||
+		string(after.Capabilities) != string(before.Capabilities) ||
 		after.LogLevel != "warning" || !slices.Equal(after.Subscriptions, before.Subscriptions) || after.State != session.Ready ||
 		after.CreatedAt != before.CreatedAt || after.Upstreams["web"].SessionID != bound {
 		t.Errorf("before the restart %+v\nafter it %+v", before, after)

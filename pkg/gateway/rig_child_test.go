@@ -18,14 +18,21 @@ import (
 
 // The capabilities and lists of the child, in a spelling that any re-encoding would change.
 const (
-	childCapabilities = `{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true,"listChanged":true},"logging":{},"completions":{},"tasks":{"list":{}},"experimental":{"x/y":{"n":1.50}}}`
-	childTools        = `[{"name":"echo","title":"\u00e9 <&>","inputSchema":{"type":"object","x-weird":[1.50,1e2,{"b":1,"a":2}]},"_meta":{"z":0,"a":[ ]}},` +
-		`{"inputSchema":{"type":"object"},"name":"weird"},{"name":"fail","inputSchema":{}},{"name":"work","inputSchema":{}},{"name":"hang","inputSchema":{}},` +
-		`{"name":"request","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow","inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"update","inputSchema":{}},{"name":"die","inputSchema":{}},{"name":"gated","inputSchema":{}},{"name":"gate","inputSchema":{}},{"name":"requests","inputSchema":{}},{"name":"notify","inputSchema":{}},{"name":"notifyLater","inputSchema":{}}]`
+	childCapabilities = `{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true,"listChanged":true},"logging":{},` +
+		`"completions":{},"tasks":{"list":{}},"experimental":{"x/y":{"n":1.50}}}`
+	childTools = `[{"name":"echo","title":"\u00e9 <&>","inputSchema":{"type":"object","x-weird":[1.50,1e2,{"b":1,"a":2}]},` +
+		`"_meta":{"z":0,"a":[ ]}},` +
+		`{"inputSchema":{"type":"object"},"name":"weird"},{"name":"fail","inputSchema":{}},{"name":"work","inputSchema":{}},` +
+		`{"name":"hang","inputSchema":{}},` +
+		`{"name":"request","inputSchema":{}},{"name":"log","inputSchema":{}},{"name":"state","inputSchema":{}},{"name":"grow",` +
+		`"inputSchema":{}},{"name":"flood","inputSchema":{}},{"name":"update","inputSchema":{}},{"name":"die","inputSchema":{}},` +
+		`{"name":"gated","inputSchema":{}},{"name":"gate","inputSchema":{}},{"name":"requests","inputSchema":{}},` +
+		`{"name":"notify","inputSchema":{}},{"name":"notifyLater","inputSchema":{}}]`
 	childPrompts   = `[{"name":"greet","arguments":[{"name":"who"}]}]`
 	childResources = `[{"uri":"test://%s/one","name":"one"},{"uri":"test://both","name":"both"}]`
 	childTemplates = `[{"uriTemplate":"test://%s/item/{id}","name":"item"}]`
-	weirdResult    = `{"content": [ {"type":"text","text":"\u00e9\ud83d\ude00 </script>"} ], "n": 1.50, "big":12345678901234567890, "exp":1E+2, "dup":1, "dup":2, "z":null ,"_meta":{"k":{}}}`
+	weirdResult    = `{"content": [ {"type":"text","text":"\u00e9\ud83d\ude00 </script>"} ], "n": 1.50, "big":12345678901234567890,` +
+		` "exp":1E+2, "dup":1, "dup":2, "z":null ,"_meta":{"k":{}}}`
 )
 
 // child is a server over stdio that answers in any order and records what it receives.
@@ -54,7 +61,8 @@ type childState struct {
 }
 
 func serveStdio(name string, in io.Reader, out io.Writer) {
-	c := &child{name: name, out: out, cancels: map[jsonrpc.ID]chan struct{}{}, answers: map[jsonrpc.ID]chan jsonrpc.Message{}, gate: make(chan struct{}),
+	c := &child{name: name, out: out, cancels: map[jsonrpc.ID]chan struct{}{}, answers: map[jsonrpc.ID]chan jsonrpc.Message{},
+		gate:  make(chan struct{}),
 		state: childState{Seen: map[string]int{}, Env: os.Environ()}}
 	r := bufio.NewReader(in)
 	for {
@@ -122,7 +130,8 @@ func failure(raw string) jsonrpc.Message { return jsonrpc.Message{Error: json.Ra
 func (c *child) answer(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message {
 	switch m.Method {
 	case "initialize":
-		return result(`{"protocolVersion":"2025-11-25","capabilities":%s,"serverInfo":{"name":"child","version":"1"},"instructions":"Be kind to %s."}`,
+		return result(`{"protocolVersion":"2025-11-25","capabilities":%s,"serverInfo":{"name":"child","version":"1"},`+
+			`"instructions":"Be kind to %s."}`,
 			childCapabilities, c.name)
 	case "tools/list":
 		tools := childTools
@@ -220,7 +229,8 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 		c.state.Hanging++
 		c.mu.Unlock()
 		if token[0] != nil {
-			c.send(jsonrpc.Message{Method: "notifications/progress", Params: fmt.Appendf(nil, `{"progressToken":%s,"progress":0,"of":%s}`, token[0], fields[0])})
+			c.send(jsonrpc.Message{Method: "notifications/progress",
+				Params: fmt.Appendf(nil, `{"progressToken":%s,"progress":0,"of":%s}`, token[0], fields[0])})
 		}
 		<-cancelled
 		c.mu.Lock()

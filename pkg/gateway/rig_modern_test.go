@@ -40,7 +40,8 @@ func (c *modernPeer) with(more string) *modernPeer {
 
 // body returns a request with those params, which have no _meta.
 func (c *modernPeer) body(id, method, params string) string {
-	meta := fmt.Sprintf(`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":%s%s}}`, c.capabilities, c.more)
+	meta := fmt.Sprintf(`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28",`+
+		`"io.modelcontextprotocol/clientCapabilities":%s%s}}`, c.capabilities, c.more)
 	if params != `{}` {
 		meta = "," + meta
 	}
@@ -104,17 +105,21 @@ type stubVisit struct {
 }
 
 const (
-	stubCapabilities = `{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true,"listChanged":true},"logging":{},"completions":{}}`
-	stubTools        = `{"resultType":"complete","ttlMs":5000,"cacheScope":"public","tools":[{"name":"echo","inputSchema":{"type":"object"}},{"name":"hang","inputSchema":{"type":"object"}},` +
+	stubCapabilities = `{"tools":{"listChanged":true},"prompts":{},"resources":{"subscribe":true,"listChanged":true},"logging":{},` +
+		`"completions":{}}`
+	stubTools = `{"resultType":"complete","ttlMs":5000,"cacheScope":"public","tools":[{"name":"echo",` +
+		`"inputSchema":{"type":"object"}},{"name":"hang","inputSchema":{"type":"object"}},` +
 		`{"name":"there","inputSchema":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}}]}`
 )
 
 func newStub(t *testing.T) *stub {
 	s := &stub{t: t, streams: map[chan string]jsonrpc.ID{}, answers: map[string]string{
-		"server/discover":          `"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":` + stubCapabilities + `,"ttlMs":0,"cacheScope":"private"}`,
-		"tools/list":               `"result":` + stubTools,
-		"prompts/list":             `"result":{"resultType":"complete","ttlMs":7000,"cacheScope":"public","prompts":[{"name":"greet"}]}`,
-		"resources/list":           `"result":{"resultType":"complete","ttlMs":7000,"cacheScope":"public","resources":[{"uri":"stub://one","name":"one"}]}`,
+		"server/discover": `"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":` +
+			stubCapabilities + `,"ttlMs":0,"cacheScope":"private"}`,
+		"tools/list":   `"result":` + stubTools,
+		"prompts/list": `"result":{"resultType":"complete","ttlMs":7000,"cacheScope":"public","prompts":[{"name":"greet"}]}`,
+		"resources/list": `"result":{"resultType":"complete","ttlMs":7000,"cacheScope":"public",` +
+			`"resources":[{"uri":"stub://one","name":"one"}]}`,
 		"resources/templates/list": `"result":{"resultType":"complete","ttlMs":7000,"cacheScope":"public","resourceTemplates":[]}`,
 	}}
 	s.http = httptest.NewServer(s)
@@ -192,7 +197,8 @@ func (s *stub) listen(w http.ResponseWriter, r *http.Request, m jsonrpc.Message)
 	}()
 	fields, _ := jsonrpc.Fields(m.Params, "notifications")
 	w.Header().Set("Content-Type", "text/event-stream")
-	event := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":%s},"notifications":%s}}`, m.ID, fields[0])
+	event := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged",`+
+		`"params":{"_meta":{"io.modelcontextprotocol/subscriptionId":%s},"notifications":%s}}`, m.ID, fields[0])
 	for {
 		_, _ = fmt.Fprintf(w, "event: message\ndata: %s\n\n", event)
 		w.(http.Flusher).Flush() //nolint:forcetypeassert // of net/http
@@ -213,7 +219,8 @@ func (s *stub) notify(method, members string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for events, id := range s.streams {
-		events <- fmt.Sprintf(`{"jsonrpc":"2.0","method":%q,"params":{"_meta":{"io.modelcontextprotocol/subscriptionId":%s}%s}}`, method, id, members)
+		events <- fmt.Sprintf(`{"jsonrpc":"2.0","method":%q,"params":{"_meta":{"io.modelcontextprotocol/subscriptionId":%s}%s}}`, method,
+			id, members)
 	}
 }
 

@@ -53,7 +53,8 @@ type sayArguments struct {
 }
 
 func newParrot(modern bool) *parrot {
-	return &parrot{modern: modern, lastRequest: map[string]int{}, waiting: map[string]chan jsonrpc.Message{}, inFlight: map[string]chan struct{}{}}
+	return &parrot{modern: modern, lastRequest: map[string]int{}, waiting: map[string]chan jsonrpc.Message{},
+		inFlight: map[string]chan struct{}{}}
 }
 
 // serveParrot serves a parrot over stdio.
@@ -185,10 +186,12 @@ func (p *parrot) answer(session string, m jsonrpc.Message, gone <-chan struct{},
 	const capabilities = `"capabilities":{"tools":{},"logging":{}}`
 	switch m.Method {
 	case "initialize":
-		return jsonrpc.NewResult(m.ID, json.RawMessage(`{"protocolVersion":"2025-11-25",`+capabilities+`,"serverInfo":{"name":"parrot","version":"1"}}`))
+		return jsonrpc.NewResult(m.ID, json.RawMessage(`{"protocolVersion":"2025-11-25",`+capabilities+`,"serverInfo":{"name":"parrot",`+
+			`"version":"1"}}`))
 	case "server/discover":
 		if p.modern {
-			return jsonrpc.NewResult(m.ID, json.RawMessage(`{"resultType":"complete","supportedVersions":["2026-07-28"],`+capabilities+`,"ttlMs":0,"cacheScope":"private"}`))
+			return jsonrpc.NewResult(m.ID, json.RawMessage(`{"resultType":"complete","supportedVersions":["2026-07-28"],`+
+				capabilities+`,"ttlMs":0,"cacheScope":"private"}`))
 		}
 	case "tools/list":
 		if p.modern {
@@ -240,7 +243,8 @@ func (p *parrot) say(session string, m jsonrpc.Message, gone <-chan struct{}, se
 	answered := "no"
 	switch {
 	case it.Request != "" && p.modern && fields[2] == nil:
-		return jsonrpc.NewResult(m.ID, fmt.Appendf(nil, `{"resultType":"input_required","requestState":%q,"inputRequests":{"q":{"method":%q,"params":%s}}}`,
+		return jsonrpc.NewResult(m.ID, fmt.Appendf(nil,
+			`{"resultType":"input_required","requestState":%q,"inputRequests":{"q":{"method":%q,"params":%s}}}`,
 			it.Say, it.Request, requestParams(it)))
 	case it.Request != "" && p.modern:
 		answered = p.compare(it, fields[2])

@@ -98,7 +98,8 @@ func (k *taskServer) initialize(w http.ResponseWriter, r *http.Request, m jsonrp
 		caps = `{"tools":{},"tasks":` + k.caps + `}`
 	}
 	w.Header().Set("Mcp-Session-Id", id)
-	stream.WriteJSON(w, http.StatusOK, fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":%s,"serverInfo":{"name":%q,"version":"1"}}}`,
+	stream.WriteJSON(w, http.StatusOK, fmt.Appendf(nil,
+		`{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":%s,"serverInfo":{"name":%q,"version":"1"}}}`,
 		m.ID, caps, k.name))
 }
 

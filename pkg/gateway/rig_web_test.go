@@ -49,9 +49,10 @@ func newWeb(t *testing.T) *web {
 		w.mcp.AddTool(mcp.NewTool("grown"), w.count)
 		return mcp.NewToolResultText("grown"), nil
 	})
-	w.mcp.AddResource(mcp.NewResource("web://page", "page"), func(context.Context, mcp.ReadResourceRequest) ([]mcp.ResourceContents, error) {
-		return []mcp.ResourceContents{mcp.TextResourceContents{URI: "web://page", Text: "text"}}, nil
-	})
+	w.mcp.AddResource(mcp.NewResource("web://page", "page"),
+		func(context.Context, mcp.ReadResourceRequest) ([]mcp.ResourceContents, error) {
+			return []mcp.ResourceContents{mcp.TextResourceContents{URI: "web://page", Text: "text"}}, nil
+		})
 	inner := server.NewStreamableHTTPServer(w.mcp, server.WithStateful(true))
 	w.http = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -88,7 +89,8 @@ func (w *web) count(ctx context.Context, _ mcp.CallToolRequest) (*mcp.CallToolRe
 
 func (w *web) elicit(ctx context.Context, _ mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 	answer, err := w.mcp.RequestElicitation(ctx, mcp.ElicitationRequest{Params: mcp.ElicitationParams{
-		Message: "What is your name?", RequestedSchema: map[string]any{"type": "object", "properties": map[string]any{"name": map[string]any{"type": "string"}}}}})
+		Message: "What is your name?", RequestedSchema: map[string]any{"type": "object",
+			"properties": map[string]any{"name": map[string]any{"type": "string"}}}}})
 	if err != nil {
 		return mcp.NewToolResultError(err.Error()), nil
 	}

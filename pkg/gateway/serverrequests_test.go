@@ -66,7 +66,8 @@ func TestIssuedIDsOfServerRequestsAreKnownAfterTheirEnd(t *testing.T) {
 			t.Errorf("%s was not issued", id)
 		}
 	}
-	for _, id := range []jsonrpc.ID{"", "1", `""`, `"hub-ABCDEFGH-0"`, `"hub-ABCDEFGH--1"`, `"hub-ABCDEFGH-3"`, `"hub-ABCDEFGH-x"`, `"hub-ABCDEFGH-"`,
+	for _, id := range []jsonrpc.ID{"", "1", `""`, `"hub-ABCDEFGH-0"`, `"hub-ABCDEFGH--1"`, `"hub-ABCDEFGH-3"`, `"hub-ABCDEFGH-x"`,
+		`"hub-ABCDEFGH-"`,
 		`"hub-BCDEFGHI-1"`, `"hub-1"`, `"hub-ABCDEFGH-99999999999999999999"`} {
 		if x.issued(id) {
 			t.Errorf("%s was issued", id)

@@ -87,7 +87,8 @@ func TestSessionWithAServerThatCannotBeStoredIsNoEvent(t *testing.T) {
 func TestEventsAndLogsContainNothingThatOpensASession(t *testing.T) {
 	web := newWeb(t)
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one"), web.spec("web")},
-		sessions: func(c *session.Config) { c.MaxSessions = 1 }, gateway: func(c *Config) { c.Principal = func(*http.Request) string { return "ann" } }})
+		sessions: func(c *session.Config) { c.MaxSessions = 1 },
+		gateway:  func(c *Config) { c.Principal = func(*http.Request) string { return "ann" } }})
 	watch := r.sessions.WatchEvents(64)
 	defer watch.Close()
 	c := r.connectWithRoots()

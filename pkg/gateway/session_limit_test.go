@@ -56,7 +56,8 @@ func TestClientBeyondItsLimitIsRefusedAndNoOther(t *testing.T) {
 	r.connect("X-User: ann")
 	r.expectRefusal("the client has 1 sessions already, which is the limit", "X-User: ann")
 	r.connect("X-User: bob")
-	if p := r.send(http.MethodPost, initializeBody); p.status != http.StatusOK { // without a principal: the client is known by its address and name
+	// without a principal: the client is known by its address and name
+	if p := r.send(http.MethodPost, initializeBody); p.status != http.StatusOK {
 		t.Errorf("a client without a principal: %d", p.status)
 	}
 	r.expectRefusal("the client has 1 sessions already, which is the limit")
@@ -107,7 +108,8 @@ func TestClientAtItsLimitMayInitializeAgain(t *testing.T) {
 			// A token that is not the client's own makes no room.
 			id, _, _ := strings.Cut(again.token, ".")
 			for _, token := range []string{id, again.token + "x", c.token} {
-				if p := r.send(http.MethodPost, initializeBody, "X-User: ann", "Mcp-Session-Id: "+token); p.status != http.StatusServiceUnavailable {
+				if p := r.send(http.MethodPost, initializeBody, "X-User: ann",
+					"Mcp-Session-Id: "+token); p.status != http.StatusServiceUnavailable {
 					t.Errorf("with an invalid token: %d", p.status)
 				}
 			}

@@ -35,7 +35,8 @@ func TestResumedGETStreamGetsTheMissedMessages(t *testing.T) {
 	if got := r.dropped("no_stream"); got != 0 {
 		t.Errorf("%v notifications were dropped", got)
 	}
-	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil || !strings.Contains(err.Error(), "it has no stream open") {
+	if _, err := c.live().Ask(t.Context(), jsonMessage("custom/ask", `{}`)); err == nil ||
+		!strings.Contains(err.Error(), "it has no stream open") {
 		t.Errorf("a server request outside of a call: %v", err) // it would wait for a client that may never resume
 	}
 	again := c.resume(s.last)
@@ -95,7 +96,8 @@ func TestRestartLeavesNoRequestWithoutAResponse(t *testing.T) {
 	c = &peer{rig: r, token: c.token, id: c.id}
 	again := c.resume(firstID)
 	m := again.message()
-	if want := `{"code":-32603,"message":"the outcome of the request is not known: the hub was restarted, or what it kept is gone"}`; string(m.Error) != want || string(m.ID) != `"a.b\u00e9"` {
+	if want := `{"code":-32603,"message":"the outcome of the request is not known: the hub was restarted,` +
+		` or what it kept is gone"}`; string(m.Error) != want || string(m.ID) != `"a.b\u00e9"` {
 		t.Errorf("the answer is %s", m.Encode())
 	}
 	again.waitForEnd()

@@ -107,7 +107,8 @@ func TestBrokenStreamResumesWhereItWasLost(t *testing.T) {
 	if got := r.metric("mcphub_stream_log_bytes"); got < 300 {
 		t.Errorf("%v bytes are kept", got)
 	}
-	if events := c.events(); !slices.Contains(events, "stream_opened post_sse resumed") || !slices.Contains(events, "stream_closed post_sse: answered") {
+	if events := c.events(); !slices.Contains(events, "stream_opened post_sse resumed") ||
+		!slices.Contains(events, "stream_closed post_sse: answered") {
 		t.Errorf("the events are %q", events)
 	}
 	span := ""
@@ -118,7 +119,8 @@ func TestBrokenStreamResumesWhereItWasLost(t *testing.T) {
 			}
 		}
 	}
-	if want := "tools/call one__gated mcphub.stream.resumed;"; !strings.HasPrefix(span, want) { // later resumptions came after the end of the call
+	// later resumptions came after the end of the call
+	if want := "tools/call one__gated mcphub.stream.resumed;"; !strings.HasPrefix(span, want) {
 		t.Errorf("the spans have the events %q", span)
 	}
 	r.conserved(0)
@@ -173,7 +175,8 @@ func TestInvalidLastEventIDIsRefused(t *testing.T) {
 	s := c.gated("1", 1)
 	firstID := s.firstEventID()
 	ahead := firstID[:len(firstID)-1] + "1"
-	for _, headers := range [][]string{{"Last-Event-ID: x"}, {"Last-Event-ID: " + firstID + "x"}, {"Last-Event-ID: " + strings.Repeat("1", 5000)},
+	for _, headers := range [][]string{{"Last-Event-ID: x"}, {"Last-Event-ID: " + firstID + "x"},
+		{"Last-Event-ID: " + strings.Repeat("1", 5000)},
 		{"Last-Event-ID: " + firstID, "Last-Event-ID: " + firstID}, {"Last-Event-ID: " + ahead}} {
 		p := c.send(http.MethodGet, "", append([]string{"Mcp-Session-Id: " + c.token}, headers...)...)
 		if e := p.rpcError(t); p.status != http.StatusBadRequest || e.Code != -32600 || !strings.Contains(e.Message, "Last-Event-ID") {
@@ -253,7 +256,8 @@ func (c *peer) callWithBreaks(id, session int, server string) (resumes int) {
 	const steps = 25
 	token := fmt.Sprintf(`"%d of %d"`, id, session)
 	s := c.open(http.MethodPost, request(fmt.Sprint(id), "tools/call",
-		fmt.Sprintf(`{"name":"%s__work","arguments":{"steps":%d,"session":%d},"_meta":{"progressToken":%s}}`, server, steps, session, token)))
+		fmt.Sprintf(`{"name":"%s__work","arguments":{"steps":%d,"session":%d},"_meta":{"progressToken":%s}}`, server, steps, session,
+			token)))
 	defer func() { s.cancel() }()
 	for i := 1; i <= steps+1; i++ {
 		m := s.message()

@@ -39,7 +39,8 @@ func TestProgressAndLogsPrecedeTheResponseAndGoNowhereElse(t *testing.T) {
 	if len(p.events) != 2 || string(p.events[0].Params) != `{"level":"info","data":{"n":1.50}}` {
 		t.Errorf("a call that logs was answered with %q", p.body)
 	}
-	if p := c.call("1", "tools/call", `{"name":"one__work","arguments":{}}`); len(p.events) != 0 || p.header.Get("Content-Type") != protocol.TypeJSON {
+	if p := c.call("1", "tools/call", `{"name":"one__work","arguments":{}}`); len(p.events) != 0 ||
+		p.header.Get("Content-Type") != protocol.TypeJSON {
 		t.Errorf("a call without progress was answered with %q", p.body)
 	}
 	for _, s := range streams {
@@ -105,8 +106,10 @@ func TestClientThatNeverReadsDelaysNoOther(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-	body := request("1", "tools/call", `{"name":"one__flood","arguments":{"size":6000},"_meta":{"progressToken":1}}`) // 45 MiB, more than sockets and queue hold
-	_, _ = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\nMcp-Session-Id: %s\r\nContent-Length: %d\r\n\r\n%s",
+	// 45 MiB, more than sockets and queue hold
+	body := request("1", "tools/call", `{"name":"one__flood","arguments":{"size":6000},"_meta":{"progressToken":1}}`)
+	_, _ = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\n"+
+		"Mcp-Session-Id: %s\r\nContent-Length: %d\r\n\r\n%s",
 		slow.token, len(body), body)
 	until(t, "the reader is too slow", func() bool { return r.dropped("slow_reader") > 0 })
 	for range 20 {
@@ -171,7 +174,8 @@ func TestSessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
 	for range stream.MaxStreams {
 		last = c.listen()
 	}
-	if p := c.send(http.MethodGet, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" {
+	if p := c.send(http.MethodGet, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusServiceUnavailable ||
+		p.header.Get("Retry-After") == "" {
 		t.Errorf("a stream beyond the limit: %d %s", p.status, p.body)
 	}
 	if info, err := r.sessions.Info(t.Context(), c.id); err != nil || info.InFlight != stream.MaxStreams {

@@ -85,12 +85,15 @@ func TestEachMessageOfASessionIsTappedOnce(t *testing.T) {
 	c.post(batchOf(request("1", "ping", `{}`), `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`,
 		request("2", "no/such", `{}`), request("3", "initialize", `{}`), request("4", "ping", `{}`), request("4", "ping", `{}`)))
 	c.post(`{"jsonrpc":"2.0","id":"nobody asked","result":{}}`)
-	s := c.open(http.MethodPost, request(`"a"`, "tools/call", `{"name":"one__request","arguments":{"method":"custom/ask","params":{"api_key":"canary","n":1.50}}}`))
+	s := c.open(http.MethodPost, request(`"a"`, "tools/call",
+		`{"name":"one__request","arguments":{"method":"custom/ask","params":{"api_key":"canary","n":1.50}}}`))
 	c.respond(s.message(), `"error":{"code":-7,"message":"no"}`)
 	s.waitForEnd()
 	for _, like := range []string{
-		"backend one in request custom/ask", `{"api_key":"[redacted]","n":1.50}`, "downstream  out request custom/ask", "downstream  in error custom/ask -7",
-		"backend one out error custom/ask -7", "downstream  in response  unmatched  \"nobody asked\"", "downstream  out error initialize -32600",
+		"backend one in request custom/ask", `{"api_key":"[redacted]","n":1.50}`,
+		"downstream  out request custom/ask", "downstream  in error custom/ask -7",
+		"backend one out error custom/ask -7", "downstream  in response  unmatched  \"nobody asked\"",
+		"downstream  out error initialize -32600",
 	} {
 		if !x.has(like) {
 			t.Errorf("not tapped: %s", like)
@@ -138,7 +141,8 @@ func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 	modern := r.tail(derived)
 	r.connect().call("1", "tools/call", `{"name":"one__update","arguments":{}}`)
 	for who, x := range map[string]*tapRecorder{"legacy": x, "modern": modern} {
-		for _, like := range []string{"backend one in notification notifications/resources/updated", "downstream  out notification notifications/resources/updated"} {
+		for _, like := range []string{"backend one in notification notifications/resources/updated",
+			"downstream  out notification notifications/resources/updated"} {
 			until(t, who+": tapped "+like, func() bool { return x.has(like) })
 		}
 		n := 0
@@ -158,7 +162,8 @@ func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 
 func TestMessagesThatNobodyFollowsCostNothing(t *testing.T) {
 	g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{})})
-	ctx := trace.ContextWithSpanContext(session.WithID(context.Background(), "s"), trace.NewSpanContext(trace.SpanContextConfig{TraceID: [16]byte{1}, SpanID: [8]byte{1}}))
+	ctx := trace.ContextWithSpanContext(session.WithID(context.Background(), "s"),
+		trace.NewSpanContext(trace.SpanContextConfig{TraceID: [16]byte{1}, SpanID: [8]byte{1}}))
 	op := &operation{tel: g.tel, name: "tools/call", target: "one__echo"}
 	call := jsonrpc.Message{ID: "1", Method: "tools/call", Params: json.RawMessage(`{"name":"x"}`)}
 	answer := jsonrpc.NewResult("1", json.RawMessage(`{}`))

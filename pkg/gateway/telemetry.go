@@ -72,7 +72,8 @@ func newTelemetry(cfg Config) *telemetry {
 			return ok
 		},
 	}
-	t.served = instrument.NewOperations(cfg.Registerer, instrument.HopDownstream, t.duration, cfg.ToolLabels).Recorder("", func(tool string) bool {
+	operations := instrument.NewOperations(cfg.Registerer, instrument.HopDownstream, t.duration, cfg.ToolLabels)
+	t.served = operations.Recorder("", func(tool string) bool {
 		_, ok := cfg.Catalog.Snapshot().Tool(tool)
 		return ok
 	})

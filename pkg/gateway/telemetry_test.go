@@ -57,18 +57,23 @@ func TestEachMessageHasItsServerSpan(t *testing.T) {
 		want                 map[string]string // "" : must not be there
 	}{
 		{"tools/call one__echo", "tools/call", `{"name":"one__echo"}`, codes.Unset, map[string]string{
-			"mcp.method.name": "tools/call", "gen_ai.tool.name": "one__echo", "gen_ai.operation.name": "execute_tool", "jsonrpc.request.id": "77",
-			"mcp.protocol.version": "2025-11-25", "network.transport": "tcp", "network.protocol.name": "http", "network.protocol.version": "1.1",
-			"client.address": "127.0.0.1", "mcp.session.id": c.id, "error.type": "", "rpc.response.status_code": ""}},
+			"mcp.method.name": "tools/call", "gen_ai.tool.name": "one__echo", "gen_ai.operation.name": "execute_tool",
+			"jsonrpc.request.id":   "77",
+			"mcp.protocol.version": "2025-11-25", "network.transport": "tcp", "network.protocol.name": "http",
+			"network.protocol.version": "1.1",
+			"client.address":           "127.0.0.1", "mcp.session.id": c.id, "error.type": "", "rpc.response.status_code": ""}},
 		{"tools/call one__fail", "tools/call", `{"name":"one__fail"}`, codes.Error, map[string]string{"error.type": "tool_error"}},
-		{"tools/call two__fail", "tools/call", `{"name":"two__fail","arguments":{"error":{"code":-32000,"message":"no luck"}}}`, codes.Error,
+		{"tools/call two__fail", "tools/call", `{"name":"two__fail","arguments":{"error":{"code":-32000,"message":"no luck"}}}`,
+			codes.Error,
 			map[string]string{"error.type": "-32000", "rpc.response.status_code": "-32000"}},
 		{"tools/call _OTHER", "tools/call", `{"name":"invented"}`, codes.Unset, map[string]string{
 			"error.type": "", "rpc.response.status_code": "-32602", "gen_ai.tool.name": "_OTHER"}},
 		{"prompts/get one__greet", "prompts/get", `{"name":"one__greet"}`, codes.Unset, map[string]string{
 			"gen_ai.prompt.name": "one__greet", "gen_ai.operation.name": ""}},
-		{"resources/read", "resources/read", `{"uri":"test://one/one"}`, codes.Unset, map[string]string{"mcp.resource.uri": "test://one/one"}},
-		{"_OTHER", "x/invented", `{}`, codes.Unset, map[string]string{"mcp.method.name": "_OTHER", "rpc.response.status_code": "-32601", "error.type": ""}},
+		{"resources/read", "resources/read", `{"uri":"test://one/one"}`, codes.Unset,
+			map[string]string{"mcp.resource.uri": "test://one/one"}},
+		{"_OTHER", "x/invented", `{}`, codes.Unset,
+			map[string]string{"mcp.method.name": "_OTHER", "rpc.response.status_code": "-32601", "error.type": ""}},
 		{"ping", "ping", `{}`, codes.Unset, map[string]string{"error.type": ""}},
 	} {
 		c.call("77", x.method, x.params)
@@ -110,7 +115,8 @@ func TestSpanOfTheCallerIsTheParent(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}})
 	c := r.connect()
 	header := "Traceparent: 00-11111111111111111111111111111111-2222222222222222-01"
-	meta := fmt.Sprintf(`{"name":"one__echo","_meta":{"traceparent":"00-%s-%s-01","tracestate":"a=b","other":1.50}}`, callerTrace, callerSpan)
+	meta := fmt.Sprintf(`{"name":"one__echo","_meta":{"traceparent":"00-%s-%s-01","tracestate":"a=b","other":1.50}}`, callerTrace,
+		callerSpan)
 
 	p := c.post(request("1", "tools/call", meta), header)
 	s := r.served("tools/call one__echo")
@@ -144,7 +150,8 @@ func TestVerifierIsShownNowhere(t *testing.T) {
 	stream := c.listen()
 	var bodies strings.Builder
 	for _, x := range [][2]string{
-		{"tools/list", `{}`}, {"tools/call", `{"name":"one__echo"}`}, {"tools/call", `{"name":"one__state"}`}, {"tools/call", `{"name":"web__count"}`},
+		{"tools/list", `{}`}, {"tools/call", `{"name":"one__echo"}`}, {"tools/call", `{"name":"one__state"}`},
+		{"tools/call", `{"name":"web__count"}`},
 		{"tools/call", `{"name":"none"}`}, {"no/such", `{}`}, {"resources/read", `{"uri":"x"}`}, {"logging/setLevel", `{"level":"debug"}`},
 	} {
 		bodies.WriteString(c.call("1", x[0], x[1]).body)
@@ -203,8 +210,9 @@ func TestMetricsAreNamedAndLimited(t *testing.T) {
 	for want, labels := range map[float64][]string{
 		100: {"mcp_method_name", "_OTHER", "gen_ai_tool_name", "", "error_type", ""},
 		50:  {"mcp_method_name", "tools/call", "gen_ai_tool_name", "_OTHER"},
-		1:   {"mcp_method_name", "tools/call", "gen_ai_tool_name", "one__echo", "network_transport", "tcp", "mcp_protocol_version", "2025-11-25"},
-		51:  {"mcp_method_name", "initialize"},
+		1: {"mcp_method_name", "tools/call", "gen_ai_tool_name", "one__echo", "network_transport", "tcp", "mcp_protocol_version",
+			"2025-11-25"},
+		51: {"mcp_method_name", "initialize"},
 	} {
 		if got := r.metric(op, labels...); got != want {
 			t.Errorf("%s%q counts %v, want %v", op, labels, got, want)
@@ -218,7 +226,8 @@ func TestMetricsAreNamedAndLimited(t *testing.T) {
 		t.Error(err)
 	}
 	for _, name := range []string{op, "mcp_client_operation_duration_seconds", "mcphub_messages_total", "mcphub_message_bytes_total",
-		"mcphub_requests_in_flight", "mcphub_streams_active", "mcphub_streams_closed_total", "mcphub_notifications_dropped_total", "mcphub_unmatched_responses_total", "mcphub_sessions_active"} {
+		"mcphub_requests_in_flight", "mcphub_streams_active", "mcphub_streams_closed_total", "mcphub_notifications_dropped_total",
+		"mcphub_unmatched_responses_total", "mcphub_sessions_active"} {
 		if n, err := testutil.GatherAndCount(r.registry, name); n == 0 || err != nil {
 			t.Errorf("%s has no series: %v", name, err)
 		}

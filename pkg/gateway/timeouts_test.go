@@ -15,9 +15,10 @@ import (
 )
 
 func TestSlowRequestBodyTimesOut(t *testing.T) {
+	const post = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\n"
 	for name, head := range map[string]string{
-		"POST":               "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\nContent-Length: 100\r\n\r\n{",
-		"POST in chunks":     "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+		"POST":               post + "Content-Length: 100\r\n\r\n{",
+		"POST in chunks":     post + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
 		"wrong content type": "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
 		"foreign host":       "POST / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 100\r\n\r\n{",
 		"GET":                "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nContent-Length: 100\r\n\r\n{",

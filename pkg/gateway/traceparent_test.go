@@ -45,8 +45,9 @@ func TestTraceContextOfAClientIsParentOrLinkOrNothing(t *testing.T) {
 
 func TestOnlyAllowedBaggageIsForwarded(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(cfg *Config) { cfg.Baggage = []string{"tenant"} }})
-	got := r.connect().post(request("1", "tools/call", `{"name":"one__echo","_meta":{"baggage":"tenant=acme,password=hunter2","traceparent":"00-`+
-		callerTrace+`-`+callerSpan+`-01"}}`)).body
+	got := r.connect().post(request("1", "tools/call",
+		`{"name":"one__echo","_meta":{"baggage":"tenant=acme,password=hunter2","traceparent":"00-`+
+			callerTrace+`-`+callerSpan+`-01"}}`)).body
 	if !strings.Contains(got, "tenant=acme") || strings.Contains(got, "hunter2") {
 		t.Errorf("the server got %s", got)
 	}

@@ -38,9 +38,11 @@ func TestTransparentHubChangesNothing(t *testing.T) {
 				{"tools/list", `{"cursor":"x"}`, `{"tools":` + childTools + `,"_meta":{"page":1.0}}`, ""},
 				{"prompts/list", `{}`, `{"prompts":` + childPrompts + `}`, ""},
 				{"tools/call", `{"name":"weird"}`, weirdResult, ""},
-				{"tools/call", `{"name":"echo", "arguments":{"a":1.50}}`, `{"content":[],"server":"one","params":{"name":"echo", "arguments":{"a":1.50}}}`, ""},
+				{"tools/call", `{"name":"echo", "arguments":{"a":1.50}}`,
+					`{"content":[],"server":"one","params":{"name":"echo", "arguments":{"a":1.50}}}`, ""},
 				{"tools/call", `{"name":"nothing"}`, "", `{"code":-32602,"message":"no such tool here"}`},
-				{"tools/call", `{"name":"fail","arguments":{"error":{"code":7,"message":"x","data":[1.50]}}}`, "", `{"code":7,"message":"x","data":[1.50]}`},
+				{"tools/call", `{"name":"fail","arguments":{"error":{"code":7,"message":"x","data":[1.50]}}}`, "",
+					`{"code":7,"message":"x","data":[1.50]}`},
 				{"prompts/get", `{"name":"any"}`, `{"server":"one","params":{"name":"any"}}`, ""},
 				{"resources/read", `{"uri":"any://x"}`, `{"server":"one","params":{"uri":"any://x"}}`, ""},
 				{"completion/complete", `{"ref":7}`, `{"server":"one","params":{"ref":7}}`, ""},
@@ -72,7 +74,8 @@ func TestTransparentHubReportsThatItsServerIsDown(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{absent("gone")}, naming: catalog.Bare, gateway: func(c *Config) { c.Transparent = true }})
 	c := r.connect()
 	for _, method := range []string{"tools/list", "tools/call", "custom/echo", "logging/setLevel"} {
-		if e := c.call("1", method, `{"name":"x","level":"info"}`).rpcError(t); e.Code != -32603 || !bytes.Contains([]byte(e.Message), []byte(`server "gone" is down`)) {
+		if e := c.call("1", method, `{"name":"x","level":"info"}`).rpcError(t); e.Code != -32603 ||
+			!bytes.Contains([]byte(e.Message), []byte(`server "gone" is down`)) {
 			t.Errorf("%s: %v", method, e)
 		}
 	}

@@ -18,7 +18,8 @@ type client struct{ name string }
 func (*client) Updated(string, jsonrpc.Message) {}
 
 func newTestInterests() *Interests {
-	router := New(Config{Pool: upstream.NewPool(nil, upstream.Config{}), Catalog: catalog.New(catalog.Prefix, nil), PageSize: 10, Version: "test"})
+	router := New(Config{Pool: upstream.NewPool(nil, upstream.Config{}), Catalog: catalog.New(catalog.Prefix, nil), PageSize: 10,
+		Version: "test"})
 	return NewInterests(router, func(fn func()) { fn() }, slog.New(slog.DiscardHandler))
 }
 

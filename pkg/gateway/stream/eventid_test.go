@@ -22,8 +22,10 @@ func TestParseEventIDAcceptsOnlyIDsOfStreamName(t *testing.T) {
 	if name := streamName("ABCDEFGH", 1, []jsonrpc.ID{jsonrpc.ID(`"` + strings.Repeat("x", maxEventRequests) + `"`)}); name != "" {
 		t.Errorf("a long id makes the name %q", name)
 	}
-	for _, bad := range []string{"", ".", "1", "ABCDEFGH", "ABCDEFGH-1", "ABCDEFGH-1.", "ABCDEFGH-1.-1", "ABCDEFGH-1.+1", "ABCDEFGH-1.1.1", "abcdefgh-1.1",
-		"ABCDEFG-1.1", "ABCDEFGH-x.1", "ABCDEFGH-1.99999999999999999999", "ABCDEFGH-1-.1", "ABCDEFGH-1-*.1", "ABCDEFGH-1-bnVsbA.1", "ABCDEFGH-1-e30.1",
+	for _, bad := range []string{"", ".", "1", "ABCDEFGH", "ABCDEFGH-1", "ABCDEFGH-1.", "ABCDEFGH-1.-1", "ABCDEFGH-1.+1",
+		"ABCDEFGH-1.1.1", "abcdefgh-1.1",
+		"ABCDEFG-1.1", "ABCDEFGH-x.1", "ABCDEFGH-1.99999999999999999999", "ABCDEFGH-1-.1",
+		"ABCDEFGH-1-*.1", "ABCDEFGH-1-bnVsbA.1", "ABCDEFGH-1-e30.1",
 		"ABCDEFGH-1-W10.1", "ABCDEFGH-1-W1tdXQ.1", "ABCDEFGH-1-MR.1", "ABCDEFGH-1-" + strings.Repeat("MTEx", 100) + ".1"} {
 		if id, ok := ParseEventID(bad); ok {
 			t.Errorf("%q was parsed as %+v", bad, id)
