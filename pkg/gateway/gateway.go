@@ -61,8 +61,9 @@ func (g *Gateway) Open(_ context.Context, s session.Session) (session.Live, erro
 	return g.legacy.start(s), nil
 }
 
-// ServerConnected is called whenever the hub has connected to a server, again or for the first
-// time. It is meant for upstream.Config.OnConnected.
+// ServerConnected tells a shared server what clients want of it. Call it whenever the hub has connected to a server, again or for
+// the first time, and after the catalog has its lists: they say which subscriptions are for the server. It is meant for
+// upstream.Config.OnConnected.
 func (g *Gateway) ServerConnected(server string) {
 	if s := g.cfg.Pool.Server(server); s != nil && !s.Isolated() {
 		g.interests.Connected(s)

@@ -191,7 +191,8 @@ func (br *bridge) raiseLevel(ctx context.Context, server *upstream.Server, level
 	if !wishes.RaiseModern(server.Name(), level) {
 		return nil
 	}
-	_, err = br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(wishes.Level(server.Name()))})
+	level = protocol.MoreVerbose(level, wishes.Level(server.Name()))
+	_, err = br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(level)})
 	if err != nil {
 		wishes.ForgetModern(server.Name())
 	}

@@ -109,3 +109,18 @@ func TestASessionGetsTheLogMessagesOfItsLevel(t *testing.T) {
 		t.Error("a session without a level, or a message without one, is filtered")
 	}
 }
+
+// What a server sends must not cost more than what clients have subscribed to: the lock is held meanwhile.
+func TestSubscribersOfALongURIAreFoundQuickly(t *testing.T) {
+	t.Parallel()
+	x, ann := newTestInterests(), &client{"ann"}
+	x.Join(ann, "", []string{"/", "//a", "x", "y", "z", "1", "2", "3", "4", "5", "6", "7", "8", "9", "0"})
+	uri := strings.Repeat("/", 32<<20) // a look-up of every beginning would take days
+	if got := x.Subscribers(uri); len(got) != 1 || !x.Wants(ann, uri) {
+		t.Errorf("found %v", got)
+	}
+	x.Leave(ann)
+	if len(x.lengths) != 0 {
+		t.Errorf("lengths are kept: %v", x.lengths)
+	}
+}
