@@ -63,8 +63,9 @@ func (g *Gateway) Open(_ context.Context, s session.Session) (session.Live, erro
 	return g.legacy.start(s), nil
 }
 
-// ServerConnected is called whenever the hub has connected to a server, again or for the first
-// time. It is meant for upstream.Config.OnConnected.
+// ServerConnected renews the subscriptions and the log level of clients at a shared server. Call it whenever the hub
+// has connected to a server, again or for the first time, and after the catalog has its lists, which say for which
+// server a subscription is. It is meant for upstream.Config.OnConnected.
 func (g *Gateway) ServerConnected(server string) {
 	if s := g.cfg.Pool.Server(server); s != nil && !s.Isolated() {
 		g.interests.Connected(s)

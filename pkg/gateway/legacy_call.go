@@ -98,16 +98,14 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 			return response, err
 		}
 	}
-	if ends {
-		cs.interests.Unsubscribe(cs, uri)
-	} else {
-		cs.interests.Subscribe(cs, uri)
-	}
-	err := cs.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) {
+	err := cs.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { // sets both at once, so that they agree
 		s.Subscriptions = slices.DeleteFunc(s.Subscriptions, func(have string) bool { return have == uri })
-		if !ends {
-			s.Subscriptions = append(s.Subscriptions, uri)
+		if ends {
+			cs.interests.Unsubscribe(cs, uri)
+			return
 		}
+		s.Subscriptions = append(s.Subscriptions, uri)
+		cs.interests.Subscribe(cs, uri)
 	})
 	if err != nil {
 		cs.log.DebugContext(ctx, "a subscription was not stored", "session", cs.id, "err", instrument.Redacted(err))
@@ -130,10 +128,13 @@ func (c legacyCall) setLevel(ctx context.Context, m jsonrpc.Message) (jsonrpc.Me
 		}
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "unknown log level: %.32q", level)
 	}
-	if err := cs.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { s.LogLevel = level }); err != nil {
+	err := cs.cfg.Sessions.Update(ctx, cs.id, func(s *session.Session) { // sets both at once, so that they agree
+		s.LogLevel = level
+		cs.interests.SetLevel(cs, level)
+	})
+	if err != nil {
 		return jsonrpc.Message{}, err
 	}
-	cs.interests.SetLevel(cs, level)
 	if only != nil {
 		return c.sendLevel(ctx, only, m)
 	}

@@ -192,8 +192,8 @@ func (br *bridge) raiseLevel(ctx context.Context, server *upstream.Server, level
 	if !interests.RaiseModern(server.Name(), level) {
 		return nil
 	}
-	_, err = br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel,
-		Params: protocol.LevelParams(interests.Level(server.Name()))})
+	level = protocol.MoreVerbose(level, interests.Level(server.Name()))
+	_, err = br.link.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(level)})
 	if err != nil {
 		interests.ForgetModern(server.Name())
 	}

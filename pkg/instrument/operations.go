@@ -45,7 +45,8 @@ type Operations struct {
 
 	toolOverflow, errorOverflow, versionOverflow prometheus.Counter
 
-	// Observe holds mu for reading. So no operation has chosen its labels and not yet its series when a tool is removed.
+	// Observe holds mu for reading from the choice of the labels until the series is updated, so that Prune cannot delete a
+	// series in between.
 	mu            sync.RWMutex
 	labelledTools int // tools that are label values, of all Recorders
 }

@@ -17,8 +17,8 @@ import (
 type Config struct {
 	Identity Identity // of the hub, for connections that belong to no client
 
-	// OnConnected is called whenever the hub's own connection to a server has been made, the first time or again, and
-	// before OnInventory for that connection. The server is Up by then.
+	// OnConnected is called whenever the hub's own connection to a server has been made, the first time or again, after
+	// OnInventory for that connection. The server is Up by then.
 	OnConnected func(server string)
 	// OnInventory is called when the lists of a server have been read.
 	OnInventory func(server string, inv Inventory)

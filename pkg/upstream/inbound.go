@@ -10,8 +10,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// inbound takes the messages of the server that are not the response to a call, and routes them. It is the
-// transport.Handler of a Conn.
+// inbound takes what arrives outside of the response to a call: requests, notifications and, on transports with one stream
+// for everything, responses. It routes them. It is the transport.Handler of a Conn.
 type inbound struct{ conn *Conn }
 
 // Receive implements transport.Handler.

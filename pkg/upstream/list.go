@@ -59,7 +59,7 @@ func readInventory(ctx context.Context, c *Conn) (Inventory, error) {
 // readList reads all pages of a list. The hint is the most restrictive of all pages.
 func readList(ctx context.Context, c *Conn, method, member string) (items []json.RawMessage, hint Hint, err error) {
 	var size int64
-	req := Request{Method: method, addMeta: true, Modern: true} // Modern: the hints are not removed
+	req := Request{Method: method, addMeta: true, Modern: true} // otherwise call removes ttlMs and cacheScope for a legacy client
 	for n := range maxPages {
 		response, err := c.Call(ctx, req)
 		if err != nil {

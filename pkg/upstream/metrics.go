@@ -52,8 +52,7 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 // unmatched counts a message that could not be matched to a call or a request.
 func (x *metrics) unmatched(reason string) { x.strays.WithLabelValues(reason).Inc() }
 
-// serverMetrics are the label sets of one server. They may be used after the server has been removed: the counts are
-// lost then, and none of the label sets appears again.
+// serverMetrics are the label sets of one server.
 type serverMetrics struct {
 	up, sessions, tools           prometheus.Gauge
 	restarts, connected, outcomes map[string]prometheus.Counter

@@ -189,11 +189,11 @@ func (s *supervisor) publish(c *Conn, inv Inventory) {
 	isNew := s.state.markUp(c, inv)
 	s.dialer.own.up.Set(1)
 	s.dialer.own.tools.Set(float64(len(inv.Tools)))
-	if isNew && s.cfg.OnConnected != nil {
-		s.cfg.OnConnected(c.spec.Name)
-	}
 	if s.cfg.OnInventory != nil {
 		s.cfg.OnInventory(c.spec.Name, inv)
+	}
+	if isNew && s.cfg.OnConnected != nil {
+		s.cfg.OnConnected(c.spec.Name)
 	}
 	s.state.endAttempt()
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestOnConnectedIsCalledWithEachConnectionBeforeItsInventoryAndNotWithAChangeOfLists(t *testing.T) {
+func TestOnConnectedIsCalledWithEachConnectionAfterItsInventoryAndNotWithAChangeOfLists(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var events []string
@@ -35,10 +35,10 @@ func TestOnConnectedIsCalledWithEachConnectionBeforeItsInventoryAndNotWithAChang
 	}).settled(t)
 	pool.Store(r.Pool)
 	l := r.link(t, "child", LinkConfig{})
-	eventually(t, "it is connected", have("connected to child", "inventory of child"))
+	eventually(t, "it is connected", have("inventory of child", "connected to child"))
 	tool(t, l, "grow", `{"key":"more"}`)
-	eventually(t, "its lists change", have("connected to child", "inventory of child", "inventory of child"))
+	eventually(t, "its lists change", have("inventory of child", "connected to child", "inventory of child"))
 	_, _ = l.Call(t.Context(), toolCall("crash", ""))
-	eventually(t, "it is connected again", have("connected to child", "inventory of child", "inventory of child",
-		"connected to child", "inventory of child"))
+	eventually(t, "it is connected again", have("inventory of child", "connected to child", "inventory of child",
+		"inventory of child", "connected to child"))
 }

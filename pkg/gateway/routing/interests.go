@@ -3,6 +3,9 @@ package routing
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +40,7 @@ type Interests struct {
 	mu         sync.Mutex
 	interests  map[Subscriber]*interest
 	byURI      map[string]map[Subscriber]bool // the subscribers of each resource
+	lengths    map[int]int                    // number of the URIs in byURI by their length
 	sessions   [8]int                         // number of sessions by the severity of their log level
 	modernMost map[string]string              // by server: the most verbose level that modern requests asked for
 }
@@ -51,7 +55,7 @@ type interest struct {
 // waits for.
 func NewInterests(r *Router, background func(fn func()), log *slog.Logger) *Interests {
 	return &Interests{router: r, background: background, log: log, interests: map[Subscriber]*interest{},
-		byURI: map[string]map[Subscriber]bool{}, modernMost: map[string]string{}}
+		byURI: map[string]map[Subscriber]bool{}, lengths: map[int]int{}, modernMost: map[string]string{}}
 }
 
 // Join adds a subscriber with its level, which may be empty, and its subscriptions.
@@ -110,6 +114,7 @@ func (x *Interests) add(who Subscriber, uri string) {
 	w.uris[uri] = true
 	if x.byURI[uri] == nil {
 		x.byURI[uri] = map[Subscriber]bool{}
+		x.lengths[len(uri)]++
 	}
 	x.byURI[uri][who] = true
 }
@@ -119,9 +124,16 @@ func (x *Interests) remove(who Subscriber, uri string) {
 	if w := x.interests[who]; w != nil {
 		delete(w.uris, uri)
 	}
-	delete(x.byURI[uri], who)
-	if len(x.byURI[uri]) == 0 {
-		delete(x.byURI, uri)
+	of := x.byURI[uri]
+	if !of[who] {
+		return
+	}
+	if delete(of, who); len(of) > 0 {
+		return
+	}
+	delete(x.byURI, uri)
+	if x.lengths[len(uri)]--; x.lengths[len(uri)] == 0 {
+		delete(x.lengths, len(uri))
 	}
 }
 
@@ -158,13 +170,17 @@ func (x *Interests) WantsLog(who Subscriber, m jsonrpc.Message) bool {
 }
 
 // Wants reports whether who has subscribed to uri or to a resource that uri is a part of.
-func (x *Interests) Wants(who Subscriber, uri string) (wants bool) {
+func (x *Interests) Wants(who Subscriber, uri string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if w := x.interests[who]; w != nil {
-		eachCovering(uri, func(have string) { wants = wants || w.uris[have] })
+		for have := range w.uris {
+			if strings.HasPrefix(uri, have) && covers(uri, len(have)) {
+				return true
+			}
+		}
 	}
-	return wants
+	return false
 }
 
 // WantedBesides reports whether a subscriber other than who, which may be nil, has subscribed to uri.
@@ -190,34 +206,27 @@ func (x *Interests) Subscriptions(who Subscriber) (uris []string) {
 	return uris
 }
 
-// Subscribers returns the subscribers of uri and of the resources that uri is a part of.
+// Subscribers returns the subscribers of uri and of the resources that uri is a part of. A server may send a long uri.
+// So a prefix of uri is looked up only if a subscribed URI has its length: the cost grows with the subscriptions.
 func (x *Interests) Subscribers(uri string) []Subscriber {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	found := map[Subscriber]bool{}
-	eachCovering(uri, func(have string) {
-		for who := range x.byURI[have] {
-			found[who] = true
+	for length := range x.lengths {
+		if length <= len(uri) && covers(uri, length) {
+			for who := range x.byURI[uri[:length]] {
+				found[who] = true
+			}
 		}
-	})
-	all := make([]Subscriber, 0, len(found))
-	for who := range found {
-		all = append(all, who)
 	}
-	return all
+	return slices.Collect(maps.Keys(found))
 }
 
-// eachCovering calls fn with each URI whose subscribers get an update of uri: uri itself and, because a server may send
-// an update of a part of a resource (specification 2025-11-25, schema, ResourceUpdatedNotification), each prefix of it
-// that ends before or after a slash. It may call fn with one of them twice.
-func eachCovering(uri string, fn func(have string)) {
-	fn(uri)
-	for i := range len(uri) {
-		if uri[i] == '/' {
-			fn(uri[:i])
-			fn(uri[:i+1])
-		}
-	}
+// covers reports whether a subscription to the first length bytes of uri includes uri. They must be uri itself or,
+// because a server may send an update of a part of a resource (specification 2025-11-25, schema,
+// ResourceUpdatedNotification), end before or after a slash.
+func covers(uri string, length int) bool {
+	return length == len(uri) || uri[length] == '/' || (length > 0 && uri[length-1] == '/')
 }
 
 // Level returns the log level for a shared server: the most verbose that any client wants, or an empty string.

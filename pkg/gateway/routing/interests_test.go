@@ -110,3 +110,19 @@ func TestSessionGetsTheLogMessagesOfItsLevel(t *testing.T) {
 		t.Error("a session without a level, or a message without one, is filtered")
 	}
 }
+
+// The cost of an update must not grow with the URI that a server sends, but with the subscriptions: the lock is held
+// meanwhile.
+func TestSubscribersOfALongURIAreFoundQuickly(t *testing.T) {
+	t.Parallel()
+	x, ann := newTestInterests(), &client{"ann"}
+	x.Join(ann, "", []string{"/", "//a", "x", "y", "z", "1", "2", "3", "4", "5", "6", "7", "8", "9", "0"})
+	uri := strings.Repeat("/", 32<<20) // a look-up of every prefix would take days
+	if got := x.Subscribers(uri); len(got) != 1 || !x.Wants(ann, uri) {
+		t.Errorf("found %v", got)
+	}
+	x.Leave(ann)
+	if len(x.lengths) != 0 {
+		t.Errorf("the lengths %v are still counted", x.lengths)
+	}
+}

@@ -228,14 +228,7 @@ func (t *httpSSE) Call(ctx context.Context, call *Call, message []byte) (jsonrpc
 		cancelPOST(context.Cause(ctx))
 		return jsonrpc.Message{}, context.Cause(ctx)
 	}
-	select {
-	case m := <-call.Reply:
-		return m, nil
-	case <-ctx.Done():
-		return jsonrpc.Message{}, context.Cause(ctx)
-	case <-t.done:
-		return call.replyOr(fmt.Errorf("%w: %w", ErrLost, t.reason))
-	}
+	return t.awaitReply(ctx, call)
 }
 
 // Send implements Transport. It POSTs a message to the endpoint. Only the status of the answer matters.

@@ -1,6 +1,12 @@
 package transport
 
-import "sync"
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+)
 
 // lifetime is the part of a transport that its implementations have in common: it is lost once, for one reason, and
 // its goroutines end before it is closed. It may be used concurrently.
@@ -56,6 +62,18 @@ func (l *lifetime) refuse() {
 
 // wait waits for the goroutines of start. It is called after refuse.
 func (l *lifetime) wait() { l.goroutines.Wait() }
+
+// awaitReply waits for the response that Handler.Deliver puts into call.Reply, until ctx ends or the connection is lost.
+func (l *lifetime) awaitReply(ctx context.Context, call *Call) (jsonrpc.Message, error) {
+	select {
+	case m := <-call.Reply:
+		return m, nil
+	case <-ctx.Done():
+		return jsonrpc.Message{}, context.Cause(ctx)
+	case <-l.done:
+		return call.replyOr(fmt.Errorf("%w: %w", ErrLost, l.reason))
+	}
+}
 
 func isClosed(ch <-chan struct{}) bool {
 	select {

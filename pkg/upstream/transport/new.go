@@ -21,8 +21,9 @@
 //	process*.go      http_stream.go               a child process; reading and resuming event streams
 //	                 http.go                      a session over Streamable HTTP
 //	                 http_message.go, http_errors.go
+//	lifetime.go                                   what the implementations have in common
 //	transport.go                                  Transport, Call, Handler, Config
-//	kind.go, lifetime.go, http_client.go, backoff.go, errors.go
+//	kind.go, http_client.go, backoff.go, errors.go
 package transport
 
 // New makes the transport that cfg describes. It starts nothing.

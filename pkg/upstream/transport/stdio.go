@@ -92,14 +92,7 @@ func (t *stdio) Call(ctx context.Context, call *Call, message []byte) (jsonrpc.M
 	if err := t.Send(ctx, message, nil); err != nil {
 		return jsonrpc.Message{}, err
 	}
-	select {
-	case m := <-call.Reply:
-		return m, nil
-	case <-ctx.Done():
-		return jsonrpc.Message{}, context.Cause(ctx)
-	case <-t.done:
-		return call.replyOr(fmt.Errorf("%w: %w", ErrLost, t.reason))
-	}
+	return t.awaitReply(ctx, call)
 }
 
 // Send implements Transport.
