@@ -265,7 +265,8 @@ func TestDemoAnswersWhatWasPipedInAndCutsShortWhatIsSlow(t *testing.T) {
 		if took := time.Since(start); took > 0 {
 			t.Errorf("ended after %s", took)
 		}
-		for _, want := range []string{`"id":1,"result"`, `"id":null,"error":{"code":-32700`, `cancelled after 0 of 3 steps`, `last, without a newline`} {
+		for _, want := range []string{`"id":1,"result"`, `"id":null,"error":{"code":-32700`, `cancelled after 0 of 3 steps`,
+			`last, without a newline`} {
 			if strings.Count(out.String(), want) != 1 {
 				t.Errorf("%q is not in the answers once:\n%s", want, out.String())
 			}

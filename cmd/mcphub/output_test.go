@@ -120,7 +120,8 @@ s1       protocol  a<b 1   2025-11-25  ready  ~~never       1          2
 s2       protocol                             ~~never       0          0
 4 more are being restored
 `},
-		{"sessions list --json", 0, "{\n  \"count\": 2,\n  \"restoring\": 4,\n  \"sessions\": [\n    " + full + ",\n    {\n      \"sessionId\": \"s2\"\n    }\n  ]\n}\n"},
+		{"sessions list --json", 0, "{\n  \"count\": 2,\n  \"restoring\": 4,\n  \"sessions\": [\n    " +
+			full + ",\n    {\n      \"sessionId\": \"s2\"\n    }\n  ]\n}\n"},
 		{"sessions list --json --client nobody", 0, "{\n  \"count\": 0,\n  \"restoring\": 4,\n  \"sessions\": []\n}\n"},
 		{"sessions show s1.secret", 0, `session        s1
 kind           protocol
@@ -148,20 +149,24 @@ metadata.k     1
 		{"sessions kill --yes --json s1 none", 1, `{"ended":true,"sessionId":"s1"}` + "\n" + `{"ended":false,"error":"session ` +
 			`not found","sessionId":"none"}` + "\n"},
 		{"sessions events s1", 0, created + "  s1  created                a<b.\n" + ended + "  s1  ended                  \n"},
-		{"sessions events s1 --json", 0, `{"seq":1,"time":"2026-01-02T03:04:05.678901234Z","sessionId":"s1","type":"created","detail":"a\u003cb\u001b"}
+		{"sessions events s1 --json", 0, `{"seq":1,"time":"2026-01-02T03:04:05.678901234Z","sessionId":"s1",` +
+			`"type":"created","detail":"a\u003cb\u001b"}
 {"seq":2,"time":"2026-01-02T03:04:06+02:00","sessionId":"s1","type":"ended"}
 `},
 		{"sessions events --follow", 1, created + "  s1  created                a<b.\n"},
 		{"sessions events --follow --json", 1, `{"seq":1,"time":"2026-01-02T03:04:05.678901234Z","sessionId":"s1","type":"created",` +
 			`"detail":"a\u003cb\u001b"}` + "\n"},
-		{"sessions tail s1", 0, `TIME          HOP                    DIR  KIND          METHOD                          ID            BYTES       TOOK  OUTCOME               TRACE
+		{"sessions tail s1", 0, `TIME          HOP                    DIR  KIND          METHOD                         ` +
+			` ID            BYTES       TOOK  OUTCOME               TRACE
 ` + called + `  downstream             in   request       tools/call echo                 1                20
 1 messages were lost: they came faster than they could be shown
-` + failed + `  backend demo           in   response      tools/call echo                 "x"               9     12.3ms  tool_error (tool)     0af7
+` + failed + `  backend demo           in   response      tools/call echo                 "x"               9    ` +
+			` 12.3ms  tool_error (tool)     0af7
     {"text":"\u003cb"}  [cut]
 the session has ended: idle_timeout
 `},
-		{"sessions tail s2", 0, `TIME          HOP                    DIR  KIND          METHOD                          ID            BYTES       TOOK  OUTCOME               TRACE
+		{"sessions tail s2", 0, `TIME          HOP                    DIR  KIND          METHOD                         ` +
+			` ID            BYTES       TOOK  OUTCOME               TRACE
 the hub stops; the session may go on after its restart
 `},
 		{"sessions tail s1 --json", 0, `{"seq":1,"time":"2026-01-02T03:04:05.678Z","sessionId":"s1","hop":"downstream",` +

@@ -109,7 +109,8 @@ func TestEventsAreFollowedLive(t *testing.T) {
 	read, write := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"sessions", "events", "--follow", "--json", "--admin", hub.AdminListen}, strings.NewReader(""), write, io.Discard)
+		ended <- run(ctx, []string{"sessions", "events", "--follow", "--json", "--admin", hub.AdminListen},
+			strings.NewReader(""), write, io.Discard)
 	}()
 	// The stream may not be open yet; sessions are made until one shows up.
 	lines := make(chan string)

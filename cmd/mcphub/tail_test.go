@@ -163,7 +163,8 @@ func TestTheMessagesOfASessionAreFollowedOnBothHops(t *testing.T) {
 	all := x.messages("downstream out response tools/call ok")
 	want := []string{
 		"downstream in request ping", "downstream out response ping ok",
-		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call ok", "downstream out response tools/call ok",
+		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call ok",
+		"downstream out response tools/call ok",
 		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call tool_error", "downstream out response " +
 			"tools/call tool_error",
 		"downstream in request tools/call", "downstream out error tools/call -32602",
@@ -354,7 +355,8 @@ func TestTheMessagesOfADerivedSessionAreFollowed(t *testing.T) {
 	once(t, hub, before, all, "downstream")
 	want := []string{
 		"downstream in request server/discover", "downstream out response server/discover ok",
-		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call ok", "downstream out response tools/call ok",
+		"downstream in request tools/call", "demo out request tools/call", "demo in response tools/call ok",
+		"downstream out response tools/call ok",
 		"downstream in request tools/call", "downstream out error tools/call -32602",
 	}
 	if got := shorts(all); !slices.Equal(got, want) {

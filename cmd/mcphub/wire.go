@@ -42,7 +42,8 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		return nil, err
 	}
 	h := &hub{cfg: cfg, tel: tel}
-	if h.store, err = persist.OpenDir(filepath.Join(cfg.DataDir, "sessions"), persist.DirConfig{Logger: tel.LoggerFor("persist")}); err != nil {
+	dir := filepath.Join(cfg.DataDir, "sessions")
+	if h.store, err = persist.OpenDir(dir, persist.DirConfig{Logger: tel.LoggerFor("persist")}); err != nil {
 		return nil, err
 	}
 	propagator := tel.Propagator()

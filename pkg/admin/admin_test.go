@@ -55,13 +55,15 @@ func TestEveryRouteAnswers(t *testing.T) {
 
 func TestUnknownPathsAreNotFound(t *testing.T) {
 	r := start(t)
-	for _, path := range []string{"/api/v1/sessions/none", "/api/v1/upstreams/none", "/api/v1/none", "/api/v1/sessions/a/b", "/api/", "/api/v2/sessions"} {
+	for _, path := range []string{"/api/v1/sessions/none", "/api/v1/upstreams/none", "/api/v1/none", "/api/v1/sessions/a/b",
+		"/api/", "/api/v2/sessions"} {
 		var problem struct{ Error string }
 		if p := r.get(path, &problem); p.status != http.StatusNotFound || problem.Error == "" {
 			t.Errorf("%s: %d %s", path, p.status, p.body)
 		}
 	}
-	for _, path := range []string{"/none", "/index.html", "/page.html", "/debug/", "/debug/pprof/cmdline", "/debug/pprof/none", "/debug/vars"} {
+	for _, path := range []string{"/none", "/index.html", "/page.html", "/debug/", "/debug/pprof/cmdline", "/debug/pprof/none",
+		"/debug/vars"} {
 		if p := r.do(http.MethodGet, path); p.status != http.StatusNotFound || p.header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: %d", path, p.status)
 		}
@@ -247,7 +249,8 @@ func TestInvalidIdsAreNotFoundAndNotLookedUp(t *testing.T) {
 	s, _ := r.session(session.Session{})
 	before := len(r.store.keys())
 	for _, id := range []string{"../x", "..", "%2e%2e", "%2e%2e%2fx", "..%2f..%2fetc%2fpasswd", "%00", "a%00b", "index", "INDEX", ".lock",
-		"quarantine", "CON", "a%0d%0aX-Evil:%201", "%ff", "%3cscript%3e", strings.Repeat("a", 300), strings.Repeat("%61", 3000), s.ID + ".x", s.ID + "%2f..", " ", "*"} {
+		"quarantine", "CON", "a%0d%0aX-Evil:%201", "%ff", "%3cscript%3e", strings.Repeat("a", 300), strings.Repeat("%61", 3000),
+		s.ID + ".x", s.ID + "%2f..", " ", "*"} {
 		for _, method := range []string{http.MethodGet, http.MethodDelete} {
 			path := "/api/v1/sessions/" + strings.ReplaceAll(id, " ", "%20")
 			p := r.do(method, path)

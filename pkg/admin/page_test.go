@@ -11,7 +11,8 @@ import (
 
 func TestPageEscapesTextOfClientsAndServers(t *testing.T) {
 	r := start(t)
-	for _, text := range []string{payload, `</td></table><h1>x`, `{{.Version}}`, `javascript:alert(1)`, "a\u202eb", `" onmouseover="alert(1)`, "<!--", "\x00"} {
+	for _, text := range []string{payload, `</td></table><h1>x`, `{{.Version}}`, `javascript:alert(1)`, "a\u202eb",
+		`" onmouseover="alert(1)`, "<!--", "\x00"} {
 		r.session(session.Session{ClientName: text, ClientVersion: text, ProtocolVersion: text})
 	}
 	p := r.do(http.MethodGet, "/")
@@ -20,7 +21,8 @@ func TestPageEscapesTextOfClientsAndServers(t *testing.T) {
 			t.Errorf("the page contains %q", bad)
 		}
 	}
-	for _, good := range []string{"&lt;script&gt;alert(1)", "{{.Version}}", "could not be started", "http://127.0.0.1:1/mcp", "<small>v1</small>"} {
+	for _, good := range []string{"&lt;script&gt;alert(1)", "{{.Version}}", "could not be started", "http://127.0.0.1:1/mcp",
+		"<small>v1</small>"} {
 		if !strings.Contains(p.body, good) {
 			t.Errorf("the page lacks %q", good)
 		}
@@ -37,7 +39,8 @@ func TestPageWorksWithItsContentSecurityPolicy(t *testing.T) {
 	if policy := p.header.Get("Content-Security-Policy"); policy != "default-src 'none'; style-src 'self'; frame-ancestors 'none'" {
 		t.Errorf("the policy is %q", policy)
 	}
-	for _, inline := range []string{`(?i)<style`, `(?i)<script`, `(?i)<[^>]*\sstyle=`, `(?i)<[^>]*\son[a-z]+=`, `(?i)<[^>]*javascript:`, `(?i)<iframe`, `(?i)(src|href)="(https?:)?//`} {
+	for _, inline := range []string{`(?i)<style`, `(?i)<script`, `(?i)<[^>]*\sstyle=`, `(?i)<[^>]*\son[a-z]+=`,
+		`(?i)<[^>]*javascript:`, `(?i)<iframe`, `(?i)(src|href)="(https?:)?//`} {
 		if found := regexp.MustCompile(inline).FindString(p.body); found != "" {
 			t.Errorf("the page has %q", found)
 		}

@@ -92,7 +92,8 @@ func startWith(t *testing.T, change func(*admin.Config)) *rig {
 	r.pool = upstream.NewPool([]upstream.Spec{
 		{Name: "up", URL: up.URL + "/?key=canary", Headers: map[string]string{"Authorization": "Bearer canary"}},
 		{Name: "down", Command: "/nonexistent/" + payload, Args: []string{"canary"}, Env: []string{"TOKEN=canary"}},
-	}, upstream.Config{Identity: upstream.Identity{ClientInfo: json.RawMessage(`{"name":"mcphub","version":"test"}`), Capabilities: json.RawMessage(`{}`)}})
+	}, upstream.Config{Identity: upstream.Identity{ClientInfo: json.RawMessage(`{"name":"mcphub","version":"test"}`),
+		Capabilities: json.RawMessage(`{}`)}})
 	r.sessions = session.New(r.store, session.Config{})
 	cfg := admin.Config{
 		Sessions: r.sessions, Pool: r.pool, Version: "v1", Endpoint: "http://127.0.0.1:1/mcp", Logger: log, Ready: r.isReady,

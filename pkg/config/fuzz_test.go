@@ -13,7 +13,8 @@ import (
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
 		everything, "", "a: &a [*a]", "<<: *x", "{", "? a", "- - -", "listen: |\n  x", "\"\\ud83d", "a: !!map", "mcpServers: {a: {<<: [*a, {}]}}",
-		"%YAML", "---\n...\n", "a: ${X:-${Y}}", "listen: >+\n\n", "\t{\t\"a\"\t:\t1}", staircase(40), "&a &b c: *a", "!!binary x", "'", "{a: b: c}", "[a: b]",
+		"%YAML", "---\n...\n", "a: ${X:-${Y}}", "listen: >+\n\n", "\t{\t\"a\"\t:\t1}", staircase(40), "&a &b c: *a", "!!binary x",
+		"'", "{a: b: c}", "[a: b]",
 	} {
 		f.Add([]byte(text))
 	}
@@ -67,7 +68,8 @@ func TestNoErrorShowsAValue(t *testing.T) {
 			changed[i] = key + ": " + rapid.SampledFrom([]string{
 				canary, "~" + canary, "'" + canary, "[" + canary + ", 1]", "{a: " + canary + "}", "\"" + canary + "\\n\"", "https://" + canary + "@h/",
 				"http://h:" + canary, "${NOPE} " + canary, canary + " ${", "!" + canary, "x: " + canary, "@" + canary, "%" + canary, "${CANARY}",
-				"h:${CANARY}", "|\n " + canary, "&a " + canary, "[\"" + canary + "\\0\"]", canary + ":1", "1" + canary, "${CANARY}s", "5" + canary + "MiB",
+				"h:${CANARY}", "|\n " + canary, "&a " + canary, "[\"" + canary + "\\0\"]", canary + ":1", "1" + canary, "${CANARY}s",
+				"5" + canary + "MiB",
 			}).Draw(t, "value")
 		}
 		_, err := Parse("f", []byte(strings.Join(changed, "\n")), func(name string) (string, bool) { return canary, name == "CANARY" })

@@ -61,7 +61,8 @@ dataDir: /var/lib/mcphub
 log: {level: trace, levels: {gateway: warn}, format: json}
 tracing: {parent: link, baggage: [tenant]}
 metrics: {toolLabel: off, maxToolLabels: 7}
-sessions: {idleTimeout: 1h30m, cleanupInterval: 2s, flushInterval: 1s, touchThrottle: 1ms, maxLifetime: 0, maxSessions: 5, maxSessionsPerClient: 2, atLimit: evict}
+sessions: {idleTimeout: 1h30m, cleanupInterval: 2s, flushInterval: 1s, touchThrottle: 1ms, maxLifetime: 0,` +
+	` maxSessions: 5, maxSessionsPerClient: 2, atLimit: evict}
 limits: {maxRequestBytes: 1GiB, maxMessageBytes: 512KiB, maxInFlight: 1, shutdownTimeout: 1m}
 streams: {patience: 50ms, resumeEvents: 10, resumeBytes: 64KiB, resumeWindow: 1m}
 allowedHosts: [hub.example.org, "[::1]", 10.0.0.1]
@@ -105,11 +106,13 @@ func TestEveryKeyIsRead(t *testing.T) {
 			{
 				Name: "zeta", Command: "npx", Args: []string{"-y", "thing", "canary-token", yaml, "${TOKEN} $$"},
 				Env: map[string]Secret{"TOKEN": "canary-token", "EMPTY": "", "PRICE": "5$ or $5", "FALLBACK": "a:b", "UNSET": "x", "VOID": ""},
-				Cwd: "/tmp", Era: "auto", Bridge: "principal", Isolation: "session", ConnectTimeout: time.Second, CallTimeout: 2 * time.Second, Disabled: true, Type: "stdio",
+				Cwd: "/tmp", Era: "auto", Bridge: "principal", Isolation: "session", ConnectTimeout: time.Second,
+				CallTimeout: 2 * time.Second, Disabled: true, Type: "stdio",
 			},
 			{
 				Name: "alpha", URL: "http://127.0.0.1:9000/mcp?a=b", Headers: map[string]Secret{"Authorization": "Bearer canary-token"},
-				Era: "auto", Bridge: "principal", Isolation: "shared", ConnectTimeout: 30 * time.Second, CallTimeout: 15 * time.Minute, Disabled: true, Type: "streamable-http",
+				Era: "auto", Bridge: "principal", Isolation: "shared", ConnectTimeout: 30 * time.Second, CallTimeout: 15 * time.Minute,
+				Disabled: true, Type: "streamable-http",
 			},
 		},
 	}

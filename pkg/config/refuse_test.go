@@ -238,7 +238,8 @@ mcpServers:
 		t.Fatal("accepted")
 	}
 	lines := strings.Split(err.Error(), "\n")
-	for i, want := range []string{"f:2:9: naming", "f:4:16: sessions.idleTimeout", "f:5:3: sessions.flush", "f:7:16: mcpServers.a.command", "f:7:38: mcpServers.a.isolation", "f:8:3: mcpServers.b"} {
+	for i, want := range []string{"f:2:9: naming", "f:4:16: sessions.idleTimeout", "f:5:3: sessions.flush",
+		"f:7:16: mcpServers.a.command", "f:7:38: mcpServers.a.isolation", "f:8:3: mcpServers.b"} {
 		if i >= len(lines) || !strings.HasPrefix(lines[i], want) {
 			t.Errorf("line %d: want %s in\n%v", i, want, err)
 		}
