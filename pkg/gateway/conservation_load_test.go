@@ -282,9 +282,9 @@ func (h *chaosClient) modernStep() {
 		call(h.pause()+1, server, "hang", `{}`)
 	case 2: // in time or not
 		call(0, server, "hang", `{}`)
-	case 3: // the call becomes pending and is abandoned
+	case 3: // the call is suspended and is abandoned
 		call(0, server, "requests", `{"rounds":[[{}]]}`)
-	case 4: // disconnected before the call is pending
+	case 4: // disconnected before the call is suspended
 		call(h.pause()+1, server, "request", `{"method":"elicitation/create","params":{}}`)
 	case 5:
 		try(h.pause()+1, "subscriptions/listen",
@@ -352,7 +352,7 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	r.gateway.Drain() // the abandoned pending calls get no retry
+	r.gateway.Drain() // the abandoned suspended calls get no retry
 	until(t, "nothing is in flight except the hub's own subscription streams", func() bool {
 		for key, l := range r.requestCounts() {
 			if l.inFlight > map[string]float64{"backend out": 1}[key] {

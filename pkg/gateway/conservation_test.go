@@ -16,7 +16,7 @@ type mixedLoad struct {
 	*rig
 	cancelled     atomic.Int64 // requests that their clients cancelled
 	subscriptions atomic.Int64 // subscription streams that were closed
-	abandoned     atomic.Int64 // pending calls without a retry
+	abandoned     atomic.Int64 // suspended calls without a retry
 }
 
 func (x *mixedLoad) legacyStep(c *peer, what, n int) {

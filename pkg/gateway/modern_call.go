@@ -17,30 +17,30 @@ import (
 
 // multiRoundCall is one call for a modern client. It has several rounds if a legacy server sends requests during the
 // call, specification 2026-07-28, basic/utilities/mrtr: the hub answers the client's request with the requests of the
-// server (input_required), and the client sends its request again with the answers. In between the call is pending.
+// server (input_required), and the client sends its request again with the answers. In between the call is suspended.
 //
-//	run ──Ask──▶ waiting ──collectTimer──▶ suspend: pending ──resume──▶ next round ... finish ──▶ complete
+//	run ──Ask──▶ waiting ──collectTimer──▶ suspend ──resume──▶ next round ... finish ──▶ complete
 //
 // It is the routing.Caller and the upstream.Sink of the call. Its methods may be called concurrently.
 type multiRoundCall struct {
 	*core
-	bridges *bridges
-	pending *pendingCalls[*multiRoundCall]
-	message jsonrpc.Message // of the first round
-	client  modernClient
-	digest  []byte          // of what the requests of all rounds have in common
-	ctx     context.Context //nolint:containedctx // ends with the call
-	cancel  context.CancelCauseFunc
-	over    chan struct{} // closed when the call has its outcome; the client may not have got it yet
+	bridges   *bridges
+	suspended *suspendedCalls[*multiRoundCall]
+	message   jsonrpc.Message // of the first round
+	client    modernClient
+	digest    []byte          // of what the requests of all rounds have in common
+	ctx       context.Context //nolint:containedctx // ends with the call
+	cancel    context.CancelCauseFunc
+	over      chan struct{} // closed when the call has its outcome; the client may not have got it yet
 
 	mu           sync.Mutex
-	current      *modernRequest           // that waits for a response; nil: the call is pending
-	id           string                   // of the pending call; empty: it was never pending
-	round        int                      // number of times that the call was pending
+	current      *modernRequest           // that waits for a response; nil: the call is suspended
+	id           string                   // of the suspended call; empty: it was never suspended
+	round        int                      // number of times that the call was suspended
 	lastInput    int                      // number of the newest input request
 	waiting      map[string]*inputRequest // by key in inputRequests
 	collectTimer *time.Timer              // ends the collection of input requests; nil: there were none
-	expiryTimer  *time.Timer              // ends the pending call; nil: it was never pending
+	expiryTimer  *time.Timer              // ends the suspended call; nil: it was never suspended
 	outcome      *outcome                 // set when the call has ended
 
 	spent atomic.Int64 // ns for which the call waited for others than the hub
@@ -62,12 +62,12 @@ type outcome struct {
 // collectTime is the time for which a call waits for more requests of its server after one.
 const collectTime = 50 * time.Millisecond
 
-// errPendingExpired is the cause of the end of a pending call without a retry.
-var errPendingExpired = errors.New("the client did not come back with the answers in time")
+// errSuspensionExpired is the cause of the end of a suspended call without a retry.
+var errSuspensionExpired = errors.New("the client did not come back with the answers in time")
 
 // newMultiRoundCall makes the call of req. The caller runs it.
-func newMultiRoundCall(parts *core, b *bridges, pending *pendingCalls[*multiRoundCall], req *modernRequest) *multiRoundCall {
-	c := &multiRoundCall{core: parts, bridges: b, pending: pending, message: req.message, client: req.client,
+func newMultiRoundCall(parts *core, b *bridges, suspended *suspendedCalls[*multiRoundCall], req *modernRequest) *multiRoundCall {
+	c := &multiRoundCall{core: parts, bridges: b, suspended: suspended, message: req.message, client: req.client,
 		digest: digestOf(req.message), current: req, waiting: map[string]*inputRequest{}, over: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(req.ctx))
 	return c
@@ -101,8 +101,8 @@ func (c *multiRoundCall) finish(response jsonrpc.Message, err error) {
 	switch {
 	case c.current != nil:
 		c.complete()
-	case c.ctx.Err() != nil: // it was cancelled while pending, so it cannot be resumed
-		c.pending.remove(c.id)
+	case c.ctx.Err() != nil: // it was cancelled while suspended, so it cannot be resumed
+		c.suspended.remove(c.id)
 	}
 }
 
@@ -110,7 +110,7 @@ func (c *multiRoundCall) finish(response jsonrpc.Message, err error) {
 func (c *multiRoundCall) complete() {
 	req, out := c.current, c.outcome
 	c.current = nil
-	c.pending.remove(c.id)
+	c.suspended.remove(c.id)
 	cause := c.endCause(out.err, context.Cause(c.ctx))
 	c.cancel(nil)
 	response := out.response
@@ -145,16 +145,16 @@ func (c *multiRoundCall) disconnected(req *modernRequest) {
 	}
 }
 
-// expire ends a call that has been pending since the given round.
+// expire ends a call that has been suspended since the given round.
 func (c *multiRoundCall) expire(round int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current == nil && c.round == round {
-		c.abort(errPendingExpired)
+		c.abort(errSuspensionExpired)
 	}
 }
 
-// stop ends the call if it is pending.
+// stop ends the call if it is suspended.
 func (c *multiRoundCall) stop(cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,14 +163,14 @@ func (c *multiRoundCall) stop(cause error) {
 	}
 }
 
-// abort ends a pending call. The caller holds mu.
+// abort ends a suspended call. The caller holds mu.
 func (c *multiRoundCall) abort(cause error) {
-	if c.expiryTimer != nil { // nil: the call was just completed and has never been pending
+	if c.expiryTimer != nil { // nil: the call was just completed and has never been suspended
 		c.expiryTimer.Stop()
 	}
 	c.cancel(cause)
 	if c.outcome != nil { // otherwise finish removes it
-		c.pending.remove(c.id)
+		c.suspended.remove(c.id)
 	}
 }
 

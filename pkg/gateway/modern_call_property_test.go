@@ -118,7 +118,7 @@ func (p *scriptedCall) checkResponse(r reply) {
 		p.fail("request %d was answered %d times: %s", p.id, n, r.body)
 		return
 	}
-	if r.status == http.StatusBadRequest { // the retry was refused; the call is still pending
+	if r.status == http.StatusBadRequest { // the retry was refused; the call is still suspended
 		if e := jsonrpc.ParseError(m.Error); e.Code != jsonrpc.CodeInvalidParams {
 			p.fail("refused with %s", r.body)
 		}
@@ -163,7 +163,7 @@ func (p *scriptedCall) act(s step) {
 	case "pause":
 		time.Sleep([]time.Duration{time.Millisecond, collectTime - time.Millisecond, 2 * collectTime}[s.n%3])
 	case "long pause":
-		time.Sleep([]time.Duration{time.Minute, pendingTimeout}[s.n%2])
+		time.Sleep([]time.Duration{time.Minute, suspensionTimeout}[s.n%2])
 	case "disconnect":
 		if p.response == nil {
 			break
@@ -184,7 +184,7 @@ func (p *scriptedCall) act(s step) {
 		}
 	case "replay":
 		if p.response == nil {
-			p.retry(statePrefix+p.hub.gateway.modern.pending.process+".AAAA", nil)
+			p.retry(statePrefix+p.hub.gateway.modern.suspended.process+".AAAA", nil)
 		}
 	}
 	p.check()
@@ -227,10 +227,10 @@ func runScript(s virtualHub, script []step) (failure string) {
 			p.disconnect()
 		}
 	}
-	time.Sleep(2 * pendingTimeout)
+	time.Sleep(2 * suspensionTimeout)
 	synctest.Wait()
-	if n := s.gateway.modern.pending.count(); n != 0 {
-		fail("%d calls are still pending", n)
+	if n := s.gateway.modern.suspended.count(); n != 0 {
+		fail("%d calls are still suspended", n)
 	}
 	s.gateway.background.mu.Lock()
 	if n := s.gateway.background.n; n != 0 {

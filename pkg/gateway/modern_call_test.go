@@ -81,8 +81,8 @@ func TestRequestsOfLegacyServersBecomeInputRequestsAndRetriesTheirResponses(t *t
 				`"accept", "n":1.5`); `"rounds":`+got != want || string(p.response(t).ID) != "4" {
 				t.Errorf("the final response: %s", p.body)
 			}
-			if r.gateway.modern.pending.count() != 0 {
-				t.Error("the call is still pending")
+			if r.gateway.modern.suspended.count() != 0 {
+				t.Error("the call is still suspended")
 			}
 			r.conserved(0)
 		})
@@ -156,7 +156,7 @@ func TestRequestStateCanBeUsedOnce(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestCallThatEndsWhilePendingIsAnsweredOnRetry(t *testing.T) {
+func TestCallThatEndsWhileSuspendedIsAnsweredOnRetry(t *testing.T) {
 	r, c := startWithLegacyServer(t, upstream.Shared)
 	const arguments = `{"rounds":[[{}]],"leave":true}`
 	q := c.tool("1", "one__requests", arguments).inputRequired(t)
@@ -166,13 +166,13 @@ func TestCallThatEndsWhilePendingIsAnsweredOnRetry(t *testing.T) {
 	if has(t, p.response(t).Result, "left") != "true" || string(p.response(t).ID) != "3" {
 		t.Errorf("the retry: %s", p.body)
 	}
-	if r.gateway.modern.pending.count() != 0 {
-		t.Error("the call is still pending")
+	if r.gateway.modern.suspended.count() != 0 {
+		t.Error("the call is still suspended")
 	}
 	r.conserved(0)
 }
 
-func TestProgressOfAPendingCallHasTheTokenOfTheRetry(t *testing.T) {
+func TestProgressOfASuspendedCallHasTheTokenOfTheRetry(t *testing.T) {
 	r, c := startWithLegacyServer(t, upstream.Shared)
 	x := &multiRoundCall{core: r.gateway.core,
 		current: &modernRequest{ctx: t.Context(), token: json.RawMessage(`"second"`),
@@ -215,10 +215,10 @@ func TestClientWithoutTheCapabilityGetsNoInputRequest(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestPendingCallsBeyondTheLimitAreRefusedAndTheCallContinues(t *testing.T) {
+func TestSuspendedCallsBeyondTheLimitAreRefusedAndTheCallContinues(t *testing.T) {
 	r, c := startWithLegacyServer(t, upstream.Shared)
-	for range maxPendingCalls {
-		r.gateway.modern.pending.add(&multiRoundCall{core: r.gateway.core, pending: r.gateway.modern.pending, current: &modernRequest{}})
+	for range maxSuspendedCalls {
+		r.gateway.modern.suspended.add(&multiRoundCall{core: r.gateway.core, suspended: r.gateway.modern.suspended, current: &modernRequest{}})
 	}
 	p := c.tool("1", "one__request", `{"method":"elicitation/create","params":{}}`)
 	if refused := has(t, p.response(t).Result, "refused"); !strings.Contains(refused, "too many calls wait") {
@@ -227,7 +227,7 @@ func TestPendingCallsBeyondTheLimitAreRefusedAndTheCallContinues(t *testing.T) {
 	r.conserved(0)
 }
 
-func TestDisconnectCancelsACallUnlessItIsPending(t *testing.T) {
+func TestDisconnectCancelsACallUnlessItIsSuspended(t *testing.T) {
 	r, c := startWithLegacyServer(t, upstream.PerSession)
 	r.gateway.cfg.Heartbeat = 10e6
 	const arguments = `{"rounds":[[{}]]}`
@@ -246,17 +246,17 @@ func TestDisconnectCancelsACallUnlessItIsPending(t *testing.T) {
 	r.conserved(1)
 }
 
-func TestDrainCancelsPendingCallsAndThoseAboutToBePending(t *testing.T) {
+func TestDrainCancelsSuspendedCallsAndThoseAboutToBeSuspended(t *testing.T) {
 	for _, isolation := range []upstream.Isolation{upstream.Shared, upstream.PerSession} {
 		r, c := startWithLegacyServer(t, isolation)
 		const arguments = `{"rounds":[[{}]]}`
 		q := c.tool("1", "one__requests", arguments).inputRequired(t)
 		r.gateway.Drain()
-		until(t, "the pending call has ended", func() bool { return r.gateway.modern.pending.count() == 0 })
+		until(t, "the suspended call has ended", func() bool { return r.gateway.modern.suspended.count() == 0 })
 		if p := c.retry("2", arguments, q.RequestState, `{"q1":{}}`); p.status != 400 || p.rpcError(t).Code != -32602 {
 			t.Errorf("the retry: %d %s", p.status, p.body)
 		}
-		// A call that would become pending now, when no retry can arrive.
+		// A call that would be suspended now, when no retry can arrive.
 		until(t, "a later input request fails", func() bool {
 			return strings.Contains(c.tool("3", "one__request", `{"method":"elicitation/create","params":{}}`).body, "is being restarted")
 		})
@@ -265,8 +265,8 @@ func TestDrainCancelsPendingCallsAndThoseAboutToBePending(t *testing.T) {
 	}
 }
 
-// count returns the number of pending calls.
-func (p *pendingCalls[C]) count() int {
+// count returns the number of suspended calls.
+func (p *suspendedCalls[C]) count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.calls)
@@ -280,9 +280,9 @@ func TestInputRequestEndsWithItsCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := modernClient{identity: upstream.Identity{Capabilities: []byte(`{"roots":{}}`)}}
-	c := newMultiRoundCall(r.gateway.core, r.gateway.modern.bridges, r.gateway.modern.pending,
+	c := newMultiRoundCall(r.gateway.core, r.gateway.modern.bridges, r.gateway.modern.suspended,
 		&modernRequest{message: m, client: client, ctx: t.Context()})
-	c.current = nil // the call is pending
+	c.current = nil // the call is suspended
 	failed := make(chan error, 1)
 	go func() {
 		_, err := c.Ask(t.Context(), jsonMessage("roots/list", `{}`))
@@ -299,5 +299,5 @@ func TestInputRequestEndsWithItsCall(t *testing.T) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.abort(errPendingExpired)
+	c.abort(errSuspensionExpired)
 }

@@ -18,7 +18,7 @@ import (
 type modernEndpoint struct {
 	*core
 	bridges       *bridges
-	pending       *pendingCalls[*multiRoundCall]
+	suspended     *suspendedCalls[*multiRoundCall]
 	subscriptions *subscriptions
 	inFlight      atomic.Int64 // requests
 }
@@ -28,7 +28,7 @@ type modernEndpoint struct {
 const modernShare = 16
 
 func newModernEndpoint(c *core) *modernEndpoint {
-	return &modernEndpoint{core: c, bridges: newBridges(c), pending: newPendingCalls[*multiRoundCall](),
+	return &modernEndpoint{core: c, bridges: newBridges(c), suspended: newSuspendedCalls[*multiRoundCall](),
 		subscriptions: newSubscriptions(c)}
 }
 
@@ -117,7 +117,7 @@ func (x *modernEndpoint) call(w http.ResponseWriter, r *http.Request, req *moder
 	c.disconnected(req)
 }
 
-// startOrResume starts the call of a request, or resumes the pending call whose requestState the request
+// startOrResume starts the call of a request, or resumes the suspended call whose requestState the request
 // has.
 func (x *modernEndpoint) startOrResume(req *modernRequest) (*multiRoundCall, *jsonrpc.Error) {
 	state, answers, e := req.retry()
@@ -125,13 +125,13 @@ func (x *modernEndpoint) startOrResume(req *modernRequest) (*multiRoundCall, *js
 		return nil, e
 	}
 	if state != nil && !x.serverKeepsState(req) {
-		c, round, err := x.pending.find(*state, req.client.principal, digestOf(req.message))
+		c, round, err := x.suspended.find(*state, req.client.principal, digestOf(req.message))
 		if err != nil {
 			return nil, jsonrpc.Errorf(jsonrpc.CodeInvalidParams, "%v", err)
 		}
 		return c, c.resume(req, round, answers)
 	}
-	c := newMultiRoundCall(x.core, x.bridges, x.pending, req)
+	c := newMultiRoundCall(x.core, x.bridges, x.suspended, req)
 	x.background.Go(c.run)
 	return c, nil
 }
@@ -152,6 +152,6 @@ func (x *modernEndpoint) serverKeepsState(req *modernRequest) bool {
 
 // drain ends the calls that wait for their clients, and the bridges.
 func (x *modernEndpoint) drain() {
-	x.pending.stop()
+	x.suspended.stop()
 	x.bridges.close()
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
-// errTooManyPending is the error of a server request in a call beyond maxPendingCalls.
-var errTooManyPending = jsonrpc.Errorf(jsonrpc.CodeInternal, "too many calls wait for answers of their clients")
+// errTooManySuspended is the error of a server request in a call beyond maxSuspendedCalls.
+var errTooManySuspended = jsonrpc.Errorf(jsonrpc.CodeInternal, "too many calls wait for answers of their clients")
 
 // allowsInput reports whether the result of a method may ask the client for input, specification
 // 2026-07-28, basic/utilities/mrtr.
@@ -70,8 +70,8 @@ func (c *multiRoundCall) addInput(in *inputRequest) (key string, err error) {
 		return "", jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests of servers wait for the client's answer")
 	}
 	if c.id == "" {
-		if c.id = c.pending.add(c); c.id == "" {
-			return "", errTooManyPending
+		if c.id = c.suspended.add(c); c.id == "" {
+			return "", errTooManySuspended
 		}
 	}
 	c.lastInput++
@@ -99,7 +99,7 @@ func (c *multiRoundCall) collect() {
 	c.collectTimer = time.AfterFunc(collectTime, c.suspend)
 }
 
-// suspend answers the current request with the waiting input requests. The call is pending then.
+// suspend answers the current request with the waiting input requests. The call is suspended then.
 func (c *multiRoundCall) suspend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,12 +107,12 @@ func (c *multiRoundCall) suspend() {
 	if req == nil || c.outcome != nil || len(c.waiting) == 0 {
 		return
 	}
-	if c.pending.stopped() {
+	if c.suspended.stopped() {
 		c.cancel(errStopping)
 		return
 	}
 	c.round++
-	state, err := c.pending.seal(c.id, c.round, c.client.principal, c.digest)
+	state, err := c.suspended.seal(c.id, c.round, c.client.principal, c.digest)
 	if err != nil {
 		c.cancel(err)
 		return
@@ -120,7 +120,7 @@ func (c *multiRoundCall) suspend() {
 	response := jsonrpc.NewResult(req.message.ID, c.inputRequired(state))
 	c.current = nil
 	round := c.round
-	c.expiryTimer = time.AfterFunc(pendingTimeout, func() { c.expire(round) })
+	c.expiryTimer = time.AfterFunc(suspensionTimeout, func() { c.expire(round) })
 	req.op.end(req.ctx, response, nil)
 	req.op.respond(req.ctx, response)
 	req.out.Answer(response.Encode())
@@ -152,7 +152,7 @@ func (c *multiRoundCall) inputRequired(state string) json.RawMessage {
 	return b
 }
 
-// resume continues the pending call with req, which brings the answers to the input requests of the given
+// resume continues the suspended call with req, which brings the answers to the input requests of the given
 // round.
 func (c *multiRoundCall) resume(req *modernRequest, round int, answers json.RawMessage) *jsonrpc.Error {
 	c.mu.Lock()

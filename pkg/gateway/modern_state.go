@@ -21,19 +21,19 @@ import (
 // statePrefix is the beginning of every requestState of a hub.
 const statePrefix = "mcphub1."
 
-// pendingTimeout is the time for which a pending call waits for its client, and a requestState is valid.
-const pendingTimeout = 15 * time.Minute
+// suspensionTimeout is the time for which a suspended call waits for its client, and a requestState is valid.
+const suspensionTimeout = 15 * time.Minute
 
 // requestState is the content of a requestState.
 type requestState struct {
-	ID        string `json:"i"` // of the pending call
+	ID        string `json:"i"` // of the suspended call
 	Round     int    `json:"r"`
 	Expires   int64  `json:"e"` // Unix time in ms
 	Principal string `json:"p"`
 	Digest    []byte `json:"d"` // see digestOf
 }
 
-// stateSealer encrypts and authenticates requestStates with a key of this process, because pending calls do
+// stateSealer encrypts and authenticates requestStates with a key of this process, because suspended calls do
 // not outlive the process either. Its methods may be called concurrently.
 type stateSealer struct {
 	process string // random; tells states of other processes from forged ones
@@ -54,9 +54,9 @@ func newStateSealer() stateSealer {
 	return stateSealer{process: rand.Text()[:stream.EpochLength], aead: aead}
 }
 
-// seal makes a requestState that expires after pendingTimeout.
+// seal makes a requestState that expires after suspensionTimeout.
 func (x stateSealer) seal(id string, round int, principal string, digest []byte) (string, error) {
-	plain, err := json.Marshal(requestState{id, round, time.Now().Add(pendingTimeout).UnixMilli(), principal, digest})
+	plain, err := json.Marshal(requestState{id, round, time.Now().Add(suspensionTimeout).UnixMilli(), principal, digest})
 	if err != nil {
 		return "", err
 	}

@@ -20,14 +20,14 @@ import (
 // FuzzRequestState looks for forged states that are accepted. A state is valid only if the hub issued it, and only for
 // the same principal and digest.
 func FuzzRequestState(f *testing.F) {
-	p := newPendingCalls[*multiRoundCall]()
+	p := newSuspendedCalls[*multiRoundCall]()
 	c := &multiRoundCall{}
 	c.id = p.add(c)
 	good, err := p.seal(c.id, 3, "ann", []byte("digest"))
 	if err != nil {
 		f.Fatal(err)
 	}
-	other, err := newPendingCalls[*multiRoundCall]().seal(c.id, 3, "ann", []byte("digest"))
+	other, err := newSuspendedCalls[*multiRoundCall]().seal(c.id, 3, "ann", []byte("digest"))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -54,17 +54,17 @@ func FuzzRequestState(f *testing.F) {
 	})
 }
 
-func TestRequestStateExpiresAfterThePendingTimeout(t *testing.T) {
+func TestRequestStateExpiresAfterTheSuspensionTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPendingCalls[*stoppable]()
+		p := newSuspendedCalls[*stoppable]()
 		c := &stoppable{}
 		id := p.add(c)
 		state, err := p.seal(id, 1, "ann", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(pendingTimeout)
+		time.Sleep(suspensionTimeout)
 		if found, round, err := p.find(state, "ann", nil); found != c || round != 1 || err != nil {
 			t.Errorf("a valid state: %v, round %d: %v", found, round, err)
 		}
@@ -75,15 +75,15 @@ func TestRequestStateExpiresAfterThePendingTimeout(t *testing.T) {
 	})
 }
 
-func TestPendingCallsAreStoppedTogetherAndLimited(t *testing.T) {
+func TestSuspendedCallsAreStoppedTogetherAndLimited(t *testing.T) {
 	t.Parallel()
-	p := newPendingCalls[*stoppable]()
+	p := newSuspendedCalls[*stoppable]()
 	calls := map[string]*stoppable{}
-	for range maxPendingCalls {
+	for range maxSuspendedCalls {
 		c := &stoppable{}
 		calls[p.add(c)] = c
 	}
-	if id := p.add(&stoppable{}); id != "" || len(calls) != maxPendingCalls || calls[""] != nil {
+	if id := p.add(&stoppable{}); id != "" || len(calls) != maxSuspendedCalls || calls[""] != nil {
 		t.Errorf("%d calls have an id, and the call beyond the limit has %q", len(calls), id)
 	}
 	for id, c := range calls {
@@ -107,7 +107,7 @@ func TestPendingCallsAreStoppedTogetherAndLimited(t *testing.T) {
 	}
 }
 
-// stoppable is a pending call that records the cause of its stop.
+// stoppable is a suspended call that records the cause of its stop.
 type stoppable struct{ cause error }
 
 func (s *stoppable) stop(cause error) { s.cause = cause }
@@ -159,7 +159,7 @@ func (s virtualHub) begin(ctx context.Context, id string,
 		sctx, op := g.tel.startOperation(r, "", protocol.ModernVersion, m)
 		req := &modernRequest{message: m, client: modernClient{identity: upstream.Identity{Capabilities: json.RawMessage(canElicit)}},
 			out: stream.NewLog(g.retention, "", protocol.ModernVersion).NewPost(1, m.ID), op: op, ctx: sctx}
-		c := newMultiRoundCall(g.core, g.modern.bridges, g.modern.pending, req)
+		c := newMultiRoundCall(g.core, g.modern.bridges, g.modern.suspended, req)
 		g.background.Go(func() {
 			response, err := work(c)
 			c.finish(response, err)
@@ -196,7 +196,7 @@ func elicitationRequest(params string) jsonrpc.Message {
 	return jsonMessage("elicitation/create", params)
 }
 
-func TestPendingCallIsCancelledWithoutARetry(t *testing.T) {
+func TestSuspendedCallIsCancelledWithoutARetry(t *testing.T) {
 	withVirtualHub(t, func(t *testing.T, s virtualHub) {
 		failed := make(chan error, 1)
 		q := readRecorded(s.rig, <-s.begin(t.Context(), "1", func(c *multiRoundCall) (jsonrpc.Message, error) {
@@ -204,15 +204,15 @@ func TestPendingCallIsCancelledWithoutARetry(t *testing.T) {
 			failed <- err
 			return jsonrpc.Message{}, err
 		})).inputRequired(t)
-		time.Sleep(pendingTimeout - time.Second)
+		time.Sleep(suspensionTimeout - time.Second)
 		synctest.Wait()
-		if len(failed) != 0 || s.gateway.modern.pending.count() != 1 {
+		if len(failed) != 0 || s.gateway.modern.suspended.count() != 1 {
 			t.Error("the call ended too early")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if err := <-failed; err == nil || !strings.Contains(err.Error(), "did not come back") || s.gateway.modern.pending.count() != 0 {
-			t.Errorf("after the timeout: %v, %d calls are pending", err, s.gateway.modern.pending.count())
+		if err := <-failed; err == nil || !strings.Contains(err.Error(), "did not come back") || s.gateway.modern.suspended.count() != 0 {
+			t.Errorf("after the timeout: %v, %d calls are suspended", err, s.gateway.modern.suspended.count())
 		}
 		if p := s.retry("2", q.RequestState, `{}`); p.status != 400 || !strings.Contains(p.rpcError(t).Message, "expired") {
 			t.Errorf("the retry: %d %s", p.status, p.body)
@@ -221,7 +221,7 @@ func TestPendingCallIsCancelledWithoutARetry(t *testing.T) {
 	})
 }
 
-func TestOutcomeOfAPendingCallIsKeptUntilItExpires(t *testing.T) {
+func TestOutcomeOfASuspendedCallIsKeptUntilItExpires(t *testing.T) {
 	withVirtualHub(t, func(t *testing.T, s virtualHub) {
 		for _, late := range []bool{false, true} {
 			leave := make(chan bool)
@@ -233,10 +233,10 @@ func TestOutcomeOfAPendingCallIsKeptUntilItExpires(t *testing.T) {
 			})).inputRequired(t)
 			leave <- true
 			synctest.Wait()
-			if s.gateway.modern.pending.count() != 1 {
+			if s.gateway.modern.suspended.count() != 1 {
 				t.Error("the outcome was not kept")
 			}
-			wait := pendingTimeout - time.Second
+			wait := suspensionTimeout - time.Second
 			if late {
 				wait += 2 * time.Second
 			}
@@ -245,8 +245,8 @@ func TestOutcomeOfAPendingCallIsKeptUntilItExpires(t *testing.T) {
 			if p := s.retry("2", q.RequestState, `{}`); (p.response(t).Error != nil) != late {
 				t.Errorf("late %v: %d %s", late, p.status, p.body)
 			}
-			if n := s.gateway.modern.pending.count(); n != 0 {
-				t.Errorf("late %v: %d calls are pending", late, n)
+			if n := s.gateway.modern.suspended.count(); n != 0 {
+				t.Errorf("late %v: %d calls are suspended", late, n)
 			}
 		}
 		s.conserved(0)
@@ -292,9 +292,9 @@ func TestExpiryOfARoundDoesNotEndALaterRound(t *testing.T) {
 			}
 			return emptyResult, nil
 		})).inputRequired(t)
-		time.Sleep(pendingTimeout - time.Second)
+		time.Sleep(suspensionTimeout - time.Second)
 		q2 := s.retry("2", q.RequestState, `{"q1":{}}`).inputRequired(t)
-		time.Sleep(pendingTimeout - time.Second) // the timeout of the first round is over
+		time.Sleep(suspensionTimeout - time.Second) // the timeout of the first round is over
 		if p := s.retry("3", q2.RequestState, `{"q2":{}}`); p.status != 200 || p.response(t).Error != nil {
 			t.Errorf("the final response: %d %s", p.status, p.body)
 		}

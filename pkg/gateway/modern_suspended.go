@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// maxPendingCalls is the limit of the calls that wait for their clients.
-const maxPendingCalls = 1000
+// maxSuspendedCalls is the limit of the calls that wait for their clients.
+const maxSuspendedCalls = 1000
 
-// pendingCalls holds the calls that wait for their clients, and issues the requestStates with which the
+// suspendedCalls holds the calls that wait for their clients, and issues the requestStates with which the
 // clients come back. Its methods may be called concurrently.
-type pendingCalls[C interface{ stop(cause error) }] struct {
+type suspendedCalls[C interface{ stop(cause error) }] struct {
 	stateSealer
 
 	mu     sync.Mutex
@@ -19,15 +19,15 @@ type pendingCalls[C interface{ stop(cause error) }] struct {
 	closed bool         // the hub stops
 }
 
-func newPendingCalls[C interface{ stop(cause error) }]() *pendingCalls[C] {
-	return &pendingCalls[C]{stateSealer: newStateSealer(), calls: map[string]C{}}
+func newSuspendedCalls[C interface{ stop(cause error) }]() *suspendedCalls[C] {
+	return &suspendedCalls[C]{stateSealer: newStateSealer(), calls: map[string]C{}}
 }
 
 // add adds a call and returns its id, or an empty string if there are too many.
-func (p *pendingCalls[C]) add(c C) string {
+func (p *suspendedCalls[C]) add(c C) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.calls) >= maxPendingCalls {
+	if len(p.calls) >= maxSuspendedCalls {
 		return ""
 	}
 	id := rand.Text()
@@ -36,14 +36,14 @@ func (p *pendingCalls[C]) add(c C) string {
 }
 
 // remove removes the call with that id.
-func (p *pendingCalls[C]) remove(id string) {
+func (p *suspendedCalls[C]) remove(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.calls, id)
 }
 
 // find returns the call of a requestState, and the round in which the state was issued.
-func (p *pendingCalls[C]) find(sealed, principal string, digest []byte) (c C, round int, err error) {
+func (p *suspendedCalls[C]) find(sealed, principal string, digest []byte) (c C, round int, err error) {
 	s, err := p.open(sealed, principal, digest)
 	if err != nil {
 		return c, 0, err
@@ -57,8 +57,8 @@ func (p *pendingCalls[C]) find(sealed, principal string, digest []byte) (c C, ro
 	return found, s.Round, nil
 }
 
-// stop ends every pending call, and lets no call become pending any more.
-func (p *pendingCalls[C]) stop() {
+// stop ends every suspended call, and lets no call be suspended any more.
+func (p *suspendedCalls[C]) stop() {
 	p.mu.Lock()
 	p.closed = true
 	all := make([]C, 0, len(p.calls))
@@ -72,7 +72,7 @@ func (p *pendingCalls[C]) stop() {
 }
 
 // stopped reports whether stop was called.
-func (p *pendingCalls[C]) stopped() bool {
+func (p *suspendedCalls[C]) stopped() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.closed
