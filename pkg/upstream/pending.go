@@ -192,8 +192,8 @@ func (p *pendingCalls) only(shared bool) *call {
 	}
 	var only *call
 	for _, cl := range p.byID {
-		if cl.acknowledged != nil {
-			continue // a stream of subscriptions/listen
+		if cl.acknowledged != nil || len(cl.Reply) > 0 {
+			continue // a stream of subscriptions/listen, or a call whose response has arrived
 		}
 		if only != nil {
 			return nil

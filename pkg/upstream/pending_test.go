@@ -113,3 +113,19 @@ func TestTaskTokensOutliveTheirCallsUpToABound(t *testing.T) {
 		t.Errorf("%d tokens are kept", n)
 	}
 }
+
+// The goroutine of a call may run some time after its response has arrived.
+func TestACallWithAResponseIsNotUnderWay(t *testing.T) {
+	t.Parallel()
+	p := newPendingCalls()
+	one, two := p.add(&call{}), p.add(&call{})
+	if p.only(false) != nil {
+		t.Error("there are two calls")
+	}
+	if !p.deliver(jsonrpc.NewResult(one.ID, nil)) || p.only(false) != two {
+		t.Error("the call that has its response counts as one under way")
+	}
+	if !p.deliver(jsonrpc.NewResult(two.ID, nil)) || p.only(false) != nil {
+		t.Error("a call that has its response is returned")
+	}
+}
