@@ -113,18 +113,18 @@ func counted(h *hubtest.Hub) map[string]int {
 	return counts
 }
 
-// once checks that each message of the hops was told once: as many as were
+// once checks that each message of the hops was shown once: as many as were
 // counted since.
 func once(t *testing.T, h *hubtest.Hub, before map[string]int, all []session.Message, hops ...string) {
 	t.Helper()
-	told := map[string]int{}
+	shown := map[string]int{}
 	for _, m := range all {
-		told[m.Hop+" "+m.Direction+" "+m.Kind]++
+		shown[m.Hop+" "+m.Direction+" "+m.Kind]++
 	}
 	for what, n := range counted(h) {
 		hop, _, _ := strings.Cut(what, " ")
-		if got := told[what]; slices.Contains(hops, hop) && got != n-before[what] {
-			t.Errorf("%s: %d were told of %d\n%s", what, got, n-before[what], strings.Join(shorts(all), "\n"))
+		if got := shown[what]; slices.Contains(hops, hop) && got != n-before[what] {
+			t.Errorf("%s: %d of %d were shown\n%s", what, got, n-before[what], strings.Join(shorts(all), "\n"))
 		}
 	}
 }
@@ -176,7 +176,7 @@ func TestTheMessagesOfASessionAreFollowedOnBothHops(t *testing.T) {
 	isLog := func(m session.Message) bool { return m.Method == "notifications/message" } // the demo server logs each call, when it likes
 	quiet := slices.DeleteFunc(slices.Clone(all), isLog)
 	if got := shorts(quiet); !slices.Equal(got, want) {
-		t.Fatalf("told was\n%s", strings.Join(shorts(all), "\n"))
+		t.Fatalf("shown was\n%s", strings.Join(shorts(all), "\n"))
 	}
 	once(t, hub, before, all, "downstream", "backend")
 	checkEach(t, all, c.SessionID())
@@ -202,7 +202,7 @@ func TestTheMessagesOfASessionAreFollowedOnBothHops(t *testing.T) {
 	if text := x.out.String(); strings.Contains(text, "canary") || strings.Contains(text, "payload") || strings.Contains(text, verifier) {
 		t.Errorf("it shows too much:\n%s", text)
 	}
-	other.Request("ping", "{}") // of which nothing is told
+	other.Request("ping", "{}") // which is not shown
 	if response, err := c.Do(t.Context(), http.MethodDelete, ""); err != nil || response.StatusCode != http.StatusNoContent {
 		t.Fatal(response, err)
 	}
@@ -211,7 +211,7 @@ func TestTheMessagesOfASessionAreFollowedOnBothHops(t *testing.T) {
 		t.Errorf("tail ended with %d: %s%s", status, x.out, x.errs)
 	}
 	if more := x.messages("downstream out response tools/call ok"); len(more) != len(all) {
-		t.Errorf("told was of another session, too: %q", shorts(more[len(all):]))
+		t.Errorf("messages of another session were shown: %q", shorts(more[len(all):]))
 	}
 	if n := len(hub.Logged("somebody follows the messages of a session")) + len(hub.Logged("the messages of a session "+
 		"are not followed any more")); n != 2 {
@@ -250,7 +250,7 @@ func TestACancellationIsFollowedToTheServer(t *testing.T) {
 	request, there := all[len(all)-2], all[len(all)-1]
 	if inShort(request) != "downstream in notification notifications/cancelled cancelled" || string(request.ID) != `"x"` ||
 		string(there.ID) != string(all[1].ID) {
-		t.Errorf("told was %+v\n%+v", request, there)
+		t.Errorf("shown was %+v\n%+v", request, there)
 	}
 	if status, _, errs := mcphub(t, "", "sessions", "tail", "nosuchsession", "--admin", hub.AdminListen); status != 1 ||
 		!strings.Contains(errs, "session not found") {
@@ -360,14 +360,14 @@ func TestTheMessagesOfADerivedSessionAreFollowed(t *testing.T) {
 		"downstream in request tools/call", "downstream out error tools/call -32602",
 	}
 	if got := shorts(all); !slices.Equal(got, want) {
-		t.Errorf("told was\n%s", strings.Join(got, "\n"))
+		t.Errorf("shown was\n%s", strings.Join(got, "\n"))
 	}
 	for _, m := range all {
 		if m.SessionID != id || m.TraceID != oneTrace {
 			t.Errorf("%+v", m)
 		}
 	}
-	bob.Request("tools/call", "demo__echo", `"name":"demo__echo","arguments":{"text":"canary"}`) // of which nothing is told
+	bob.Request("tools/call", "demo__echo", `"name":"demo__echo","arguments":{"text":"canary"}`) // which is not shown
 	if status, _, errs := mcphub(t, "", "sessions", "kill", id, "--yes", "--admin", hub.AdminListen); status != 0 {
 		t.Fatal(errs)
 	}
@@ -377,9 +377,8 @@ func TestTheMessagesOfADerivedSessionAreFollowed(t *testing.T) {
 	}
 }
 
-// What a server asks is told where it comes from and where it goes, whatever
-// era each speaks; and each message is told once.
-func TestQuestionsOfServersAreFollowed(t *testing.T) {
+// A server request is shown on each hop, whatever the eras of the client and the server, and each message is shown once.
+func TestServerRequestsAreShownOnEachHop(t *testing.T) {
 	upstreams := slices.DeleteFunc(peers.Upstreams(), func(u peers.Upstream) bool { return u.Name == "sse" })
 	hub := peers.StartHub(t, "prefix", upstreams)
 	for _, revision := range []string{hubtest.LegacyVersion, hubtest.ModernVersion} {
@@ -391,12 +390,12 @@ func TestQuestionsOfServersAreFollowed(t *testing.T) {
 				if !c.Modern() {
 					hubtest.Eventually(t, "the hub knows the roots", func() bool { return counted(hub)["downstream in response"] == answers+1 })
 				}
-				id, want := idOf(t, hub, c.Name), questionsToldOf(u, c.Modern())
+				id, want := idOf(t, hub, c.Name), shownRequestsOf(u, c.Modern())
 				before := counted(hub)
 				x := tail(t, hub, id, "--json")
 				c.Call(u.Name+"__sample", peers.Arguments{Tag: "canary"})
 				var all []session.Message
-				hubtest.Eventually(t, "everything is told", func() bool {
+				hubtest.Eventually(t, "every message is shown", func() bool {
 					all = x.messages("downstream out response tools/call ok")
 					return len(all) >= len(want)
 				})
@@ -404,7 +403,7 @@ func TestQuestionsOfServersAreFollowed(t *testing.T) {
 				checkEach(t, all, id)
 				got := shorts(all)
 				if slices.Sort(got); !slices.Equal(got, want) {
-					t.Errorf("told was\n%s\nwant in any order\n%s", strings.Join(shorts(all), "\n"), strings.Join(want, "\n"))
+					t.Errorf("shown was\n%s\nwant in any order\n%s", strings.Join(shorts(all), "\n"), strings.Join(want, "\n"))
 				}
 				checkWays(t, all)
 			})
@@ -412,15 +411,14 @@ func TestQuestionsOfServersAreFollowed(t *testing.T) {
 	}
 }
 
-// questionsToldOf are the messages of a call in which a server asks two
-// questions, sorted.
-func questionsToldOf(u peers.Upstream, modernClient bool) (want []string) {
+// shownRequestsOf returns the messages of a call during which a server sends two requests, sorted.
+func shownRequestsOf(u peers.Upstream, modernClient bool) (want []string) {
 	add := func(n int, texts ...string) {
 		for range n {
 			want = append(want, texts...)
 		}
 	}
-	rounds := func(modern bool) int { // the questions of a modern call come in its answer
+	rounds := func(modern bool) int { // the requests of a modern call come in its result
 		if modern {
 			return 2
 		}
@@ -439,8 +437,8 @@ func questionsToldOf(u peers.Upstream, modernClient bool) (want []string) {
 	return want
 }
 
-// checkWays checks that a question, and an answer, is told on its second hop
-// after its first, where it has two.
+// checkWays checks that a server request and its response are shown on their second hop, if there is one, after their
+// first.
 func checkWays(t *testing.T, all []session.Message) {
 	t.Helper()
 	seen := map[string]int{}
@@ -450,7 +448,7 @@ func checkWays(t *testing.T, all []session.Message) {
 		seen[m.Direction+" "+m.Kind+" "+m.Method]++
 		for _, kind := range []string{"request", "response"} {
 			if q := kind + " sampling/createMessage"; twoHops && seen["in "+q] < seen["out "+q] {
-				t.Fatalf("%s is told before it came\n%s", inShort(m), strings.Join(shorts(all), "\n"))
+				t.Fatalf("%s is shown before it came\n%s", inShort(m), strings.Join(shorts(all), "\n"))
 			}
 		}
 	}

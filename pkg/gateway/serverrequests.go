@@ -34,6 +34,9 @@ type answerProgress struct {
 	report upstream.Reporter
 }
 
+// id returns the id of the nth request.
+func (x *serverRequests) id(n int64) jsonrpc.ID { return jsonrpc.ID(fmt.Sprintf(`"hub-%s-%d"`, x.prefix, n)) }
+
 // add returns a new id and the channel that receives the response; nil if too many requests wait.
 // The caller removes the id.
 func (x *serverRequests) add() (jsonrpc.ID, chan jsonrpc.Message) {
@@ -43,7 +46,7 @@ func (x *serverRequests) add() (jsonrpc.ID, chan jsonrpc.Message) {
 		return "", nil
 	}
 	x.last++
-	id := jsonrpc.ID(fmt.Sprintf(`"hub-%s-%d"`, x.prefix, x.last))
+	id := x.id(x.last)
 	response := make(chan jsonrpc.Message, 1)
 	put(&x.waiting, id, response)
 	return id, response
@@ -80,7 +83,7 @@ func (x *serverRequests) issued(id jsonrpc.ID) bool {
 	n, err := strconv.ParseInt(strings.TrimSuffix(number, `"`), 10, 64)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return ours && err == nil && 0 < n && n <= x.last
+	return ours && err == nil && 0 < n && n <= x.last && id == x.id(n)
 }
 
 // replaceToken replaces the progress token of a request that has its id by one of the hub.

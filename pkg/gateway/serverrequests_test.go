@@ -67,7 +67,7 @@ func TestIssuedIDsOfServerRequestsAreKnownAfterTheirEnd(t *testing.T) {
 		}
 	}
 	for _, id := range []jsonrpc.ID{"", "1", `""`, `"hub-ABCDEFGH-0"`, `"hub-ABCDEFGH--1"`, `"hub-ABCDEFGH-3"`, `"hub-ABCDEFGH-x"`,
-		`"hub-ABCDEFGH-"`,
+		`"hub-ABCDEFGH-"`, `"hub-ABCDEFGH-01"`, `"hub-ABCDEFGH-+1"`, `"hub-ABCDEFGH-1`,
 		`"hub-BCDEFGHI-1"`, `"hub-1"`, `"hub-ABCDEFGH-99999999999999999999"`} {
 		if x.issued(id) {
 			t.Errorf("%s was issued", id)

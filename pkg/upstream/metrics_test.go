@@ -157,7 +157,7 @@ func TestServerRequestsAndNotificationsAreMeasuredAsOperationsOfTheHub(t *testin
 			t.Fatal(err)
 		}
 		transport := c.tel.network
-		eventually(t, "the question is measured", func() bool {
+		eventually(t, "the request is measured", func() bool {
 			return instrumenttest.Value(t, e.reg, "mcp_server_operation_duration_seconds", "network_transport", transport,
 				"mcp_protocol_version", "2025-11-25", "gen_ai_tool_name", "") == 1
 		})

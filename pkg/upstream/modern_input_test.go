@@ -205,7 +205,7 @@ func TestWaitingInputRequestEndsWithItsCall(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 			defer cancel()
 			result := goCall(ctx, c, req)
-			wait(t, "the question is asked", asked)
+			wait(t, "the request arrives", asked)
 			test.end(c, cancel)
 			if err := wait(t, "the call returns", result); !errors.Is(err, test.is) || !strings.HasPrefix(err.Error(), `server "web" `) {
 				t.Errorf("error %v", err)

@@ -189,13 +189,13 @@ func TestServerRequestCancelledByTheServerEndsWithoutResponse(t *testing.T) {
 			}
 		}
 		say(`{"jsonrpc":"2.0","id":"mine","method":"roots/list"}`)
-		wait(t, "the question is asked", asked)
+		wait(t, "the request arrives", asked)
 		say(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"another"}}`)
 		if len(ended) != 0 {
-			t.Error("another question was withdrawn, and this one ended")
+			t.Error("another request was withdrawn, and this one ended")
 		}
 		say(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"mine"}}`)
-		if err := wait(t, "the question ends", ended); !errors.Is(err, errRequestCancelled) {
+		if err := wait(t, "the request ends", ended); !errors.Is(err, errRequestCancelled) {
 			t.Errorf("it ended because of %v", err)
 		}
 		eventually(t, "the hub is done with it", func() bool {

@@ -84,7 +84,7 @@ func TestCancelledServerRequestIsTheServersFault(t *testing.T) {
 	}
 	wait(t, "the client is asked", asked)
 	receive(c, jsonrpc.Message{Method: "notifications/cancelled", Params: json.RawMessage(`{"requestId":"q"}`)})
-	eventually(t, "the question ends", func() bool {
+	eventually(t, "the request ends", func() bool {
 		return instrumenttest.Value(t, e.reg, "mcphub_requests_cancelled_total", "direction", "in", "reason", "withdrawn") == 1
 	})
 	if have := attributes(span(t, spans, "roots/list")); have["mcphub.fault"] != "backend" || have["error.type"] != "cancelled" {
@@ -186,6 +186,6 @@ func TestServerRequestWithAnIDInUseCanBeCancelled(t *testing.T) {
 		return instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight", "direction", "in") == 0
 	})
 	if n := instrumenttest.Value(t, e.reg, "mcphub_requests_cancelled_total", "direction", "in", "reason", "withdrawn"); n != 1 {
-		t.Errorf("%v questions were taken back, want 1", n)
+		t.Errorf("%v requests were withdrawn, want 1", n)
 	}
 }

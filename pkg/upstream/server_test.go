@@ -271,7 +271,7 @@ func TestNotificationsOfASharedConnectionGoToOnNotification(t *testing.T) {
 				}
 			}
 		}).settled(t)
-		eventually(t, "the question is refused", func() bool { return len(h.sent("POST", `"id":"q"`)) == 1 })
+		eventually(t, "the request is refused", func() bool { return len(h.sent("POST", `"id":"q"`)) == 1 })
 		if body := h.sent("POST", `"id":"q"`)[0].body; !strings.Contains(body,
 			`{"code":-32601,"message":"the hub cannot tell which client roots/list is meant for`) {
 			t.Errorf("the answer is %s", body)

@@ -89,7 +89,7 @@ func TestServerRequestDuringSeveralCallsGoesToTheSinkOfTheConnection(t *testing.
 		t.Fatal(err)
 	}
 	if len(shared.serverRequests()) != 1 || len(one.serverRequests())+len(two.serverRequests()) != 0 {
-		t.Error("the question went to a call")
+		t.Error("the request went to a call")
 	}
 	tool(t, c, "release", `{"key":"k"}`)
 	if err := wait(t, "the held call returns", done); err != nil {
@@ -172,7 +172,7 @@ func TestCloseEndsServerRequestsWithoutAnswer(t *testing.T) {
 			_, err := c.Call(context.WithoutCancel(t.Context()), req)
 			done <- err
 		}()
-		wait(t, "the question is asked", asked)
+		wait(t, "the request arrives", asked)
 		c.close(true)
 		if err := wait(t, "the call fails", done); err == nil || !strings.Contains(err.Error(),
 			"was lost before it answered: the connection was closed") {
