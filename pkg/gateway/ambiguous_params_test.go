@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -17,7 +18,7 @@ func TestProgressTokenOfAClientCannotNameTheCallOfAnother(t *testing.T) {
 	ann, bob := r.connect(), r.connect()
 	s := ann.open(http.MethodPost, request("1", "tools/call",
 		`{"name":"one__gated","arguments":{"steps":1},"_meta":{"progressToken":"ann"}}`))
-	until(t, "ann's call is in flight", func() bool { return bob.state("one").Seen["tools/call"] > 1 })
+	hubtest.Eventually(t, "ann's call is in flight", func() bool { return bob.state("one").Seen["tools/call"] > 1 })
 	for n := range 40 {
 		bob.call("1", "tools/call", fmt.Sprintf(`{"name":"one__work","arguments":{"steps":1,"bob":1},"_meta":{},`+
 			`"_META":{"progressToken":%d}}`, n))

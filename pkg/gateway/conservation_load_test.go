@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -353,7 +354,7 @@ func TestEveryRequestIsAnsweredInFlightOrCancelled(t *testing.T) {
 	}
 	wg.Wait()
 	r.gateway.Drain() // the abandoned suspended calls get no retry
-	until(t, "nothing is in flight except the hub's own subscription streams", func() bool {
+	hubtest.Eventually(t, "nothing is in flight except the hub's own subscription streams", func() bool {
 		for key, l := range r.requestCounts() {
 			if l.inFlight > map[string]float64{"backend out": 1}[key] {
 				return false

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -112,7 +113,7 @@ func TestMessagesOfClientsOfBothErasAreConserved(t *testing.T) {
 	}
 	wg.Wait()
 	r.gateway.Drain()
-	until(t, "nothing is in flight between hub and servers", func() bool {
+	hubtest.Eventually(t, "nothing is in flight between hub and servers", func() bool {
 		return r.metric("mcphub_requests_in_flight", "hop", "backend") == 0
 	})
 	r.conserved(float64(x.cancelled.Load() + x.subscriptions.Load()))
@@ -127,7 +128,7 @@ func TestMessagesOfClientsOfBothErasAreConserved(t *testing.T) {
 		t.Errorf("%d modern requests are counted as in flight", n)
 	}
 	for _, stream := range []string{"post_sse", "subscription"} {
-		until(t, "no stream is open", func() bool { return r.metric("mcphub_streams_active", "stream", stream) == 0 })
+		hubtest.Eventually(t, "no stream is open", func() bool { return r.metric("mcphub_streams_active", "stream", stream) == 0 })
 	}
-	until(t, "all spans have ended", func() bool { return len(r.spans.Started()) == len(r.spans.Ended()) })
+	hubtest.Eventually(t, "all spans have ended", func() bool { return len(r.spans.Started()) == len(r.spans.Ended()) })
 }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -101,7 +102,7 @@ func TestCompletionOfAnElicitationReachesTheClientThatGotItFromASharedServer(t *
 	eve.completeElicitation("two", "notify", "both-") // server two did not issue this id
 	eve.completeElicitation("one", "notify", "both-") // bob's session has ended
 	streams["ann"].expectCompletion("both-")
-	until(t, "completions without a recipient are counted", func() bool { return r.dropped("ambiguous") == before+4 })
+	hubtest.Eventually(t, "completions without a recipient are counted", func() bool { return r.dropped("ambiguous") == before+4 })
 	for name, s := range streams {
 		if name != "bob" && len(s.events) != 0 {
 			t.Errorf("%s also received %s", name, (<-s.events).Encode())
@@ -117,7 +118,7 @@ func TestClientWithoutURLElicitationGetsNoCompletion(t *testing.T) {
 		t.Errorf("the server got %s", got)
 	}
 	c.completeElicitation("one", "notify", "e1")
-	until(t, "the completion is counted", func() bool { return r.dropped("ambiguous") == 1 })
+	hubtest.Eventually(t, "the completion is counted", func() bool { return r.dropped("ambiguous") == 1 })
 }
 
 func TestCompletionOfAnElicitationReachesTheClientOfAnIsolatedServer(t *testing.T) {

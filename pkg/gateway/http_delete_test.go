@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -40,7 +41,7 @@ func TestDeleteEndsRunningCallsAtOnce(t *testing.T) {
 	} {
 		go func() { answers <- c.call(id, "tools/call", params) }()
 	}
-	until(t, "the calls are in flight", func() bool {
+	hubtest.Eventually(t, "the calls are in flight", func() bool {
 		return other.state("one").Hanging == 1 && c.waitingRequests() == 1 && web.waiting.Load() == 1
 	})
 	bound := web.session("tools/call")
@@ -55,11 +56,11 @@ func TestDeleteEndsRunningCallsAtOnce(t *testing.T) {
 			t.Errorf("the call was answered with %s", p.body)
 		}
 	}
-	until(t, "the call on the shared server is cancelled", func() bool {
+	hubtest.Eventually(t, "the call on the shared server is cancelled", func() bool {
 		s := other.state("one")
 		return s.Hanging == 0 && len(s.Cancelled) == 1 && string(s.Cancelled[0]) == `{"who":"deleted"}`
 	})
-	until(t, "the server's session is deleted", func() bool { return web.receivedIn("DELETE", bound) })
+	hubtest.Eventually(t, "the server's session is deleted", func() bool { return web.receivedIn("DELETE", bound) })
 	if n := len(r.gateway.legacy.all()); n != 1 {
 		t.Errorf("%d sessions are open", n)
 	}

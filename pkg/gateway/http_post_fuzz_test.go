@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -67,7 +68,7 @@ func FuzzPost(f *testing.F) {
 // fuzzHub is a hub that serves one fuzzed request after the other.
 type fuzzHub struct {
 	*rig
-	panics *logBuffer
+	panics *hubtest.Buffer
 }
 
 // startFuzzHubs starts a hub that merges three servers, and a transparent hub in front of a server of each era.
@@ -77,7 +78,7 @@ func startFuzzHubs(f *testing.F) []*fuzzHub {
 	legacy := upstream.Spec{Name: "legacy", URL: parrotOverHTTP(f, false), Isolation: upstream.PerSession}
 	modern := upstream.Spec{Name: "modern", URL: parrotOverHTTP(f, true)}
 	for _, specs := range [][]upstream.Spec{{stdio(f, "one"), legacy, modern}, {legacy}, {modern}} {
-		h := &fuzzHub{panics: &logBuffer{}}
+		h := &fuzzHub{panics: &hubtest.Buffer{}}
 		s := setup{quiet: true, untraced: true, naming: catalog.Prefix, gateway: func(c *Config) {
 			c.Logger = slog.New(slog.NewTextHandler(h.panics, &slog.HandlerOptions{Level: slog.LevelError}))
 			c.Bridge = map[string]BridgePolicy{"legacy": BridgeRequest} // sessions with servers end with their request

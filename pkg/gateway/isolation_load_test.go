@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
@@ -108,7 +109,7 @@ func (a *isolationAudit) checkOwn(name string, data []byte) {
 func (a *isolationAudit) checkCancelled(r *rig) {
 	var seen []string
 	c := r.connect()
-	until(a.t, "the servers have received all cancellations", func() bool {
+	hubtest.Eventually(a.t, "the servers have received all cancellations", func() bool {
 		seen = nil
 		for _, server := range []string{parrotName, "legacy", "modern"} {
 			var result struct{ Report parrotReport }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -91,7 +92,7 @@ func TestCancellationReachesNoOtherClient(t *testing.T) {
 	mine, theirs, watcher := r.connect(), r.connect(), r.connect()
 	replies := make(chan reply, 1)
 	go func() { replies <- mine.call("5", "tools/call", `{"name":"one__hang","arguments":{"who":"me"}}`) }()
-	until(t, "the call is in flight", func() bool { return watcher.state("one").Hanging == 1 })
+	hubtest.Eventually(t, "the call is in flight", func() bool { return watcher.state("one").Hanging == 1 })
 	for _, id := range []string{"5", `"5"`, "1", "2", "3", "null"} { // with the hub's ids on the connection to the server
 		theirs.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":` + id + `}}`)
 	}
@@ -222,7 +223,7 @@ func TestEndedSessionLeavesNoSubscriptionBehind(t *testing.T) {
 		t.Errorf("the end of ann's session ended bob's subscription: %q", got)
 	}
 	end(bob)
-	until(t, "the server has no subscription", func() bool { return len(watcher.state("one").Subscriptions) == 0 })
+	hubtest.Eventually(t, "the server has no subscription", func() bool { return len(watcher.state("one").Subscriptions) == 0 })
 }
 
 func TestUpdateOfAPartOfAResourceReachesItsSubscriber(t *testing.T) {

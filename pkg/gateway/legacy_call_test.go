@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -183,7 +184,7 @@ func TestBrokenServerAffectsOnlyItsOwnCalls(t *testing.T) {
 	if e := p.rpcError(t); e.Code != -32603 || !strings.Contains(e.Message, `server "two" was lost before it answered`) {
 		t.Errorf("the call during which the server exited returned %s", p.body)
 	}
-	until(t, "two is down", func() bool { return r.pool.Server("two").Status().State == upstream.Down })
+	hubtest.Eventually(t, "two is down", func() bool { return r.pool.Server("two").Status().State == upstream.Down })
 	p = c.call("1", "tools/call", `{"name":"two__echo"}`)
 	if e := p.rpcError(t); !strings.Contains(e.Message, `server "two" is down`) || !strings.Contains(e.Message, "exit status 3") ||
 		!strings.Contains(e.Message, "next attempt in") {
@@ -193,7 +194,7 @@ func TestBrokenServerAffectsOnlyItsOwnCalls(t *testing.T) {
 		strings.Contains(list, "broken__") {
 		t.Errorf("tools/list is %s", list)
 	}
-	until(t, "two is up again", func() bool { return r.pool.Server("two").Status().State == upstream.Up })
+	hubtest.Eventually(t, "two is up again", func() bool { return r.pool.Server("two").Status().State == upstream.Up })
 	if got := string(c.tool("two__echo", `{}`)); !strings.Contains(got, `"server":"two"`) {
 		t.Errorf("two returned %s", got)
 	}
@@ -204,7 +205,7 @@ func TestRequestIDInFlightIsRefused(t *testing.T) {
 	c, other := r.connect(), r.connect()
 	first := make(chan reply, 1)
 	go func() { first <- c.call("1", "tools/call", `{"name":"one__hang"}`) }()
-	until(t, "the call is in flight", func() bool { return other.state("one").Hanging == 1 })
+	hubtest.Eventually(t, "the call is in flight", func() bool { return other.state("one").Hanging == 1 })
 	if p := c.call("1", "ping", `{}`); p.status != http.StatusBadRequest || p.rpcError(t).Code != -32600 ||
 		string(p.response(t).ID) != "1" {
 		t.Errorf("the same id: %d %s", p.status, p.body)
@@ -233,7 +234,7 @@ func TestRequestsBeyondTheLimitInFlightAreRefused(t *testing.T) {
 	for _, id := range []string{"1", "2"} {
 		go func() { replies <- c.call(id, "tools/call", `{"name":"one__hang"}`) }()
 	}
-	until(t, "the calls are in flight", func() bool { return other.state("one").Hanging == 2 })
+	hubtest.Eventually(t, "the calls are in flight", func() bool { return other.state("one").Hanging == 2 })
 	if p := c.call("3", "ping", `{}`); p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" ||
 		p.rpcError(t).Code != -32603 {
 		t.Errorf("a request beyond the limit: %d %s", p.status, p.body)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
@@ -304,7 +305,7 @@ func TestIDsOfServerRequestsAreNotRepeatedAfterARestart(t *testing.T) {
 func TestMCPGoClientAnswersPings(t *testing.T) {
 	r := start(t, setup{gateway: func(c *Config) { c.Heartbeat = 20 * time.Millisecond }})
 	c, _ := r.connectMCPGo(mcpGoUser{"ann"})
-	until(t, "three pings are answered", func() bool { return r.messages("in", "response") >= 3 })
+	hubtest.Eventually(t, "three pings are answered", func() bool { return r.messages("in", "response") >= 3 })
 	if err := c.Ping(t.Context()); err != nil {
 		t.Errorf("ping: %v", err)
 	}

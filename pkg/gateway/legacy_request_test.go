@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -29,7 +30,7 @@ func TestPanicAffectsItsOwnRequestOnly(t *testing.T) {
 		t.Error("the GET stream of the session received a message")
 	}
 	r.conserved(0)
-	until(t, "the requests have released their session", func() bool {
+	hubtest.Eventually(t, "the requests have released their session", func() bool {
 		info, err := r.sessions.Info(t.Context(), c.id)
 		return err == nil && info.InFlight == 1 // the stream
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 )
@@ -173,7 +174,7 @@ func TestRootsThatChangeWithoutAStreamAreRequestedOnTheNextOne(t *testing.T) {
 		}
 		s.cancel()
 		s.waitForEnd()
-		until(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 0 })
+		hubtest.Eventually(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 0 })
 	}
 }
 
@@ -266,7 +267,7 @@ func TestMCPGoClientListsItsRoots(t *testing.T) {
 	c, _ := r.connectMCPGo(mcpGoUser{"ann"}, client.WithRootsHandler(d))
 	expect := func(cwd, project string) {
 		t.Helper()
-		until(t, "the hub has stored the working directory", func() bool {
+		hubtest.Eventually(t, "the hub has stored the working directory", func() bool {
 			all, _ := r.sessions.All()
 			return len(all) == 1 && all[0].Cwd == cwd && all[0].Project == project
 		})

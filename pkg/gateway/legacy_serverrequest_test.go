@@ -9,6 +9,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/client"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -179,7 +180,7 @@ func TestCancellationOfAServerRequestHasTheIDThatTheClientGot(t *testing.T) {
 		if got := s.message(); got.Method != "notifications/cancelled" || string(got.Params) != `{"requestId":`+string(m.ID)+`}` {
 			t.Errorf("%s: received %s, the id of the request is %s", server, got.Encode(), m.ID)
 		}
-		until(t, "no request waits for a response", func() bool { return c.waitingRequests() == 0 })
+		hubtest.Eventually(t, "no request waits for a response", func() bool { return c.waitingRequests() == 0 })
 		if status := c.respond(m, `"result":{}`); status != http.StatusAccepted {
 			t.Errorf("%s: a late response: %d", server, status)
 		}
@@ -216,7 +217,7 @@ func TestProgressOfAResponseReachesTheServerThatSentTheRequest(t *testing.T) {
 	progress(ann, "7")
 	want := `{"progress":1.50,"progressToken":7, "x":"` + ann.id + `"}`
 	for server, s := range streams {
-		until(t, "the server receives the progress", func() bool { return len(ann.state(server).Progress) > 0 })
+		hubtest.Eventually(t, "the server receives the progress", func() bool { return len(ann.state(server).Progress) > 0 })
 		if got := ann.state(server).Progress; len(got) != 1 || !jsonEqual(string(got[0]), want) {
 			t.Errorf("%s received %s", server, got)
 		}
@@ -230,7 +231,7 @@ func TestProgressOfAResponseReachesTheServerThatSentTheRequest(t *testing.T) {
 		progress(ann, token) // too late
 	}
 	progress(ann, `{}`)
-	until(t, "progress that matches no request is counted", func() bool { return r.dropped("unsupported") == 2+1+2+1 })
+	hubtest.Eventually(t, "progress that matches no request is counted", func() bool { return r.dropped("unsupported") == 2+1+2+1 })
 	for _, server := range []string{"one", "own"} {
 		if n := len(ann.state(server).Progress); n != 1 {
 			t.Errorf("%s received %d", server, n)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -246,7 +247,7 @@ func TestTasksOfAllServersAreOneList(t *testing.T) {
 	}
 	a.http.CloseClientConnections()
 	a.http.Close()
-	until(t, "the hub has noticed that the server is down", func() bool {
+	hubtest.Eventually(t, "the hub has noticed that the server is down", func() bool {
 		c.call("1", "tools/call", `{"name":"a__plain"}`)
 		return r.pool.Server("a").Status().State == upstream.Down
 	})
@@ -280,7 +281,7 @@ func TestTaskIsNotUnknownWhileItsServerIsStarting(t *testing.T) {
 	c = &peer{rig: r, token: c.token, id: c.id}
 	got := make(chan jsonrpc.Message, 1)
 	go func() { got <- c.taskRequest("tasks/get", id) }()
-	until(t, "the request is in flight", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "downstream") == 1 })
+	hubtest.Eventually(t, "the request is in flight", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "downstream") == 1 })
 	close(a.slow)
 	if m := <-got; string(m.Result) != workingTask(id) {
 		t.Errorf("while the servers are being started: %s %s", m.Result, m.Error)
@@ -311,7 +312,7 @@ func TestWaitForATaskCanBeCancelled(t *testing.T) {
 	if e, ok := s.next(); !ok || e.comment != "cancelled" {
 		t.Errorf("the cancelled request received %s", e.Encode())
 	}
-	until(t, "the server gets the cancellation", func() bool { return len(b.received("notifications/cancelled")) == 1 })
+	hubtest.Eventually(t, "the server gets the cancellation", func() bool { return len(b.received("notifications/cancelled")) == 1 })
 	if m := c.taskRequest("tasks/get", id); string(m.Result) != workingTask(id) {
 		t.Errorf("the task after the cancelled request: %s %s", m.Result, m.Error)
 	}

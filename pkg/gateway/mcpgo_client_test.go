@@ -11,6 +11,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -83,16 +84,16 @@ func TestMCPGoClientWorksWithTheHub(t *testing.T) {
 			if _, err := c.CallTool(t.Context(), mcp.CallToolRequest{Params: mcp.CallToolParams{Name: "one__echo"}}); err != nil {
 				t.Errorf("echo: %v", err)
 			}
-			until(t, "the client reads a GET stream", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 1 })
+			hubtest.Eventually(t, "the client reads a GET stream", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 1 })
 			r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
-			until(t, "the client receives list_changed", func() bool { return changed.Load() == 1 })
+			hubtest.Eventually(t, "the client receives list_changed", func() bool { return changed.Load() == 1 })
 			if err := c.Ping(t.Context()); err != nil {
 				t.Errorf("ping: %v", err)
 			}
 			if err := c.Close(); err != nil {
 				t.Errorf("close: %v", err)
 			}
-			until(t, "the session has ended", func() bool { return r.closed("client_delete") == 1 })
+			hubtest.Eventually(t, "the session has ended", func() bool { return r.closed("client_delete") == 1 })
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -82,10 +83,10 @@ func TestSessionsWithLegacyServersFollowTheBridgePolicy(t *testing.T) {
 				t.Errorf("%d sessions", last)
 			}
 			if policy == BridgeRequest {
-				until(t, "the sessions are ended", func() bool { return len(web.seen("DELETE", "")) == 5 })
+				hubtest.Eventually(t, "the sessions are ended", func() bool { return len(web.seen("DELETE", "")) == 5 })
 			}
 			r.gateway.Drain()
-			until(t, "all sessions are ended", func() bool { return len(web.seen("DELETE", "")) == last-1 })
+			hubtest.Eventually(t, "all sessions are ended", func() bool { return len(web.seen("DELETE", "")) == last-1 })
 			r.conserved(0)
 		})
 	}
@@ -153,7 +154,7 @@ func TestNewSessionWithAServerGetsTheLogLevelAgain(t *testing.T) {
 			c := r.modern(`{}`)
 			c.with(`,"io.modelcontextprotocol/logLevel":"info"`).tool("1", "one__log", `{}`)
 			c.tool("2", "one__die", `{}`)
-			until(t, "the server gets the level again", func() bool {
+			hubtest.Eventually(t, "the server gets the level again", func() bool {
 				p := c.tool("3", "one__state", `{}`)
 				return p.response(t).Error == nil && strings.Contains(string(p.response(t).Result), `"level":"info"`)
 			})

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -161,7 +162,7 @@ func TestCallThatEndsWhileSuspendedIsAnsweredOnRetry(t *testing.T) {
 	const arguments = `{"rounds":[[{}]],"leave":true}`
 	q := c.tool("1", "one__requests", arguments).inputRequired(t)
 	c.tool("2", "one__gate", `{}`)
-	until(t, "the call has ended", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 0 })
+	hubtest.Eventually(t, "the call has ended", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 0 })
 	p := c.retry("3", arguments, q.RequestState, `{"q1":{}}`)
 	if has(t, p.response(t).Result, "left") != "true" || string(p.response(t).ID) != "3" {
 		t.Errorf("the retry: %s", p.body)
@@ -234,9 +235,9 @@ func TestDisconnectCancelsACallUnlessItIsSuspended(t *testing.T) {
 	q := c.tool("1", "one__requests", arguments).inputRequired(t) // whether the client keeps its connection does not matter
 	r.client.CloseIdleConnections()
 	s := c.stream("2", "tools/call", `{"name":"one__hang","arguments":{"n":2}}`)
-	until(t, "the call hangs", func() bool { return c.state("one").Hanging == 1 })
+	hubtest.Eventually(t, "the call hangs", func() bool { return c.state("one").Hanging == 1 })
 	s.cancel()
-	until(t, "the call is cancelled", func() bool { return len(c.state("one").Cancelled) == 1 })
+	hubtest.Eventually(t, "the call is cancelled", func() bool { return len(c.state("one").Cancelled) == 1 })
 	if n := c.state("one").Seen["notifications/cancelled"]; n != 1 {
 		t.Errorf("%d calls were cancelled", n)
 	}
@@ -252,12 +253,12 @@ func TestDrainCancelsSuspendedCallsAndThoseAboutToBeSuspended(t *testing.T) {
 		const arguments = `{"rounds":[[{}]]}`
 		q := c.tool("1", "one__requests", arguments).inputRequired(t)
 		r.gateway.Drain()
-		until(t, "the suspended call has ended", func() bool { return r.gateway.modern.suspended.count() == 0 })
+		hubtest.Eventually(t, "the suspended call has ended", func() bool { return r.gateway.modern.suspended.count() == 0 })
 		if p := c.retry("2", arguments, q.RequestState, `{"q1":{}}`); p.status != 400 || p.rpcError(t).Code != -32602 {
 			t.Errorf("the retry: %d %s", p.status, p.body)
 		}
 		// A call that would be suspended now, when no retry can arrive.
-		until(t, "a later input request fails", func() bool {
+		hubtest.Eventually(t, "a later input request fails", func() bool {
 			return strings.Contains(c.tool("3", "one__request", `{"method":"elicitation/create","params":{}}`).body, "is being restarted")
 		})
 		r.conserved(0)
@@ -288,7 +289,7 @@ func TestInputRequestEndsWithItsCall(t *testing.T) {
 		_, err := c.Ask(t.Context(), jsonMessage("roots/list", `{}`))
 		failed <- err
 	}()
-	until(t, "the server request waits", func() bool {
+	hubtest.Eventually(t, "the server request waits", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return len(c.waiting) == 1

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -124,16 +125,16 @@ func TestModernClientThatDisconnectsCancels(t *testing.T) {
 	r := start(t, setup{specs: []upstream.Spec{st.spec("two", ""), stdio(t, "one")}, gateway: shortHeartbeat})
 	c := r.modern(`{}`)
 	s := c.stream("1", "tools/call", `{"name":"two__hang"}`)
-	until(t, "the modern server has the call", func() bool { return st.value(&st.hanging) == 1 })
+	hubtest.Eventually(t, "the modern server has the call", func() bool { return st.value(&st.hanging) == 1 })
 	s.cancel()
-	until(t, "its stream is closed", func() bool { return st.value(&st.hanging) == 0 })
+	hubtest.Eventually(t, "its stream is closed", func() bool { return st.value(&st.hanging) == 0 })
 	s = c.stream("1", "tools/call", `{"name":"one__hang","arguments":{"a":1}}`)
-	until(t, "the legacy server has the call", func() bool { return c.state("one").Hanging == 1 })
+	hubtest.Eventually(t, "the legacy server has the call", func() bool { return c.state("one").Hanging == 1 })
 	s.cancel()
-	until(t, "the legacy server gets the cancellation", func() bool { return len(c.state("one").Cancelled) == 1 })
+	hubtest.Eventually(t, "the legacy server gets the cancellation", func() bool { return len(c.state("one").Cancelled) == 1 })
 	r.conserved(2)
 	// the subscription stream of the stub
-	until(t, "nothing is in flight between hub and servers", func() bool {
+	hubtest.Eventually(t, "nothing is in flight between hub and servers", func() bool {
 		return r.metric("mcphub_requests_in_flight", "hop", "backend") == 1
 	})
 	if got := r.metric("mcphub_streams_active", "stream", "post_sse"); got != 0 {
@@ -206,7 +207,7 @@ func TestModernRequestsBeyondTheLimitAreRefusedWithRetryAfter(t *testing.T) {
 	for range modernShare - 1 { // one request is left for the state
 		open = append(open, c.stream("1", "tools/call", `{"name":"one__hang"}`))
 	}
-	until(t, "the calls hang", func() bool { return c.state("one").Hanging == modernShare-1 })
+	hubtest.Eventually(t, "the calls hang", func() bool { return c.state("one").Hanging == modernShare-1 })
 	open = append(open, c.stream("1", "tools/call", `{"name":"one__hang"}`))
 	p := c.tool(`"more"`, "one__echo", `{}`)
 	if p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || string(p.response(t).ID) != `"more"` {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -117,7 +118,7 @@ func TestUpdatesReachTheSubscriptionsThatAskedForThem(t *testing.T) {
 			both.cancel()
 			both.waitForEnd()
 			legacy.cancel()
-			until(t, "the servers have no subscription any more", func() bool {
+			hubtest.Eventually(t, "the servers have no subscription any more", func() bool {
 				return st.listening() == before && len(c.state("one").Subscriptions) == 0 && r.pool.Server("one").Status().Connections <= 2
 			})
 		})
@@ -230,7 +231,7 @@ func TestReconnectedServerIsSubscribedToAgain(t *testing.T) {
 	c := r.modern(`{}`)
 	s, _ := c.subscribe("1", `{"resourceSubscriptions":["test://one/one","stub://one"]}`)
 	c.tool("1", "one__die", `{}`)
-	until(t, "the shared server has the subscription again", func() bool {
+	hubtest.Eventually(t, "the shared server has the subscription again", func() bool {
 		p := c.tool("2", "one__state", `{}`)
 		return strings.Contains(p.body, `"subscriptions":["test://one/one"]`)
 	})
@@ -243,7 +244,7 @@ func TestReconnectedServerIsSubscribedToAgain(t *testing.T) {
 		delete(st.streams, events)
 	}
 	st.mu.Unlock()
-	until(t, "the streams are open again", func() bool { return st.listening() == 2 && st.value(&st.opened) >= opened+2 })
+	hubtest.Eventually(t, "the streams are open again", func() bool { return st.listening() == 2 && st.value(&st.opened) >= opened+2 })
 	st.notify(updated, `,"uri":"stub://one"`)
 	s.expectNotification("1", updated, "stub://one")
 }
@@ -258,10 +259,10 @@ func TestSubscriptionIsRenewedInANewSessionWithALegacyServer(t *testing.T) {
 		t.Errorf("acknowledged %s", agreed)
 	}
 	first := web.session("resources/subscribe")
-	until(t, "the server can send notifications", func() bool { return web.receivedIn(http.MethodGet, first) })
+	hubtest.Eventually(t, "the server can send notifications", func() bool { return web.receivedIn(http.MethodGet, first) })
 	web.forget(first)
 	web.http.CloseClientConnections()
-	until(t, "the subscription is renewed in a new session", func() bool { return web.session("resources/subscribe") != first })
+	hubtest.Eventually(t, "the subscription is renewed in a new session", func() bool { return web.session("resources/subscribe") != first })
 	if n := fmt.Sprint(len(web.seen("", "resources/subscribe"))); n != "2" {
 		t.Errorf("subscribed %s times", n)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -112,7 +113,7 @@ func TestCallOfAnEndedSessionIsTheFaultOfTheHub(t *testing.T) {
 		c.tool("one__echo", `{}`)
 		answered := make(chan reply, 1)
 		go func() { answered <- c.call("1", "tools/call", `{"name":"one__hang"}`) }()
-		until(t, "the call is in flight", func() bool {
+		hubtest.Eventually(t, "the call is in flight", func() bool {
 			return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 1
 		})
 		if _, err := r.sessions.End(t.Context(), c.id, session.Admin); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -38,12 +39,12 @@ func TestConnectionThatOutlivesItsSessionIsAnOrphan(t *testing.T) {
 	}
 	lost.Store(c.id)
 	_ = r.orphans() // notes since when
-	until(t, "both connections of the lost session are orphans", func() bool { return r.orphans() == 2 })
+	hubtest.Eventually(t, "both connections of the lost session are orphans", func() bool { return r.orphans() == 2 })
 	if n := r.metric("mcphub_backend_sessions_orphaned", "mcphub_backend", "two"); n != 1 {
 		t.Errorf("two has %v orphans", n)
 	}
 	r.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token)
-	until(t, "nothing is left of the connections", func() bool { return r.orphans() == 0 })
+	hubtest.Eventually(t, "nothing is left of the connections", func() bool { return r.orphans() == 0 })
 	if other.tool("two__echo", `{}`) == nil {
 		t.Error("the other session has lost its connection")
 	}

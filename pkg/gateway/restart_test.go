@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -54,7 +55,7 @@ func TestSessionContinuesAfterARestart(t *testing.T) {
 	token := c.token
 	c = &peer{rig: r, token: token, id: c.id}
 	stream := c.listen() // the client first opens its GET stream again
-	until(t, "the shared server has level and subscription again", func() bool {
+	hubtest.Eventually(t, "the shared server has level and subscription again", func() bool {
 		other := r.connect().state("one")
 		return slices.Equal(other.Subscriptions, []string{"test://one/one"}) && other.Level == "warning"
 	})
@@ -85,7 +86,7 @@ func TestSessionContinuesAfterARestart(t *testing.T) {
 	if p := c.send(http.MethodDelete, "", "Mcp-Session-Id: "+c.token); p.status != http.StatusNoContent {
 		t.Errorf("DELETE: %d %s", p.status, p.body)
 	}
-	until(t, "the server's session is deleted", func() bool { return web.receivedIn("DELETE", bound) })
+	hubtest.Eventually(t, "the server's session is deleted", func() bool { return web.receivedIn("DELETE", bound) })
 }
 
 func TestRestartedSharedServerGetsLevelAndSubscriptionsAgain(t *testing.T) {
@@ -95,7 +96,7 @@ func TestRestartedSharedServerGetsLevelAndSubscriptionsAgain(t *testing.T) {
 	c.call("1", "resources/subscribe", `{"uri":"test://one/one"}`)
 	since := r.pool.Server("one").Status().Since
 	c.call("1", "tools/call", `{"name":"one__die"}`)
-	until(t, "the server is up again with level and subscription", func() bool {
+	hubtest.Eventually(t, "the server is up again with level and subscription", func() bool {
 		// The hub notices the end of the server shortly after the end of the call.
 		if now := r.pool.Server("one").Status(); now.State != upstream.Up || now.Since.Equal(since) {
 			return false
@@ -162,7 +163,7 @@ func TestShutdownReportsThatTheOutcomeIsUnknown(t *testing.T) {
 	call.message()
 	answer := make(chan reply, 1)
 	go func() { answer <- c.call("2", "tools/call", `{"name":"web__elicit"}`) }()
-	until(t, "the client has the server request", func() bool { return c.waitingRequests() == 1 })
+	hubtest.Eventually(t, "the client has the server request", func() bool { return c.waitingRequests() == 1 })
 	began := time.Now()
 	r.stop()
 	if took := time.Since(began); took > 8*time.Second {
@@ -231,7 +232,7 @@ func TestClientThatOnlyListensIsReconnectedAfterARestart(t *testing.T) {
 		}
 		return n
 	}
-	until(t, "the server's stream is open", func() bool { return in(http.MethodGet) > 0 })
+	hubtest.Eventually(t, "the server's stream is open", func() bool { return in(http.MethodGet) > 0 })
 	r.stop()
 	gets, posts := in(http.MethodGet), in(http.MethodPost)
 
@@ -241,7 +242,7 @@ func TestClientThatOnlyListensIsReconnectedAfterARestart(t *testing.T) {
 	}
 	c := &peer{rig: r, token: before.token, id: before.id}
 	c.listen()
-	until(t, "the server's stream is open again", func() bool { return in(http.MethodGet) > gets })
+	hubtest.Eventually(t, "the server's stream is open again", func() bool { return in(http.MethodGet) > gets })
 	if n := in(http.MethodPost); n != posts {
 		t.Errorf("the server received %d messages", n-posts)
 	}
@@ -289,11 +290,11 @@ func TestServerThatStartsAfterTheHubGetsTheSubscriptionsOfRestoredSessions(t *te
 	c = &peer{rig: r, token: c.token, id: c.id}
 	c.listen() // opens the session
 	link()
-	until(t, "the tools of the server are offered", func() bool {
+	hubtest.Eventually(t, "the tools of the server are offered", func() bool {
 		_, ok := r.catalog.Snapshot().Tool("one__state")
 		return ok
 	})
-	until(t, "the server has the subscription", func() bool {
+	hubtest.Eventually(t, "the server has the subscription", func() bool {
 		return slices.Equal(r.connect().state("one").Subscriptions, []string{"test://one/one"})
 	})
 }

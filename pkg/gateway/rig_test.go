@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -23,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/persist"
@@ -62,7 +62,7 @@ type rig struct {
 	gateway  *Gateway
 	registry *prometheus.Registry
 	spans    *tracetest.SpanRecorder
-	logs     *logBuffer
+	logs     *hubtest.Buffer
 	client   *http.Client
 	server   *httptest.Server
 	url      string
@@ -73,27 +73,9 @@ type rig struct {
 	stopped     sync.Once
 }
 
-// logBuffer collects log lines.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // build makes a hub without starting it.
 func build(t *testing.T, s setup) *rig {
-	r := &rig{t: t, store: s.store, registry: prometheus.NewPedanticRegistry(), spans: tracetest.NewSpanRecorder(), logs: &logBuffer{}}
+	r := &rig{t: t, store: s.store, registry: prometheus.NewPedanticRegistry(), spans: tracetest.NewSpanRecorder(), logs: &hubtest.Buffer{}}
 	if r.store == nil {
 		r.store = &persist.Memory{}
 	}
@@ -522,18 +504,6 @@ func (s *reader) waitForEnd() {
 	}
 }
 
-// until waits until ok returns true.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("timeout while waiting until %s", what)
-		}
-	}
-}
-
 // events returns the events of the session, as "type detail".
 func (c *peer) events() []string {
 	var all []string
@@ -618,14 +588,14 @@ func (cs *clientSession) waitingRequests() int {
 // its response in the counters, and that none is in flight.
 func (r *rig) conserved(cancelled float64) {
 	r.t.Helper()
-	until(r.t, "no request of a client is in flight", func() bool {
+	hubtest.Eventually(r.t, "no request of a client is in flight", func() bool {
 		return r.metric("mcphub_requests_in_flight", "hop", "downstream", "direction", "in") == 0
 	})
 	count := func(direction, kind string) float64 {
 		return r.metric("mcphub_messages_total", "hop", "downstream", "direction", direction, "kind", kind)
 	}
 	var in, out float64
-	until(r.t, "each request has its response", func() bool {
+	hubtest.Eventually(r.t, "each request has its response", func() bool {
 		in, out = count("in", "request"), count("out", "response")+count("out", "error")
 		return in == out+cancelled
 	})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -75,7 +76,7 @@ func TestSessionWithAServerThatCannotBeStoredIsNoEvent(t *testing.T) {
 	if upstreamEvents() != 0 {
 		t.Errorf("the events are %q", c.events())
 	}
-	until(t, "the server is tried again", func() bool {
+	hubtest.Eventually(t, "the server is tried again", func() bool {
 		return c.call("1", "tools/call", `{"name":"web__count"}`).response(t).Error == nil
 	})
 	if upstreamEvents() != 1 {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -31,7 +32,7 @@ func (c *peer) disconnect(s *reader, stream string) {
 	c.t.Helper()
 	active := c.metric("mcphub_streams_active", "stream", stream)
 	s.cancel()
-	until(c.t, "the hub has noticed", func() bool { return c.metric("mcphub_streams_active", "stream", stream) < active })
+	hubtest.Eventually(c.t, "the hub has noticed", func() bool { return c.metric("mcphub_streams_active", "stream", stream) < active })
 }
 
 // resume resumes the stream after the event with that id.
@@ -100,7 +101,7 @@ func TestBrokenStreamResumesWhereItWasLost(t *testing.T) {
 	if got := r.metric("mcphub_streams_resumed_total", "stream", "post_sse", "outcome", "replayed"); got != 5 {
 		t.Errorf("%v streams were resumed", got)
 	}
-	until(t, "the reasons are counted", func() bool {
+	hubtest.Eventually(t, "the reasons are counted", func() bool {
 		return r.metric("mcphub_streams_closed_total", "stream", "post_sse", "reason", "client")+
 			r.metric("mcphub_streams_closed_total", "stream", "post_sse", "reason", "answered") == 6
 	})
@@ -164,7 +165,7 @@ func TestNewReaderDisplacesTheOlder(t *testing.T) {
 	c.steps(2)
 	again.expectProgress("1", 2, 2)
 	again.expectResult("1")
-	until(t, "the reason is counted", func() bool {
+	hubtest.Eventually(t, "the reason is counted", func() bool {
 		return r.metric("mcphub_streams_closed_total", "stream", "post_sse", "reason", "displaced") == 1
 	})
 }
@@ -203,7 +204,7 @@ func TestServerRequestWaitsForAClientThatResumes(t *testing.T) {
 	step := func() { c.post(`{"jsonrpc":"2.0","method":"custom/gate"}`) }
 	c.disconnect(s, "post_sse")
 	step()
-	until(t, "the server request waits", func() bool { return c.waitingRequests() == 1 })
+	hubtest.Eventually(t, "the server request waits", func() bool { return c.waitingRequests() == 1 })
 	s = c.resume(firstID)
 	m := s.message()
 	if status := c.respond(m, `"result":{"a":1}`); m.Method != "elicitation/create" || status != http.StatusAccepted {
@@ -293,7 +294,7 @@ func TestSlowReaderAloneLosesMessages(t *testing.T) {
 	firstID := s.firstEventID()
 	c.disconnect(s, "post_sse")
 	c.steps(1) // sends twice as many messages as are kept
-	until(t, "the messages beyond the limit are dropped", func() bool { return r.dropped("slow_reader") == 1024 })
+	hubtest.Eventually(t, "the messages beyond the limit are dropped", func() bool { return r.dropped("slow_reader") == 1024 })
 	c.callWithProgress(2, 3, `{"steps":3}`) // another call of the same session
 	other.callWithProgress(2, 3, `{"steps":3}`)
 	c.steps(1) // the response fits

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -81,17 +82,17 @@ func TestDisconnectIsNoCancellation(t *testing.T) {
 	s.message()
 	s.cancel()
 	s.waitForEnd()
-	until(t, "the hub has noticed", func() bool { return r.metric("mcphub_streams_active", "stream", "post_sse") == 0 })
+	hubtest.Eventually(t, "the hub has noticed", func() bool { return r.metric("mcphub_streams_active", "stream", "post_sse") == 0 })
 	if st := c.state("one"); st.Hanging != 1 || len(st.Cancelled) != 0 {
 		t.Errorf("the server saw %+v", st)
 	}
-	until(t, "only the call holds its session", func() bool { // a request is released shortly after its response
+	hubtest.Eventually(t, "only the call holds its session", func() bool { // a request is released shortly after its response
 		info, err := r.sessions.Info(t.Context(), c.id)
 		return err == nil && info.InFlight == 1
 	})
 	c.post(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
-	until(t, "the call is cancelled", func() bool { return c.state("one").Hanging == 0 })
-	until(t, "the session is free", func() bool {
+	hubtest.Eventually(t, "the call is cancelled", func() bool { return c.state("one").Hanging == 0 })
+	hubtest.Eventually(t, "the session is free", func() bool {
 		info, err := r.sessions.Info(t.Context(), c.id)
 		return err == nil && info.InFlight == 0
 	})
@@ -111,7 +112,7 @@ func TestClientThatNeverReadsDelaysNoOther(t *testing.T) {
 	_, _ = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: */*\r\n"+
 		"Mcp-Session-Id: %s\r\nContent-Length: %d\r\n\r\n%s",
 		slow.token, len(body), body)
-	until(t, "the reader is too slow", func() bool { return r.dropped("slow_reader") > 0 })
+	hubtest.Eventually(t, "the reader is too slow", func() bool { return r.dropped("slow_reader") > 0 })
 	for range 20 {
 		other.callWithProgress(7, 3, `{"steps":3}`)
 	}
@@ -140,7 +141,7 @@ func TestListChangeReachesTheNewestStreamOnly(t *testing.T) {
 	}
 	second.cancel()
 	second.waitForEnd()
-	until(t, "the newer stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 2 })
+	hubtest.Eventually(t, "the newer stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 2 })
 	r.gateway.ListChanged([]catalog.Kind{catalog.Prompts, catalog.Resources, catalog.Templates})
 	received := map[string]int{}
 	for range 2 {
@@ -183,8 +184,8 @@ func TestSessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
 	}
 	last.cancel()
 	last.waitForEnd()
-	until(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == stream.MaxStreams-1 })
-	until(t, "a stream can be opened again", func() bool {
+	hubtest.Eventually(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == stream.MaxStreams-1 })
+	hubtest.Eventually(t, "a stream can be opened again", func() bool {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		response := c.do(ctx, http.MethodGet, "", "Mcp-Session-Id: "+c.token)

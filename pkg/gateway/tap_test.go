@@ -11,6 +11,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/persist"
@@ -131,7 +132,7 @@ func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 	defer sub.cancel()
 	sub.message()
 	var derived string
-	until(t, "the derived session exists", func() bool {
+	hubtest.Eventually(t, "the derived session exists", func() bool {
 		page, _, _ := r.sessions.List("", 0, session.Derived)
 		if len(page) == 1 {
 			derived = page[0].ID
@@ -143,7 +144,7 @@ func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 	for who, x := range map[string]*tapRecorder{"legacy": x, "modern": modern} {
 		for _, like := range []string{"backend one in notification notifications/resources/updated",
 			"downstream  out notification notifications/resources/updated"} {
-			until(t, who+": tapped "+like, func() bool { return x.has(like) })
+			hubtest.Eventually(t, who+": tapped "+like, func() bool { return x.has(like) })
 		}
 		n := 0
 		for _, m := range x.messages {

@@ -12,6 +12,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -35,7 +36,7 @@ func (r *rig) spansOf(kind trace.SpanKind, name string) []sdktrace.ReadOnlySpan 
 // served returns the last SERVER span of that name, once there is one.
 func (r *rig) served(name string) sdktrace.ReadOnlySpan {
 	r.t.Helper()
-	until(r.t, "a span "+name, func() bool { return len(r.spansOf(trace.SpanKindServer, name)) > 0 })
+	hubtest.Eventually(r.t, "a span "+name, func() bool { return len(r.spansOf(trace.SpanKindServer, name)) > 0 })
 	all := r.spansOf(trace.SpanKindServer, name)
 	return all[len(all)-1]
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -92,7 +93,7 @@ func TestUnknownNotificationsPassATransparentHub(t *testing.T) {
 			if p := c.post(`{"jsonrpc":"2.0","method":"custom/note","params":{"x": 1}}`); p.status != 202 {
 				t.Fatalf("answered %d %s", p.status, p.body)
 			}
-			until(t, "the server has the notification", func() bool { return len(web.seen("POST", "custom/note")) == 1 })
+			hubtest.Eventually(t, "the server has the notification", func() bool { return len(web.seen("POST", "custom/note")) == 1 })
 		})
 	}
 }

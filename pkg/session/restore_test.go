@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
@@ -167,7 +168,7 @@ func second[T any](_ T, err error) error { return err }
 
 // A5, A8: a torn record was ignored without a message, and later deleted.
 func TestDamagedRecordIsSetAsideUnchangedAndOthersLoad(t *testing.T) {
-	path, log, reg := t.TempDir(), new(syncBuffer), prometheus.NewPedanticRegistry()
+	path, log, reg := t.TempDir(), new(hubtest.Buffer), prometheus.NewPedanticRegistry()
 	bad := map[string]string{
 		"truncated":  strings.TrimSuffix(fresh("truncated"), "}"),
 		"empty":      "",
@@ -242,7 +243,7 @@ func (u *unmovable) SetAside(ctx context.Context, key, reason string) error {
 
 // A12: records had no schema version.
 func TestRecordOfNewerSchemaIsKeptAndLogged(t *testing.T) {
-	path, log, reg := t.TempDir(), new(syncBuffer), prometheus.NewPedanticRegistry()
+	path, log, reg := t.TempDir(), new(hubtest.Buffer), prometheus.NewPedanticRegistry()
 	newer := `{"sessionId":{"inAFormWeDoNotKnow":true},"schemaVersion":2}`
 	writeFile(t, path, "s1.json", newer)
 	dir := openDir(t, path)

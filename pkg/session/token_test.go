@@ -15,6 +15,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
@@ -40,7 +41,7 @@ func TestTokenIsIDDotVerifierWithEnoughRandomBits(t *testing.T) {
 }
 
 func TestVerifierIsShownNowhere(t *testing.T) {
-	path, log, reg, spans := t.TempDir(), new(syncBuffer), prometheus.NewPedanticRegistry(), tracetest.NewSpanRecorder()
+	path, log, reg, spans := t.TempDir(), new(hubtest.Buffer), prometheus.NewPedanticRegistry(), tracetest.NewSpanRecorder()
 	dir := openDir(t, path)
 	store := &faulty{Store: dir}
 	m := session.New(store, session.Config{
@@ -185,7 +186,7 @@ func TestSessionOpensOnlyToItsPrincipal(t *testing.T) {
 }
 
 func TestRefusedRequestIsLoggedWithoutItsToken(t *testing.T) {
-	log := new(syncBuffer)
+	log := new(hubtest.Buffer)
 	m := session.New(new(persist.Memory), session.Config{Logger: slog.New(slog.NewJSONHandler(log, nil))})
 	s, _ := create(t, m)
 	_, _ = m.Acquire(t.Context(), s.ID+".stolen", "")

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 func TestLogRecordsAreExportedOnlyIfTheirExporterIsSet(t *testing.T) {
@@ -101,7 +103,7 @@ func TestErrorsOfExportsAreNotExported(t *testing.T) {
 	t.Setenv("OTEL_BLRP_SCHEDULE_DELAY", "1")
 	tel, stderr := start(t, Config{})
 	tel.Logger().Info("hello")
-	until(t, "the failure is logged", func() bool { return count(t, stderr, "telemetry failed") == 1 })
+	hubtest.Eventually(t, "the failure is logged", func() bool { return count(t, stderr, "telemetry failed") == 1 })
 	if n := tel.queues[0].waiting.Load(); n != 0 {
 		t.Errorf("%d records wait for the next export", n)
 	}

@@ -12,19 +12,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-)
 
-// until waits until ok returns true.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("did not happen: %s", what)
-		}
-	}
-}
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
+)
 
 func dropped(signal, reason string, n int) string {
 	return fmt.Sprintf(`mcphub_telemetry_dropped_total{reason=%q,signal=%q} %d`, reason, signal, n)
@@ -72,7 +62,7 @@ func TestEverySpanIsEitherExportedOrCountedAsDropped(t *testing.T) {
 	}
 	// 64 fit into the queue, and as many may be with the exporter.
 	lost := 0
-	until(t, "the drops are counted", func() bool {
+	hubtest.Eventually(t, "the drops are counted", func() bool {
 		_, rest, _ := strings.Cut(scrape(t, tel), `mcphub_telemetry_dropped_total{reason="queue_full",signal="traces"} `)
 		_, _ = fmt.Sscan(rest, &lost)
 		return lost > 0
@@ -102,7 +92,7 @@ func TestLogRecordsWithoutRoomAreCountedAsDropped(t *testing.T) {
 	t.Setenv("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "1")
 	tel, stderr := start(t, Config{})
 	tel.Logger().Info("first")
-	until(t, "the first is with the collector", func() bool { return posts.Load() == 1 })
+	hubtest.Eventually(t, "the first is with the collector", func() bool { return posts.Load() == 1 })
 	for range 100 {
 		tel.Logger().Info("more")
 	}

@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +19,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/goleak"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 func TestMain(m *testing.M) {
@@ -32,22 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 // buffer is a stderr that can be read while it is being written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
+type buffer struct{ hubtest.Buffer }
 
 // records returns the JSON log records written to b.
 func (b *buffer) records(t *testing.T) (records []map[string]any) {

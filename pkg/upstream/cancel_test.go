@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -15,7 +16,7 @@ import (
 func requestID(t *testing.T, c caller, text string) jsonrpc.ID {
 	t.Helper()
 	var id jsonrpc.ID
-	eventually(t, "the server sees "+text, func() bool {
+	hubtest.Eventually(t, "the server sees "+text, func() bool {
 		for _, line := range seen(t, c, text) {
 			if m, err := jsonrpc.Parse([]byte(line)); err == nil && m.Kind() == jsonrpc.Request {
 				id = m.ID
@@ -66,7 +67,7 @@ func TestCancellationReachesTheServerForThatCallOnly(t *testing.T) {
 		if !errors.Is(got.err, ErrCancelled) || !errors.Is(got.err, why) || ErrorType(got.m, got.err) != "cancelled" {
 			t.Errorf("the cancelled call returned %v", got.err)
 		}
-		eventually(t, "the server gets the cancellation", func() bool { return len(seen(t, c, "notifications/cancelled")) > 0 })
+		hubtest.Eventually(t, "the server gets the cancellation", func() bool { return len(seen(t, c, "notifications/cancelled")) > 0 })
 		want := `"params":{"requestId":` + string(id) + `,"reason":"cancelled by the client"}`
 		if got := seen(t, c, "notifications/cancelled"); len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("the server was told %q, want %s", got, want)
@@ -90,7 +91,7 @@ func TestCallThatTakesTooLongIsCancelled(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 		id := requestID(t, c, `"key":"slow"`)
-		eventually(t, "the server gets the cancellation", func() bool {
+		hubtest.Eventually(t, "the server gets the cancellation", func() bool {
 			got := seen(t, c, "notifications/cancelled")
 			return len(got) == 1 && strings.Contains(got[0], `{"requestId":`+string(id)+`,"reason":"timeout"}`)
 		})
@@ -113,7 +114,7 @@ func TestLateResponseIsDroppedAndCounted(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	tool(t, c, "release", `{"key":"k"}`)
-	eventually(t, "the late answer is counted", func() bool {
+	hubtest.Eventually(t, "the late answer is counted", func() bool {
 		return instrumenttest.Value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "response") == 1
 	})
 	tool(t, c, "echo", "")
@@ -131,6 +132,6 @@ func TestCancellationDoesNotWaitForTheServer(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
-	eventually(t, "the server gets the cancellation", func() bool { return len(h.sent("POST", "notifications/cancelled")) == 1 })
+	hubtest.Eventually(t, "the server gets the cancellation", func() bool { return len(h.sent("POST", "notifications/cancelled")) == 1 })
 	within(t, 4*time.Second, "closing", func() { c.close(true) })
 }

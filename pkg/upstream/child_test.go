@@ -16,6 +16,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
@@ -175,7 +176,7 @@ func newMCPServer() *server.MCPServer {
 func received(t testing.TB, log string, words ...string) string {
 	t.Helper()
 	var found string
-	eventually(t, fmt.Sprintf("the child is sent %q", words), func() bool {
+	hubtest.Eventually(t, fmt.Sprintf("the child is sent %q", words), func() bool {
 		for line := range strings.SplitSeq(readFile(log), "\n") {
 			all := line != ""
 			for _, w := range words {

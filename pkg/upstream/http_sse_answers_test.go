@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
@@ -50,7 +51,7 @@ func TestResponseIsTakenFromTheStream(t *testing.T) {
 		},
 		"before the POST fails": func(_ http.ResponseWriter, _ *http.Request, s *sseStream, m jsonrpc.Message) {
 			respond(s, m)
-			eventually(t, "the answer is read", func() bool { return s.answered.Load() })
+			hubtest.Eventually(t, "the answer is read", func() bool { return s.answered.Load() })
 			panic(http.ErrAbortHandler)
 		},
 		"among noise": func(w http.ResponseWriter, _ *http.Request, s *sseStream, m jsonrpc.Message) {
@@ -199,13 +200,13 @@ func TestCancelledCallEndsItsPOST(t *testing.T) {
 		_, err := c.Call(ctx, toolCall("echo", ""))
 		done <- err
 	}()
-	eventually(t, "the call is under way", func() bool { return len(s.sent("POST", "tools/call")) == 1 })
+	hubtest.Eventually(t, "the call is under way", func() bool { return len(s.sent("POST", "tools/call")) == 1 })
 	cancel()
 	if err := wait(t, "the call returns", done); !errors.Is(err, ErrCancelled) {
 		t.Errorf("error %v", err)
 	}
 	wait(t, "the POST is over", over)
-	eventually(t, "the server gets the cancellation", func() bool { return len(s.sent("POST", "notifications/cancelled")) == 1 })
+	hubtest.Eventually(t, "the server gets the cancellation", func() bool { return len(s.sent("POST", "notifications/cancelled")) == 1 })
 }
 
 // The URL and the endpoint may contain secrets, as headers do.

@@ -14,6 +14,7 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -163,7 +164,7 @@ func TestRealSSEServersAreUnderstood(t *testing.T) {
 					return false
 				}
 			}
-			eventually(t, "the log line is there", has("notifications/message", "a log line"))
+			hubtest.Eventually(t, "the log line is there", has("notifications/message", "a log line"))
 			if name == "go-sdk" && !has("notifications/progress", `"progressToken":"mine"`)() { // mcp-go may send it after the answer
 				t.Errorf("the notifications are %v", sink.notifications())
 			}
@@ -219,13 +220,13 @@ func TestRealSSEServerThatIsRestartedIsUsedAgain(t *testing.T) {
 					t.Errorf("error %v", err)
 				}
 			})
-			eventually(t, "it is down", func() bool { return r.Server("real").Status().State == Down })
+			hubtest.Eventually(t, "it is down", func() bool { return r.Server("real").Status().State == Down })
 			if _, err := l.Call(t.Context(), toolCall("greet", "")); !errors.Is(err, ErrDown) {
 				t.Errorf("a call meanwhile: %v", err)
 			}
 			s.start(t)
 			r.up(t, "real")
-			eventually(t, "the link works again", func() bool {
+			hubtest.Eventually(t, "the link works again", func() bool {
 				m, err := l.Call(t.Context(), toolCall("greet", `{"name":"Ada"}`))
 				return err == nil && strings.Contains(string(m.Result), "hello Ada")
 			})

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
@@ -25,7 +26,7 @@ func (s *sseScript) underway(t *testing.T, c caller, key string) <-chan error {
 		_, err := c.Call(context.WithoutCancel(t.Context()), toolCall("hold", `{"key":"`+key+`"}`))
 		done <- err
 	}()
-	eventually(t, "the call is under way", func() bool { return strings.Contains(strings.Join(s.seen(), "\n"), `"`+key+`"`) })
+	hubtest.Eventually(t, "the call is under way", func() bool { return strings.Contains(strings.Join(s.seen(), "\n"), `"`+key+`"`) })
 	return done
 }
 
@@ -233,7 +234,7 @@ func TestLateEndpointIsWaitedFor(t *testing.T) {
 		}
 		opened <- err
 	}()
-	eventually(t, "the stream is asked for", func() bool { return len(s.sent("GET", "")) == 1 })
+	hubtest.Eventually(t, "the stream is asked for", func() bool { return len(s.sent("GET", "")) == 1 })
 	close(release)
 	if err := wait(t, "it is open", opened); err != nil {
 		t.Error(err)
@@ -252,7 +253,7 @@ func TestCancellationWhileTheEndpointIsAwaitedIsReported(t *testing.T) {
 		_, err := e.openFor(ctx, &recorder{}, hub, ServerSession{})
 		opened <- err
 	}()
-	eventually(t, "the stream is asked for", func() bool { return len(s.sent("GET", "")) == 1 })
+	hubtest.Eventually(t, "the stream is asked for", func() bool { return len(s.sent("GET", "")) == 1 })
 	why := errors.New("changed my mind")
 	cancel(why)
 	if err := wait(t, "it is given up", opened); !errors.Is(err, ErrCancelled) || !errors.Is(err, why) {
@@ -318,7 +319,7 @@ func TestCloseEndsTheStream(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	}
-	eventually(t, "the server's session is over", func() bool { return s.open() == 0 })
+	hubtest.Eventually(t, "the server's session is over", func() bool { return s.open() == 0 })
 	if _, err := c.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, ErrDown) {
 		t.Errorf("a later call: %v", err)
 	}

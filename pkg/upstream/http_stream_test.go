@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
@@ -166,7 +167,7 @@ func TestGETStreamDeliversAndIsOpenedAgain(t *testing.T) {
 			t.Errorf("opened after %q, want %q", got, want)
 		}
 	}
-	eventually(t, "all notifications arrive", func() bool { return len(sink.notifications()) == 3 })
+	hubtest.Eventually(t, "all notifications arrive", func() bool { return len(sink.notifications()) == 3 })
 }
 
 func TestSessionForgottenWithoutACallIsNoticed(t *testing.T) {
@@ -184,7 +185,7 @@ func TestSessionForgottenWithoutACallIsNoticed(t *testing.T) {
 		}
 	})
 	c := newEnv(t, h.spec()).connect(t, nil)
-	eventually(t, "the stream is open", func() bool { return len(h.sent("GET", "")) == 1 })
+	hubtest.Eventually(t, "the stream is open", func() bool { return len(h.sent("GET", "")) == 1 })
 	h.forgetAll("hub")
 	close(end)
 	wait(t, "the connection is lost", c.done())
@@ -203,7 +204,7 @@ func TestServerCannotMakeTheHubReconnectWithoutPause(t *testing.T) {
 	})
 	newEnv(t, h.spec()).connect(t, nil)
 	start := time.Now()
-	eventually(t, "the stream was opened some times", func() bool { return len(h.sent("GET", "")) >= 6 })
+	hubtest.Eventually(t, "the stream was opened some times", func() bool { return len(h.sent("GET", "")) >= 6 })
 	if took := time.Since(start); took < 5*100*time.Millisecond {
 		t.Errorf("5 pauses took %s", took)
 	}
@@ -220,7 +221,7 @@ func TestGETStreamBelongsToNoTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close(true)
-	eventually(t, "the stream is asked for", func() bool { return len(h.sent("GET", "")) > 0 })
+	hubtest.Eventually(t, "the stream is asked for", func() bool { return len(h.sent("GET", "")) > 0 })
 	if got := h.sent("GET", "")[0].header.Get("Traceparent"); got != "" {
 		t.Errorf("it has traceparent %s", got)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
@@ -127,7 +128,7 @@ func TestEachRequestCarriesTheConfiguredHeadersTheSessionAndTheVersion(t *testin
 	spec.Headers = map[string]string{"Authorization": "Bearer t0ken", "X-Tenant": "a", "Accept": "nonsense"}
 	c := newEnv(t, spec).connect(t, nil)
 	tool(t, c, "echo", "")
-	eventually(t, "the stream is asked for", func() bool { return len(h.sent("GET", "")) > 0 })
+	hubtest.Eventually(t, "the stream is asked for", func() bool { return len(h.sent("GET", "")) > 0 })
 	c.close(true)
 	for _, r := range append(append(h.sent("POST", ""), h.sent("GET", "")...), h.sent("DELETE", "")...) {
 		if r.header.Get("Authorization") != "Bearer t0ken" || r.header.Get("X-Tenant") != "a" {
@@ -171,7 +172,7 @@ func TestServerThatHangsAtTheEndDelaysNothing(t *testing.T) {
 		_, err := c.Call(context.WithoutCancel(t.Context()), toolCall("hold", `{"key":"k"}`))
 		done <- err
 	}()
-	eventually(t, "the call is under way", func() bool { return h.dispatched(`"hold"`) == 1 })
+	hubtest.Eventually(t, "the call is under way", func() bool { return h.dispatched(`"hold"`) == 1 })
 	within(t, 3*time.Second, "closing", func() { c.close(false) })
 	if err := wait(t, "the call fails", done); !errors.Is(err, ErrLost) || !strings.HasSuffix(err.Error(), "the connection was closed") {
 		t.Errorf("error %v", err)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
@@ -159,7 +160,7 @@ func TestManyListChangesAreReadOnce(t *testing.T) {
 	if _, err := r.link(t, "child", LinkConfig{}).Call(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the new tool is listed", func() bool {
+	hubtest.Eventually(t, "the new tool is listed", func() bool {
 		got := published.all()
 		return len(got[len(got)-1].Tools) == 2
 	})
@@ -172,7 +173,7 @@ func TestManyListChangesAreReadOnce(t *testing.T) {
 	if st := r.Server("child").Status(); st.Tools != 2 {
 		t.Errorf("Status() = %+v", st)
 	}
-	eventually(t, "the metric follows", func() bool { return instrumenttest.Value(t, r.reg, "mcphub_backend_tools") == 2 })
+	hubtest.Eventually(t, "the metric follows", func() bool { return instrumenttest.Value(t, r.reg, "mcphub_backend_tools") == 2 })
 }
 
 func TestListThatCannotBeReadAgainStaysAsItWas(t *testing.T) {
@@ -194,7 +195,7 @@ func TestListThatCannotBeReadAgainStaysAsItWas(t *testing.T) {
 	r := run(t, []Spec{spec}, published.configure).settled(t)
 	close(fail)
 	tool(t, r.link(t, "web", LinkConfig{}), "grow", "")
-	eventually(t, "the failure is logged", func() bool {
+	hubtest.Eventually(t, "the failure is logged", func() bool {
 		return len(r.log.attr("the server's lists could not be read again", "err")) == 1
 	})
 	if st := r.Server("web").Status(); st.State != Up || st.Tools != 1 || len(published.all()) != 1 {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
@@ -119,7 +120,7 @@ func TestLinkCloseEndsItsAttemptToConnect(t *testing.T) {
 		_, err := l.Call(context.WithoutCancel(t.Context()), toolCall("echo", ""))
 		done <- err
 	}()
-	eventually(t, "it connects", func() bool { return initialized(h) == 1 })
+	hubtest.Eventually(t, "it connects", func() bool { return initialized(h) == 1 })
 	within(t, 3*time.Second, "closing", func() { l.Close(true) })
 	if err := wait(t, "the call returns", done); err == nil {
 		t.Error("the call succeeded")

@@ -35,21 +35,6 @@ func TestMain(m *testing.M) {
 // patience is how long a test waits for an event.
 const patience = 20 * time.Second
 
-// eventually waits until cond holds.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("did not happen: %s", what)
-		}
-	}
-}
-
 // wait waits until ch is closed or receives.
 func wait[T any](t testing.TB, what string, ch <-chan T) T {
 	t.Helper()

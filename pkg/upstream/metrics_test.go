@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 )
@@ -137,7 +138,7 @@ func TestCallsInFlightAreCounted(t *testing.T) {
 			_, err := c.Call(t.Context(), toolCall("hold", `{"key":"k"}`))
 			done <- err
 		}()
-		eventually(t, "the call is counted", func() bool { return instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight") == 1 })
+		hubtest.Eventually(t, "the call is counted", func() bool { return instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight") == 1 })
 		tool(t, c, "release", `{"key":"k"}`)
 		if err := wait(t, "the call returns", done); err != nil {
 			t.Error(err)
@@ -157,7 +158,7 @@ func TestServerRequestsAndNotificationsAreMeasuredAsOperationsOfTheHub(t *testin
 			t.Fatal(err)
 		}
 		transport := c.tel.network
-		eventually(t, "the request is measured", func() bool {
+		hubtest.Eventually(t, "the request is measured", func() bool {
 			return instrumenttest.Value(t, e.reg, "mcp_server_operation_duration_seconds", "network_transport", transport,
 				"mcp_protocol_version", "2025-11-25", "gen_ai_tool_name", "") == 1
 		})
@@ -184,7 +185,7 @@ func TestDurationOfAConnectionIsMeasuredAtItsEnd(t *testing.T) {
 		t.Errorf("%v closed, %v lost", lives(""), lives(durationLost))
 	}
 	_, _ = lost.Call(t.Context(), toolCall("crash", ""))
-	eventually(t, "the loss is measured", func() bool { return lives(durationLost) == 1 })
+	hubtest.Eventually(t, "the loss is measured", func() bool { return lives(durationLost) == 1 })
 	lost.close(true)
 	if lives("") != 1 {
 		t.Error("the lost connection is measured twice")

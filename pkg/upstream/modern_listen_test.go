@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
@@ -58,8 +59,8 @@ func TestSubscriptionsOfOneConnectionAreOneStreamThatIsReplacedWithoutAGap(t *te
 	}
 	close(stop)
 	n := wait(t, "the server stops", sent)
-	eventually(t, "every update arrives", func() bool { return len(updates(sink)) >= n })
-	eventually(t, "the old streams end", func() bool { open, _, _ := s.watched(); return open == 1 })
+	hubtest.Eventually(t, "every update arrives", func() bool { return len(updates(sink)) >= n })
+	hubtest.Eventually(t, "the old streams end", func() bool { open, _, _ := s.watched(); return open == 1 })
 	for _, m := range sink.notifications() {
 		if string(m.Params) != `{"uri":"a:"}` {
 			t.Fatalf("the client is told %s", m.Params)
@@ -69,7 +70,7 @@ func TestSubscriptionsOfOneConnectionAreOneStreamThatIsReplacedWithoutAGap(t *te
 		t.Errorf("there were %d streams", ever)
 	}
 	c.close(true)
-	eventually(t, "the stream ends with the connection", func() bool { open, _, _ := s.watched(); return open == 0 })
+	hubtest.Eventually(t, "the stream ends with the connection", func() bool { open, _, _ := s.watched(); return open == 0 })
 }
 
 func TestManySubscriptionsAtOnceNeedFewStreams(t *testing.T) {
@@ -81,7 +82,7 @@ func TestManySubscriptionsAtOnceNeedFewStreams(t *testing.T) {
 		wg.Go(func() { subscribe(t, c, fmt.Sprintf("x:%02d", i)) })
 	}
 	wg.Wait()
-	eventually(t, "one stream is left", func() bool { open, _, uris := s.watched(); return open == 1 && strings.Count(uris, " ") == 99 })
+	hubtest.Eventually(t, "one stream is left", func() bool { open, _, uris := s.watched(); return open == 1 && strings.Count(uris, " ") == 99 })
 	if _, ever, _ := s.watched(); ever > 60 {
 		t.Errorf("there were %d streams", ever)
 	}
@@ -107,7 +108,7 @@ func TestRefusedSubscriptionIsAnErrorAndTheOthersStay(t *testing.T) {
 			t.Errorf("%s ended the stream that there was", uri)
 		}
 	}
-	eventually(t, "the refused ones are not asked for again", func() bool {
+	hubtest.Eventually(t, "the refused ones are not asked for again", func() bool {
 		set := modernOf(c).subscriber.set
 		set.mu.Lock()
 		settled := set.answered == set.revision
@@ -117,7 +118,7 @@ func TestRefusedSubscriptionIsAnErrorAndTheOthersStay(t *testing.T) {
 	})
 	subscribe(t, c, "a:") // a second client's
 	s.publish("notifications/resources/updated", "a:")
-	eventually(t, "the update arrives", func() bool { return len(updates(sink)) == 1 })
+	hubtest.Eventually(t, "the update arrives", func() bool { return len(updates(sink)) == 1 })
 }
 
 func TestStreamThatTheServerEndsIsOpenedAgainAndMissedChangesAreReported(t *testing.T) {
@@ -126,10 +127,10 @@ func TestStreamThatTheServerEndsIsOpenedAgainAndMissedChangesAreReported(t *test
 	sink := &recorder{}
 	c := newEnv(t, s.spec()).connect(t, sink)
 	subscribe(t, c, "a:")
-	eventually(t, "the stream before it has ended", func() bool { open, _, uris := s.watched(); return open == 1 && uris == "a:" })
+	hubtest.Eventually(t, "the stream before it has ended", func() bool { open, _, uris := s.watched(); return open == 1 && uris == "a:" })
 	s.endStreams()
-	eventually(t, "the stream is opened again", func() bool { open, _, uris := s.watched(); return open == 1 && uris == "a:" })
-	eventually(t, "missed changes are reported", func() bool {
+	hubtest.Eventually(t, "the stream is opened again", func() bool { open, _, uris := s.watched(); return open == 1 && uris == "a:" })
+	hubtest.Eventually(t, "missed changes are reported", func() bool {
 		var all []string
 		for _, m := range sink.notifications() {
 			all = append(all, m.Method+string(m.Params))
@@ -154,7 +155,7 @@ func TestStreamsThatEndAtOnceAreOpenedWithPauses(t *testing.T) {
 	}
 	newEnv(t, s.spec()).connect(t, nil)
 	count := func() int { mu.Lock(); defer mu.Unlock(); return len(at) }
-	eventually(t, "it is tried four times", func() bool { return count() >= 4 })
+	hubtest.Eventually(t, "it is tried four times", func() bool { return count() >= 4 })
 	mu.Lock()
 	defer mu.Unlock()
 	if took := at[3].Sub(at[0]); took < 7*500*time.Millisecond {
@@ -175,7 +176,7 @@ func TestListChangesOfAModernServerAreReadAndReported(t *testing.T) {
 			spec := spec(t)
 			r := run(t, []Spec{spec}, published.configure).settled(t)
 			ask(t, r.link(t, spec.Name, LinkConfig{}), nil, "grow")
-			eventually(t, "the new tool is listed", func() bool {
+			hubtest.Eventually(t, "the new tool is listed", func() bool {
 				all := published.all()
 				last := all[len(all)-1]
 				return len(last.Tools) == 7 && slices.Contains(last.Changed, "notifications/tools/list_changed")
@@ -190,7 +191,7 @@ func TestWaitingSubscriptionEndsWithItsConnection(t *testing.T) {
 	s.on["subscriptions/listen"] = func(_ http.ResponseWriter, r *http.Request, _ jsonrpc.Message) { <-r.Context().Done() }
 	c := newEnv(t, s.spec()).connect(t, nil)
 	done := goCall(t.Context(), c, Request{Method: "resources/subscribe", Params: json.RawMessage(`{"uri":"a:"}`)})
-	eventually(t, "it is asked", func() bool { return len(s.calls("subscriptions/listen")) == 1 })
+	hubtest.Eventually(t, "it is asked", func() bool { return len(s.calls("subscriptions/listen")) == 1 })
 	within(t, 5*time.Second, "closing", func() { c.close(true) })
 	if err := wait(t, "the call returns", done); !errors.Is(err, ErrLost) {
 		t.Errorf("error %v", err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -115,10 +116,10 @@ func TestRealModernServersReportChangesToALegacyClient(t *testing.T) {
 		subscribe(t, c, "res://a")
 		if spec.URL == "" || !strings.Contains(string(c.Initialized().ServerInfo), "mcp-go") { // which tells nothing of updates by HTTP
 			ask(t, c, nil, "touch")
-			eventually(t, "the update is reported", has("notifications/resources/updated"))
+			hubtest.Eventually(t, "the update is reported", has("notifications/resources/updated"))
 		}
 		ask(t, c, nil, "grow")
-		eventually(t, "the list change is reported", has("notifications/tools/list_changed"))
+		hubtest.Eventually(t, "the list change is reported", has("notifications/tools/list_changed"))
 		m, err := c.Call(t.Context(), Request{Method: "resources/unsubscribe", Params: json.RawMessage(`{"uri":"res://a"}`)})
 		if err != nil || string(m.Result) != `{}` {
 			t.Errorf("unsubscribe: %s, %v", m.Encode(), err)
@@ -141,7 +142,7 @@ func TestRealModernServersReportProgressToALegacyClient(t *testing.T) {
 		sink := &recorder{}
 		req := Request{Method: "tools/call", Target: "greet", Sink: sink,
 			Params: json.RawMessage(`{"name":"greet","arguments":{},"_meta":{"progressToken":"mine"}}`)}
-		eventually(t, "progress is reported", func() bool { // mcp-go loses some of it
+		hubtest.Eventually(t, "progress is reported", func() bool { // mcp-go loses some of it
 			if m, err := c.Call(t.Context(), req); err != nil || m.Error != nil {
 				t.Fatalf("%s, %v", m.Encode(), err)
 			}

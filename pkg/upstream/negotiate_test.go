@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
@@ -169,7 +170,7 @@ func TestCommandThatExitsOnTheProbeIsStartedAgainAsLegacy(t *testing.T) {
 			if _, err := r.link(t, "child", LinkConfig{}).Call(t.Context(), toolCall("crash", "")); !errors.Is(err, ErrLost) {
 				t.Fatalf("error %v", err)
 			}
-			eventually(t, "it is up again", func() bool {
+			hubtest.Eventually(t, "it is up again", func() bool {
 				return strings.Count(readFile(log), `"initialize"`) == 2 && r.Server("child").Status().State == Up
 			})
 			if n := strings.Count(readFile(log), `"server/discover"`); n != 1 {
@@ -279,9 +280,9 @@ func TestServerThatChangesItsEraIsProbedAgain(t *testing.T) {
 						}
 						return err == nil && m.Error == nil
 					}
-					eventually(t, "calls work", tools)
+					hubtest.Eventually(t, "calls work", tools)
 					x.replace(next.handler)
-					eventually(t, "the new era is found out", func() bool {
+					hubtest.Eventually(t, "the new era is found out", func() bool {
 						return tools() && r.Server("web").Modern() == next.modern && r.Server("web").Status().State == Up
 					})
 				}
@@ -324,9 +325,9 @@ func TestLegacyServerThatRefusesPingsByTheirIDIsProbedAgain(t *testing.T) {
 				m, err := l.Call(t.Context(), Request{Method: "tools/list"})
 				return err == nil && m.Error == nil
 			}
-			eventually(t, "calls work", tools)
+			hubtest.Eventually(t, "calls work", tools)
 			x.replace(handler)
-			eventually(t, "the new era is found out", func() bool { return tools() && !r.Server("web").Modern() })
+			hubtest.Eventually(t, "the new era is found out", func() bool { return tools() && !r.Server("web").Modern() })
 		})
 	}
 }

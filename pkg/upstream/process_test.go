@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 func TestEnvironmentOfAChildIsExactlyItsSpec(t *testing.T) {
@@ -41,14 +43,14 @@ func TestNoGrandchildOutlivesItsParent(t *testing.T) {
 			t.Fatal("there is no grandchild")
 		}
 		_, _ = c.Call(t.Context(), toolCall("crash", ""))
-		eventually(t, "the grandchild is gone", func() bool { runs, _ := alive(pid); return !runs })
+		hubtest.Eventually(t, "the grandchild is gone", func() bool { runs, _ := alive(pid); return !runs })
 	})
 	t.Run("that is closed", func(t *testing.T) {
 		t.Parallel()
 		c := newEnv(t, childSpec(t, "script")).connect(t, nil)
 		pid := fieldInt(t, tool(t, c, "grandchild", "").Result, "pid")
 		c.close(true)
-		eventually(t, "the grandchild is gone", func() bool { runs, _ := alive(pid); return !runs })
+		hubtest.Eventually(t, "the grandchild is gone", func() bool { runs, _ := alive(pid); return !runs })
 	})
 	t.Run("unless it left the group, and then it holds up nothing", func(t *testing.T) {
 		t.Parallel()
@@ -92,7 +94,7 @@ func TestChildThatExitsAtItsStartIsReportedWithItsStatus(t *testing.T) {
 		"its process ended: exit status 7") {
 		t.Errorf("error %v", err)
 	}
-	eventually(t, "its last line is logged", func() bool {
+	hubtest.Eventually(t, "its last line is logged", func() bool {
 		return slices.Contains(e.log.attr("server stderr", "line"), "the configuration is wrong")
 	})
 }
@@ -115,5 +117,5 @@ func TestConnectionsLeaveNoFilesOpen(t *testing.T) {
 		c.close(true)
 		_, _ = newEnv(t, Spec{Name: "absent", Command: "/nothing/here"}).openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	}
-	eventually(t, "the files are closed", func() bool { return count() <= before })
+	hubtest.Eventually(t, "the files are closed", func() bool { return count() <= before })
 }

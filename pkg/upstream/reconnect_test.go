@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
@@ -65,7 +66,7 @@ func TestMessagesOfASharedServerAfterACancelledCallDoNotGoToTheOnlyOtherCall(t *
 		t.Errorf("the connection's sink was given %d notifications and %d requests", n, q)
 	}
 	tool(t, c, "release", `{"key":"k"}`)
-	eventually(t, "the late answer comes", func() bool {
+	hubtest.Eventually(t, "the late answer comes", func() bool {
 		return instrumenttest.Value(t, e.reg, "mcphub_unmatched_responses_total", "reason", "response") == 1
 	})
 	if n, q := unsolicited(t, c); n != 1 || q != 1 {
@@ -198,7 +199,7 @@ func TestServerRequestCancelledByTheServerEndsWithoutResponse(t *testing.T) {
 		if err := wait(t, "the request ends", ended); !errors.Is(err, errRequestCancelled) {
 			t.Errorf("it ended because of %v", err)
 		}
-		eventually(t, "the hub is done with it", func() bool {
+		hubtest.Eventually(t, "the hub is done with it", func() bool {
 			c.requests.mu.Lock()
 			defer c.requests.mu.Unlock()
 			return len(c.requests.byID) == 0
@@ -300,7 +301,7 @@ func TestIsolatedConnectionWorksWhileTheHubsOwnIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = control.Call(t.Context(), toolCall("crash", ""))
-	eventually(t, "the hub's own connection is down", func() bool { return r.Server("child").Status().State == Down })
+	hubtest.Eventually(t, "the hub's own connection is down", func() bool { return r.Server("child").Status().State == Down })
 	if again := facts(t, l).Pid; again != pid {
 		t.Errorf("the call went to process %d, want %d", again, pid)
 	}

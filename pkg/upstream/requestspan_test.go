@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/baggage"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -84,7 +85,7 @@ func TestCancelledServerRequestIsTheServersFault(t *testing.T) {
 	}
 	wait(t, "the client is asked", asked)
 	receive(c, jsonrpc.Message{Method: "notifications/cancelled", Params: json.RawMessage(`{"requestId":"q"}`)})
-	eventually(t, "the request ends", func() bool {
+	hubtest.Eventually(t, "the request ends", func() bool {
 		return instrumenttest.Value(t, e.reg, "mcphub_requests_cancelled_total", "direction", "in", "reason", "withdrawn") == 1
 	})
 	if have := attributes(span(t, spans, "roots/list")); have["mcphub.fault"] != "backend" || have["error.type"] != "cancelled" {
@@ -151,7 +152,7 @@ func TestServerRequestCarriesTheSpanInWhichItIsForwarded(t *testing.T) {
 		t.Fatal(err)
 	}
 	params := wait(t, "the client is asked", got)
-	eventually(t, "the span ends", func() bool { return len(spans.Ended()) >= 4 })
+	hubtest.Eventually(t, "the span ends", func() bool { return len(spans.Ended()) >= 4 })
 	id := span(t, spans, "elicitation/create").SpanContext().SpanID().String()
 	if !strings.Contains(string(params), id) || strings.Contains(string(params), "b7ad6b7169203331") ||
 		strings.Contains(string(params), "alice") {
@@ -176,13 +177,13 @@ func TestServerRequestWithAnIDInUseCanBeCancelled(t *testing.T) {
 		receive(c, jsonrpc.Message{ID: `"q"`, Method: "roots/list", Params: json.RawMessage(`{"n":` + n + `}`)})
 	}
 	close(first)
-	eventually(t, "the first is answered", func() bool {
+	hubtest.Eventually(t, "the first is answered", func() bool {
 		c.background.mu.Lock()
 		defer c.background.mu.Unlock()
 		return c.requests.waiting.used == 1
 	})
 	receive(c, jsonrpc.Message{Method: "notifications/cancelled", Params: json.RawMessage(`{"requestId":"q"}`)})
-	eventually(t, "the second ends", func() bool {
+	hubtest.Eventually(t, "the second ends", func() bool {
 		return instrumenttest.Value(t, e.reg, "mcphub_requests_in_flight", "direction", "in") == 0
 	})
 	if n := instrumenttest.Value(t, e.reg, "mcphub_requests_cancelled_total", "direction", "in", "reason", "withdrawn"); n != 1 {

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
@@ -24,7 +25,7 @@ import (
 // up waits until the server is up.
 func (r running) up(t testing.TB, server string) Status {
 	t.Helper()
-	eventually(t, server+" is up", func() bool { return r.Server(server).Status().State == Up })
+	hubtest.Eventually(t, server+" is up", func() bool { return r.Server(server).Status().State == Up })
 	return r.Server(server).Status()
 }
 
@@ -111,7 +112,7 @@ func TestCrashedChildIsStartedAgain(t *testing.T) {
 	if _, err := l.Call(t.Context(), toolCall("crash", "")); !errors.Is(err, ErrLost) {
 		t.Errorf("error %v", err)
 	}
-	eventually(t, "the crash is noticed", func() bool { return r.Server("child").Status().State == Down })
+	hubtest.Eventually(t, "the crash is noticed", func() bool { return r.Server("child").Status().State == Down })
 	if st := r.Server("child").Status(); !strings.Contains(st.Error, "exit status 3") || st.Tools != 1 {
 		t.Errorf("Status() = %+v", st)
 	}
@@ -191,7 +192,7 @@ func TestStoppingPoolClosesItsConnectionsAndEndsWaits(t *testing.T) {
 	h := newHTTPScript(t)
 	silent := childSpec(t, "silent")
 	r := run(t, []Spec{h.spec(), silent})
-	eventually(t, "one is up and one is tried", func() bool {
+	hubtest.Eventually(t, "one is up and one is tried", func() bool {
 		return r.Server("web").Status().State == Up && r.Server("child").Status().Connections == 1
 	})
 	within(t, 8*time.Second, "stopping", r.stop)
@@ -220,7 +221,7 @@ func TestUnreachableServerIsNoticedByACall(t *testing.T) {
 	if !errors.Is(err, ErrDown) && !errors.Is(err, ErrLost) {
 		t.Errorf("error %v", err)
 	}
-	eventually(t, "the server is down", func() bool { return r.Server("web").Status().State == Down })
+	hubtest.Eventually(t, "the server is down", func() bool { return r.Server("web").Status().State == Down })
 	if n := instrumenttest.Value(t, r.reg, "mcphub_backend_restarts_total", "reason", "unreachable"); n != 1 {
 		t.Errorf("%v restarts are counted", n)
 	}
@@ -245,9 +246,9 @@ func TestServerThatFailsEveryPingIsDown(t *testing.T) {
 			t.Errorf("after %d pings: %+v", i, st)
 		}
 		r.Server("web").supervisor.checkSoon()
-		eventually(t, "it is pinged", func() bool { return pings.Load() == i+1 })
+		hubtest.Eventually(t, "it is pinged", func() bool { return pings.Load() == i+1 })
 	}
-	eventually(t, "it is down", func() bool { return r.Server("web").Status().State == Down })
+	hubtest.Eventually(t, "it is down", func() bool { return r.Server("web").Status().State == Down })
 }
 
 func TestNotificationsOfASharedConnectionGoToOnNotification(t *testing.T) {
@@ -271,7 +272,7 @@ func TestNotificationsOfASharedConnectionGoToOnNotification(t *testing.T) {
 				}
 			}
 		}).settled(t)
-		eventually(t, "the request is refused", func() bool { return len(h.sent("POST", `"id":"q"`)) == 1 })
+		hubtest.Eventually(t, "the request is refused", func() bool { return len(h.sent("POST", `"id":"q"`)) == 1 })
 		if body := h.sent("POST", `"id":"q"`)[0].body; !strings.Contains(body,
 			`{"code":-32601,"message":"the hub cannot tell which client roots/list is meant for`) {
 			t.Errorf("the answer is %s", body)
@@ -363,7 +364,7 @@ func TestServerThatForgetsEverySessionAtOnceIsDown(t *testing.T) {
 	if n := len(h.sent("POST", "tools/call")); n != 2 {
 		t.Errorf("the call was sent %d times", n)
 	}
-	eventually(t, "the server is down", func() bool { return r.Server("web").Status().State == Down })
+	hubtest.Eventually(t, "the server is down", func() bool { return r.Server("web").Status().State == Down })
 }
 
 func TestSharedConnectionHasTheIdentityOfTheHub(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -45,7 +46,7 @@ func TestMessageThatIsTooLongEndsTheConnectionAndTheChild(t *testing.T) {
 	}
 	wait(t, "the connection is lost", c.done())
 	// The connection has not been closed yet.
-	eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
+	hubtest.Eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
 	if n := instrumenttest.Value(t, e.reg, "mcphub_backend_sessions"); n != 0 {
 		t.Errorf("%v connections are counted", n)
 	}
@@ -63,7 +64,7 @@ func TestCallsInFlightFailAtOnceWhenTheChildCrashes(t *testing.T) {
 			errs <- err
 		}()
 	}
-	eventually(t, "the calls are under way", func() bool { return len(seen(t, c, `"name":"hold"`)) == 8 })
+	hubtest.Eventually(t, "the calls are under way", func() bool { return len(seen(t, c, `"name":"hold"`)) == 8 })
 	start := time.Now()
 	_, err := c.Call(t.Context(), toolCall("crash", ""))
 	for range 8 {
@@ -113,7 +114,7 @@ func TestChildThatClosesItsOutputIsGivenUp(t *testing.T) {
 	if !errors.Is(err, ErrLost) || !strings.HasSuffix(err.Error(), "it closed its standard output") {
 		t.Errorf("error %v", err)
 	}
-	eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
+	hubtest.Eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
 }
 
 // A child that reads nothing blocks callers with a deadline until that, all others no longer than the write timeout,
@@ -150,7 +151,7 @@ func TestChildThatStopsReadingBlocksNoCaller(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	}
-	eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
+	hubtest.Eventually(t, "the child is gone", func() bool { _, exists := alive(pid); return !exists })
 }
 
 func TestStderrIsLoggedLineByLine(t *testing.T) {
@@ -160,7 +161,7 @@ func TestStderrIsLoggedLineByLine(t *testing.T) {
 	long := strings.Repeat("0123456789", 5*maxLogLine/10+7)
 	tool(t, c, "stderr", `{"text":"one\ntwo\r\n\n`+long+`\nlast"}`)
 	var lines []string
-	eventually(t, "the last line is logged", func() bool {
+	hubtest.Eventually(t, "the last line is logged", func() bool {
 		lines = e.log.attr("server stderr", "line")
 		return slices.Contains(lines, "last")
 	})

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 func TestOnConnectedIsCalledWithEachConnectionAfterItsInventoryAndNotWithAChangeOfLists(t *testing.T) {
@@ -35,10 +37,10 @@ func TestOnConnectedIsCalledWithEachConnectionAfterItsInventoryAndNotWithAChange
 	}).settled(t)
 	pool.Store(r.Pool)
 	l := r.link(t, "child", LinkConfig{})
-	eventually(t, "it is connected", have("inventory of child", "connected to child"))
+	hubtest.Eventually(t, "it is connected", have("inventory of child", "connected to child"))
 	tool(t, l, "grow", `{"key":"more"}`)
-	eventually(t, "its lists change", have("inventory of child", "connected to child", "inventory of child"))
+	hubtest.Eventually(t, "its lists change", have("inventory of child", "connected to child", "inventory of child"))
 	_, _ = l.Call(t.Context(), toolCall("crash", ""))
-	eventually(t, "it is connected again", have("inventory of child", "connected to child", "inventory of child",
+	hubtest.Eventually(t, "it is connected again", have("inventory of child", "connected to child", "inventory of child",
 		"inventory of child", "connected to child"))
 }

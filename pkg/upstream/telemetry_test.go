@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -236,11 +237,11 @@ func TestCancellationIsPartOfTheTraceOfItsCall(t *testing.T) {
 		_, err := c.Call(ctx, toolCall("hold", ""))
 		done <- err
 	}()
-	eventually(t, "the call is under way", func() bool { return h.dispatched(`"hold"`) == 1 })
+	hubtest.Eventually(t, "the call is under way", func() bool { return h.dispatched(`"hold"`) == 1 })
 	cancel()
 	_ = wait(t, "the call returns", done)
-	eventually(t, "the server gets the cancellation", func() bool { return h.dispatched("notifications/cancelled") == 1 })
-	eventually(t, "the notification has its span", func() bool {
+	hubtest.Eventually(t, "the server gets the cancellation", func() bool { return h.dispatched("notifications/cancelled") == 1 })
+	hubtest.Eventually(t, "the notification has its span", func() bool {
 		return slices.ContainsFunc(spans.Ended(), func(s sdktrace.ReadOnlySpan) bool { return s.Name() == "notifications/cancelled" })
 	})
 	sc := span(t, spans, "notifications/cancelled").SpanContext()

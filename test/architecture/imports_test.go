@@ -62,8 +62,10 @@ var arrows = map[string][]string{
 var testArrows = map[string][]string{
 	"pkg/persist":    {"pkg/persist/persisttest"},
 	"pkg/instrument": {"pkg/instrument/instrumenttest"},
-	"pkg/upstream":   {"pkg/instrument/instrumenttest"},
-	"pkg/gateway":    {"pkg/persist"},
+	"pkg/telemetry":  {"pkg/hubtest"},
+	"pkg/session":    {"pkg/hubtest"},
+	"pkg/upstream":   {"pkg/instrument/instrumenttest", "pkg/hubtest"},
+	"pkg/gateway":    {"pkg/persist", "pkg/hubtest"},
 	"pkg/admin":      {"pkg/persist", "pkg/gateway", "pkg/hubtest"},
 
 	"cmd/mcphub":        {"pkg/hubtest", "test/peers"},
