@@ -84,7 +84,9 @@ func TestMCPGoClientWorksWithTheHub(t *testing.T) {
 			if _, err := c.CallTool(t.Context(), mcp.CallToolRequest{Params: mcp.CallToolParams{Name: "one__echo"}}); err != nil {
 				t.Errorf("echo: %v", err)
 			}
-			hubtest.Eventually(t, "the client reads a GET stream", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == 1 })
+			hubtest.Eventually(t, "the client reads a GET stream", func() bool {
+				return r.metric("mcphub_streams_active", "stream", "get_sse") == 1
+			})
 			r.gateway.ListChanged([]catalog.Kind{catalog.Tools})
 			hubtest.Eventually(t, "the client receives list_changed", func() bool { return changed.Load() == 1 })
 			if err := c.Ping(t.Context()); err != nil {

@@ -162,7 +162,9 @@ func TestCallThatEndsWhileSuspendedIsAnsweredOnRetry(t *testing.T) {
 	const arguments = `{"rounds":[[{}]],"leave":true}`
 	q := c.tool("1", "one__requests", arguments).inputRequired(t)
 	c.tool("2", "one__gate", `{}`)
-	hubtest.Eventually(t, "the call has ended", func() bool { return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 0 })
+	hubtest.Eventually(t, "the call has ended", func() bool {
+		return r.metric("mcphub_requests_in_flight", "hop", "backend", "direction", "out") == 0
+	})
 	p := c.retry("3", arguments, q.RequestState, `{"q1":{}}`)
 	if has(t, p.response(t).Result, "left") != "true" || string(p.response(t).ID) != "3" {
 		t.Errorf("the retry: %s", p.body)

@@ -35,7 +35,9 @@ type answerProgress struct {
 }
 
 // id returns the id of the nth request.
-func (x *serverRequests) id(n int64) jsonrpc.ID { return jsonrpc.ID(fmt.Sprintf(`"hub-%s-%d"`, x.prefix, n)) }
+func (x *serverRequests) id(n int64) jsonrpc.ID {
+	return jsonrpc.ID(fmt.Sprintf(`"hub-%s-%d"`, x.prefix, n))
+}
 
 // add returns a new id and the channel that receives the response; nil if too many requests wait.
 // The caller removes the id.

@@ -184,7 +184,9 @@ func TestSessionMayHaveSeveralStreamsButNotMany(t *testing.T) {
 	}
 	last.cancel()
 	last.waitForEnd()
-	hubtest.Eventually(t, "the stream is closed", func() bool { return r.metric("mcphub_streams_active", "stream", "get_sse") == stream.MaxStreams-1 })
+	hubtest.Eventually(t, "the stream is closed", func() bool {
+		return r.metric("mcphub_streams_active", "stream", "get_sse") == stream.MaxStreams-1
+	})
 	hubtest.Eventually(t, "a stream can be opened again", func() bool {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

@@ -82,7 +82,10 @@ func TestManySubscriptionsAtOnceNeedFewStreams(t *testing.T) {
 		wg.Go(func() { subscribe(t, c, fmt.Sprintf("x:%02d", i)) })
 	}
 	wg.Wait()
-	hubtest.Eventually(t, "one stream is left", func() bool { open, _, uris := s.watched(); return open == 1 && strings.Count(uris, " ") == 99 })
+	hubtest.Eventually(t, "one stream is left", func() bool {
+		open, _, uris := s.watched()
+		return open == 1 && strings.Count(uris, " ") == 99
+	})
 	if _, ever, _ := s.watched(); ever > 60 {
 		t.Errorf("there were %d streams", ever)
 	}
