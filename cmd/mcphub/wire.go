@@ -15,6 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/config"
 	"github.com/mcphub-go/mcphub/pkg/gateway"
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/persist"
@@ -100,7 +101,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		MaxInFlight:     cfg.Limits.MaxInFlight,
 		PageSize:        cfg.Limits.PageSize,
 		Bridge:          bridgesOf(cfg),
-		TraceParent:     gateway.TraceParent(cfg.Tracing.Parent),
+		TraceParent:     observe.TraceParent(cfg.Tracing.Parent),
 		Baggage:         cfg.Tracing.Baggage,
 		Patience:        cfg.Streams.Patience,
 		ResumeEvents:    cfg.Streams.ResumeEvents,

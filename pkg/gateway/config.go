@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -43,7 +44,7 @@ type Config struct {
 	Logger         *slog.Logger                  // default: discard
 	TracerProvider trace.TracerProvider          // default: no-op
 	Propagator     propagation.TextMapPropagator // nil: tracing is off
-	TraceParent    TraceParent                   // default: ParentRemote
+	TraceParent    observe.TraceParent           // default: ParentRemote
 	Baggage        []string                      // keys of baggage that are forwarded to servers; default: none
 	Registerer     prometheus.Registerer         // default: metrics are not exported
 	ToolLabels     int                           // limit of tools with label sets of their own; default 200, below 0: none
@@ -65,6 +66,13 @@ func (c Config) retention(metrics *stream.Metrics) *stream.Retention {
 	}
 }
 
+func (c Config) telemetry() observe.Config {
+	return observe.Config{
+		Sessions: c.Sessions, Catalog: c.Catalog, Logger: c.Logger, TracerProvider: c.TracerProvider,
+		Propagator: c.Propagator, TraceParent: c.TraceParent, Baggage: c.Baggage, Registerer: c.Registerer, ToolLabels: c.ToolLabels,
+	}
+}
+
 // BridgePolicy says which modern requests share a session with a legacy server that keeps a session for
 // each client.
 type BridgePolicy string
@@ -74,14 +82,4 @@ const (
 	BridgePrincipal BridgePolicy = "principal" // those of one client of one principal; the default
 	BridgeRequest   BridgePolicy = "request"   // none
 	BridgeShared    BridgePolicy = "shared"    // all that declare the same capabilities
-)
-
-// TraceParent says how the trace context of a client is used.
-type TraceParent string
-
-// The uses.
-const (
-	ParentRemote TraceParent = "remote" // the client's span is the parent; the default
-	ParentLink   TraceParent = "link"   // the hub begins a new trace that links to the client's span
-	ParentIgnore TraceParent = "ignore" // the context is not used
 )

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
@@ -20,11 +21,12 @@ import (
 type core struct {
 	cfg        Config
 	log        *slog.Logger
-	tel        *telemetry
+	tel        *observe.Telemetry
 	router     *routing.Router
 	interests  *routing.Interests
 	background *background // runs calls, and the ends of sessions
 	sender     *stream.Sender
+	streams    *stream.Metrics   // of all streams
 	retention  *stream.Retention // of the stream logs of all sessions
 	draining   chan struct{}     // closed when the hub stops
 }
@@ -33,15 +35,16 @@ func newCore(cfg Config) *core {
 	c := &core{
 		cfg:        cfg,
 		log:        cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		tel:        newTelemetry(cfg),
+		tel:        observe.New(cfg.telemetry()),
 		background: &background{},
 		draining:   make(chan struct{}),
 	}
 	c.router = routing.New(routing.Config{Pool: cfg.Pool, Catalog: cfg.Catalog, Transparent: cfg.Transparent,
 		PageSize: cfg.pageSize(), Version: cmp.Or(cfg.Version, "dev")})
 	c.interests = routing.NewInterests(c.router, c.background.Go, c.log)
-	c.retention = cfg.retention(c.tel.streams)
-	c.sender = &stream.Sender{Metrics: c.tel.streams, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(),
+	c.streams = stream.NewMetrics(cfg.Registerer, c.tel.Dropped)
+	c.retention = cfg.retention(c.streams)
+	c.sender = &stream.Sender{Metrics: c.streams, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(),
 		Draining: c.draining}
 	return c
 }
@@ -56,7 +59,7 @@ func (c *core) principal(r *http.Request) string {
 
 // endCause returns the cause of the end of a call that returned err. cause is that of its context.
 func (c *core) endCause(err, cause error) error {
-	if !errors.Is(err, upstream.ErrLost) || errors.Is(cause, errClientCancelled) {
+	if !errors.Is(err, upstream.ErrLost) || errors.Is(cause, observe.ErrClientCancelled) {
 		return cause
 	}
 	select {
@@ -69,7 +72,7 @@ func (c *core) endCause(err, cause error) error {
 
 // callError returns the JSON-RPC error for a call that returned err. cause is that of its context.
 func (c *core) callError(err, cause error) *jsonrpc.Error {
-	if ended, ok := errors.AsType[endedError](c.endCause(err, cause)); ok {
+	if ended, ok := errors.AsType[observe.EndedError](c.endCause(err, cause)); ok {
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "%v", ended)
 	}
 	return jsonrpc.AsError(err)

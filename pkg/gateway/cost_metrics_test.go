@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -24,7 +24,8 @@ const aSession, aVersion = "abcdefghijklmnop", "2025-11-25"
 
 // served does the telemetry of a tool call between client and hub, without the call.
 type served struct {
-	tel      *telemetry
+	tel      *observe.Telemetry
+	registry *prometheus.Registry
 	request  *http.Request
 	message  jsonrpc.Message
 	response jsonrpc.Message
@@ -33,7 +34,8 @@ type served struct {
 func newServed(t testing.TB, how tracing) *served {
 	all := catalog.New(catalog.Prefix, []string{"child"})
 	all.Replace("child", catalog.Inventory{Tools: []json.RawMessage{json.RawMessage(`{"name":"echo","inputSchema":{"type":"object"}}`)}})
-	cfg := Config{Registerer: prometheus.NewRegistry(), Catalog: all}
+	registry := prometheus.NewRegistry()
+	cfg := Config{Registerer: registry, Catalog: all}
 	if how.sampler != nil {
 		tp := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(unread{}), sdktrace.WithSampler(how.sampler))
 		t.Cleanup(func() { _ = tp.Shutdown(context.Background()) })
@@ -44,7 +46,8 @@ func newServed(t testing.TB, how tracing) *served {
 	if how.meta != "" {
 		params += `,"_meta":{"traceparent":"` + how.meta + `"}`
 	}
-	s := &served{tel: newTelemetry(cfg), message: jsonrpc.Message{ID: "7", Method: "tools/call", Params: json.RawMessage(params + "}")},
+	s := &served{tel: observe.New(cfg.telemetry()), registry: registry,
+		message:  jsonrpc.Message{ID: "7", Method: "tools/call", Params: json.RawMessage(params + "}")},
 		response: jsonrpc.Message{ID: "7", Result: json.RawMessage(`{"content":[]}`)}}
 	s.request, _ = http.NewRequestWithContext(context.Background(), http.MethodPost, "http://127.0.0.1/mcp", nil)
 	s.request.RemoteAddr = "127.0.0.1:40000"
@@ -63,10 +66,10 @@ func (unread) Shutdown(context.Context) error                  { return nil }
 func (unread) ForceFlush(context.Context) error                { return nil }
 
 func (s *served) pass() {
-	ctx, op := s.tel.startOperation(s.request, aSession, aVersion, s.message)
-	op.spent.Add(int64(time.Microsecond))
-	op.end(ctx, s.response, nil)
-	op.inFlight.Answer(s.response)
+	ctx, op := s.tel.StartOperation(s.request, aSession, aVersion, s.message)
+	op.Spent.Add(int64(time.Microsecond))
+	op.End(ctx, s.response, nil)
+	op.InFlight.Answer(s.response)
 }
 
 // callMetrics records the metrics of one proxied call on both hops: those of a gateway, and copies of those of
@@ -107,15 +110,13 @@ func newCallMetrics(t testing.TB) *callMetrics {
 // record records the metrics of one call.
 func (m *callMetrics) record(ctx context.Context) {
 	tel := m.hub.gateway.tel
-	in := tel.messages.Begin(instrument.In, m.request)
+	in := tel.Messages.Begin(instrument.In, m.request)
 	out := m.messages.Begin(instrument.Out, m.sent)
 	out.Answer(m.response)
 	m.outcomes[string(instrument.FaultNone)].Inc()
 	m.calls.Observe(ctx, instrument.Operation{Method: m.sent.Method, Tool: m.there, Transport: "pipe", Version: aVersion}, time.Millisecond)
-	tel.served.Observe(ctx, instrument.Operation{Method: m.request.Method, Tool: m.here, Transport: "tcp", Version: aVersion},
-		time.Millisecond)
-	tel.countOutcome(m.request.Method, instrument.FaultNone)
-	tel.overhead.WithLabelValues(m.request.Method).Observe((10 * time.Microsecond).Seconds())
+	tel.ObserveRequest(ctx, instrument.Operation{Method: m.request.Method, Tool: m.here, Transport: "tcp", Version: aVersion},
+		instrument.FaultNone, time.Millisecond, 990*time.Microsecond)
 	in.Answer(m.response)
 }
 
@@ -218,7 +219,7 @@ func TestRequestsThatClientsMustNotSendAreCounted(t *testing.T) {
 	s.message.Method = "roots/list"
 	s.pass()
 	s.pass()
-	if n := testutil.ToFloat64(s.tel.outcomes.WithLabelValues("roots/list", "none")); n != 2 {
+	if n := sumOf(t, s.registry, "mcphub_operations_total", "mcp_method_name", "roots/list", "fault", "none"); n != 2 {
 		t.Errorf("%v are counted", n)
 	}
 }

@@ -7,7 +7,7 @@
 //	├─ router          finds the server for a request, merges lists and capabilities (package routing)
 //	├─ interests       what clients want of servers whose connection they share (package routing)
 //	├─ streams         resumable event streams of a session (package stream)
-//	└─ telemetry       spans, metrics and the tap of messages (telemetry.go, operation.go, tap.go)
+//	└─ telemetry       spans, metrics and the tap of messages (package observe)
 //
 // A request goes down this list: door, era, router, connection to a server (package upstream). The bytes of a
 // message stay as they are; names and progress tokens are the only parts that are rewritten.
@@ -75,7 +75,7 @@ func (g *Gateway) ServerConnected(server string) {
 // ListChanged sends list_changed for the merged lists of these kinds to every connected client. Call it after every
 // change of the catalog, also if kinds is empty: it removes the series of tools that no longer exist, too.
 func (g *Gateway) ListChanged(kinds []catalog.Kind) {
-	g.tel.served.Prune()
+	g.tel.Prune()
 	methods := map[string]bool{}
 	for _, k := range kinds {
 		switch k {
@@ -102,7 +102,7 @@ func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
 	}
 	uri, ok := jsonrpc.StringField(m.Params, "uri")
 	if m.Method != protocol.MethodResourcesUpdated || !ok {
-		g.tel.dropped("ambiguous")
+		g.tel.Dropped("ambiguous")
 		g.log.Debug("a notification of a shared connection has no recipient", "upstream", server,
 			"method", instrument.MethodLabel(m.Method))
 		return
@@ -114,7 +114,7 @@ func (g *Gateway) ServerNotification(server string, m jsonrpc.Message) {
 
 // PassMessage passes a message event to the followers of the session of ctx. It is meant for
 // upstream.Config.OnMessage. It does not block, and keeps nothing of e.
-func (g *Gateway) PassMessage(ctx context.Context, e instrument.MessageEvent) { g.tel.tap.pass(ctx, e) }
+func (g *Gateway) PassMessage(ctx context.Context, e instrument.MessageEvent) { g.tel.Tap.Pass(ctx, e) }
 
 // Drain closes the streams that would stay open indefinitely. Requests in flight continue.
 func (g *Gateway) Drain() {

@@ -22,7 +22,7 @@ func (d *door) delete(w http.ResponseWriter, r *http.Request) {
 	}
 	id := lease.Session().ID
 	lease.Release()
-	ctx := d.tel.withRemoteParent(context.WithoutCancel(r.Context()), r)
+	ctx := d.tel.WithRemoteParent(context.WithoutCancel(r.Context()), r)
 	if _, err := d.cfg.Sessions.End(ctx, id, session.ClientDelete); err != nil {
 		d.refuseSession(w, jsonrpc.Message{}, err)
 		return

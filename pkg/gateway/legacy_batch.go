@@ -28,9 +28,9 @@ func (cs *clientSession) startBatch(r *http.Request, lease *session.Lease, eleme
 		switch {
 		case e.refusal != nil && request:
 			m := jsonrpc.NewError(e.ID, e.refusal)
-			cs.tel.countRefused(e.Message, m)
-			cs.tel.tap.message(cs.ctx, instrument.In, e.Message, instrument.About{})
-			cs.tel.tap.message(cs.ctx, instrument.Out, m, instrument.About{Method: e.Method})
+			cs.tel.CountRefused(e.Message, m)
+			cs.tel.Tap.Message(cs.ctx, instrument.In, e.Message, instrument.About{})
+			cs.tel.Tap.Message(cs.ctx, instrument.Out, m, instrument.About{Method: e.Method})
 			out.Answer(m.Encode())
 		case e.refusal != nil:
 			out.Answer(jsonrpc.NewError("", e.refusal).Encode())

@@ -39,7 +39,7 @@ func (c legacyCall) call(ctx context.Context, server *upstream.Server, req upstr
 	}
 	req.Sink = c.x
 	if c.x.op != nil {
-		req.Spent = &c.x.op.spent
+		req.Spent = &c.x.op.Spent
 	}
 	if !server.Isolated() {
 		req.Sink = sharedExchange{c.x, server.Name()}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"sync/atomic"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -14,10 +15,10 @@ import (
 // notifications and requests of the server precede the response on the stream. The requests of a batch share a stream.
 type exchange struct {
 	cs   *clientSession
-	call context.Context //nolint:containedctx // ends with the call
-	out  *stream.Stream  // of the response
-	op   *operation      // nil: not measured
-	cut  atomic.Bool     // a request of the server was given up because the session ended
+	call context.Context    //nolint:containedctx // ends with the call
+	out  *stream.Stream     // of the response
+	op   *observe.Operation // nil: not measured
+	cut  atomic.Bool        // a request of the server was given up because the session ended
 }
 
 func newExchange(call context.Context, cs *clientSession, out *stream.Stream) *exchange {
@@ -31,9 +32,9 @@ func (x *exchange) Notify(m jsonrpc.Message) {
 		return
 	}
 	if reason := x.put(m, stream.MayWait); reason != "" {
-		x.cs.tel.dropped(reason)
+		x.cs.tel.Dropped(reason)
 	} else {
-		x.op.addNotification(m.Method)
+		x.op.AddNotification(m.Method)
 	}
 }
 
@@ -63,7 +64,7 @@ func (x *exchange) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage,
 // put adds m to the stream, or returns the reason for the metric of dropped notifications.
 func (x *exchange) put(m jsonrpc.Message, d stream.Delivery) (reason string) {
 	if reason = x.out.Push(m.Encode(), d); reason == "" {
-		x.cs.tel.sent(x.call, m)
+		x.cs.tel.Sent(x.call, m)
 	}
 	return reason
 }

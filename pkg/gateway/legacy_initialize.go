@@ -25,7 +25,7 @@ func (l *legacySessions) initialize(w http.ResponseWriter, r *http.Request, m js
 		l.refuse(w, http.StatusBadRequest, m, e)
 		return
 	}
-	ctx, op := l.tel.startOperation(r, "", s.ProtocolVersion, m)
+	ctx, op := l.tel.StartOperation(r, "", s.ProtocolVersion, m)
 	l.router.AwaitServers(ctx)
 	s, token, err := l.create(ctx, r, s)
 	if err != nil {
@@ -33,17 +33,17 @@ func (l *legacySessions) initialize(w http.ResponseWriter, r *http.Request, m js
 			err = fmt.Errorf("%w: %w", upstream.ErrCancelled, err)
 		}
 		status, e := sessionRefusal(w.Header(), err)
-		op.end(ctx, jsonrpc.Message{}, fmt.Errorf("%w: %w", e, err))
-		op.inFlight.Answer(jsonrpc.NewError(m.ID, e))
+		op.End(ctx, jsonrpc.Message{}, fmt.Errorf("%w: %w", e, err))
+		op.InFlight.Answer(jsonrpc.NewError(m.ID, e))
 		refuse(w, status, m.ID, e)
 		return
 	}
-	op.setSession(s.ID)
+	op.SetSession(s.ID)
 	response := jsonrpc.NewResult(m.ID, l.router.InitializeResult(s.ProtocolVersion))
-	op.end(ctx, response, nil)
+	op.End(ctx, response, nil)
 	l.endPrevious(ctx, r)
 	w.Header().Set(protocol.HeaderSessionID, token)
-	op.inFlight.Answer(response)
+	op.InFlight.Answer(response)
 	stream.WriteJSON(w, http.StatusOK, response.Encode())
 }
 

@@ -60,13 +60,13 @@ func (cs *clientSession) accept(r *http.Request, m jsonrpc.Message) bool {
 		if cs.requests.deliver(m) { // the sender of the request counts it
 			return true
 		}
-		cs.tel.countUnmatched()
-		cs.tel.tap.message(cs.ctx, instrument.In, m, instrument.About{Outcome: "unmatched"})
+		cs.tel.CountUnmatched()
+		cs.tel.Tap.Message(cs.ctx, instrument.In, m, instrument.About{Outcome: "unmatched"})
 		return cs.requests.issued(m.ID) // a late response is no error, specification 2025-11-25, basic/utilities/cancellation
 	}
-	ctx, op := cs.tel.startOperation(r, cs.id, cs.opened.ProtocolVersion, m)
-	cs.tel.tap.message(ctx, instrument.In, m, op.aboutRequest())
+	ctx, op := cs.tel.StartOperation(r, cs.id, cs.opened.ProtocolVersion, m)
+	cs.tel.Tap.Message(ctx, instrument.In, m, op.AboutRequest())
 	cs.notified(ctx, m)
-	op.end(ctx, jsonrpc.Message{}, nil)
+	op.End(ctx, jsonrpc.Message{}, nil)
 	return true
 }

@@ -54,8 +54,8 @@ func (p *pinger) Beat() (ping []byte, alive bool) {
 
 // Sending implements stream.Pinger: it counts the ping.
 func (p *pinger) Sending() {
-	p.inFlight, p.since = p.cs.tel.messages.Begin(instrument.Out, p.ping), time.Now()
-	p.cs.tel.tap.message(p.cs.ctx, instrument.Out, p.ping, instrument.About{})
+	p.inFlight, p.since = p.cs.tel.Messages.Begin(instrument.Out, p.ping), time.Now()
+	p.cs.tel.Tap.Message(p.cs.ctx, instrument.Out, p.ping, instrument.About{})
 }
 
 // stop gives up the waiting ping.
@@ -71,7 +71,7 @@ func (p *pinger) end(why instrument.CancelReason) (answered bool) {
 	if answered = !p.cs.requests.remove(p.ping.ID); answered {
 		pong := <-p.response
 		p.inFlight.Answer(pong)
-		p.cs.tel.tap.message(p.cs.ctx, instrument.In, pong, instrument.About{Method: protocol.MethodPing, Since: p.since})
+		p.cs.tel.Tap.Message(p.cs.ctx, instrument.In, pong, instrument.About{Method: protocol.MethodPing, Since: p.since})
 	} else {
 		p.inFlight.Cancel(why)
 	}

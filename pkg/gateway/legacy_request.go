@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -33,17 +34,17 @@ func (cs *clientSession) serve(w http.ResponseWriter, r *http.Request, lease *se
 // startCall starts the call of a request, whose response goes to out. release is called when the call
 // has ended, unless startCall refuses it. The refusal is counted.
 func (cs *clientSession) startCall(r *http.Request, m jsonrpc.Message, out *stream.Stream, release func()) *jsonrpc.Error {
-	ctx, op := cs.tel.startOperation(r, cs.id, cs.opened.ProtocolVersion, m)
-	cs.tel.tap.message(ctx, instrument.In, m, op.aboutRequest())
+	ctx, op := cs.tel.StartOperation(r, cs.id, cs.opened.ProtocolVersion, m)
+	cs.tel.Tap.Message(ctx, instrument.In, m, op.AboutRequest())
 	ctx, cancel := cs.callContext(ctx)
 	if e := cs.begin(m.ID, cancel, cs.cfg.maxInFlight()); e != nil {
 		cancel(nil)
 		refusal := jsonrpc.NewError(m.ID, e)
-		op.end(ctx, refusal, nil)
-		op.respond(ctx, refusal)
+		op.End(ctx, refusal, nil)
+		op.Respond(ctx, refusal)
 		return e
 	}
-	out.SetSpan(op.span)
+	out.SetSpan(op.Span)
 	x := newExchange(ctx, cs, out)
 	x.op = op
 	cs.background.Go(func() {
@@ -54,15 +55,15 @@ func (cs *clientSession) startCall(r *http.Request, m jsonrpc.Message, out *stre
 			response, err = jsonrpc.Message{}, context.Cause(cs.ctx)
 		}
 		cause := context.Cause(ctx)
-		if cs.ctx.Err() != nil && !errors.Is(cause, errClientCancelled) {
+		if cs.ctx.Err() != nil && !errors.Is(cause, observe.ErrClientCancelled) {
 			cause = context.Cause(cs.ctx) // the connections end shortly before ctx does
 		}
 		cause = cs.endCause(err, cause)
 		cancel(nil)
-		op.endFor(ctx, cause, response, err)
+		op.EndFor(ctx, cause, response, err)
 		switch {
-		case errors.Is(cause, errClientCancelled):
-			op.inFlight.Cancel(instrument.Withdrawn)
+		case errors.Is(cause, observe.ErrClientCancelled):
+			op.InFlight.Cancel(instrument.Withdrawn)
 			x.finish(jsonrpc.Message{}) // a cancelled request gets no response
 			return
 		case err != nil:
@@ -72,7 +73,7 @@ func (cs *clientSession) startCall(r *http.Request, m jsonrpc.Message, out *stre
 		}
 		// The response is counted here, also if the client does not read it any more, so that every request that
 		// was not cancelled has one response in the counters.
-		op.respond(ctx, response)
+		op.Respond(ctx, response)
 		x.finish(response)
 	})
 	return nil

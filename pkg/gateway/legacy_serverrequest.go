@@ -27,19 +27,19 @@ func (cs *clientSession) request(ctx context.Context, m jsonrpc.Message, send fu
 	m.ID = id
 	m = cs.requests.replaceToken(ctx, m)
 	start := time.Now()
-	ctx = cs.tel.startServerRequest(ctx, cs.opened, &m)
+	ctx = cs.tel.StartServerRequest(ctx, cs.opened, &m)
 	answered := false
-	defer func() { cs.tel.endServerRequest(ctx, cs.opened, m.Method, start, answered, err) }()
+	defer func() { cs.tel.EndServerRequest(ctx, cs.opened, m.Method, start, answered, err) }()
 	ctx = session.WithID(ctx, cs.id) // the context of a shared connection has no session
 	if reason := send(ctx, m); reason != "" {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the request cannot be sent to the client: %s", unreachable(reason))
 	}
-	inFlight := cs.tel.messages.Begin(instrument.Out, m)
-	cs.tel.tap.message(ctx, instrument.Out, m, instrument.About{})
+	inFlight := cs.tel.Messages.Begin(instrument.Out, m)
+	cs.tel.Tap.Message(ctx, instrument.Out, m, instrument.About{})
 	take := func(r jsonrpc.Message) (json.RawMessage, error) {
 		answered = true
 		inFlight.Answer(r)
-		cs.tel.tap.message(ctx, instrument.In, r, instrument.About{Method: m.Method, Since: start})
+		cs.tel.Tap.Message(ctx, instrument.In, r, instrument.About{Method: m.Method, Since: start})
 		if r.Error != nil {
 			return nil, jsonrpc.ParseError(r.Error)
 		}
@@ -94,7 +94,7 @@ func (cs *clientSession) progressed(ctx context.Context, m jsonrpc.Message) {
 		waiting = cs.requests.progressOf(fields[0])
 	}
 	if waiting.report == nil {
-		cs.tel.dropped("unsupported")
+		cs.tel.Dropped("unsupported")
 		return
 	}
 	params, err := jsonrpc.Rewrite(m.Params, jsonrpc.Edit{Name: "progressToken", Value: waiting.token})

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
@@ -49,7 +50,7 @@ func newClientSession(c *core, s session.Session, forget func(*clientSession)) *
 // Close cancels everything that runs for the session, and closes its connections in the
 // background.
 func (cs *clientSession) Close(why session.Reason) {
-	cs.cancel(endedError{why})
+	cs.cancel(observe.EndedError{Reason: why})
 	cs.forget(cs)
 	cs.mu.Lock()
 	links, streams := cs.links, cs.streams
@@ -109,7 +110,7 @@ func (cs *clientSession) cancelCall(m jsonrpc.Message) {
 	cancel := cs.calls[jsonrpc.ID(fields[0])]
 	cs.mu.Unlock()
 	if cancel != nil {
-		cancel(errClientCancelled)
+		cancel(observe.ErrClientCancelled)
 	}
 }
 
@@ -130,7 +131,7 @@ func (cs *clientSession) streamLog() *stream.Log {
 // notifications. ctx has the span and session that m belongs to.
 func (cs *clientSession) send(ctx context.Context, m jsonrpc.Message, d stream.Delivery) (reason string) {
 	if reason = cs.streamLog().Send(m.Encode(), d); reason == "" {
-		cs.tel.sent(ctx, m)
+		cs.tel.Sent(ctx, m)
 	}
 	return reason
 }
@@ -138,12 +139,12 @@ func (cs *clientSession) send(ctx context.Context, m jsonrpc.Message, d stream.D
 // push sends a notification that belongs to no request.
 func (cs *clientSession) push(m jsonrpc.Message) {
 	if reason := cs.send(cs.ctx, m, stream.MayWait); reason != "" {
-		cs.tel.dropped(reason)
+		cs.tel.Dropped(reason)
 	}
 }
 
 // Updated implements routing.Subscriber.
 func (cs *clientSession) Updated(server string, m jsonrpc.Message) {
-	cs.tel.tap.fromServer(cs.ctx, server, m)
+	cs.tel.Tap.FromServer(cs.ctx, server, m)
 	cs.push(m)
 }

@@ -69,7 +69,7 @@ func (l *legacySessions) elicitationCompleted(server string, m jsonrpc.Message) 
 	found := false
 	for _, cs := range l.all() {
 		if cs.elicitations.take(server, id) {
-			l.tel.tap.fromServer(cs.ctx, server, m)
+			l.tel.Tap.FromServer(cs.ctx, server, m)
 			cs.push(m)
 			found = true
 		}

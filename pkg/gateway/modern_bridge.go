@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -27,7 +28,7 @@ type bridges struct {
 	policies   map[string]BridgePolicy // by server
 	interests  *routing.Interests
 	background *background
-	tel        *telemetry
+	tel        *observe.Telemetry
 
 	mu     sync.Mutex
 	open   map[bridgeKey]*bridge // those with a session of their own
@@ -239,12 +240,12 @@ func (br *bridge) ready(ctx context.Context, c *upstream.Conn) error {
 }
 
 // unrelated is the upstream.Sink of messages that belong to no request.
-type unrelated struct{ tel *telemetry }
+type unrelated struct{ tel *observe.Telemetry }
 
 // Notify drops the notification.
 func (u unrelated) Notify(m jsonrpc.Message) {
 	if !protocol.IsListChanged(m.Method) { // the hub gets those over its own connection, too
-		u.tel.dropped("ambiguous")
+		u.tel.Dropped("ambiguous")
 	}
 }
 

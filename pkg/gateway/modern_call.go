@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -120,15 +121,15 @@ func (c *multiRoundCall) complete() {
 	response = c.router.ToModern(c.message.Method, response)
 	response.ID = req.message.ID
 	if c.round == 0 { // otherwise the call waited for the client, too
-		req.op.spent.Store(c.spent.Load())
+		req.op.Spent.Store(c.spent.Load())
 	}
-	req.op.endFor(req.ctx, cause, response, out.err)
-	if errors.Is(cause, errClientCancelled) {
-		req.op.inFlight.Cancel(instrument.Disconnected)
+	req.op.EndFor(req.ctx, cause, response, out.err)
+	if errors.Is(cause, observe.ErrClientCancelled) {
+		req.op.InFlight.Cancel(instrument.Disconnected)
 		req.out.Answer(nil)
 		return
 	}
-	req.op.respond(req.ctx, response)
+	req.op.Respond(req.ctx, response)
 	if response.Error != nil {
 		req.out.Status = modernStatus(jsonrpc.ParseError(response.Error).Code)
 	}
@@ -141,7 +142,7 @@ func (c *multiRoundCall) disconnected(req *modernRequest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current == req {
-		c.cancel(errClientCancelled)
+		c.cancel(observe.ErrClientCancelled)
 	}
 }
 
@@ -207,7 +208,7 @@ func (c *multiRoundCall) Notify(m jsonrpc.Message) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current == nil {
-		c.tel.dropped("no_stream")
+		c.tel.Dropped("no_stream")
 		return
 	}
 	if m.Method == protocol.MethodProgress {
@@ -221,11 +222,11 @@ func (c *multiRoundCall) Notify(m jsonrpc.Message) {
 		m.Params = params
 	}
 	if reason := c.current.out.Push(m.Encode(), stream.ReadNow); reason != "" {
-		c.tel.dropped(reason)
+		c.tel.Dropped(reason)
 		return
 	}
-	c.tel.sent(c.current.ctx, m)
-	c.current.op.addNotification(m.Method)
+	c.tel.Sent(c.current.ctx, m)
+	c.current.op.AddNotification(m.Method)
 }
 
 // wantsLog reports whether the request asked for log messages of the level of m, specification

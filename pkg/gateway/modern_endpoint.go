@@ -36,7 +36,7 @@ func newModernEndpoint(c *core) *modernEndpoint {
 func (x *modernEndpoint) serve(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 	switch m.Kind() {
 	case jsonrpc.Response:
-		x.tel.countUnmatched()
+		x.tel.CountUnmatched()
 		refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
 			"servers send no requests in this protocol version, so there is nothing to answer"))
 	case jsonrpc.Notification:
@@ -53,22 +53,22 @@ func (x *modernEndpoint) notification(w http.ResponseWriter, r *http.Request, m 
 		x.refuse(w, http.StatusBadRequest, m, unsupportedVersion(version))
 		return
 	}
-	ctx, op := x.tel.startOperation(r, "", protocol.ModernVersion, m)
+	ctx, op := x.tel.StartOperation(r, "", protocol.ModernVersion, m)
 	if only := x.router.Only; only != nil && !protocol.IsMethod(m.Method) {
 		if err := only.Link(upstream.LinkConfig{Modern: true}).Notify(ctx, m.Method, m.Params); err != nil {
 			x.log.DebugContext(ctx, "a notification of the client was not forwarded", "err", instrument.Redacted(err))
 		}
 	} else {
-		x.tel.dropped("unsupported")
+		x.tel.Dropped("unsupported")
 	}
-	op.end(ctx, jsonrpc.Message{}, nil)
+	op.End(ctx, jsonrpc.Message{}, nil)
 	w.WriteHeader(http.StatusAccepted)
 }
 
 // request answers a request.
 func (x *modernEndpoint) request(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) {
 	req := &modernRequest{message: m}
-	req.ctx, req.op = x.tel.startOperation(r, "", protocol.ModernVersion, m)
+	req.ctx, req.op = x.tel.StartOperation(r, "", protocol.ModernVersion, m)
 	if e := x.parseModern(r, req); e != nil {
 		req.refuse(w, e)
 		return
@@ -76,7 +76,7 @@ func (x *modernEndpoint) request(w http.ResponseWriter, r *http.Request, m jsonr
 	derived := x.cfg.Sessions.AcquireDerived(req.ctx, req.client.session(r))
 	defer derived.Release()
 	req.ctx = session.WithID(req.ctx, derived.ID()) // for the log
-	x.tel.tap.message(req.ctx, instrument.In, m, req.op.aboutRequest())
+	x.tel.Tap.Message(req.ctx, instrument.In, m, req.op.AboutRequest())
 	switch m.Method {
 	case protocol.MethodServerDiscover:
 		x.discover(w, req)
@@ -91,8 +91,8 @@ func (x *modernEndpoint) request(w http.ResponseWriter, r *http.Request, m jsonr
 func (x *modernEndpoint) discover(w http.ResponseWriter, req *modernRequest) {
 	x.router.AwaitServers(req.ctx)
 	response := jsonrpc.NewResult(req.message.ID, x.router.DiscoverResult())
-	req.op.end(req.ctx, response, nil)
-	req.op.respond(req.ctx, response)
+	req.op.End(req.ctx, response, nil)
+	req.op.Respond(req.ctx, response)
 	stream.WriteJSON(w, http.StatusOK, response.Encode())
 }
 
@@ -101,8 +101,8 @@ func (x *modernEndpoint) call(w http.ResponseWriter, r *http.Request, req *moder
 	if x.inFlight.Add(1) > int64(x.cfg.maxInFlight())*modernShare {
 		x.inFlight.Add(-1)
 		w.Header().Set("Retry-After", "1")
-		req.op.end(req.ctx, jsonrpc.Message{}, errBusy)
-		req.op.respond(req.ctx, jsonrpc.NewError(req.message.ID, errBusy))
+		req.op.End(req.ctx, jsonrpc.Message{}, errBusy)
+		req.op.Respond(req.ctx, jsonrpc.NewError(req.message.ID, errBusy))
 		refuse(w, http.StatusServiceUnavailable, req.message.ID, errBusy)
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -24,7 +25,7 @@ type modernRequest struct {
 	client  modernClient
 
 	ctx context.Context //nolint:containedctx // with the span and the derived session
-	op  *operation
+	op  *observe.Operation
 	out *stream.Stream // of the response; nil for server/discover and subscriptions/listen
 }
 
@@ -43,8 +44,8 @@ type modernClient struct {
 // refuse answers the request with an error instead of a stream.
 func (req *modernRequest) refuse(w http.ResponseWriter, e *jsonrpc.Error) {
 	response := jsonrpc.NewError(req.message.ID, e)
-	req.op.end(req.ctx, response, nil)
-	req.op.respond(req.ctx, response)
+	req.op.End(req.ctx, response, nil)
+	req.op.Respond(req.ctx, response)
 	refuse(w, modernStatus(e.Code), req.message.ID, e)
 }
 

@@ -121,8 +121,8 @@ func (c *multiRoundCall) suspend() {
 	c.current = nil
 	round := c.round
 	c.expiryTimer = time.AfterFunc(suspensionTimeout, func() { c.expire(round) })
-	req.op.end(req.ctx, response, nil)
-	req.op.respond(req.ctx, response)
+	req.op.End(req.ctx, response, nil)
+	req.op.Respond(req.ctx, response)
 	req.out.Answer(response.Encode())
 }
 
@@ -169,9 +169,9 @@ func (c *multiRoundCall) resume(req *modernRequest, round int, answers json.RawM
 	}
 	c.expiryTimer.Stop()
 	c.current = req
-	if first := trace.SpanContextFromContext(c.ctx); first.IsValid() && req.op.span.IsRecording() {
+	if first := trace.SpanContextFromContext(c.ctx); first.IsValid() && req.op.Span.IsRecording() {
 		// The spans of the call are children of the first request, which may belong to another trace.
-		req.op.span.AddLink(trace.Link{SpanContext: first})
+		req.op.Span.AddLink(trace.Link{SpanContext: first})
 	}
 	if c.outcome != nil {
 		c.complete()

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
@@ -120,17 +121,17 @@ func (x *subscriptions) listen(w http.ResponseWriter, r *http.Request, req *mode
 	if !x.add(s) {
 		w.Header().Set("Retry-After", "30")
 		response := jsonrpc.NewError(s.id, errBusy)
-		req.op.end(s.ctx, response, nil)
-		req.op.respond(s.ctx, response)
+		req.op.End(s.ctx, response, nil)
+		req.op.Respond(s.ctx, response)
 		refuse(w, http.StatusServiceUnavailable, s.id, errBusy)
 		return
 	}
 	defer s.close()
 	defer x.remove(s)
 	filter.URIs = s.subscribe(req.client, filter.URIs)
-	req.op.end(s.ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // the span must not last as long as the stream
-	defer req.op.inFlight.Cancel(instrument.Disconnected)                  // unless the hub ends the stream
-	events := x.tel.streams.Start(w, stream.KindSubscription)
+	req.op.End(s.ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // the span must not last as long as the stream
+	defer req.op.InFlight.Cancel(instrument.Disconnected)                  // unless the hub ends the stream
+	events := x.streams.Start(w, stream.KindSubscription)
 	events.End(s.write(r, req.op, events, filter))
 }
 
@@ -257,7 +258,7 @@ func (s *subscription) resubscribe(ctx context.Context, c *upstream.Conn) error 
 
 // Updated implements routing.Subscriber.
 func (s *subscription) Updated(server string, m jsonrpc.Message) {
-	s.tel.tap.fromServer(s.ctx, server, m)
+	s.tel.Tap.FromServer(s.ctx, server, m)
 	s.Notify(m)
 }
 
@@ -311,9 +312,9 @@ func (k subscriptionSink) Ask(ctx context.Context, m jsonrpc.Message) (json.RawM
 func (s *subscription) queue(m jsonrpc.Message) {
 	select {
 	case s.out <- m.Encode():
-		s.tel.sent(s.ctx, m)
+		s.tel.Sent(s.ctx, m)
 	default:
-		s.tel.dropped("slow_reader")
+		s.tel.Dropped("slow_reader")
 	}
 }
 
@@ -334,9 +335,9 @@ func (s *subscription) meta() json.RawMessage {
 
 // write writes the acknowledgement and what follows, until the client or the hub ends the stream. It returns
 // the reason.
-func (s *subscription) write(r *http.Request, op *operation, events *stream.Events, filter changeFilter) stream.Reason {
+func (s *subscription) write(r *http.Request, op *observe.Operation, events *stream.Events, filter changeFilter) stream.Reason {
 	first := s.acknowledgement(filter)
-	s.tel.sent(s.ctx, first)
+	s.tel.Sent(s.ctx, first)
 	if !events.Message("", first.Encode()) {
 		return stream.WriteFailed
 	}
@@ -354,7 +355,7 @@ func (s *subscription) write(r *http.Request, op *operation, events *stream.Even
 			s.repair(r.Context())
 		case <-s.draining:
 			last := jsonrpc.NewResult(s.id, append(append(json.RawMessage(`{"resultType":"complete","_meta":`), s.meta()...), '}'))
-			op.respond(s.ctx, last)
+			op.Respond(s.ctx, last)
 			events.Message("", last.Encode())
 			return stream.Shutdown
 		case <-r.Context().Done():

@@ -24,11 +24,11 @@ func refuse(w http.ResponseWriter, status int, id jsonrpc.ID, e *jsonrpc.Error) 
 func (c *core) refuse(w http.ResponseWriter, status int, m jsonrpc.Message, e *jsonrpc.Error) {
 	switch {
 	case m.Method == "" && m.ID != "":
-		c.tel.countUnmatched()
+		c.tel.CountUnmatched()
 	case m.Method != "" && m.ID != "":
-		c.tel.countRefused(m, jsonrpc.NewError(m.ID, e))
+		c.tel.CountRefused(m, jsonrpc.NewError(m.ID, e))
 	case m.Method != "":
-		c.tel.messages.Add(instrument.In, m)
+		c.tel.Messages.Add(instrument.In, m)
 	}
 	refuse(w, status, m.ID, e)
 }

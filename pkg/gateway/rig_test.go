@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -531,7 +530,7 @@ func (c *peer) live() *clientSession {
 
 // dropped returns the counter of dropped notifications.
 func (r *rig) dropped(reason string) float64 {
-	return testutil.ToFloat64(r.gateway.tel.drops.WithLabelValues(reason))
+	return r.metric("mcphub_notifications_dropped_total", "reason", reason)
 }
 
 // closed returns the counter of sessions that ended for a reason.
@@ -543,9 +542,15 @@ func (r *rig) closed(reason string) float64 {
 // value in turn. Of a histogram it sums the counts.
 func (r *rig) metric(name string, labels ...string) float64 {
 	r.t.Helper()
-	families, err := r.registry.Gather()
+	return sumOf(r.t, r.registry, name, labels...)
+}
+
+// sumOf is metric for the metrics of a registry.
+func sumOf(t testing.TB, registry *prometheus.Registry, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	sum := 0.0
 	for _, f := range families {

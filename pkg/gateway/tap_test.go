@@ -1,20 +1,13 @@
 package gateway
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
-	"go.opentelemetry.io/otel/trace"
-
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
-	"github.com/mcphub-go/mcphub/pkg/instrument"
-	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
@@ -158,22 +151,6 @@ func TestNotificationOfASharedServerIsTappedForItsRecipients(t *testing.T) {
 	}
 	if nothing.has("updated") {
 		t.Errorf("tapped for a client without a subscription: %+v", nothing.messages)
-	}
-}
-
-func TestMessagesThatNobodyFollowsCostNothing(t *testing.T) {
-	g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{})})
-	ctx := trace.ContextWithSpanContext(session.WithID(context.Background(), "s"),
-		trace.NewSpanContext(trace.SpanContextConfig{TraceID: [16]byte{1}, SpanID: [8]byte{1}}))
-	op := &operation{tel: g.tel, name: "tools/call", target: "one__echo"}
-	call := jsonrpc.Message{ID: "1", Method: "tools/call", Params: json.RawMessage(`{"name":"x"}`)}
-	answer := jsonrpc.NewResult("1", json.RawMessage(`{}`))
-	if n := testing.AllocsPerRun(100, func() {
-		g.tel.tap.message(ctx, instrument.In, call, op.aboutRequest())
-		op.respond(ctx, answer)
-		g.tel.tap.fromServer(ctx, "one", call)
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
 	}
 }
 

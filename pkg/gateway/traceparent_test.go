@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
@@ -12,14 +13,14 @@ func TestTraceContextOfAClientIsParentOrLinkOrNothing(t *testing.T) {
 	const header = "Traceparent: 00-11111111111111111111111111111111-2222222222222222-01"
 	meta := fmt.Sprintf(`{"name":"one__echo","_meta":{"traceparent":"00-%s-%s-01"}}`, callerTrace, callerSpan)
 	for _, c := range []struct {
-		mode   TraceParent
+		mode   observe.TraceParent
 		trace  string // of the hub's span; "": one of its own
 		linked []string
 	}{
 		{"", callerTrace, []string{"2222222222222222"}},
-		{ParentRemote, callerTrace, []string{"2222222222222222"}},
-		{ParentLink, "", []string{"2222222222222222", callerSpan}},
-		{ParentIgnore, "", nil},
+		{observe.ParentRemote, callerTrace, []string{"2222222222222222"}},
+		{observe.ParentLink, "", []string{"2222222222222222", callerSpan}},
+		{observe.ParentIgnore, "", nil},
 	} {
 		t.Run(string(c.mode), func(t *testing.T) {
 			r := start(t, setup{specs: []upstream.Spec{stdio(t, "one")}, gateway: func(cfg *Config) { cfg.TraceParent = c.mode }})

@@ -14,7 +14,7 @@ import (
 )
 
 // layered are the packages in which a file uses only files below it.
-var layered = []string{"pkg/upstream", "pkg/upstream/transport", "pkg/gateway", "pkg/gateway/routing"}
+var layered = []string{"pkg/upstream", "pkg/upstream/transport", "pkg/gateway", "pkg/gateway/routing", "pkg/gateway/observe"}
 
 func TestFilesUseOnlyFilesBelowThem(t *testing.T) {
 	t.Parallel()

@@ -35,12 +35,13 @@ var arrows = map[string][]string{
 	"pkg/upstream":                  {"pkg/upstream/transport", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
 	"pkg/gateway/stream":            {"pkg/protocol", "pkg/jsonrpc", "pkg/sse"},
 	"pkg/gateway/routing":           {"pkg/catalog", "pkg/upstream", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
-	"pkg/gateway": {"pkg/gateway/routing", "pkg/gateway/stream", "pkg/session", "pkg/catalog",
+	"pkg/gateway/observe":           {"pkg/session", "pkg/catalog", "pkg/upstream", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
+	"pkg/gateway": {"pkg/gateway/routing", "pkg/gateway/stream", "pkg/gateway/observe", "pkg/session", "pkg/catalog",
 		"pkg/upstream", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
 	"pkg/admin": {"pkg/session", "pkg/upstream", "pkg/instrument", "pkg/sse"},
 	"deploy":    {},
 	"cmd/mcphub": {"pkg/persist", "pkg/jsonrpc", "pkg/protocol", "pkg/instrument", "pkg/catalog", "pkg/config", "pkg/telemetry",
-		"pkg/session", "pkg/upstream", "pkg/gateway", "pkg/admin"},
+		"pkg/session", "pkg/upstream", "pkg/gateway", "pkg/gateway/observe", "pkg/admin"},
 
 	// For tests; see testArrows for the packages that consist of tests.
 	"pkg/hubtest":       {"pkg/jsonrpc"},
@@ -66,7 +67,10 @@ var testArrows = map[string][]string{
 	"pkg/session":    {"pkg/hubtest"},
 	"pkg/upstream":   {"pkg/instrument/instrumenttest", "pkg/hubtest"},
 	"pkg/gateway":    {"pkg/persist", "pkg/hubtest"},
-	"pkg/admin":      {"pkg/persist", "pkg/gateway", "pkg/hubtest"},
+
+	"pkg/gateway/observe": {"pkg/persist"},
+
+	"pkg/admin": {"pkg/persist", "pkg/gateway", "pkg/hubtest"},
 
 	"cmd/mcphub":        {"pkg/hubtest", "test/peers"},
 	"test/canary":       {"pkg/hubtest", "pkg/jsonrpc"},

@@ -1,4 +1,4 @@
-package gateway
+package observe
 
 import (
 	"context"
@@ -19,23 +19,23 @@ type tap struct{ sessions *session.Manager }
 // enabled reports whether any session is followed.
 func (t tap) enabled() bool { return t.sessions.HasTails() }
 
-// message passes a message between client and hub.
-func (t tap) message(ctx context.Context, d instrument.Direction, m jsonrpc.Message, about instrument.About) {
+// Message passes a message between client and hub.
+func (t tap) Message(ctx context.Context, d instrument.Direction, m jsonrpc.Message, about instrument.About) {
 	if t.enabled() {
-		t.pass(ctx, instrument.MessageEvent{Direction: d, Message: m, About: about})
+		t.Pass(ctx, instrument.MessageEvent{Direction: d, Message: m, About: about})
 	}
 }
 
-// fromServer passes a message that a shared connection has brought for the session of ctx, though it
+// FromServer passes a message that a shared connection has brought for the session of ctx, though it
 // belongs to none of its calls.
-func (t tap) fromServer(ctx context.Context, server string, m jsonrpc.Message) {
+func (t tap) FromServer(ctx context.Context, server string, m jsonrpc.Message) {
 	if t.enabled() {
-		t.pass(ctx, instrument.MessageEvent{Server: server, Direction: instrument.In, Message: m})
+		t.Pass(ctx, instrument.MessageEvent{Server: server, Direction: instrument.In, Message: m})
 	}
 }
 
-// pass passes a message of either hop.
-func (t tap) pass(ctx context.Context, e instrument.MessageEvent) {
+// Pass passes a message of either hop.
+func (t tap) Pass(ctx context.Context, e instrument.MessageEvent) {
 	id := session.IDFrom(ctx)
 	if id == "" {
 		return

@@ -1,4 +1,4 @@
-package gateway
+package observe
 
 import (
 	"cmp"
@@ -23,10 +23,14 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// operation is the SERVER span and the measurement of one inbound message.
-type operation struct {
-	tel       *telemetry
-	span      trace.Span
+// Operation is the SERVER span and the measurement of one inbound message. Its methods are called by one goroutine at a
+// time.
+type Operation struct {
+	Span     trace.Span
+	InFlight instrument.InFlight // of a request; Respond ends it
+	Spent    atomic.Int64        // ns for which the request waited for others than the hub
+
+	tel       *Telemetry
 	start     time.Time
 	method    string // label of the method
 	tool      string // name in tools/call; empty for other methods
@@ -35,18 +39,16 @@ type operation struct {
 	name      string // the method as the client wrote it
 	target    string // the tool or prompt; Other: one that is not offered
 	request   bool   // otherwise it is a notification
-	inFlight  instrument.InFlight
-	spent     atomic.Int64 // ns for which the request waited for others than the hub
 
-	outcome string // error type, or "ok"; set by end
+	outcome string // error type, or "ok"; set by End
 	fault   instrument.Fault
 }
 
-// startOperation begins the SERVER span of a message and counts the message. The parent of the span is the context
+// StartOperation begins the SERVER span of a message and counts the message. The parent of the span is the context
 // in params._meta if there is one (SEP-414), else that of the HTTP headers.
-func (t *telemetry) startOperation(r *http.Request, sessionID, version string, m jsonrpc.Message) (context.Context, *operation) {
+func (t *Telemetry) StartOperation(r *http.Request, sessionID, version string, m jsonrpc.Message) (context.Context, *Operation) {
 	ctx := r.Context()
-	op := &operation{tel: t, start: time.Now(), method: instrument.MethodLabel(m.Method), version: version,
+	op := &Operation{tel: t, start: time.Now(), method: instrument.MethodLabel(m.Method), version: version,
 		request: m.Kind() == jsonrpc.Request, name: m.Method}
 	var name, target string
 	if m.Method == protocol.MethodToolsCall || m.Method == protocol.MethodPromptsGet {
@@ -60,9 +62,9 @@ func (t *telemetry) startOperation(r *http.Request, sessionID, version string, m
 	}
 	op.target = target
 	if op.request {
-		op.inFlight = t.messages.Begin(instrument.In, m)
+		op.InFlight = t.Messages.Begin(instrument.In, m)
 	} else {
-		t.messages.Add(instrument.In, m)
+		t.Messages.Add(instrument.In, m)
 	}
 	if sessionID != "" {
 		ctx = session.WithID(ctx, sessionID) // for the log
@@ -71,13 +73,13 @@ func (t *telemetry) startOperation(r *http.Request, sessionID, version string, m
 	if t.propagator != nil {
 		ctx, links = t.extract(ctx, r, m)
 	}
-	ctx, op.span = t.spans.Server(ctx, op.method, target, links...)
-	if op.span.IsRecording() {
+	ctx, op.Span = t.spans.Server(ctx, op.method, target, links...)
+	if op.Span.IsRecording() {
 		attrs := serveAttributes(r, version, target, m)
 		if sessionID != "" {
 			attrs = append(attrs, semconv.McpSessionID(sessionID))
 		}
-		op.span.SetAttributes(attrs...)
+		op.Span.SetAttributes(attrs...)
 	}
 	op.sessionID = sessionID
 	return ctx, op
@@ -110,7 +112,7 @@ func serveAttributes(r *http.Request, version, target string, m jsonrpc.Message)
 }
 
 // log writes a record at TRACE at the end of the operation.
-func (o *operation) log(ctx context.Context, kind string, fault instrument.Fault, took time.Duration) {
+func (o *Operation) log(ctx context.Context, kind string, fault instrument.Fault, took time.Duration) {
 	if !o.tel.log.Enabled(ctx, instrument.LevelTrace) {
 		return
 	}
@@ -121,63 +123,59 @@ func (o *operation) log(ctx context.Context, kind string, fault instrument.Fault
 		"fault", string(fault), "error_type", kind, "took", took.String())
 }
 
-// setSession sets the public id of the session that the message has created.
-func (o *operation) setSession(id string) {
-	if o.sessionID = id; id != "" && o.span.IsRecording() {
-		o.span.SetAttributes(semconv.McpSessionID(id))
+// SetSession sets the public id of the session that the message has created.
+func (o *Operation) SetSession(id string) {
+	if o.sessionID = id; id != "" && o.Span.IsRecording() {
+		o.Span.SetAttributes(semconv.McpSessionID(id))
 	}
 }
 
-// end ends the span and records the duration. err is a refusal of the hub or the reason why there
-// is no response. The request stays in flight until respond is called, or until its inFlight is cancelled.
-func (o *operation) end(ctx context.Context, response jsonrpc.Message, err error) {
-	o.endFor(ctx, context.Cause(ctx), response, err)
+// End ends the span and records the duration. err is a refusal of the hub or the reason why there
+// is no response. The request stays in flight until Respond is called, or until its InFlight is cancelled.
+func (o *Operation) End(ctx context.Context, response jsonrpc.Message, err error) {
+	o.EndFor(ctx, context.Cause(ctx), response, err)
 }
 
-// endFor is end for a call with a context of its own, which ended for cause.
-func (o *operation) endFor(ctx context.Context, cause error, response jsonrpc.Message, err error) {
+// EndFor is End for a call with a context of its own, which ended for cause.
+func (o *Operation) EndFor(ctx context.Context, cause error, response jsonrpc.Message, err error) {
 	fault := faultOf(response, err, cause)
 	if refusal, refused := errors.AsType[*jsonrpc.Error](err); refused {
 		response, err = jsonrpc.NewError("", refusal), nil
 	}
 	kind := upstream.ErrorType(response, err)
-	if errors.Is(cause, errClientCancelled) {
+	if errors.Is(cause, ErrClientCancelled) {
 		kind = "cancelled"
 	}
 	o.outcome, o.fault = cmp.Or(kind, "ok"), fault
 	if code, isCode := codeOf(kind); isCode {
-		if o.span.IsRecording() {
-			o.span.SetAttributes(semconv.RPCResponseStatusCode(kind))
+		if o.Span.IsRecording() {
+			o.Span.SetAttributes(semconv.RPCResponseStatusCode(kind))
 		}
 		if instrument.IsCallerFault(code) {
 			kind = ""
 		}
 	}
-	if fault != instrument.FaultNone && o.span.IsRecording() { // otherwise the attribute is there from the start
-		o.span.SetAttributes(instrument.FaultAttribute(fault))
+	if fault != instrument.FaultNone && o.Span.IsRecording() { // otherwise the attribute is there from the start
+		o.Span.SetAttributes(instrument.FaultAttribute(fault))
 	}
-	if kind != "" && o.span.IsRecording() {
+	if kind != "" && o.Span.IsRecording() {
 		text := kind
 		if response.Error != nil {
 			text = instrument.RedactedResponse(response)
 		} else if err != nil {
 			text = instrument.Redacted(err)
 		}
-		o.span.SetAttributes(semconv.ErrorTypeKey.String(kind))
-		o.span.SetStatus(codes.Error, text)
+		o.Span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+		o.Span.SetStatus(codes.Error, text)
 	}
-	o.span.End()
+	o.Span.End()
 	took := time.Since(o.start)
 	o.log(ctx, kind, fault, took)
-	o.tel.served.Observe(ctx, instrument.Operation{Method: o.method, Tool: o.tool, ErrorType: kind, Transport: "tcp",
-		Version: o.version}, took)
-	if !o.request {
-		return
-	}
-	o.tel.countOutcome(o.method, fault)
-	if spent := o.spent.Load(); spent > 0 {
-		overhead := max(0, took-time.Duration(spent)) // spent counts concurrent requests to two servers twice
-		o.tel.overhead.WithLabelValues(o.method).Observe(overhead.Seconds())
+	op := instrument.Operation{Method: o.method, Tool: o.tool, ErrorType: kind, Transport: "tcp", Version: o.version}
+	if o.request {
+		o.tel.ObserveRequest(ctx, op, fault, took, time.Duration(o.Spent.Load()))
+	} else {
+		o.tel.served.Observe(ctx, op, took)
 	}
 }
 
@@ -190,22 +188,22 @@ func codeOf(kind string) (int, bool) {
 	return code, err == nil
 }
 
-// addNotification adds an event for a notification that is sent before the response. A nil operation
+// AddNotification adds an event for a notification that is sent before the response. A nil operation
 // does nothing.
-func (o *operation) addNotification(method string) {
-	if o != nil && o.span.IsRecording() {
-		o.span.AddEvent("mcp.notification", trace.WithAttributes(semconv.McpMethodNameKey.String(instrument.MethodLabel(method))))
+func (o *Operation) AddNotification(method string) {
+	if o != nil && o.Span.IsRecording() {
+		o.Span.AddEvent("mcp.notification", trace.WithAttributes(semconv.McpMethodNameKey.String(instrument.MethodLabel(method))))
 	}
 }
 
 // faultOf returns the fault of the outcome of a request. If there is a response, cause, the cause of the end of the
 // context, does not matter.
 func faultOf(response jsonrpc.Message, err, cause error) instrument.Fault {
-	ended, isEnd := errors.AsType[endedError](cause)
+	ended, isEnd := errors.AsType[EndedError](cause)
 	limit, isLimit := errors.AsType[*session.LimitError](err)
 	isEnd = isEnd && err != nil
 	switch {
-	case errors.Is(cause, errClientCancelled), isEnd && ended.reason == session.ClientDelete, isLimit && limit.OfClient():
+	case errors.Is(cause, ErrClientCancelled), isEnd && ended.Reason == session.ClientDelete, isLimit && limit.OfClient():
 		return instrument.FaultClient
 	case isEnd, isLimit, errors.Is(err, session.ErrUnavailable):
 		return instrument.FaultHub
@@ -213,16 +211,16 @@ func faultOf(response jsonrpc.Message, err, cause error) instrument.Fault {
 	return upstream.FaultOf(response, err)
 }
 
-// respond counts the response to a request as sent, and taps it for the session of ctx.
-func (o *operation) respond(ctx context.Context, response jsonrpc.Message) {
-	o.inFlight.Answer(response)
-	o.tel.tap.message(ctx, instrument.Out, response, o.about())
+// Respond counts the response to a request as sent, and taps it for the session of ctx.
+func (o *Operation) Respond(ctx context.Context, response jsonrpc.Message) {
+	o.InFlight.Answer(response)
+	o.tel.Tap.Message(ctx, instrument.Out, response, o.about())
 }
 
 // about returns the context of the response for the tap.
-func (o *operation) about() instrument.About {
+func (o *Operation) about() instrument.About {
 	return instrument.About{Method: o.name, Target: o.target, Since: o.start, Outcome: o.outcome, Fault: o.fault}
 }
 
-// aboutRequest returns the context of the request for the tap.
-func (o *operation) aboutRequest() instrument.About { return instrument.About{Target: o.target} }
+// AboutRequest returns the context of the request for the tap.
+func (o *Operation) AboutRequest() instrument.About { return instrument.About{Target: o.target} }

@@ -1,4 +1,4 @@
-package gateway
+package observe
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// startServerRequest begins the CLIENT span of a request to the client of session s, and puts its context into the
-// _meta of the request. It returns a context with the span, which endServerRequest ends.
-func (t *telemetry) startServerRequest(ctx context.Context, s session.Session, m *jsonrpc.Message) context.Context {
+// StartServerRequest begins the CLIENT span of a request to the client of session s, and puts its context into the
+// _meta of the request. It returns a context with the span, which EndServerRequest ends.
+func (t *Telemetry) StartServerRequest(ctx context.Context, s session.Session, m *jsonrpc.Message) context.Context {
 	ctx, span := t.spans.Client(ctx, instrument.MethodLabel(m.Method), "")
 	if span.IsRecording() {
 		span.SetAttributes(semconv.McpMethodNameKey.String(instrument.MethodLabel(m.Method)), semconv.JSONRPCRequestID(string(m.ID)),
@@ -32,10 +32,10 @@ func (t *telemetry) startServerRequest(ctx context.Context, s session.Session, m
 	return ctx
 }
 
-// endServerRequest ends the span that startServerRequest began at start, and records the duration. The hub is the
+// EndServerRequest ends the span that StartServerRequest began at start, and records the duration. The hub is the
 // client of this operation, and the label of the server is empty. answered reports whether err is the error that the
 // client answered with, not the reason why there is no answer.
-func (t *telemetry) endServerRequest(ctx context.Context, s session.Session, method string, start time.Time, answered bool, err error) {
+func (t *Telemetry) EndServerRequest(ctx context.Context, s session.Session, method string, start time.Time, answered bool, err error) {
 	span, kind := trace.SpanFromContext(ctx), serverRequestError(ctx, answered, err)
 	t.requested.Observe(ctx, instrument.Operation{Method: instrument.MethodLabel(method),
 		ErrorType: instrument.ErrorTypeLabel(kind), Transport: "tcp",

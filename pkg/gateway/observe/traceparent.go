@@ -1,4 +1,4 @@
-package gateway
+package observe
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 // extract returns ctx with the remote parent of a message: the context in params._meta, which is the
 // client's, or else the one in the HTTP headers, which may be that of a proxy. If both exist, the span links to the
 // latter. An invalid W3C context counts as none.
-func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Message) (_ context.Context, links []trace.SpanStartOption) {
+func (t *Telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Message) (_ context.Context, links []trace.SpanStartOption) {
 	if t.parent == ParentIgnore {
 		return ctx, nil
 	}
@@ -35,9 +35,9 @@ func (t *telemetry) extract(ctx context.Context, r *http.Request, m jsonrpc.Mess
 	return instrument.WithAllowedBaggage(parent, t.baggage), links
 }
 
-// withRemoteParent returns ctx for work without a SERVER span, because it is no message. Its parent is the
+// WithRemoteParent returns ctx for work without a SERVER span, because it is no message. Its parent is the
 // context in the HTTP headers, if clients may be parents.
-func (t *telemetry) withRemoteParent(ctx context.Context, r *http.Request) context.Context {
+func (t *Telemetry) WithRemoteParent(ctx context.Context, r *http.Request) context.Context {
 	if t.propagator == nil || t.parent == ParentLink || t.parent == ParentIgnore {
 		return ctx
 	}

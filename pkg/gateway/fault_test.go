@@ -2,15 +2,16 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
-	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -79,26 +80,18 @@ func TestEveryRequestIsCountedByTheFaultOfItsOutcome(t *testing.T) {
 	}
 }
 
-func TestCallThatTheHubEndedIsNotTheFaultOfTheServer(t *testing.T) {
+func TestServerThatIsLostWhileTheHubStopsIsTheFaultOfTheHub(t *testing.T) {
 	r := start(t, setup{})
 	lost := fmt.Errorf("server %q %w", "one", upstream.ErrLost)
-	for _, x := range []struct {
-		err, cause error
-		want       instrument.Fault
-	}{
-		{lost, nil, instrument.FaultBackend},
-		{lost, endedError{session.IdleTimeout}, instrument.FaultHub},
-		{lost, endedError{session.ClientDelete}, instrument.FaultClient},
-		{nil, endedError{session.IdleTimeout}, instrument.FaultNone}, // answered before the end
-		{nil, endedError{session.ClientDelete}, instrument.FaultNone},
-	} {
-		if got := faultOf(jsonrpc.NewResult("1", nil), x.err, r.gateway.endCause(x.err, x.cause)); got != x.want {
-			t.Errorf("%v, %v: fault %s, want %s", x.err, x.cause, got, x.want)
+	ended := observe.EndedError{Reason: session.IdleTimeout}
+	for _, cause := range []error{nil, ended} {
+		if got := r.gateway.endCause(lost, cause); !errors.Is(got, cause) {
+			t.Errorf("the cause %v becomes %v", cause, got)
 		}
 	}
 	r.gateway.Drain()
-	if got := faultOf(jsonrpc.Message{}, lost, r.gateway.endCause(lost, nil)); got != instrument.FaultHub {
-		t.Errorf("while the hub stops, a lost server is the fault of %s", got)
+	if got := r.gateway.endCause(lost, nil); !errors.Is(got, errStopping) {
+		t.Errorf("while the hub stops, the cause is %v", got)
 	}
 }
 
