@@ -19,16 +19,16 @@ import (
 
 // core holds the parts that both eras use. Its fields do not change.
 type core struct {
-	cfg        Config
-	log        *slog.Logger
-	tel        *observe.Telemetry
-	router     *routing.Router
-	interests  *routing.Interests
-	background *background // runs calls, and the ends of sessions
-	sender     *stream.Sender
-	streams    *stream.Metrics   // of all streams
-	retention  *stream.Retention // of the stream logs of all sessions
-	draining   chan struct{}     // closed when the hub stops
+	cfg           Config
+	log           *slog.Logger
+	tel           *observe.Telemetry
+	router        *routing.Router
+	interests     *routing.Interests
+	background    *background // runs calls, and the ends of sessions
+	sender        *stream.Sender
+	streamMetrics *stream.Metrics
+	retention     *stream.Retention // of the stream logs of all sessions
+	draining      chan struct{}     // closed when the hub stops
 }
 
 func newCore(cfg Config) *core {
@@ -42,9 +42,9 @@ func newCore(cfg Config) *core {
 	c.router = routing.New(routing.Config{Pool: cfg.Pool, Catalog: cfg.Catalog, Transparent: cfg.Transparent,
 		PageSize: cfg.pageSize(), Version: cmp.Or(cfg.Version, "dev")})
 	c.interests = routing.NewInterests(c.router, c.background.Go, c.log)
-	c.streams = stream.NewMetrics(cfg.Registerer, c.tel.Dropped)
-	c.retention = cfg.retention(c.streams)
-	c.sender = &stream.Sender{Metrics: c.streams, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(),
+	c.streamMetrics = stream.NewMetrics(cfg.Registerer, c.tel.Dropped)
+	c.retention = cfg.retention(c.streamMetrics)
+	c.sender = &stream.Sender{Metrics: c.streamMetrics, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(),
 		Draining: c.draining}
 	return c
 }

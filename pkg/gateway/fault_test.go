@@ -80,7 +80,7 @@ func TestEveryRequestIsCountedByTheFaultOfItsOutcome(t *testing.T) {
 	}
 }
 
-func TestServerThatIsLostWhileTheHubStopsIsTheFaultOfTheHub(t *testing.T) {
+func TestCauseOfAServerLostWhileTheHubStopsIsTheStop(t *testing.T) {
 	r := start(t, setup{})
 	lost := fmt.Errorf("server %q %w", "one", upstream.ErrLost)
 	ended := observe.EndedError{Reason: session.IdleTimeout}
@@ -92,6 +92,15 @@ func TestServerThatIsLostWhileTheHubStopsIsTheFaultOfTheHub(t *testing.T) {
 	r.gateway.Drain()
 	if got := r.gateway.endCause(lost, nil); !errors.Is(got, errStopping) {
 		t.Errorf("while the hub stops, the cause is %v", got)
+	}
+	for _, x := range []struct{ err, cause error }{
+		{nil, nil}, {nil, ended}, // answered
+		{lost, observe.ErrClientCancelled},
+		{context.Canceled, ended},
+	} {
+		if got := r.gateway.endCause(x.err, x.cause); !errors.Is(got, x.cause) || got == nil != (x.cause == nil) {
+			t.Errorf("%v while the hub stops: the cause %v becomes %v", x.err, x.cause, got)
+		}
 	}
 }
 

@@ -41,7 +41,7 @@ func (d *door) get(w http.ResponseWriter, r *http.Request) {
 	if outcome == stream.Full {
 		counted = stream.Refused
 	}
-	d.streams.CountResumed(last.Kind(), counted)
+	d.streamMetrics.CountResumed(last.Kind(), counted)
 	switch {
 	case outcome == stream.Replayed:
 		d.resume(w, r, cs, s, rd)
@@ -68,7 +68,7 @@ func (d *door) lastEvent(w http.ResponseWriter, r *http.Request) (stream.EventID
 	if ok && len(values) == 1 {
 		return id, true
 	}
-	d.streams.CountResumed(stream.KindGet, stream.Refused)
+	d.streamMetrics.CountResumed(stream.KindGet, stream.Refused)
 	text := "this Last-Event-ID was not issued by this hub"
 	if len(values) > 1 {
 		text = "there is more than one Last-Event-ID header"
@@ -120,7 +120,7 @@ func (d *door) withEvents(cs *clientSession, kind, opened string, write func() s
 // unknownOutcome answers requests whose stream is no longer known, so that the client does not wait
 // forever. The answers are not counted as responses: the requests ended where they were received.
 func (d *door) unknownOutcome(w http.ResponseWriter, cs *clientSession, requests []jsonrpc.ID) {
-	events := d.streams.Start(w, stream.KindPost)
+	events := d.streamMetrics.Start(w, stream.KindPost)
 	why := stream.Answered
 	for _, id := range requests {
 		m := jsonrpc.NewError(id, jsonrpc.Errorf(jsonrpc.CodeInternal,

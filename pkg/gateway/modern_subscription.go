@@ -131,7 +131,7 @@ func (x *subscriptions) listen(w http.ResponseWriter, r *http.Request, req *mode
 	filter.URIs = s.subscribe(req.client, filter.URIs)
 	req.op.End(s.ctx, jsonrpc.Message{Result: json.RawMessage(`{}`)}, nil) // the span must not last as long as the stream
 	defer req.op.InFlight.Cancel(instrument.Disconnected)                  // unless the hub ends the stream
-	events := x.streams.Start(w, stream.KindSubscription)
+	events := x.streamMetrics.Start(w, stream.KindSubscription)
 	events.End(s.write(r, req.op, events, filter))
 }
 

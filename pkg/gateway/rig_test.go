@@ -545,7 +545,7 @@ func (r *rig) metric(name string, labels ...string) float64 {
 	return sumOf(r.t, r.registry, name, labels...)
 }
 
-// sumOf is metric for the metrics of a registry.
+// sumOf sums the samples of a metric of a registry, see rig.metric.
 func sumOf(t testing.TB, registry *prometheus.Registry, name string, labels ...string) float64 {
 	t.Helper()
 	families, err := registry.Gather()

@@ -6,10 +6,11 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// ErrClientCancelled is the cause of a call that the client cancelled.
+// ErrClientCancelled is the cancellation cause of the context of a call that the client cancelled.
 var ErrClientCancelled = errors.New("cancelled by the client")
 
-// EndedError is the cause of a call whose session has ended.
+// EndedError is the cancellation cause of the context of a call whose session has ended. The client of the call gets its
+// text.
 type EndedError struct{ Reason session.Reason }
 
 func (e EndedError) Error() string {

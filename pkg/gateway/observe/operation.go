@@ -23,11 +23,11 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
-// Operation is the SERVER span and the measurement of one inbound message. Its methods are called by one goroutine at a
-// time.
+// Operation is the SERVER span and the measurement of one inbound message. AddNotification may be called concurrently, also
+// with the other methods; those are called by one goroutine at a time.
 type Operation struct {
 	Span     trace.Span
-	InFlight instrument.InFlight // of a request; Respond ends it
+	InFlight instrument.InFlight // of a request; Respond, Answer or Cancel ends it
 	Spent    atomic.Int64        // ns for which the request waited for others than the hub
 
 	tel       *Telemetry
@@ -131,7 +131,7 @@ func (o *Operation) SetSession(id string) {
 }
 
 // End ends the span and records the duration. err is a refusal of the hub or the reason why there
-// is no response. The request stays in flight until Respond is called, or until its InFlight is cancelled.
+// is no response. The request stays in flight until Respond is called, or until its InFlight is answered or cancelled.
 func (o *Operation) End(ctx context.Context, response jsonrpc.Message, err error) {
 	o.EndFor(ctx, context.Cause(ctx), response, err)
 }

@@ -13,14 +13,14 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-// tap passes messages to the followers of their session. The context of a message has the session.
-type tap struct{ sessions *session.Manager }
+// Tap passes messages to the followers of their session. The context of a message has the session.
+type Tap struct{ sessions *session.Manager }
 
 // enabled reports whether any session is followed.
-func (t tap) enabled() bool { return t.sessions.HasTails() }
+func (t Tap) enabled() bool { return t.sessions.HasTails() }
 
 // Message passes a message between client and hub.
-func (t tap) Message(ctx context.Context, d instrument.Direction, m jsonrpc.Message, about instrument.About) {
+func (t Tap) Message(ctx context.Context, d instrument.Direction, m jsonrpc.Message, about instrument.About) {
 	if t.enabled() {
 		t.Pass(ctx, instrument.MessageEvent{Direction: d, Message: m, About: about})
 	}
@@ -28,14 +28,14 @@ func (t tap) Message(ctx context.Context, d instrument.Direction, m jsonrpc.Mess
 
 // FromServer passes a message that a shared connection has brought for the session of ctx, though it
 // belongs to none of its calls.
-func (t tap) FromServer(ctx context.Context, server string, m jsonrpc.Message) {
+func (t Tap) FromServer(ctx context.Context, server string, m jsonrpc.Message) {
 	if t.enabled() {
 		t.Pass(ctx, instrument.MessageEvent{Server: server, Direction: instrument.In, Message: m})
 	}
 }
 
 // Pass passes a message of either hop.
-func (t tap) Pass(ctx context.Context, e instrument.MessageEvent) {
+func (t Tap) Pass(ctx context.Context, e instrument.MessageEvent) {
 	id := session.IDFrom(ctx)
 	if id == "" {
 		return

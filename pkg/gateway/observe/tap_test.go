@@ -7,6 +7,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/persist"
@@ -14,7 +15,7 @@ import (
 )
 
 func TestMessagesThatNobodyFollowsCostNothing(t *testing.T) {
-	tel := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{})})
+	tel := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Catalog: catalog.New(catalog.Prefix, nil)})
 	ctx := trace.ContextWithSpanContext(session.WithID(context.Background(), "s"),
 		trace.NewSpanContext(trace.SpanContextConfig{TraceID: [16]byte{1}, SpanID: [8]byte{1}}))
 	op := &Operation{tel: tel, name: "tools/call", target: "one__echo"}

@@ -1,6 +1,7 @@
 // Package observe measures the messages between clients and the hub: the SERVER span and the duration of what a client
 // sends (Operation), the CLIENT span of a request to a client, the metrics of both, and the tap, which passes messages to
-// the followers of a session.
+// the followers of a session. It also defines the causes for which the gateway ends calls, because the fault of a request
+// depends on them.
 //
 // A Telemetry lives as long as its gateway, an Operation as long as its message. The package starts no goroutines.
 package observe
@@ -26,7 +27,7 @@ import (
 
 // Telemetry holds the instruments of a gateway. Its fields do not change, and its methods may be called concurrently.
 type Telemetry struct {
-	Tap      tap
+	Tap      Tap
 	Messages *instrument.Messages // between clients and hub
 
 	log        *slog.Logger
@@ -63,7 +64,7 @@ type Config struct {
 // TraceParent says how the trace context of a client is used.
 type TraceParent string
 
-// The uses.
+// The uses of the trace context of a client.
 const (
 	ParentRemote TraceParent = "remote" // the client's span is the parent; the default
 	ParentLink   TraceParent = "link"   // the hub begins a new trace that links to the client's span
@@ -80,7 +81,7 @@ func New(cfg Config) *Telemetry {
 	t := &Telemetry{
 		log:   cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
 		spans: instrument.NewSpans(tp.Tracer("github.com/mcphub-go/mcphub/pkg/gateway")), propagator: cfg.Propagator,
-		parent: cfg.TraceParent, baggage: cfg.Baggage, Tap: tap{cfg.Sessions},
+		parent: cfg.TraceParent, baggage: cfg.Baggage, Tap: Tap{cfg.Sessions},
 		duration:  instrument.NewServerOperations(cfg.Registerer),
 		requested: instrument.NewClientOperations(cfg.Registerer),
 		unmatched: instrument.NewUnmatched(cfg.Registerer, instrument.HopDownstream, "response"),
@@ -133,8 +134,8 @@ func (t *Telemetry) countOutcome(method string, fault instrument.Fault) {
 	t.outcomes.WithLabelValues(method, string(fault)).Inc() // a method that clients must not call
 }
 
-// ObserveRequest records the duration of a request and its outcome. spent is the part of took for which it waited for others
-// than the hub; 0: it waited for none.
+// ObserveRequest records, for an Operation, the duration of a request and its outcome. spent is the part of took for which
+// it waited for others than the hub; 0: it waited for none.
 func (t *Telemetry) ObserveRequest(ctx context.Context, op instrument.Operation, fault instrument.Fault, took, spent time.Duration) {
 	t.served.Observe(ctx, op, took)
 	t.countOutcome(op.Method, fault)

@@ -9,6 +9,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
+// EpochLength is the length of the random part of event ids, in characters.
+const EpochLength = 8
+
 // maxEventRequests is the limit, in bytes, of the request ids in an event id. A stream with longer
 // request ids has no event ids.
 const maxEventRequests = 128

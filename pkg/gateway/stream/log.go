@@ -48,9 +48,6 @@ type Retention struct {
 	Window  time.Duration // for which an event is kept after it was written or its stream lost its reader
 }
 
-// EpochLength is the length of the random part of event ids, in characters.
-const EpochLength = 8
-
 // NewLog makes a Log. version is the protocol version of the client.
 func NewLog(r *Retention, epoch, version string) *Log {
 	// A client of an older version fails on an event without a message.
@@ -128,17 +125,6 @@ func (l *Log) register(s *Stream) {
 	}
 	l.named[s.name] = s
 }
-
-// Resumption is the outcome of a request with a Last-Event-ID.
-type Resumption string
-
-// The outcomes.
-const (
-	Replayed Resumption = "replayed" // the stream is resumed
-	Unknown  Resumption = "unknown"  // the stream is not known, or a message that the client lacks is no longer kept
-	Refused  Resumption = "refused"  // the stream has no such event
-	Full     Resumption = "full"     // MaxStreams GET streams have a reader
-)
 
 // Resume gives the stream of id a new reader, which gets the messages after id and displaces the
 // reader that the stream has.

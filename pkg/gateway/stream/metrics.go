@@ -27,6 +27,17 @@ const (
 	Displaced    Reason = "displaced"   // the client reads the stream over another connection
 )
 
+// Resumption is the outcome of a request with a Last-Event-ID.
+type Resumption string
+
+// The outcomes.
+const (
+	Replayed Resumption = "replayed" // the stream is resumed
+	Unknown  Resumption = "unknown"  // the stream is not known, or a message that the client lacks is no longer kept
+	Refused  Resumption = "refused"  // the stream has no such event
+	Full     Resumption = "full"     // MaxStreams GET streams have a reader
+)
+
 // Metrics are the instruments of event streams to clients.
 type Metrics struct {
 	active   *prometheus.GaugeVec   // by stream
