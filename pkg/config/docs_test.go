@@ -75,7 +75,7 @@ func TestTablesOfTheDocumentAreMadeFromTheTableOfKeys(t *testing.T) {
 		for _, k := range keys {
 			tables[k.Name]++
 		}
-		return lines + keyTable(keys) + endOfTable
+		return lines + keyList(keys) + endOfTable
 	})
 	for _, k := range Keys() {
 		if tables[k.Name] != 1 {
@@ -110,39 +110,55 @@ func keysOf(sections []string) []Key {
 	})
 }
 
-func keyTable(keys []Key) string {
+func keyList(keys []Key) string {
 	var b strings.Builder
-	b.WriteString("| Key | Type | Default | Meaning |\n| --- | --- | --- | --- |\n")
 	for _, k := range keys {
 		name := strings.TrimPrefix(k.Name, serverPrefix)
-		fmt.Fprintf(&b, "| `%s` | %s |%s | %s |\n", name, k.Type, defaultOf(k), meaningOf(k))
+		writeItem(&b, "", fmt.Sprintf("`%s`: %s%s. %s", name, k.Type, defaultOf(k), meaningOf(k)))
+		for _, c := range k.Choices {
+			if c.Help != "" {
+				writeItem(&b, "  ", fmt.Sprintf("`%s`: %s.", c.Value, c.Help))
+			}
+		}
 	}
 	return b.String()
 }
 
-// defaultOf returns the cell of the default; it begins with a space if there is one.
+// writeItem writes an item of a list, in lines of up to 120 columns.
+func writeItem(b *strings.Builder, indent, text string) {
+	line := indent + "-"
+	for word := range strings.FieldsSeq(text) {
+		if len(line)+1+len(word) > 120 {
+			b.WriteString(line + "\n")
+			line = indent + " "
+		}
+		line += " " + word
+	}
+	b.WriteString(line + "\n")
+}
+
+// defaultOf returns the default with what separates it from the type; empty if there is none.
 func defaultOf(k Key) string {
 	switch {
 	case k.Default == "":
 		return ""
 	case k.DefaultWithURL != "":
-		return fmt.Sprintf(" `%s`; with a `url`: `%s`", k.Default, k.DefaultWithURL)
+		return fmt.Sprintf(", default `%s`, with a `url`: `%s`", k.Default, k.DefaultWithURL)
 	}
-	return " `" + k.Default + "`"
+	return ", default `" + k.Default + "`"
 }
 
+// meaningOf returns the help of a key, with those of its values that need no explanation.
 func meaningOf(k Key) string {
 	text := k.Help
 	if k.OnlyWith != "" {
 		text += " Only with `" + k.OnlyWith + "`."
 	}
-	var plain []string // the values that need no explanation
+	var plain []string
 	for _, c := range k.Choices {
 		if c.Help == "" {
 			plain = append(plain, c.Value)
-			continue
 		}
-		text += fmt.Sprintf("<br>`%s`: %s.", c.Value, c.Help)
 	}
 	if plain != nil {
 		text += " Values: " + inCode(plain) + "."

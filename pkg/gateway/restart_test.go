@@ -267,13 +267,7 @@ func TestServerThatStartsAfterTheHubGetsTheSubscriptionsOfRestoredSessions(t *te
 		}
 		late := one
 		late.Command = program
-		return start(t, setup{store: store, specs: []upstream.Spec{late, web.spec("web")}, upstream: func(c *upstream.Config) {
-			replace := c.OnInventory
-			c.OnInventory = func(server string, inv upstream.Inventory) {
-				time.Sleep(20 * time.Millisecond) // as long as large lists take
-				replace(server, inv)
-			}
-		}})
+		return start(t, setup{store: store, specs: []upstream.Spec{late, web.spec("web")}})
 	}
 	link()
 	r := open()
