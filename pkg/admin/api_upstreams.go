@@ -24,6 +24,15 @@ type Upstream struct {
 	Prompts         int                `json:"prompts"`
 	Resources       int                `json:"resources"`
 	Templates       int                `json:"resourceTemplates"`
+	Warnings        []Warning          `json:"warnings"` // what is wrong although the server may be up
+}
+
+// Warning is something about a server that does not stop it from working.
+type Warning struct {
+	Kind    upstream.WarningKind `json:"kind"`
+	Subject string               `json:"subject,omitempty"` // such as a tool or a method
+	Message string               `json:"message"`
+	Since   time.Time            `json:"since"`
 }
 
 // UpstreamList is the answer to GET /api/v1/upstreams.

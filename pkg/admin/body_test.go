@@ -151,7 +151,8 @@ func TestBodyOfAServerIsExactlyAsDocumented(t *testing.T) {
   "tools": 0,
   "prompts": 0,
   "resources": 0,
-  "resourceTemplates": 0
+  "resourceTemplates": 0,
+  "warnings": []
 }
 `, down.Since.Format(time.RFC3339Nano), cause, down.NextAttempt.Format(time.RFC3339Nano))
 	}

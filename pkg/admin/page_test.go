@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mcphub-go/mcphub/pkg/admin"
 	"github.com/mcphub-go/mcphub/pkg/session"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 func TestPageEscapesTextOfClientsAndServers(t *testing.T) {
@@ -66,5 +68,19 @@ func TestPageIsLimitedToSomeSessions(t *testing.T) {
 	}
 	if !strings.Contains(p.body, "<small>250") {
 		t.Error("the page does not say how many there are")
+	}
+}
+
+func TestWarningsOfAServerAreInTheAPIAndOnThePageEscaped(t *testing.T) {
+	r := start(t)
+	r.pool.Server("up").Warn(upstream.WarnHidden, []upstream.Warning{{Subject: payload, Message: "taken by " + payload}})
+	if page := r.do(http.MethodGet, "/").body; !strings.Contains(page, "hidden <code>&lt;script&gt;") || strings.Contains(page, "<script") {
+		t.Errorf("the page is %s", page)
+	}
+	var got admin.Upstream
+	r.get("/api/v1/upstreams/up", &got)
+	if len(got.Warnings) != 1 || got.Warnings[0].Kind != upstream.WarnHidden || got.Warnings[0].Message != "taken by "+payload ||
+		got.Warnings[0].Since.IsZero() {
+		t.Errorf("the warnings are %+v", got.Warnings)
 	}
 }

@@ -11,7 +11,10 @@ func newUpstream(s upstream.Status) Upstream {
 		Name: s.Name, Transport: s.Transport, Isolation: s.Isolation,
 		State: s.State, Since: s.Since, Error: s.Error,
 		ProtocolVersion: s.ProtocolVersion, ServerInfo: s.ServerInfo, Connections: s.Connections,
-		Tools: s.Tools, Prompts: s.Prompts, Resources: s.Resources, Templates: s.Templates,
+		Tools: s.Tools, Prompts: s.Prompts, Resources: s.Resources, Templates: s.Templates, Warnings: []Warning{},
+	}
+	for _, w := range s.Warnings {
+		u.Warnings = append(u.Warnings, Warning(w))
 	}
 	if !s.NextAttempt.IsZero() {
 		u.NextAttempt = &s.NextAttempt

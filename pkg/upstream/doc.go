@@ -33,7 +33,7 @@
 //	dialect.go
 //	serverrequest.go, pending.go                       requests in both directions that wait for a response
 //	requestspan.go, callspan.go, telemetry.go          spans and measurements
-//	outcome.go, metrics.go
+//	outcome.go, metrics.go, warnings.go
 //	background.go, toolheaders.go
 //	config.go, request.go, sink.go, inventory.go, secrets.go, spec.go, errors.go
 package upstream

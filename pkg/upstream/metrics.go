@@ -20,6 +20,7 @@ type metrics struct {
 	tools     *prometheus.GaugeVec   // by server
 	connected *prometheus.CounterVec // attempts to connect, by server and outcome
 	outcomes  *prometheus.CounterVec // of calls, by server and fault
+	warnings  *prometheus.GaugeVec   // by server and kind
 }
 
 func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
@@ -43,6 +44,8 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 		connected: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_connects_total",
 			Help: "Attempts to connect to the server."}, []string{"mcphub_backend", "outcome"}),
 	}
+	x.warnings = f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_backend_warnings",
+		Help: "What is wrong with the server, although it is up; the API and the page say what."}, []string{"mcphub_backend", "kind"})
 	x.operation = instrument.NewOperations(r, instrument.HopBackend, duration, toolLabels)
 	x.outcomes = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total",
 		Help: "Calls to the server, by whose doing it is how they ended."}, []string{"mcphub_backend", "fault"})
@@ -57,6 +60,7 @@ type serverMetrics struct {
 	up, sessions, tools           prometheus.Gauge
 	restarts, connected, outcomes map[string]prometheus.Counter
 	calls                         *instrument.Recorder
+	warnings                      map[WarningKind]prometheus.Gauge
 }
 
 // addServer creates the label sets of a server, so that they exist from the start. IsListed reports whether the server
@@ -64,7 +68,10 @@ type serverMetrics struct {
 func (x *metrics) addServer(name string, isListed func(tool string) bool) *serverMetrics {
 	s := &serverMetrics{up: x.up.WithLabelValues(name), sessions: x.sessions.WithLabelValues(name), tools: x.tools.WithLabelValues(name),
 		restarts: map[string]prometheus.Counter{}, connected: map[string]prometheus.Counter{}, outcomes: map[string]prometheus.Counter{},
-		calls: x.operation.Recorder(name, isListed)}
+		calls: x.operation.Recorder(name, isListed), warnings: map[WarningKind]prometheus.Gauge{}}
+	for _, kind := range WarningKinds() {
+		s.warnings[kind] = x.warnings.WithLabelValues(name, string(kind))
+	}
 	for _, reason := range []string{"exited", "session_gone", "unreachable"} {
 		s.restarts[reason] = x.restarts.WithLabelValues(name, reason)
 	}

@@ -8,12 +8,14 @@ type Server struct {
 	dialer     *dialer
 	state      *serverState
 	supervisor *supervisor
+	warnings   *warnings
 }
 
 func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
 	d := newDialer(spec, tel)
 	state := newServerState(d.spec)
-	return &Server{dialer: d, state: state, supervisor: newSupervisor(cfg, d, state)}
+	return &Server{dialer: d, state: state, supervisor: newSupervisor(cfg, d, state),
+		warnings: newWarnings(tel.log.With("upstream", spec.Name), d.spec.masked, d.own.warnings)}
 }
 
 // Name returns the configured name.
@@ -23,8 +25,12 @@ func (s *Server) Name() string { return s.dialer.spec.Name }
 func (s *Server) Status() Status {
 	st := s.state.status()
 	st.Connections = int(s.dialer.connections.Load())
+	st.Warnings = s.warnings.all()
 	return st
 }
+
+// Warn makes now the warnings of one kind about the server. They are logged, counted and part of its Status.
+func (s *Server) Warn(kind WarningKind, now []Warning) { s.warnings.replace(kind, now) }
 
 // Initialized returns the server's answer when it was last connected to, and whether it ever was.
 func (s *Server) Initialized() (Initialized, bool) { return s.state.initialized() }

@@ -40,6 +40,7 @@ type Status struct {
 	Prompts         int
 	Resources       int
 	Templates       int
+	Warnings        []Warning
 }
 
 // serverState is what the hub knows of one server: whether it is up, over which connection, what it offers, and which
