@@ -87,6 +87,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		AtLimit:              session.LimitPolicy(cfg.Sessions.AtLimit),
 
 		Open:           func(ctx context.Context, s session.Session) (session.Live, error) { return h.gateway.Open(ctx, s) },
+		Clock:          session.MachineClock(),
 		Logger:         tel.LoggerFor("session"),
 		TracerProvider: tel.TracerProvider(),
 		Registerer:     tel.Registry(),

@@ -71,7 +71,7 @@ type Sessions struct {
 	CleanupInterval Duration // time between two searches for such sessions
 	FlushInterval   Duration // longest time from the first change of a session until it is written
 	TouchThrottle   Duration // activity this soon after the last is not recorded
-	MaxLifetime     Duration // every session ends after this long; Unlimited: never
+	MaxLifetime     Duration // a session that is not in use ends at this age; Unlimited: never
 
 	MaxSessions          int    // 0: no limit
 	MaxSessionsPerClient int    // 0: no limit

@@ -106,9 +106,9 @@ var hubKeys = []row[Config]{
 	}},
 	{field(boundType, func(c *Config) *Duration { return &c.Sessions.MaxLifetime }), Key{
 		Name:    "sessions.maxLifetime",
-		Default: "24h",
-		Help: "A session ends this long after it was created, even if it is in use. Its client then " +
-			"initializes again. `0`: never.",
+		Default: "0",
+		Help: "A session that is not in use ends this long after it was created. `0`: never, because many clients do " +
+			"not initialize again. A call in flight and an open stream are use.",
 	}},
 	{field(limitType, func(c *Config) *int { return &c.Sessions.MaxSessions }), Key{
 		Name:    "sessions.maxSessions",

@@ -39,7 +39,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 		Log:      Log{"info", nil, "auto"},
 		Tracing:  Tracing{"remote", nil},
 		Metrics:  Metrics{"on", 200},
-		Sessions: Sessions{30 * time.Minute, time.Minute, 5 * time.Second, 100 * time.Millisecond, 24 * time.Hour, 0, 0, "refuse"},
+		Sessions: Sessions{30 * time.Minute, time.Minute, 5 * time.Second, 100 * time.Millisecond, Unlimited, 0, 0, "refuse"},
 		Limits:   Limits{4 << 20, 64 << 20, 256, 1000, 10 * time.Second},
 		Streams:  Streams{100 * time.Millisecond, 1024, 1 << 20, 5 * time.Minute},
 		Naming:   "prefix",

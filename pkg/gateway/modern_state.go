@@ -28,7 +28,7 @@ const suspensionTimeout = 15 * time.Minute
 type requestState struct {
 	ID        string `json:"i"` // of the suspended call
 	Round     int    `json:"r"`
-	Expires   int64  `json:"e"` // Unix time in ms
+	Expires   int64  `json:"e"` // ms since the start of the sealer: a wall clock that is set changes nothing
 	Principal string `json:"p"`
 	Digest    []byte `json:"d"` // see digestOf
 }
@@ -36,6 +36,7 @@ type requestState struct {
 // stateSealer encrypts and authenticates requestStates with a key of this process, because suspended calls do
 // not outlive the process either. Its methods may be called concurrently.
 type stateSealer struct {
+	started time.Time
 	process string // random; tells states of other processes from forged ones
 	aead    cipher.AEAD
 }
@@ -51,12 +52,13 @@ func newStateSealer() stateSealer {
 	if err != nil {
 		panic(err)
 	}
-	return stateSealer{process: rand.Text()[:stream.EpochLength], aead: aead}
+	return stateSealer{started: time.Now(), process: rand.Text()[:stream.EpochLength], aead: aead}
 }
 
 // seal makes a requestState that expires after suspensionTimeout.
 func (x stateSealer) seal(id string, round int, principal string, digest []byte) (string, error) {
-	plain, err := json.Marshal(requestState{id, round, time.Now().Add(suspensionTimeout).UnixMilli(), principal, digest})
+	expires := (time.Since(x.started) + suspensionTimeout).Milliseconds()
+	plain, err := json.Marshal(requestState{id, round, expires, principal, digest})
 	if err != nil {
 		return "", err
 	}

@@ -51,7 +51,7 @@ func (p *suspendedCalls[C]) find(sealed, principal string, digest []byte) (c C, 
 	p.mu.Lock()
 	found, ok := p.calls[s.ID]
 	p.mu.Unlock()
-	if !ok || time.Now().UnixMilli() > s.Expires {
+	if !ok || time.Since(p.started).Milliseconds() > s.Expires {
 		return c, 0, errStateExpired
 	}
 	return found, s.Round, nil

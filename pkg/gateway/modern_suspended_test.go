@@ -54,6 +54,23 @@ func FuzzRequestState(f *testing.F) {
 	})
 }
 
+// A date would: the wall clock can be set.
+func TestNoJumpOfTheClockLetsARequestStateExpire(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newSuspendedCalls[*stoppable]()
+		time.Sleep(time.Hour)
+		sealed, err := p.seal(p.add(&stoppable{}), 1, "ann", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := p.open(sealed, "ann", nil)
+		if want := time.Hour + suspensionTimeout; err != nil || s.Expires != want.Milliseconds() {
+			t.Errorf("it expires at %d ms, %v; want %d ms after the start of the hub", s.Expires, err, want.Milliseconds())
+		}
+	})
+}
+
 func TestRequestStateExpiresAfterTheSuspensionTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -18,7 +18,7 @@ type Config struct {
 	FlushInterval   time.Duration // delay from the first change to the write; default 5s
 	TouchThrottle   time.Duration // ignore a touch that follows the last one sooner; default 100ms
 	WriteTimeout    time.Duration // longest wait for the store; default 10s
-	MaxLifetime     time.Duration // end a session at this age, even in use; default 24h, negative: never
+	MaxLifetime     time.Duration // end a session that is not in use at this age; default (and negative): never
 
 	MaxSessions          int         // includes stored sessions that are not loaded yet; 0: no limit
 	MaxSessionsPerClient int         // 0: no limit
@@ -31,6 +31,7 @@ type Config struct {
 	// callers may wait for the result: Open must limit its own duration.
 	Open func(ctx context.Context, s Session) (Live, error)
 
+	Clock          Clock                 // see MachineClock
 	Logger         *slog.Logger          // default: discard
 	TracerProvider trace.TracerProvider  // default: no-op
 	Registerer     prometheus.Registerer // default: metrics are not exported
@@ -54,7 +55,6 @@ func (c Config) idleTimeout() time.Duration     { return cmp.Or(c.IdleTimeout, 3
 func (c Config) cleanupInterval() time.Duration { return cmp.Or(c.CleanupInterval, time.Minute) }
 func (c Config) flushInterval() time.Duration   { return cmp.Or(c.FlushInterval, 5*time.Second) }
 func (c Config) touchThrottle() time.Duration   { return cmp.Or(c.TouchThrottle, 100*time.Millisecond) }
-func (c Config) maxLifetime() time.Duration     { return cmp.Or(c.MaxLifetime, 24*time.Hour) }
 func (c Config) maxDerived() int                { return cmp.Or(c.MaxDerived, 10_000) }
 func (c Config) writeTimeout() time.Duration    { return cmp.Or(c.WriteTimeout, 10*time.Second) }
 

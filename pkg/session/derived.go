@@ -128,8 +128,9 @@ func (m *Manager) derive(s Session, now time.Time) *entry {
 		*field = strings.Clone(*field)
 	}
 	s.ID, _ = newToken()
-	s.CreatedAt, s.LastAccessedAt = now.UnixMilli(), now.UnixMilli()
-	e := newEntry(s)
+	s.CreatedAt = m.cfg.Clock.wall(now)
+	s.LastAccessedAt = s.CreatedAt
+	e := newEntry(s, now, now)
 	e.published = true
 	m.put(e)
 	m.derived.appendIdle(e)

@@ -239,9 +239,9 @@ func TestDerivedSessionEndsLikeOthers(t *testing.T) {
 			time.Sleep(30 * time.Minute)
 			cleanup(t, m, 1)
 		}},
-		session.MaxLifetime: {inUse: true, end: func(t *testing.T, m *session.Manager, _ string) {
+		session.MaxLifetime: {cfg: session.Config{MaxLifetime: time.Minute}, end: func(t *testing.T, m *session.Manager, _ string) {
 			t.Helper()
-			time.Sleep(24 * time.Hour)
+			time.Sleep(time.Minute)
 			cleanup(t, m, 1)
 		}},
 		session.Admin: {inUse: true, end: func(t *testing.T, m *session.Manager, id string) {

@@ -85,7 +85,7 @@ type batch struct {
 	commits []*commit
 	marks   map[string]time.Time // taken from Manager.dirty
 	changes []persist.Change
-	access  map[string]int64     // LastAccessedAt as written, by id
+	access  map[string]time.Time // last activity as written, by id
 	created []*trace.SpanContext // spans of Create, of up to maxLinks of the sessions
 }
 
@@ -118,7 +118,8 @@ func (b *batch) links(caller trace.SpanContext) []trace.Link {
 // returned sessions are still to be encoded. A commit also takes the mark of its
 // ids, because the same write serves both.
 func (m *Manager) takeBatch(all bool) (b batch, sessions []Session) {
-	b.marks, b.access = map[string]time.Time{}, map[string]int64{}
+	reading := m.cfg.Clock.reader()
+	b.marks, b.access = map[string]time.Time{}, map[string]time.Time{}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b.commits, m.commits = m.commits, nil
@@ -138,7 +139,10 @@ func (m *Manager) takeBatch(all bool) (b batch, sessions []Session) {
 			delete(m.dirty, id)
 		}
 		if e := m.live[id]; e != nil {
-			sessions = append(sessions, e.s)
+			b.access[id] = e.seen
+			s := e.s
+			s.Clock = reading(e.born, e.seen, e.s.LastAccessedAt)
+			sessions = append(sessions, s)
 			if e.created != nil && len(b.created) < maxLinks {
 				b.created = append(b.created, e.created)
 			}
@@ -194,7 +198,6 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 			continue
 		}
 		bytes += len(value)
-		b.access[s.ID] = s.LastAccessedAt
 		b.changes = append(b.changes, persist.Change{Key: s.ID, Value: value})
 	}
 	err := m.apply(ctx, b.changes)

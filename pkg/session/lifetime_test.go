@@ -29,10 +29,10 @@ func cleanup(t *testing.T, m *session.Manager, want int) {
 	}
 }
 
-func TestBusySessionEndsTwentyFourHoursAfterItsCreation(t *testing.T) {
+func TestSessionBetweenRequestsEndsAtItsLifetime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, store := prometheus.NewPedanticRegistry(), newFaulty()
-		m := session.New(store, session.Config{Registerer: reg})
+		m := session.New(store, session.Config{Registerer: reg, MaxLifetime: 24 * time.Hour})
 		s, _ := create(t, m)
 		busy(m, s.ID, 23*time.Hour+59*time.Minute+59*time.Second)
 		cleanup(t, m, 0)
@@ -50,22 +50,30 @@ func TestBusySessionEndsTwentyFourHoursAfterItsCreation(t *testing.T) {
 	})
 }
 
-func TestMaxLifetimeEndsSessionsInUseToo(t *testing.T) {
+func TestAgeNeverEndsASessionInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := new(opener)
-		m := session.New(newFaulty(), session.Config{Open: o.open})
+		reg, o := prometheus.NewPedanticRegistry(), new(opener)
+		m := session.New(newFaulty(), session.Config{Registerer: reg, Open: o.open, MaxLifetime: 24 * time.Hour})
 		s, token := create(t, m)
+		overdue := func() float64 { return metric(t, reg, "mcphub_sessions_overdue", "protocol") }
 		stream := acquire(t, m, token)
-		defer stream.Release()
 		_, err := stream.Live(t.Context())
 		check(t, err)
-		if i, err := m.Info(t.Context(), s.ID); err != nil || !i.ExpiresAt.Equal(time.UnixMilli(s.CreatedAt).Add(24*time.Hour)) {
-			t.Errorf("Info = %+v, %v; want a session in use that expires 24 hours after its creation", i, err)
-		}
-		time.Sleep(23*time.Hour + 59*time.Minute + 59*time.Second)
+		time.Sleep(25 * time.Hour)
 		cleanup(t, m, 0)
 		o.expect(t, 1)
-		time.Sleep(2 * time.Second)
+		acquire(t, m, token).Release() // a request beside the open stream is served, too
+		if i, err := m.Info(t.Context(), s.ID); err != nil || !i.ExpiresAt.IsZero() || overdue() != 0 {
+			t.Errorf("Info = %+v, %v, %v are overdue; want a session in use that does not expire", i, err, overdue())
+		}
+		stream.Release() // now only its age counts
+		if got := overdue(); got != 0 {
+			t.Errorf("%v sessions are overdue as soon as the last use ends", got)
+		}
+		time.Sleep(2*time.Minute + time.Second)
+		if got := overdue(); got != 1 {
+			t.Errorf("%v sessions are overdue; want the one that two sweeps have missed", got)
+		}
 		cleanup(t, m, 1)
 		o.expect(t, 1, session.MaxLifetime)
 		if _, err := stream.Live(t.Context()); !errors.Is(err, session.ErrNotFound) {
@@ -77,17 +85,17 @@ func TestMaxLifetimeEndsSessionsInUseToo(t *testing.T) {
 func TestRequestAfterMaxLifetimeIsRefusedBeforeTheSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, o := prometheus.NewPedanticRegistry(), new(opener)
-		m := session.New(newFaulty(), session.Config{Registerer: reg, Open: o.open})
+		m := session.New(newFaulty(), session.Config{Registerer: reg, Open: o.open, MaxLifetime: 20 * time.Minute})
 		_, token := create(t, m)
-		stream := acquire(t, m, token)
-		defer stream.Release()
-		_, err := stream.Live(t.Context())
+		l := acquire(t, m, token)
+		_, err := l.Live(t.Context())
 		check(t, err)
-		time.Sleep(24*time.Hour - time.Second)
+		l.Release()
+		time.Sleep(20*time.Minute - time.Second)
 		acquire(t, m, token).Release()
 		time.Sleep(2 * time.Second)
 		if _, err := m.Acquire(t.Context(), token, ""); !errors.Is(err, session.ErrNotFound) {
-			t.Errorf("Acquire at 24:00:01 = %v; want ErrNotFound", err)
+			t.Errorf("Acquire after the lifetime = %v; want ErrNotFound", err)
 		}
 		o.expect(t, 1, session.MaxLifetime)
 		if got := metric(t, reg, "mcphub_sessions_refused_total", "expired"); got != 1 {
@@ -97,35 +105,35 @@ func TestRequestAfterMaxLifetimeIsRefusedBeforeTheSweep(t *testing.T) {
 	})
 }
 
-func TestNegativeMaxLifetimeMeansNone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		reg := prometheus.NewPedanticRegistry()
-		m := session.New(newFaulty(), session.Config{Registerer: reg, MaxLifetime: -1})
-		s, token := create(t, m)
-		l := acquire(t, m, token)
-		time.Sleep(1000 * time.Hour)
-		cleanup(t, m, 0)
-		if i, err := m.Info(t.Context(), s.ID); err != nil || !i.ExpiresAt.IsZero() {
-			t.Errorf("Info = %+v, %v; want a session that does not expire", i, err)
-		}
-		if got := metric(t, reg, "mcphub_session_max_lifetime_seconds"); got != 0 {
-			t.Errorf("mcphub_session_max_lifetime_seconds = %v; want 0", got)
-		}
-		l.Release()
-		time.Sleep(30*time.Minute + time.Second)
-		cleanup(t, m, 1) // it ends as idle
-	})
+func TestSessionsHaveNoMaxLifetimeByDefault(t *testing.T) {
+	for name, life := range map[string]time.Duration{"default": 0, "negative": -1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				reg := prometheus.NewPedanticRegistry()
+				m := session.New(newFaulty(), session.Config{Registerer: reg, MaxLifetime: life})
+				s, _ := create(t, m)
+				busy(m, s.ID, 1000*time.Hour)
+				cleanup(t, m, 0)
+				if got := metric(t, reg, "mcphub_session_max_lifetime_seconds"); got != 0 {
+					t.Errorf("mcphub_session_max_lifetime_seconds = %v; want 0", got)
+				}
+				time.Sleep(30*time.Minute + time.Second)
+				cleanup(t, m, 1) // it ends as idle
+			})
+		})
+	}
 }
 
 func TestLifetimeOfRestoredSessionCountsFromItsCreation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFaulty()
-		m := session.New(store, session.Config{})
+		cfg := session.Config{MaxLifetime: 24 * time.Hour}
+		m := session.New(store, cfg)
 		s, token := create(t, m)
 		busy(m, s.ID, 23*time.Hour+50*time.Minute)
 		check(t, m.Close(t.Context()))
 
-		m = restored(t, store, session.Config{})
+		m = restored(t, store, cfg)
 		acquire(t, m, token).Release()
 		busy(m, s.ID, 9*time.Minute+59*time.Second)
 		cleanup(t, m, 0)
@@ -168,27 +176,4 @@ func TestEarlierOfIdleTimeoutAndMaxLifetimeEndsSession(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestSessionInUsePastItsLifetimeIsOverdue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		reg := prometheus.NewPedanticRegistry()
-		m := session.New(newFaulty(), session.Config{Registerer: reg})
-		_, token := create(t, m)
-		l := acquire(t, m, token)
-		defer l.Release()
-		overdue := func() float64 { return metric(t, reg, "mcphub_sessions_overdue", "protocol") }
-		time.Sleep(24*time.Hour + 2*time.Minute) // two sweeps may pass
-		if got := overdue(); got != 0 {
-			t.Errorf("%v sessions are overdue after two sweeps' time", got)
-		}
-		time.Sleep(time.Second)
-		if got := overdue(); got != 1 {
-			t.Errorf("%v sessions are overdue; want the one in use", got)
-		}
-		cleanup(t, m, 1)
-		if got := overdue(); got != 0 {
-			t.Errorf("%v sessions are overdue after the sweep", got)
-		}
-	})
 }

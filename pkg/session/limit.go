@@ -101,7 +101,7 @@ func (m *Manager) longestIdle(candidate func(*entry) bool) *entry {
 	var oldest *entry
 	for _, e := range m.live {
 		if e.kind == Protocol && e.published && e.inUse == 0 && candidate(e) &&
-			(oldest == nil || e.s.LastAccessedAt < oldest.s.LastAccessedAt) {
+			(oldest == nil || e.seen.Before(oldest.seen)) {
 			oldest = e
 		}
 	}
@@ -111,16 +111,20 @@ func (m *Manager) longestIdle(candidate func(*entry) bool) *entry {
 // deadline returns when e expires without further activity, and the reason; the
 // zero Time means never. The caller holds mu.
 func (m *Manager) deadline(e *entry) (time.Time, Reason) {
-	idle, why := e.s.lastAccess().Add(m.cfg.idleTimeout()), IdleTimeout
-	if e.inUse > 0 { // a request in progress and an open stream are activity
-		idle, why = time.Time{}, ""
+	if e.inUse > 0 { // a request in progress and an open stream: neither idleness nor age ends it
+		return time.Time{}, ""
 	}
-	if life := m.cfg.maxLifetime(); life > 0 {
-		if end := time.UnixMilli(e.s.CreatedAt).Add(life); idle.IsZero() || end.Before(idle) {
+	idle := e.seen.Add(m.cfg.idleTimeout())
+	if life := m.cfg.MaxLifetime; life > 0 {
+		end := e.born.Add(life)
+		if end.Before(e.seen) { // it was in use at its end, and is due only now
+			end = e.seen
+		}
+		if end.Before(idle) {
 			return end, MaxLifetime
 		}
 	}
-	return idle, why
+	return idle, IdleTimeout
 }
 
 // expired reports whether the deadline of e has passed, and the reason to end it

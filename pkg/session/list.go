@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Info is a session with its state in this process.
+// Info is a session with its state in this process. If the wall clock was set, its
+// times are in terms of the new time.
 type Info struct {
 	Session
 	ExpiresAt time.Time // without further activity; zero: never
@@ -80,6 +81,9 @@ func (m *Manager) Info(ctx context.Context, id string) (Info, error) {
 // info returns the Info of e. The caller holds mu.
 func (m *Manager) info(e *entry) Info {
 	i := Info{Session: e.s, InFlight: e.inUse, Requests: e.uses, Dirty: m.isDirty(e.s.ID)}
-	i.ExpiresAt, _ = m.deadline(e)
+	i.CreatedAt, i.LastAccessedAt = m.cfg.Clock.shown(e.born, e.s.CreatedAt), m.cfg.Clock.shown(e.seen, e.s.LastAccessedAt)
+	if ends, _ := m.deadline(e); !ends.IsZero() {
+		i.ExpiresAt = time.UnixMilli(i.LastAccessedAt).Add(ends.Sub(e.seen))
+	}
 	return i
 }

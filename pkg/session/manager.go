@@ -46,6 +46,7 @@ type Manager struct {
 	clients  map[string]int       // number of live entries by client
 	counts   map[Kind]*counts
 	derived  derivedSessions
+	watch    clockWatch
 
 	restoring bool // Restore has begun and not succeeded yet
 	restored  bool // Restore has succeeded
@@ -65,12 +66,14 @@ type entry struct {
 	id        string
 	kind      Kind
 	s         Session
-	client    string // see Session.client; empty for a derived session
-	failing   bool   // its last write failed, which is recorded as an event
-	published bool   // false while Create waits for the store
-	stored    int64  // LastAccessedAt of the stored copy, ms
-	inUse     int    // current leases, or requests of a derived session
-	uses      int64  // total of leases, or requests of a derived session
+	client    string    // see Session.client; empty for a derived session
+	failing   bool      // its last write failed, which is recorded as an event
+	published bool      // false while Create waits for the store
+	seen      time.Time // last activity, on the clock of the process: LastAccessedAt is only its date
+	born      time.Time // creation, on the same clock
+	stored    time.Time // seen, as of the stored copy
+	inUse     int       // current leases, or requests of a derived session
+	uses      int64     // total of leases, or requests of a derived session
 	live      Live
 	ended     Reason // not empty once the session has ended
 
@@ -79,8 +82,10 @@ type entry struct {
 	prev, next *entry // in the list of idle derived sessions
 }
 
-func newEntry(s Session) *entry {
-	e := &entry{id: s.ID, kind: s.Kind, s: s}
+// newEntry returns the entry of a session that was created at born and last used at
+// seen.
+func newEntry(s Session, born, seen time.Time) *entry {
+	e := &entry{id: s.ID, kind: s.Kind, s: s, born: born, seen: seen, stored: seen}
 	if e.kind == Protocol {
 		e.client = s.client()
 	}
@@ -109,6 +114,7 @@ func New(store persist.Store, cfg Config) *Manager {
 		clients: map[string]int{},
 		counts:  map[Kind]*counts{},
 		derived: derivedSessions{byKey: map[derivedKey]*entry{}},
+		watch:   watchClock(cfg.Clock),
 		writing: make(chan struct{}, 1),
 		marked:  make(chan struct{}, 1),
 	}
@@ -133,13 +139,14 @@ func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error
 	start := time.Now()
 	id, verifier := newToken()
 	s.Kind, s.ID, s.TokenHash, s.State = Protocol, id, hashVerifier(verifier), Initializing
-	s.CreatedAt, s.LastAccessedAt = start.UnixMilli(), start.UnixMilli()
+	s.CreatedAt = m.cfg.Clock.wall(start)
+	s.LastAccessedAt = s.CreatedAt
 	span.SetAttributes(traceID(Protocol, id))
 
 	if ctx.Err() != nil { // a client that has disconnected must not cause an eviction
 		return Session{}, "", failed(span, context.Cause(ctx))
 	}
-	e := newEntry(s)
+	e := newEntry(s, start, start)
 	if sc := span.SpanContext(); sc.IsSampled() {
 		e.created = &sc
 	}
@@ -259,12 +266,11 @@ func (m *Manager) Touch(id string) {
 // touch sets the last access of e to now, unless the last touch was too recent.
 // It marks e as dirty only if the stored time is too old. The caller holds mu.
 func (m *Manager) touch(e *entry, now time.Time) {
-	ms := now.UnixMilli()
-	if ms-e.s.LastAccessedAt < m.cfg.touchThrottle().Milliseconds() {
+	if now.Sub(e.seen) < m.cfg.touchThrottle() {
 		return
 	}
-	e.s.LastAccessedAt = ms
-	if e.kind == Protocol && ms-e.stored >= m.cfg.touchStored().Milliseconds() {
+	e.seen, e.s.LastAccessedAt = now, m.cfg.Clock.wall(now)
+	if e.kind == Protocol && now.Sub(e.stored) >= m.cfg.touchStored() {
 		m.mark(e.s.ID)
 	}
 }
@@ -348,7 +354,7 @@ func (m *Manager) closeEnded(ctx context.Context, e *entry) {
 	if live != nil {
 		live.Close(why)
 	}
-	age := time.Since(time.UnixMilli(s.CreatedAt))
+	age := time.Since(e.born)
 	m.metrics.sessionEnded(s, why, age, uses)
 	level := slog.LevelInfo
 	if s.Kind == Derived {

@@ -5,5 +5,5 @@ package session
 var knownMembers = [...]string{
 	"sessionId", "clientName", "clientVersion", "protocolVersion", "capabilities", "cwd", "project", "userAgent",
 	"ip", "createdAt", "lastAccessedAt", "metadata", "schemaVersion", "tokenHash", "principal", "state", "logLevel",
-	"subscriptions", "upstreams",
+	"subscriptions", "upstreams", "clock",
 }

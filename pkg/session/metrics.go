@@ -28,6 +28,7 @@ type metrics struct {
 	refusals               *prometheus.CounterVec // by reason
 	lastSuccess            *prometheus.GaugeVec   // Unix time, s, by loop
 	loopRuns               *prometheus.CounterVec // by loop and outcome
+	clockJumps             *prometheus.CounterVec // by direction
 	versions               map[string]bool        // values of the label mcp_protocol_version besides _OTHER
 }
 
@@ -85,6 +86,8 @@ func newMetrics(cfg Config, m *Manager) *metrics {
 			Help: "Sessions beyond a limit: refused to a client, or evicted for one."}, []string{"scope", "action"}),
 		eventsLost: f.NewCounter(prometheus.CounterOpts{Name: "mcphub_session_events_lost_total",
 			Help: "Session events that a watcher was too slow for."}),
+		clockJumps: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_clock_jumps_total",
+			Help: "Times the wall clock was set by 5 s or more while the hub ran, by direction."}, []string{"direction"}),
 		messagesLost: f.NewCounter(prometheus.CounterOpts{Name: "mcphub_session_messages_lost_total",
 			Help: "Messages that somebody who follows a session was too slow for."}),
 		versions: map[string]bool{"2024-11-05": true, "2025-03-26": true, "2025-06-18": true, "2025-11-25": true},
@@ -104,7 +107,7 @@ func newMetrics(cfg Config, m *Manager) *metrics {
 	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_sessions_derived_limit",
 		Help: "Configured limit of derived sessions."}).Set(float64(cfg.maxDerived()))
 	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_session_max_lifetime_seconds",
-		Help: "Configured longest life of a session; 0: there is none."}).Set(max(0, cfg.maxLifetime().Seconds()))
+		Help: "Configured longest life of a session; 0: there is none."}).Set(max(0, cfg.MaxLifetime.Seconds()))
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "mcphub_session_tails_active",
 		Help: "Watchers that follow the messages of a session."}, func() float64 { return float64(m.tails.active.Load()) })
 	x.initSeries()
@@ -139,6 +142,9 @@ func (x *metrics) initSeries() {
 			x.limited.WithLabelValues(scope, action)
 		}
 	}
+	for _, direction := range []string{"forward", "backward"} {
+		x.clockJumps.WithLabelValues(direction)
+	}
 	for version := range x.versions {
 		x.duration.WithLabelValues("", version)
 	}
@@ -149,6 +155,14 @@ func (x *metrics) initSeries() {
 }
 
 func (x *metrics) refused(reason string) { x.refusals.WithLabelValues(reason).Inc() }
+
+func (x *metrics) clockJumped(by time.Duration) {
+	direction := "forward"
+	if by < 0 {
+		direction = "backward"
+	}
+	x.clockJumps.WithLabelValues(direction).Inc()
+}
 
 func (x *metrics) loopRan(loop string, err error) {
 	x.loopRuns.WithLabelValues(loop, outcome(err)).Inc()

@@ -23,6 +23,7 @@ func TestEverySeriesExistsInAFreshRegistry(t *testing.T) {
 		`mcp_server_session_duration_seconds{,2024-11-05}`, `mcp_server_session_duration_seconds{,2025-03-26}`,
 		`mcp_server_session_duration_seconds{,2025-06-18}`, `mcp_server_session_duration_seconds{,2025-11-25}`,
 		`mcp_server_session_duration_seconds{,_OTHER}`,
+		`mcphub_clock_jumps_total{backward}`, `mcphub_clock_jumps_total{forward}`,
 		`mcphub_session_cleanup_duration_seconds{error}`, `mcphub_session_cleanup_duration_seconds{ok}`,
 		`mcphub_session_cleanup_lag_seconds{idle_timeout}`, `mcphub_session_cleanup_lag_seconds{max_lifetime}`,
 		`mcphub_session_create_duration_seconds{error}`, `mcphub_session_create_duration_seconds{ok}`,

@@ -40,6 +40,7 @@ func TestEveryMemberSurvivesEncodeAndDecode(t *testing.T) {
 		SchemaVersion: SchemaVersion, TokenHash: hashVerifier("v"), Principal: "alice", State: Initializing,
 		LogLevel: "debug", Subscriptions: []string{"file:///a"},
 		Upstreams: map[string]Upstream{"docs": {SessionID: "u", ProtocolVersion: "2025-06-18"}},
+		Clock:     &Reading{Boot: "b", Uptime: 3, Age: 1, At: 2},
 		unknown:   map[string]json.RawMessage{"future": json.RawMessage(`{"n":1e400}`)},
 	}
 	value := reflect.ValueOf(s)

@@ -122,6 +122,7 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 	start := time.Now()
 	var ended []*entry
 	m.mu.Lock()
+	jump := m.watch.jumped(m.cfg.Clock, start)
 	for _, e := range m.live {
 		if !e.published {
 			continue
@@ -138,6 +139,7 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 		}
 	}
 	m.mu.Unlock()
+	m.reportJump(ctx, jump)
 	for _, e := range ended {
 		m.closeEnded(ctx, e)
 	}
@@ -154,6 +156,15 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 		return len(ended), failed(span, err)
 	}
 	return len(ended), nil
+}
+
+// reportJump says that the wall clock was set; 0: it was not.
+func (m *Manager) reportJump(ctx context.Context, by time.Duration) {
+	if by == 0 {
+		return
+	}
+	m.metrics.clockJumped(by)
+	m.log.WarnContext(ctx, "the wall clock of the machine was set; no session ends because of it", "by", by.String())
 }
 
 // addEndEvents adds an event to span for each reason with the number of sessions.
@@ -302,15 +313,17 @@ func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
 		if err != nil {
 			return m.reject(ctx, id, err)
 		}
-		// A time in the future, from a clock that was wrong, would keep the session
-		// from expiring.
-		now := time.Now().UnixMilli()
-		s.CreatedAt, s.LastAccessedAt = min(s.CreatedAt, now), min(s.LastAccessedAt, now)
+		now := time.Now()
+		wall := m.cfg.Clock.wall(now)
+		idle, age := m.cfg.Clock.measure(s, wall)
+		seen := now.Add(-idle)
+		s.CreatedAt, s.LastAccessedAt = min(s.CreatedAt, wall), min(s.LastAccessedAt, wall)
+		s.Clock = nil // each write has its own
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(m.pending, id)
-		e := newEntry(s)
-		e.published, e.stored = true, s.LastAccessedAt
+		e := newEntry(s, seen.Add(-age), seen)
+		e.published = true
 		m.put(e)
 		m.counts[Protocol].restored++
 		m.note(id, EventRestored, "")

@@ -35,7 +35,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 )
 
 // SchemaVersion is the version of the records this package writes.
@@ -97,6 +96,7 @@ type Session struct {
 	LogLevel      string              `json:"logLevel,omitempty"`
 	Subscriptions []string            `json:"subscriptions,omitempty"` // resource URIs
 	Upstreams     map[string]Upstream `json:"upstreams,omitempty"`     // by server name
+	Clock         *Reading            `json:"clock,omitempty"`         // only in the stored form
 
 	unknown map[string]json.RawMessage // members of the record that this version does not know
 }
@@ -121,8 +121,6 @@ func (s Session) clone() Session {
 	s.Subscriptions = slices.Clone(s.Subscriptions)
 	return s
 }
-
-func (s Session) lastAccess() time.Time { return time.UnixMilli(s.LastAccessedAt) }
 
 // encode returns the stored form of s, including the members that this version
 // does not know.

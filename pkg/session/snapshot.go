@@ -37,7 +37,7 @@ func (m *Manager) snapshot(now time.Time) snapshot {
 // addTo adds e to s. The caller holds mu.
 func (m *Manager) addTo(s *kindStats, e *entry, now time.Time) {
 	s.active++
-	s.oldest = max(s.oldest, now.Sub(time.UnixMilli(e.s.CreatedAt)))
+	s.oldest = max(s.oldest, now.Sub(e.born))
 	grace := 2 * m.cfg.cleanupInterval()
 	if deadline, _ := m.deadline(e); !deadline.IsZero() && now.After(deadline.Add(grace)) {
 		s.overdue++
@@ -45,7 +45,7 @@ func (m *Manager) addTo(s *kindStats, e *entry, now time.Time) {
 	if e.inUse > 0 {
 		return
 	}
-	idle := now.Sub(e.s.lastAccess())
+	idle := now.Sub(e.seen)
 	s.oldestIdle = max(s.oldestIdle, idle)
 	if idle > m.cfg.idleTimeout()/2 {
 		s.idle++

@@ -151,7 +151,7 @@ func TestSweepEndsExpiredSessionWithinAMinute(t *testing.T) {
 // B8, C1, C2: a second stream closed the first; streams and calls were not activity.
 func TestLeasedSessionIsNeverIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, stop := running(t, newFaulty(), session.Config{MaxLifetime: -1})
+		m, stop := running(t, newFaulty(), session.Config{})
 		defer stop()
 		s, token := create(t, m)
 		stream, call := acquire(t, m, token), acquire(t, m, token)
