@@ -155,7 +155,7 @@ func TestEndpointOfAnotherOriginIsNotUsed(t *testing.T) {
 	}
 }
 
-func TestRedirectsOfTheStreamAndTheEndpointAreNotFollowed(t *testing.T) {
+func TestRedirectsOfTheStreamAndTheEndpointToAnotherOriginAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	var visits atomic.Int32
 	stranger := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { visits.Add(1) }))

@@ -183,19 +183,21 @@ func TestServerThatHangsAtTheEndDelaysNothing(t *testing.T) {
 }
 
 // Redirects could take the configured headers to another host.
-func TestRedirectsAreNotFollowed(t *testing.T) {
+func TestRedirectsToAnotherOriginAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	var visits atomic.Int32
 	stranger := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { visits.Add(1) }))
 	t.Cleanup(stranger.Close)
 	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
 		h := newHTTPScript(t, answers(func(w http.ResponseWriter, r *http.Request, _ jsonrpc.Message) {
-			http.Redirect(w, r, stranger.URL, status)
+			http.Redirect(w, r, stranger.URL+"/mcp/?key=s3cret", status)
 		}))
 		spec := h.spec()
 		spec.Headers = map[string]string{"Authorization": "Bearer t0ken"}
 		_, err := newEnv(t, spec).connect(t, nil).Call(t.Context(), toolCall("echo", ""))
-		if !errors.Is(err, transport.ErrProtocol) || !strings.Contains(err.Error(), fmt.Sprintf("HTTP status %d", status)) {
+		want := fmt.Sprintf("it redirects with HTTP status %d %s to %q; the hub does not follow it to another origin",
+			status, http.StatusText(status), stranger.URL+"/mcp/")
+		if !errors.Is(err, transport.ErrProtocol) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("error %v", err)
 		}
 	}

@@ -59,7 +59,9 @@ func (s *subscriber) run(ctx context.Context) {
 				continue
 			case err = <-stream.ended():
 				s.conn.tel.log.DebugContext(ctx, "the server's stream of changes ended", "err", instrument.Redacted(err))
-				pauses.ResetAfter(time.Since(stream.start))
+				if time.Since(stream.start) >= transport.ShortStream {
+					pauses.Reset()
+				}
 				stream.stop()
 				stream = nil
 			}

@@ -52,21 +52,6 @@ func TestBackoffJitterMakesPausesLongerByAPartOfThemselves(t *testing.T) {
 	}
 }
 
-func TestBackoffResetsOnlyAfterAnAttemptThatLastedLongerThanItsPause(t *testing.T) {
-	t.Parallel()
-	b := Backoff{First: time.Second, Max: time.Minute}
-	b.Next()
-	b.Next()
-	b.ResetAfter(4 * time.Second)
-	if b.Attempts() != 2 {
-		t.Error("an attempt that lasted as long as the next pause reset it")
-	}
-	b.ResetAfter(4*time.Second + 1)
-	if b.Attempts() != 0 {
-		t.Error("a longer attempt did not reset it")
-	}
-}
-
 func TestBackoffWaitEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

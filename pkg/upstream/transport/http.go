@@ -115,6 +115,10 @@ func (t *streamableHTTP) do(ctx context.Context, client *http.Client, method str
 	if err != nil {
 		return nil, withoutURL(err)
 	}
+	if err := redirectRefusal(response, t.cfg.masked); err != nil {
+		discard(response)
+		return nil, err
+	}
 	if t.cfg.HTTPVersion != nil {
 		t.cfg.HTTPVersion(ctx, response.ProtoMajor, response.ProtoMinor)
 	}

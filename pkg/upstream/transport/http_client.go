@@ -23,13 +23,10 @@ func (c *HTTPClients) CloseIdle() {
 	c.noBody.CloseIdleConnections()
 }
 
-// newHTTPClient makes a client that follows no redirects: they could send the configured headers to another host.
+// newHTTPClient makes a client that follows redirects within the origin only, see followRedirect.
 func newHTTPClient() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // documented
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 64
 	t.IdleConnTimeout = 4 * time.Second // shorter than that of servers: Node.js closes after 5 s, perhaps during a request
-	return &http.Client{
-		Transport:     t,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	return &http.Client{Transport: t, CheckRedirect: followRedirect}
 }

@@ -47,7 +47,7 @@ func classify(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, ErrSessionGone):
+	case errors.Is(err, ErrSessionGone), errors.Is(err, errRedirect):
 		return err
 	case isUnsent(err):
 		return fmt.Errorf("%w: %w", ErrDown, err)

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -94,7 +93,7 @@ func (t *httpSSE) readStream() error {
 		return err
 	}
 	events := sse.NewReader(response.Body, t.cfg.MaxMessage)
-	if t.endpoint, err = t.readEndpoint(events); err != nil {
+	if t.endpoint, err = readEndpoint(response.Request.URL, events); err != nil {
 		return err
 	}
 	close(t.ready)
@@ -126,15 +125,15 @@ func checkEventStream(response *http.Response) error {
 	return nil
 }
 
-// readEndpoint reads the endpoint, which must come with the first event.
-func (t *httpSSE) readEndpoint(events *sse.Reader) (string, error) {
+// readEndpoint reads the endpoint, which must come with the first event of the stream.
+func readEndpoint(stream *url.URL, events *sse.Reader) (string, error) {
 	for {
 		ev, err := events.Next()
 		switch {
 		case err != nil:
 			return "", fmt.Errorf("%w: it named no endpoint: %w", ErrProtocol, streamEnd(err))
 		case ev.Name == "endpoint":
-			return resolveEndpoint(t.cfg.URL, ev.Data)
+			return resolveEndpoint(stream, ev.Data)
 		case len(ev.Data) > 0:
 			return "", fmt.Errorf("%w: the first event on its stream names no endpoint; check whether it speaks Streamable HTTP", ErrProtocol)
 		}
@@ -143,11 +142,7 @@ func (t *httpSSE) readEndpoint(events *sse.Reader) (string, error) {
 
 // resolveEndpoint resolves reference against the URL of the stream. Both must have the same origin: the configured
 // headers must not go to another host.
-func resolveEndpoint(base string, reference []byte) (string, error) {
-	stream, err := url.Parse(base)
-	if err != nil {
-		return "", withoutURL(err)
-	}
+func resolveEndpoint(stream *url.URL, reference []byte) (string, error) {
 	endpoint, err := stream.Parse(string(reference))
 	switch {
 	case err != nil || len(reference) == 0 || len(reference) > maxEndpoint:
@@ -158,15 +153,6 @@ func resolveEndpoint(base string, reference []byte) (string, error) {
 	}
 	endpoint.User = stream.User
 	return endpoint.String(), nil
-}
-
-// origin returns scheme, host and port, see RFC 6454 section 4.
-func origin(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
 }
 
 // handle passes a message of the stream to the Handler.
@@ -204,7 +190,14 @@ func (t *httpSSE) do(ctx context.Context, method, address string, body []byte) (
 		request.Header.Set(protocol.HeaderProtocolVersion, version)
 	}
 	response, err := t.cfg.Clients.requests.Do(request)
-	return response, withoutURL(err)
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	if err := redirectRefusal(response, t.cfg.masked); err != nil {
+		discard(response)
+		return nil, err
+	}
+	return response, nil
 }
 
 // Call implements Transport. The response arrives on the stream, sometimes before the answer to the POST, which some

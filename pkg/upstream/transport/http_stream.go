@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -20,16 +19,13 @@ const (
 	defaultRetry = time.Second
 	minRetry     = 100 * time.Millisecond
 	maxRetry     = time.Minute
-
-	// listenTimeout is how long Listen waits for the GET stream to be open. Most servers answer at once, some only with
-	// their first event.
-	listenTimeout = time.Second
 )
 
 // cursor is the position in a stream.
 type cursor struct {
-	lastID string // of the last event that had one
-	retry  time.Duration
+	lastID   string // of the last event that had one
+	retry    time.Duration
+	messages int // that have been read
 }
 
 // readStream reads events until the response to call arrives. A legacy stream that ends before is resumed if its
@@ -93,6 +89,7 @@ func (t *streamableHTTP) readEvents(ctx context.Context, response *http.Response
 		if !isMessage(ev) {
 			continue
 		}
+		cursor.messages++
 		m, err := jsonrpc.Parse(ev.Data)
 		switch {
 		case err != nil:
@@ -117,66 +114,4 @@ func eventError(err error) error {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	return err
-}
-
-// Listen implements Transport. It keeps the GET stream open, if the server offers one, on which the server sends
-// messages that belong to no request. It waits up to listenTimeout for the stream: some servers send the requests that
-// belong to a call on it, and drop them if it is not open yet.
-func (t *streamableHTTP) Listen(ctx context.Context) {
-	answered := make(chan struct{})
-	t.start(func() { t.listenLoop(sync.OnceFunc(func() { close(answered) })) })
-	timer := time.NewTimer(listenTimeout)
-	defer timer.Stop()
-	select {
-	case <-answered:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-// listenLoop opens the GET stream again whenever it ends. It calls answered after the server's first answer, and when
-// it returns.
-func (t *streamableHTTP) listenLoop(answered func()) {
-	defer answered()
-	ctx := t.cfg.Context
-	cursor := cursor{retry: defaultRetry}
-	pauses := Backoff{Max: maxRetry, Jitter: 0.25}
-	for {
-		pauses.First = cursor.retry
-		response, err := t.do(ctx, t.cfg.Clients.requests, http.MethodGet, nil, cursor.lastID, nil)
-		answered()
-		if errors.Is(err, ErrSessionGone) {
-			// A request that the server must know shows whether the session is gone or there is no such stream.
-			t.cfg.CheckSession(ctx)
-			return
-		}
-		if err == nil {
-			if response.StatusCode != http.StatusOK || mediaType(response) != protocol.TypeEventStream {
-				discard(response)
-				if !isTemporary(response.StatusCode) {
-					return // the server offers no such stream
-				}
-			} else {
-				_, err = t.readEvents(ctx, response, &cursor, nil)
-				_ = response.Body.Close()
-				t.cfg.Log.DebugContext(ctx, "the server's stream ended", "err", err)
-				pauses = Backoff{First: cursor.retry, Max: maxRetry, Jitter: 0.25}
-			}
-		}
-		if pauses.Wait(ctx) != nil {
-			return
-		}
-	}
-}
-
-// isTemporary reports whether a later attempt may succeed. Servers that have not noticed the end of a stream yet answer
-// with 409.
-func isTemporary(status int) bool {
-	switch status {
-	case http.StatusNotImplemented:
-		return false
-	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
-		return true
-	}
-	return status >= 500
 }

@@ -67,7 +67,11 @@ func TestEndpointIsResolvedAgainstTheURLOfTheStream(t *testing.T) {
 		{"http://h/sse", "/a\nb", "is not a valid URL"},
 		{"http://h/sse", "", "is not a valid URL"},
 	} {
-		got, err := resolveEndpoint(test.base, []byte(test.reference))
+		base, err := url.Parse(test.base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := resolveEndpoint(base, []byte(test.reference))
 		switch {
 		case strings.Contains(test.want, "://"):
 			if got != test.want || err != nil {
@@ -90,7 +94,8 @@ func TestServerWithoutListenStreamIsAskedOnce(t *testing.T) {
 		}))
 		clients := NewHTTPClients()
 		c := newStreamableHTTP(Config{Handler: silentHandler{}, Log: slog.New(slog.DiscardHandler), Context: t.Context(), URL: server.URL,
-			SessionID: "s", Clients: clients, MaxMessage: 1 << 20, CheckSession: func(context.Context) { checks.Add(1) }})
+			Clients: clients, MaxMessage: 1 << 20, CheckSession: func(context.Context) { checks.Add(1) }})
+		c.session = "s"
 		c.Listen(t.Context())
 		c.refuse()
 		c.wait() // until listenLoop has returned

@@ -18,9 +18,11 @@
 //
 //	new.go                                        picks an implementation
 //	stdio.go         http_call.go    http_sse.go  the implementations
+//	                 http_listen.go               the GET stream, and when to ask for it again
 //	process*.go      http_stream.go               a child process; reading and resuming event streams
 //	                 http.go                      a session over Streamable HTTP
 //	                 http_message.go, http_errors.go
+//	http_redirect.go                              which redirects are followed
 //	lifetime.go                                   what the implementations have in common
 //	transport.go                                  Transport, Call, Handler, Config
 //	kind.go, http_client.go, backoff.go, errors.go

@@ -221,17 +221,10 @@ func (t *stdio) logLoop() {
 			err = nil // the rest of a long line becomes a line of its own
 		}
 		if line = trimLineEnd(line); len(line) > 0 {
-			t.log.Info("server stderr", "line", t.mask(string(line)))
+			t.log.Info("server stderr", "line", t.cfg.masked(string(line)))
 		}
 		if err != nil {
 			return
 		}
 	}
-}
-
-func (t *stdio) mask(line string) string {
-	if t.cfg.Mask == nil {
-		return line
-	}
-	return t.cfg.Mask(line)
 }

@@ -83,13 +83,15 @@ type Config struct {
 	// Context has the values for log records of background work. The GET stream ends with it.
 	Context context.Context //nolint:containedctx // it outlives the call of New
 
+	// Mask takes secrets out of a text of the server; nil: leaves it as it is.
+	Mask func(text string) string
+
 	// A child process.
 	Command      string
 	Args         []string
 	Env          []string // the whole environment, KEY=VALUE
 	Dir          string
-	WriteTimeout time.Duration            // for a child that reads nothing
-	Mask         func(text string) string // takes secrets out of a line of stderr; nil: leaves it as it is
+	WriteTimeout time.Duration // for a child that reads nothing
 
 	// HTTP.
 	URL       string
@@ -108,4 +110,12 @@ type Config struct {
 	// CheckSession sends a request that a server must know. It is called when the server answered 404 to the GET
 	// stream: that may mean that the session is gone or that there is no such stream.
 	CheckSession func(ctx context.Context)
+}
+
+// masked returns a text of the server without secrets.
+func (c Config) masked(text string) string {
+	if c.Mask == nil {
+		return text
+	}
+	return c.Mask(text)
 }
