@@ -2,10 +2,8 @@ package config
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -22,13 +20,21 @@ const (
 	maxNodes  = 100_000 // with aliases resolved
 )
 
-// readDocument returns the root of the only document in data. It returns nil if data is empty, and if it is not valid:
-// then it adds a problem.
+// readDocument returns the root of data. It returns nil if data is empty, and if it is not valid: then it adds a problem.
 func readDocument(data []byte, ps *problems) *node {
 	text, ok := readable(data, ps)
 	if !ok {
 		return nil
 	}
+	if isJSON(text) {
+		return readJSON(text, ps)
+	}
+	return readYAML(text, ps)
+}
+
+// readYAML returns the root of the only document in text. It returns nil if text is empty, and if it is not valid: then
+// it adds a problem.
+func readYAML(text []byte, ps *problems) *node {
 	docs, err := parse(text)
 	if err != nil {
 		pos, reason := syntaxError(err)
@@ -52,40 +58,6 @@ func readDocument(data []byte, ps *problems) *node {
 		return nil
 	}
 	return root
-}
-
-// readable checks the encoding of data and returns it in the form that the parser needs. Lines and columns stay the
-// same.
-func readable(data []byte, ps *problems) (text []byte, ok bool) {
-	if len(data) > maxFileBytes {
-		ps.add(position{1, 1}, "", "the file is larger than 1 MiB")
-		return nil, false
-	}
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
-	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
-	data = bytes.ReplaceAll(data, []byte("\r"), []byte("\n"))
-	pos := position{1, 1}
-	for rest := data; len(rest) > 0; {
-		r, n := utf8.DecodeRune(rest)
-		switch {
-		case r == utf8.RuneError && n == 1:
-			ps.add(pos, "", "the file is not valid UTF-8 here; expected text in UTF-8")
-			return nil, false
-		case r < ' ' && r != '\n' && r != '\t':
-			ps.add(pos, "", "the file contains a control character here; expected text")
-			return nil, false
-		case r == '\n':
-			pos = position{pos.line + 1, 0}
-		}
-		pos.column++
-		rest = rest[n:]
-	}
-	// The columns of the YAML parser are wrong after a tab. Tabs of JSON are always between values, where a space
-	// has the same meaning.
-	if json.Valid(data) {
-		data = bytes.ReplaceAll(data, []byte("\t"), []byte(" "))
-	}
-	return data, true
 }
 
 // parse returns the documents in text that are not empty. A panic of the parser is an error.

@@ -15,6 +15,7 @@ func FuzzParse(f *testing.F) {
 		everything, "", "a: &a [*a]", "<<: *x", "{", "? a", "- - -", "listen: |\n  x", "\"\\ud83d", "a: !!map", "mcpServers: {a: {<<: [*a, {}]}}",
 		"%YAML", "---\n...\n", "a: ${X:-${Y}}", "listen: >+\n\n", "\t{\t\"a\"\t:\t1}", staircase(40), "&a &b c: *a", "!!binary x",
 		"'", "{a: b: c}", "[a: b]",
+		inArgs(`"\ud83d\ude00", /* */ "C:\a" // ` + "\n,"), "// a\n{}", "/*", "{\"a\":[1,2.5e3,null,],}/*",
 	} {
 		f.Add([]byte(text))
 	}
@@ -40,7 +41,8 @@ func TestNoTextKeepsParseBusy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	for _, unit := range []string{"a: b\n", "a: \n", "? a\n", "x:\n- a\n", "]", "{}", "*a ", "&a ", "a: >\n  y\n\n", "? - ", "\"", " "} {
+	for _, unit := range []string{"a: b\n", "a: \n", "? a\n", "x:\n- a\n", "]", "{}", "*a ", "&a ", "a: >\n  y\n\n", "? - ", "\"", " ",
+		`{"a":`, "//\n", "/**/"} {
 		// As many as fit in a file, and as many as the parser gets to see.
 		for _, times := range []int{maxFileBytes / len(unit), maxTokens/2 - 1} {
 			text := strings.Repeat(unit, min(times, maxFileBytes/len(unit)))

@@ -45,7 +45,7 @@ const (
 var (
 	addressType   = stringType("address", anAddress, checkAddress)
 	directoryType = stringType("directory", aDirectory, checkDir)
-	programType   = stringType("string", "the name or path of a program", checkNUL)
+	programType   = stringType("string", "the name or path of a program", checkPath)
 	urlType       = optional(stringType("http or https URL", aURL, checkURL))
 	durationType  = scalarType("duration", aDuration, (*decoder).text, parseDuration, positive[Duration](aDuration))
 	boundType     = scalarType("duration", aBound, (*decoder).number, parseBound, checkBound)

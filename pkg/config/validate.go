@@ -88,6 +88,14 @@ func checkDir(s string) string {
 	if strings.HasPrefix(s, "~") && !inHome(s) {
 		return "the home directory of another user is not looked up; expected ~/ or a full path"
 	}
+	return checkPath(s)
+}
+
+// checkPath also finds what a backslash in double quotes makes of a path: "C:\apps" contains a bell.
+func checkPath(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != 0 && !strings.ContainsRune("\t\n\r", r) }) {
+		return `contains a control character; in double quotes a backslash is written as \\`
+	}
 	return checkNUL(s)
 }
 
