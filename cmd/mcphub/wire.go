@@ -119,14 +119,30 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 
 // endpoint is the handler of the MCP listener.
 func (h *hub) endpoint() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/mcp", h.gateway)
-	return gateway.Guard(mux, h.cfg.AllowedHosts, h.cfg.AllowedOrigins)
+	return gateway.Guard{
+		Hosts:      h.cfg.AllowedHosts,
+		Origins:    h.cfg.AllowedOrigins,
+		OriginsKey: "allowedOrigins",
+		Methods:    gateway.EndpointMethods(),
+		Pages:      gateway.EndpointPages(),
+		Listener:   "mcp",
+		Logger:     h.tel.LoggerFor("gateway"),
+		Registerer: h.tel.Registry(),
+	}.Handler(gateway.Endpoint(h.gateway))
 }
 
 // side is the handler of the admin listener.
 func (h *hub) side(endpoint string) http.Handler {
-	return gateway.Guard(admin.New(admin.Config{
+	return gateway.Guard{
+		Hosts:      h.cfg.AllowedHosts,
+		Origins:    h.cfg.Admin.AllowedOrigins,
+		OriginsKey: "admin.allowedOrigins",
+		Methods:    admin.Methods(),
+		Pages:      admin.Pages(),
+		Listener:   "admin",
+		Logger:     h.tel.LoggerFor("admin"),
+		Registerer: h.tel.Registry(),
+	}.Handler(admin.New(admin.Config{
 		Sessions: h.sessions,
 		Pool:     h.pool,
 		Metrics:  h.tel.Handler(),
@@ -138,7 +154,7 @@ func (h *hub) side(endpoint string) http.Handler {
 
 		LogLevels:    h.logLevels,
 		SetLogLevels: h.tel.Levels().Set,
-	}), h.cfg.AllowedHosts, h.cfg.AllowedOrigins)
+	}))
 }
 
 // logLevels is what the admin API says of the log levels.

@@ -77,6 +77,14 @@ func New(cfg Config) http.Handler {
 	return withSecurityHeaders(mux)
 }
 
+// Methods returns the methods of the API.
+func Methods() []string {
+	return []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPatch, http.MethodDelete}
+}
+
+// Pages returns the paths of the pages for people.
+func Pages() []string { return []string{"/"} }
+
 // api holds the handlers.
 type api struct {
 	cfg            Config

@@ -100,7 +100,7 @@ func startWith(t *testing.T, change func(*admin.Config)) *rig {
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics 1\n") }),
 	}
 	change(&cfg)
-	r.server = httptest.NewServer(gateway.Guard(admin.New(cfg), nil, nil))
+	r.server = httptest.NewServer(gateway.Guard{}.Handler(admin.New(cfg)))
 	ctx, stop := context.WithCancel(context.Background())
 	var workers sync.WaitGroup
 	workers.Go(func() { _ = r.sessions.Run(ctx) })

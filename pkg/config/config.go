@@ -35,15 +35,16 @@ type Config struct {
 	Limits         Limits
 	Streams        Streams
 	AllowedHosts   []string // accepted in the Host header besides loopback and Listen
-	AllowedOrigins []string // accepted in the Origin header besides the same origin
+	AllowedOrigins []string // accepted in the Origin header of the MCP endpoint besides the same origin
 	Naming         string   // how the names of several servers share one list
 	Servers        []Server // mcpServers, in the order of the file
 }
 
 // Admin configures the endpoint for operators.
 type Admin struct {
-	Listen   string
-	Payloads bool // the payloads of the messages of a session may be shown
+	Listen         string
+	AllowedOrigins []string // accepted in the Origin header besides the same origin
+	Payloads       bool     // the payloads of the messages of a session may be shown
 }
 
 // Log configures the log.

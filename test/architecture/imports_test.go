@@ -46,6 +46,7 @@ var arrows = map[string][]string{
 	// For tests; see testArrows for the packages that consist of tests.
 	"pkg/hubtest":       {"pkg/jsonrpc"},
 	"test/architecture": {},
+	"test/browser":      {},
 	"test/canary":       {},
 	"test/conformance":  {},
 	"test/crash":        {},
@@ -73,6 +74,7 @@ var testArrows = map[string][]string{
 	"pkg/admin": {"pkg/persist", "pkg/gateway", "pkg/hubtest"},
 
 	"cmd/mcphub":        {"pkg/hubtest", "test/peers"},
+	"test/browser":      {"pkg/hubtest"},
 	"test/canary":       {"pkg/hubtest", "pkg/jsonrpc"},
 	"test/conformance":  {"pkg/hubtest", "test/peers"},
 	"test/crash":        {"pkg/hubtest", "test/peers"},
