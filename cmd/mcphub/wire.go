@@ -152,6 +152,8 @@ func (h *hub) side(endpoint string) http.Handler {
 		Logger:   h.tel.LoggerFor("admin"),
 		Payloads: h.cfg.Admin.Payloads,
 
+		Registerer: h.tel.Registry(),
+
 		LogLevels:    h.logLevels,
 		SetLogLevels: h.tel.Levels().Set,
 	}))
