@@ -245,8 +245,8 @@ func specsOf(cfg config.Config) (specs []upstream.Spec, names []string, err erro
 		}
 		spec := upstream.Spec{
 			Name: s.Name, Command: s.Command, Args: s.Args, Dir: s.Cwd, URL: s.URL, SSE: s.Type == "sse", Headers: map[string]string{},
-			Isolation: upstream.Isolation(s.Isolation), ConnectTimeout: s.ConnectTimeout, CallTimeout: s.CallTimeout,
-			MaxMessage: cfg.Limits.MaxMessageBytes, Era: eraOf(s.Era),
+			Isolation: upstream.Isolation(s.Isolation), ConnectTimeout: s.ConnectTimeout, StartTimeout: s.StartTimeout,
+			CallTimeout: s.CallTimeout, MaxMessage: cfg.Limits.MaxMessageBytes, Era: eraOf(s.Era),
 		}
 		for name, value := range s.Headers {
 			spec.Headers[name] = value.Reveal()

@@ -108,7 +108,8 @@ type Server struct {
 	Era            string   // protocol versions that the hub uses with the server
 	Bridge         string   // which requests of modern clients share an upstream session
 	Isolation      string   // owner of an upstream session or child process
-	ConnectTimeout Duration // start, initialize and the first lists
+	ConnectTimeout Duration // start and initialize, and again the lists
+	StartTimeout   Duration // the same, before a child was up once
 	CallTimeout    Duration // longest wait for one answer
 	Disabled       bool
 	Type           string // transport, as MCP clients write it; may be empty
@@ -148,6 +149,9 @@ func (s *Server) fill() {
 	for _, r := range serverKeys {
 		if s.URL != "" {
 			r.fill(s, r.DefaultWithURL)
+			if r.OnlyWith == "command" {
+				continue
+			}
 		}
 		r.fill(s, r.Default)
 	}

@@ -257,7 +257,15 @@ var serverKeys = []row[Server]{
 	{field(durationType, func(s *Server) *Duration { return &s.ConnectTimeout }), Key{
 		Name:    "connectTimeout",
 		Default: "30s",
-		Help:    "Longest time for the start, `initialize` and the first lists together.",
+		Help: "Longest time for the start and `initialize`, and again for the lists. An attempt to start a child that was " +
+			"too short is followed by one of twice the time, up to 5m.",
+	}},
+	{field(durationType, func(s *Server) *Duration { return &s.StartTimeout }), Key{
+		Name:     "startTimeout",
+		Default:  "2m",
+		OnlyWith: "command",
+		Help: "`connectTimeout` until the child was up for the first time since the hub started: programs such as `npx` " +
+			"and `uvx` download what they start.",
 	}},
 	{field(durationType, func(s *Server) *Duration { return &s.CallTimeout }), Key{
 		Name:       "callTimeout",

@@ -76,6 +76,7 @@ mcpServers:
     cwd: /tmp
     isolation: session
     connectTimeout: 1s
+    startTimeout: 3m
     callTimeout: 2s
     disabled: true
     type: stdio
@@ -107,7 +108,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 				Name: "zeta", Command: "npx", Args: []string{"-y", "thing", "canary-token", yaml, "${TOKEN} $$"},
 				Env: map[string]Secret{"TOKEN": "canary-token", "EMPTY": "", "PRICE": "5$ or $5", "FALLBACK": "a:b", "UNSET": "x", "VOID": ""},
 				Cwd: "/tmp", Era: "auto", Bridge: "principal", Isolation: "session", ConnectTimeout: time.Second,
-				CallTimeout: 2 * time.Second, Disabled: true, Type: "stdio",
+				StartTimeout: 3 * time.Minute, CallTimeout: 2 * time.Second, Disabled: true, Type: "stdio",
 			},
 			{
 				Name: "alpha", URL: "http://127.0.0.1:9000/mcp?a=b", Headers: map[string]Secret{"Authorization": "Bearer canary-token"},

@@ -72,6 +72,9 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"negative duration": {"mcpServers:\n  a:\n    command: x\n    callTimeout: -5s\n", "f:4:18: mcpServers.a.callTimeout: " +
 			"is not positive; expected"},
 		"zero duration 2": {"mcpServers: {a: {command: x, connectTimeout: 0s}}\n", "f:1:46: mcpServers.a.connectTimeout: is not positive"},
+		"startTimeout of a url": {
+			"mcpServers: {a: {url: \"http://x\", startTimeout: 1m}}\n", "mcpServers.a.startTimeout: is not valid with a url",
+		},
 		"negative size": {"limits: {maxRequestBytes: -1}\n", "f:1:27: limits.maxRequestBytes: is not a size; expected " +
 			"a number of bytes such as 4194304, 512KiB, 4MiB or 1GiB"},
 		"decimal unit":  {"limits: {maxMessageBytes: 4MB}\n", "f:1:27: limits.maxMessageBytes: is not a size; expected"},

@@ -92,13 +92,14 @@ func (s *supervisor) connect(ctx context.Context) (c *Conn, inv Inventory, err e
 	spec := s.dialer.spec
 	ctx, span := s.dialer.tel.startMaintenance(ctx, "mcphub.upstream.connect", spec.Name)
 	defer func() { endSpan(span, err) }()
+	s.state.beginAttempt(s.dialer.limits.next())
 	c, err = s.dialer.dial(ctx, dialConfig{sink: controlSink{s}, shared: spec.isolation() == Shared, sse: s.state.isSSE(),
 		negotiation: negotiation{identity: s.cfg.Identity, era: s.state.eraToTry()}})
 	if err != nil {
 		s.state.forgetEra()
 		return nil, inv, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, spec.connectTimeout(), transport.ErrConnectTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, spec.connectTimeout(), spec.connectTimedOut())
 	defer cancel()
 	c.dialect().awaitListening(ctx) // before the lists are read, so that no change is missed
 	if inv, err = readInventory(ctx, c); err != nil {
@@ -170,7 +171,7 @@ func (s *supervisor) relist(ctx context.Context, c *Conn, changed []string) {
 	default:
 	}
 	ctx, span := s.dialer.tel.startMaintenance(ctx, "mcphub.upstream.list", c.spec.Name)
-	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.connectTimeout(), transport.ErrConnectTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.connectTimeout(), c.spec.connectTimedOut())
 	defer cancel()
 	inv, err := readInventory(ctx, c)
 	endSpan(span, err)
