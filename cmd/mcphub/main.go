@@ -11,7 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +29,7 @@ func main() {
 // run executes the command line and returns the exit status: 0 for success, 1
 // for a failure, 2 for wrong usage or configuration.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(ctx, endSignals()...)
 	defer stop()
 	// The first signal ends ctx. Restore the default handling then, so that a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
@@ -42,14 +42,31 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "mcphub:", err)
+	text := fmt.Sprintln("mcphub:", err)
 	if errors.Is(err, admin.ErrNoHub) {
-		fmt.Fprintln(stderr, "mcphub: is --admin right? It names the hub's admin listener, by default "+config.Default().Admin.Listen)
+		text += fmt.Sprintln("mcphub: is --admin right? It names the hub's admin listener, by default " + config.Default().Admin.Listen)
 	}
+	printWithin(stderr, lastWords, text)
 	if isUsageError(err) {
 		return 2
 	}
 	return 1
+}
+
+// lastWords is the time in which the reason of a failure must be written: nobody may read stderr.
+const lastWords = time.Second
+
+// printWithin writes text to w, but does not wait for a reader for longer than limit.
+func printWithin(w io.Writer, limit time.Duration, text string) {
+	written := make(chan struct{})
+	go func() { // ends with the process if nobody reads
+		defer close(written)
+		_, _ = io.WriteString(w, text)
+	}()
+	select {
+	case <-written:
+	case <-time.After(limit):
+	}
 }
 
 // usageError is a mistake in the command line or the configuration.

@@ -26,9 +26,9 @@ func newServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the hub",
-		Long: `serve runs the hub until it gets SIGTERM or SIGINT. It then stops taking
-requests, lets those under way finish, writes its sessions and ends; a second
-signal ends it at once.`,
+		Long: `serve runs the hub until it gets SIGTERM, SIGINT or SIGHUP. It then stops
+taking requests, lets those under way finish, writes its sessions and ends; a
+second SIGTERM or SIGINT ends it at once.`,
 		Example: `  mcphub serve --config mcphub.yaml
   MCPHUB_LISTEN=127.0.0.1:8000 mcphub serve --log-level debug
   MCPHUB_LOG=session=debug,upstream=warn mcphub serve
@@ -53,6 +53,7 @@ func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer
 	if err != nil {
 		return err
 	}
+	defer outlive()()
 	level, err := telemetry.ParseLevel(cfg.Log.Level)
 	if err != nil {
 		return usageError{err}
@@ -148,18 +149,23 @@ func (h *hub) run(ctx context.Context, l listeners) error {
 		h.ready.set("")
 		select {
 		case <-ctx.Done():
-			log.Info("shutting down", "budget", h.cfg.Limits.ShutdownTimeout.String())
-		case err = <-failed:
-			log.Error("a listener failed; shutting down", "err", err)
+		case failure := <-failed:
+			err = fmt.Errorf("a listener failed: %w", failure)
 		}
 	}
 	h.ready.set("the hub is shutting down")
+	late := time.After(h.budget() + time.Second) // from here on, not from when the log has taken its record
 	ended := make(chan error, 1)
 	go func() { ended <- h.shutdown(context.WithoutCancel(ctx), w, mcp) }() // waited for, but not longer than the budget
+	if err == nil {
+		log.Info("shutting down", "why", context.Cause(ctx).Error(), "budget", h.cfg.Limits.ShutdownTimeout.String())
+	} else {
+		log.Error("shutting down after a failure", "err", err)
+	}
 	select {
 	case serr := <-ended:
 		err = errors.Join(err, serr)
-	case <-time.After(h.budget() + time.Second):
+	case <-late:
 		err = errors.Join(err, errors.New("the shutdown hangs; is the disk of the data directory stuck? What was not acknowledged may be lost"))
 	}
 	_ = l.mcp.Close() // if it was never served

@@ -26,6 +26,7 @@ type Options struct {
 	AdminListen string   // address of the admin listener; default: a free one
 	LogLevel    string   // default: debug
 	Args        []string // more flags of mcphub serve
+	Stderr      *os.File // the log; default: Process.Log has it
 }
 
 // Hub is a running mcphub. It logs JSON.
@@ -55,7 +56,7 @@ func StartHub(t testing.TB, o Options) *Hub {
 	}
 	args := append([]string{"serve", "--config", file, "--listen", o.Listen, "--admin-listen", o.AdminListen, "--data-dir", o.DataDir,
 		"--log-format", "json", "--log-level", o.LogLevel}, o.Args...)
-	h := &Hub{Process: StartProcess(t, HubProgram(t), args...), Options: o}
+	h := &Hub{Process: startProcess(t, o.Stderr, HubProgram(t), args...), Options: o}
 	Eventually(t, "the hub is ready", func() bool {
 		select {
 		case <-h.Done():

@@ -3,6 +3,7 @@ package hubtest
 import (
 	"bytes"
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -24,8 +25,17 @@ type Process struct {
 // if it still runs then. Its log is shown if the test fails.
 func StartProcess(t testing.TB, path string, args ...string) *Process {
 	t.Helper()
+	return startProcess(t, nil, path, args...)
+}
+
+// startProcess is StartProcess with a standard error of its own, if that is not nil.
+func startProcess(t testing.TB, stderr *os.File, path string, args ...string) *Process {
+	t.Helper()
 	p := &Process{Log: &Buffer{}, t: t, cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.Log, p.Log
+	if stderr != nil {
+		p.cmd.Stderr = stderr
+	}
 	// Copying the output must not wait for a grandchild that still holds the pipe.
 	p.cmd.WaitDelay = time.Second
 	if err := p.cmd.Start(); err != nil {
@@ -60,11 +70,21 @@ func (p *Process) Kill() {
 // process still runs after the time limit.
 func (p *Process) Terminate(limit time.Duration) int {
 	p.t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
+	return p.AwaitEnd(limit)
+}
+
+// Signal sends a signal.
+func (p *Process) Signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// AwaitEnd returns the exit status. It fails the test if the process still runs
+// after the time limit.
+func (p *Process) AwaitEnd(limit time.Duration) int {
+	p.t.Helper()
 	select {
 	case <-p.done:
 	case <-time.After(limit):
-		p.t.Fatalf("still running %s after SIGTERM\n%s", limit, p.Log)
+		p.t.Fatalf("still running after %s\n%s", limit, p.Log)
 	}
 	return p.cmd.ProcessState.ExitCode()
 }

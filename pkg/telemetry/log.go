@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 
@@ -51,8 +52,7 @@ func levelName(l slog.Level) string { return levels[levelIndex(l)].name }
 
 // newFormat returns the handler that writes records in the given format. It writes records
 // of every level: the filters before it select them.
-func newFormat(format string, stderr *lockedWriter, env environ) (slog.Handler, error) {
-	terminal := stderr.isTerminal()
+func newFormat(format string, w io.Writer, terminal bool, env environ) (slog.Handler, error) {
 	if format == "" || format == "auto" {
 		format = "json"
 		if terminal {
@@ -61,15 +61,15 @@ func newFormat(format string, stderr *lockedWriter, env environ) (slog.Handler, 
 	}
 	switch format {
 	case "tint":
-		return newTint(stderr, !terminal || env.get("NO_COLOR") != ""), nil
+		return newTint(w, !terminal || env.get("NO_COLOR") != ""), nil
 	case "json":
-		return newJSON(stderr), nil
+		return newJSON(w), nil
 	}
 	return nil, fmt.Errorf("log format %q: want auto, tint or json", format)
 }
 
-func newJSON(stderr *lockedWriter) slog.Handler {
-	return slog.NewJSONHandler(stderr, &slog.HandlerOptions{
+func newJSON(w io.Writer) slog.Handler {
+	return slog.NewJSONHandler(w, &slog.HandlerOptions{
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			switch {
 			case len(groups) > 0:
@@ -85,9 +85,9 @@ func newJSON(stderr *lockedWriter) slog.Handler {
 	})
 }
 
-func newTint(stderr *lockedWriter, noColor bool) slog.Handler {
+func newTint(w io.Writer, noColor bool) slog.Handler {
 	const gray, cyan = 8, 14
-	return tint.NewTextHandler(stderr, &tint.Options{
+	return tint.NewTextHandler(w, &tint.Options{
 		NoColor: noColor,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			switch {

@@ -31,10 +31,11 @@ const (
 )
 
 type metrics struct {
-	logRecords   []prometheus.Counter   // by index in levels
-	suppressed   *prometheus.CounterVec // log records, by subsystem
-	exportErrors *prometheus.CounterVec // by signal
-	dropped      *prometheus.CounterVec // spans and log records, by signal and reason
+	logRecords   []prometheus.Counter          // by index in levels
+	logDropped   map[string]prometheus.Counter // by reason
+	suppressed   *prometheus.CounterVec        // log records, by subsystem
+	exportErrors *prometheus.CounterVec        // by signal
+	dropped      *prometheus.CounterVec        // spans and log records, by signal and reason
 	spansLive    prometheus.Gauge
 }
 
@@ -60,9 +61,17 @@ func newMetrics(registry *prometheus.Registry) metrics {
 		Help: "Spans that were begun and have not ended. " +
 			"If it grows while mcphub_requests_in_flight does not, some are never ended.",
 	})
-	registry.MustRegister(records, suppressed, errs, dropped, live)
+	logDropped := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mcphub_log_records_dropped_total",
+		Help: "Log records that did not reach stderr, by reason.",
+	}, []string{"reason"})
+	registry.MustRegister(records, logDropped, suppressed, errs, dropped, live)
 
-	m := metrics{suppressed: suppressed, exportErrors: errs, dropped: dropped, spansLive: live}
+	m := metrics{suppressed: suppressed, exportErrors: errs, dropped: dropped, spansLive: live,
+		logDropped: map[string]prometheus.Counter{}}
+	for _, reason := range []string{dropStalled, dropFailed} {
+		m.logDropped[reason] = logDropped.WithLabelValues(reason)
+	}
 	for _, l := range levels {
 		m.logRecords = append(m.logRecords, records.WithLabelValues(l.name))
 	}

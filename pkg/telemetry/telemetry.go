@@ -7,9 +7,9 @@
 //
 // A [Telemetry] owns the loggers and their levels, the registry, and the SDK pipelines that
 // export traces, metrics and log records. It lasts from Start to Shutdown, normally as long
-// as the process. Without export there are no goroutines, except for the function of a
-// timer: at the end of a temporary log level, and once per minute if log records are
-// suppressed. Each pipeline has the goroutines of the SDK; Shutdown stops all of them.
+// as the process. Without export there are no goroutines, except for one that writes to stderr while
+// there is something to write, and the function of a timer: at the end of a temporary log level, and once per minute if
+// log records are suppressed. Each pipeline has the goroutines of the SDK; Shutdown stops all of them.
 //
 // Start sets two global variables, the error handler and the logger of OpenTelemetry: the
 // SDK reports errors in no other way, and the default ones print to stderr directly. They
@@ -18,6 +18,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -37,7 +38,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/term"
 )
 
 const (
@@ -45,6 +45,8 @@ const (
 	// cancelGrace is the part of shutdownBudget after the exports in progress were
 	// cancelled. In that time they are counted as failed.
 	cancelGrace = 200 * time.Millisecond
+	// flushTime is the time at the end for records that wait for a slow reader of stderr.
+	flushTime = time.Second
 )
 
 // Config configures the logs. The OTEL_* environment variables configure the exports. The
@@ -65,6 +67,7 @@ type Config struct {
 // Telemetry is the running telemetry of one process.
 type Telemetry struct {
 	loggers        map[string]*slog.Logger // by subsystem, "" for none
+	stderr         *logWriter
 	levels         *Levels
 	limit          *limiter
 	registry       *prometheus.Registry
@@ -86,24 +89,25 @@ type Telemetry struct {
 // not: failed exports are logged and counted later.
 func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	env := environ(cfg.Lookup)
-	stderr := &lockedWriter{w: cmp.Or[io.Writer](cfg.Stderr, os.Stderr)}
 	debug, err := parseSessionDebug(cfg.SessionDebug)
 	if err != nil {
 		return nil, err
 	}
-	format, err := newFormat(cfg.LogFormat, stderr, env)
+	t := &Telemetry{registry: newRegistry(cfg.Version), tracerProvider: noop.NewTracerProvider()}
+	t.metrics = newMetrics(t.registry)
+	registerConfig(t.registry)
+	t.stderr = newLogWriter(cmp.Or[io.Writer](cfg.Stderr, os.Stderr), t.metrics.logDropped)
+	format, err := newFormat(cfg.LogFormat, t.stderr, t.stderr.isTerminal(), env)
 	if err != nil {
 		return nil, err
 	}
-	t := &Telemetry{registry: newRegistry(cfg.Version), tracerProvider: noop.NewTracerProvider()}
+	t.stderr.note = t.dropNote(cfg, env)
 	if t.levels, err = newLevels(cfg.LogLevel, cfg.LogLevels, debug); err != nil {
 		return nil, err
 	}
 	if t.propagator, err = newPropagator(env); err != nil {
 		return nil, err
 	}
-	t.metrics = newMetrics(t.registry)
-	registerConfig(t.registry)
 
 	var out slog.Handler = newContextHandler(format, cfg.SessionOf, true)
 	t.limit = newLimiter(out, t.metrics)
@@ -112,7 +116,7 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	otel.SetErrorHandler(errs)
 	otel.SetLogger(newLibraryLogger(t.filter(out, "telemetry", cfg, nil)))
 	if !strings.EqualFold(env.get("OTEL_SDK_DISABLED"), "true") { // the SDK itself ignores this variable
-		if err := t.startExports(ctx, cfg, env, newSampler(env, debug.ids, cfg.SessionOf), stderr, errs); err != nil {
+		if err := t.startExports(ctx, cfg, env, newSampler(env, debug.ids, cfg.SessionOf), t.stderr, errs); err != nil {
 			return nil, errors.Join(err, t.Shutdown(ctx))
 		}
 	}
@@ -123,6 +127,21 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
 	t.makeLoggers(out, cfg, debug)
 	t.handler = newMetricsHandler(t.registry, t.loggers["telemetry"])
 	return t, nil
+}
+
+// dropNote returns the function that makes the record about dropped records. It has a handler of its own, because the
+// handler of the log writes to what has just dropped them.
+func (t *Telemetry) dropNote(cfg Config, env environ) func(dropped int) []byte {
+	var b bytes.Buffer
+	format, _ := newFormat(cfg.LogFormat, &b, t.stderr.isTerminal(), env) // Start has checked the format
+	return func(dropped int) []byte {
+		b.Reset()
+		r := slog.NewRecord(time.Now(), slog.LevelWarn, "log records were dropped, because nobody read the log", 0)
+		r.AddAttrs(slog.String(subsystemKey, "telemetry"), slog.Int("dropped", dropped))
+		t.metrics.logRecords[levelIndex(r.Level)].Inc()
+		_ = format.Handle(context.Background(), r) // a Buffer does not fail
+		return b.Bytes()
+	}
 }
 
 // makeLoggers creates the logger of each subsystem. They write to out.
@@ -257,6 +276,7 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 func (t *Telemetry) shutdown(ctx context.Context) error {
 	t.levels.close()
 	t.limit.close()
+	defer t.flushLog(ctx)
 	if t.cancelExports == nil {
 		return nil
 	}
@@ -285,6 +305,13 @@ func (t *Telemetry) shutdown(ctx context.Context) error {
 	return fmt.Errorf("telemetry: flush not finished: %w", ctx.Err())
 }
 
+// flushLog waits for records that are not written yet, if the log is read at all.
+func (t *Telemetry) flushLog(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, flushTime)
+	defer cancel()
+	t.stderr.flush(ctx)
+}
+
 // stopAll stops the pipelines concurrently, so that none waits for the endpoint of another.
 func (t *Telemetry) stopAll(ctx context.Context) error {
 	var g errgroup.Group
@@ -310,21 +337,4 @@ func (e environ) get(name string) string {
 	}
 	value, _ := e(name)
 	return value
-}
-
-// lockedWriter is stderr for concurrent use by the log and the console exporters.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (w *lockedWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.w.Write(p)
-}
-
-func (w *lockedWriter) isTerminal() bool {
-	f, ok := w.w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
