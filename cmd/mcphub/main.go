@@ -78,7 +78,8 @@ func (e usageError) Unwrap() error { return e.error }
 // unknown commands and arguments, which have no type.
 func isUsageError(err error) bool {
 	_, ok := errors.AsType[usageError](err)
-	return ok || strings.HasPrefix(err.Error(), "unknown command") || strings.Contains(err.Error(), "arg(s), received")
+	return ok || strings.HasPrefix(err.Error(), "unknown command") || strings.Contains(err.Error(), "arg(s), received") ||
+		strings.Contains(err.Error(), "arg(s), only received")
 }
 
 // needsSubcommand is the RunE of commands that only have subcommands.
@@ -103,7 +104,7 @@ traces.`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newServeCommand(), newSessionsCommand(), newLogLevelCommand(), newConfigCommand(),
+	root.AddCommand(newServeCommand(), newSessionsCommand(), newServersCommand(), newLogLevelCommand(), newConfigCommand(),
 		newDemoCommand(buildVersion()), newVersionCommand())
 	return root
 }

@@ -117,6 +117,9 @@ func newConfigCommand() *cobra.Command {
 			if len(cfg.Servers) == 1 {
 				servers = "server"
 			}
+			for _, warning := range cfg.Warnings() {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: warning: %s\n", file, warning)
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %d %s\n", file, len(cfg.Servers), servers)
 			return err
 		},

@@ -4,12 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
 	"github.com/mcphub-go/mcphub/pkg/catalog"
@@ -51,18 +48,14 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 	if !tel.TracingEnabled() {
 		propagator = nil
 	}
-	all := catalog.New(catalog.Naming(cfg.Naming), names)
+	transparent := cfg.Naming == string(catalog.Bare) && len(specs) == 1
+	offers := newOffers(cfg, names, transparent)
 	h.pool = upstream.NewPool(specs, upstream.Config{
 		Identity:    hubIdentity(),
 		OnConnected: func(server string) { h.gateway.ServerConnected(server) },
 		OnInventory: func(server string, inv upstream.Inventory) {
-			changed := all.Replace(server, offerOf(inv))
-			h.gateway.ListChanged(append(changed, announced(inv)...))
-			for _, p := range all.Snapshot().Problems() {
-				if p.Server == server {
-					warnOffer(tel.LoggerFor("catalog"), p)
-				}
-			}
+			h.gateway.ListChanged(offers.replace(server, inv))
+			offers.warn(h.pool.Servers())
 		},
 		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
 		Watched:        func() bool { return h.sessions.HasTails() },
@@ -95,8 +88,8 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 	h.gateway = gateway.New(gateway.Config{
 		Sessions:        h.sessions,
 		Pool:            h.pool,
-		Catalog:         all,
-		Transparent:     cfg.Naming == string(catalog.Bare) && len(specs) == 1,
+		Catalog:         offers.catalog,
+		Transparent:     transparent,
 		Version:         buildVersion(),
 		MaxRequestBytes: cfg.Limits.MaxRequestBytes,
 		MaxInFlight:     cfg.Limits.MaxInFlight,
@@ -119,30 +112,14 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 
 // endpoint is the handler of the MCP listener.
 func (h *hub) endpoint() http.Handler {
-	return gateway.Guard{
-		Hosts:      h.cfg.AllowedHosts,
-		Origins:    h.cfg.AllowedOrigins,
-		OriginsKey: "allowedOrigins",
-		Methods:    gateway.EndpointMethods(),
-		Pages:      gateway.EndpointPages(),
-		Listener:   "mcp",
-		Logger:     h.tel.LoggerFor("gateway"),
-		Registerer: h.tel.Registry(),
-	}.Handler(gateway.Endpoint(h.gateway))
+	mux := http.NewServeMux()
+	mux.Handle("/mcp", h.gateway)
+	return gateway.Guard(mux, h.cfg.AllowedHosts, h.cfg.AllowedOrigins)
 }
 
 // side is the handler of the admin listener.
 func (h *hub) side(endpoint string) http.Handler {
-	return gateway.Guard{
-		Hosts:      h.cfg.AllowedHosts,
-		Origins:    h.cfg.Admin.AllowedOrigins,
-		OriginsKey: "admin.allowedOrigins",
-		Methods:    admin.Methods(),
-		Pages:      admin.Pages(),
-		Listener:   "admin",
-		Logger:     h.tel.LoggerFor("admin"),
-		Registerer: h.tel.Registry(),
-	}.Handler(admin.New(admin.Config{
+	return gateway.Guard(admin.New(admin.Config{
 		Sessions: h.sessions,
 		Pool:     h.pool,
 		Metrics:  h.tel.Handler(),
@@ -152,11 +129,9 @@ func (h *hub) side(endpoint string) http.Handler {
 		Logger:   h.tel.LoggerFor("admin"),
 		Payloads: h.cfg.Admin.Payloads,
 
-		Registerer: h.tel.Registry(),
-
 		LogLevels:    h.logLevels,
 		SetLogLevels: h.tel.Levels().Set,
-	}))
+	}), h.cfg.AllowedHosts, h.cfg.AllowedOrigins)
 }
 
 // logLevels is what the admin API says of the log levels.
@@ -174,43 +149,6 @@ func hubIdentity() upstream.Identity {
 	// Over a shared connection the hub asks the client whose call it is, if that
 	// one can answer.
 	return upstream.Identity{ClientInfo: info, Capabilities: json.RawMessage(`{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}`)}
-}
-
-// offerOf is what a server offers, for the catalog.
-func offerOf(inv upstream.Inventory) catalog.Inventory {
-	return catalog.Inventory{Tools: inv.Tools, Prompts: inv.Prompts, Resources: inv.Resources, Templates: inv.Templates,
-		Hints: [4]catalog.Hint{
-			catalog.Tools: catalog.Hint(inv.Hints.Tools), catalog.Prompts: catalog.Hint(inv.Hints.Prompts),
-			catalog.Resources: catalog.Hint(inv.Hints.Resources), catalog.Templates: catalog.Hint(inv.Hints.Templates),
-		}}
-}
-
-// warnOffer logs an item that clients do not get as its server offers it. The
-// name of a resource is its URI, in which there may be secrets.
-func warnOffer(log *slog.Logger, p catalog.Problem) {
-	name, text := p.Name, p.Text
-	if p.Kind == catalog.Resources || p.Kind == catalog.Templates {
-		name = instrument.RedactedURI(p.Name)
-		text = strings.ReplaceAll(text, strconv.Quote(p.Name), strconv.Quote(name))
-	}
-	log.Warn("a name cannot be offered as it is", "upstream", p.Server, "kind", p.Kind.String(), "name", name, "problem", text)
-}
-
-// announced are the lists that a server says have changed. Clients are told so
-// even if nothing in them has: the server may know better.
-func announced(inv upstream.Inventory) []catalog.Kind {
-	var kinds []catalog.Kind
-	for _, method := range inv.Changed {
-		switch method {
-		case "notifications/tools/list_changed":
-			kinds = append(kinds, catalog.Tools)
-		case "notifications/prompts/list_changed":
-			kinds = append(kinds, catalog.Prompts)
-		case "notifications/resources/list_changed":
-			kinds = append(kinds, catalog.Resources)
-		}
-	}
-	return kinds
 }
 
 func bridgesOf(cfg config.Config) map[string]gateway.BridgePolicy {
@@ -245,8 +183,8 @@ func specsOf(cfg config.Config) (specs []upstream.Spec, names []string, err erro
 		}
 		spec := upstream.Spec{
 			Name: s.Name, Command: s.Command, Args: s.Args, Dir: s.Cwd, URL: s.URL, SSE: s.Type == "sse", Headers: map[string]string{},
-			Isolation: upstream.Isolation(s.Isolation), ConnectTimeout: s.ConnectTimeout, StartTimeout: s.StartTimeout,
-			CallTimeout: s.CallTimeout, MaxMessage: cfg.Limits.MaxMessageBytes, Era: eraOf(s.Era),
+			Isolation: upstream.Isolation(s.Isolation), ConnectTimeout: s.ConnectTimeout, CallTimeout: s.CallTimeout,
+			MaxMessage: cfg.Limits.MaxMessageBytes, Era: eraOf(s.Era), RefreshInterval: s.RefreshInterval,
 		}
 		for name, value := range s.Headers {
 			spec.Headers[name] = value.Reveal()

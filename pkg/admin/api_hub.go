@@ -1,6 +1,10 @@
 package admin
 
-import "time"
+import (
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/upstream"
+)
 
 // Problem is the body of every answer that reports an error.
 type Problem struct {
@@ -17,6 +21,17 @@ type Readiness struct {
 	Reason         string   `json:"reason,omitempty"`        // why the hub is not ready
 	Status         string   `json:"status"`                  // ready or not ready
 	UpstreamsNotUp []string `json:"upstreamsNotUp,omitzero"` // names; nil if the hub is not ready
+
+	Upstreams []UpstreamState `json:"upstreams,omitempty"` // all servers; only with ?verbose
+}
+
+// UpstreamState says how one server is. GET /api/v1/upstreams has more.
+type UpstreamState struct {
+	Name     string         `json:"name"`
+	State    upstream.State `json:"state"`
+	Since    time.Time      `json:"since"` // of State
+	Error    string         `json:"error,omitempty"`
+	Warnings int            `json:"warnings"`
 }
 
 // LogLevel is the log level of one subsystem.

@@ -81,6 +81,14 @@ func (c *Client) Upstream(ctx context.Context, name string) (Upstream, error) {
 	return u, err
 }
 
+// RefreshUpstream has the lists of one server read again, and returns the server as it is then.
+func (c *Client) RefreshUpstream(ctx context.Context, name string) (Upstream, error) {
+	var u Upstream
+	err := c.do(ctx, call{op: "refresh server " + name, method: http.MethodPost,
+		path: "/api/v1/upstreams/" + url.PathEscape(name) + "/refresh"}, &u)
+	return u, err
+}
+
 // LogLevels returns the log levels of all subsystems.
 func (c *Client) LogLevels(ctx context.Context) (LogLevelList, error) {
 	var list LogLevelList

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -9,7 +10,10 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-const eventBuffer = 256 // events that wait for a slow client, per stream
+const (
+	eventBuffer     = 256 // events that wait for a slow client, per stream
+	maxEventStreams = 32  // open at once
+)
 
 // sessionEvents answers with the last events of one session.
 func (a *api) sessionEvents(w http.ResponseWriter, r *http.Request) {
@@ -33,18 +37,20 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead { // a stream without a reader would keep its token and connection
 		return
 	}
-	p := a.places[placeEvents].enter(r)
-	defer a.places[placeEvents].leave(p)
+	select {
+	case a.eventStreams <- struct{}{}:
+		defer func() { <-a.eventStreams }()
+	default:
+		a.writeBusy(w, r, fmt.Sprintf("%d others watch already", maxEventStreams))
+		return
+	}
 	watch := a.cfg.Sessions.WatchEvents(eventBuffer)
 	defer watch.Close()
-	streamEvents(r.WithContext(p.ctx), out, watch)
-	if p.isDisplaced() {
-		_ = out.comment("ended: " + errDisplaced.Error())
-	}
+	streamEvents(r, out, watch)
 }
 
-// streamEvents writes the events of watch until the client is gone, reads too
-// slowly, or loses its place.
+// streamEvents writes the events of watch until the client is gone or reads
+// too slowly.
 func streamEvents(r *http.Request, out eventStream, watch *session.EventWatch) {
 	only := r.URL.Query().Get("session")
 	beat := time.NewTicker(eventBeat)

@@ -12,7 +12,8 @@ func (a *api) health(w http.ResponseWriter, r *http.Request) {
 }
 
 // ready reports whether the hub takes requests. A server that is down does not
-// make the hub unready: clients can use the others.
+// make the hub unready: clients can use the others. With ?verbose the answer
+// has all servers.
 func (a *api) ready(w http.ResponseWriter, r *http.Request) {
 	if a.cfg.Ready != nil {
 		if err := a.cfg.Ready(); err != nil {
@@ -21,9 +22,15 @@ func (a *api) ready(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	answer := Readiness{Status: "ready", UpstreamsNotUp: []string{}}
+	verbose := r.URL.Query().Has("verbose")
 	for _, s := range a.cfg.Pool.Servers() {
-		if st := s.Status(); st.State != upstream.Up {
+		st := s.Status()
+		if st.State != upstream.Up {
 			answer.UpstreamsNotUp = append(answer.UpstreamsNotUp, st.Name)
+		}
+		if verbose {
+			answer.Upstreams = append(answer.Upstreams,
+				UpstreamState{Name: st.Name, State: st.State, Since: st.Since, Error: st.Error, Warnings: len(st.Warnings)})
 		}
 	}
 	a.writeJSON(w, r, http.StatusOK, answer)

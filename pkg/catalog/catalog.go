@@ -52,6 +52,7 @@ func (k Kind) renamed() bool { return k == Tools || k == Prompts }
 type Inventory struct {
 	Tools, Prompts, Resources, Templates []json.RawMessage
 	Hints                                [4]Hint // by Kind
+	DropInvalid                          bool    // leave out tools that break the schema of MCP
 }
 
 // Items returns the items of kind k.
@@ -70,10 +71,11 @@ type Catalog struct {
 	offers map[string]offer
 }
 
-// An offer is a parsed Inventory; both fields are indexed by Kind.
+// An offer is a parsed Inventory; entries and hints are indexed by Kind.
 type offer struct {
-	entries [4][]entry
-	hints   [4]Hint
+	entries     [4][]entry
+	hints       [4]Hint
+	dropInvalid bool
 }
 
 // New returns an empty catalog. If two servers offer the same name, the one that is
@@ -99,7 +101,7 @@ func (c *Catalog) Snapshot() *Snapshot { return c.snapshot.Load() }
 // calls for one server take effect in the order in which they get the lock. A caller
 // that needs a certain order must not call concurrently.
 func (c *Catalog) Replace(server string, inv Inventory) []Kind {
-	o := offer{hints: inv.Hints} // parse without the lock, so that servers do not wait for each other
+	o := offer{hints: inv.Hints, dropInvalid: inv.DropInvalid} // parse without the lock, so that servers do not wait for each other
 	for _, k := range Kinds() {
 		o.entries[k] = readAll(k, inv.Items(k))
 	}
@@ -145,3 +147,6 @@ func (c *Catalog) publish() (changed []Kind) {
 	}
 	return changed
 }
+
+// MayExpose reports whether a tool or a prompt of server, which need not be listed, may have the exposed name.
+func (c *Catalog) MayExpose(server, exposed string) bool { return c.naming.mayExpose(server, exposed) }

@@ -77,3 +77,9 @@ func contested(k Kind, order []string, offers map[string]offer) map[string]bool 
 	}
 	return contested
 }
+
+// mayExpose reports whether a tool or a prompt of server, which need not be listed, may have the exposed name.
+func (n Naming) mayExpose(server, exposed string) bool {
+	full, _ := prefixed(server, "")
+	return n == Bare || n == Conflict || strings.HasPrefix(exposed, full)
+}

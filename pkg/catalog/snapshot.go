@@ -27,7 +27,9 @@ type Item struct {
 type Problem struct {
 	Server string
 	Kind   Kind
+	Index  int    // of the item in the list of the server
 	Name   string // as the server knows it; empty if it could not be read
+	Hidden bool   // by another item with its name or URI
 	Text   string
 }
 
@@ -38,6 +40,7 @@ type Snapshot struct {
 	merged   [4]merged
 	routes   []route // by length of the prefix, longest first
 	problems []Problem
+	invalid  []Problem
 }
 
 // merged contains the items of one kind of all servers.
@@ -109,6 +112,10 @@ func (s *Snapshot) List(k Kind) json.RawMessage { return s.merged[k].list }
 // Problems returns the problems of the items, ordered by kind, server and item.
 func (s *Snapshot) Problems() []Problem { return s.problems }
 
+// InvalidTools returns the tools that break the schema of MCP, ordered by server. They are listed, unless their server's
+// Inventory has DropInvalid.
+func (s *Snapshot) InvalidTools() []Problem { return s.invalid }
+
 // merge returns the snapshot of these offers.
 func merge(naming Naming, order []string, offers map[string]offer) *Snapshot {
 	s := &Snapshot{}
@@ -127,9 +134,15 @@ func (s *Snapshot) merge(k Kind, naming Naming, order []string, offers map[strin
 		entries := offers[server].entries[k]
 		for i := range entries {
 			e := &entries[i]
-			listed, problem := m.add(server, i, e, expose)
+			if e.invalid != "" {
+				s.invalid = append(s.invalid, Problem{Server: server, Kind: k, Index: i, Name: e.name, Text: e.invalid})
+				if offers[server].dropInvalid {
+					continue
+				}
+			}
+			listed, hidden, problem := m.add(server, i, e, expose)
 			if problem != "" {
-				s.problems = append(s.problems, Problem{server, k, e.name, problem})
+				s.problems = append(s.problems, Problem{server, k, i, e.name, hidden, problem})
 			}
 			if listed && e.pattern != nil {
 				s.routes = append(s.routes, route{e.pattern, server})
@@ -147,14 +160,14 @@ func (s *Snapshot) merge(k Kind, naming Naming, order []string, offers map[strin
 
 // add appends e, the i-th item of server, unless it is invalid or its name is taken. An
 // item that is listed may have a problem too.
-func (m *merged) add(server string, i int, e *entry, expose exposeFunc) (listed bool, problem string) {
+func (m *merged) add(server string, i int, e *entry, expose exposeFunc) (listed, hidden bool, problem string) {
 	if e.fault != "" {
-		return false, fmt.Sprintf("left out: item %d %s", i, e.fault)
+		return false, false, fmt.Sprintf("left out: item %d %s", i, e.fault)
 	}
 	exposed, cut := expose(server, e.name)
 	if at, taken := m.index[exposed]; taken {
 		first := m.items[at]
-		return false, fmt.Sprintf("hidden: %q is taken by %q of server %q", exposed, first.Name, first.Server)
+		return false, true, fmt.Sprintf("hidden: %q is taken by %q of server %q", exposed, first.Name, first.Server)
 	}
 
 	if len(m.items) > 0 {
@@ -172,5 +185,5 @@ func (m *merged) add(server string, i int, e *entry, expose exposeFunc) (listed 
 	case e.unmatched != "":
 		problem = "listed, but no URI matches it: " + e.unmatched
 	}
-	return true, problem
+	return true, false, problem
 }

@@ -35,16 +35,15 @@ type Config struct {
 	Limits         Limits
 	Streams        Streams
 	AllowedHosts   []string // accepted in the Host header besides loopback and Listen
-	AllowedOrigins []string // accepted in the Origin header of the MCP endpoint besides the same origin
+	AllowedOrigins []string // accepted in the Origin header besides the same origin
 	Naming         string   // how the names of several servers share one list
 	Servers        []Server // mcpServers, in the order of the file
 }
 
 // Admin configures the endpoint for operators.
 type Admin struct {
-	Listen         string
-	AllowedOrigins []string // accepted in the Origin header besides the same origin
-	Payloads       bool     // the payloads of the messages of a session may be shown
+	Listen   string
+	Payloads bool // the payloads of the messages of a session may be shown
 }
 
 // Log configures the log.
@@ -108,11 +107,13 @@ type Server struct {
 	Era            string   // protocol versions that the hub uses with the server
 	Bridge         string   // which requests of modern clients share an upstream session
 	Isolation      string   // owner of an upstream session or child process
-	ConnectTimeout Duration // start and initialize, and again the lists
-	StartTimeout   Duration // the same, before a child was up once
+	ConnectTimeout Duration // start, initialize and the first lists
 	CallTimeout    Duration // longest wait for one answer
-	Disabled       bool
-	Type           string // transport, as MCP clients write it; may be empty
+	// RefreshInterval is the time between two readings of the lists. 0: it depends on the server; Unlimited: never.
+	RefreshInterval Duration
+	OnInvalidTool   string // what becomes of a tool that breaks the schema of MCP
+	Disabled        bool
+	Type            string // transport, as MCP clients write it; may be empty
 }
 
 // Unlimited is the value of a Duration without a bound. The file writes it as 0.
@@ -149,9 +150,6 @@ func (s *Server) fill() {
 	for _, r := range serverKeys {
 		if s.URL != "" {
 			r.fill(s, r.DefaultWithURL)
-			if r.OnlyWith == "command" {
-				continue
-			}
 		}
 		r.fill(s, r.Default)
 	}

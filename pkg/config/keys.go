@@ -21,11 +21,6 @@ var hubKeys = []row[Config]{
 		Help: "Address for operators and monitoring: web page, `/api/v1`, `/metrics`, `/healthz`, `/readyz`, " +
 			"`/debug/pprof`. It must differ from `listen`.",
 	}},
-	{field(originsType, func(c *Config) *[]string { return &c.Admin.AllowedOrigins }), Key{
-		Name: "admin.allowedOrigins",
-		Help: "Origins whose web pages may use the admin listener, which can end sessions: `scheme://host` or " +
-			"`scheme://host:port`. Without path, without `*`. Those of `allowedOrigins` may not.",
-	}},
 	{field(boolType, func(c *Config) *bool { return &c.Admin.Payloads }), Key{
 		Name:    "admin.payloads",
 		Default: "false",
@@ -180,13 +175,13 @@ var hubKeys = []row[Config]{
 	}},
 	{field(hostsType, func(c *Config) *[]string { return &c.AllowedHosts }), Key{
 		Name: "allowedHosts",
-		Help: "Host names that are accepted in the `Host` header of both listeners, besides loopback and the host of `listen`. " +
+		Help: "Host names that are accepted in the `Host` header, besides loopback and the host of `listen`. " +
 			"Without port, without `*`.",
 	}},
 	{field(originsType, func(c *Config) *[]string { return &c.AllowedOrigins }), Key{
 		Name: "allowedOrigins",
-		Help: "Origins whose web pages may use the MCP endpoint, besides the same origin: `scheme://host` or " +
-			"`scheme://host:port`. Without path, without `*`. They get CORS headers; all others get 403.",
+		Help: "Origins that are accepted in the `Origin` header, besides the same origin: `scheme://host` or " +
+			"`scheme://host:port`. Without path, without `*`.",
 	}},
 	{field(namingType, func(c *Config) *string { return &c.Naming }), Key{
 		Name:    "naming",
@@ -257,21 +252,28 @@ var serverKeys = []row[Server]{
 	{field(durationType, func(s *Server) *Duration { return &s.ConnectTimeout }), Key{
 		Name:    "connectTimeout",
 		Default: "30s",
-		Help: "Longest time for the start and `initialize`, and again for the lists. An attempt to start a child that was " +
-			"too short is followed by one of twice the time, up to 5m.",
-	}},
-	{field(durationType, func(s *Server) *Duration { return &s.StartTimeout }), Key{
-		Name:     "startTimeout",
-		Default:  "2m",
-		OnlyWith: "command",
-		Help: "`connectTimeout` until the child was up for the first time since the hub started: programs such as `npx` " +
-			"and `uvx` download what they start.",
+		Help:    "Longest time for the start, `initialize` and the first lists together.",
 	}},
 	{field(durationType, func(s *Server) *Duration { return &s.CallTimeout }), Key{
 		Name:       "callTimeout",
 		Default:    "15m",
 		Help:       "Longest wait for one answer.",
 		OtherNames: []string{"timeout"},
+	}},
+	{field(intervalType, func(s *Server) *Duration { return &s.RefreshInterval }), Key{
+		Name: "refreshInterval",
+		Help: "Interval between two readings of the server's lists. `0`: never. Default: `60s`, but `10m` for a server that " +
+			"declares `listChanged` for all its lists. The lists are also read again when the server reports a change, after a " +
+			"reconnect, for an unknown name, and by `mcphub servers refresh`.",
+	}},
+	{field(choiceType(
+		Choice{"pass", "clients get it as it is, and the hub warns"},
+		Choice{"drop", "clients do not get it, and the hub warns"},
+	), func(s *Server) *string { return &s.OnInvalidTool }), Key{
+		Name:    "onInvalidTool",
+		Default: "pass",
+		Help: "What becomes of a tool whose definition breaks the schema of MCP, such as one without an `inputSchema` of type " +
+			"`object`: some clients then refuse the whole list, with the tools of all servers. A transparent hub passes all.",
 	}},
 	{field(boolType, func(s *Server) *bool { return &s.Disabled }), Key{
 		Name:       "disabled",

@@ -49,6 +49,7 @@ var (
 	urlType       = optional(stringType("http or https URL", aURL, checkURL))
 	durationType  = scalarType("duration", aDuration, (*decoder).text, parseDuration, positive[Duration](aDuration))
 	boundType     = scalarType("duration", aBound, (*decoder).number, parseBound, checkBound)
+	intervalType  = scalarType("duration", aBound, (*decoder).number, parseBound, checkInterval)
 	sizeType      = scalarType("size", aSize, (*decoder).number, parseSize, positive[int64](aSize))
 	countType     = scalarType("number", aCount, (*decoder).count, parseCount(1), positive[int](aCount))
 	limitType     = scalarType("number", aCountOr0, (*decoder).count, parseCount(0), checkLimit)

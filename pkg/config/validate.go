@@ -69,6 +69,14 @@ func checkBound(d Duration) string {
 	return positive[Duration](aBound)(d)
 }
 
+// checkInterval is checkBound for durations whose zero value has a meaning: that the file does not set them.
+func checkInterval(d Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return checkBound(d)
+}
+
 // checkLimit is positive for numbers that can be 0.
 func checkLimit(n int) string {
 	if n >= 0 {

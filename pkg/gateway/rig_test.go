@@ -135,7 +135,7 @@ func start(t *testing.T, s setup) *rig {
 	}
 	r.run()
 	r.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-	r.server = httptest.NewServer(Guard{}.Handler(r.gateway))
+	r.server = httptest.NewServer(Guard(r.gateway, nil, nil))
 	r.url = r.server.URL
 	t.Cleanup(r.stop)
 	if !r.pool.WaitAttempted(t.Context()) {
@@ -332,6 +332,17 @@ type peer struct {
 func (r *rig) connect(headers ...string) *peer {
 	r.t.Helper()
 	return r.connectWith(initializeBody, headers...)
+}
+
+// restored returns the client of a session that was there before the hub started, so that no initialize has waited for
+// servers.
+func (r *rig) restored() *peer {
+	r.t.Helper()
+	s, token, err := r.sessions.Create(r.t.Context(), session.Session{ProtocolVersion: "2025-11-25"})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return &peer{rig: r, token: token, id: s.ID}
 }
 
 // connectWith creates a session with that initialize request.

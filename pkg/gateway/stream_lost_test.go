@@ -112,7 +112,7 @@ func TestRestartLeavesNoRequestWithoutAResponse(t *testing.T) {
 func TestLostStreamIsForgottenAfterTheWindow(t *testing.T) {
 	never := upstream.Spec{Name: "never", Command: "never"} // requests for lists wait for it
 	inBubble(t, setup{specs: []upstream.Spec{never}}, func(t *testing.T, r *rig, _ *pipes) {
-		c := r.connect()
+		c := r.restored()
 		s := c.open(http.MethodPost, request("1", "tools/list", `{}`))
 		firstID := s.firstEventID()
 		s.cancel()

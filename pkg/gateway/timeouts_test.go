@@ -123,18 +123,35 @@ func TestStreamOfAClientThatNeverReadsIsClosed(t *testing.T) {
 	})
 }
 
-func TestInitializeWaitsForServersForALimitedTime(t *testing.T) {
-	never := upstream.Spec{Name: "never", Command: "never"}
-	inBubble(t, setup{specs: []upstream.Spec{never}}, func(t *testing.T, r *rig, _ *pipes) {
+func TestRequestsWaitForAServerThatHangsOnceTogetherSinceTheStart(t *testing.T) {
+	never := []upstream.Spec{{Name: "never", Command: "never"}, {Name: "nor", Command: "never"}}
+	inBubble(t, setup{specs: never}, func(t *testing.T, r *rig, _ *pipes) {
 		start := time.Now()
 		c := r.connect()
 		if took := time.Since(start); took != awaitTimeout {
 			t.Errorf("initialize took %s", took)
 		}
 		start = time.Now()
-		p := c.call("1", "tools/list", `{}`)
-		if took := time.Since(start); took != awaitTimeout || string(p.response(t).Result) != `{"tools":[]}` {
-			t.Errorf("tools/list took %s: %s", took, p.body)
+		if p := c.call("1", "tools/list", `{}`); string(p.response(t).Result) != `{"tools":[]}` {
+			t.Errorf("tools/list: %s", p.body)
+		}
+		for _, method := range []string{"prompts/list", "resources/list", "resources/templates/list", "tasks/list"} {
+			c.call("1", method, `{}`)
+		}
+		c.call("1", "tools/call", `{"name":"unknown"}`)
+		c.call("1", "resources/read", `{"uri":"x:1"}`)
+		c.call("1", "completion/complete", `{"ref":{"type":"ref/prompt","name":"x"}}`)
+		r.connect()
+		if took := time.Since(start); took != 0 {
+			t.Errorf("the next requests took %s", took)
+		}
+	})
+	inBubble(t, setup{specs: never}, func(t *testing.T, r *rig, _ *pipes) {
+		time.Sleep(awaitTimeout - time.Second)
+		start := time.Now()
+		r.connect()
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("initialize took %s after all but a second had passed", took)
 		}
 	})
 }
@@ -143,7 +160,7 @@ func TestSilentCallIsKeptAlive(t *testing.T) {
 	never := upstream.Spec{Name: "never", Command: "never"}
 	inBubble(t, setup{specs: []upstream.Spec{never}, gateway: func(c *Config) { c.Heartbeat = time.Second }},
 		func(t *testing.T, r *rig, _ *pipes) {
-			p := r.connect().call("1", "tools/list", `{}`)
+			p := r.restored().call("1", "tools/list", `{}`)
 			if len(p.comments) < 4 || p.comments[0] != "keep-alive" || len(p.events) != 1 {
 				t.Errorf("a call of %s was answered with %q", awaitTimeout, p.body)
 			}

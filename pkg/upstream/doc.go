@@ -24,7 +24,9 @@
 //	server.go                                          one server
 //	supervisor.go                                      reconnects, pings, reads the lists
 //	server_state.go                                    up or down, inventory, era
-//	list.go, dialer.go, owners.go                      makes connections; whose they are
+//	relister.go ── relistplan.go, relistrequests.go    when lists are read again, and why
+//	listing.go ── list.go                              reads the lists, and one list page by page
+//	dialer.go, owners.go                               makes connections; whose they are
 //	inbound.go, negotiate.go                           routes what a server sends; agrees on an era
 //	modern_call.go ── modern_input.go, modern_headers.go ── modern.go    the modern dialect
 //	modern_listen.go, modern_subscriptions.go          its subscriptions
@@ -35,6 +37,5 @@
 //	requestspan.go, callspan.go, telemetry.go          spans and measurements
 //	outcome.go, metrics.go, warnings.go
 //	background.go, toolheaders.go
-//	startlimit.go, restarts.go                         how long a start may take; pauses between starts
 //	config.go, request.go, sink.go, inventory.go, secrets.go, spec.go, errors.go
 package upstream

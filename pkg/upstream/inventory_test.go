@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,35 +95,98 @@ func TestOnlyDeclaredListsAreRequested(t *testing.T) {
 	}
 }
 
-func TestInvalidOrEndlessListsAreErrors(t *testing.T) {
+// readInventory reads the lists of a new connection.
+func readInventory(ctx context.Context, c *Conn) (Inventory, error) {
+	l, err := listingOf{conn: c}.read(ctx)
+	return l.Inventory, err
+}
+
+func TestAListThatIsInvalidIsAnErrorIfThereIsNoOther(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		answer, want string
 		is           error
 	}{
-		"an error":       {`"error":{"code":-32000,"message":"not today"}`, "refused: not today", nil},
-		"no object":      {`"result":[]`, "not a JSON object", transport.ErrProtocol},
-		"no list":        {`"result":{"tools":{"a":1}}`, `"tools" is not an array`, transport.ErrProtocol},
-		"two lists":      {`"result":{"tools":[],"tools":[]}`, "occurs twice", transport.ErrProtocol},
-		"too many items": {`"result":{"tools":[0` + strings.Repeat(",0", maxItems) + `]}`, "more than 50000 items", transport.ErrProtocol},
-		"too many pages": {`"result":{"tools":[],"nextCursor":"again"}`, "more than 1000 pages", transport.ErrProtocol},
-		"too many bytes": {`"result":{"tools":["` + strings.Repeat("x", 100_000) + `"],"nextCursor":"again"}`,
-			"longer than 1000000 bytes", transport.ErrProtocol},
+		"an error":  {`"error":{"code":-32000,"message":"not today"}`, "refused: not today", nil},
+		"an array":  {`"result":[]`, "not a JSON object", transport.ErrProtocol},
+		"null":      {`"result":null`, "not a JSON object", transport.ErrProtocol},
+		"no list":   {`"result":{"tools":{"a":1}}`, `"tools" is not an array`, transport.ErrProtocol},
+		"no tools":  {`"result":{}`, `its answer has no "tools"`, transport.ErrProtocol},
+		"two lists": {`"result":{"tools":[],"tools":[]}`, "occurs twice", transport.ErrProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := lister(t, `{"tools":{}}`, map[string]func(json.RawMessage) string{
 				"tools/list": func(json.RawMessage) string { return test.answer },
 			})
-			spec := h.spec()
-			spec.MaxMessage = 1_000_000
-			_, err := readInventory(t.Context(), newEnv(t, spec).connect(t, nil))
+			_, err := readInventory(t.Context(), newEnv(t, h.spec()).connect(t, nil))
 			if err == nil || !strings.HasPrefix(err.Error(), `tools/list: server "web" `) || !strings.Contains(err.Error(), test.want) ||
 				test.is != nil && !errors.Is(err, test.is) {
 				t.Errorf("error %v, want one with %q", err, test.want)
 			}
 		})
 	}
+}
+
+func TestAListThatAServerWouldGoOnWithForEverIsCutAndWhatWasReadIsKept(t *testing.T) {
+	t.Parallel()
+	const item = `{"name":"a","inputSchema":{"type":"object"}}`
+	for name, test := range map[string]struct {
+		page  func(n int) string // the n-th answer, from 1
+		want  string
+		items int
+		calls int
+	}{
+		"the same cursor": {func(n int) string { return fmt.Sprintf(`{"tools":[%d],"nextCursor":"again"}`, n) }, "repeats a cursor", 2, 2},
+		"a circle of cursors": {func(n int) string { return fmt.Sprintf(`{"tools":[%d],"nextCursor":"%d"}`, n, n%3) },
+			"repeats a cursor", 4, 4},
+		"a number":  {func(int) string { return `{"tools":[` + item + `],"nextCursor":7}` }, "not a string", 1, 1},
+		"an object": {func(int) string { return `{"tools":[` + item + `],"nextCursor":{"page":2}}` }, "not a string", 1, 1},
+		"false":     {func(int) string { return `{"tools":[` + item + `],"nextCursor":false}` }, "not a string", 1, 1},
+		"the same page": {func(n int) string { return fmt.Sprintf(`{"tools":[%s],"nextCursor":"%d"}`, item, n) },
+			"the same page again", 1, 2},
+		"empty pages": {func(n int) string { return fmt.Sprintf(`{"tools":[],"nextCursor":"%d"}`, n) }, "have no items", 0, maxEmptyPages},
+		"many pages": {func(n int) string { return fmt.Sprintf(`{"tools":[%d],"nextCursor":"%d"}`, n, n) }, "more than 1000 pages",
+			maxPages, maxPages},
+		"many items": {func(n int) string {
+			return fmt.Sprintf(`{"tools":[%d%s],"nextCursor":"%d"}`, n, strings.Repeat(",0", 29_999), n)
+		},
+			"more than 50000 items", 30_000, 2},
+		"many bytes": {func(n int) string {
+			return fmt.Sprintf(`{"tools":["%d%s"],"nextCursor":"%d"}`, n, strings.Repeat("x", 400_000), n)
+		},
+			"longer than 1000000 bytes", 2, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			calls := 0
+			h := lister(t, `{"tools":{}}`, map[string]func(json.RawMessage) string{
+				"tools/list": func(json.RawMessage) string { calls++; return `"result":` + test.page(calls) },
+			})
+			spec := h.spec()
+			spec.MaxMessage = 1_000_000
+			l, err := listingOf{conn: newEnv(t, spec).connect(t, nil)}.read(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cut := l.cut["tools/list"]; cut == nil || !strings.Contains(cut.Error(), test.want) || len(l.failed) != 0 {
+				t.Errorf("cut %v, failed %v, want %q", cut, l.failed, test.want)
+			}
+			if len(l.Tools) != test.items || calls != test.calls {
+				t.Errorf("%d items of %d pages were read, want %d of %d", len(l.Tools), calls, test.items, test.calls)
+			}
+		})
+	}
+}
+
+// warning returns the message of a warning about a server, or an empty string.
+func (r running) warning(server string, kind WarningKind, subject string) string {
+	for _, w := range r.Server(server).Status().Warnings {
+		if w.Kind == kind && w.Subject == subject {
+			return w.Message
+		}
+	}
+	return ""
 }
 
 // inventories collects the calls of OnInventory.
@@ -195,9 +259,7 @@ func TestListThatCannotBeReadAgainStaysAsItWas(t *testing.T) {
 	r := run(t, []Spec{spec}, published.configure).settled(t)
 	close(fail)
 	tool(t, r.link(t, "web", LinkConfig{}), "grow", "")
-	hubtest.Eventually(t, "the failure is logged", func() bool {
-		return len(r.log.attr("the server's lists could not be read again", "err")) == 1
-	})
+	hubtest.Eventually(t, "the failure is a warning", func() bool { return r.warning("web", WarnListFailed, "tools/list") != "" })
 	if st := r.Server("web").Status(); st.State != Up || st.Tools != 1 || len(published.all()) != 1 {
 		t.Errorf("Status() = %+v", st)
 	}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,89 +14,136 @@ import (
 
 // The limits of one list. Besides, it may not have more bytes than a message.
 const (
-	maxPages = 1000
-	maxItems = 50_000
+	maxPages      = 1000
+	maxItems      = 50_000
+	maxEmptyPages = 10 // in a row
 )
 
-// readInventory reads everything that a server offers. A list is not requested if the server does not declare the
-// capability.
-func readInventory(ctx context.Context, c *Conn) (Inventory, error) {
-	inv := Inventory{Initialized: c.Initialized()}
-	has, err := jsonrpc.Fields(inv.Initialized.Capabilities, "tools", "prompts", "resources")
-	if err != nil {
-		return inv, serverError(c.spec.Name, fmt.Errorf("%w: its capabilities are not an object", transport.ErrProtocol))
-	}
-	for _, l := range []struct {
-		offered        bool
-		method, member string
-		into           *[]json.RawMessage
-		hint           *Hint
-	}{
-		{has[0] != nil, protocol.MethodToolsList, "tools", &inv.Tools, &inv.Hints.Tools},
-		{has[1] != nil, protocol.MethodPromptsList, "prompts", &inv.Prompts, &inv.Hints.Prompts},
-		{has[2] != nil, protocol.MethodResourcesList, "resources", &inv.Resources, &inv.Hints.Resources},
-		{has[2] != nil, protocol.MethodResourcesTemplatesList, "resourceTemplates", &inv.Templates, &inv.Hints.Templates},
-	} {
-		if !l.offered {
-			continue
-		}
-		items, hint, err := readList(ctx, c, l.method, l.member)
-		if e, ok := errors.AsType[*jsonrpc.Error](err); ok && e.Code == jsonrpc.CodeMethodNotFound {
-			continue
-		}
-		if err != nil {
-			return inv, fmt.Errorf("%s: %w", l.method, err)
-		}
-		*l.into, *l.hint = items, hint
-	}
-	if !protocol.Declares(inv.Initialized.Capabilities, "tasks", "requests", "tools", "call") {
-		for i, tool := range inv.Tools { // clients see them beside the tools of servers that declare it
-			inv.Tools[i] = protocol.ToolWithoutTaskSupport(tool)
-		}
-	}
-	return inv, nil
+// list is one list that a server may offer.
+type list struct {
+	capability     string // by which the server declares it
+	method, member string
+	change         string // the notification of its changes
+	into           func(*Inventory) (*[]json.RawMessage, *Hint)
 }
 
-// readList reads all pages of a list. The hint is the most restrictive of all pages.
-func readList(ctx context.Context, c *Conn, method, member string) (items []json.RawMessage, hint Hint, err error) {
-	var size int64
-	req := Request{Method: method, addMeta: true, Modern: true} // otherwise call removes ttlMs and cacheScope for a legacy client
-	for n := range maxPages {
-		response, err := c.Call(ctx, req)
-		if err != nil {
-			return nil, hint, err
-		}
-		if response.Error != nil {
-			return nil, hint, serverError(c.spec.Name, fmt.Errorf("refused: %w", c.spec.refusal(response.Error)))
-		}
-		fields, err := jsonrpc.Fields(response.Result, member, "nextCursor", "ttlMs", "cacheScope")
-		if err != nil {
-			return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: %w", transport.ErrProtocol, err))
-		}
-		var page []json.RawMessage
-		if fields[0] != nil {
-			if err := json.Unmarshal(fields[0], &page); err != nil {
-				return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: %q is not an array", transport.ErrProtocol, member))
-			}
-		}
-		if items = append(items, page...); len(items) > maxItems {
-			return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: it lists more than %d items", transport.ErrProtocol, maxItems))
-		}
-		if size += int64(len(fields[0])); size > c.spec.maxMessage() {
-			return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: its list is longer than %d bytes",
-				transport.ErrProtocol, c.spec.maxMessage()))
-		}
-		if pageHint := parseHint(fields[2], fields[3]); n == 0 {
-			hint = pageHint
-		} else {
-			hint = Hint{min(hint.TTLMs, pageHint.TTLMs), hint.Public && pageHint.Public}
-		}
-		if fields[1] == nil || string(fields[1]) == "null" || string(fields[1]) == `""` {
-			return items, hint, nil
-		}
-		req.Params = append(append(json.RawMessage(`{"cursor":`), fields[1]...), '}')
+// lists returns the lists in the order in which they are read.
+func lists() []list {
+	return []list{
+		{"tools", protocol.MethodToolsList, "tools", protocol.MethodToolsListChanged,
+			func(inv *Inventory) (*[]json.RawMessage, *Hint) { return &inv.Tools, &inv.Hints.Tools }},
+		{"prompts", protocol.MethodPromptsList, "prompts", protocol.MethodPromptsListChanged,
+			func(inv *Inventory) (*[]json.RawMessage, *Hint) { return &inv.Prompts, &inv.Hints.Prompts }},
+		{"resources", protocol.MethodResourcesList, "resources", protocol.MethodResourcesListChanged,
+			func(inv *Inventory) (*[]json.RawMessage, *Hint) { return &inv.Resources, &inv.Hints.Resources }},
+		{"resources", protocol.MethodResourcesTemplatesList, "resourceTemplates", protocol.MethodResourcesListChanged,
+			func(inv *Inventory) (*[]json.RawMessage, *Hint) { return &inv.Templates, &inv.Hints.Templates }},
 	}
-	return nil, hint, serverError(c.spec.Name, fmt.Errorf("%w: its list has more than %d pages", transport.ErrProtocol, maxPages))
+}
+
+// listContent is what was read of a list.
+type listContent struct {
+	items []json.RawMessage
+	hint  Hint  // the most restrictive of all pages
+	cut   error // why the list was not read to its end, although the server answered well; nil: it was
+}
+
+// readList reads all pages of a list. With an error the content is that of the pages before.
+func readList(ctx context.Context, c *Conn, l list) (listContent, error) {
+	pages := listReader{conn: c, list: l, cursors: map[string]bool{}}
+	req := Request{Method: l.method, addMeta: true, Modern: true} // otherwise call removes ttlMs and cacheScope for a legacy client
+	for {
+		response, err := c.Call(ctx, req)
+		if err == nil && response.Error != nil {
+			err = serverError(c.spec.Name, fmt.Errorf("refused: %w", c.spec.refusal(response.Error)))
+		}
+		if err != nil {
+			return pages.content, err
+		}
+		cursor, err := pages.add(response.Result)
+		if err != nil {
+			return pages.content, serverError(c.spec.Name, fmt.Errorf("%w: %w", transport.ErrProtocol, err))
+		}
+		if cursor == nil || pages.content.cut != nil {
+			return pages.content, nil
+		}
+		req.Params = append(append(json.RawMessage(`{"cursor":`), cursor...), '}')
+	}
+}
+
+// listReader collects the pages of one list, and stops where a server would lead it on for ever.
+type listReader struct {
+	conn    *Conn
+	list    list
+	content listContent
+
+	cursors map[string]bool // that were followed
+	last    []byte          // the items of the page before
+	pages   int
+	empty   int // pages without items, the last ones
+	size    int64
+}
+
+// add adds a page and returns the cursor of the next one, which is nil after the last page. A page that is too much is
+// not added: then content.cut is set.
+func (r *listReader) add(result json.RawMessage) (cursor json.RawMessage, err error) {
+	fields, err := jsonrpc.Fields(result, r.list.member, "nextCursor", "ttlMs", "cacheScope")
+	if err != nil {
+		return nil, fmt.Errorf("its answer is wrong: %w", err)
+	}
+	if fields[0] == nil {
+		return nil, fmt.Errorf("its answer has no %q", r.list.member)
+	}
+	var items []json.RawMessage // null: a server in Go has no items
+	if err := json.Unmarshal(fields[0], &items); err != nil {
+		return nil, fmt.Errorf("%q is not an array", r.list.member)
+	}
+	next := fields[1]
+	if string(next) == "null" || string(next) == `""` {
+		next = nil
+	}
+	r.pages++
+	r.content.cut = r.limit(items, fields[0], next)
+	if r.content.cut != nil && !errors.Is(r.content.cut, errLastPage) {
+		return nil, nil
+	}
+	r.content.items, r.last = append(r.content.items, items...), fields[0]
+	if hint := parseHint(fields[2], fields[3]); r.pages == 1 {
+		r.content.hint = hint
+	} else {
+		r.content.hint = Hint{min(r.content.hint.TTLMs, hint.TTLMs), r.content.hint.Public && hint.Public}
+	}
+	return next, nil
+}
+
+// errLastPage marks why a list is cut after a page that is still part of it.
+var errLastPage = errors.New("the rest of the list was not read")
+
+// limit returns why the list ends here, or nil.
+func (r *listReader) limit(items []json.RawMessage, raw, next json.RawMessage) error {
+	if r.empty++; len(items) > 0 {
+		r.empty = 0
+	}
+	switch r.size += int64(len(raw)); {
+	case len(r.content.items)+len(items) > maxItems:
+		return fmt.Errorf("it has more than %d items; the rest was not read", maxItems)
+	case r.size > r.conn.spec.maxMessage():
+		return fmt.Errorf("it is longer than %d bytes; the rest was not read", r.conn.spec.maxMessage())
+	case len(items) > 0 && bytes.Equal(raw, r.last):
+		return errors.New("the server sends the same page again; it ignores the cursor")
+	case next == nil:
+		return nil
+	case next[0] != '"':
+		return fmt.Errorf("nextCursor is not a string: %w", errLastPage)
+	case r.cursors[string(next)]:
+		return fmt.Errorf("the server repeats a cursor: %w", errLastPage)
+	case r.pages == maxPages:
+		return fmt.Errorf("it has more than %d pages: %w", maxPages, errLastPage)
+	case r.empty == maxEmptyPages:
+		return fmt.Errorf("%d pages in a row have no items: %w", maxEmptyPages, errLastPage)
+	}
+	r.cursors[string(next)] = true
+	return nil
 }
 
 func parseHint(ttl, scope json.RawMessage) Hint {

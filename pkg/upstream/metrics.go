@@ -21,6 +21,7 @@ type metrics struct {
 	connected *prometheus.CounterVec // attempts to connect, by server and outcome
 	outcomes  *prometheus.CounterVec // of calls, by server and fault
 	warnings  *prometheus.GaugeVec   // by server and kind
+	listings  *prometheus.CounterVec // readings of the lists, by server, reason and outcome
 }
 
 func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
@@ -46,6 +47,8 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 	}
 	x.warnings = f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_backend_warnings",
 		Help: "What is wrong with the server, although it is up; the API and the page say what."}, []string{"mcphub_backend", "kind"})
+	x.listings = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_listings_total",
+		Help: "Readings of the lists of the server, by why they were read."}, []string{"mcphub_backend", "reason", "outcome"})
 	x.operation = instrument.NewOperations(r, instrument.HopBackend, duration, toolLabels)
 	x.outcomes = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total",
 		Help: "Calls to the server, by whose doing it is how they ended."}, []string{"mcphub_backend", "fault"})
@@ -61,14 +64,23 @@ type serverMetrics struct {
 	restarts, connected, outcomes map[string]prometheus.Counter
 	calls                         *instrument.Recorder
 	warnings                      map[WarningKind]prometheus.Gauge
+	listings                      map[relistReason]map[bool]prometheus.Counter // by success
 }
+
+// countListing counts a reading of the lists. One is ok if every list could be read.
+func (s *serverMetrics) countListing(why relistReason, ok bool) { s.listings[why][ok].Inc() }
 
 // addServer creates the label sets of a server, so that they exist from the start. IsListed reports whether the server
 // has listed a tool, see [instrument.Operations.Recorder].
 func (x *metrics) addServer(name string, isListed func(tool string) bool) *serverMetrics {
 	s := &serverMetrics{up: x.up.WithLabelValues(name), sessions: x.sessions.WithLabelValues(name), tools: x.tools.WithLabelValues(name),
 		restarts: map[string]prometheus.Counter{}, connected: map[string]prometheus.Counter{}, outcomes: map[string]prometheus.Counter{},
-		calls: x.operation.Recorder(name, isListed), warnings: map[WarningKind]prometheus.Gauge{}}
+		calls: x.operation.Recorder(name, isListed), warnings: map[WarningKind]prometheus.Gauge{},
+		listings: map[relistReason]map[bool]prometheus.Counter{}}
+	for _, why := range relistReasons() {
+		s.listings[why] = map[bool]prometheus.Counter{true: x.listings.WithLabelValues(name, string(why), "ok"),
+			false: x.listings.WithLabelValues(name, string(why), "error")}
+	}
 	for _, kind := range WarningKinds() {
 		s.warnings[kind] = x.warnings.WithLabelValues(name, string(kind))
 	}

@@ -1,9 +1,6 @@
 package upstream
 
-import (
-	"github.com/mcphub-go/mcphub/pkg/protocol"
-	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
-)
+import "github.com/mcphub-go/mcphub/pkg/protocol"
 
 // Server is one configured server. The hub keeps one connection of its own to it, over which it reads what the server
 // offers and notices when it is gone.
@@ -14,11 +11,11 @@ type Server struct {
 	warnings   *warnings
 }
 
-func newServer(spec Spec, cfg Config, tel *telemetry, graces *transport.Graces) *Server {
-	d := newDialer(spec, tel, graces)
+func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
+	d := newDialer(spec, tel)
 	state := newServerState(d.spec)
-	return &Server{dialer: d, state: state, supervisor: newSupervisor(cfg, d, state),
-		warnings: newWarnings(tel.log.With("upstream", spec.Name), d.spec.masked, d.own.warnings)}
+	w := newWarnings(tel.log.With("upstream", spec.Name), d.spec.masked, d.own.warnings)
+	return &Server{dialer: d, state: state, supervisor: newSupervisor(cfg, d, state, w), warnings: w}
 }
 
 // Name returns the configured name.

@@ -56,7 +56,6 @@ type serverState struct {
 	control     *Conn // the hub's own connection; nil: there is none
 	inventory   Inventory
 	attempted   chan struct{} // closed when the attempt that calls wait for is over
-	attempt     startingError // the attempt under way; zero: there is none
 
 	era         protocol.Era // that the server was last connected in
 	sse         bool         // over the HTTP+SSE transport of 2024-11-05
@@ -77,7 +76,7 @@ func (s *serverState) markUp(c *Conn, inv Inventory) (isNew bool) {
 	if isNew = s.control != c; isNew {
 		s.sessionless = false // to be found out again
 	}
-	s.control, s.inventory, s.attempt = c, inv, startingError{}
+	s.control, s.inventory = c, inv
 	s.era, s.sse = c.dialect().era(), c.spec.SSE
 	return isNew
 }
@@ -90,14 +89,7 @@ func (s *serverState) markDown(err error, nextAttempt time.Time) {
 	if s.state != Down {
 		s.state, s.since = Down, time.Now()
 	}
-	s.control, s.failure, s.nextAttempt, s.attempt = nil, err, nextAttempt, startingError{}
-}
-
-// beginAttempt notes that the hub begins to connect.
-func (s *serverState) beginAttempt(limit startLimit) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.attempt = startingError{time.Now(), limit}
+	s.control, s.failure, s.nextAttempt = nil, err, nextAttempt
 }
 
 // endAttempt lets the calls go on that wait for an attempt to connect.
@@ -129,17 +121,12 @@ func (s *serverState) expectReconnect(c *Conn) {
 	}
 }
 
-// ready returns the hub's own connection. While the server is starting it waits for some seconds at most; if it is down,
-// it fails at once.
+// ready returns the hub's own connection. While the server is starting it waits; if it is down, it fails at once.
 func (s *serverState) ready(ctx context.Context) (*Conn, error) {
-	patience := time.NewTimer(s.spec.startPatience())
-	defer patience.Stop()
 	select {
 	case <-s.attemptOver():
-	case <-patience.C:
-		return nil, serverError(s.spec.Name, s.starting())
 	case <-ctx.Done():
-		return nil, serverError(s.spec.Name, fmt.Errorf("%w: %w", s.starting(), context.Cause(ctx)))
+		return nil, serverError(s.spec.Name, fmt.Errorf("%w: it is still being started: %w", ErrDown, context.Cause(ctx)))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,21 +146,8 @@ func (s *serverState) downError() error {
 		return strings.TrimPrefix(strings.TrimPrefix(text, fmt.Sprintf("server %q ", s.spec.Name)), ErrDown.Error()+": ")
 	}
 	past := instrument.NewPastError(short(failure.Error()), short(instrument.Redacted(failure)))
-	if !s.attempt.since.IsZero() {
-		return serverError(s.spec.Name, fmt.Errorf("%w: %w (it %w)", ErrDown, past, s.attempt))
-	}
 	return serverError(s.spec.Name, fmt.Errorf("%w: %w (next attempt in %s)", ErrDown, past,
 		max(0, time.Until(s.nextAttempt)).Round(100*time.Millisecond)))
-}
-
-// starting returns what calls are told while the server is starting.
-func (s *serverState) starting() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.attempt.since.IsZero() { // the attempt is about to begin, or just over
-		return startingError{s.since, startLimit{s.spec.connectTimeout(), "connectTimeout"}}
-	}
-	return s.attempt
 }
 
 // status returns what is known of the server, but for the number of its connections.
@@ -197,6 +171,26 @@ func (s *serverState) initialized() (Initialized, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.inventory.Initialized, s.inventory.Initialized.ProtocolVersion != ""
+}
+
+// offered returns what the server offered when its lists were last read.
+func (s *serverState) offered() Inventory {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inventory
+}
+
+// upError returns why calls cannot reach the server now, or nil if it is up.
+func (s *serverState) upError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.control != nil:
+		return nil
+	case s.state == Starting:
+		return serverError(s.spec.Name, fmt.Errorf("%w: it is still being started", ErrDown))
+	}
+	return s.downError()
 }
 
 // isModern reports whether the server was last connected in the modern era.

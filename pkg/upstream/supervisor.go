@@ -24,25 +24,25 @@ const (
 	pingInterval = 15 * time.Second
 	pingTimeout  = 10 * time.Second
 	maxPings     = 3 // unanswered in a row
-
-	changePause = 250 * time.Millisecond // after a list change, to collect others
 )
 
 // supervisor keeps the hub's own connection to one server: it connects again after a loss, pings servers reached by
-// HTTP, and reads the lists again when the server reports that they have changed.
+// HTTP, and reads the lists again when there is a reason.
 type supervisor struct {
-	cfg    Config
-	log    *slog.Logger
-	dialer *dialer
-	state  *serverState
+	cfg      Config
+	log      *slog.Logger
+	dialer   *dialer
+	state    *serverState
+	warnings *warnings
 
-	check   chan struct{} // a call could not reach the server
-	changes chan []string // methods of the notifications of list changes; holds one slice
+	check   chan struct{}   // a call could not reach the server
+	changes chan []string   // methods of the notifications of list changes; holds one slice
+	relists *relistRequests // of clients and operators
 }
 
-func newSupervisor(cfg Config, d *dialer, state *serverState) *supervisor {
-	return &supervisor{cfg: cfg, log: d.tel.log.With("upstream", d.spec.Name), dialer: d, state: state,
-		check: make(chan struct{}, 1), changes: make(chan []string, 1)}
+func newSupervisor(cfg Config, d *dialer, state *serverState, w *warnings) *supervisor {
+	return &supervisor{cfg: cfg, log: d.tel.log.With("upstream", d.spec.Name), dialer: d, state: state, warnings: w,
+		check: make(chan struct{}, 1), changes: make(chan []string, 1), relists: newRelistRequests()}
 }
 
 // run keeps the server connected until ctx ends.
@@ -76,43 +76,49 @@ func (s *supervisor) run(ctx context.Context) {
 
 // connectAndWatch connects, reads the lists, and returns why the connection was lost.
 func (s *supervisor) connectAndWatch(ctx context.Context) error {
-	c, inv, err := s.connect(ctx)
+	c, first, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.close(true)
-	s.publish(c, inv)
-	s.log.InfoContext(ctx, "server is up", "transport", s.dialer.spec.Transport(), "protocol", inv.Initialized.ProtocolVersion,
-		"tools", len(inv.Tools), "prompts", len(inv.Prompts), "resources", len(inv.Resources), "templates", len(inv.Templates))
-	return s.watch(ctx, c)
+	defer func() { s.relists.take().end(serverError(c.spec.Name, ErrDown)) }()
+	s.warn(first, nil)
+	s.publish(c, first.Inventory)
+	s.relists.take().end(nil) // they have just been read
+	s.log.InfoContext(ctx, "server is up", "transport", s.dialer.spec.Transport(), "protocol", first.Initialized.ProtocolVersion,
+		"tools", len(first.Tools), "prompts", len(first.Prompts), "resources", len(first.Resources), "templates", len(first.Templates))
+	return s.watch(ctx, c, first)
 }
 
 // connect makes the hub's own connection and reads what the server offers.
-func (s *supervisor) connect(ctx context.Context) (c *Conn, inv Inventory, err error) {
+func (s *supervisor) connect(ctx context.Context) (c *Conn, first listing, err error) {
 	spec := s.dialer.spec
 	ctx, span := s.dialer.tel.startMaintenance(ctx, "mcphub.upstream.connect", spec.Name)
 	defer func() { endSpan(span, err) }()
-	s.state.beginAttempt(s.dialer.limits.next())
 	c, err = s.dialer.dial(ctx, dialConfig{sink: controlSink{s}, shared: spec.isolation() == Shared, sse: s.state.isSSE(),
 		negotiation: negotiation{identity: s.cfg.Identity, era: s.state.eraToTry()}})
 	if err != nil {
 		s.state.forgetEra()
-		return nil, inv, err
+		return nil, first, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, spec.connectTimeout(), spec.connectTimedOut())
+	ctx, cancel := context.WithTimeoutCause(ctx, spec.connectTimeout(), transport.ErrConnectTimeout)
 	defer cancel()
 	c.dialect().awaitListening(ctx) // before the lists are read, so that no change is missed
-	if inv, err = readInventory(ctx, c); err != nil {
+	first, err = listingOf{conn: c, before: s.state.offered()}.read(ctx)
+	s.dialer.own.countListing(relistConnect, err == nil && len(first.failed) == 0)
+	if err != nil {
 		c.close(true)
-		return nil, inv, err
+		return nil, first, err
 	}
-	return c, inv, nil
+	return c, first, nil
 }
 
 // watch returns when the connection is lost, and why.
-func (s *supervisor) watch(ctx context.Context, c *Conn) error {
+func (s *supervisor) watch(ctx context.Context, c *Conn, first listing) error {
 	tick := time.NewTicker(pingInterval)
 	defer tick.Stop()
+	lists := newRelister(c, s.dialer, s.relists, first)
+	defer lists.stop()
 	unanswered := 0
 	for {
 		select {
@@ -121,10 +127,17 @@ func (s *supervisor) watch(ctx context.Context, c *Conn) error {
 		case <-c.done():
 			return s.lost(c, serverError(c.spec.Name, fmt.Errorf("%w: %w", ErrDown, c.err())))
 		case methods := <-s.changes:
-			if transport.Pause(ctx, changePause) != nil {
-				return nil
-			}
-			s.relist(ctx, c, methods)
+			lists.plan.reported(methods, time.Now())
+			continue
+		case <-lists.due():
+			lists.startDue(ctx, s.state.offered())
+			continue
+		case <-lists.wanted():
+			lists.startWanted(ctx, s.state.offered())
+			continue
+		case result := <-lists.results:
+			lists.ended(result)
+			result.request.end(s.relisted(ctx, c, result))
 			continue
 		case <-tick.C:
 		case <-s.check:
@@ -163,24 +176,37 @@ func (s *supervisor) ping(ctx context.Context, c *Conn) error {
 	return err
 }
 
-// relist reads the lists again. Changed are the methods of the notifications that reported changes.
-func (s *supervisor) relist(ctx context.Context, c *Conn, changed []string) {
-	select { // changes that were reported during the pause are in the lists, too
-	case more := <-s.changes:
-		changed = append(changed, more...)
-	default:
+// relisted makes known what a reading of the lists has brought. It returns why it brought nothing.
+func (s *supervisor) relisted(ctx context.Context, c *Conn, result relisted) error {
+	if result.err != nil && isGone(ctx, c, result.err) {
+		s.checkSoon()
+		return result.err
 	}
-	ctx, span := s.dialer.tel.startMaintenance(ctx, "mcphub.upstream.list", c.spec.Name)
-	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.connectTimeout(), c.spec.connectTimedOut())
-	defer cancel()
-	inv, err := readInventory(ctx, c)
-	endSpan(span, err)
-	if err != nil {
-		s.log.WarnContext(ctx, "the server's lists could not be read again", "err", err)
-		return
+	s.warn(result.listing, result.only)
+	if result.err != nil {
+		return result.err
 	}
-	inv.Changed = changed
-	s.publish(c, inv)
+	before := s.state.offered()
+	if sameLists(before, result.Inventory) && len(result.Changed) == 0 {
+		return nil
+	}
+	s.relists.helped()
+	s.log.InfoContext(ctx, "the server's lists were read again", "reason", string(result.why), "tools", len(result.Tools),
+		"tools_before", len(before.Tools), "prompts", len(result.Prompts), "resources", len(result.Resources),
+		"templates", len(result.Templates))
+	s.publish(c, result.Inventory)
+	return nil
+}
+
+// warn makes what is wrong with the lists known. Only are those that were read, by method; nil: all were.
+func (s *supervisor) warn(result listing, only map[string]error) {
+	for _, l := range lists() {
+		if _, wasRead := only[l.method]; only != nil && !wasRead {
+			continue
+		}
+		s.warnings.set(WarnListFailed, l.method, result.failed[l.method])
+		s.warnings.set(WarnListCut, l.method, result.cut[l.method])
+	}
 }
 
 // publish makes the connection and what the server offers known, first to the state, then to the functions of Config.

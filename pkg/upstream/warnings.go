@@ -67,11 +67,17 @@ func newWarnings(log *slog.Logger, mask func(string) string, gauges map[WarningK
 }
 
 // put adds a warning, or changes the message of the one about the same subject.
-func (w *warnings) put(kind WarningKind, subject, message string) {
-	w.change(kind, func(kept []Warning) []Warning {
-		kept = without(kept, subject)
-		return append(kept, Warning{Subject: subject, Message: message})
-	})
+func (w *warnings) put(one Warning) {
+	w.change(one.Kind, func(kept []Warning) []Warning { return append(without(kept, one.Subject), one) })
+}
+
+// set adds a warning because of err, or removes the one about subject if err is nil.
+func (w *warnings) set(kind WarningKind, subject string, err error) {
+	if err != nil {
+		w.put(Warning{Kind: kind, Subject: subject, Message: err.Error()})
+		return
+	}
+	w.remove(kind, subject)
 }
 
 // remove removes the warning about subject, if there is one.

@@ -22,8 +22,8 @@ func TestAWarningKeepsItsBeginAndIsLoggedWhenItComesChangesAndGoes(t *testing.T)
 		e.Warn(WarnHidden, []Warning{{Subject: "a", Message: "taken by x"}, {Subject: "c", Message: "taken by y"}})
 		e.Warn(WarnHidden, []Warning{{Subject: "a", Message: "taken by z"}, {Subject: "c", Message: "taken by y"}})
 		got := e.Server.Status().Warnings
-		if len(got) != 2 || got[0] != (Warning{WarnHidden, "a", "taken by z", begin}) ||
-			got[1] != (Warning{WarnHidden, "c", "taken by y", begin.Add(time.Minute)}) {
+		if len(got) != 2 || got[0] != (Warning{Kind: WarnHidden, Subject: "a", Message: "taken by z", Since: begin}) ||
+			got[1] != (Warning{Kind: WarnHidden, Subject: "c", Message: "taken by y", Since: begin.Add(time.Minute)}) {
 			t.Errorf("the warnings are %+v", got)
 		}
 		e.Warn(WarnHidden, nil)
@@ -67,9 +67,9 @@ func TestOneWarningIsAddedAndRemovedBesideOthers(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, Spec{Name: "s", Command: "x"})
 	w := e.Server.warnings
-	w.put(WarnListFailed, "prompts/list", "refused")
-	w.put(WarnListFailed, "tools/list", "refused")
-	w.put(WarnListFailed, "tools/list", "lost")
+	w.put(Warning{Kind: WarnListFailed, Subject: "prompts/list", Message: "refused"})
+	w.put(Warning{Kind: WarnListFailed, Subject: "tools/list", Message: "refused"})
+	w.put(Warning{Kind: WarnListFailed, Subject: "tools/list", Message: "lost"})
 	w.remove(WarnListFailed, "prompts/list")
 	w.remove(WarnListFailed, "resources/list")
 	if got := w.all(); len(got) != 1 || got[0].Subject != "tools/list" || got[0].Message != "lost" {

@@ -46,9 +46,7 @@ var arrows = map[string][]string{
 	// For tests; see testArrows for the packages that consist of tests.
 	"pkg/hubtest":       {"pkg/jsonrpc"},
 	"test/architecture": {},
-	"test/browser":      {},
 	"test/canary":       {},
-	"test/children":     {},
 	"test/conformance":  {},
 	"test/crash":        {},
 	"test/golden":       {},
@@ -75,9 +73,7 @@ var testArrows = map[string][]string{
 	"pkg/admin": {"pkg/persist", "pkg/gateway", "pkg/hubtest"},
 
 	"cmd/mcphub":        {"pkg/hubtest", "test/peers"},
-	"test/browser":      {"pkg/hubtest"},
 	"test/canary":       {"pkg/hubtest", "pkg/jsonrpc"},
-	"test/children":     {"pkg/hubtest"},
 	"test/conformance":  {"pkg/hubtest", "test/peers"},
 	"test/crash":        {"pkg/hubtest", "test/peers"},
 	"test/logs":         {"pkg/hubtest"},

@@ -21,8 +21,9 @@ type Router struct {
 	Only *upstream.Server // the server of a transparent hub; nil: the hub is not transparent
 
 	catalog  *catalog.Catalog
-	pageSize int    // of merged lists
-	version  string // of the hub
+	pageSize int       // of merged lists
+	version  string    // of the hub
+	patience time.Time // until when requests wait for servers that are still starting
 }
 
 // Config is the configuration of a router. All fields must be set.
@@ -36,7 +37,8 @@ type Config struct {
 
 // New makes a Router.
 func New(cfg Config) *Router {
-	x := &Router{Pool: cfg.Pool, catalog: cfg.Catalog, pageSize: cfg.PageSize, version: cfg.Version}
+	x := &Router{Pool: cfg.Pool, catalog: cfg.Catalog, pageSize: cfg.PageSize, version: cfg.Version,
+		patience: time.Now().Add(awaitTimeout)}
 	if servers := cfg.Pool.Servers(); cfg.Transparent && len(servers) == 1 {
 		x.Only = servers[0]
 	}
@@ -111,6 +113,10 @@ func (x *Router) named(ctx context.Context, c Caller, m jsonrpc.Message, what st
 	if !ok {
 		x.AwaitServers(ctx) // it may belong to a server that is still starting
 		if target, ok = x.Lookup(m.Method, name); !ok {
+			x.refresh(ctx, func(server string) bool { return x.catalog.MayExpose(server, name) })
+			target, ok = x.Lookup(m.Method, name)
+		}
+		if !ok {
 			return x.unlisted(ctx, c, what, name)
 		}
 	}
@@ -163,6 +169,10 @@ func (x *Router) resource(ctx context.Context, c Caller, m jsonrpc.Message) (jso
 	server := x.Pool.Server(x.ServerOf(uri))
 	if server == nil {
 		x.AwaitServers(ctx)
+		server = x.Pool.Server(x.ServerOf(uri))
+	}
+	if server == nil {
+		x.refresh(ctx, func(string) bool { return true })
 		server = x.Pool.Server(x.ServerOf(uri))
 	}
 	if server == nil {
@@ -247,14 +257,27 @@ func (x *Router) target(m jsonrpc.Message) string {
 	return name
 }
 
-// awaitTimeout is the time for which a request waits for servers that are still starting.
+// awaitTimeout is the time after the start of the hub in which requests wait for servers that are still starting. It is
+// one for all requests: a server that hangs must not delay each of them.
 const awaitTimeout = 5 * time.Second
 
-// AwaitServers waits until every server has connected or failed to connect, at most for awaitTimeout.
+// AwaitServers waits until every server has connected or failed to connect. It returns at once when the hub has run for
+// awaitTimeout.
 func (x *Router) AwaitServers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, awaitTimeout)
+	ctx, cancel := context.WithDeadline(ctx, x.patience)
 	defer cancel()
 	x.Pool.WaitAttempted(ctx)
+}
+
+// refreshTimeout is the time that a request for an unknown name waits for the lists to be read again.
+const refreshTimeout = 5 * time.Second
+
+// refresh has servers that may offer a name which nobody lists read again, unless that was done a short time ago: some
+// change their tools without a word.
+func (x *Router) refresh(ctx context.Context, may func(server string) bool) {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	x.Pool.RefreshUnknown(ctx, may)
 }
 
 // InvalidParams returns the refusal of params because of err.

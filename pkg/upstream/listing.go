@@ -1,0 +1,165 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
+)
+
+// listing is what was read of a server's lists at one time.
+type listing struct {
+	Inventory
+	failed map[string]error // why lists could not be read, by method; they are as they were before
+	cut    map[string]error // why lists were not read to their end, by method
+}
+
+// hasFailed reports whether a list whose changes this notification reports could not be read.
+func (x listing) hasFailed(change string) bool {
+	return slices.ContainsFunc(lists(), func(l list) bool { return l.change == change && x.failed[l.method] != nil })
+}
+
+// listingOf is one reading of the lists of a server.
+type listingOf struct {
+	conn   *Conn
+	before Inventory        // what the server offered before; a list that fails stays as it was
+	only   map[string]error // the lists that are read, by method; nil: all
+}
+
+// read reads the lists that the server declares. A list that fails costs the others nothing. It is an error if the
+// server is gone, or if no list could be read at all.
+func (x listingOf) read(ctx context.Context) (listing, error) {
+	c := x.conn
+	out := listing{Inventory: Inventory{Initialized: c.Initialized()}, failed: map[string]error{}, cut: map[string]error{}}
+	declared, err := declaredLists(out.Initialized.Capabilities)
+	if err != nil {
+		return out, serverError(c.spec.Name, fmt.Errorf("%w: %w", transport.ErrProtocol, err))
+	}
+	var first error
+	read := 0
+	for i, l := range declared {
+		items, hint := l.into(&out.Inventory)
+		oldItems, oldHint := l.into(&x.before)
+		if _, wanted := x.only[l.method]; x.only != nil && !wanted {
+			*items, *hint = *oldItems, *oldHint
+			continue
+		}
+		content, err := x.readOne(ctx, l, len(declared)-i)
+		if err == nil {
+			read++
+			*items, *hint = content.items, content.hint
+			if content.cut != nil {
+				out.cut[l.method] = content.cut
+			}
+			continue
+		}
+		err = fmt.Errorf("%s: %w", l.method, err)
+		if isGone(ctx, c, err) {
+			return out, err
+		}
+		if isUnknownMethod(err) {
+			read++
+			if l.method == protocol.MethodResourcesTemplatesList {
+				continue // there is no capability of its own for it
+			}
+		} else if first == nil {
+			first = err
+		}
+		out.failed[l.method] = err
+		if *items, *hint = *oldItems, *oldHint; len(*items) == 0 {
+			*items, *hint = content.items, content.hint
+		}
+	}
+	if read == 0 && first != nil {
+		return out, first
+	}
+	return out, nil
+}
+
+// readOne reads one list, of left ones that have to be read until ctx ends: it may take its share of the time, so that
+// one that is not answered leaves time for the others.
+func (x listingOf) readOne(ctx context.Context, l list, left int) (listContent, error) {
+	if end, ok := ctx.Deadline(); ok && left > 1 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(end)/time.Duration(left), ErrTimeout)
+		defer cancel()
+	}
+	content, err := readList(ctx, x.conn, l)
+	if l.method == protocol.MethodToolsList &&
+		!protocol.Declares(x.conn.Initialized().Capabilities, "tasks", "requests", "tools", "call") {
+		for i, tool := range content.items { // clients see them beside the tools of servers that declare it
+			content.items[i] = protocol.ToolWithoutTaskSupport(tool)
+		}
+	}
+	return content, err
+}
+
+// declaredLists returns the lists that a server with these capabilities offers.
+func declaredLists(capabilities json.RawMessage) ([]list, error) {
+	all := lists()
+	names := make([]string, 0, len(all))
+	for _, l := range all {
+		if !slices.Contains(names, l.capability) {
+			names = append(names, l.capability)
+		}
+	}
+	has, err := jsonrpc.Fields(capabilities, names...)
+	if err != nil {
+		return nil, errors.New("its capabilities are not an object")
+	}
+	return slices.DeleteFunc(all, func(l list) bool {
+		value := has[slices.Index(names, l.capability)]
+		return value == nil || string(value) == "null" // some servers write out what they do not have
+	}), nil
+}
+
+// isGone reports whether a list failed with err because there is no server, or no hub, to read it.
+func isGone(ctx context.Context, c *Conn, err error) bool {
+	return c.isLost() || errors.Is(err, ErrDown) || errors.Is(err, transport.ErrSessionGone) || errors.Is(err, errOtherEra) ||
+		(ctx.Err() != nil && !transport.IsTimeout(context.Cause(ctx)))
+}
+
+func isUnknownMethod(err error) bool {
+	e, ok := errors.AsType[*jsonrpc.Error](err)
+	return ok && e.Code == jsonrpc.CodeMethodNotFound
+}
+
+// sameLists reports whether two inventories have the same items and hints.
+func sameLists(a, b Inventory) bool {
+	if a.Hints != b.Hints {
+		return false
+	}
+	for _, l := range lists() {
+		itemsA, _ := l.into(&a)
+		itemsB, _ := l.into(&b)
+		if !slices.EqualFunc(*itemsA, *itemsB, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// reportsAllChanges reports whether a server declares for each of its lists that it reports changes.
+func reportsAllChanges(capabilities json.RawMessage) bool {
+	declared, err := declaredLists(capabilities)
+	return err == nil && !slices.ContainsFunc(declared, func(l list) bool {
+		return !reportsChanges(capabilities, l.capability)
+	})
+}
+
+// reportsChanges reports whether a server declares that it reports changes of the lists of one capability.
+func reportsChanges(capabilities json.RawMessage, capability string) bool {
+	declared, err := jsonrpc.Fields(capabilities, capability)
+	if err != nil {
+		return false
+	}
+	changed, err := jsonrpc.Field(declared[0], "listChanged")
+	return err == nil && string(changed) == "true"
+}
