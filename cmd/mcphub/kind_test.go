@@ -36,7 +36,9 @@ func TestDerivedSessionsAreListedShownAndKilled(t *testing.T) {
 	}
 
 	for kind, want := range map[string]map[string]string{
-		"": {s.ID: "protocol old", derived: "derived new.[2J"}, "protocol": {s.ID: "protocol old"}, "derived": {derived: "derived new.[2J"},
+		"":         {s.ID: "protocol old", derived: "derived new\\u001b[2J"},
+		"protocol": {s.ID: "protocol old"},
+		"derived":  {derived: "derived new\\u001b[2J"},
 	} {
 		args := []string{"list"}
 		if kind != "" {

@@ -38,11 +38,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	err := execute(ctx, root, args)
 	if err == nil {
 		return 0
 	}
-	text := fmt.Sprintln("mcphub:", err)
+	text := fmt.Sprintln("mcphub:", admin.VisibleLines(err.Error()))
 	if errors.Is(err, admin.ErrNoHub) {
 		text += fmt.Sprintln("mcphub: is --admin right? It names the hub's admin listener, by default " + config.Default().Admin.Listen)
 	}
@@ -67,6 +67,18 @@ func printWithin(w io.Writer, limit time.Duration, text string) {
 	case <-written:
 	case <-time.After(limit):
 	}
+}
+
+// execute runs the command that args name. One that a signal does not end is left
+// behind, unless it has a time limit of its own.
+func execute(ctx context.Context, root *cobra.Command, args []string) error {
+	command := func() error { return root.ExecuteContext(ctx) }
+	if cmd, _, err := root.Find(args); err == nil {
+		if _, own := cmd.Annotations[endsByItself]; own {
+			return command()
+		}
+	}
+	return bounded(ctx, command)
 }
 
 // usageError is a mistake in the command line or the configuration.

@@ -3,26 +3,37 @@ package main
 import (
 	"encoding/json"
 	"io"
-	"strings"
 	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/admin"
 )
 
-// plainText replaces control characters, so that text from clients and servers
-// cannot send escape sequences to the terminal.
-func plainText(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 || (0x7f <= r && r < 0xa0) {
-			return '.'
-		}
-		return r
-	}, s)
-}
+// plainText returns text from outside for a terminal, which it must not steer.
+func plainText(s string) string { return admin.Visible(s) }
 
 // printJSON prints v as indented JSON.
 func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return printRawJSON(w, text)
+}
+
+// printJSONLine prints v as JSON in one line.
+func printJSONLine(w io.Writer, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return printRawJSON(w, text)
+}
+
+// printRawJSON prints JSON and a line break. Text from outside in it must not steer a
+// terminal either.
+func printRawJSON(w io.Writer, text []byte) error {
+	_, err := w.Write(append(admin.VisibleJSON(text), '\n'))
+	return err
 }
 
 // since returns the time from ms, in ms since 1970, until now.

@@ -148,12 +148,12 @@ metadata.k     1
 		{"sessions kill --yes s1.secret none", 1, "s1  ended\nnone  session not found\n"},
 		{"sessions kill --yes --json s1 none", 1, `{"ended":true,"sessionId":"s1"}` + "\n" + `{"ended":false,"error":"session ` +
 			`not found","sessionId":"none"}` + "\n"},
-		{"sessions events s1", 0, created + "  s1  created                a<b.\n" + ended + "  s1  ended                  \n"},
+		{"sessions events s1", 0, created + "  s1  created                a<b\\u001b\n" + ended + "  s1  ended                  \n"},
 		{"sessions events s1 --json", 0, `{"seq":1,"time":"2026-01-02T03:04:05.678901234Z","sessionId":"s1",` +
 			`"type":"created","detail":"a\u003cb\u001b"}
 {"seq":2,"time":"2026-01-02T03:04:06+02:00","sessionId":"s1","type":"ended"}
 `},
-		{"sessions events --follow", 1, created + "  s1  created                a<b.\n"},
+		{"sessions events --follow", 1, created + "  s1  created                a<b\\u001b\n"},
 		{"sessions events --follow --json", 1, `{"seq":1,"time":"2026-01-02T03:04:05.678901234Z","sessionId":"s1","type":"created",` +
 			`"detail":"a\u003cb\u001b"}` + "\n"},
 		{"sessions tail s1", 0, `TIME          HOP                    DIR  KIND          METHOD                         ` +

@@ -33,7 +33,8 @@ second SIGTERM or SIGINT ends it at once.`,
   MCPHUB_LISTEN=127.0.0.1:8000 mcphub serve --log-level debug
   MCPHUB_LOG=session=debug,upstream=warn mcphub serve
   SESSION_DEBUG=1 mcphub serve`,
-		Args: cobra.NoArgs,
+		Args:        cobra.NoArgs,
+		Annotations: map[string]string{endsByItself: ""}, // within limits.shutdownTimeout
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			show, err := showBanner(banner, cmd.OutOrStdout())
 			if err != nil {
@@ -49,7 +50,7 @@ second SIGTERM or SIGINT ends it at once.`,
 
 // serve runs the hub until ctx ends.
 func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer) error {
-	cfg, file, err := s.load(os.LookupEnv)
+	cfg, file, err := s.load(ctx, os.LookupEnv)
 	if err != nil {
 		return err
 	}

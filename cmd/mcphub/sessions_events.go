@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -60,10 +59,10 @@ type eventPrinter struct {
 
 func (p eventPrinter) print(e session.Event) error {
 	if p.asJSON {
-		return json.NewEncoder(p.w).Encode(e)
+		return printJSONLine(p.w, e)
 	}
 	_, err := fmt.Fprintf(p.w, "%s  %s  %-22s %s\n",
-		e.Time.Local().Format("2006-01-02 15:04:05.000"), e.SessionID, e.Type, plainText(e.Detail))
+		e.Time.Local().Format("2006-01-02 15:04:05.000"), plainText(e.SessionID), plainText(string(e.Type)), plainText(e.Detail))
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mcphub-go/mcphub/pkg/admin"
 	"github.com/mcphub-go/mcphub/pkg/persist"
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
@@ -28,7 +29,7 @@ func newSessionsExport() *cobra.Command {
   mcphub sessions export --data-dir /var/lib/mcphub --output sessions.jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := openSessions(s, true)
+			store, err := openSessions(cmd.Context(), s, true)
 			if err != nil {
 				return err
 			}
@@ -75,7 +76,10 @@ func exportSessions(ctx context.Context, store persist.Store, w io.Writer) (expo
 	slices.Sort(keys)
 	var damaged error
 	out := bufio.NewWriter(w)
-	for _, key := range keys {
+	for i, key := range keys {
+		if ctx.Err() != nil {
+			return exported, errors.Join(fmt.Errorf("%w; %d sessions are missing", errInterrupted, len(keys)-i), out.Flush(), damaged)
+		}
 		line, err := exportedLine(ctx, store, key)
 		if err != nil {
 			damaged = errors.Join(damaged, fmt.Errorf("session %s is left out: %w", key, err))
@@ -105,6 +109,5 @@ func exportedLine(ctx context.Context, store persist.Store, key string) ([]byte,
 	if err := json.Compact(&line, value); err != nil {
 		return nil, err
 	}
-	line.WriteByte('\n')
-	return line.Bytes(), nil
+	return append(admin.VisibleJSON(line.Bytes()), '\n'), nil // its output may be a terminal
 }

@@ -29,19 +29,19 @@ func newSessionsImport() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in := cmd.InOrStdin()
 			if len(args) == 1 {
-				file, err := os.Open(args[0])
+				file, err := untilDone(cmd.Context(), func() (*os.File, error) { return os.Open(args[0]) })
 				if err != nil {
 					return err
 				}
 				defer func() { _ = file.Close() }()
 				in = file
 			}
-			store, err := openSessions(s, false)
+			store, err := openSessions(cmd.Context(), s, false)
 			if err != nil {
 				return err
 			}
 			i := sessionImport{store: store, replace: replace}
-			err = i.run(cmd.Context(), in)
+			err = i.run(cmd.Context(), interruptible(cmd.Context(), in))
 			fmt.Fprintf(cmd.ErrOrStderr(), "%d sessions imported, %d left as they were\n", i.stored, i.kept)
 			return errors.Join(err, store.Close())
 		},

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -49,7 +48,7 @@ skips the question.`,
 			}
 			if !yes {
 				question := fmt.Sprintf("End %d sessions?", len(ids))
-				if err := confirm(cmd.InOrStdin(), cmd.ErrOrStderr(), question); err != nil {
+				if err := confirm(interruptible(cmd.Context(), cmd.InOrStdin()), cmd.ErrOrStderr(), question); err != nil {
 					return err
 				}
 			}
@@ -92,8 +91,11 @@ type killResult struct {
 // failure and returns all errors.
 func killAll(ctx context.Context, c *admin.Client, w io.Writer, ids []string, asJSON bool) error {
 	var failed error
-	for _, id := range ids {
+	for i, id := range ids {
 		err := c.EndSession(ctx, id)
+		if err != nil && ctx.Err() != nil {
+			return errors.Join(failed, fmt.Errorf("%w; %d of %d sessions were not ended", errInterrupted, len(ids)-i, len(ids)))
+		}
 		result := killResult{SessionID: id, Ended: err == nil}
 		if err != nil {
 			result.Error = withoutOperation(err)
@@ -114,20 +116,23 @@ func withoutOperation(err error) string {
 
 func (r killResult) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(w).Encode(r)
+		return printJSONLine(w, r)
 	}
 	text := r.Error
 	if r.Ended {
 		text = "ended"
 	}
-	_, err := fmt.Fprintf(w, "%s  %s\n", r.SessionID, text)
+	_, err := fmt.Fprintf(w, "%s  %s\n", plainText(r.SessionID), plainText(text))
 	return err
 }
 
 // confirm asks the question. It returns an error unless the answer is y or yes.
 func confirm(in io.Reader, out io.Writer, question string) error {
 	fmt.Fprintf(out, "%s [y/N] ", question)
-	line, _ := bufio.NewReader(in).ReadString('\n')
+	line, err := bufio.NewReader(in).ReadString('\n')
+	if errors.Is(err, errInterrupted) {
+		fmt.Fprintln(out)
+	}
 	switch strings.ToLower(strings.TrimSpace(line)) {
 	case "y", "yes":
 		return nil

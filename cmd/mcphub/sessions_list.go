@@ -66,7 +66,8 @@ func printSessions(w io.Writer, sessions []admin.Session, restoring int) error {
 	fmt.Fprintln(t, "SESSION\tKIND\tCLIENT\tPROTOCOL\tSTATE\tAGE\tIDLE\tEXPIRES IN\tIN FLIGHT\tREQUESTS")
 	for _, s := range sessions {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n",
-			s.SessionID, kindOf(s), plainText(s.ClientName+" "+s.ClientVersion), plainText(s.ProtocolVersion), s.State,
+			plainText(s.SessionID), plainText(kindOf(s)), plainText(s.ClientName+" "+s.ClientVersion), plainText(s.ProtocolVersion),
+			plainText(string(s.State)),
 			since(s.CreatedAt), since(s.LastAccessedAt), expiryOf(s), s.InFlight, s.Requests)
 	}
 	if err := t.Flush(); err != nil {

@@ -100,6 +100,12 @@ func (p messagePrinter) printHead() error {
 	return err
 }
 
+// endOfTail is the last line of tail --json.
+type endOfTail struct {
+	Event  string         `json:"event"`
+	Reason session.Reason `json:"reason"`
+}
+
 // print prints one item of the stream.
 func (p messagePrinter) print(item admin.StreamedMessage) error {
 	text := ""
@@ -109,13 +115,13 @@ func (p messagePrinter) print(item admin.StreamedMessage) error {
 	case item.Lost > 0:
 		text = fmt.Sprintf("%d messages were lost: they came faster than they could be shown", item.Lost)
 	case item.End != "" && p.asJSON:
-		text = fmt.Sprintf(`{"event":"end","reason":%q}`, item.End)
+		return printJSONLine(p.w, endOfTail{"end", item.End})
 	case item.End == session.Shutdown:
 		text = "the hub stops; the session may go on after its restart"
 	case item.End != "":
 		text = "the session has ended: " + plainText(string(item.End))
 	case p.asJSON:
-		text = string(item.Raw)
+		return printRawJSON(p.w, item.Raw)
 	default:
 		text = p.format(item.Message)
 	}
@@ -134,9 +140,9 @@ func (p messagePrinter) format(m session.Message) string {
 		outcome += " (" + m.Fault + ")"
 	}
 	text := fmt.Sprintf(messageLine,
-		m.Time.Local().Format("15:04:05.000"), plainText(strings.TrimSpace(m.Hop+" "+m.Server)), m.Direction, m.Kind,
+		m.Time.Local().Format("15:04:05.000"), plainText(strings.TrimSpace(m.Hop+" "+m.Server)), plainText(m.Direction), plainText(m.Kind),
 		plainText(strings.TrimSpace(m.Method+" "+m.Target)), plainText(cmp.Or(string(m.ID), "-")), strconv.Itoa(m.Size), took,
-		plainText(outcome), m.TraceID)
+		plainText(outcome), plainText(m.TraceID))
 	text = strings.TrimRight(text, " ")
 	if m.Payload != nil {
 		text += "\n    " + plainText(string(m.Payload))

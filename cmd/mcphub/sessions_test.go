@@ -185,7 +185,7 @@ func TestSessionsMoveToAnotherMachine(t *testing.T) {
 }
 
 func TestTextOfClientsDoesNotSteerTheTerminal(t *testing.T) {
-	if got := plainText("a\x1b[2Jb\r\n\u009bc"); got != "a.[2Jb...c" {
+	if got := plainText("a\x1b[2Jb\r\n\u009bc"); got != `a\u001b[2Jb\r\n\u009bc` {
 		t.Errorf("%q", got)
 	}
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -22,8 +24,8 @@ func bindDataDir(cmd *cobra.Command, s *settings) {
 
 // openSessions opens the session store of a stopped hub. If mustExist is set,
 // it returns an error for a missing directory instead of making it.
-func openSessions(s settings, mustExist bool) (*persist.Dir, error) {
-	cfg, _, err := s.load(os.LookupEnv)
+func openSessions(ctx context.Context, s settings, mustExist bool) (*persist.Dir, error) {
+	cfg, _, err := s.load(ctx, os.LookupEnv)
 	if err != nil {
 		return nil, err
 	}
@@ -31,5 +33,5 @@ func openSessions(s settings, mustExist bool) (*persist.Dir, error) {
 	if _, err := os.Stat(dir); mustExist && err != nil {
 		return nil, fmt.Errorf("there are no sessions in %s; name the hub's directory with --data-dir: %w", cfg.DataDir, err)
 	}
-	return persist.OpenDir(dir, persist.DirConfig{})
+	return openStore(cfg.DataDir, slog.New(slog.DiscardHandler))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,14 +42,19 @@ func (s *settings) bind(flags *pflag.FlagSet, names ...string) {
 }
 
 // load returns the configuration of file, environment and flags, and the name of the file; "" if there is none.
-func (s *settings) load(lookup func(string) (string, bool)) (config.Config, string, error) {
+func (s *settings) load(ctx context.Context, lookup func(string) (string, bool)) (config.Config, string, error) {
 	file, err := s.find(lookup)
 	if err != nil {
 		return config.Config{}, "", usageError{err}
 	}
 	cfg := config.Default()
 	if file != "" {
-		if cfg, err = config.Load(file, lookup); err != nil {
+		// The file may be a pipe that nobody writes to.
+		cfg, err = untilDone(ctx, func() (config.Config, error) { return config.Load(file, lookup) })
+		switch {
+		case errors.Is(err, errInterrupted):
+			return cfg, file, fmt.Errorf("%w while reading the configuration from %s", err, file)
+		case err != nil:
 			return cfg, file, usageError{err}
 		}
 	}
@@ -106,7 +112,7 @@ func newConfigCommand() *cobra.Command {
   mcphub config check --config mcphub.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, file, err := s.load(os.LookupEnv)
+			cfg, file, err := s.load(cmd.Context(), os.LookupEnv)
 			if err != nil {
 				return err
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
 	"github.com/mcphub-go/mcphub/pkg/catalog"
@@ -40,8 +39,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		return nil, err
 	}
 	h := &hub{cfg: cfg, tel: tel}
-	dir := filepath.Join(cfg.DataDir, "sessions")
-	if h.store, err = persist.OpenDir(dir, persist.DirConfig{Logger: tel.LoggerFor("persist")}); err != nil {
+	if h.store, err = openStore(cfg.DataDir, tel.LoggerFor("persist")); err != nil {
 		return nil, err
 	}
 	propagator := tel.Propagator()

@@ -25,7 +25,7 @@ func newEventStream(w http.ResponseWriter) eventStream {
 }
 
 func (s eventStream) event(id, name string, data []byte) error {
-	return written(s.writer.Event(id, name, data))
+	return written(s.writer.Event(id, name, VisibleJSON(data)))
 }
 
 func (s eventStream) comment(text string) error { return written(s.writer.Comment(text)) }

@@ -20,7 +20,7 @@ func (a *api) writeJSON(w http.ResponseWriter, r *http.Request, status int, v an
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n'))
+	_, _ = w.Write(append(VisibleJSON(body), '\n')) // people read it with curl
 }
 
 // writeProblem answers r with an error.

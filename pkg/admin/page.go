@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"html/template"
+	"io"
 	"net/http"
 	"time"
 
@@ -56,7 +57,7 @@ func (a *api) page(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_, _ = w.Write(b.Bytes())
+	_, _ = io.WriteString(w, VisibleLines(b.String()))
 }
 
 func (a *api) style(w http.ResponseWriter, _ *http.Request) {

@@ -71,7 +71,9 @@ func TestAModernScriptIsSpokenToInItsEra(t *testing.T) {
 	server := &hubtest.Script{Modern: true, Tools: map[string]hubtest.Handler{
 		"x": func(*hubtest.Call) hubtest.Reply { return hubtest.Text("y") },
 	}}
-	hub := hubtest.StartHub(t, hubtest.Options{Config: `{naming: bare, mcpServers: {new: {url: "` + hubtest.Serve(t, server) + `"}}}`})
+	hub := hubtest.StartHub(t, hubtest.Options{
+		Config: `{"naming": "bare", "mcpServers": {"new": {"url": "` + hubtest.Serve(t, server) + `"}}}`,
+	})
 	answer := hubtest.Connect(t, hub.URL()).Request("tools/call", `{"name":"x"}`)
 	if !strings.Contains(string(answer.Result), `"text":"y"`) {
 		t.Errorf("the result is %s %s", answer.Result, answer.Error)
@@ -197,7 +199,9 @@ func TestAnnouncementsOfAScriptReachClientsOfBothEras(t *testing.T) {
 
 func TestAHubInitializesAgainWhenAScriptHasEndedItsSessions(t *testing.T) {
 	server := greeter()
-	hub := hubtest.StartHub(t, hubtest.Options{Config: `{naming: bare, mcpServers: {web: {url: "` + hubtest.Serve(t, server) + `"}}}`})
+	hub := hubtest.StartHub(t, hubtest.Options{
+		Config: `{"naming": "bare", "mcpServers": {"web": {"url": "` + hubtest.Serve(t, server) + `"}}}`,
+	})
 	c := hubtest.Connect(t, hub.URL())
 	for range 2 {
 		if answer := c.Request("tools/call", `{"name":"greet","arguments":{"name":"Ada"}}`); answer.Result == nil {

@@ -76,8 +76,8 @@ func (c DirConfig) logger() *slog.Logger {
 
 // OpenDir opens the directory at path and creates it if it is missing. It locks the
 // directory: if another Dir has it open, in this process or another, the error wraps
-// ErrLocked. It changes the mode of a directory that others can enter to 0700,
-// removes temporary files that a crash has left, and lists the names of the records.
+// ErrLocked. It changes the mode of a directory that others can enter to 0700
+// and fails if it cannot and others can write to it. It removes temporary files that a crash has left, and lists the names of the records.
 // It reads no record and starts no goroutine.
 func OpenDir(path string, cfg DirConfig) (*Dir, error) {
 	if err := makeDir(filepath.Clean(path)); err != nil {

@@ -34,8 +34,10 @@ func makeDir(path string) error {
 // prepare makes the directory ready for use: it restricts the mode, lists the
 // records and removes temporary files. The caller holds the lock of the directory.
 func (d *Dir) prepare() error {
-	if err := d.tighten(); err != nil {
-		return err
+	for _, name := range []string{".", quarantine} {
+		if err := d.guard(name); err != nil {
+			return err
+		}
 	}
 	found, err := d.list()
 	if err != nil {
@@ -49,25 +51,6 @@ func (d *Dir) prepare() error {
 	d.version++
 	d.markStale()
 	return d.removeTemps(found.temps)
-}
-
-// tighten changes the mode of the directory to 0700. If that fails, it only logs a
-// warning, because the files have mode 0600.
-func (d *Dir) tighten() error {
-	info, err := d.root.Stat(".")
-	if err != nil {
-		return err
-	}
-	if info.Mode().Perm()&0o077 == 0 {
-		return nil
-	}
-	was := info.Mode().Perm().String()
-	if err := d.root.Chmod(".", 0o700); err != nil {
-		d.log.Warn("store directory is open to other users and cannot be made 0700", "dir", d.path, "mode", was, "err", err)
-	} else {
-		d.log.Warn("store directory was open to other users; made it 0700", "dir", d.path, "was", was)
-	}
-	return nil
 }
 
 // listing describes the files of a directory that are not records.

@@ -61,6 +61,21 @@ func TestFilesAreUnreadableForOthersWithAnyUmask(t *testing.T) {
 	}
 }
 
+func TestQuarantineThatOthersCanWriteToIsTightened(t *testing.T) {
+	path := t.TempDir()
+	mkdir(t, path, "quarantine")
+	if err := os.Chmod(filepath.Join(path, "quarantine"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	log := openLogged(t, path)
+	if got := modeOf(t, filepath.Join(path, "quarantine")); got != 0o700 {
+		t.Errorf("mode %v; want 0700", got)
+	}
+	if !strings.Contains(log, "level=WARN") || !strings.Contains(log, "quarantine") {
+		t.Errorf("log %q; want a warning that names the directory", log)
+	}
+}
+
 func TestDirectoryOpenToOthersIsTightenedWithAWarning(t *testing.T) {
 	path := t.TempDir()
 	if err := os.Chmod(path, 0o777); err != nil {

@@ -69,7 +69,7 @@ func newFormat(format string, w io.Writer, terminal bool, env environ) (slog.Han
 }
 
 func newJSON(w io.Writer) slog.Handler {
-	return slog.NewJSONHandler(w, &slog.HandlerOptions{
+	return slog.NewJSONHandler(visibleJSON{w}, &slog.HandlerOptions{
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			switch {
 			case len(groups) > 0:
