@@ -16,7 +16,7 @@ func (cs *clientSession) Notify(m jsonrpc.Message) {
 	case !protocol.IsListChanged(m.Method):
 		cs.push(m)
 	case cs.router.Only != nil:
-		cs.announce(m)
+		cs.announce(m, changePause)
 	} // otherwise the hub's own connection gets it, too, and Gateway.ListChanged notifies the client
 }
 
@@ -34,23 +34,22 @@ func (cs *clientSession) sendRequest(ctx context.Context, m jsonrpc.Message) (re
 	return cs.send(ctx, m, stream.ReadNow)
 }
 
-// announce sends list_changed to the client: the first at once, and those that follow within a changePause as one
-// after it.
-func (cs *clientSession) announce(m jsonrpc.Message) {
+// announce sends list_changed to the client: the first at once, and those that follow within a pause as one after it.
+func (cs *clientSession) announce(m jsonrpc.Message, pause time.Duration) {
 	method := m.Method
 	if cs.ctx.Err() != nil || !cs.changes.first(method) {
 		return
 	}
 	cs.push(m)
 	cs.background.Go(func() {
-		timer := time.NewTimer(changePause)
+		timer := time.NewTimer(pause)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
 		case <-cs.ctx.Done():
 		}
 		if cs.changes.end(method) && cs.ctx.Err() == nil {
-			cs.announce(jsonrpc.Message{Method: method})
+			cs.announce(jsonrpc.Message{Method: method}, min(2*pause, maxChangePause))
 		}
 	})
 }

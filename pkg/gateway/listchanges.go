@@ -5,8 +5,12 @@ import (
 	"time"
 )
 
-// changePause is the time for which changes of a list are collected after a notification.
-const changePause = 250 * time.Millisecond
+// changePause is the time for which changes of a list are collected after a notification. It doubles while they go on,
+// up to maxChangePause.
+const (
+	changePause    = 250 * time.Millisecond
+	maxChangePause = 2 * time.Second
+)
 
 // listChanges collects the list_changed notifications for one client. The zero value is ready.
 type listChanges struct {

@@ -24,7 +24,7 @@ func TestManyListChangesBecomeFewNotifications(t *testing.T) {
 			return len(s.Messages())
 		}
 		for range 1000 {
-			cs.announce(jsonrpc.Message{Method: "notifications/tools/list_changed"})
+			cs.announce(jsonrpc.Message{Method: "notifications/tools/list_changed"}, changePause)
 		}
 		if n := sent(); n != 1 {
 			t.Errorf("%d notifications at once", n)
@@ -37,9 +37,27 @@ func TestManyListChangesBecomeFewNotifications(t *testing.T) {
 		if n := sent(); n != 2 {
 			t.Errorf("%d notifications in the end", n)
 		}
-		cs.announce(jsonrpc.Message{Method: "notifications/tools/list_changed"})
+		cs.announce(jsonrpc.Message{Method: "notifications/tools/list_changed"}, changePause)
 		if n := sent(); n != 3 {
 			t.Errorf("%d notifications of a later change", n-2)
+		}
+	})
+}
+
+func TestListChangesThatGoOnAreSentWithGrowingPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New(Config{Sessions: session.New(&persist.Memory{}, session.Config{}), Pool: upstream.NewPool(nil, upstream.Config{}),
+			Catalog: catalog.New(catalog.Prefix, nil)})
+		cs := g.legacy.start(session.Session{ID: "a", ProtocolVersion: "2025-11-25"})
+		defer cs.Close(session.Shutdown)
+		s := cs.streamLog().NewGet()
+		for range 600 { // one minute
+			cs.announce(jsonrpc.Message{Method: "notifications/tools/list_changed"}, changePause)
+			time.Sleep(100 * time.Millisecond)
+		}
+		synctest.Wait()
+		if n := len(s.Messages()); n > 35 {
+			t.Errorf("%d notifications in a minute", n)
 		}
 	})
 }

@@ -17,6 +17,12 @@ import (
 // errTooManySuspended is the error of a server request in a call beyond maxSuspendedCalls.
 var errTooManySuspended = jsonrpc.Errorf(jsonrpc.CodeInternal, "too many calls wait for answers of their clients")
 
+// maxRounds is the limit of the rounds of one call: a server may ask for ever, and each round is a request of the client.
+const maxRounds = 100
+
+// errTooManyRounds is the error of a server request in a call beyond maxRounds.
+var errTooManyRounds = jsonrpc.Errorf(jsonrpc.CodeInternal, "the client was asked for input in %d rounds of this call already", maxRounds)
+
 // allowsInput reports whether the result of a method may ask the client for input, specification
 // 2026-07-28, basic/utilities/mrtr.
 func allowsInput(method string) bool {
@@ -68,6 +74,9 @@ func (c *multiRoundCall) addInput(in *inputRequest) (key string, err error) {
 	}
 	if len(c.waiting) >= maxServerRequests {
 		return "", jsonrpc.Errorf(jsonrpc.CodeInternal, "too many requests of servers wait for the client's answer")
+	}
+	if c.round >= maxRounds {
+		return "", errTooManyRounds
 	}
 	if c.id == "" {
 		if c.id = c.suspended.add(c); c.id == "" {

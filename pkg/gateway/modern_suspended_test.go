@@ -318,3 +318,15 @@ func TestExpiryOfARoundDoesNotEndALaterRound(t *testing.T) {
 		s.conserved(0)
 	})
 }
+
+func TestAServerThatAsksForEverIsRefusedAfterSomeRounds(t *testing.T) {
+	t.Parallel()
+	c := &multiRoundCall{id: "x", round: maxRounds - 1, waiting: map[string]*inputRequest{}}
+	if _, err := c.addInput(&inputRequest{}); err != nil {
+		t.Errorf("in the last round: %v", err)
+	}
+	c.round++
+	if _, err := c.addInput(&inputRequest{}); !errors.Is(err, errTooManyRounds) {
+		t.Errorf("beyond it: %v", err)
+	}
+}

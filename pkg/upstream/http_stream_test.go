@@ -226,3 +226,23 @@ func TestGETStreamBelongsToNoTrace(t *testing.T) {
 		t.Errorf("it has traceparent %s", got)
 	}
 }
+
+func TestResumptionsThatBringNothingHaveGrowingPauses(t *testing.T) {
+	t.Parallel()
+	var pieces []func(http.ResponseWriter, string)
+	for n := range 50 { // each stream has an event with a new id, and ends
+		pieces = append(pieces, func(w http.ResponseWriter, _ string) {
+			startStream(w)
+			fmt.Fprintf(w, "retry: 1\nid: n%d\ndata:\n\n", n)
+		})
+	}
+	b := newBroken(t, pieces...)
+	spec := b.spec()
+	spec.CallTimeout = 2 * time.Second
+	if _, err := newEnv(t, spec).connect(t, nil).Call(t.Context(), toolCall("echo", "")); !errors.Is(err, ErrTimeout) {
+		t.Errorf("error %v", err)
+	}
+	if n := len(b.resumed); n > 5 { // after 0.15, 0.2, 0.4 and 0.8 s
+		t.Errorf("resumed %d times in two seconds", n)
+	}
+}

@@ -13,14 +13,47 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
+// The limits of the rounds of one call.
+const (
+	maxQuestionRounds = 100 // in which the server asks something
+	quickRounds       = 10  // of them without a pause
+	firstRoundPause   = 100 * time.Millisecond
+	maxRoundPause     = 5 * time.Second
+)
+
+// rounds are the rounds of one call so far.
+type rounds struct {
+	asked  int // in which the server asked something
+	pauses transport.Backoff
+}
+
+func newRounds() *rounds {
+	return &rounds{pauses: transport.Backoff{First: firstRoundPause, Max: maxRoundPause, Jitter: 1}}
+}
+
+// next returns the pause before the next round, after one with questions or without. It is an error if the server may
+// ask no more.
+func (r *rounds) next(questions bool) (time.Duration, error) {
+	if questions {
+		r.asked++
+	}
+	switch {
+	case r.asked > maxQuestionRounds:
+		return 0, fmt.Errorf("%w: it asked for input in more than %d rounds of one call", transport.ErrProtocol, maxQuestionRounds)
+	case questions && r.asked <= quickRounds: // who answers makes the pause
+		return 0, nil
+	}
+	return r.pauses.Next(), nil
+}
+
 // multiRoundCall sends a request. While the server answers that it requires input, it has the caller answer the
-// server's requests and sends the request again with the answers, until the timeout of the call, specification
-// 2026-07-28, basic/utilities/mrtr.
+// server's requests and sends the request again with the answers, until the timeout of the call or maxQuestionRounds,
+// specification 2026-07-28, basic/utilities/mrtr.
 func (d *modernDialect) multiRoundCall(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	ctx, cancel := d.withCallTimeout(ctx)
 	defer cancel()
 	original := req.Params
-	pauses := transport.Backoff{First: 100 * time.Millisecond, Max: 5 * time.Second, Jitter: 1} // without server requests
+	rounds := newRounds()
 	for {
 		response, err := d.conn.roundTrip(ctx, d, req)
 		if err != nil || response.Error != nil {
@@ -33,13 +66,17 @@ func (d *modernDialect) multiRoundCall(ctx context.Context, req Request) (jsonrp
 		if required == nil {
 			return response, nil
 		}
+		pause, err := rounds.next(len(required.requests) > 0)
+		if err != nil {
+			return jsonrpc.Message{}, serverError(d.conn.spec.Name, err)
+		}
 		start := time.Now()
 		answers, err := d.collectInput(ctx, req.Sink, required.requests)
 		req.addSpent(start)
 		if err != nil {
 			return jsonrpc.Message{}, err
 		}
-		if len(required.requests) == 0 && pauses.Wait(ctx) != nil {
+		if pause > 0 && transport.Pause(ctx, pause) != nil {
 			return jsonrpc.Message{}, d.callEnded(ctx)
 		}
 		if req.Params, err = jsonrpc.Rewrite(original, jsonrpc.Edit{Name: "inputResponses", Value: answers},

@@ -304,3 +304,23 @@ func TestLogLevelsAreCheckedAndNeedTheLoggingCapability(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestAServerThatAsksForEverIsStoppedAfterPausesThatGrow(t *testing.T) {
+	t.Parallel()
+	r := newRounds()
+	for n := range maxQuestionRounds {
+		pause, err := r.next(true)
+		if err != nil || (pause > 0) != (n >= quickRounds) || pause > 2*maxRoundPause || (n > 20 && pause < maxRoundPause) {
+			t.Errorf("round %d: %s, %v", n, pause, err)
+		}
+	}
+	if _, err := r.next(true); !errors.Is(err, transport.ErrProtocol) || !strings.Contains(err.Error(), "more than 100 rounds") {
+		t.Errorf("error %v", err)
+	}
+	r = newRounds()
+	for n := range 1000 { // a server that is polled is stopped by the timeout of the call
+		if pause, err := r.next(false); err != nil || pause < firstRoundPause || (n > 10 && pause < maxRoundPause) {
+			t.Errorf("round %d: %s, %v", n, pause, err)
+		}
+	}
+}

@@ -21,8 +21,8 @@ func (s *Server) Refresh(ctx context.Context) error {
 }
 
 // RefreshUnknown has the lists of those servers read again that are up and may offer a name which no server has listed.
-// It waits until that is done, or until ctx ends. A server is asked only so often: it returns at once if it was asked a
-// short time ago.
+// It waits until that is done, for unknownPatience at most, or until ctx ends. A server is asked only so often: it returns
+// at once if it was asked a short time ago.
 func (p *Pool) RefreshUnknown(ctx context.Context, may func(server string) bool) {
 	var asked []*relistRequest
 	for _, s := range p.servers {
@@ -31,7 +31,9 @@ func (p *Pool) RefreshUnknown(ctx context.Context, may func(server string) bool)
 		}
 	}
 	for _, r := range asked {
+		ctx, cancel := context.WithDeadline(ctx, r.since.Add(unknownPatience))
 		_ = r.wait(ctx) // the caller looks the name up again, whatever came of it
+		cancel()
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -135,6 +137,22 @@ func TestUnknownNamesHaveTheListsReadOnceInAWhile(t *testing.T) {
 		t.Errorf("%d tools, read %d times", r.tools("web"), n)
 	}
 	r.RefreshUnknown(t.Context(), func(string) bool { return false })
+}
+
+func TestAReadingThatIsNotAnsweredDelaysUnknownNamesOnceTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(Spec{Name: "s", Command: "x"}, Config{}, newTelemetry(Config{Registerer: prometheus.NewRegistry()}))
+		s.state.control = &Conn{} // it is up, and nobody takes the request
+		p := &Pool{servers: []*Server{s}}
+		start := time.Now()
+		for range 10 {
+			p.RefreshUnknown(t.Context(), func(string) bool { return true })
+		}
+		if took := time.Since(start); took != unknownPatience {
+			t.Errorf("ten names took %s", took)
+		}
+	})
 }
 
 func TestReadingsForUnknownNamesHaveGrowingPausesUntilOneHelps(t *testing.T) {

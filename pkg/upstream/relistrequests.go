@@ -12,6 +12,10 @@ import (
 const (
 	unknownPause    = 5 * time.Second
 	maxUnknownPause = time.Minute
+
+	// unknownPatience is how long requests wait for such a reading, from its begin: one that is not answered must not
+	// delay each of them.
+	unknownPatience = 5 * time.Second
 )
 
 // relistRequests are the wishes that the lists of one server be read again. Several that come before a reading begins
@@ -28,9 +32,10 @@ type relistRequests struct {
 
 // relistRequest is a reading of the lists that somebody waits for.
 type relistRequest struct {
-	why  relistReason
-	done chan struct{}
-	err  error // set before done is closed
+	why   relistReason
+	since time.Time
+	done  chan struct{}
+	err   error // set before done is closed
 }
 
 func newRelistRequests() *relistRequests {
@@ -47,7 +52,7 @@ func (x *relistRequests) add(why relistReason) *relistRequest {
 // addLocked is add with mu held.
 func (x *relistRequests) addLocked(why relistReason) *relistRequest {
 	if x.pending == nil {
-		x.pending = &relistRequest{why: why, done: make(chan struct{})}
+		x.pending = &relistRequest{why: why, since: time.Now(), done: make(chan struct{})}
 		select {
 		case x.wake <- struct{}{}:
 		default:

@@ -113,7 +113,8 @@ func (x *Router) named(ctx context.Context, c Caller, m jsonrpc.Message, what st
 	if !ok {
 		x.AwaitServers(ctx) // it may belong to a server that is still starting
 		if target, ok = x.Lookup(m.Method, name); !ok {
-			x.refresh(ctx, func(server string) bool { return x.catalog.MayExpose(server, name) })
+			// Some servers change their tools without a word.
+			x.Pool.RefreshUnknown(ctx, func(server string) bool { return x.catalog.MayExpose(server, name) })
 			target, ok = x.Lookup(m.Method, name)
 		}
 		if !ok {
@@ -172,7 +173,7 @@ func (x *Router) resource(ctx context.Context, c Caller, m jsonrpc.Message) (jso
 		server = x.Pool.Server(x.ServerOf(uri))
 	}
 	if server == nil {
-		x.refresh(ctx, func(string) bool { return true })
+		x.Pool.RefreshUnknown(ctx, func(string) bool { return true })
 		server = x.Pool.Server(x.ServerOf(uri))
 	}
 	if server == nil {
@@ -267,17 +268,6 @@ func (x *Router) AwaitServers(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, x.patience)
 	defer cancel()
 	x.Pool.WaitAttempted(ctx)
-}
-
-// refreshTimeout is the time that a request for an unknown name waits for the lists to be read again.
-const refreshTimeout = 5 * time.Second
-
-// refresh has servers that may offer a name which nobody lists read again, unless that was done a short time ago: some
-// change their tools without a word.
-func (x *Router) refresh(ctx context.Context, may func(server string) bool) {
-	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
-	defer cancel()
-	x.Pool.RefreshUnknown(ctx, may)
 }
 
 // InvalidParams returns the refusal of params because of err.

@@ -15,6 +15,10 @@ import (
 const (
 	maxResumptions = 8 // attempts in a row to resume a broken stream that bring no event
 
+	// maxResumePause is the longest pause before a stream is resumed that the hub makes by itself: a server may end each
+	// stream at once, until the timeout of the call.
+	maxResumePause = 2 * time.Second
+
 	// The pause between streams. Servers may change it by the field retry of an event, within the bounds.
 	defaultRetry = time.Second
 	minRetry     = 100 * time.Millisecond
@@ -33,6 +37,7 @@ type cursor struct {
 func (t *streamableHTTP) readStream(ctx context.Context, call *Call, response *http.Response) (jsonrpc.Message, error) {
 	cursor := cursor{retry: defaultRetry}
 	m, err := t.readEvents(ctx, response, &cursor, call)
+	pauses := Backoff{First: minRetry, Max: maxResumePause}
 	for attempt := 0; err != nil; attempt++ {
 		if ctx.Err() != nil {
 			return m, context.Cause(ctx)
@@ -40,10 +45,10 @@ func (t *streamableHTTP) readStream(ctx context.Context, call *Call, response *h
 		if cursor.lastID == "" || call.Header != nil || attempt == maxResumptions || errors.Is(err, ErrProtocol) {
 			return m, fmt.Errorf("%w: its stream ended early: %w", ErrLost, err)
 		}
-		if err := Pause(ctx, cursor.retry); err != nil { // the server chooses this pause
+		if err := Pause(ctx, max(pauses.Next(), cursor.retry)); err != nil { // the server may choose this pause
 			return m, err
 		}
-		before := cursor.lastID
+		before, start := cursor, time.Now()
 		again, doErr := t.do(ctx, t.cfg.Clients.requests, http.MethodGet, nil, cursor.lastID, nil) //nolint:bodyclose // resume closes it
 		if doErr != nil {
 			if err = doErr; errors.Is(doErr, ErrSessionGone) {
@@ -51,8 +56,11 @@ func (t *streamableHTTP) readStream(ctx context.Context, call *Call, response *h
 			}
 			continue
 		}
-		if m, err = t.resume(ctx, again, &cursor, call); cursor.lastID != before {
+		if m, err = t.resume(ctx, again, &cursor, call); cursor.lastID != before.lastID {
 			attempt = 0
+		}
+		if cursor.messages > before.messages || time.Since(start) >= ShortStream {
+			pauses.Reset()
 		}
 	}
 	return m, nil
