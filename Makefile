@@ -40,7 +40,9 @@ run: build ## build and start the hub with the example configuration
 	@exec bin/mcphub serve --config examples/mcphub.yaml --listen $(ADDRESS) --admin-listen $(ADMIN) --data-dir $(DATA_DIR) --banner always
 
 build: ## build bin/mcphub
-	$(GO) build -trimpath -o bin/mcphub ./cmd/mcphub
+	@echo "Compiling bin/mcphub. The first time, this takes two to three minutes without output; later, seconds."
+	@start=$$(date +%s); $(GO) build -trimpath -o bin/mcphub ./cmd/mcphub && \
+	  echo "Compiled in $$(($$(date +%s) - start)) s."
 
 test: vet race cost rules conformance ## set up what the tests need and run all of them
 

@@ -24,8 +24,8 @@ func showBanner(choice string, stdout io.Writer) (bool, error) {
 }
 
 // printBanner prints the addresses of the hub and the configuration for a
-// client.
-func printBanner(w io.Writer, endpoint, admin string) {
+// client. empty says why the hub has no servers, "" if it has some.
+func printBanner(w io.Writer, endpoint, admin, empty string) {
 	fmt.Fprintf(w, `
   mcphub is running.
 
@@ -38,4 +38,7 @@ func printBanner(w io.Writer, endpoint, admin string) {
     {"mcpServers": {"mcphub": {"type": "http", "url": %q}}}
 
 `, endpoint, admin, admin, endpoint)
+	if empty != "" {
+		fmt.Fprintf(w, "  %s:\n\n    %s\n    %s\n\n", empty, firstLines[0], firstLines[1])
+	}
 }

@@ -116,6 +116,8 @@ traces.`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.Version = buildVersion() // adds --version
+	root.SetVersionTemplate("mcphub {{.Version}}\n")
 	root.AddCommand(newServeCommand(), newSessionsCommand(), newServersCommand(), newLogLevelCommand(), newConfigCommand(),
 		newDemoCommand(buildVersion()), newVersionCommand())
 	return root

@@ -28,11 +28,20 @@ func newServeCommand() *cobra.Command {
 		Short: "Run the hub",
 		Long: `serve runs the hub until it gets SIGTERM, SIGINT or SIGHUP. It then stops
 taking requests, lets those under way finish, writes its sessions and ends; a
-second SIGTERM or SIGINT ends it at once.`,
+second SIGTERM or SIGINT ends it at once.
+
+Without --config it reads mcphub.yaml, mcphub.yml or mcphub.json of the current
+directory. Its logs are on stderr and its metrics on the admin listener. Traces
+are off until one of these variables turns them on:
+
+  OTEL_TRACES_EXPORTER=console                       shows them on stderr, for people
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318  sends them to a collector, with metrics
+  OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG       select some of them`,
 		Example: `  mcphub serve --config mcphub.yaml
   MCPHUB_LISTEN=127.0.0.1:8000 mcphub serve --log-level debug
   MCPHUB_LOG=session=debug,upstream=warn mcphub serve
-  SESSION_DEBUG=1 mcphub serve`,
+  SESSION_DEBUG=1 mcphub serve
+  OTEL_TRACES_EXPORTER=console mcphub serve`,
 		Args:        cobra.NoArgs,
 		Annotations: map[string]string{endsByItself: ""}, // within limits.shutdownTimeout
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -77,8 +86,10 @@ func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer
 	tel.Logger().InfoContext(ctx, "mcphub starts", "version", buildVersion(), "config", file, "data_dir", cfg.DataDir,
 		"endpoint", l.endpoint(), "admin", l.admin(), "servers", len(cfg.Servers))
 	warnOpen(tel.Logger(), l)
+	empty := emptyHub(cfg, file)
+	logEmptyHub(ctx, tel.Logger(), empty)
 	if show {
-		printBanner(stdout, l.endpoint(), l.admin())
+		printBanner(stdout, l.endpoint(), l.admin(), empty)
 	}
 	return h.run(ctx, l)
 }

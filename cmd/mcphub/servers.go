@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -79,7 +78,7 @@ reports a change, and after refreshInterval.`,
 					continue
 				}
 				if refreshed = append(refreshed, u); asJSON {
-					failed = errors.Join(failed, json.NewEncoder(cmd.OutOrStdout()).Encode(u))
+					failed = errors.Join(failed, printJSONLine(cmd.OutOrStdout(), u))
 				}
 			}
 			if !asJSON && len(refreshed) > 0 {
@@ -96,18 +95,18 @@ func printServers(w io.Writer, servers []admin.Upstream) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "SERVER\tSTATE\tFOR\tTOOLS\tPROMPTS\tRESOURCES\tTEMPLATES\tWARNINGS")
 	for _, s := range servers {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", s.Name, s.State, time.Since(s.Since).Round(time.Second), s.Tools, s.Prompts,
-			s.Resources, s.Templates, len(s.Warnings))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", plainText(s.Name), plainText(string(s.State)),
+			time.Since(s.Since).Round(time.Second), s.Tools, s.Prompts, s.Resources, s.Templates, len(s.Warnings))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	for _, s := range servers {
 		if s.Error != "" {
-			fmt.Fprintf(w, "%s: %s\n", s.Name, plainText(s.Error))
+			fmt.Fprintf(w, "%s: %s\n", plainText(s.Name), plainText(s.Error))
 		}
 		for _, one := range s.Warnings {
-			fmt.Fprintf(w, "%s: %s: %s: %s\n", s.Name, one.Kind, plainText(one.Subject), plainText(one.Message))
+			fmt.Fprintf(w, "%s: %s: %s: %s\n", plainText(s.Name), plainText(string(one.Kind)), plainText(one.Subject), plainText(one.Message))
 		}
 	}
 	return nil

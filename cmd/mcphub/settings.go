@@ -104,33 +104,6 @@ func (s *settings) find(lookup func(string) (string, bool)) (string, error) {
 
 func newConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Work with the configuration file", Args: cobra.NoArgs, RunE: needsSubcommand}
-	var s settings
-	check := &cobra.Command{
-		Use:   "check",
-		Short: "Check the configuration and list everything that is wrong with it",
-		Example: `  mcphub config check
-  mcphub config check --config mcphub.yaml`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, file, err := s.load(cmd.Context(), os.LookupEnv)
-			if err != nil {
-				return err
-			}
-			if file == "" {
-				return usageError{errors.New("there is no configuration file; name one with --config")}
-			}
-			servers := "servers"
-			if len(cfg.Servers) == 1 {
-				servers = "server"
-			}
-			for _, warning := range cfg.Warnings() {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: warning: %s\n", file, warning)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, %d %s\n", file, len(cfg.Servers), servers)
-			return err
-		},
-	}
-	s.bindFile(check.Flags())
-	cmd.AddCommand(check)
+	cmd.AddCommand(newConfigCheck())
 	return cmd
 }

@@ -24,10 +24,13 @@ func hostileHub(t *testing.T) string {
 	const message = `{"seq":1,"time":"2026-01-02T03:04:05Z","sessionId":"s1","hop":"` + hostile + `","server":"` + hostile +
 		`","direction":"` + hostile + `","kind":"` + hostile + `","method":"` + hostile + `","target":"` + hostile + `","id":"` + hostile +
 		`","outcome":"` + hostile + `","fault":"` + hostile + `","traceId":"` + hostile + `","payload":"` + hostile + `"}`
+	const server = `{"name":"` + hostile + `","state":"` + hostile + `","transport":"` + hostile + `","error":"` + hostile + `","warnings":[` +
+		`{"kind":"` + hostile + `","subject":"` + hostile + `","message":"` + hostile + `"}]}`
 	mux := http.NewServeMux()
 	for pattern, body := range map[string]string{
 		"GET /api/v1/sessions":             `{"sessions":[` + session + `],"count":1,"restoring":0}`,
 		"GET /api/v1/sessions/s1":          session,
+		"GET /api/v1/upstreams":            `{"upstreams":[` + server + `]}`,
 		"GET /api/v1/sessions/s1/events":   `{"events":[` + event + `],"count":1}`,
 		"GET /api/v1/log-levels":           `{"levels":[{"subsystem":"` + hostile + `","level":"` + hostile + `","then":"` + hostile + `"}]}`,
 		"GET /api/v1/events":               "id: 1\nevent: created\ndata: " + event + "\n\n",
@@ -58,7 +61,7 @@ func TestNoCommandLetsTextFromOutsideSteerATerminal(t *testing.T) {
 	hub := hostileHub(t)
 	for _, args := range []string{
 		"sessions list", "sessions show s1", "sessions events s1", "sessions events --follow", "sessions tail s1", "sessions kill --yes s1",
-		"sessions kill --yes --client a", "log-level", "sessions show nobody",
+		"sessions kill --yes --client a", "log-level", "sessions show nobody", "servers list", "servers refresh s1",
 	} {
 		for _, format := range []string{"", " --json"} {
 			_, out, errs := mcphub(t, "", append(strings.Fields(args+format), "--admin", hub)...)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
-	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -32,7 +31,7 @@ func newSpanExporter(ctx context.Context, env environ, stderr io.Writer) (sdktra
 	switch kind := env.get("OTEL_TRACES_EXPORTER"); kind {
 	case "console":
 		// autoexport would write to stdout, which may be a stdio transport.
-		return stdouttrace.New(stdouttrace.WithWriter(stderr))
+		return consoleSpans{stderr}, nil
 	case "", "otlp":
 	default:
 		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER=%q: want otlp, console or none", kind)
