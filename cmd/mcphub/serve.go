@@ -156,8 +156,8 @@ func (h *hub) run(ctx context.Context, l listeners) error {
 	if err == nil {
 		serve(mcp, l.mcp) // who came earlier waits: there is no moment in which a stored session is unknown
 		w.sessions.start(h.sessions.Run)
-		w.others.start(h.store.Run)
-		w.others.start(h.pool.Run)
+		w.store.start(h.store.Run)
+		w.servers.start(h.pool.Run)
 		h.ready.set("")
 		select {
 		case <-ctx.Done():

@@ -118,6 +118,8 @@ func (p messagePrinter) print(item admin.StreamedMessage) error {
 		return printJSONLine(p.w, endOfTail{"end", item.End})
 	case item.End == session.Shutdown:
 		text = "the hub stops; the session may go on after its restart"
+	case item.End == admin.Displaced:
+		text = "this stream was ended for a newer one: only some can be open at once"
 	case item.End != "":
 		text = "the session has ended: " + plainText(string(item.End))
 	case p.asJSON:

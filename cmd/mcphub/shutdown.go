@@ -14,27 +14,41 @@ import (
 // stored even if a server takes longer to end than the budget allows.
 func (h *hub) shutdown(ctx context.Context, w *workers, mcp *http.Server) error {
 	budget := h.budget()
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	end := time.Now().Add(budget)
+	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	h.gateway.Drain()
 	drained := shutdownWithin(ctx, mcp, budget*4/10)
+	h.pool.EndSoon(time.Until(end) - budget*3/10) // the sessions and the store need time, too
 	err := w.sessions.end(ctx)
 	err = errors.Join(err, h.sessions.Close(ctx)) // ends open calls with an error
 	if drained != nil {
-		if shutdownWithin(ctx, mcp, budget/4) != nil {
+		if shutdownWithin(ctx, mcp, budget/5) != nil {
 			_ = mcp.Close() // a client does not read its answer
 		}
 		// The last requests may have changed sessions after Close flushed them.
 		err = errors.Join(err, h.sessions.Flush(ctx))
 	}
-	if h.gateway.Wait(ctx) != nil {
-		h.tel.Logger().Warn("some calls did not end in time")
-	}
-	// If the workers still run, they may be writing the index: do not close the store, the end of the process does.
-	if werr := w.others.end(ctx); werr != nil {
-		return errors.Join(err, fmt.Errorf("some servers may still be running: %w", werr))
+	h.endServers(ctx, w, end.Add(-budget/10))
+	// If the store still runs, it may be writing the index: do not close it, the end of the process does.
+	if werr := w.store.end(ctx); werr != nil {
+		return errors.Join(err, fmt.Errorf("the index of the sessions may still be being written: %w", werr))
 	}
 	return errors.Join(err, h.store.Close())
+}
+
+// endServers ends the connections to servers, those of the hub and those of
+// the sessions at the same time. A server that takes too long is no failure of
+// the hub: what is left of it is ended at the next start.
+func (h *hub) endServers(ctx context.Context, w *workers, end time.Time) {
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	w.servers.stop()
+	calls := h.gateway.Wait(ctx)
+	servers := w.servers.end(ctx)
+	if calls != nil || servers != nil {
+		h.tel.Logger().Warn("some calls or servers did not end in time")
+	}
 }
 
 // shutdownWithin waits up to d for the open requests of server.
@@ -46,10 +60,10 @@ func shutdownWithin(ctx context.Context, server *http.Server, d time.Duration) e
 
 // workers are the goroutines that serve no request. Those of the sessions end
 // first: the sessions are flushed while the servers are still connected.
-type workers struct{ sessions, others workerGroup }
+type workers struct{ sessions, servers, store workerGroup }
 
 func newWorkers(ctx context.Context) *workers {
-	return &workers{sessions: newWorkerGroup(ctx), others: newWorkerGroup(ctx)}
+	return &workers{sessions: newWorkerGroup(ctx), servers: newWorkerGroup(ctx), store: newWorkerGroup(ctx)}
 }
 
 // workerGroup is a set of goroutines that are stopped together.

@@ -110,14 +110,30 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 
 // endpoint is the handler of the MCP listener.
 func (h *hub) endpoint() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/mcp", h.gateway)
-	return gateway.Guard(mux, h.cfg.AllowedHosts, h.cfg.AllowedOrigins)
+	return gateway.Guard{
+		Hosts:      h.cfg.AllowedHosts,
+		Origins:    h.cfg.AllowedOrigins,
+		OriginsKey: "allowedOrigins",
+		Methods:    gateway.EndpointMethods(),
+		Pages:      gateway.EndpointPages(),
+		Listener:   "mcp",
+		Logger:     h.tel.LoggerFor("gateway"),
+		Registerer: h.tel.Registry(),
+	}.Handler(gateway.Endpoint(h.gateway))
 }
 
 // side is the handler of the admin listener.
 func (h *hub) side(endpoint string) http.Handler {
-	return gateway.Guard(admin.New(admin.Config{
+	return gateway.Guard{
+		Hosts:      h.cfg.AllowedHosts,
+		Origins:    h.cfg.Admin.AllowedOrigins,
+		OriginsKey: "admin.allowedOrigins",
+		Methods:    admin.Methods(),
+		Pages:      admin.Pages(),
+		Listener:   "admin",
+		Logger:     h.tel.LoggerFor("admin"),
+		Registerer: h.tel.Registry(),
+	}.Handler(admin.New(admin.Config{
 		Sessions: h.sessions,
 		Pool:     h.pool,
 		Metrics:  h.tel.Handler(),
@@ -127,9 +143,11 @@ func (h *hub) side(endpoint string) http.Handler {
 		Logger:   h.tel.LoggerFor("admin"),
 		Payloads: h.cfg.Admin.Payloads,
 
+		Registerer: h.tel.Registry(),
+
 		LogLevels:    h.logLevels,
 		SetLogLevels: h.tel.Levels().Set,
-	}), h.cfg.AllowedHosts, h.cfg.AllowedOrigins)
+	}))
 }
 
 // logLevels is what the admin API says of the log levels.
@@ -181,8 +199,9 @@ func specsOf(cfg config.Config) (specs []upstream.Spec, names []string, err erro
 		}
 		spec := upstream.Spec{
 			Name: s.Name, Command: s.Command, Args: s.Args, Dir: s.Cwd, URL: s.URL, SSE: s.Type == "sse", Headers: map[string]string{},
-			Isolation: upstream.Isolation(s.Isolation), ConnectTimeout: s.ConnectTimeout, CallTimeout: s.CallTimeout,
-			MaxMessage: cfg.Limits.MaxMessageBytes, Era: eraOf(s.Era), RefreshInterval: s.RefreshInterval,
+			Isolation: upstream.Isolation(s.Isolation), ConnectTimeout: s.ConnectTimeout, StartTimeout: s.StartTimeout,
+			CallTimeout: s.CallTimeout, MaxMessage: cfg.Limits.MaxMessageBytes, Era: eraOf(s.Era),
+			RefreshInterval: s.RefreshInterval,
 		}
 		for name, value := range s.Headers {
 			spec.Headers[name] = value.Reveal()

@@ -15,6 +15,8 @@ import (
 	"net/http/pprof"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mcphub-go/mcphub/pkg/session"
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
@@ -30,6 +32,8 @@ type Config struct {
 	Logger   *slog.Logger // default: discard
 	Payloads bool         // streams of messages may include payloads, redacted
 
+	Registerer prometheus.Registerer // default: metrics are not exported
+
 	// LogLevels returns the log levels of all subsystems. SetLogLevels changes
 	// the levels of some subsystems, by name: all of them or, on an error, none.
 	// If d is not 0, the levels from before return after d. If either function
@@ -41,12 +45,8 @@ type Config struct {
 // New returns the handler of the admin listener. The handler does no
 // authentication: the caller wraps it in what checks hosts, origins and users.
 func New(cfg Config) http.Handler {
-	a := &api{
-		cfg:            cfg,
-		log:            cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		eventStreams:   make(chan struct{}, maxEventStreams),
-		messageStreams: make(chan struct{}, maxMessageStreams),
-	}
+	log := cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	a := &api{cfg: cfg, log: log, places: newPlaces(log, cfg.Registerer)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.page)
 	mux.HandleFunc("GET /style.css", a.style)
@@ -70,20 +70,39 @@ func New(cfg Config) http.Handler {
 	if cfg.Metrics != nil {
 		mux.Handle("GET /metrics", cfg.Metrics)
 	}
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/", a.namedProfile)
 	mux.HandleFunc("GET /debug/pprof/cmdline", http.NotFound) // arguments may hold secrets
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/profile", a.cpuProfile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return withSecurityHeaders(mux)
+	mux.HandleFunc("GET /debug/pprof/trace", a.executionTrace)
+	return withSecurityHeaders(withWriteTimeout(mux))
 }
+
+// Methods returns the methods of the API.
+func Methods() []string {
+	return []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPatch, http.MethodDelete}
+}
+
+// Pages returns the paths of the pages for people.
+func Pages() []string { return []string{"/"} }
 
 // api holds the handlers.
 type api struct {
-	cfg            Config
-	log            *slog.Logger
-	eventStreams   chan struct{} // one token for each open stream of session events
-	messageStreams chan struct{} // one token for each open stream of messages
+	cfg    Config
+	log    *slog.Logger
+	places map[string]*places // of requests that take long, by kind
+}
+
+// writeTimeout is the time for an answer that is written as a whole. A client that does not read must not keep it, and
+// what it is made of, for ever.
+const writeTimeout = 30 * time.Second
+
+// withWriteTimeout limits the time of answers to writeTimeout. Event streams and profiles set limits of their own.
+func withWriteTimeout(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+		next.ServeHTTP(w, r)
+	})
 }
 
 // withSecurityHeaders sets the headers that every answer must have.

@@ -24,8 +24,12 @@ type Lost struct {
 
 // End is the data of the event "end", the last one on a stream of messages.
 type End struct {
-	Reason session.Reason `json:"reason"` // why the session ended; session.Shutdown: the hub stops
+	Reason session.Reason `json:"reason"` // why the session ended; session.Shutdown: the hub stops; or Displaced
 }
+
+// Displaced is the reason of the end of a stream of messages whose place a newer
+// one has. The session has not ended.
+const Displaced session.Reason = "displaced"
 
 // Names of events on the streams. On a stream of session events, the other
 // names are those of session.EventType.

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -10,10 +9,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
-const (
-	eventBuffer     = 256 // events that wait for a slow client, per stream
-	maxEventStreams = 32  // open at once
-)
+const eventBuffer = 256 // events that wait for a slow client, per stream
 
 // sessionEvents answers with the last events of one session.
 func (a *api) sessionEvents(w http.ResponseWriter, r *http.Request) {
@@ -37,20 +33,18 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead { // a stream without a reader would keep its token and connection
 		return
 	}
-	select {
-	case a.eventStreams <- struct{}{}:
-		defer func() { <-a.eventStreams }()
-	default:
-		a.writeBusy(w, r, fmt.Sprintf("%d others watch already", maxEventStreams))
-		return
-	}
+	p := a.places[placeEvents].enter(r)
+	defer a.places[placeEvents].leave(p)
 	watch := a.cfg.Sessions.WatchEvents(eventBuffer)
 	defer watch.Close()
-	streamEvents(r, out, watch)
+	streamEvents(r.WithContext(p.ctx), out, watch)
+	if p.isDisplaced() {
+		_ = out.comment("ended: " + errDisplaced.Error())
+	}
 }
 
-// streamEvents writes the events of watch until the client is gone or reads
-// too slowly.
+// streamEvents writes the events of watch until the client is gone, reads too
+// slowly, or loses its place.
 func streamEvents(r *http.Request, out eventStream, watch *session.EventWatch) {
 	only := r.URL.Query().Get("session")
 	beat := time.NewTicker(eventBeat)

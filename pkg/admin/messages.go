@@ -1,8 +1,9 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -11,9 +12,8 @@ import (
 )
 
 const (
-	messageBuffer     = 256                    // messages that wait for a slow client, per stream
-	maxMessageStreams = 16                     // open at once
-	endGrace          = 250 * time.Millisecond // to send the messages that the end of the session causes
+	messageBuffer = 256                    // messages that wait for a slow client, per stream
+	endGrace      = 250 * time.Millisecond // to send the messages that the end of the session causes
 )
 
 // messages streams the messages of one session as server-sent events until the
@@ -35,13 +35,6 @@ func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 		a.messagesHead(w, r, id)
 		return
 	}
-	select {
-	case a.messageStreams <- struct{}{}:
-		defer func() { <-a.messageStreams }()
-	default:
-		a.writeBusy(w, r, fmt.Sprintf("%d others follow the messages of a session already", maxMessageStreams))
-		return
-	}
 	tail, err := a.cfg.Sessions.Tail(r.Context(), id,
 		session.TailConfig{Buffer: messageBuffer, IncludePayload: query.Payload, Filter: query.matches})
 	if err != nil {
@@ -49,7 +42,9 @@ func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer tail.Close()
-	a.streamMessages(w, r, id, query, tail)
+	p := a.places[placeMessages].enter(r)
+	defer a.places[placeMessages].leave(p)
+	a.streamMessages(w, r.WithContext(p.ctx), id, query, tail)
 }
 
 func (a *api) messagesHead(w http.ResponseWriter, r *http.Request, id string) {
@@ -103,6 +98,9 @@ func (s *messageStream) run(r *http.Request) (why string) {
 		case <-graceOver:
 			return s.finish()
 		case <-r.Context().Done():
+			if errors.Is(context.Cause(r.Context()), errDisplaced) {
+				return s.end(Displaced, errDisplaced.Error())
+			}
 			return "the reader is gone"
 		}
 		if lost := s.tail.Lost(); err == nil && lost > 0 {
@@ -130,13 +128,18 @@ func (s *messageStream) finish() string {
 			return err.Error()
 		}
 	}
-	end := End{Reason: s.tail.EndReason()}
-	data, _ := json.Marshal(end)
+	reason := s.tail.EndReason()
+	if reason == session.Shutdown {
+		return s.end(reason, "the hub stops")
+	}
+	return s.end(reason, "the session has ended: "+string(reason))
+}
+
+// end writes the event "end". It returns why the stream ends, for the log.
+func (s *messageStream) end(reason session.Reason, why string) string {
+	data, _ := json.Marshal(End{Reason: reason})
 	if err := s.out.event("", endEvent, data); err != nil {
 		return err.Error()
 	}
-	if end.Reason == session.Shutdown {
-		return "the hub stops"
-	}
-	return "the session has ended: " + string(end.Reason)
+	return why
 }

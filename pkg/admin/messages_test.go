@@ -185,28 +185,31 @@ func TestInvalidMessageStreamsAreRefusedWithAReason(t *testing.T) {
 	}
 }
 
-func TestMessageStreamsAreLimited(t *testing.T) {
+func TestOneTailTooManyEndsTheOldest(t *testing.T) {
 	r := start(t)
 	s, _ := r.session(session.Session{})
 	var tails []*watcher
-	for range 16 {
+	for range 17 {
 		tails = append(tails, r.tail(s.ID, ""))
 	}
-	p := r.do(http.MethodGet, messagesOf(s.ID, ""))
-	if p.status != http.StatusServiceUnavailable || p.header.Get("Retry-After") == "" || !strings.Contains(p.body, "16 others follow") {
-		t.Errorf("a tail too many: %d %s", p.status, p.body)
+	if last := tails[0].next(); last != "event: end\ndata: {\"reason\":\"displaced\"}" {
+		t.Errorf("the oldest tail goes on with %q", last)
 	}
 	r.sessions.PublishMessage(session.Message{SessionID: s.ID, Method: "ping"}, nil)
-	for _, w := range tails {
+	for _, w := range tails[1:] {
 		if w.status != http.StatusOK || w.message().Method != "ping" {
 			t.Errorf("a tail was answered %d", w.status)
 		}
 	}
+	if n := r.metric("mcphub_admin_displaced_total", "messages"); n != 1 {
+		t.Errorf("%v tails were counted as ended", n)
+	}
+	if !strings.Contains(r.logs.String(), "a request of the admin listener was ended for a newer one") {
+		t.Errorf("the log does not say so:\n%s", &r.logs)
+	}
 	if w := r.watch(""); w.status != http.StatusOK {
 		t.Errorf("no room for those who watch events: %d", w.status)
 	}
-	tails[0].cancel()
-	hubtest.Eventually(t, "there is room again", func() bool { return r.tail(s.ID, "").status == http.StatusOK })
 }
 
 // tailedInBubble runs a stream of messages in virtual time.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
 	"github.com/mcphub-go/mcphub/pkg/gateway"
@@ -33,6 +34,7 @@ type rig struct {
 	server   *httptest.Server
 	client   *http.Client
 	logs     hubtest.Buffer
+	registry *prometheus.Registry
 
 	mu    sync.Mutex
 	ready error
@@ -82,7 +84,7 @@ func start(t *testing.T) *rig {
 // startWith is start with a configuration that change has changed.
 func startWith(t *testing.T, change func(*admin.Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, store: &watched{}, client: &http.Client{Transport: &http.Transport{},
+	r := &rig{t: t, store: &watched{}, registry: prometheus.NewPedanticRegistry(), client: &http.Client{Transport: &http.Transport{},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	log := slog.New(slog.NewJSONHandler(&r.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	web := server.NewMCPServer(payload, payload)
@@ -97,10 +99,11 @@ func startWith(t *testing.T, change func(*admin.Config)) *rig {
 	r.sessions = session.New(r.store, session.Config{})
 	cfg := admin.Config{
 		Sessions: r.sessions, Pool: r.pool, Version: "v1", Endpoint: "http://127.0.0.1:1/mcp", Logger: log, Ready: r.isReady,
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics 1\n") }),
+		Registerer: r.registry,
+		Metrics:    http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics 1\n") }),
 	}
 	change(&cfg)
-	r.server = httptest.NewServer(gateway.Guard(admin.New(cfg), nil, nil))
+	r.server = httptest.NewServer(gateway.Guard{}.Handler(admin.New(cfg)))
 	ctx, stop := context.WithCancel(context.Background())
 	var workers sync.WaitGroup
 	workers.Go(func() { _ = r.sessions.Run(ctx) })
@@ -118,6 +121,23 @@ func startWith(t *testing.T, change func(*admin.Config)) *rig {
 		t.Fatal("the servers did not settle")
 	}
 	return r
+}
+
+// metric returns the value of the counter with this label value; -1 if there is none.
+func (r *rig) metric(name, label string) float64 {
+	r.t.Helper()
+	families, err := r.registry.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == name && m.GetLabel()[0].GetValue() == label {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return -1
 }
 
 func (r *rig) isReady() error {

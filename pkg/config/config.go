@@ -35,15 +35,16 @@ type Config struct {
 	Limits         Limits
 	Streams        Streams
 	AllowedHosts   []string // accepted in the Host header besides loopback and Listen
-	AllowedOrigins []string // accepted in the Origin header besides the same origin
+	AllowedOrigins []string // accepted in the Origin header of the MCP endpoint besides the same origin
 	Naming         string   // how the names of several servers share one list
 	Servers        []Server // mcpServers, in the order of the file
 }
 
 // Admin configures the endpoint for operators.
 type Admin struct {
-	Listen   string
-	Payloads bool // the payloads of the messages of a session may be shown
+	Listen         string
+	AllowedOrigins []string // accepted in the Origin header besides the same origin
+	Payloads       bool     // the payloads of the messages of a session may be shown
 }
 
 // Log configures the log.
@@ -107,7 +108,8 @@ type Server struct {
 	Era            string   // protocol versions that the hub uses with the server
 	Bridge         string   // which requests of modern clients share an upstream session
 	Isolation      string   // owner of an upstream session or child process
-	ConnectTimeout Duration // start, initialize and the first lists
+	ConnectTimeout Duration // start and initialize, and again the lists
+	StartTimeout   Duration // the same, before a child was up once
 	CallTimeout    Duration // longest wait for one answer
 	// RefreshInterval is the time between two readings of the lists. 0: it depends on the server; Unlimited: never.
 	RefreshInterval Duration
@@ -150,6 +152,9 @@ func (s *Server) fill() {
 	for _, r := range serverKeys {
 		if s.URL != "" {
 			r.fill(s, r.DefaultWithURL)
+			if r.OnlyWith == "command" {
+				continue
+			}
 		}
 		r.fill(s, r.Default)
 	}

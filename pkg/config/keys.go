@@ -21,6 +21,11 @@ var hubKeys = []row[Config]{
 		Help: "Address for operators and monitoring: web page, `/api/v1`, `/metrics`, `/healthz`, `/readyz`, " +
 			"`/debug/pprof`. It must differ from `listen`.",
 	}},
+	{field(originsType, func(c *Config) *[]string { return &c.Admin.AllowedOrigins }), Key{
+		Name: "admin.allowedOrigins",
+		Help: "Origins whose web pages may use the admin listener, which can end sessions: `scheme://host` or " +
+			"`scheme://host:port`. Without path, without `*`. Those of `allowedOrigins` may not.",
+	}},
 	{field(boolType, func(c *Config) *bool { return &c.Admin.Payloads }), Key{
 		Name:    "admin.payloads",
 		Default: "false",
@@ -175,13 +180,13 @@ var hubKeys = []row[Config]{
 	}},
 	{field(hostsType, func(c *Config) *[]string { return &c.AllowedHosts }), Key{
 		Name: "allowedHosts",
-		Help: "Host names that are accepted in the `Host` header, besides loopback and the host of `listen`. " +
+		Help: "Host names that are accepted in the `Host` header of both listeners, besides loopback and the host of `listen`. " +
 			"Without port, without `*`.",
 	}},
 	{field(originsType, func(c *Config) *[]string { return &c.AllowedOrigins }), Key{
 		Name: "allowedOrigins",
-		Help: "Origins that are accepted in the `Origin` header, besides the same origin: `scheme://host` or " +
-			"`scheme://host:port`. Without path, without `*`.",
+		Help: "Origins whose web pages may use the MCP endpoint, besides the same origin: `scheme://host` or " +
+			"`scheme://host:port`. Without path, without `*`. They get CORS headers; all others get 403.",
 	}},
 	{field(namingType, func(c *Config) *string { return &c.Naming }), Key{
 		Name:    "naming",
@@ -252,7 +257,15 @@ var serverKeys = []row[Server]{
 	{field(durationType, func(s *Server) *Duration { return &s.ConnectTimeout }), Key{
 		Name:    "connectTimeout",
 		Default: "30s",
-		Help:    "Longest time for the start, `initialize` and the first lists together.",
+		Help: "Longest time for the start and `initialize`, and again for the lists. An attempt to start a child that was " +
+			"too short is followed by one of twice the time, up to 5m.",
+	}},
+	{field(durationType, func(s *Server) *Duration { return &s.StartTimeout }), Key{
+		Name:     "startTimeout",
+		Default:  "2m",
+		OnlyWith: "command",
+		Help: "`connectTimeout` until the child was up for the first time since the hub started: programs such as `npx` " +
+			"and `uvx` download what they start.",
 	}},
 	{field(durationType, func(s *Server) *Duration { return &s.CallTimeout }), Key{
 		Name:       "callTimeout",

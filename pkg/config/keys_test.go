@@ -70,7 +70,7 @@ func TestEveryDefaultMayBeWrittenInTheFile(t *testing.T) {
 		}
 		text := strings.ReplaceAll(k.Name, ".", ": {") + ": " + k.Default + strings.Repeat("}", strings.Count(k.Name, "."))
 		got := mustParse(t, text)
-		for _, list := range []*[]string{&got.AllowedHosts, &got.AllowedOrigins, &got.Tracing.Baggage} {
+		for _, list := range []*[]string{&got.AllowedHosts, &got.AllowedOrigins, &got.Admin.AllowedOrigins, &got.Tracing.Baggage} {
 			if len(*list) == 0 {
 				*list = nil // the file may write an empty list
 			}

@@ -34,7 +34,7 @@ func TestWithoutContentTheDefaultsHold(t *testing.T) {
 func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 	want := Config{
 		Listen:   "127.0.0.1:7788",
-		Admin:    Admin{"127.0.0.1:7789", false},
+		Admin:    Admin{"127.0.0.1:7789", nil, false},
 		DataDir:  "~/.mcp-hub-lite",
 		Log:      Log{"info", nil, "auto"},
 		Tracing:  Tracing{"remote", nil},
@@ -56,7 +56,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 
 const everything = `
 listen: ":80"
-admin: {listen: "[::1]:81", payloads: true}
+admin: {listen: "[::1]:81", allowedOrigins: ["https://ops.x.org"], payloads: true}
 dataDir: /var/lib/mcphub
 log: {level: trace, levels: {gateway: warn}, format: json}
 tracing: {parent: link, baggage: [tenant]}
@@ -76,6 +76,7 @@ mcpServers:
     cwd: /tmp
     isolation: session
     connectTimeout: 1s
+    startTimeout: 3m
     callTimeout: 2s
     refreshInterval: 0
     onInvalidTool: drop
@@ -93,7 +94,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	yaml, _ := environment("YAML")
 	want := Config{
 		Listen:         ":80",
-		Admin:          Admin{"[::1]:81", true},
+		Admin:          Admin{"[::1]:81", []string{"https://ops.x.org"}, true},
 		DataDir:        "/var/lib/mcphub",
 		Log:            Log{"trace", map[string]string{"gateway": "warn"}, "json"},
 		Tracing:        Tracing{"link", []string{"tenant"}},
@@ -109,7 +110,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 				Name: "zeta", Command: "npx", Args: []string{"-y", "thing", "canary-token", yaml, "${TOKEN} $$"},
 				Env: map[string]Secret{"TOKEN": "canary-token", "EMPTY": "", "PRICE": "5$ or $5", "FALLBACK": "a:b", "UNSET": "x", "VOID": ""},
 				Cwd: "/tmp", Era: "auto", Bridge: "principal", Isolation: "session", ConnectTimeout: time.Second,
-				CallTimeout: 2 * time.Second, RefreshInterval: Unlimited, OnInvalidTool: "drop", Disabled: true, Type: "stdio",
+				StartTimeout: 3 * time.Minute, CallTimeout: 2 * time.Second, RefreshInterval: Unlimited, OnInvalidTool: "drop", Disabled: true, Type: "stdio",
 			},
 			{
 				Name: "alpha", URL: "http://127.0.0.1:9000/mcp?a=b", Headers: map[string]Secret{"Authorization": "Bearer canary-token"},

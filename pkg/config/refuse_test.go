@@ -22,7 +22,7 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"other case":        {"sessions:\n  idletimeout: 5s\n", "f:2:3: sessions.idletimeout: unknown key; did you mean idleTimeout?"},
 		"key of others":     {"servers: {}\n", "f:1:1: servers: unknown key; did you mean mcpServers?"},
 		"key in server":     {"mcpServers:\n  a:\n    comand: x\n", "f:3:5: mcpServers.a.comand: unknown key; did you mean command?"},
-		"key in json":       {"{\n\t\"admin\": {\n\t\t\"port\": 1\n\t}\n}", "f:3:3: admin.port: unknown key; expected one of listen"},
+		"key in json":       {"{\n\t\"admin\": {\n\t\t\"port\": 1\n\t}\n}", "f:3:3: admin.port: unknown key; expected one of allowedOrigins"},
 		"key like a secret": {"\"Bearer canary\": 1\n", "f:1:1: unknown key; "},
 		"duplicate":         {"listen: :1\nnaming: bare\nlisten: :2\n", "f:3:1: listen: is given twice, first in line 1; expected it once"},
 		"duplicate deep": {"mcpServers:\n  a: {command: x, env: {K: a, K: b}}\n", "f:2:31: mcpServers.a.env.K: is given " +
@@ -72,6 +72,9 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"negative duration": {"mcpServers:\n  a:\n    command: x\n    callTimeout: -5s\n", "f:4:18: mcpServers.a.callTimeout: " +
 			"is not positive; expected"},
 		"zero duration 2": {"mcpServers: {a: {command: x, connectTimeout: 0s}}\n", "f:1:46: mcpServers.a.connectTimeout: is not positive"},
+		"startTimeout of a url": {
+			"mcpServers: {a: {url: \"http://x\", startTimeout: 1m}}\n", "mcpServers.a.startTimeout: is not valid with a url",
+		},
 		"negative size": {"limits: {maxRequestBytes: -1}\n", "f:1:27: limits.maxRequestBytes: is not a size; expected " +
 			"a number of bytes such as 4194304, 512KiB, 4MiB or 1GiB"},
 		"decimal unit":  {"limits: {maxMessageBytes: 4MB}\n", "f:1:27: limits.maxMessageBytes: is not a size; expected"},

@@ -39,7 +39,9 @@ func (s *Server) check(at string, fs *findings) {
 			"expected 1 to 32 letters, digits, _ and -, first a letter or digit, no __")
 	}
 	for _, r := range serverKeys {
-		r.check(s, join(at, r.Name), fs)
+		if r.OnlyWith == "" || !r.isZero(s) || s.has(r.OnlyWith) {
+			r.check(s, join(at, r.Name), fs)
+		}
 	}
 	switch {
 	case s.Command == "" && s.URL == "":
@@ -57,6 +59,14 @@ func (s *Server) check(at string, fs *findings) {
 			fs.value(join(at, "type"), "stdio does not match a url; expected http, streamable-http or sse")
 		}
 	}
+}
+
+// has reports whether s has the key command or url.
+func (s *Server) has(key string) bool {
+	if key == "command" {
+		return s.Command != ""
+	}
+	return s.URL != ""
 }
 
 // checkUnused adds a finding for each key that is set but is valid only with the key other, which s does not have.

@@ -1,13 +1,16 @@
 // Package gateway is the MCP endpoint: Streamable HTTP in front, servers behind.
 //
 //	Gateway            New, Drain, Wait, and what servers report to clients (gateway.go)
-//	├─ door            HTTP: GET, POST, DELETE, batches (http_*.go, guard.go, refuse.go)
+//	├─ door            HTTP: GET, POST, DELETE, batches (http_*.go, refuse.go)
 //	├─ legacySessions  the live halves of sessions, their requests and streams (legacy_*.go)
 //	├─ modernEndpoint  requests that stand alone, their multi-round calls and subscriptions (modern_*.go)
 //	├─ router          finds the server for a request, merges lists and capabilities (package routing)
 //	├─ interests       what clients want of servers whose connection they share (package routing)
 //	├─ streams         resumable event streams of a session (package stream)
 //	└─ telemetry       spans, metrics and the tap of messages (package observe)
+//
+// In front of it are the Guard, which keeps foreign web pages out and lets listed ones in (guard.go, cors.go), and
+// Endpoint, which answers at wrong addresses (address.go).
 //
 // A request goes down this list: door, era, router, connection to a server (package upstream). The bytes of a
 // message stay as they are; names and progress tokens are the only parts that are rewritten.
@@ -52,8 +55,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.get(w, r)
 	case http.MethodDelete:
 		g.delete(w, r)
+	case http.MethodOptions: // of a preflight, the Guard takes care
+		w.Header().Set("Allow", "GET, POST, DELETE, OPTIONS")
+		w.WriteHeader(http.StatusNoContent)
 	default:
-		w.Header().Set("Allow", "GET, POST, DELETE")
+		w.Header().Set("Allow", "GET, POST, DELETE, OPTIONS")
 		refuse(w, http.StatusMethodNotAllowed, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "method %.16q is not allowed", r.Method))
 	}
 }

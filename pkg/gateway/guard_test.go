@@ -2,11 +2,17 @@ package gateway
 
 import (
 	"bufio"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
 
 // sendRaw sends raw bytes to a guarded handler and returns the status.
@@ -30,8 +36,9 @@ func sendRaw(t *testing.T, address, raw string) int {
 
 func TestGuardAcceptsOnlyRequestsMeantForThisHub(t *testing.T) {
 	reached := 0
-	server := httptest.NewServer(Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }),
-		[]string{"Hub.Example.org", "[fd00::1]", "fd00::2"}, []string{"https://App.example.org/", "http://app.example.org:8080"}))
+	server := httptest.NewServer(Guard{Hosts: []string{"Hub.Example.org", "[fd00::1]", "fd00::2"}, Pages: []string{"/"},
+		Origins: []string{"https://App.example.org/", "http://app.example.org:8080", "https://other.example.org:443"},
+	}.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ })))
 	defer server.Close()
 	address := server.Listener.Addr().String()
 	_, port, _ := net.SplitHostPort(address)
@@ -81,6 +88,7 @@ func TestGuardAcceptsOnlyRequestsMeantForThisHub(t *testing.T) {
 		{"the same origin in capitals", head("Host: localhost:"+port, "Origin: HTTP://LocalHost:"+port), 200},
 		{"a configured origin", head("Host: localhost", "Origin: https://app.example.org"), 200},
 		{"a configured origin with a port", head("Host: localhost", "Origin: http://app.example.org:8080"), 200},
+		{"a configured origin with the usual port", head("Host: localhost", "Origin: https://other.example.org"), 200},
 		{"a foreign origin", head("Host: localhost", "Origin: http://evil.example"), 403},
 		{"no origin in particular", head("Host: localhost", "Origin: null"), 403},
 		{"an empty origin", head("Host: localhost", "Origin: "), 403},
@@ -91,6 +99,26 @@ func TestGuardAcceptsOnlyRequestsMeantForThisHub(t *testing.T) {
 		{"a configured origin's other port", head("Host: localhost", "Origin: https://app.example.org:8443"), 403},
 		{"two origins", head("Host: localhost", "Origin: http://localhost", "Origin: http://evil.example"), 403},
 		{"two origins in one", head("Host: localhost", "Origin: http://localhost, http://evil.example"), 403},
+
+		{"an address that a person typed", head("Host: localhost", "Sec-Fetch-Site: none"), 200},
+		{"a page of the hub", head("Host: localhost", "Sec-Fetch-Site: same-origin"), 200},
+		{"a picture in a foreign page", head("Host: localhost", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors",
+			"Sec-Fetch-Dest: image"), 403},
+		{"a picture in a page of another port", head("Host: localhost", "Sec-Fetch-Site: same-site", "Sec-Fetch-Dest: image"), 403},
+		{"a configured origin of another site", head("Host: localhost", "Sec-Fetch-Site: cross-site",
+			"Origin: https://app.example.org"), 200},
+		{"the same origin, which the browser denies", head("Host: localhost", "Sec-Fetch-Site: cross-site",
+			"Origin: http://localhost"), 403},
+		{"two sites", head("Host: localhost", "Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"), 403},
+		{"a site that we do not know", head("Host: localhost", "Sec-Fetch-Site: near-site"), 403},
+		{"a link to the page", head("Host: localhost", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate",
+			"Sec-Fetch-Dest: document"), 200},
+		{"the page in a frame", head("Host: localhost", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate",
+			"Sec-Fetch-Dest: iframe"), 403},
+		{"a link to something else", strings.Replace(head("Host: localhost", "Sec-Fetch-Site: cross-site",
+			"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"), "GET /", "GET /debug/pprof/profile", 1), 403},
+		{"a form that is sent to the page", strings.Replace(head("Host: localhost", "Sec-Fetch-Site: cross-site",
+			"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Content-Length: 0"), "GET /", "POST /", 1), 403},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := reached
@@ -116,4 +144,57 @@ func TestGuardNamesTheKeyToChange(t *testing.T) {
 	if keys := r.stored(); len(keys) > 0 {
 		t.Errorf("the store holds %q", keys)
 	}
+}
+
+func TestGuardLogsAndCountsWhatItRefusesWithTheKeyToChange(t *testing.T) {
+	logs, registry := &hubtest.Buffer{}, prometheus.NewPedanticRegistry()
+	for _, listener := range []string{"mcp", "admin"} { // two guards share one metric
+		g := Guard{Listener: listener, OriginsKey: "admin.allowedOrigins", Registerer: registry,
+			Logger: slog.New(slog.NewJSONHandler(logs, nil))}
+		server := httptest.NewServer(g.Handler(http.NotFoundHandler()))
+		t.Cleanup(server.Close)
+		for _, lines := range []string{"Host: evil.example", "Host: localhost\r\nOrigin: http://evil.example",
+			"Host: localhost\r\nSec-Fetch-Site: cross-site"} {
+			sendRaw(t, server.Listener.Addr().String(), "GET / HTTP/1.1\r\nConnection: close\r\n"+lines+"\r\n\r\n")
+		}
+	}
+	for _, want := range []string{`"key":"allowedHosts","host":"evil.example"`,
+		`"key":"admin.allowedOrigins","host":"localhost","origin":"http://evil.example"`,
+		`"reason":"site","key":"admin.allowedOrigins","host":"localhost","origin":"","site":"cross-site"`} {
+		if n := strings.Count(logs.String(), want); n != 2 {
+			t.Errorf("the log says %d times %s:\n%s", n, want, logs)
+		}
+	}
+	if n := strings.Count(logs.String(), `"level":"WARN"`); n != 6 { // the log limits warnings, not other records
+		t.Errorf("%d warnings", n)
+	}
+	for _, listener := range []string{"mcp", "admin"} {
+		for _, reason := range []string{"host", "origin", "site"} {
+			name := `mcphub_http_requests_refused_total{listener="` + listener + `",reason="` + reason + `"}`
+			if got := gathered(t, registry, "mcphub_http_requests_refused_total", listener, reason); got != 1 {
+				t.Errorf("%s is %v", name, got)
+			}
+		}
+	}
+}
+
+// gathered returns the value of the counter with these label values, in the order of their names; -1 if there is none.
+func gathered(t *testing.T, registry *prometheus.Registry, name string, values ...string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			var got []string
+			for _, l := range m.GetLabel() {
+				got = append(got, l.GetValue())
+			}
+			if family.GetName() == name && slices.Equal(got, values) {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return -1
 }

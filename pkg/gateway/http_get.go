@@ -16,6 +16,9 @@ func (d *door) get(w http.ResponseWriter, r *http.Request) {
 	if refuseModern(w, r) {
 		return
 	}
+	if r.Header.Get(protocol.HeaderSessionID) == "" && answerWithoutSession(w, r) {
+		return
+	}
 	if !accepts(r, protocol.TypeEventStream) {
 		refuse(w, http.StatusNotAcceptable, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Accept must list text/event-stream"))
 		return
@@ -55,6 +58,22 @@ func (d *door) get(w http.ResponseWriter, r *http.Request) {
 	default:
 		d.unknownOutcome(w, cs, last.Requests)
 	}
+}
+
+// answerWithoutSession answers a GET without a session that no client of Streamable HTTP sends: that of a browser, and
+// that with which a client of HTTP+SSE (2024-11-05) begins. It reports whether it did.
+func answerWithoutSession(w http.ResponseWriter, r *http.Request) bool {
+	if wantsPage(r) {
+		writePage(w, r, http.StatusOK)
+		return true
+	}
+	if !accepts(r, protocol.TypeEventStream) || len(r.Header.Values(protocol.HeaderLastEventID)) > 0 {
+		return false
+	}
+	refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the Mcp-Session-Id header is missing: "+
+		`this endpoint speaks Streamable HTTP and not HTTP+SSE; in a client that is told "type": "sse", write "http". `+
+		"A client of Streamable HTTP sends initialize by POST first and repeats the id it returns"))
+	return true
 }
 
 // lastEvent returns the event id in Last-Event-ID, or the zero value if there is none. It rejects a request with an

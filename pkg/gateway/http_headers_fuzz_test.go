@@ -38,7 +38,7 @@ func FuzzHeaders(f *testing.F) {
 			}
 		}
 		w := httptest.NewRecorder()
-		Guard(g, []string{"hub.example"}, []string{"https://app.example"}).ServeHTTP(w, r)
+		Guard{Hosts: []string{"hub.example"}, Origins: []string{"https://app.example"}}.Handler(g).ServeHTTP(w, r)
 		if w.Code < 400 {
 			t.Errorf("status %d", w.Code)
 		}

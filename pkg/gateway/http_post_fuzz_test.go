@@ -54,7 +54,7 @@ func FuzzPost(f *testing.F) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		w.cancel = cancel
-		Guard(h.gateway, nil, nil).ServeHTTP(w, r.WithContext(ctx))
+		Guard{}.Handler(h.gateway).ServeHTTP(w, r.WithContext(ctx))
 		p.check(w.ResponseRecorder)
 		opened := len(h.ids()) - before
 		header := w.Header().Get(protocol.HeaderSessionID) != ""

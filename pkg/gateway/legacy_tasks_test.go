@@ -275,7 +275,7 @@ func TestTaskIsNotUnknownWhileItsServerIsStarting(t *testing.T) {
 	}
 	r.run()
 	r.client = &http.Client{Transport: &http.Transport{}}
-	r.server = httptest.NewServer(Guard(r.gateway, nil, nil))
+	r.server = httptest.NewServer(Guard{}.Handler(r.gateway))
 	r.url = r.server.URL
 	t.Cleanup(r.stop)
 	c = &peer{rig: r, token: c.token, id: c.id}

@@ -52,7 +52,7 @@ func inBubble(t *testing.T, s setup, test func(t *testing.T, r *rig, p *pipes)) 
 		s.sessions = func(c *session.Config) { c.FlushInterval = time.Minute } // fewer timers to simulate
 		r := build(t, s)
 		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-		server := &http.Server{Handler: Guard(r.gateway, nil, nil)}
+		server := &http.Server{Handler: Guard{}.Handler(r.gateway)}
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = server.Serve(p) })
 		if len(s.specs) == 0 {

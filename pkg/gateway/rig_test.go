@@ -135,7 +135,7 @@ func start(t *testing.T, s setup) *rig {
 	}
 	r.run()
 	r.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-	r.server = httptest.NewServer(Guard(r.gateway, nil, nil))
+	r.server = httptest.NewServer(Guard{}.Handler(r.gateway))
 	r.url = r.server.URL
 	t.Cleanup(r.stop)
 	if !r.pool.WaitAttempted(t.Context()) {

@@ -67,11 +67,18 @@ func childMain(mode string) {
 	case "noise":
 		fmt.Print("Welcome to the server!\n\n{\"half\":\n\xff\xfe\n[1,2]\n{\"jsonrpc\":\"1.0\",\"id\":1,\"result\":{}}\r\n")
 	}
+	if delay, err := time.ParseDuration(os.Getenv("CHILD_DELAY")); err == nil { // npx downloads
+		fmt.Fprintln(os.Stderr, "downloading")
+		<-time.After(delay)
+	}
 	c := child{mode: mode, script: newScript(), log: os.Getenv("CHILD_LOG"), silent: mode == "silent", gate: os.Getenv("CHILD_GATE")}
 	if init := os.Getenv("CHILD_INIT"); init != "" {
 		c.initialize = init
 	}
-	if mode == "modern" || mode == "asks modern" {
+	if mode == "modern only" {
+		c.lists["initialize"] = func(json.RawMessage) string { return `"error":{"code":-32601,"message":"no such method"}` }
+	}
+	if strings.HasPrefix(mode, "modern") || mode == "asks modern" {
 		c.lists["server/discover"] = func(json.RawMessage) string { return discovery(allChange, protocol.ModernVersion) }
 	}
 	if tool := os.Getenv("CHILD_TOOL"); tool != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
@@ -18,13 +19,16 @@ type dialer struct {
 	clients     *transport.HTTPClients // nil: the server is a process
 	tools       *toolHeaders           // that the server lists
 	owners      *owners
-	connections atomic.Int64 // that there are, those being made included
+	limits      startLimits
+	graces      *transport.Graces // of all servers
+	connections atomic.Int64      // that there are, those being made included
 }
 
-func newDialer(spec Spec, tel *telemetry) *dialer {
+func newDialer(spec Spec, tel *telemetry, graces *transport.Graces) *dialer {
 	spec.mask = newMask(spec)
 	tools := new(toolHeaders)
-	d := &dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.has), tools: tools, owners: newOwners()}
+	d := &dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.has), tools: tools, owners: newOwners(),
+		limits: startLimits{spec: spec}, graces: graces}
 	if spec.kind().HasHeaders() {
 		d.clients = transport.NewHTTPClients()
 	}
@@ -52,13 +56,18 @@ func (cfg dialConfig) context() context.Context {
 
 // dial connects to the server.
 func (d *dialer) dial(ctx context.Context, cfg dialConfig) (*Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.spec.connectTimeout(), transport.ErrConnectTimeout)
+	limit, start := d.limits.next(), time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, limit.Duration, limit.exceeded())
 	defer cancel()
 	c, err := d.dialAnyEra(ctx, cfg)
 	if err != nil {
 		d.own.connected["error"].Inc()
+		if errors.Is(err, transport.ErrConnectTimeout) {
+			d.limits.tooShort(limit)
+		}
 		return nil, err
 	}
+	d.limits.enough(time.Since(start))
 	d.own.connected["ok"].Inc()
 	return c, nil
 }
@@ -122,7 +131,8 @@ func (d *dialer) newTransport(c *Conn, sessionID string) transport.Transport {
 	spec := c.spec
 	return transport.New(transport.Config{
 		Handler: inbound{c}, Log: c.tel.log, MaxMessage: spec.maxMessage(), Context: c.background.ctx,
-		Command: spec.Command, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, WriteTimeout: spec.writeTimeout(), Mask: spec.masked,
+		Command: spec.Command, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, WriteTimeout: spec.writeTimeout(),
+		Graces: d.graces, Mask: spec.masked,
 		URL: spec.URL, SSE: spec.SSE, Headers: spec.Headers, SessionID: sessionID, Clients: d.clients,
 		InjectTrace:  d.tel.injectHeader,
 		HTTPVersion:  setHTTPVersion,

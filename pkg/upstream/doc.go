@@ -37,5 +37,6 @@
 //	requestspan.go, callspan.go, telemetry.go          spans and measurements
 //	outcome.go, metrics.go, warnings.go
 //	background.go, toolheaders.go
+//	startlimit.go, restarts.go                         how long a start may take; pauses between starts
 //	config.go, request.go, sink.go, inventory.go, secrets.go, spec.go, errors.go
 package upstream

@@ -180,7 +180,7 @@ func TestInitializeThatHangsIsGivenUpWithoutCancellation(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
 	spec := childSpec(t, "silent", "CHILD_LOG="+log)
-	spec.ConnectTimeout = 2 * time.Second
+	spec.ConnectTimeout, spec.StartTimeout = 2*time.Second, 2*time.Second
 	e := newEnv(t, spec)
 	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	if !errors.Is(err, transport.ErrConnectTimeout) || !strings.Contains(err.Error(), `server "child" did not become ready in time`) {

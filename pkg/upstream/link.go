@@ -43,6 +43,7 @@ type Link struct {
 	dialing *dialAttempt      // nil: nobody connects
 	failure error             // of the last attempt to connect
 	pauses  transport.Backoff // between attempts
+	deaths  restarts          // of its children
 	next    time.Time         // no attempt before
 	closed  bool
 	end     bool // the argument of Close
@@ -50,16 +51,17 @@ type Link struct {
 
 // dialAttempt is one attempt to connect, whose result several callers wait for.
 type dialAttempt struct {
-	cancel  context.CancelCauseFunc
-	done    chan struct{}
-	conn    *Conn // this and the rest are set before done is closed
-	err     error
-	aborted bool // the caller who connected gave up: err is not about the server
+	startingError // what those are told who do not wait for its end
+	cancel        context.CancelCauseFunc
+	done          chan struct{}
+	conn          *Conn // this and the rest are set before done is closed
+	err           error
+	aborted       bool // the caller who connected gave up: err is not about the server
 }
 
 // Link makes the Link of a client session. It connects to nothing yet.
 func (s *Server) Link(cfg LinkConfig) *Link {
-	return &Link{server: s, cfg: cfg, resume: cfg.Resume, pauses: transport.Backoff{First: firstPause, Max: maxPause}}
+	return &Link{server: s, cfg: cfg, resume: cfg.Resume, pauses: transport.Backoff{First: firstPause, Max: maxPause}, deaths: newRestarts()}
 }
 
 // Isolated reports whether the Link has a connection of its own.
@@ -147,13 +149,18 @@ func (l *Link) connection(ctx context.Context) (*Conn, error) {
 	if !l.Isolated() {
 		return l.server.state.ready(ctx)
 	}
-	l.mu.Lock()
-	own := l.conn
-	l.mu.Unlock()
-	if own == nil || own.isLost() { // one that works does not depend on the hub's own connection
-		if _, err := l.server.state.ready(ctx); err != nil {
-			return nil, err
-		}
+	own := l.usable()
+	if own != nil { // one that works does not depend on the hub's own connection
+		return own, nil
+	}
+	if _, err := l.server.state.ready(ctx); err != nil {
+		return nil, err
+	}
+	var tooLong <-chan time.Time // only a child is started in the background
+	if spec := l.server.dialer.spec; spec.kind().IsProcess() {
+		patience := time.NewTimer(spec.startPatience())
+		defer patience.Stop()
+		tooLong = patience.C
 	}
 	for {
 		l.mu.Lock()
@@ -166,25 +173,11 @@ func (l *Link) connection(ctx context.Context) (*Conn, error) {
 			l.mu.Unlock()
 			return c, nil
 		case attempt == nil && time.Now().Before(l.next):
-			err := l.failure
+			err := fmt.Errorf("%w (next attempt in %s)", l.failure, time.Until(l.next).Round(100*time.Millisecond))
 			l.mu.Unlock()
 			return nil, err
 		case attempt == nil:
-			attempt = &dialAttempt{done: make(chan struct{})}
-			ctx, attempt.cancel = context.WithCancelCause(ctx) //nolint:fatcontext // the loop ends here
-			l.dialing = attempt
-			if c != nil {
-				l.forget(c)
-			}
-			l.mu.Unlock()
-			if c != nil {
-				l.server.dialer.countRestart(c.err())
-				c.close(false)
-				l.server.supervisor.relists.addUnknown(time.Now()) // another program may have taken the place of the server
-			}
-			l.connect(ctx, attempt)
-			attempt.cancel(nil)
-			return attempt.conn, attempt.err
+			attempt = l.begin(ctx)
 		}
 		l.mu.Unlock()
 		select {
@@ -192,10 +185,52 @@ func (l *Link) connection(ctx context.Context) (*Conn, error) {
 			if !attempt.aborted {
 				return attempt.conn, attempt.err
 			}
+			if ctx.Err() != nil {
+				return nil, attempt.err
+			}
+		case <-tooLong:
+			return nil, serverError(l.server.Name(), attempt.startingError)
 		case <-ctx.Done():
 			return nil, serverError(l.server.Name(), fmt.Errorf("%w: %w", ErrCancelled, context.Cause(ctx)))
 		}
 	}
+}
+
+// usable returns the Link's own connection, or nil if there is none. One that was lost is given up.
+func (l *Link) usable() *Conn {
+	l.mu.Lock()
+	c := l.conn
+	lost := c != nil && c.isLost()
+	if lost {
+		l.forget(c)
+		if l.server.dialer.spec.kind().IsProcess() {
+			l.failure, l.next = serverError(l.server.Name(), fmt.Errorf("%w: %w", ErrDown, c.err())), l.deaths.afterDeath(time.Now())
+		}
+	}
+	l.mu.Unlock()
+	if !lost {
+		return c
+	}
+	l.server.dialer.countRestart(c.err())
+	c.close(false)
+	l.server.supervisor.relists.addUnknown(time.Now()) // another program may have taken the place of the server
+	return nil
+}
+
+// begin starts an attempt to connect. One to a child goes on without the caller, who may not wait until it has started.
+// The caller holds mu.
+func (l *Link) begin(ctx context.Context) *dialAttempt {
+	if l.server.dialer.spec.kind().IsProcess() {
+		ctx = context.WithoutCancel(ctx)
+	}
+	attempt := &dialAttempt{startingError: startingError{time.Now(), l.server.dialer.limits.next()}, done: make(chan struct{})}
+	ctx, attempt.cancel = context.WithCancelCause(ctx)
+	l.dialing = attempt
+	go func() { // Close waits for it
+		l.connect(ctx, attempt)
+		attempt.cancel(nil)
+	}()
+	return attempt
 }
 
 // connect makes the connection for all callers that wait for attempt.
@@ -222,6 +257,7 @@ func (l *Link) connect(ctx context.Context, attempt *dialAttempt) {
 	}
 	if err == nil && !closed {
 		l.conn, l.resume, attempt.conn = c, c.serverSession(), c
+		l.deaths.started = time.Now()
 	}
 	l.mu.Unlock()
 	if err == nil && closed {
@@ -259,7 +295,7 @@ func (l *Link) prepare(ctx context.Context, c *Conn, resumed ServerSession) erro
 		return nil // the server has kept the state of the client
 	}
 	if l.cfg.OnReady != nil {
-		ctx, cancel := context.WithTimeoutCause(ctx, c.spec.connectTimeout(), transport.ErrConnectTimeout)
+		ctx, cancel := context.WithTimeoutCause(ctx, c.spec.connectTimeout(), c.spec.connectTimedOut())
 		defer cancel()
 		return l.cfg.OnReady(ctx, c)
 	}

@@ -35,7 +35,11 @@ func (c *Conn) negotiate(ctx context.Context, n negotiation) error {
 		return c.initialize(ctx, n.identity)
 	}
 	modern := newModernDialect(c, n.identity)
-	known, refusal, err := c.discover(ctx, modern)
+	wait := min(c.spec.probeTimeout(), c.spec.connectTimeout()/2)
+	if n.era == protocol.Modern && c.spec.kind().IsProcess() {
+		wait = maxStartLimit // there is nothing else to try, and it may still be starting
+	}
+	known, refusal, err := c.discover(ctx, modern, wait)
 	switch {
 	case err != nil:
 		return err
@@ -47,6 +51,13 @@ func (c *Conn) negotiate(ctx context.Context, n negotiation) error {
 			protocol.ModernVersion, refusal))
 	}
 	err = c.initialize(ctx, n.identity)
+	if _, refused := errors.AsType[*jsonrpc.Error](err); refused && transport.IsTimeout(refusal) {
+		// It was still starting when it was asked, and is not any more.
+		if known, _, _ := c.discover(ctx, modern, wait); known != nil {
+			c.setModern(modern, *known)
+			return nil
+		}
+	}
 	if c.spec.kind().IsProcess() && ctx.Err() == nil && (errors.Is(err, ErrLost) || errors.Is(err, ErrDown)) {
 		err = fmt.Errorf("%w: %w", errProbed, err) // some servers answer server/discover and then exit
 	}
@@ -90,9 +101,9 @@ func (c *Conn) initialize(ctx context.Context, identity Identity) error {
 // discover sends server/discover. For a modern server it returns the answer. For a legacy server it returns, as
 // refusal, why the server is taken for one: every other answer means that, specification 2026-07-28, basic/versioning,
 // backward compatibility.
-func (c *Conn) discover(ctx context.Context, d *modernDialect) (known *Initialized, refusal, err error) {
+func (c *Conn) discover(ctx context.Context, d *modernDialect, wait time.Duration) (known *Initialized, refusal, err error) {
 	for range 2 { // a server may demand the version that it named
-		response, err := c.probe(ctx, d)
+		response, err := c.probe(ctx, d, wait)
 		switch {
 		case ctx.Err() != nil || errors.Is(err, ErrDown):
 			return nil, nil, err
@@ -129,8 +140,8 @@ type probing struct{ *modernDialect }
 
 func (probing) canCancel(string) bool { return false }
 
-func (c *Conn) probe(ctx context.Context, d *modernDialect) (jsonrpc.Message, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, min(c.spec.probeTimeout(), c.spec.connectTimeout()/2), ErrTimeout)
+func (c *Conn) probe(ctx context.Context, d *modernDialect, wait time.Duration) (jsonrpc.Message, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, ErrTimeout)
 	defer cancel()
 	return c.roundTrip(ctx, probing{d}, Request{Method: protocol.MethodServerDiscover, addMeta: true})
 }

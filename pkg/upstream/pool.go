@@ -7,20 +7,23 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // Pool is all configured servers.
 type Pool struct {
 	servers []*Server
 	byName  map[string]*Server
+	graces  *transport.Graces // of their processes
 }
 
 // NewPool makes a Pool of the servers in specs, whose names differ. It starts nothing.
 func NewPool(specs []Spec, cfg Config) *Pool {
 	tel := newTelemetry(cfg)
-	p := &Pool{byName: map[string]*Server{}}
+	p := &Pool{byName: map[string]*Server{}, graces: transport.NewGraces()}
 	for _, spec := range specs {
-		s := newServer(spec, cfg, tel)
+		s := newServer(spec, cfg, tel, p.graces)
 		p.servers = append(p.servers, s)
 		p.byName[spec.Name] = s
 	}
@@ -39,6 +42,9 @@ func (p *Pool) Run(ctx context.Context) error {
 	wg.Wait()
 	return nil
 }
+
+// EndSoon has processes that are being ended, or will be, exit within budget or be killed. The first call counts.
+func (p *Pool) EndSoon(budget time.Duration) { p.graces.Shorten(budget / 4) } // three steps, and what comes after them
 
 // Servers returns the servers in the order of their configuration.
 func (p *Pool) Servers() []*Server { return p.servers }

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-
-	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // relister reads the lists of one connection of the hub's own again whenever there is a reason, one reading at a time.
@@ -94,7 +92,7 @@ func (r *relister) start(ctx context.Context, before Inventory, why relistReason
 		lists.only = r.plan.failed
 	}
 	changed := r.plan.began(lists.only == nil)
-	ctx, r.cancel = context.WithTimeoutCause(ctx, r.conn.spec.connectTimeout(), transport.ErrConnectTimeout) //nolint:gosec // see stop
+	ctx, r.cancel = context.WithTimeoutCause(ctx, r.conn.spec.connectTimeout(), r.conn.spec.connectTimedOut()) //nolint:gosec // see stop
 	r.reading = true
 	r.group.Go(func() {
 		ctx, span := r.dialer.tel.startMaintenance(ctx, "mcphub.upstream.list", r.conn.spec.Name)

@@ -1,6 +1,9 @@
 package upstream
 
-import "github.com/mcphub-go/mcphub/pkg/protocol"
+import (
+	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
+)
 
 // Server is one configured server. The hub keeps one connection of its own to it, over which it reads what the server
 // offers and notices when it is gone.
@@ -11,8 +14,8 @@ type Server struct {
 	warnings   *warnings
 }
 
-func newServer(spec Spec, cfg Config, tel *telemetry) *Server {
-	d := newDialer(spec, tel)
+func newServer(spec Spec, cfg Config, tel *telemetry, graces *transport.Graces) *Server {
+	d := newDialer(spec, tel, graces)
 	state := newServerState(d.spec)
 	w := newWarnings(tel.log.With("upstream", spec.Name), d.spec.masked, d.own.warnings)
 	return &Server{dialer: d, state: state, supervisor: newSupervisor(cfg, d, state, w), warnings: w}

@@ -56,6 +56,7 @@ type serverState struct {
 	control     *Conn // the hub's own connection; nil: there is none
 	inventory   Inventory
 	attempted   chan struct{} // closed when the attempt that calls wait for is over
+	attempt     startingError // the attempt under way; zero: there is none
 
 	era         protocol.Era // that the server was last connected in
 	sse         bool         // over the HTTP+SSE transport of 2024-11-05
@@ -76,7 +77,7 @@ func (s *serverState) markUp(c *Conn, inv Inventory) (isNew bool) {
 	if isNew = s.control != c; isNew {
 		s.sessionless = false // to be found out again
 	}
-	s.control, s.inventory = c, inv
+	s.control, s.inventory, s.attempt = c, inv, startingError{}
 	s.era, s.sse = c.dialect().era(), c.spec.SSE
 	return isNew
 }
@@ -89,7 +90,14 @@ func (s *serverState) markDown(err error, nextAttempt time.Time) {
 	if s.state != Down {
 		s.state, s.since = Down, time.Now()
 	}
-	s.control, s.failure, s.nextAttempt = nil, err, nextAttempt
+	s.control, s.failure, s.nextAttempt, s.attempt = nil, err, nextAttempt, startingError{}
+}
+
+// beginAttempt notes that the hub begins to connect.
+func (s *serverState) beginAttempt(limit startLimit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attempt = startingError{time.Now(), limit}
 }
 
 // endAttempt lets the calls go on that wait for an attempt to connect.
@@ -121,12 +129,17 @@ func (s *serverState) expectReconnect(c *Conn) {
 	}
 }
 
-// ready returns the hub's own connection. While the server is starting it waits; if it is down, it fails at once.
+// ready returns the hub's own connection. While the server is starting it waits for some seconds at most; if it is down,
+// it fails at once.
 func (s *serverState) ready(ctx context.Context) (*Conn, error) {
+	patience := time.NewTimer(s.spec.startPatience())
+	defer patience.Stop()
 	select {
 	case <-s.attemptOver():
+	case <-patience.C:
+		return nil, serverError(s.spec.Name, s.starting())
 	case <-ctx.Done():
-		return nil, serverError(s.spec.Name, fmt.Errorf("%w: it is still being started: %w", ErrDown, context.Cause(ctx)))
+		return nil, serverError(s.spec.Name, fmt.Errorf("%w: %w", s.starting(), context.Cause(ctx)))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,8 +159,21 @@ func (s *serverState) downError() error {
 		return strings.TrimPrefix(strings.TrimPrefix(text, fmt.Sprintf("server %q ", s.spec.Name)), ErrDown.Error()+": ")
 	}
 	past := instrument.NewPastError(short(failure.Error()), short(instrument.Redacted(failure)))
+	if !s.attempt.since.IsZero() {
+		return serverError(s.spec.Name, fmt.Errorf("%w: %w (it %w)", ErrDown, past, s.attempt))
+	}
 	return serverError(s.spec.Name, fmt.Errorf("%w: %w (next attempt in %s)", ErrDown, past,
 		max(0, time.Until(s.nextAttempt)).Round(100*time.Millisecond)))
+}
+
+// starting returns what calls are told while the server is starting.
+func (s *serverState) starting() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attempt.since.IsZero() { // the attempt is about to begin, or just over
+		return startingError{s.since, startLimit{s.spec.connectTimeout(), "connectTimeout"}}
+	}
+	return s.attempt
 }
 
 // status returns what is known of the server, but for the number of its connections.

@@ -167,7 +167,7 @@ func TestCallsWaitWhileTheServerIsStarting(t *testing.T) {
 	}
 	l := r.link(t, "child", LinkConfig{})
 	if _, err := l.Call(short, toolCall("echo", "")); !errors.Is(err, ErrDown) || !strings.Contains(err.Error(),
-		`server "child" is down: it is still being started`) {
+		`server "child" is still starting, since `) {
 		t.Errorf("error %v", err)
 	}
 	done := make(chan error, 1)

@@ -36,7 +36,8 @@ type Spec struct {
 	// values of Headers, the password in URL and the values in its query are masked without being named here.
 	Secrets []string
 
-	ConnectTimeout time.Duration // to start, initialize and list; default 30s
+	ConnectTimeout time.Duration // to start and initialize, and again to list; default 30s
+	StartTimeout   time.Duration // instead for a process until it was up once; default 2m
 	CallTimeout    time.Duration // for one call; default 15m
 	MaxMessage     int64         // bytes of one message; default 64 MiB
 
@@ -46,13 +47,17 @@ type Spec struct {
 
 	writeWait time.Duration     // for a process that reads nothing; default 10s
 	probeWait time.Duration     // for a server to tell its era; default 5s
+	startWait time.Duration     // of a call for a server that is starting, before it is told so; default 5s
 	mask      *strings.Replacer // takes the secrets out of texts; nil: does nothing
 }
 
 func (s Spec) connectTimeout() time.Duration { return cmp.Or(s.ConnectTimeout, 30*time.Second) }
+func (s Spec) startTimeout() time.Duration   { return cmp.Or(s.StartTimeout, 2*time.Minute) }
 func (s Spec) callTimeout() time.Duration    { return cmp.Or(s.CallTimeout, 15*time.Minute) }
 func (s Spec) maxMessage() int64             { return cmp.Or(s.MaxMessage, 64<<20) }
 func (s Spec) writeTimeout() time.Duration   { return cmp.Or(s.writeWait, 10*time.Second) }
+
+func (s Spec) startPatience() time.Duration { return cmp.Or(s.startWait, 5*time.Second) }
 
 // refreshInterval returns RefreshInterval for a server that reports all changes, or does not; 0: never.
 func (s Spec) refreshInterval(reportsAll bool) time.Duration {

@@ -95,13 +95,14 @@ func (s *supervisor) connect(ctx context.Context) (c *Conn, first listing, err e
 	spec := s.dialer.spec
 	ctx, span := s.dialer.tel.startMaintenance(ctx, "mcphub.upstream.connect", spec.Name)
 	defer func() { endSpan(span, err) }()
+	s.state.beginAttempt(s.dialer.limits.next())
 	c, err = s.dialer.dial(ctx, dialConfig{sink: controlSink{s}, shared: spec.isolation() == Shared, sse: s.state.isSSE(),
 		negotiation: negotiation{identity: s.cfg.Identity, era: s.state.eraToTry()}})
 	if err != nil {
 		s.state.forgetEra()
 		return nil, first, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, spec.connectTimeout(), transport.ErrConnectTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, spec.connectTimeout(), spec.connectTimedOut())
 	defer cancel()
 	c.dialect().awaitListening(ctx) // before the lists are read, so that no change is missed
 	first, err = listingOf{conn: c, before: s.state.offered()}.read(ctx)

@@ -46,7 +46,9 @@ var arrows = map[string][]string{
 	// For tests; see testArrows for the packages that consist of tests.
 	"pkg/hubtest":       {"pkg/jsonrpc"},
 	"test/architecture": {},
+	"test/browser":      {},
 	"test/canary":       {},
+	"test/children":     {},
 	"test/conformance":  {},
 	"test/crash":        {},
 	"test/golden":       {},
@@ -73,7 +75,9 @@ var testArrows = map[string][]string{
 	"pkg/admin": {"pkg/persist", "pkg/gateway", "pkg/hubtest"},
 
 	"cmd/mcphub":        {"pkg/hubtest", "test/peers"},
+	"test/browser":      {"pkg/hubtest"},
 	"test/canary":       {"pkg/hubtest", "pkg/jsonrpc"},
+	"test/children":     {"pkg/hubtest"},
 	"test/conformance":  {"pkg/hubtest", "test/peers"},
 	"test/crash":        {"pkg/hubtest", "test/peers"},
 	"test/logs":         {"pkg/hubtest"},

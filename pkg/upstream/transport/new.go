@@ -25,7 +25,7 @@
 //	http_redirect.go                              which redirects are followed
 //	lifetime.go                                   what the implementations have in common
 //	transport.go                                  Transport, Call, Handler, Config
-//	kind.go, http_client.go, backoff.go, errors.go
+//	kind.go, http_client.go, backoff.go, graces.go, errors.go
 package transport
 
 // New makes the transport that cfg describes. It starts nothing.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
-	"time"
 )
 
 // process is a child process in a process group of its own. The caller owns its three pipes.
@@ -18,13 +17,6 @@ type process struct {
 	exited chan struct{} // closed when the child has been waited for
 	status error         // the result of Wait; set before exited is closed
 }
-
-// How long a child may take to exit after each step of stop, see specification 2025-11-25, basic/lifecycle, shutdown.
-const (
-	stdinGrace = 2 * time.Second
-	termGrace  = 2 * time.Second
-	killGrace  = 2 * time.Second // a process that hangs in the kernel survives SIGKILL for a while
-)
 
 // startProcess starts the command of cfg. A goroutine waits for the child, so that it never stays a zombie, and then
 // kills the rest of its process group.
@@ -64,26 +56,18 @@ func (p *process) wait() {
 }
 
 // stop ends the child: first by closing its standard input, then by SIGTERM, then by SIGKILL, both to its whole
-// process group. It returns when the child has exited, or killGrace after SIGKILL.
-func (p *process) stop() {
+// process group. It returns when the child has exited, or some time after SIGKILL.
+func (p *process) stop(g *Graces) {
 	_ = p.stdin.Close()
-	for _, step := range []struct {
-		grace time.Duration
-		then  syscall.Signal
-	}{{stdinGrace, syscall.SIGTERM}, {termGrace, syscall.SIGKILL}} {
-		timer := time.NewTimer(step.grace)
-		select {
-		case <-p.exited:
-			timer.Stop()
-			return
-		case <-timer.C:
-			p.signal(step.then)
-		}
+	if g.await(p.exited, stdinGrace) {
+		return
 	}
-	select {
-	case <-p.exited:
-	case <-time.After(killGrace):
+	p.signal(syscall.SIGTERM)
+	if g.await(p.exited, termGrace) {
+		return
 	}
+	p.signal(syscall.SIGKILL)
+	g.await(p.exited, killGrace)
 }
 
 // signal sends sig to the child's process group. An empty group is not an error.

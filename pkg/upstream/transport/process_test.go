@@ -41,7 +41,7 @@ func TestChildThatSurvivesSIGKILLIsNotWaitedForForever(t *testing.T) {
 	}
 	p := &process{cmd: cmd, stdin: out, exited: make(chan struct{})} // nobody waits for it: it does not end
 	start := time.Now()
-	p.stop()
+	p.stop(nil)
 	if took, limit := time.Since(start), stdinGrace+termGrace+killGrace+time.Second; took > limit {
 		t.Errorf("stop took %s, want at most %s", took, limit)
 	}

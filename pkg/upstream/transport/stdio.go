@@ -59,7 +59,7 @@ func (t *stdio) watch() {
 	select {
 	case <-t.process.exited:
 	case <-t.done:
-		t.process.stop()
+		t.process.stop(t.cfg.Graces)
 	}
 	// A grandchild that left the process group may hold the pipes open; do not wait for it.
 	deadline := time.Now().Add(drainTimeout)

@@ -92,6 +92,7 @@ type Config struct {
 	Env          []string // the whole environment, KEY=VALUE
 	Dir          string
 	WriteTimeout time.Duration // for a child that reads nothing
+	Graces       *Graces       // nil: those of the constants
 
 	// HTTP.
 	URL       string
