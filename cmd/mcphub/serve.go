@@ -64,6 +64,7 @@ func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer
 		return err
 	}
 	defer outlive()()
+	limitHeap()
 	level, err := telemetry.ParseLevel(cfg.Log.Level)
 	if err != nil {
 		return usageError{err}
@@ -84,7 +85,7 @@ func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer
 		return errors.Join(err, l.mcp.Close(), l.side.Close(), tel.Shutdown(ctx))
 	}
 	tel.Logger().InfoContext(ctx, "mcphub starts", "version", buildVersion(), "config", file, "data_dir", cfg.DataDir,
-		"endpoint", l.endpoint(), "admin", l.admin(), "servers", len(cfg.Servers))
+		"endpoint", l.endpoint(), "admin", l.admin(), "servers", len(cfg.Servers), "memory", h.memory)
 	warnOpen(tel.Logger(), l)
 	empty := emptyHub(cfg, file)
 	logEmptyHub(ctx, tel.Logger(), empty)

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/config"
 	"github.com/mcphub-go/mcphub/pkg/gateway"
@@ -29,16 +30,21 @@ type hub struct {
 	sessions *session.Manager
 	pool     *upstream.Pool
 	gateway  *gateway.Gateway
+	memory   memoryPlan
 	ready    readiness
 }
 
 // wire builds the hub that cfg describes: the one place where all names meet.
 func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
-	specs, names, err := specsOf(cfg)
+	h := &hub{cfg: cfg, tel: tel, memory: planMemory(cfg, findMemory())}
+	specs, names, err := specsOf(cfg, h.memory.message)
 	if err != nil {
 		return nil, err
 	}
-	h := &hub{cfg: cfg, tel: tel}
+	held := budget.New(h.memory.held)
+	if err := tel.Registry().Register(held); err != nil {
+		return nil, err
+	}
 	if h.store, err = openStore(cfg.DataDir, tel.LoggerFor("persist")); err != nil {
 		return nil, err
 	}
@@ -58,6 +64,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
 		Watched:        func() bool { return h.sessions.HasTails() },
 		OnMessage:      func(ctx context.Context, p instrument.MessageEvent) { h.gateway.PassMessage(ctx, p) },
+		Memory:         held,
 		HasSession:     func(id string) bool { return h.sessions.Has(context.Background(), id) },
 		Logger:         tel.LoggerFor("upstream"),
 		TracerProvider: tel.TracerProvider(),
@@ -73,7 +80,9 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		TouchThrottle:   cfg.Sessions.TouchThrottle,
 		MaxLifetime:     cfg.Sessions.MaxLifetime,
 
-		MaxSessions:          cfg.Sessions.MaxSessions,
+		MaxSessions:          h.memory.sessions,
+		MaxRecordBytes:       h.memory.records,
+		MaxDerived:           h.memory.derived,
 		MaxSessionsPerClient: cfg.Sessions.MaxSessionsPerClient,
 		AtLimit:              session.LimitPolicy(cfg.Sessions.AtLimit),
 
@@ -91,6 +100,8 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		Version:         buildVersion(),
 		MaxRequestBytes: cfg.Limits.MaxRequestBytes,
 		MaxInFlight:     cfg.Limits.MaxInFlight,
+		Memory:          held,
+		History:         budget.New(h.memory.history),
 		PageSize:        cfg.Limits.PageSize,
 		Bridge:          bridgesOf(cfg),
 		TraceParent:     observe.TraceParent(cfg.Tracing.Parent),
@@ -192,7 +203,7 @@ func eraOf(era string) protocol.Era {
 }
 
 // specsOf translates the configured servers.
-func specsOf(cfg config.Config) (specs []upstream.Spec, names []string, err error) {
+func specsOf(cfg config.Config, maxMessage int64) (specs []upstream.Spec, names []string, err error) {
 	for _, s := range cfg.Servers {
 		if s.Disabled {
 			continue
@@ -200,7 +211,7 @@ func specsOf(cfg config.Config) (specs []upstream.Spec, names []string, err erro
 		spec := upstream.Spec{
 			Name: s.Name, Command: s.Command, Args: s.Args, Dir: s.Cwd, URL: s.URL, SSE: s.Type == "sse", Headers: map[string]string{},
 			Isolation: upstream.Isolation(s.Isolation), ConnectTimeout: s.ConnectTimeout, StartTimeout: s.StartTimeout,
-			CallTimeout: s.CallTimeout, MaxMessage: cfg.Limits.MaxMessageBytes, Era: eraOf(s.Era),
+			CallTimeout: s.CallTimeout, MaxMessage: maxMessage, Era: eraOf(s.Era),
 			RefreshInterval: s.RefreshInterval,
 		}
 		for name, value := range s.Headers {

@@ -74,13 +74,14 @@ type Sessions struct {
 	TouchThrottle   Duration // activity this soon after the last is not recorded
 	MaxLifetime     Duration // a session that is not in use ends at this age; Unlimited: never
 
-	MaxSessions          int    // 0: no limit
+	MaxSessions          int    // NoLimit: no limit
 	MaxSessionsPerClient int    // 0: no limit
 	AtLimit              string // reaction to a session that exceeds a limit
 }
 
 // Limits bounds the resources that one peer can use.
 type Limits struct {
+	Memory          int64    // held for clients; 0: a part of the memory of the process
 	MaxRequestBytes int64    // body of one client request
 	MaxMessageBytes int64    // one message of an upstream server
 	MaxInFlight     int      // in-flight requests of one session
@@ -117,6 +118,9 @@ type Server struct {
 	Disabled        bool
 	Type            string // transport, as MCP clients write it; may be empty
 }
+
+// NoLimit is the value of a number whose default is not 0, but which has no limit. The file writes it as 0.
+const NoLimit = -1
 
 // Unlimited is the value of a Duration without a bound. The file writes it as 0.
 const Unlimited Duration = -1

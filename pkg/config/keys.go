@@ -115,10 +115,11 @@ var hubKeys = []row[Config]{
 		Help: "A session that is not in use ends this long after it was created. `0`: never, because many clients do " +
 			"not initialize again. A call in flight and an open stream are use.",
 	}},
-	{field(limitType, func(c *Config) *int { return &c.Sessions.MaxSessions }), Key{
+	{field(numberType, func(c *Config) *int { return &c.Sessions.MaxSessions }), Key{
 		Name:    "sessions.maxSessions",
-		Default: "0",
-		Help:    "Largest number of sessions at the same time. `0`: no limit.",
+		Default: "100000",
+		Help: "Largest number of sessions at the same time. The default is less if `limits.memory` is below 1.6 GiB: one for " +
+			"each 16 KiB of it. `0`: no limit but `limits.memory`.",
 	}},
 	{field(limitType, func(c *Config) *int { return &c.Sessions.MaxSessionsPerClient }), Key{
 		Name:    "sessions.maxSessionsPerClient",
@@ -131,6 +132,13 @@ var hubKeys = []row[Config]{
 		Default: "refuse",
 		Help:    "Reaction to a new session that exceeds a limit.",
 	}},
+	{field(memoryType, func(c *Config) *int64 { return &c.Limits.Memory }), Key{
+		Name: "limits.memory",
+		Help: "Most memory that the hub holds for its clients: requests, answers, and messages that wait or are " +
+			"retained. One session gets at most a third of it, and less the more others take, see " +
+			"[known-limits.md](known-limits.md#memory). Default: half of the memory limit of the cgroup or of " +
+			"`GOMEMLIMIT`, else a quarter of the memory of the machine.",
+	}},
 	{field(sizeType, func(c *Config) *int64 { return &c.Limits.MaxRequestBytes }), Key{
 		Name:    "limits.maxRequestBytes",
 		Default: "4MiB",
@@ -139,7 +147,8 @@ var hubKeys = []row[Config]{
 	{field(sizeType, func(c *Config) *int64 { return &c.Limits.MaxMessageBytes }), Key{
 		Name:    "limits.maxMessageBytes",
 		Default: "64MiB",
-		Help:    "Largest single message of an upstream server.",
+		Help: "Largest single message of an upstream server. A longer answer becomes an error of its call. The default " +
+			"is an eighth of `limits.memory` if that is less.",
 	}},
 	{field(countType, func(c *Config) *int { return &c.Limits.MaxInFlight }), Key{
 		Name:    "limits.maxInFlight",

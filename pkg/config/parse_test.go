@@ -39,8 +39,8 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 		Log:      Log{"info", nil, "auto"},
 		Tracing:  Tracing{"remote", nil},
 		Metrics:  Metrics{"on", 200},
-		Sessions: Sessions{30 * time.Minute, time.Minute, 5 * time.Second, 100 * time.Millisecond, Unlimited, 0, 0, "refuse"},
-		Limits:   Limits{4 << 20, 64 << 20, 256, 1000, 10 * time.Second},
+		Sessions: Sessions{30 * time.Minute, time.Minute, 5 * time.Second, 100 * time.Millisecond, Unlimited, 100_000, 0, "refuse"},
+		Limits:   Limits{0, 4 << 20, 64 << 20, 256, 1000, 10 * time.Second},
 		Streams:  Streams{100 * time.Millisecond, 1024, 1 << 20, 5 * time.Minute},
 		Naming:   "prefix",
 	}
@@ -63,7 +63,7 @@ tracing: {parent: link, baggage: [tenant]}
 metrics: {toolLabel: off, maxToolLabels: 7}
 sessions: {idleTimeout: 1h30m, cleanupInterval: 2s, flushInterval: 1s, touchThrottle: 1ms, maxLifetime: 0,` +
 	` maxSessions: 5, maxSessionsPerClient: 2, atLimit: evict}
-limits: {maxRequestBytes: 1GiB, maxMessageBytes: 512KiB, maxInFlight: 1, shutdownTimeout: 1m}
+limits: {memory: 1GiB, maxRequestBytes: 1GiB, maxMessageBytes: 512KiB, maxInFlight: 1, shutdownTimeout: 1m}
 streams: {patience: 50ms, resumeEvents: 10, resumeBytes: 64KiB, resumeWindow: 1m}
 allowedHosts: [hub.example.org, "[::1]", 10.0.0.1]
 allowedOrigins: ["https://x.org", "http://localhost:3000", "vscode-webview://abc"]
@@ -100,7 +100,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Tracing:        Tracing{"link", []string{"tenant"}},
 		Metrics:        Metrics{"off", 7},
 		Sessions:       Sessions{90 * time.Minute, 2 * time.Second, time.Second, time.Millisecond, Unlimited, 5, 2, "evict"},
-		Limits:         Limits{1 << 30, 512 << 10, 1, 1000, time.Minute},
+		Limits:         Limits{1 << 30, 1 << 30, 512 << 10, 1, 1000, time.Minute},
 		Streams:        Streams{50 * time.Millisecond, 10, 64 << 10, time.Minute},
 		AllowedHosts:   []string{"hub.example.org", "[::1]", "10.0.0.1"},
 		AllowedOrigins: []string{"https://x.org", "http://localhost:3000", "vscode-webview://abc"},
@@ -146,7 +146,7 @@ func TestVariableCannotChangeTheStructure(t *testing.T) {
 
 func TestVariablesMayHoldNumbersAndSizes(t *testing.T) {
 	c := mustParse(t, "limits: {maxInFlight: '${NUMBER}', maxRequestBytes: '${NUMBER}MiB', shutdownTimeout: '${NUMBER}s'}")
-	if want := (Limits{12 << 20, 64 << 20, 12, 1000, 12 * time.Second}); c.Limits != want {
+	if want := (Limits{0, 12 << 20, 64 << 20, 12, 1000, 12 * time.Second}); c.Limits != want {
 		t.Errorf("%+v", c.Limits)
 	}
 }

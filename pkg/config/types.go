@@ -52,6 +52,8 @@ var (
 	intervalType  = scalarType("duration", aBound, (*decoder).number, parseBound, checkInterval)
 	sizeType      = scalarType("size", aSize, (*decoder).number, parseSize, positive[int64](aSize))
 	countType     = scalarType("number", aCount, (*decoder).count, parseCount(1), positive[int](aCount))
+	memoryType    = scalarType("size", aSize, (*decoder).number, parseSize, notNegative)
+	numberType    = scalarType("number", aCountOr0, (*decoder).count, parseNumber, func(int) string { return "" })
 	limitType     = scalarType("number", aCountOr0, (*decoder).count, parseCount(0), checkLimit)
 	boolType      = scalarType("true or false", aBool, (*decoder).bool, parseBool, func(bool) string { return "" })
 	stringsType   = listType("list of strings", checkNUL)
@@ -207,6 +209,22 @@ func parseSize(text string) (v int64, wrong string) {
 		return 0, "is not a size"
 	}
 	return v * unit, ""
+}
+
+// notNegative returns what is wrong with a size that may be missing.
+func notNegative(v int64) string {
+	if v < 0 {
+		return "is not a size"
+	}
+	return ""
+}
+
+// parseNumber reads a limit whose default is not 0. The value of 0 is NoLimit, because 0 stands for a key that is not set.
+func parseNumber(text string) (v int, wrong string) {
+	if v, wrong = parseCount(0)(text); v == 0 && wrong == "" {
+		v = NoLimit
+	}
+	return v, wrong
 }
 
 // parseCount returns a function that reads whole numbers from least up to the largest of 32 bits.

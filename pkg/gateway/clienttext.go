@@ -8,9 +8,9 @@ import (
 // The limits, in bytes, of what a client declares about itself. These texts are part of the record of its session,
 // whose size stores limit.
 const (
-	maxField        = 256      // of each text, for example its name
-	maxPath         = 4 << 10  // of its working directory
-	maxCapabilities = 32 << 10 // of its capabilities
+	maxField        = 256     // of each text, for example its name
+	maxPath         = 4 << 10 // of its working directory
+	maxCapabilities = 8 << 10 // of its capabilities
 )
 
 // header returns the value of the first of these headers that the request has.

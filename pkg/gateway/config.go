@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
@@ -35,6 +36,10 @@ type Config struct {
 	MaxInFlight     int                        // limit of the requests of one session in flight; default 256
 	Heartbeat       time.Duration              // interval of comments on a silent stream; default 15s
 	Principal       func(*http.Request) string // the authenticated client of a request; default: anonymous
+
+	// Memory is the budget for what is held for clients: requests, answers, and messages that wait to be written. History is
+	// that for written messages, which are kept for clients that may come back for them. Nil: no limit.
+	Memory, History *budget.Budget
 
 	Patience     time.Duration // wait for an answer before the response becomes an event stream; default 100ms
 	ResumeEvents int           // limit of the events of one session that are kept for a resumption; default 1024
@@ -63,6 +68,7 @@ func (c Config) retention(metrics *stream.Metrics) *stream.Retention {
 		Events:  cmp.Or(c.ResumeEvents, 1024),
 		Bytes:   cmp.Or(c.ResumeBytes, 1<<20),
 		Window:  cmp.Or(c.ResumeWindow, 5*time.Minute),
+		Memory:  c.History,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
@@ -28,6 +29,7 @@ type core struct {
 	sender        *stream.Sender
 	streamMetrics *stream.Metrics
 	retention     *stream.Retention // of the stream logs of all sessions
+	groups        *budget.Groups    // of the requests of modern clients; nil: no limit
 	draining      chan struct{}     // closed when the hub stops
 }
 
@@ -44,6 +46,7 @@ func newCore(cfg Config) *core {
 	c.interests = routing.NewInterests(c.router, c.background.Go, c.log)
 	c.streamMetrics = stream.NewMetrics(cfg.Registerer, c.tel.Dropped)
 	c.retention = cfg.retention(c.streamMetrics)
+	c.groups = budget.NewGroups(cfg.Memory)
 	c.sender = &stream.Sender{Metrics: c.streamMetrics, Heartbeat: cfg.heartbeat(), Patience: cfg.patience(),
 		Draining: c.draining}
 	return c

@@ -8,7 +8,7 @@ import (
 )
 
 // batch handles several messages in one POST, specification 2025-03-26, basic, batching.
-func (d *door) batch(w http.ResponseWriter, r *http.Request, body []byte) {
+func (d *door) batch(w http.ResponseWriter, r *http.Request, v *visitor, body []byte) {
 	if r.Header.Get(protocol.HeaderProtocolVersion) >= protocol.ModernVersion {
 		refuse(w, http.StatusBadRequest, "", jsonrpc.ErrBatch)
 		return
@@ -16,23 +16,22 @@ func (d *door) batch(w http.ResponseWriter, r *http.Request, body []byte) {
 	if !d.checkHeaders(w, r, jsonrpc.Message{}) {
 		return
 	}
-	cs, lease, ok := d.enter(w, r, jsonrpc.Message{})
-	if !ok {
+	if !d.admit(w, r, jsonrpc.Message{}, v) {
 		return
 	}
+	cs := v.cs
 	all, err := jsonrpc.ParseBatch(body)
 	if cs.opened.ProtocolVersion != protocol.BatchVersion {
 		_, err = jsonrpc.Parse(body)
 	}
 	if err != nil {
-		lease.Release()
 		refuse(w, http.StatusBadRequest, "", jsonrpc.AsError(err))
 		return
 	}
 	elements := parseElements(all)
 	requests, answers := expected(elements)
 	out := cs.streamLog().NewPost(answers, requests...)
-	cs.startBatch(r, lease, elements, out)
+	cs.startBatch(r, v.keep(), elements, out)
 	if answers == 0 {
 		w.WriteHeader(http.StatusAccepted)
 		return

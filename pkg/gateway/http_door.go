@@ -77,15 +77,28 @@ func (d *door) acquire(w http.ResponseWriter, r *http.Request, m jsonrpc.Message
 // enter returns the live half of the session of a request. The caller releases the lease. If there is no session, enter
 // answers the request.
 func (d *door) enter(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) (*clientSession, *session.Lease, bool) {
-	lease, ok := d.acquire(w, r, m)
+	token, ok := d.sessionToken(w, r, m)
 	if !ok {
 		return nil, nil, false
+	}
+	cs, lease, err := d.open(r, token)
+	if err != nil {
+		d.refuseSession(w, m, err)
+		return nil, nil, false
+	}
+	return cs, lease, true
+}
+
+// open returns the live half of the session with that token. The caller releases the lease.
+func (d *door) open(r *http.Request, token string) (*clientSession, *session.Lease, error) {
+	lease, err := d.cfg.Sessions.Acquire(r.Context(), token, d.principal(r))
+	if err != nil {
+		return nil, nil, err
 	}
 	live, err := lease.Live(r.Context())
 	if err != nil {
 		lease.Release()
-		d.refuseSession(w, m, err)
-		return nil, nil, false
+		return nil, nil, err
 	}
-	return live.(*clientSession), lease, true //nolint:forcetypeassert // Open returns no other type
+	return live.(*clientSession), lease, nil //nolint:forcetypeassert // Open returns no other type
 }

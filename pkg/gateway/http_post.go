@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"time"
@@ -14,14 +13,21 @@ import (
 // bodyTimeout is the time in which a client must send the body of a request.
 const bodyTimeout = 30 * time.Second
 
-// post handles a POST: one message of a client, or a batch.
+// post handles a POST: one message of a client, or a batch. The session comes before the body: nobody makes the hub hold
+// a body for a session that does not exist, and a body counts towards the memory of its session.
 func (d *door) post(w http.ResponseWriter, r *http.Request) {
-	body, ok := d.readBody(w, r)
+	if !d.checkMedia(w, r) {
+		return
+	}
+	var v visitor
+	d.lookUp(r, &v)
+	defer v.leave()
+	body, ok := d.readBody(w, r, &v)
 	if !ok {
 		return
 	}
 	if jsonrpc.IsBatch(body) {
-		d.batch(w, r, body)
+		d.batch(w, r, &v, body)
 		return
 	}
 	m, err := jsonrpc.Parse(body)
@@ -40,27 +46,26 @@ func (d *door) post(w http.ResponseWriter, r *http.Request) {
 		d.legacy.initialize(w, r, m)
 		return
 	}
-	cs, lease, ok := d.enter(w, r, m)
-	if !ok {
+	if !d.admit(w, r, m, &v) {
 		return
 	}
 	if m.Kind() == jsonrpc.Request {
-		cs.serve(w, r, lease, m)
+		v.cs.serve(w, r, &v, m)
 		return
 	}
-	defer lease.Release()
-	if !cs.accept(r, m) {
+	if !v.cs.accept(r, m) {
 		refuse(w, http.StatusBadRequest, "", jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "no request with this id waits for a response"))
 		return
 	}
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// readBody returns the body of a POST. If it is not acceptable, readBody answers the request and returns false.
-func (d *door) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
-	fail := func(status int, e *jsonrpc.Error) ([]byte, bool) {
+// checkMedia checks the media types that a POST names. If they are not acceptable, or the hub has no memory left, it
+// answers the request and returns false.
+func (d *door) checkMedia(w http.ResponseWriter, r *http.Request) bool {
+	fail := func(status int, e *jsonrpc.Error) bool {
 		refuse(w, status, "", e)
-		return nil, false
+		return false
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != protocol.TypeJSON {
 		return fail(http.StatusUnsupportedMediaType, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "Content-Type must be application/json"))
@@ -69,16 +74,37 @@ func (d *door) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 		return fail(http.StatusNotAcceptable, jsonrpc.Errorf(jsonrpc.CodeInvalidRequest,
 			"Accept must list both application/json and text/event-stream"))
 	}
+	if d.cfg.Memory.Full() {
+		return fail(memoryStatus(w.Header(), errMemoryFull), errMemoryFull)
+	}
+	return true
+}
+
+// readBody returns the body of a POST. If it is not acceptable, readBody answers the request and returns false.
+func (d *door) readBody(w http.ResponseWriter, r *http.Request, v *visitor) ([]byte, bool) {
+	fail := func(status int, e *jsonrpc.Error) ([]byte, bool) {
+		refuse(w, status, "", e)
+		return nil, false
+	}
+	if v.err != nil && (r.ContentLength < 0 || r.ContentLength > maxStrangerBody) {
+		w.Header().Set("Connection", "close") // otherwise net/http reads on
+		d.refuseSession(w, jsonrpc.Message{}, v.err)
+		return nil, false
+	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, d.cfg.maxRequestBytes()))
+	body, err := v.body.ReadAll(http.MaxBytesReader(w, r.Body, d.cfg.maxRequestBytes()), r.ContentLength)
 	if err == nil { // otherwise net/http reads on before it answers
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+		return body, true
 	}
 	if tooLong, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return fail(http.StatusRequestEntityTooLarge,
 			jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the message is longer than %d bytes", tooLong.Limit))
-	} else if err != nil {
-		return fail(http.StatusBadRequest, jsonrpc.Errorf(jsonrpc.CodeParse, "the message could not be read"))
 	}
-	return body, true
+	if isMemoryError(err) {
+		w.Header().Set("Connection", "close")
+		memoryStatus(w.Header(), errMemoryFull)
+		return fail(http.StatusServiceUnavailable, memoryError(err))
+	}
+	return fail(http.StatusBadRequest, jsonrpc.Errorf(jsonrpc.CodeParse, "the message could not be read"))
 }

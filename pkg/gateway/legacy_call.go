@@ -37,7 +37,7 @@ func (c legacyCall) call(ctx context.Context, server *upstream.Server, req upstr
 	if err != nil {
 		return jsonrpc.Message{}, err
 	}
-	req.Sink = c.x
+	req.Sink, req.Memory = c.x, &c.x.held
 	if c.x.op != nil {
 		req.Spent = &c.x.op.Spent
 	}
@@ -90,6 +90,9 @@ func (c legacyCall) subscribe(ctx context.Context, server *upstream.Server, req 
 	if !ends && !cs.hasRoomFor(uri) {
 		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInvalidParams,
 			"the session has too many subscriptions: their URIs may take %d bytes together", maxSubscriptions)
+	}
+	if !ends && !cs.cfg.Sessions.HasRoom(len(uri)) {
+		return jsonrpc.Message{}, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub has no memory left for subscriptions (limits.memory)")
 	}
 	response := jsonrpc.Message{Result: json.RawMessage(`{}`)}
 	if !ends || server.Isolated() || !cs.interests.WantedBesides(cs, uri) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"sync/atomic"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -18,11 +19,39 @@ type exchange struct {
 	call context.Context    //nolint:containedctx // ends with the call
 	out  *stream.Stream     // of the response
 	op   *observe.Operation // nil: not measured
+	held budget.Hold        // the memory of the request, and of the response until it is on the stream
 	cut  atomic.Bool        // a request of the server was given up because the session ended
 }
 
 func newExchange(call context.Context, cs *clientSession, out *stream.Stream) *exchange {
-	return &exchange{cs: cs, call: call, out: out}
+	x := &exchange{cs: cs, call: call, out: out}
+	x.held.On(cs.memory)
+	return x
+}
+
+// begin makes the request one in flight, if the session has memory for it.
+func (x *exchange) begin(m jsonrpc.Message, cancel context.CancelCauseFunc) *jsonrpc.Error {
+	if err := x.held.Grow(sizeOf(m)); err != nil {
+		return memoryError(err)
+	}
+	e := x.cs.begin(m.ID, cancel, x.cs.cfg.maxInFlight())
+	if e != nil {
+		x.held.Release()
+	}
+	return e
+}
+
+// makeRoom gives the memory of the call back and makes room for its response on the stream. It returns err, or an error
+// if there is no room.
+func (x *exchange) makeRoom(response jsonrpc.Message, err error) error {
+	x.held.Release()
+	if err != nil {
+		return err
+	}
+	if err := x.out.Reserve(answerSize(response)); err != nil {
+		return memoryError(err)
+	}
+	return nil
 }
 
 // Notify sends a notification of the server on the stream of this request.

@@ -38,6 +38,9 @@ func TestExchangeSendsTheMessagesOfItsRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	x.finish(jsonMessage("", ""))
+	r.gateway.sender.Respond(httptest.NewRecorder(), request, x.out, false)
+
 	x = newExchange(t.Context(), c.live(), c.live().streamLog().NewPost(1, "2"))
 	x.finish(jsonMessage("", ""))
 	r.gateway.sender.Respond(httptest.NewRecorder(), request, x.out, false)

@@ -34,6 +34,7 @@ func (cs *clientSession) link(server *upstream.Server) (*upstream.Link, error) {
 			Identity:        upstream.Identity{ClientInfo: info, Capabilities: capabilities},
 			Resume:          upstream.ServerSession(s.Upstreams[name]),
 			Session:         cs.id,
+			Memory:          cs.memory,
 			OnServerSession: cs.keepServerSession,
 			OnReady:         cs.ready,
 		})

@@ -11,24 +11,32 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
-	"github.com/mcphub-go/mcphub/pkg/session"
 )
 
 // serve answers a request of the session. The call does not depend on the HTTP request: a client that
 // loses its connection has not cancelled, specification 2025-11-25, basic/transports.
-func (cs *clientSession) serve(w http.ResponseWriter, r *http.Request, lease *session.Lease, m jsonrpc.Message) {
+func (cs *clientSession) serve(w http.ResponseWriter, r *http.Request, v *visitor, m jsonrpc.Message) {
 	out := cs.streamLog().NewPost(1, m.ID)
+	lease := v.keep()
 	if e := cs.startCall(r, m, out, lease.Release); e != nil {
 		lease.Release()
-		status := http.StatusBadRequest
-		if e.Code == jsonrpc.CodeInternal {
-			status = http.StatusServiceUnavailable
-			w.Header().Set("Retry-After", "1")
-		}
-		refuse(w, status, m.ID, e)
+		refuse(w, callStatus(w.Header(), e), m.ID, e)
 		return
 	}
+	v.body.Release() // the call has it
 	cs.sender.Respond(w, r, out, false)
+}
+
+// callStatus returns the HTTP status for a request whose call was refused.
+func callStatus(h http.Header, e *jsonrpc.Error) int {
+	switch {
+	case e == errOverShare || e == errMemoryFull:
+		return memoryStatus(h, e)
+	case e.Code == jsonrpc.CodeInternal:
+		h.Set("Retry-After", "1")
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadRequest
 }
 
 // startCall starts the call of a request, whose response goes to out. release is called when the call
@@ -37,7 +45,8 @@ func (cs *clientSession) startCall(r *http.Request, m jsonrpc.Message, out *stre
 	ctx, op := cs.tel.StartOperation(r, cs.id, cs.opened.ProtocolVersion, m)
 	cs.tel.Tap.Message(ctx, instrument.In, m, op.AboutRequest())
 	ctx, cancel := cs.callContext(ctx)
-	if e := cs.begin(m.ID, cancel, cs.cfg.maxInFlight()); e != nil {
+	x := newExchange(ctx, cs, out)
+	if e := x.begin(m, cancel); e != nil {
 		cancel(nil)
 		refusal := jsonrpc.NewError(m.ID, e)
 		op.End(ctx, refusal, nil)
@@ -45,11 +54,11 @@ func (cs *clientSession) startCall(r *http.Request, m jsonrpc.Message, out *stre
 		return e
 	}
 	out.SetSpan(op.Span)
-	x := newExchange(ctx, cs, out)
 	x.op = op
 	cs.background.Go(func() {
 		defer release()
 		response, err := cs.route(ctx, x, m)
+		err = x.makeRoom(response, err)
 		cs.end(m.ID)
 		if x.cut.Load() { // the server answered because its own request was given up; the client gets the end of the session
 			response, err = jsonrpc.Message{}, context.Cause(cs.ctx)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -20,6 +21,7 @@ type clientSession struct {
 	*core
 	id     string
 	opened session.Session // the record when this half was started
+	memory *budget.Account // nil: no limit
 	prefix string          // of the ids of server requests and events; unique across restarts
 	ctx    context.Context //nolint:containedctx // ends with the session
 	cancel context.CancelCauseFunc
@@ -41,7 +43,7 @@ type clientSession struct {
 }
 
 func newClientSession(c *core, s session.Session, forget func(*clientSession)) *clientSession {
-	cs := &clientSession{core: c, id: s.ID, opened: s, prefix: rand.Text()[:stream.EpochLength], forget: forget}
+	cs := &clientSession{core: c, id: s.ID, opened: s, memory: c.cfg.Memory.Account(), prefix: rand.Text()[:stream.EpochLength], forget: forget}
 	cs.ctx, cs.cancel = context.WithCancelCause(session.WithID(context.Background(), s.ID))
 	cs.requests.prefix = cs.prefix
 	return cs
@@ -119,7 +121,7 @@ func (cs *clientSession) streamLog() *stream.Log {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.streams == nil {
-		cs.streams = stream.NewLog(cs.retention, cs.prefix, cs.opened.ProtocolVersion)
+		cs.streams = stream.NewLog(cs.retention, cs.memory, cs.prefix, cs.opened.ProtocolVersion)
 		if cs.ended {
 			cs.streams.Close()
 		}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
@@ -32,6 +33,8 @@ type multiRoundCall struct {
 	digest    []byte          // of what the requests of all rounds have in common
 	ctx       context.Context //nolint:containedctx // ends with the call
 	cancel    context.CancelCauseFunc
+	memory    budget.Account
+	held      budget.Hold   // on memory: the request, and the response until the client gets it
 	over      chan struct{} // closed when the call has its outcome; the client may not have got it yet
 
 	mu           sync.Mutex
@@ -71,6 +74,8 @@ func newMultiRoundCall(parts *core, b *bridges, suspended *suspendedCalls[*multi
 	c := &multiRoundCall{core: parts, bridges: b, suspended: suspended, message: req.message, client: req.client,
 		digest: digestOf(req.message), current: req, waiting: map[string]*inputRequest{}, over: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(req.ctx))
+	c.memory.Open(parts.cfg.Memory, req.group)
+	c.held.On(&c.memory)
 	return c
 }
 
@@ -104,6 +109,7 @@ func (c *multiRoundCall) finish(response jsonrpc.Message, err error) {
 		c.complete()
 	case c.ctx.Err() != nil: // it was cancelled while suspended, so it cannot be resumed
 		c.suspended.remove(c.id)
+		c.held.Release()
 	}
 }
 
@@ -114,7 +120,13 @@ func (c *multiRoundCall) complete() {
 	c.suspended.remove(c.id)
 	cause := c.endCause(out.err, context.Cause(c.ctx))
 	c.cancel(nil)
+	c.held.Release()
 	response := out.response
+	if out.err == nil {
+		if err := req.out.Reserve(answerSize(response)); err != nil {
+			out.err = memoryError(err)
+		}
+	}
 	if out.err != nil {
 		response = jsonrpc.NewError(req.message.ID, c.callError(out.err, cause))
 	}
@@ -172,6 +184,7 @@ func (c *multiRoundCall) abort(cause error) {
 	c.cancel(cause)
 	if c.outcome != nil { // otherwise finish removes it
 		c.suspended.remove(c.id)
+		c.held.Release()
 	}
 }
 
@@ -193,7 +206,7 @@ func (c *multiRoundCall) Forward(ctx context.Context, server *upstream.Server, r
 			return jsonrpc.Message{}, err
 		}
 	}
-	req.Modern, req.Header, req.Sink, req.Spent = true, c.client.headers, c, &c.spent
+	req.Modern, req.Header, req.Sink, req.Spent, req.Memory = true, c.client.headers, c, &c.spent, &c.held
 	return b.link.Call(ctx, req)
 }
 

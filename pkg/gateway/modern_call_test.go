@@ -179,7 +179,7 @@ func TestProgressOfASuspendedCallHasTheTokenOfTheRetry(t *testing.T) {
 	r, c := startWithLegacyServer(t, upstream.Shared)
 	x := &multiRoundCall{core: r.gateway.core,
 		current: &modernRequest{ctx: t.Context(), token: json.RawMessage(`"second"`),
-			out: stream.NewLog(r.gateway.retention, "", "").NewPost(1, "1")}}
+			out: stream.NewLog(r.gateway.retention, nil, "", "").NewPost(1, "1")}}
 	x.Notify(jsonMessage("notifications/progress", `{"progressToken":"first","progress":1.50}`))
 	if got := x.current.out.Messages(); len(got) != 1 || !strings.Contains(string(got[0]), `{"progressToken":"second","progress":1.50}`) {
 		t.Errorf("sent %s", got)

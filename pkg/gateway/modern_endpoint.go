@@ -76,6 +76,8 @@ func (x *modernEndpoint) request(w http.ResponseWriter, r *http.Request, m jsonr
 	derived := x.cfg.Sessions.AcquireDerived(req.ctx, req.client.session(r))
 	defer derived.Release()
 	req.ctx = session.WithID(req.ctx, derived.ID()) // for the log
+	req.group = x.groups.Of(derived.ID())
+	req.memory.Open(x.cfg.Memory, req.group)
 	x.tel.Tap.Message(req.ctx, instrument.In, m, req.op.AboutRequest())
 	switch m.Method {
 	case protocol.MethodServerDiscover:
@@ -107,7 +109,7 @@ func (x *modernEndpoint) call(w http.ResponseWriter, r *http.Request, req *moder
 		return
 	}
 	defer x.inFlight.Add(-1)
-	req.out = stream.NewLog(x.retention, "", protocol.ModernVersion).NewPost(1, req.message.ID)
+	req.out = stream.NewLog(x.retention, &req.memory, "", protocol.ModernVersion).NewPost(1, req.message.ID)
 	c, e := x.startOrResume(req)
 	if e != nil {
 		req.refuse(w, e)
@@ -132,6 +134,9 @@ func (x *modernEndpoint) startOrResume(req *modernRequest) (*multiRoundCall, *js
 		return c, c.resume(req, round, answers)
 	}
 	c := newMultiRoundCall(x.core, x.bridges, x.suspended, req)
+	if err := c.held.Grow(sizeOf(req.message)); err != nil {
+		return nil, memoryError(err)
+	}
 	x.background.Go(c.run)
 	return c, nil
 }

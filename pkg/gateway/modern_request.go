@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -27,6 +28,9 @@ type modernRequest struct {
 	ctx context.Context //nolint:containedctx // with the span and the derived session
 	op  *observe.Operation
 	out *stream.Stream // of the response; nil for server/discover and subscriptions/listen
+
+	group  *budget.Account // of all requests of the client; nil: no limit
+	memory budget.Account  // for what waits to be written
 }
 
 // modernClient is the client of a modern request, as _meta and the HTTP request describe it.
@@ -46,7 +50,11 @@ func (req *modernRequest) refuse(w http.ResponseWriter, e *jsonrpc.Error) {
 	response := jsonrpc.NewError(req.message.ID, e)
 	req.op.End(req.ctx, response, nil)
 	req.op.Respond(req.ctx, response)
-	refuse(w, modernStatus(e.Code), req.message.ID, e)
+	status := modernStatus(e.Code)
+	if e == errMemoryFull {
+		status = memoryStatus(w.Header(), e)
+	}
+	refuse(w, status, req.message.ID, e)
 }
 
 // retry returns the requestState of the request, or nil, and its inputResponses.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -198,22 +200,20 @@ func (c *multiRoundCall) resume(req *modernRequest, round int, answers json.RawM
 
 // parseAnswers returns the answers to input requests that were sent, by key. The caller holds mu.
 func (c *multiRoundCall) parseAnswers(answers json.RawMessage) (map[string]json.RawMessage, error) {
-	var all map[string]json.RawMessage
-	if len(answers) > 0 {
-		if err := json.Unmarshal(answers, &all); err != nil {
-			return nil, errors.New("they are not an object")
-		}
+	keys := slices.Collect(maps.Keys(c.waiting)) // only these are read: a client can send any number
+	values, err := jsonrpc.Fields(answers, keys...)
+	if err != nil {
+		return nil, errors.New("they are not an object with one answer to each request")
 	}
 	results := map[string]json.RawMessage{}
-	for key, in := range c.waiting {
-		result := all[key]
-		if result == nil || !in.sent {
+	for i, key := range keys {
+		if values[i] == nil || !c.waiting[key].sent {
 			continue
 		}
-		if result[0] != '{' {
+		if values[i][0] != '{' {
 			return nil, fmt.Errorf("the answer to %q is not an object", key)
 		}
-		results[key] = result
+		results[key] = values[i]
 	}
 	return results, nil
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
 	"github.com/mcphub-go/mcphub/pkg/gateway/routing"
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
@@ -37,6 +39,8 @@ type subscription struct {
 	out   chan []byte     // messages that wait to be written
 	check chan struct{}   // receives when its connections may be lost
 	ctx   context.Context //nolint:containedctx // of the request, with its span and session
+
+	queued subscriptionMemory
 
 	agreed atomic.Pointer[[]string] // URIs that servers have accepted; nil: not known yet
 
@@ -108,7 +112,9 @@ func (x *subscriptions) listChanged(methods map[string]bool) {
 func (x *subscriptions) listen(w http.ResponseWriter, r *http.Request, req *modernRequest) {
 	params, err := jsonrpc.Fields(req.message.Params, "notifications")
 	var filter changeFilter
-	if err != nil || params[0] == nil || json.Unmarshal(params[0], &filter) != nil || len(filter.URIs) > maxSubscriptionURIs {
+	// The quotes are counted first: a list of very many short strings takes many times the memory of its text.
+	if err != nil || params[0] == nil || bytes.Count(params[0], []byte(`"`)) > 4*maxSubscriptionURIs ||
+		json.Unmarshal(params[0], &filter) != nil || len(filter.URIs) > maxSubscriptionURIs {
 		req.refuse(w, jsonrpc.Errorf(jsonrpc.CodeInvalidParams,
 			"subscriptions/listen needs notifications, an object that says what to listen to, with up to %d resources",
 			maxSubscriptionURIs))
@@ -117,6 +123,12 @@ func (x *subscriptions) listen(w http.ResponseWriter, r *http.Request, req *mode
 	x.router.AwaitServers(req.ctx) // restrict needs the capabilities of the servers
 	s := &subscription{core: x.core, id: req.message.ID, ctx: req.ctx, out: make(chan []byte, subscriptionQueue),
 		check: make(chan struct{}, 1), links: map[*upstream.Server]*upstream.Link{}}
+	s.queued.held.On(&req.memory)
+	defer s.queued.close()
+	if err := s.queued.held.Grow(sizeOf(req.message)); err != nil {
+		req.refuse(w, memoryError(err))
+		return
+	}
 	filter = s.restrict(filter)
 	if !x.add(s) {
 		w.Header().Set("Retry-After", "30")
@@ -310,12 +322,50 @@ func (k subscriptionSink) Ask(ctx context.Context, m jsonrpc.Message) (json.RawM
 
 // queue adds a message to the stream, or drops it if the client reads too slowly.
 func (s *subscription) queue(m jsonrpc.Message) {
+	message := m.Encode()
+	if !s.queued.add(len(message)) {
+		s.tel.Dropped("slow_reader")
+		return
+	}
 	select {
-	case s.out <- m.Encode():
+	case s.out <- message:
 		s.tel.Sent(s.ctx, m)
 	default:
+		s.queued.remove(len(message))
 		s.tel.Dropped("slow_reader")
 	}
+}
+
+// subscriptionMemory is the memory of the messages that wait to be written to one stream. The zero value has no limit. Its
+// methods may be called concurrently.
+type subscriptionMemory struct {
+	mu     sync.Mutex
+	closed bool
+	held   budget.Hold
+}
+
+// add reserves memory for a message. It reports false if there is none, or after close.
+func (x *subscriptionMemory) add(size int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return !x.closed && x.held.Grow(int64(size)) == nil
+}
+
+// remove gives the memory of a message back.
+func (x *subscriptionMemory) remove(size int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.closed {
+		x.held.Force(-int64(size))
+	}
+}
+
+// close gives everything back.
+func (x *subscriptionMemory) close() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.closed = true
+	x.held.Release()
 }
 
 // acknowledgement returns notifications/subscriptions/acknowledged.
@@ -348,6 +398,7 @@ func (s *subscription) write(r *http.Request, op *observe.Operation, events *str
 		select {
 		case m := <-s.out:
 			ok = events.Message("", m)
+			s.queued.remove(len(m))
 		case <-beat.C:
 			ok = events.Comment("keep-alive")
 			s.repair(r.Context())

@@ -175,7 +175,7 @@ func (s virtualHub) begin(ctx context.Context, id string,
 		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/mcp", strings.NewReader(body))
 		sctx, op := g.tel.StartOperation(r, "", protocol.ModernVersion, m)
 		req := &modernRequest{message: m, client: modernClient{identity: upstream.Identity{Capabilities: json.RawMessage(canElicit)}},
-			out: stream.NewLog(g.retention, "", protocol.ModernVersion).NewPost(1, m.ID), op: op, ctx: sctx}
+			out: stream.NewLog(g.retention, nil, "", protocol.ModernVersion).NewPost(1, m.ID), op: op, ctx: sctx}
 		c := newMultiRoundCall(g.core, g.modern.bridges, g.modern.suspended, req)
 		g.background.Go(func() {
 			response, err := work(c)

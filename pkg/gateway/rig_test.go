@@ -20,6 +20,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/catalog"
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
@@ -46,6 +47,7 @@ type setup struct {
 	untraced bool          // do not change _meta, so that bytes can be compared
 	quiet    bool          // log nothing; for tests with very many requests
 	store    persist.Store // default: in memory
+	memory   int64         // bytes of the budget; default: more than any test needs
 	gateway  func(*Config)
 	sessions func(*session.Config)
 	upstream func(*upstream.Config)
@@ -60,6 +62,8 @@ type rig struct {
 	catalog  *catalog.Catalog
 	gateway  *Gateway
 	registry *prometheus.Registry
+	memory   *budget.Budget
+	history  *budget.Budget // of written messages
 	spans    *tracetest.SpanRecorder
 	logs     *hubtest.Buffer
 	client   *http.Client
@@ -75,6 +79,7 @@ type rig struct {
 // build makes a hub without starting it.
 func build(t *testing.T, s setup) *rig {
 	r := &rig{t: t, store: s.store, registry: prometheus.NewPedanticRegistry(), spans: tracetest.NewSpanRecorder(), logs: &hubtest.Buffer{}}
+	r.memory, r.history = budget.New(cmp.Or(s.memory, 1<<40)), budget.New(cmp.Or(s.memory, 1<<40))
 	if r.store == nil {
 		r.store = &persist.Memory{}
 	}
@@ -87,8 +92,9 @@ func build(t *testing.T, s setup) *rig {
 	}
 	tracing := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans))
 	propagator := propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
-	uc := upstream.Config{Logger: log, TracerProvider: tracing, Propagator: propagator, Registerer: r.registry}
-	gc := Config{Version: "test", Logger: log, TracerProvider: tracing, Propagator: propagator, Registerer: r.registry}
+	uc := upstream.Config{Logger: log, TracerProvider: tracing, Propagator: propagator, Registerer: r.registry,
+		Memory: r.memory}
+	gc := Config{Memory: r.memory, History: r.history, Version: "test", Logger: log, TracerProvider: tracing, Propagator: propagator, Registerer: r.registry}
 	if s.untraced {
 		uc.TracerProvider, uc.Propagator, gc.TracerProvider, gc.Propagator = nil, nil, nil, nil
 	}
@@ -172,6 +178,9 @@ func (r *rig) stop() {
 		r.servers.Wait()
 		if err := r.store.Close(); err != nil {
 			r.t.Errorf("closing the store: %v", err)
+		}
+		if r.memory.Used() != 0 || r.history.Used() != 0 {
+			r.t.Errorf("%d and %d bytes of memory were not given back", r.memory.Used(), r.history.Used())
 		}
 	})
 }

@@ -22,6 +22,7 @@ type Config struct {
 
 	MaxSessions          int         // includes stored sessions that are not loaded yet; 0: no limit
 	MaxSessionsPerClient int         // 0: no limit
+	MaxRecordBytes       int64       // estimated memory of all sessions that are loaded, derived ones not included; 0: no limit
 	AtLimit              LimitPolicy // default Refuse
 	MaxDerived           int         // derived sessions, not included above; default 10,000, negative: none
 

@@ -16,8 +16,8 @@ const (
 
 // LimitError is the error of Create when a limit of sessions is reached.
 type LimitError struct {
-	Scope string // global or client
-	Limit int    // sessions
+	Scope string // global, client or memory
+	Limit int    // sessions; of memory: bytes
 }
 
 // OfClient reports whether the limit is that of one client, not of the hub.
@@ -27,12 +27,16 @@ func (e *LimitError) Error() string {
 	if e.OfClient() {
 		return fmt.Sprintf("the client has %d sessions already, which is the limit", e.Limit)
 	}
+	if e.Scope == scopeMemory {
+		return fmt.Sprintf("the sessions of the hub take %d bytes, which is what they may take (limits.memory)", e.Limit)
+	}
 	return fmt.Sprintf("the hub has %d sessions already, which is the limit", e.Limit)
 }
 
 const (
 	scopeGlobal  = "global"
 	scopeClient  = "client"
+	scopeMemory  = "memory"
 	scopeDerived = "derived"
 )
 
@@ -52,6 +56,7 @@ func (m *Manager) put(e *entry) {
 		m.derived.add(e)
 		return
 	}
+	m.recordBytes += e.s.memory()
 	m.clients[e.client]++
 }
 
@@ -62,6 +67,7 @@ func (m *Manager) drop(e *entry) {
 		m.derived.remove(e)
 		return
 	}
+	m.recordBytes -= e.s.memory()
 	if m.restoring {
 		m.dropped[e.s.ID] = true
 	}
@@ -70,10 +76,43 @@ func (m *Manager) drop(e *entry) {
 	}
 }
 
-// admit checks the limits for one more session of the client. With Evict it ends
+// baseMemory is the memory of a session besides its texts: record, entry, events and maps, in bytes.
+const baseMemory = 2 << 10
+
+// memory returns an estimate of the memory of a session, in bytes.
+func (s Session) memory() int64 {
+	n := baseMemory + len(s.Capabilities)
+	for _, text := range [...]string{s.ClientName, s.ClientVersion, s.Cwd, s.Project, s.UserAgent, s.IP, s.Principal} {
+		n += len(text)
+	}
+	for name, value := range s.Metadata {
+		n += len(name) + len(value)
+	}
+	for _, uri := range s.Subscriptions {
+		n += len(uri)
+	}
+	for name, value := range s.unknown {
+		n += len(name) + len(value)
+	}
+	return int64(n)
+}
+
+// HasRoom reports whether the record of a session may grow by so many bytes.
+func (m *Manager) HasRoom(bytes int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.isFull(int64(bytes))
+}
+
+// isFull reports whether so many bytes more exceed MaxRecordBytes. The caller holds mu.
+func (m *Manager) isFull(bytes int64) bool {
+	return m.cfg.MaxRecordBytes > 0 && m.recordBytes+bytes > m.cfg.MaxRecordBytes
+}
+
+// admit checks the limits for one more session of the client, which takes so many bytes. With Evict it ends
 // a session to make room and returns it; otherwise it fails with a *LimitError.
 // The caller holds mu.
-func (m *Manager) admit(client string) (evicted *entry, err error) {
+func (m *Manager) admit(client string, bytes int64) (evicted *entry, err error) {
 	limit := &LimitError{Scope: scopeClient, Limit: m.cfg.MaxSessionsPerClient}
 	candidates := func(e *entry) bool { return e.client == client }
 	switch {
@@ -81,6 +120,9 @@ func (m *Manager) admit(client string) (evicted *entry, err error) {
 	case m.cfg.MaxSessions > 0 && len(m.live)-len(m.derived.byKey)+len(m.pending) >= m.cfg.MaxSessions:
 		limit.Scope, limit.Limit = scopeGlobal, m.cfg.MaxSessions
 		candidates = func(*entry) bool { return true }
+	case m.isFull(bytes):
+		limit.Scope, limit.Limit = scopeMemory, int(m.cfg.MaxRecordBytes)
+		candidates = func(e *entry) bool { return e.s.memory() >= bytes } // the end of one session must be enough
 	default:
 		return nil, nil //nolint:nilnil // there is room
 	}

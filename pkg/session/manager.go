@@ -48,6 +48,8 @@ type Manager struct {
 	derived  derivedSessions
 	watch    clockWatch
 
+	recordBytes int64 // sum of Session.memory of the live entries that are not derived
+
 	restoring bool // Restore has begun and not succeeded yet
 	restored  bool // Restore has succeeded
 	closed    bool // Close has begun: no Live is opened any more
@@ -151,7 +153,7 @@ func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error
 		e.created = &sc
 	}
 	m.mu.Lock()
-	evicted, err := m.admit(e.client)
+	evicted, err := m.admit(e.client, e.s.memory())
 	if err == nil {
 		m.put(e)
 	}
@@ -244,6 +246,7 @@ func (m *Manager) change(e *entry, fn func(*Session)) error {
 	if e.s.State == Initializing && s.State == Ready {
 		m.note(s.ID, EventInitialised, "")
 	}
+	m.recordBytes += s.memory() - e.s.memory()
 	e.s = s
 	m.touch(e, time.Now())
 	m.mark(s.ID)

@@ -108,6 +108,14 @@ func newMetrics(cfg Config, m *Manager) *metrics {
 		Help: "Configured limit of derived sessions."}).Set(float64(cfg.maxDerived()))
 	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_session_max_lifetime_seconds",
 		Help: "Configured longest life of a session; 0: there is none."}).Set(max(0, cfg.MaxLifetime.Seconds()))
+	f.NewGauge(prometheus.GaugeOpts{Name: "mcphub_session_records_limit_bytes",
+		Help: "Memory that the records of all sessions may take; 0: there is no limit."}).Set(float64(cfg.MaxRecordBytes))
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "mcphub_session_records_bytes",
+		Help: "Estimated memory of the records of all sessions."}, func() float64 {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return float64(m.recordBytes)
+	})
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "mcphub_session_tails_active",
 		Help: "Watchers that follow the messages of a session."}, func() float64 { return float64(m.tails.active.Load()) })
 	x.initSeries()
@@ -137,7 +145,7 @@ func (x *metrics) initSeries() {
 	for _, r := range []Reason{IdleTimeout, MaxLifetime} {
 		x.cleanupLag.WithLabelValues(string(r))
 	}
-	for _, scope := range []string{scopeGlobal, scopeClient, scopeDerived} {
+	for _, scope := range []string{scopeGlobal, scopeClient, scopeMemory, scopeDerived} {
 		for _, action := range []string{"refused", "evicted"} {
 			x.limited.WithLabelValues(scope, action)
 		}

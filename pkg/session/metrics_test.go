@@ -38,6 +38,8 @@ func TestEverySeriesExistsInAFreshRegistry(t *testing.T) {
 		`mcphub_session_loop_runs_total{cleanup,error}`, `mcphub_session_loop_runs_total{cleanup,ok}`,
 		`mcphub_session_loop_runs_total{flush,error}`, `mcphub_session_loop_runs_total{flush,ok}`,
 		`mcphub_session_max_lifetime_seconds{}`, `mcphub_session_messages_lost_total{}`, `mcphub_session_tails_active{}`,
+		`mcphub_session_records_bytes{}`, `mcphub_session_records_limit_bytes{}`, `mcphub_sessions_limited_total{evicted,memory}`,
+		`mcphub_sessions_limited_total{refused,memory}`,
 		`mcphub_session_operations{derived}`, `mcphub_session_operations{protocol}`,
 		`mcphub_sessions_limit{}`, `mcphub_sessions_per_client_limit{}`, `mcphub_sessions_derived_limit{}`,
 		`mcphub_sessions_limited_total{evicted,client}`, `mcphub_sessions_limited_total{evicted,global}`,

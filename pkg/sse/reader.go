@@ -25,14 +25,37 @@ var ErrTooLong = errors.New("a message is too long")
 // Reader reads an event stream as section 9.2.6 of the HTML standard specifies it, in bounded memory.
 type Reader struct {
 	buf     *bufio.Reader
-	limit   int64 // bytes of one event
-	started bool  // the first line was read
-	afterCR bool  // the last line ended with a CR; an LF that follows belongs to it
+	limit   int64               // bytes of one event
+	reserve func(n int64) error // see Reserve
+	have    int64               // bytes of the event that are reserved, or need not be
+	started bool                // the first line was read
+	afterCR bool                // the last line ended with a CR; an LF that follows belongs to it
 }
 
 // NewReader returns a Reader of r. limit is the maximum size of an event in bytes, field names included.
 func NewReader(r io.Reader, limit int64) *Reader {
 	return &Reader{buf: bufio.NewReaderSize(r, 16<<10), limit: limit}
+}
+
+// freeEvent is the size of an event for which no memory is reserved.
+const freeEvent = 64 << 10
+
+// Reserve makes the Reader call reserve before it keeps more than 64 KiB of an event, with the number of bytes that it
+// keeps in addition. If reserve fails, so does Next, with that error, and the Reader cannot be used any more. The caller
+// gives the memory back when it is done with the event.
+func (r *Reader) Reserve(reserve func(n int64) error) { r.reserve = reserve }
+
+// keep reserves memory for an event of that size.
+func (r *Reader) keep(size int64) error {
+	if r.reserve == nil || size <= r.have {
+		return nil
+	}
+	more := max(size-r.have, r.have) // appending doubles the room
+	if err := r.reserve(more); err != nil {
+		return err
+	}
+	r.have += more
+	return nil
 }
 
 // Next returns the next event that has data, an ID or a reconnection time, as soon as its last byte has arrived. It
@@ -42,8 +65,9 @@ func (r *Reader) Next() (Event, error) {
 	var ev Event
 	var size int64
 	hasContent, hasData := false, false
+	r.have = freeEvent
 	for {
-		line, owned, err := r.line()
+		line, owned, err := r.line(size)
 		if err != nil {
 			return Event{}, err
 		}
@@ -54,7 +78,7 @@ func (r *Reader) Next() (Event, error) {
 			if hasContent {
 				return ev, nil
 			}
-			ev, size = Event{}, 0
+			ev, size, r.have = Event{}, 0, max(r.have, freeEvent)
 			continue
 		}
 		field, value, _ := bytes.Cut(line, []byte(":"))
@@ -85,8 +109,8 @@ func (r *Reader) Next() (Event, error) {
 }
 
 // line returns the next line without its end, which is LF, CR LF or CR, and without the byte order mark that may
-// precede the first line. An owned line stays valid; any other line is valid until the next call.
-func (r *Reader) line() (line []byte, owned bool, err error) {
+// precede the first line. before is the size of the lines of the event that precede it. An owned line stays valid; any other line is valid until the next call.
+func (r *Reader) line(before int64) (line []byte, owned bool, err error) {
 	for {
 		part, err := r.peek()
 		if err != nil {
@@ -99,6 +123,9 @@ func (r *Reader) line() (line []byte, owned bool, err error) {
 		}
 		if int64(len(line)+n) > r.limit {
 			return nil, false, r.tooLong()
+		}
+		if err := r.keep(before + int64(len(line)+n)); err != nil {
+			return nil, false, err
 		}
 		if complete && !owned {
 			line = part[:n]

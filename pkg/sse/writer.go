@@ -30,6 +30,9 @@ func NewWriter(w http.ResponseWriter, timeout time.Duration) *Writer {
 
 // Event writes one event, which has no ID if id is empty. id, name and data must not contain a line break.
 func (w *Writer) Event(id, name string, data []byte) error {
+	if len(data) > maxCopy {
+		return w.longEvent(id, name, data)
+	}
 	event := make([]byte, 0, len(id)+len(name)+len(data)+24)
 	if id != "" {
 		event = append(append(append(event, "id: "...), id...), '\n')
@@ -37,6 +40,25 @@ func (w *Writer) Event(id, name string, data []byte) error {
 	event = append(append(event, "event: "...), name...)
 	event = append(append(event, "\ndata: "...), data...)
 	return w.write(append(event, "\n\n"...))
+}
+
+// maxCopy is the length of data up to which an event is put together in memory: one write is cheaper than three, but a
+// client that does not read must not keep a second copy of a long message.
+const maxCopy = 16 << 10
+
+// longEvent is Event without a copy of data.
+func (w *Writer) longEvent(id, name string, data []byte) error {
+	head := "event: " + name + "\ndata: "
+	if id != "" {
+		head = "id: " + id + "\n" + head
+	}
+	w.setDeadline(len(data))
+	for _, part := range [][]byte{[]byte(head), data, []byte("\n\n")} {
+		if _, err := w.w.Write(part); err != nil {
+			return err
+		}
+	}
+	return w.control.Flush()
 }
 
 // Prime writes an event with an ID, a reconnection time and empty data. The event tells a client that loses the stream
@@ -54,8 +76,13 @@ func (w *Writer) Comment(text string) error { return w.write([]byte(": " + text 
 // Close removes the deadline of the last write from the connection, so that the server can reuse the connection.
 func (w *Writer) Close() { _ = w.control.SetWriteDeadline(time.Time{}) }
 
+// setDeadline limits the writes of an event of so many bytes.
+func (w *Writer) setDeadline(size int) {
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.timeout + time.Duration(size)*time.Microsecond))
+}
+
 func (w *Writer) write(b []byte) error {
-	_ = w.control.SetWriteDeadline(time.Now().Add(w.timeout + time.Duration(len(b))*time.Microsecond))
+	w.setDeadline(len(b))
 	if _, err := w.w.Write(b); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -34,6 +35,9 @@ type Config struct {
 	// called at each scrape. Nil: the count is 0.
 	HasSession  func(id string) bool
 	OrphanGrace time.Duration // that a connection may outlive its session; default 30s
+
+	// Memory is the budget for what is read from shared servers, until it is known for whom it is; nil: no limit.
+	Memory *budget.Budget
 
 	Logger         *slog.Logger                  // default: discard
 	TracerProvider trace.TracerProvider          // default: no-op

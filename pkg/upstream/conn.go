@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -29,7 +30,8 @@ type Conn struct {
 	background *background
 	pending    pendingCalls
 	requests   *serverRequests
-	tools      *toolHeaders // that the server lists
+	memory     *budget.Account // for what the server sends outside of a response; nil: no limit
+	tools      *toolHeaders    // that the server lists
 
 	init     Initialized // set before the connection is used
 	closing  sync.Once
@@ -149,7 +151,7 @@ func (c *Conn) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 func (c *Conn) roundTrip(ctx context.Context, d dialect, req Request) (jsonrpc.Message, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 	defer cancel()
-	cl := c.pending.add(&call{sink: req.Sink})
+	cl := c.pending.add(&call{sink: req.Sink, Call: transport.Call{Memory: req.Memory}})
 	defer c.remove(cl)
 	ctx, span := c.tel.startCall(ctx, cl.ID, req, d.era() == protocol.Modern)
 	c.pending.setOrigin(cl, origin{ctx, cmp.Or(req.session, c.tel.session)})

@@ -1,11 +1,13 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
@@ -21,6 +23,7 @@ type dialer struct {
 	owners      *owners
 	limits      startLimits
 	graces      *transport.Graces // of all servers
+	memory      *budget.Account   // for what is read on shared connections; nil: no limit
 	connections atomic.Int64      // that there are, those being made included
 }
 
@@ -43,7 +46,8 @@ type dialConfig struct {
 	shared  bool   // the connection will serve several clients
 	session string // public id of the session of its only client; empty: none, or several
 
-	owner context.Context //nolint:containedctx // see LinkConfig.Owner
+	memory *budget.Account // of its only client; nil: that of the server
+	owner  context.Context //nolint:containedctx // see LinkConfig.Owner
 }
 
 // context returns what the context of the connection is derived from.
@@ -106,6 +110,8 @@ func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn,
 	b := newBackground(cfg.context()) //nolint:contextcheck // see above
 	c := newConn(spec, newConnTelemetry(d.tel, d.own, spec, cfg.session), b, d.tools)
 	c.setDialect(legacyDialect{c})
+	c.memory = cmp.Or(cfg.memory, d.memory)
+	c.requests.memory = c.memory
 	if c.shared = cfg.shared; cfg.sink != nil {
 		c.sink = cfg.sink
 	}
@@ -113,7 +119,7 @@ func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn,
 	c.onLost = func() { d.count(-1) }
 	d.owners.add(c, cfg.session)
 	c.onClosed = func() { d.owners.remove(c) }
-	c.transport = d.newTransport(c, cfg.resume.SessionID)
+	c.transport = d.newTransport(c, cfg.resume.SessionID, cfg.memory != nil)
 	if err := c.transport.Start(ctx); err != nil {
 		c.close(true)
 		return nil, serverError(spec.Name, err)
@@ -127,10 +133,11 @@ func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn,
 	return c, nil
 }
 
-func (d *dialer) newTransport(c *Conn, sessionID string) transport.Transport {
+func (d *dialer) newTransport(c *Conn, sessionID string, own bool) transport.Transport {
 	spec := c.spec
 	return transport.New(transport.Config{
 		Handler: inbound{c}, Log: c.tel.log, MaxMessage: spec.maxMessage(), Context: c.background.ctx,
+		Memory: c.memory, Own: own,
 		Command: spec.Command, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, WriteTimeout: spec.writeTimeout(),
 		Graces: d.graces, Mask: spec.masked,
 		URL: spec.URL, SSE: spec.SSE, Headers: spec.Headers, SessionID: sessionID, Clients: d.clients,

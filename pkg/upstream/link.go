@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
@@ -20,7 +21,9 @@ type LinkConfig struct {
 	Resume   ServerSession // that the server gave this client earlier
 	Modern   bool          // the client speaks a modern version
 	Shared   bool          // the Link is used for several clients
-	Session  string        // public id of the session of the client; empty: none, or several
+	// Memory is the account of the client for what its own connection sends; nil: no limit.
+	Memory  *budget.Account
+	Session string // public id of the session of the client; empty: none, or several
 	// Owner has the values for the context of what the Link's own connection does by itself; nil: none.
 	Owner context.Context //nolint:containedctx // see above
 	// OnServerSession is called with the server's session before the first call goes out over it. If it fails, so does
@@ -274,7 +277,7 @@ func (l *Link) dial(ctx context.Context, resume ServerSession) (*Conn, error) {
 	dial := func() (*Conn, error) {
 		n := s.state.negotiationFor(negotiation{identity: l.cfg.Identity, resume: resume}, l.cfg.Modern)
 		return s.dialer.dial(ctx, dialConfig{negotiation: n, sse: s.state.isSSE(), sink: l.cfg.Sink, shared: l.cfg.Shared,
-			session: l.cfg.Session, owner: l.cfg.Owner})
+			session: l.cfg.Session, owner: l.cfg.Owner, memory: l.cfg.Memory})
 	}
 	c, err := dial()
 	if err == nil && s.state.isSessionless(c) {

@@ -108,12 +108,11 @@ func (p *pendingCalls) deliver(m jsonrpc.Message) bool {
 	if cl == nil {
 		return false
 	}
-	select {
-	case cl.Reply <- m:
-		return true
-	default:
+	if len(cl.Reply) > 0 {
 		return false
 	}
+	cl.Reply <- cl.Keep(m) // it has room for one, and only deliver sends
+	return true
 }
 
 // setOrigin sets for whom cl is made.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/mcphub-go/mcphub/pkg/budget"
 )
 
 // notifyTimeout is for a notification, or a response, to be sent.
@@ -26,6 +28,10 @@ type Request struct {
 
 	// Spent, if set, grows by the time in ns that the call waits for others than the hub.
 	Spent *atomic.Int64
+
+	// Memory holds the memory of the response until the caller is done with it; nil: no limit. A response for which there
+	// is none becomes an error.
+	Memory *budget.Hold
 
 	session  string    // public id of the caller's session, for spans
 	attempt  int       // at the same request; the first is 0

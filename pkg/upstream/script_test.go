@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -191,6 +192,8 @@ func (x *exchange) tool(name string) string {
 	case "huge":
 		x.send(`{"jsonrpc":"2.0","method":"x","params":{"a":"` + string(bytes.Repeat([]byte("a"), x.args.N)) + `"}}`)
 		return `"result":{}`
+	case "long":
+		return `"result":{"a":"` + strings.Repeat("a", x.args.N) + `"}`
 	case "close stdout":
 		_ = os.Stdout.Close()
 		forever()

@@ -16,6 +16,7 @@ type Server struct {
 
 func newServer(spec Spec, cfg Config, tel *telemetry, graces *transport.Graces) *Server {
 	d := newDialer(spec, tel, graces)
+	d.memory = cfg.Memory.Account()
 	state := newServerState(d.spec)
 	w := newWarnings(tel.log.With("upstream", spec.Name), d.spec.masked, d.own.warnings)
 	return &Server{dialer: d, state: state, supervisor: newSupervisor(cfg, d, state, w), warnings: w}

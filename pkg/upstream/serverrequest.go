@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
@@ -42,6 +43,8 @@ type serverRequests struct {
 
 	waiting, answering quota // of background
 
+	memory *budget.Account // for the params of those that wait; nil: no limit
+
 	mu   sync.Mutex
 	byID map[jsonrpc.ID]*serverRequest // that wait for the answer of a client
 }
@@ -62,6 +65,12 @@ func (s *serverRequests) forward(r *serverRequest, sink Sink, of origin) {
 		r.about = of.ctx
 	}
 	m := r.Message
+	var held budget.Hold
+	held.On(s.memory)
+	if err := held.Grow(int64(len(m.Params))); err != nil {
+		s.answer(r, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the request was dropped: %v", err))
+		return
+	}
 	m.Params = bytes.Clone(m.Params)
 	ctx, cancel := context.WithCancelCause(s.background.ctx)
 	r.cancel = cancel
@@ -69,6 +78,7 @@ func (s *serverRequests) forward(r *serverRequest, sink Sink, of origin) {
 	s.byID[m.ID] = r // before the next message can cancel it
 	s.mu.Unlock()
 	started := s.background.start(&s.waiting, func(context.Context) {
+		defer held.Release()
 		ctx, stop := context.WithTimeoutCause(ctx, s.timeout, ErrTimeout)
 		defer stop()
 		ctx, span := s.tel.startServerRequest(ctx, of, m)
@@ -83,6 +93,7 @@ func (s *serverRequests) forward(r *serverRequest, sink Sink, of origin) {
 		s.respond(ctx, r, result, err)
 	})
 	if !started {
+		held.Release()
 		s.remove(r)
 		s.answer(r, nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "the hub is waiting for too many answers of clients"))
 	}

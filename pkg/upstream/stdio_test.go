@@ -31,17 +31,37 @@ func TestOtherLinesOnStdoutAreSkippedAndLogged(t *testing.T) {
 	}
 }
 
-func TestMessageThatIsTooLongEndsTheConnectionAndTheChild(t *testing.T) {
+func TestMessageThatIsTooLongIsDroppedAndEndsOnlyItsCall(t *testing.T) {
 	t.Parallel()
 	spec := childSpec(t, "script")
 	spec.MaxMessage = 64 << 10
 	e := newEnv(t, spec)
 	c := e.connect(t, nil)
+	tool(t, c, "long", `{"n":60000}`)
+	m := tool(t, c, "long", `{"n":1000000}`)
+	if e := jsonrpc.ParseError(m.Error); m.Error == nil || e.Code != jsonrpc.CodeInternal ||
+		!strings.Contains(e.Message, "a message is too long: more than 65536 bytes (limits.maxMessageBytes)") {
+		t.Errorf("the answer is %.200s %.200s", m.Error, m.Result)
+	}
+	if m := tool(t, c, "huge", `{"n":1000000}`); m.Error != nil {
+		t.Errorf("after a long notification: %s", m.Error)
+	}
+	if n := e.log.attr("a message of the server was dropped", "bytes"); len(n) != 1 {
+		t.Errorf("dropped according to the log: %v", n)
+	}
+}
+
+// Without an end of the line there is no next message.
+func TestChildThatWritesNoEndOfLineIsGivenUp(t *testing.T) {
+	t.Parallel()
+	spec := childSpec(t, "script")
+	spec.MaxMessage = 16 << 10
+	e := newEnv(t, spec)
+	c := e.connect(t, nil)
 	pid := facts(t, c).Pid
-	tool(t, c, "huge", `{"n":60000}`)
-	_, err := c.Call(t.Context(), toolCall("huge", `{"n":1000000}`))
+	_, err := c.Call(t.Context(), toolCall("long", `{"n":1000000}`))
 	if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), `server "child" was lost before it answered: `) ||
-		!strings.Contains(err.Error(), "a message is too long: more than 65536 bytes") {
+		!strings.Contains(err.Error(), "a message is too long: more than 16384 bytes") {
 		t.Errorf("error %v", err)
 	}
 	wait(t, "the connection is lost", c.done())

@@ -21,6 +21,7 @@ const module = "github.com/mcphub-go/mcphub/"
 // docs/architecture.md draws it.
 var arrows = map[string][]string{
 	"pkg/persist":                   {},
+	"pkg/budget":                    {},
 	"pkg/persist/persisttest":       {"pkg/persist"},
 	"pkg/jsonrpc":                   {},
 	"pkg/sse":                       {},
@@ -31,16 +32,16 @@ var arrows = map[string][]string{
 	"pkg/config":                    {},
 	"pkg/telemetry":                 {},
 	"pkg/session":                   {"pkg/persist"},
-	"pkg/upstream/transport":        {"pkg/protocol", "pkg/jsonrpc", "pkg/sse"},
-	"pkg/upstream":                  {"pkg/upstream/transport", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
-	"pkg/gateway/stream":            {"pkg/protocol", "pkg/jsonrpc", "pkg/sse"},
+	"pkg/upstream/transport":        {"pkg/budget", "pkg/protocol", "pkg/jsonrpc", "pkg/sse"},
+	"pkg/upstream":                  {"pkg/upstream/transport", "pkg/budget", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
+	"pkg/gateway/stream":            {"pkg/budget", "pkg/protocol", "pkg/jsonrpc", "pkg/sse"},
 	"pkg/gateway/routing":           {"pkg/catalog", "pkg/upstream", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
 	"pkg/gateway/observe":           {"pkg/session", "pkg/catalog", "pkg/upstream", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
 	"pkg/gateway": {"pkg/gateway/routing", "pkg/gateway/stream", "pkg/gateway/observe", "pkg/session", "pkg/catalog",
-		"pkg/upstream", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
+		"pkg/upstream", "pkg/budget", "pkg/instrument", "pkg/protocol", "pkg/jsonrpc"},
 	"pkg/admin": {"pkg/session", "pkg/upstream", "pkg/instrument", "pkg/sse"},
 	"deploy":    {},
-	"cmd/mcphub": {"pkg/persist", "pkg/jsonrpc", "pkg/protocol", "pkg/instrument", "pkg/catalog", "pkg/config", "pkg/telemetry",
+	"cmd/mcphub": {"pkg/persist", "pkg/budget", "pkg/jsonrpc", "pkg/protocol", "pkg/instrument", "pkg/catalog", "pkg/config", "pkg/telemetry",
 		"pkg/session", "pkg/upstream", "pkg/gateway", "pkg/gateway/observe", "pkg/admin"},
 
 	// For tests; see testArrows for the packages that consist of tests.

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -26,6 +27,7 @@ type Log struct {
 	*Retention
 	epoch  string // random, EpochLength bytes; empty: streams cannot be resumed
 	primes bool   // streams begin with an event without a message
+	memory memory
 
 	mu            sync.Mutex
 	queuedBytes   int64              // of messages that wait for a connected reader
@@ -46,12 +48,19 @@ type Retention struct {
 	Events  int           // limit of the kept events of one session
 	Bytes   int64         // limit of their bytes
 	Window  time.Duration // for which an event is kept after it was written or its stream lost its reader
+
+	Memory *budget.Budget // for the written messages of all sessions; nil: no limit
 }
 
-// NewLog makes a Log. version is the protocol version of the client.
-func NewLog(r *Retention, epoch, version string) *Log {
+// NewLog makes a Log. version is the protocol version of the client; what waits for it counts towards its account.
+func NewLog(r *Retention, account *budget.Account, epoch, version string) *Log {
 	// A client of an older version fails on an event without a message.
-	return &Log{Retention: r, epoch: epoch, primes: version >= "2025-11-25"}
+	l := &Log{Retention: r, epoch: epoch, primes: version >= "2025-11-25"}
+	l.memory.waiting.account = account
+	if epoch != "" {
+		l.memory.written.account = r.Memory.Account()
+	}
+	return l
 }
 
 // NewPost makes the stream of a POST that gets this many answers. requests are the ids of its
@@ -73,8 +82,8 @@ func (l *Log) NewGet() *Stream {
 	return s
 }
 
-// The methods attached, register, over, makeRoom, makeRoomForAnswer, oldestFinished, forget, purge, update and
-// boundLost are called with mu held.
+// The methods attached, register, over, makeRoom, hasRoomToKeep, makeRoomForAnswer, oldestFinished, forget, purge, update
+// and boundLost are called with mu held.
 
 // attached counts the GET streams that have a reader.
 func (l *Log) attached() (n int) {
@@ -166,6 +175,19 @@ func (l *Log) makeRoom(events int, bytes int64) {
 	}
 }
 
+// hasRoomToKeep reports whether the budget of all logs has room for e, which was written. If not, older messages of this
+// log make room.
+func (l *Log) hasRoomToKeep(e *entry) bool {
+	for l.memory.written.reserve(int64(len(e.data))) != nil {
+		if l.history.first == nil {
+			return false
+		}
+		l.forget(l.history.first)
+		l.memory.settle()
+	}
+	return true
+}
+
 // makeRoomForAnswer makes room for an answer that waits on s. It also drops finished streams without
 // reader, the oldest first.
 func (l *Log) makeRoomForAnswer(s *Stream) {
@@ -219,8 +241,9 @@ func (l *Log) expire() {
 	l.purge(time.Now())
 }
 
-// update reports the kept bytes to the metric, and starts the timer if something will expire.
+// update accounts for the messages, reports the kept bytes to the metric, and starts the timer if something will expire.
 func (l *Log) update() {
+	l.memory.settle()
 	if l.keptBytes != l.reportedBytes {
 		l.Metrics.logBytes.Add(float64(l.keptBytes - l.reportedBytes))
 		l.reportedBytes = l.keptBytes

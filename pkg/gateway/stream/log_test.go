@@ -17,7 +17,7 @@ import (
 func newLog(r Retention) *Log {
 	r.Metrics = NewMetrics(nil, func(string) {})
 	r.Events, r.Bytes, r.Window = cmp.Or(r.Events, 1024), cmp.Or(r.Bytes, 1<<20), cmp.Or(r.Window, 5*time.Minute)
-	return NewLog(&r, "ABCDEFGH", "2025-11-25")
+	return NewLog(&r, nil, "ABCDEFGH", "2025-11-25")
 }
 
 // take marks all waiting messages of s as written, and returns them.

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"cmp"
 	"net/http"
 	"time"
@@ -60,7 +59,7 @@ func (x *Sender) finishAtOnce(w http.ResponseWriter, s *Stream, list bool) {
 		events.Comment("cancelled")
 		events.End(Cancelled)
 	case list:
-		WriteJSON(w, http.StatusOK, append(append([]byte{'['}, bytes.Join(answers, []byte{','})...), ']'))
+		writeList(w, answers)
 	default:
 		WriteJSON(w, cmp.Or(s.Status, http.StatusOK), answers[0])
 	}

@@ -64,6 +64,14 @@ func (s *Stream) Push(data []byte, d Delivery) (reason string) {
 	return s.add(data, d)
 }
 
+// Reserve makes room for an answer of so many bytes, before it is added. An error means that the session of the client
+// has no memory for it; a short answer that says so fits nevertheless.
+func (s *Stream) Reserve(size int) error {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.log.memory.waiting.reserve(int64(size))
+}
+
 // Answer adds an answer, which always fits. A nil answer counts, but is not written: the request
 // was cancelled. Answer keeps data.
 func (s *Stream) Answer(data []byte) {
@@ -75,6 +83,7 @@ func (s *Stream) Answer(data []byte) {
 		s.span = nil
 	}
 	if s.dropped {
+		l.update()
 		return
 	}
 	if data != nil {
@@ -154,7 +163,8 @@ func (s *Stream) wrote(rd *Reader, e *entry) {
 	if s.reader != rd {
 		return
 	}
-	if s.name == "" || l.closed || int64(len(e.data)) > l.Bytes { // it must not displace all other messages
+	// A message that is longer than the limit must not displace all others.
+	if s.name == "" || l.closed || int64(len(e.data)) > l.Bytes || !l.hasRoomToKeep(e) {
 		s.remove(s.written)
 	} else {
 		s.uncount()
@@ -213,8 +223,11 @@ func (s *Stream) add(data []byte, d Delivery) (reason string) {
 	switch {
 	case s.dropped || s.finished() || (s.reader == nil && d == ReadNow):
 		return "no_stream"
+	case l.memory.waiting.reserve(size) != nil:
+		return "slow_reader"
 	case s.reader != nil:
 		if waiting := len(s.entries) - s.written; waiting > 0 && (waiting >= maxQueuedMessages || l.queuedBytes+size > maxQueuedBytes) {
+			l.update()
 			return "slow_reader"
 		}
 	default:
@@ -318,6 +331,11 @@ func (s *Stream) count()   { s.addCounts(1) }
 // addCounts adds the entries of the stream, sign times, to the sums of the log.
 func (s *Stream) addCounts(sign int) {
 	l, by := s.log, int64(sign)
+	waiting, written := &l.memory.waiting, &l.memory.written
+	waiting.bytes += by * s.waitingBytes
+	waiting.messages += by * int64(len(s.entries)-s.written)
+	written.bytes += by * s.writtenBytes
+	written.messages += by * int64(s.written)
 	l.keptBytes += by * s.writtenBytes
 	l.keptEvents += sign * s.written
 	if s.reader != nil {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
@@ -46,6 +47,11 @@ var errTooLong = errors.New("a message is too long")
 // tooLong is the error for a message of more than limit bytes.
 func tooLong(limit int64) error {
 	return fmt.Errorf("%w: %w: more than %d bytes", ErrProtocol, errTooLong, limit)
+}
+
+// isRefused reports whether err is that there is no memory.
+func isRefused(err error) bool {
+	return errors.Is(err, budget.ErrShare) || errors.Is(err, budget.ErrFull)
 }
 
 // StatusError is an HTTP response that is not a JSON-RPC message.

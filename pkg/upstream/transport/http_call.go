@@ -92,8 +92,10 @@ func (t *streamableHTTP) adoptSession(session string) error {
 
 func (t *streamableHTTP) readObject(ctx context.Context, call *Call, response *http.Response) (jsonrpc.Message, error) {
 	limit := t.cfg.MaxMessage
-	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	body, err := call.Memory.ReadAll(io.LimitReader(response.Body, limit+1), response.ContentLength)
 	switch {
+	case isRefused(err):
+		return dropped(call.ID, err), nil
 	case err != nil:
 		return jsonrpc.Message{}, classify(ctx, err)
 	case int64(len(body)) > limit:

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/sse"
@@ -97,7 +98,15 @@ func (t *httpSSE) readStream() error {
 		return err
 	}
 	close(t.ready)
+	var reading budget.Hold // for the event that was read last
+	reading.On(t.cfg.Memory)
+	defer reading.Release()
+	events.Reserve(reserve(&reading, t.cfg.Own, t.done))
 	for {
+		reading.Release()
+		if t.cfg.Own {
+			t.cfg.Memory.Wait(t.connected, t.done)
+		}
 		ev, err := events.Next()
 		if err != nil {
 			return streamEnd(err)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 	"github.com/mcphub-go/mcphub/pkg/sse"
@@ -80,10 +81,18 @@ func (t *streamableHTTP) resume(ctx context.Context, response *http.Response, cu
 func (t *streamableHTTP) readEvents(ctx context.Context, response *http.Response, cursor *cursor, call *Call) (jsonrpc.Message, error) {
 	events := sse.NewReader(response.Body, t.cfg.MaxMessage)
 	var id jsonrpc.ID
-	if call != nil {
+	var reading budget.Hold // for the event that was read last
+	defer reading.Release()
+	if reading.On(t.cfg.Memory); call != nil {
 		id = call.ID
+		reading.Like(call.Memory)
 	}
+	events.Reserve(reserve(&reading, t.cfg.Own, ctx.Done()))
 	for {
+		reading.Release()
+		if t.cfg.Own { // ctx ends with the call, or with the connection
+			t.cfg.Memory.Wait(ctx, t.done)
+		}
 		ev, err := events.Next()
 		if err != nil {
 			return jsonrpc.Message{}, eventError(err)
@@ -105,7 +114,8 @@ func (t *streamableHTTP) readEvents(ctx context.Context, response *http.Response
 		case m.Kind() != jsonrpc.Response:
 			t.cfg.Handler.Receive(id, m)
 		case call != nil && m.ID == id:
-			return m, nil
+			reading.Release()
+			return call.Keep(m), nil
 		default:
 			t.cfg.Unmatched()
 		}
@@ -116,9 +126,9 @@ func isMessage(ev sse.Event) bool {
 	return len(ev.Data) > 0 && (ev.Name == "" || ev.Name == "message")
 }
 
-// eventError marks an event that is too long as a violation of the protocol.
+// eventError marks an event that was not kept as a violation of the protocol.
 func eventError(err error) error {
-	if errors.Is(err, sse.ErrTooLong) {
+	if errors.Is(err, sse.ErrTooLong) || isRefused(err) {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	return err

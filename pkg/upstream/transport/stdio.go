@@ -154,19 +154,38 @@ func (t *stdio) loseAfterExit(reason string) {
 }
 
 // readLoop reads the child's messages. Other lines are logged and skipped: many servers print to their standard output.
+// The child of a client that is over its share of memory is not read, so it waits, too.
 func (t *stdio) readLoop() {
 	defer close(t.drained)
-	r := bufio.NewReaderSize(t.process.stdout, 64<<10)
+	r := &lineReader{in: bufio.NewReaderSize(t.process.stdout, readBuffer), limit: t.cfg.MaxMessage, patient: t.cfg.Own,
+		done: t.process.exited}
+	r.memory.On(t.cfg.Memory)
 	for {
-		line, err := readLine(r, t.cfg.MaxMessage)
-		if len(line) > 0 {
-			t.handle(line)
+		if t.cfg.Own {
+			t.cfg.Memory.Wait(context.Background(), t.process.exited)
+		}
+		l, err := r.next()
+		r.memory.Release() // whose message it is decides who has memory for it
+		if l.skipped != nil {
+			t.handleSkipped(l)
+		} else if len(l.text) > 0 {
+			t.handle(l.text)
 		}
 		if err != nil {
 			t.readFailed(err)
 			return
 		}
 	}
+}
+
+// handleSkipped ends the call whose response was skipped.
+func (t *stdio) handleSkipped(l line) {
+	if id := l.responseID(); id != "" {
+		t.log.Debug("a response of the server was dropped", "bytes", l.size, "err", l.skipped)
+		t.cfg.Handler.Deliver(dropped(id, l.skipped))
+		return
+	}
+	t.log.Warn("a message of the server was dropped", "bytes", l.size, "err", l.skipped)
 }
 
 func (t *stdio) handle(line []byte) {
@@ -187,29 +206,6 @@ func (t *stdio) readFailed(err error) {
 		return
 	}
 	t.lose(err)
-}
-
-// readLine returns the next line without its end, in memory of its own.
-func readLine(r *bufio.Reader, limit int64) ([]byte, error) {
-	var line []byte
-	for {
-		part, err := r.ReadSlice('\n')
-		if int64(len(line)+len(part)) > limit {
-			return nil, tooLong(limit)
-		}
-		line = append(line, part...)
-		if errors.Is(err, bufio.ErrBufferFull) {
-			continue
-		}
-		return trimLineEnd(line), err
-	}
-}
-
-func trimLineEnd(line []byte) []byte {
-	for n := len(line); n > 0 && (line[n-1] == '\n' || line[n-1] == '\r'); n-- {
-		line = line[:n-1]
-	}
-	return line
 }
 
 // logLoop logs the lines that the child writes to stderr.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
@@ -48,6 +49,22 @@ type Call struct {
 	// Reply has room for one message. Handler.Deliver puts the response here on transports that have one stream for
 	// the responses to all requests.
 	Reply chan jsonrpc.Message
+
+	// Memory holds the memory of the response until the caller is done with it; nil: no limit.
+	Memory *budget.Hold
+}
+
+// Keep reserves memory for the response m. If there is none, it returns an error response instead.
+func (c *Call) Keep(m jsonrpc.Message) jsonrpc.Message {
+	if err := c.Memory.Grow(int64(len(m.Result) + len(m.Error))); err != nil {
+		return dropped(m.ID, err)
+	}
+	return m
+}
+
+// dropped is the response to a call whose response was dropped.
+func dropped(id jsonrpc.ID, reason error) jsonrpc.Message {
+	return jsonrpc.NewError(id, jsonrpc.Errorf(jsonrpc.CodeInternal, "the server answered, but its answer was dropped: %v", reason))
 }
 
 // replyOr returns the response if it has arrived, and err if not.
@@ -79,6 +96,11 @@ type Config struct {
 	Handler    Handler
 	Log        *slog.Logger
 	MaxMessage int64 // bytes of one message
+
+	// Memory is the account for what is read from the server; nil: no limit. A server of its Own client is not read while
+	// the client is over its share. Otherwise it is always read, and what there is no memory for is dropped.
+	Memory *budget.Account
+	Own    bool
 
 	// Context has the values for log records of background work. The GET stream ends with it.
 	Context context.Context //nolint:containedctx // it outlives the call of New
