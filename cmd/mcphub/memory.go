@@ -61,7 +61,7 @@ func planMemory(cfg config.Config, of processMemory) memoryPlan {
 // LogValue returns what an operator has to know about the limits.
 func (p memoryPlan) LogValue() slog.Value {
 	return slog.GroupValue(slog.Int64("limit", p.limit), slog.String("source", p.source),
-		slog.Int("max_sessions", p.sessions), slog.Int64("max_message_bytes", p.message), slog.Int("max_connections", p.clients))
+		slog.Int("max_sessions", p.sessions), slog.Int64("max_message_bytes", p.message))
 }
 
 // processMemory is the memory that the process may use, and which part of it is for clients.

@@ -85,7 +85,7 @@ func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer
 		return errors.Join(err, l.mcp.Close(), l.side.Close(), tel.Shutdown(ctx))
 	}
 	tel.Logger().InfoContext(ctx, "mcphub starts", "version", buildVersion(), "config", file, "data_dir", cfg.DataDir,
-		"endpoint", l.endpoint(), "admin", l.admin(), "servers", len(cfg.Servers), "memory", h.memory)
+		"endpoint", l.endpoint(), "admin", l.admin(), "servers", len(cfg.Servers), "memory", h.memory, "max_connections", h.clients.limit)
 	warnOpen(tel.Logger(), l)
 	empty := emptyHub(cfg, file)
 	logEmptyHub(ctx, tel.Logger(), empty)
@@ -141,6 +141,7 @@ func (h *hub) run(ctx context.Context, l listeners) error {
 	log := h.tel.Logger()
 	h.ready.set("sessions are being restored")
 	mcp, side := newServer(h.endpoint(), log), newServer(h.side(l.endpoint()), log)
+	l = listeners{h.clients.serve(mcp, l.mcp), h.operators.serve(side, l.side)}
 	failed := make(chan error, 2)
 	var serving sync.WaitGroup
 	serve := func(server *http.Server, listener net.Listener) {

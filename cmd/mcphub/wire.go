@@ -32,6 +32,8 @@ type hub struct {
 	gateway  *gateway.Gateway
 	memory   memoryPlan
 	ready    readiness
+
+	clients, operators *connections // of the MCP and of the admin listener
 }
 
 // wire builds the hub that cfg describes: the one place where all names meet.
@@ -48,6 +50,9 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 	if h.store, err = openStore(cfg.DataDir, tel.LoggerFor("persist")); err != nil {
 		return nil, err
 	}
+	room := planConnections(h.memory.clients, maxDescriptors())
+	h.clients = newConnections("mcp", room.clients, room.clientDescriptor, tel.Registry())
+	h.operators = newConnections("admin", room.operators, room.operatorDescriptor, tel.Registry())
 	propagator := tel.Propagator()
 	if !tel.TracingEnabled() {
 		propagator = nil
