@@ -158,8 +158,12 @@ func (h *hub) run(ctx context.Context, l listeners) error {
 	if err == nil {
 		serve(mcp, l.mcp) // who came earlier waits: there is no moment in which a stored session is unknown
 		w.sessions.start(h.sessions.Run)
-		w.store.start(h.store.Run)
-		w.servers.start(h.pool.Run)
+		w.others.start(h.store.Run)
+		w.others.start(h.children.Run)
+		w.servers.start(func(ctx context.Context) error {
+			h.children.EndLeftovers(ctx) // they may hold what the servers need
+			return h.pool.Run(ctx)
+		})
 		h.ready.set("")
 		select {
 		case <-ctx.Done():

@@ -31,10 +31,10 @@ func (h *hub) shutdown(ctx context.Context, w *workers, mcp *http.Server) error 
 	}
 	h.endServers(ctx, w, end.Add(-budget/10))
 	// If the store still runs, it may be writing the index: do not close it, the end of the process does.
-	if werr := w.store.end(ctx); werr != nil {
+	if werr := w.others.end(ctx); werr != nil {
 		return errors.Join(err, fmt.Errorf("the index of the sessions may still be being written: %w", werr))
 	}
-	return errors.Join(err, h.store.Close())
+	return errors.Join(err, h.children.Close(), h.store.Close())
 }
 
 // endServers ends the connections to servers, those of the hub and those of
@@ -60,10 +60,10 @@ func shutdownWithin(ctx context.Context, server *http.Server, d time.Duration) e
 
 // workers are the goroutines that serve no request. Those of the sessions end
 // first: the sessions are flushed while the servers are still connected.
-type workers struct{ sessions, servers, store workerGroup }
+type workers struct{ sessions, servers, others workerGroup }
 
 func newWorkers(ctx context.Context) *workers {
-	return &workers{sessions: newWorkerGroup(ctx), servers: newWorkerGroup(ctx), store: newWorkerGroup(ctx)}
+	return &workers{sessions: newWorkerGroup(ctx), servers: newWorkerGroup(ctx), others: newWorkerGroup(ctx)}
 }
 
 // workerGroup is a set of goroutines that are stopped together.

@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
 	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/catalog"
+	"github.com/mcphub-go/mcphub/pkg/children"
 	"github.com/mcphub-go/mcphub/pkg/config"
 	"github.com/mcphub-go/mcphub/pkg/gateway"
 	"github.com/mcphub-go/mcphub/pkg/gateway/observe"
@@ -27,6 +30,7 @@ type hub struct {
 	cfg      config.Config
 	tel      *telemetry.Telemetry
 	store    *persist.Dir
+	children *children.Ledger
 	sessions *session.Manager
 	pool     *upstream.Pool
 	gateway  *gateway.Gateway
@@ -53,6 +57,12 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 	room := planConnections(h.memory.clients, maxDescriptors())
 	h.clients = newConnections("mcp", room.clients, room.clientDescriptor, tel.Registry())
 	h.operators = newConnections("admin", room.operators, room.operatorDescriptor, tel.Registry())
+	h.children, err = children.Open(filepath.Join(cfg.DataDir, "children"),
+		children.Config{Logger: tel.LoggerFor("upstream"), Registerer: tel.Registry()})
+	if err != nil {
+		return nil, errors.Join(err, h.store.Close())
+	}
+	markChildren(specs, h.children.Mark())
 	propagator := tel.Propagator()
 	if !tel.TracingEnabled() {
 		propagator = nil
@@ -69,6 +79,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		OnNotification: func(server string, m jsonrpc.Message) { h.gateway.ServerNotification(server, m) },
 		Watched:        func() bool { return h.sessions.HasTails() },
 		OnMessage:      func(ctx context.Context, p instrument.MessageEvent) { h.gateway.PassMessage(ctx, p) },
+		Starting:       h.children.Starting,
 		Memory:         held,
 		HasSession:     func(id string) bool { return h.sessions.Has(context.Background(), id) },
 		Logger:         tel.LoggerFor("upstream"),
@@ -237,6 +248,15 @@ func specsOf(cfg config.Config, maxMessage int64) (specs []upstream.Spec, names 
 		names = append(names, s.Name)
 	}
 	return specs, names, nil
+}
+
+// markChildren adds a variable to the environment of the servers that are processes.
+func markChildren(specs []upstream.Spec, variable string) {
+	for i := range specs {
+		if specs[i].Command != "" {
+			specs[i].Env = append(specs[i].Env, variable)
+		}
+	}
 }
 
 // inherited are the variables that a child gets from the hub: what programs

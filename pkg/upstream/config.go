@@ -31,6 +31,10 @@ type Config struct {
 	Watched   func() bool
 	OnMessage func(ctx context.Context, p instrument.MessageEvent)
 
+	// Starting is called before a process of a server is started, the function it returns with its id, or with 0 if it
+	// could not be started, and the function which that one returns when the process has been waited for.
+	Starting func(server string) (started func(pid int) (ended func()))
+
 	// HasSession reports whether a client session exists, for the count of the connections that outlive theirs. It is
 	// called at each scrape. Nil: the count is 0.
 	HasSession  func(id string) bool

@@ -22,16 +22,30 @@ type dialer struct {
 	tools       *toolHeaders           // that the server lists
 	owners      *owners
 	limits      startLimits
-	graces      *transport.Graces // of all servers
-	memory      *budget.Account   // for what is read on shared connections; nil: no limit
-	connections atomic.Int64      // that there are, those being made included
+	processes   processes
+	memory      *budget.Account // for what is read on shared connections; nil: no limit
+	connections atomic.Int64    // that there are, those being made included
 }
 
-func newDialer(spec Spec, tel *telemetry, graces *transport.Graces) *dialer {
+// processes is what the child processes of all servers have in common.
+type processes struct {
+	graces   *transport.Graces
+	starting func(server string) func(pid int) func() // see Config.Starting; may be nil
+}
+
+// startingOf returns starting for one server.
+func (p processes) startingOf(server string) func() (started func(pid int) (ended func())) {
+	if p.starting == nil {
+		return nil
+	}
+	return func() func(int) func() { return p.starting(server) }
+}
+
+func newDialer(spec Spec, tel *telemetry, p processes) *dialer {
 	spec.mask = newMask(spec)
 	tools := new(toolHeaders)
 	d := &dialer{spec: spec, tel: tel, own: tel.addServer(spec.Name, tools.has), tools: tools, owners: newOwners(),
-		limits: startLimits{spec: spec}, graces: graces}
+		limits: startLimits{spec: spec}, processes: p}
 	if spec.kind().HasHeaders() {
 		d.clients = transport.NewHTTPClients()
 	}
@@ -139,7 +153,7 @@ func (d *dialer) newTransport(c *Conn, sessionID string, own bool) transport.Tra
 		Handler: inbound{c}, Log: c.tel.log, MaxMessage: spec.maxMessage(), Context: c.background.ctx,
 		Memory: c.memory, Own: own,
 		Command: spec.Command, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, WriteTimeout: spec.writeTimeout(),
-		Graces: d.graces, Mask: spec.masked,
+		Graces: d.processes.graces, Starting: d.processes.startingOf(spec.Name), Mask: spec.masked,
 		URL: spec.URL, SSE: spec.SSE, Headers: spec.Headers, SessionID: sessionID, Clients: d.clients,
 		InjectTrace:  d.tel.injectHeader,
 		HTTPVersion:  setHTTPVersion,

@@ -15,7 +15,7 @@ type Server struct {
 }
 
 func newServer(spec Spec, cfg Config, tel *telemetry, graces *transport.Graces) *Server {
-	d := newDialer(spec, tel, graces)
+	d := newDialer(spec, tel, processes{graces, cfg.Starting})
 	d.memory = cfg.Memory.Account()
 	state := newServerState(d.spec)
 	w := newWarnings(tel.log.With("upstream", spec.Name), d.spec.masked, d.own.warnings)

@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"pkg/instrument":                {"pkg/protocol", "pkg/jsonrpc"},
 	"pkg/instrument/instrumenttest": {},
 	"pkg/catalog":                   {},
+	"pkg/children":                  {},
 	"pkg/config":                    {},
 	"pkg/telemetry":                 {},
 	"pkg/session":                   {"pkg/persist"},
@@ -42,7 +43,7 @@ var arrows = map[string][]string{
 	"pkg/admin": {"pkg/session", "pkg/upstream", "pkg/instrument", "pkg/sse"},
 	"deploy":    {},
 	"cmd/mcphub": {"pkg/persist", "pkg/budget", "pkg/jsonrpc", "pkg/protocol", "pkg/instrument", "pkg/catalog", "pkg/config", "pkg/telemetry",
-		"pkg/session", "pkg/upstream", "pkg/gateway", "pkg/gateway/observe", "pkg/admin"},
+		"pkg/children", "pkg/session", "pkg/upstream", "pkg/gateway", "pkg/gateway/observe", "pkg/admin"},
 
 	// For tests; see testArrows for the packages that consist of tests.
 	"pkg/hubtest":       {"pkg/jsonrpc"},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -35,11 +36,21 @@ func serve(mode string) {
 		_ = f.Close()
 	}
 	s := hubtest.Script{Tools: map[string]hubtest.Handler{
-		"echo": func(*hubtest.Call) hubtest.Reply { return hubtest.Text("here") },
-		"hang": func(*hubtest.Call) hubtest.Reply { forever(); return hubtest.Reply{} },
+		"echo":  func(*hubtest.Call) hubtest.Reply { return hubtest.Text("here") },
+		"crash": func(*hubtest.Call) hubtest.Reply { os.Exit(3); return hubtest.Reply{} },
+		"leave": leave,
+		"hang":  func(*hubtest.Call) hubtest.Reply { forever(); return hubtest.Reply{} },
 	}}
 	go func() { _ = s.ServeStdio(context.Background(), os.Stdin, os.Stdout) }()
 	forever()
+}
+
+// leave leaves a process behind that ends soon: its parent has ended before.
+func leave(*hubtest.Call) hubtest.Reply {
+	if err := exec.Command("sh", "-c", "sleep 0.2 &").Run(); err != nil {
+		return hubtest.Failure(-32603, err.Error())
+	}
+	return hubtest.Text("done")
 }
 
 // forever is longer than any test.

@@ -16,6 +16,7 @@ type process struct {
 	stderr *os.File
 	exited chan struct{} // closed when the child has been waited for
 	status error         // the result of Wait; set before exited is closed
+	ended  func()        // called before exited is closed
 }
 
 // startProcess starts the command of cfg. A goroutine waits for the child, so that it never stays a zombie, and then
@@ -38,7 +39,7 @@ func startProcess(cfg Config) (*process, error) {
 	}
 	if err == nil {
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = childEnds[0], childEnds[1], childEnds[2]
-		err = cmd.Start()
+		err = p.start(cfg.Starting)
 	}
 	closeAll(childEnds[:]...)
 	if err != nil {
@@ -49,9 +50,24 @@ func startProcess(cfg Config) (*process, error) {
 	return p, nil
 }
 
+// start starts the process and says so to starting, which may be nil.
+func (p *process) start(starting func() func(pid int) func()) error {
+	if p.ended = func() {}; starting == nil {
+		return p.cmd.Start()
+	}
+	started := starting()
+	if err := p.cmd.Start(); err != nil {
+		started(0)
+		return err
+	}
+	p.ended = started(p.cmd.Process.Pid)
+	return nil
+}
+
 func (p *process) wait() {
 	p.status = p.cmd.Wait()
 	p.signal(syscall.SIGKILL) // grandchildren
+	p.ended()
 	close(p.exited)
 }
 
