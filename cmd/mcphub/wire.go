@@ -83,6 +83,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		Memory:         held,
 		HasSession:     func(id string) bool { return h.sessions.Has(context.Background(), id) },
 		Logger:         tel.LoggerFor("upstream"),
+		ServerLogger:   tel.LoggerFor("server"),
 		TracerProvider: tel.TracerProvider(),
 		Propagator:     propagator,
 		Baggage:        cfg.Tracing.Baggage,

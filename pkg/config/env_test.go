@@ -133,7 +133,7 @@ func TestWrongLogLevelsAreRefusedWithTheirPlaceAndWhatIsValid(t *testing.T) {
 	for text, want := range map[string]string{
 		"session=debug,sesion=info": "MCPHUB_LOG, entry 2: unknown subsystem; did you mean session?",
 		"canary=info": "MCPHUB_LOG, entry 1: unknown subsystem; expected one of admin, catalog, gateway, mcp," +
-			" persist, session, telemetry, upstream",
+			" persist, server, session, telemetry, upstream",
 		"default=info":   "MCPHUB_LOG, entry 1: unknown subsystem",
 		"session=canary": "MCPHUB_LOG, entry 1: unknown value; expected trace, debug, info, notice, warn or error",
 		"session=":       "MCPHUB_LOG, entry 1: unknown value",

@@ -9,7 +9,8 @@ import (
 
 // subsystems are the parts of the hub that can have a log level of their own. pkg/telemetry has the same list; a
 // test of cmd/mcphub compares them.
-var subsystems = [...]string{"admin", "catalog", "gateway", "mcp", "persist", "session", "telemetry", "upstream"}
+var subsystems = [...]string{"admin", "catalog", "gateway", "mcp", "persist", "server", "session", "telemetry",
+	"upstream"}
 
 // levels are the values of log.level.
 var levels = []Choice{{"trace", ""}, {"debug", ""}, {"info", ""}, {"notice", ""}, {"warn", ""}, {"error", ""}}

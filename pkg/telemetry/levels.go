@@ -13,8 +13,9 @@ import (
 )
 
 // subsystems are the parts of the hub with a log level of their own. Records of mcp-go and
-// other libraries belong to mcp.
-var subsystems = [...]string{"admin", "catalog", "gateway", "mcp", "persist", "session", "telemetry", "upstream"}
+// other libraries belong to mcp, what servers print to server.
+var subsystems = [...]string{"admin", "catalog", "gateway", "mcp", "persist", "server", "session", "telemetry",
+	"upstream"}
 
 const (
 	subsystemKey = "subsystem"

@@ -80,7 +80,7 @@ func TestLowerOfSessionDebugAndOwnLevelApplies(t *testing.T) {
 
 func TestUnknownSubsystemOrLevelFailsStart(t *testing.T) {
 	for name, want := range map[string]string{
-		"sesion":     "admin, catalog, gateway, mcp, persist, session, telemetry, upstream",
+		"sesion":     "admin, catalog, gateway, mcp, persist, server, session, telemetry, upstream",
 		DefaultLevel: "admin, catalog",
 		"session":    "trace, debug, info, notice, warn or error",
 	} {

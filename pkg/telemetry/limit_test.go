@@ -104,13 +104,13 @@ func TestOutputIsLimitedForEachServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tel, stderr := start(t, Config{})
 		for _, name := range []string{"chatty", "quiet"} {
-			l := tel.LoggerFor("upstream").With("upstream", name)
+			l := tel.LoggerFor("server").With("upstream", name)
 			for range maxOutput {
 				l.Info(serverOutput, "line", "x")
 			}
 		}
 		for range 5000 {
-			tel.LoggerFor("upstream").With("upstream", "chatty").Info(serverOutput, "line", "x")
+			tel.LoggerFor("server").With("upstream", "chatty").Info(serverOutput, "line", "x")
 		}
 		if n := count(t, stderr, serverOutput); n != 2*maxOutput {
 			t.Errorf("%d lines, want %d", n, 2*maxOutput)

@@ -44,6 +44,7 @@ type Config struct {
 	Memory *budget.Budget
 
 	Logger         *slog.Logger                  // default: discard
+	ServerLogger   *slog.Logger                  // for what servers print to stderr; default: Logger
 	TracerProvider trace.TracerProvider          // default: no-op
 	Propagator     propagation.TextMapPropagator // nil: tracing is off, and valid trace contexts of clients are forwarded
 	// Baggage are the keys of baggage that are forwarded from servers to clients, and from clients to servers if tracing

@@ -150,7 +150,7 @@ func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn,
 func (d *dialer) newTransport(c *Conn, sessionID string, own bool) transport.Transport {
 	spec := c.spec
 	return transport.New(transport.Config{
-		Handler: inbound{c}, Log: c.tel.log, MaxMessage: spec.maxMessage(), Context: c.background.ctx,
+		Handler: inbound{c}, Log: c.tel.log, Output: c.tel.output, MaxMessage: spec.maxMessage(), Context: c.background.ctx,
 		Memory: c.memory, Own: own,
 		Command: spec.Command, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, WriteTimeout: spec.writeTimeout(),
 		Graces: d.processes.graces, Starting: d.processes.startingOf(spec.Name), Mask: spec.masked,

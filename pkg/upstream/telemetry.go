@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -29,6 +30,7 @@ type telemetry struct {
 	*metrics
 	instrument.Tap
 	log        *slog.Logger
+	output     *slog.Logger // for what servers print
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator // nil: tracing is off, see instrument.CheckedContext
 	spans      instrument.Spans
@@ -43,6 +45,7 @@ func newTelemetry(cfg Config) *telemetry {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
+	t.output = cmp.Or(cfg.ServerLogger, t.log)
 	var tp trace.TracerProvider = noop.NewTracerProvider()
 	if cfg.TracerProvider != nil {
 		tp = cfg.TracerProvider
@@ -99,6 +102,7 @@ type connTelemetry struct {
 	*telemetry
 	own     *serverMetrics
 	log     *slog.Logger
+	output  *slog.Logger // for what the server prints
 	server  string
 	session string // public id of the client session that the connection serves; empty: none, or several
 	network string // network.transport
@@ -122,9 +126,10 @@ const (
 )
 
 func newConnTelemetry(t *telemetry, own *serverMetrics, spec Spec, session string) *connTelemetry {
-	c := &connTelemetry{telemetry: t, own: own, log: t.log.With("upstream", spec.Name), server: spec.Name, session: session}
+	c := &connTelemetry{telemetry: t, own: own, log: t.log.With("upstream", spec.Name), output: t.output.With("upstream", spec.Name),
+		server: spec.Name, session: session}
 	if session != "" {
-		c.log = c.log.With("session", session)
+		c.log, c.output = c.log.With("session", session), c.output.With("session", session)
 	}
 	network, application := spec.kind().Network()
 	c.network = network

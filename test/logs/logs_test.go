@@ -25,7 +25,7 @@ func TestWhatAServerPrintsCannotFloodTheLog(t *testing.T) {
 	hub := hubtest.StartHub(t, hubtest.Options{Config: config})
 	hubtest.Eventually(t, "the server is up", func() bool { return hub.Metric(`mcphub_backend_up{mcphub_backend="chatty"}`) == "1" })
 	hubtest.Eventually(t, "the rest is counted",
-		func() bool { return hub.Metric(`mcphub_log_records_suppressed_total{subsystem="upstream"}`) == "4800" })
+		func() bool { return hub.Metric(`mcphub_log_records_suppressed_total{subsystem="server"}`) == "4800" })
 	if n := len(hub.Logged("server stderr")); n != 200 {
 		t.Errorf("%d lines are logged", n)
 	}
@@ -33,7 +33,7 @@ func TestWhatAServerPrintsCannotFloodTheLog(t *testing.T) {
 		t.Errorf("exit status %d", status)
 	}
 	got := hub.Logged("log records were suppressed")
-	if len(got) != 1 || got[0]["upstream"] != "chatty" || got[0]["suppressed"] != 4800.0 || got[0]["subsystem"] != "upstream" {
+	if len(got) != 1 || got[0]["upstream"] != "chatty" || got[0]["suppressed"] != 4800.0 || got[0]["subsystem"] != "server" {
 		t.Errorf("summaries: %v", got)
 	}
 }

@@ -22,6 +22,7 @@ type stdio struct {
 	*lifetime // of writeLoop and watch
 	cfg       Config
 	log       *slog.Logger
+	output    *slog.Logger // for the lines of stderr
 	process   *process
 	queue     chan []byte    // lines to write
 	drained   chan struct{}  // closed when the child's standard output has been read to its end
@@ -45,7 +46,7 @@ func (t *stdio) Start(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDown, err)
 	}
-	t.process, t.log = p, t.cfg.Log.With("pid", p.cmd.Process.Pid)
+	t.process, t.log, t.output = p, t.cfg.Log.With("pid", p.cmd.Process.Pid), t.cfg.Output.With("pid", p.cmd.Process.Pid)
 	t.log.Debug("server process started", "command", t.cfg.Command)
 	t.readers.Go(t.readLoop)
 	t.readers.Go(t.logLoop)
@@ -217,7 +218,7 @@ func (t *stdio) logLoop() {
 			err = nil // the rest of a long line becomes a line of its own
 		}
 		if line = trimLineEnd(line); len(line) > 0 {
-			t.log.Info("server stderr", "line", t.cfg.masked(string(line)))
+			t.output.Info("server stderr", "line", t.cfg.masked(string(line)))
 		}
 		if err != nil {
 			return

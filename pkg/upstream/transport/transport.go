@@ -95,7 +95,8 @@ type Handler interface {
 type Config struct {
 	Handler    Handler
 	Log        *slog.Logger
-	MaxMessage int64 // bytes of one message
+	Output     *slog.Logger // for what a child process prints to stderr
+	MaxMessage int64        // bytes of one message
 
 	// Memory is the account for what is read from the server; nil: no limit. A server of its Own client is not read while
 	// the client is over its share. Otherwise it is always read, and what there is no memory for is dropped.
