@@ -33,7 +33,7 @@ func TestLogLevelsOfARunningHubAreShownAndChanged(t *testing.T) {
 		return all
 	}
 	hubtest.Connect(t, hub.URL())
-	if got := levels(); len(got) != 9 || got["session"] != "warn" || got["gateway"] != "error" || got["admin"] != "warn" ||
+	if got := levels(); len(got) != 10 || got["session"] != "warn" || got["gateway"] != "error" || got["admin"] != "warn" ||
 		got["default"] != "debug" ||
 		got["upstream"] != "debug" {
 		t.Errorf("at start: %v", got)

@@ -21,8 +21,9 @@ func (d *door) delete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := lease.Session().ID
-	lease.Release()
 	ctx := d.tel.WithRemoteParent(context.WithoutCancel(r.Context()), r)
+	d.cfg.Sessions.LogUse(ctx, id)
+	lease.Release()
 	if _, err := d.cfg.Sessions.End(ctx, id, session.ClientDelete); err != nil {
 		d.refuseSession(w, jsonrpc.Message{}, err)
 		return

@@ -35,6 +35,7 @@ func (d *door) get(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer lease.Release()
+	d.cfg.Sessions.LogUse(d.tel.WithRemoteParent(r.Context(), r), cs.id)
 	if last.Stream == "" {
 		d.listen(w, r, cs)
 		return

@@ -57,6 +57,7 @@ func (cs *clientSession) connect(ctx context.Context, server *upstream.Server) {
 // that the client never got.
 func (cs *clientSession) accept(r *http.Request, m jsonrpc.Message) bool {
 	if m.Kind() == jsonrpc.Response {
+		cs.cfg.Sessions.LogUse(cs.tel.WithRemoteParent(r.Context(), r), cs.id)
 		if cs.requests.deliver(m) { // the sender of the request counts it
 			return true
 		}
@@ -65,6 +66,7 @@ func (cs *clientSession) accept(r *http.Request, m jsonrpc.Message) bool {
 		return cs.requests.issued(m.ID) // a late response is no error, specification 2025-11-25, basic/utilities/cancellation
 	}
 	ctx, op := cs.tel.StartOperation(r, cs.id, cs.opened.ProtocolVersion, m)
+	cs.cfg.Sessions.LogUse(ctx, cs.id)
 	cs.tel.Tap.Message(ctx, instrument.In, m, op.AboutRequest())
 	cs.notified(ctx, m)
 	op.End(ctx, jsonrpc.Message{}, nil)

@@ -43,6 +43,7 @@ func callStatus(h http.Header, e *jsonrpc.Error) int {
 // has ended, unless startCall refuses it. The refusal is counted.
 func (cs *clientSession) startCall(r *http.Request, m jsonrpc.Message, out *stream.Stream, release func()) *jsonrpc.Error {
 	ctx, op := cs.tel.StartOperation(r, cs.id, cs.opened.ProtocolVersion, m)
+	cs.cfg.Sessions.LogUse(ctx, cs.id)
 	cs.tel.Tap.Message(ctx, instrument.In, m, op.AboutRequest())
 	ctx, cancel := cs.callContext(ctx)
 	x := newExchange(ctx, cs, out)

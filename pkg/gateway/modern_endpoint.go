@@ -78,6 +78,7 @@ func (x *modernEndpoint) request(w http.ResponseWriter, r *http.Request, m jsonr
 	req.ctx = session.WithID(req.ctx, derived.ID()) // for the log
 	req.group = x.groups.Of(derived.ID())
 	req.memory.Open(x.cfg.Memory, req.group)
+	x.cfg.Sessions.LogUse(req.ctx, derived.ID())
 	x.tel.Tap.Message(req.ctx, instrument.In, m, req.op.AboutRequest())
 	switch m.Method {
 	case protocol.MethodServerDiscover:

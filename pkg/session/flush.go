@@ -210,6 +210,7 @@ func (m *Manager) writeBatch(ctx context.Context, all bool) error {
 	}
 	m.finishBatch(b, failures)
 	m.metrics.flushed(start, bytes, failures)
+	m.logWritten(ctx, b, failures)
 	if len(failures) == 0 {
 		m.log.DebugContext(ctx, "sessions flushed", "count", len(b.changes), "durable", len(b.commits), "bytes", bytes,
 			"took", time.Since(start).String())
@@ -244,7 +245,7 @@ func (m *Manager) finishBatch(b batch, failures map[string]error) {
 	m.flushing = nil
 	for id, since := range b.marks {
 		if failures[id] != nil {
-			m.mark(id)
+			m.mark(id, "its write failed")
 			m.dirty[id] = since
 		}
 	}
@@ -259,7 +260,7 @@ func (m *Manager) finishBatch(b batch, failures map[string]error) {
 			e.stored, e.failing = access, false
 		}
 	}
-	m.mu.Unlock()
+	m.unlock()
 	for _, c := range b.commits {
 		if err := failures[c.ids[0]]; err != nil {
 			c.err = fmt.Errorf("%w: %w", ErrUnavailable, err)

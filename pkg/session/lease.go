@@ -55,7 +55,7 @@ func (m *Manager) Acquire(ctx context.Context, token, principal string) (*Lease,
 	}
 	if why, over := m.expired(e, now); over {
 		m.end(e, why)
-		m.mu.Unlock()
+		m.unlock()
 		m.metrics.refused("expired")
 		m.closeEnded(ctx, e)
 		return nil, ErrNotFound
@@ -63,21 +63,8 @@ func (m *Manager) Acquire(ctx context.Context, token, principal string) (*Lease,
 	e.inUse++
 	e.uses++
 	m.touch(e, now)
-	inUse := e.inUse
-	ends, _ := m.deadline(e)
-	m.mu.Unlock()
-	if m.log.Enabled(ctx, levelTrace) {
-		m.log.Log(ctx, levelTrace, "session in use", "session", id, "in_flight", inUse, "expires", expiry(ends))
-	}
+	m.unlock()
 	return &Lease{m: m, e: e}, nil
-}
-
-// expiry formats a deadline for the log.
-func expiry(t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return t.UTC().Format(time.RFC3339)
 }
 
 // Session returns the current state of the session.
@@ -144,7 +131,7 @@ func (l *Lease) Live(ctx context.Context) (Live, error) {
 func (l *Lease) Release() {
 	l.release.Do(func() {
 		l.m.mu.Lock()
-		defer l.m.mu.Unlock()
+		defer l.m.unlock()
 		l.e.inUse--
 		if l.e.ended == "" {
 			l.m.touch(l.e, time.Now())

@@ -38,6 +38,7 @@ type Manager struct {
 
 	mu       sync.Mutex
 	live     map[string]*entry    // by id, including entries that Create has not published yet
+	marks    []markReason         // that the log has not got yet
 	dirty    map[string]time.Time // ids to be written or removed by the next flush; time of the first mark
 	flushing map[string]time.Time // marks that the batch being written has taken from dirty
 	commits  []*commit            // durable changes that wait for the next batch
@@ -157,7 +158,7 @@ func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error
 	if err == nil {
 		m.put(e)
 	}
-	m.mu.Unlock()
+	m.unlock()
 	if err != nil {
 		return Session{}, "", failed(span, err)
 	}
@@ -171,14 +172,14 @@ func (m *Manager) Create(ctx context.Context, s Session) (Session, string, error
 	if err != nil {
 		m.drop(e)
 		if errors.Is(err, ErrUnavailable) {
-			m.mark(id) // the store may have written it: a flush removes it
+			m.mark(id, "its creation failed") // the store may have written it: a flush removes it
 		}
 	} else {
 		e.published = true
 		m.counts[Protocol].created++
 		m.note(id, EventCreated, s.ClientName)
 	}
-	m.mu.Unlock()
+	m.unlock()
 	m.metrics.create.observe(start, err)
 	if err != nil {
 		return Session{}, "", failed(span, err)
@@ -218,7 +219,7 @@ func (m *Manager) Update(ctx context.Context, id string, fn func(*Session)) erro
 		return err
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	return m.change(e, fn)
 }
 
@@ -247,16 +248,17 @@ func (m *Manager) change(e *entry, fn func(*Session)) error {
 		m.note(s.ID, EventInitialised, "")
 	}
 	m.recordBytes += s.memory() - e.s.memory()
+	before := e.s
 	e.s = s
 	m.touch(e, time.Now())
-	m.mark(s.ID)
+	m.mark(s.ID, m.whyChanged(before, s))
 	return nil
 }
 
 // Touch records activity of the session id.
 func (m *Manager) Touch(id string) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if e := m.live[id]; e != nil && e.published {
 		m.touch(e, time.Now())
 		if e.kind == Derived && e.inUse == 0 {
@@ -274,12 +276,13 @@ func (m *Manager) touch(e *entry, now time.Time) {
 	}
 	e.seen, e.s.LastAccessedAt = now, m.cfg.Clock.wall(now)
 	if e.kind == Protocol && now.Sub(e.stored) >= m.cfg.touchStored() {
-		m.mark(e.s.ID)
+		m.mark(e.s.ID, "use; the stored time of its last use is old")
 	}
 }
 
-// mark adds id to the dirty sessions. The caller holds mu.
-func (m *Manager) mark(id string) {
+// mark adds id to the dirty sessions. why is for the log. The caller holds mu.
+func (m *Manager) mark(id, why string) {
+	m.noteMark(id, why)
 	if _, ok := m.dirty[id]; ok {
 		return
 	}
@@ -314,7 +317,7 @@ func (m *Manager) End(ctx context.Context, id string, why Reason) (bool, error) 
 	defer span.End()
 	m.mu.Lock()
 	ok := m.end(e, why)
-	m.mu.Unlock()
+	m.unlock()
 	if !ok {
 		return false, nil
 	}
@@ -341,7 +344,7 @@ func (m *Manager) end(e *entry, why Reason) bool {
 	m.events.retainEnded(e.kind, e.id)
 	m.tails.end(e.id, why)
 	if e.kind == Protocol {
-		m.mark(e.id) // the mark stays until the record is removed
+		m.mark(e.id, "its end: "+string(why)) // the mark stays until the record is removed
 	}
 	return true
 }

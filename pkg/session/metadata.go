@@ -38,7 +38,7 @@ func (m *Manager) UpdateMetadata(ctx context.Context, id string, metadata map[st
 		return err
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	merged := merge(e.s.Metadata, metadata)
 	// An imported session may exceed the limit; it must be allowed to shrink.
 	if size := sizeOf(merged); size > maxMetadata && size > sizeOf(e.s.Metadata) {

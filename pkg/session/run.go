@@ -138,7 +138,7 @@ func (m *Manager) Cleanup(ctx context.Context) (int, error) {
 			m.touch(e, start)
 		}
 	}
-	m.mu.Unlock()
+	m.unlock()
 	m.reportJump(ctx, jump)
 	for _, e := range ended {
 		m.closeEnded(ctx, e)
@@ -320,13 +320,15 @@ func (m *Manager) load(ctx context.Context, id string) (*entry, error) {
 		s.CreatedAt, s.LastAccessedAt = min(s.CreatedAt, wall), min(s.LastAccessedAt, wall)
 		s.Clock = nil // each write has its own
 		m.mu.Lock()
-		defer m.mu.Unlock()
 		delete(m.pending, id)
 		e := newEntry(s, seen.Add(-age), seen)
 		e.published = true
 		m.put(e)
 		m.counts[Protocol].restored++
 		m.note(id, EventRestored, "")
+		m.mu.Unlock()
+		m.log.DebugContext(ctx, "session restored", "session", id, "client", s.ClientName, "protocol", s.ProtocolVersion,
+			"idle", idle.Round(time.Second).String(), "upstreams", len(s.Upstreams), "subscriptions", len(s.Subscriptions))
 		return nil
 	})
 	if err != nil {

@@ -15,14 +15,16 @@ import (
 const (
 	limitWindow  = time.Minute
 	maxRepeats   = 10  // warnings and errors of one kind per window
-	maxOutput    = 200 // lines of stderr of one server per window
+	maxOutput    = 200 // lines of stderr of one server per window, and likewise of its failed calls
 	maxKinds     = 512 // kinds that are distinguished per window; further ones count as one kind per subsystem
 	maxKindBytes = 200 // of a message or a server name that are kept
 
 	// serverOutput is the message with which package upstream logs a line that a server
-	// has written to stderr. Servers decide how many there are, so they are limited at
-	// every level.
+	// has written to stderr, failedCall that with which package gateway logs a call that
+	// failed. Servers and clients decide how many there are, so they are limited at every
+	// level.
 	serverOutput = "server stderr"
+	failedCall   = "a call failed"
 )
 
 // kind identifies similar records.
@@ -59,7 +61,7 @@ func newLimiter(out slog.Handler, m metrics) *limiter {
 func (l *limiter) allow(subsystem, upstream string, r slog.Record) bool {
 	limit := maxRepeats
 	switch {
-	case r.Message == serverOutput:
+	case r.Message == serverOutput, r.Message == failedCall:
 		limit = maxOutput
 	case r.Level < slog.LevelWarn:
 		return true

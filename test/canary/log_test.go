@@ -15,7 +15,7 @@ import (
 // before the span of the call starts.
 var aboutNoCall = []string{ //nolint:gochecknoglobals // a table
 	"sessions flushed", // many at once, in a trace of their own
-	"session in use",   // before the message is read
+	"session flushed",  // likewise
 	"server stderr",    // the process is shared
 }
 

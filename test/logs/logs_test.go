@@ -145,3 +145,58 @@ func TestABadCollectorSlowsDownNeitherCallsNorTheShutdown(t *testing.T) {
 		})
 	}
 }
+
+func TestAFailedCallIsOneLineThatSaysWhereToLook(t *testing.T) {
+	t.Setenv("OTEL_TRACES_EXPORTER", "otlp")
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+hubtest.FreeAddress(t))
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, LogLevel: "info"})
+	hub.AwaitServers(1)
+	c, m := hubtest.Connect(t, hub.URL()), hubtest.NewModernClient(t, hub.URL(), "modern")
+	c.Request("tools/call", `{"name":"demo__echo","arguments":{"text":"x"}}`) // does not fail
+	c.Request("tools/call", `{"name":"demo__fail","arguments":{"message":"canary"}}`)
+	c.Request("tools/call", `{"name":"canary","arguments":{}}`)
+	c.Request("prompts/get", `{"name":"canary"}`)
+	m.Request("tools/call", "demo__fail", `"name":"demo__fail","arguments":{"message":"canary"}`)
+	want := []map[string]any{
+		{"method": "tools/call", "tool": "demo__fail", "upstream": "demo", "code": "tool_error", "fault": "tool"},
+		{"method": "tools/call", "tool": "_OTHER", "code": "-32602", "fault": "client"},
+		{"method": "prompts/get", "prompt": "_OTHER", "code": "-32602", "fault": "client"},
+		{"method": "tools/call", "tool": "demo__fail", "upstream": "demo", "code": "tool_error", "fault": "tool"},
+	}
+	hubtest.Eventually(t, "the calls are logged", func() bool { return len(hub.Logged("a call failed")) == len(want) })
+	for i, r := range hub.Logged("a call failed") {
+		for key, value := range want[i] {
+			if r[key] != value {
+				t.Errorf("call %d: %s is %v, want %v", i, key, r[key], value)
+			}
+		}
+		trace, _ := r["trace_id"].(string)
+		session, _ := r["session"].(string)
+		took, _ := r["took"].(string)
+		if _, err := time.ParseDuration(took); err != nil || len(trace) != 32 || session == "" || r["level"] != "INFO" {
+			t.Errorf("call %d: %v", i, r)
+		}
+		if i < 3 && session != c.SessionID() {
+			t.Errorf("call %d: session %s", i, session)
+		}
+	}
+	if strings.Contains(hub.Log.String(), "canary") {
+		t.Errorf("the log has arguments or invented names\n%s", hub.Log)
+	}
+}
+
+func TestFailedCallsCannotFloodTheLog(t *testing.T) {
+	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig, LogLevel: "info"})
+	hub.AwaitServers(1)
+	c := hubtest.Connect(t, hub.URL())
+	for range 250 {
+		c.Request("tools/call", `{"name":"demo__fail","arguments":{}}`)
+	}
+	if got := hub.Metric(`mcphub_log_records_suppressed_total{subsystem="gateway"}`); got != "50" {
+		t.Errorf("%s are counted as suppressed", got)
+	}
+	hub.Terminate(20 * time.Second)
+	if n := len(hub.Logged("a call failed")); n != 200 {
+		t.Errorf("%d lines", n)
+	}
+}

@@ -3,7 +3,9 @@ package observe
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -23,6 +25,9 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
+// outcomeCancelled is the outcome of a request that its client has cancelled.
+const outcomeCancelled = "cancelled"
+
 // Operation is the SERVER span and the measurement of one inbound message. AddNotification may be called concurrently, also
 // with the other methods; those are called by one goroutine at a time.
 type Operation struct {
@@ -32,13 +37,14 @@ type Operation struct {
 
 	tel       *Telemetry
 	start     time.Time
-	method    string // label of the method
-	tool      string // name in tools/call; empty for other methods
-	version   string // of the protocol
-	sessionID string // public id; empty: none
-	name      string // the method as the client wrote it
-	target    string // the tool or prompt; Other: one that is not offered
-	request   bool   // otherwise it is a notification
+	method    string          // label of the method
+	tool      string          // name in tools/call; empty for other methods
+	version   string          // of the protocol
+	sessionID string          // public id; empty: none
+	name      string          // the method as the client wrote it
+	target    string          // the tool or prompt; Other: one that is not offered
+	params    json.RawMessage // of a request
+	request   bool            // otherwise it is a notification
 
 	outcome string // error type, or "ok"; set by End
 	fault   instrument.Fault
@@ -49,11 +55,11 @@ type Operation struct {
 func (t *Telemetry) StartOperation(r *http.Request, sessionID, version string, m jsonrpc.Message) (context.Context, *Operation) {
 	ctx := r.Context()
 	op := &Operation{tel: t, start: time.Now(), method: instrument.MethodLabel(m.Method), version: version,
-		request: m.Kind() == jsonrpc.Request, name: m.Method}
+		request: m.Kind() == jsonrpc.Request, name: m.Method, params: m.Params}
 	var name, target string
 	if m.Method == protocol.MethodToolsCall || m.Method == protocol.MethodPromptsGet {
 		name, _ = jsonrpc.StringField(m.Params, "name")
-		if target = instrument.Other; t.lookup(m.Method, name) {
+		if target = instrument.Other; t.serverOf(m.Method, name) != "" {
 			target = name
 		}
 	}
@@ -116,11 +122,44 @@ func (o *Operation) log(ctx context.Context, kind string, fault instrument.Fault
 	if !o.tel.log.Enabled(ctx, instrument.LevelTrace) {
 		return
 	}
-	if session.IDFrom(ctx) == "" && o.sessionID != "" { // initialize has created it
-		ctx = session.WithID(ctx, o.sessionID)
-	}
-	o.tel.log.Log(ctx, instrument.LevelTrace, "message of the client", "method", o.method, "target", o.target, "request", o.request,
+	o.tel.log.Log(o.withSession(ctx), instrument.LevelTrace, "message of the client", "method", o.method, "target", o.target, "request", o.request,
 		"fault", string(fault), "error_type", kind, "took", took.String())
+}
+
+// logFailure writes one record at INFO for a request that failed, whoever is at fault. It has no text of client or server.
+func (o *Operation) logFailure(ctx context.Context, fault instrument.Fault, took time.Duration) {
+	if !o.request || fault == instrument.FaultNone || o.outcome == outcomeCancelled || !o.tel.log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("method", o.method)}
+	if server := o.server(); server != "" {
+		attrs = append(attrs, slog.String("upstream", server))
+	}
+	switch o.name {
+	case protocol.MethodToolsCall:
+		attrs = append(attrs, slog.String("tool", o.target))
+	case protocol.MethodPromptsGet:
+		attrs = append(attrs, slog.String("prompt", o.target))
+	}
+	attrs = append(attrs, slog.String("code", o.outcome), slog.String("fault", string(fault)), slog.String("took", took.String()))
+	o.tel.log.LogAttrs(o.withSession(ctx), slog.LevelInfo, "a call failed", attrs...)
+}
+
+// server returns the server to which the request goes, or an empty string if it is not known or there is none.
+func (o *Operation) server() string {
+	if o.target != "" {
+		return o.tel.serverOf(o.name, o.target)
+	}
+	uri, _ := jsonrpc.StringField(o.params, "uri")
+	return o.tel.serverOf(o.name, uri)
+}
+
+// withSession returns ctx with the session of the operation, which initialize has created after ctx was made.
+func (o *Operation) withSession(ctx context.Context) context.Context {
+	if session.IDFrom(ctx) == "" && o.sessionID != "" {
+		return session.WithID(ctx, o.sessionID)
+	}
+	return ctx
 }
 
 // SetSession sets the public id of the session that the message has created.
@@ -144,7 +183,7 @@ func (o *Operation) EndFor(ctx context.Context, cause error, response jsonrpc.Me
 	}
 	kind := upstream.ErrorType(response, err)
 	if errors.Is(cause, ErrClientCancelled) {
-		kind = "cancelled"
+		kind = outcomeCancelled
 	}
 	o.outcome, o.fault = cmp.Or(kind, "ok"), fault
 	if code, isCode := codeOf(kind); isCode {
@@ -171,6 +210,7 @@ func (o *Operation) EndFor(ctx context.Context, cause error, response jsonrpc.Me
 	o.Span.End()
 	took := time.Since(o.start)
 	o.log(ctx, kind, fault, took)
+	o.logFailure(ctx, fault, took)
 	op := instrument.Operation{Method: o.method, Tool: o.tool, ErrorType: kind, Transport: "tcp", Version: o.version}
 	if o.request {
 		o.tel.ObserveRequest(ctx, op, fault, took, time.Duration(o.Spent.Load()))

@@ -44,7 +44,7 @@ type Telemetry struct {
 	outcomes  *prometheus.CounterVec         // requests, by method and fault
 	usual     map[ending]prometheus.Counter  // the counters of outcomes that exist from the start, for a quick lookup
 	overhead  *prometheus.HistogramVec       // s, by method
-	lookup    func(method, name string) bool // whether the catalog has a tool or prompt
+	catalog   *catalog.Catalog
 }
 
 // Config is the configuration of a Telemetry. Sessions and Catalog must be set.
@@ -93,15 +93,8 @@ func New(cfg Config) *Telemetry {
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1}}, []string{"mcp_method_name"}),
 		drops: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_notifications_dropped_total",
 			Help: "Notifications that reached no client."}, []string{"reason"}),
-		usual: map[ending]prometheus.Counter{},
-		lookup: func(method, name string) bool {
-			s := cfg.Catalog.Snapshot()
-			_, ok := s.Tool(name)
-			if method == protocol.MethodPromptsGet {
-				_, ok = s.Prompt(name)
-			}
-			return ok
-		},
+		usual:   map[ending]prometheus.Counter{},
+		catalog: cfg.Catalog,
 	}
 	operations := instrument.NewOperations(cfg.Registerer, instrument.HopDownstream, t.duration, cfg.ToolLabels)
 	t.served = operations.Recorder("", func(tool string) bool {
@@ -117,6 +110,22 @@ func New(cfg Config) *Telemetry {
 		t.drops.WithLabelValues(r)
 	}
 	return t
+}
+
+// serverOf returns the server that offers the tool, prompt or resource that a request of method is for, or an empty string
+// if there is none.
+func (t *Telemetry) serverOf(method, name string) string {
+	s := t.catalog.Snapshot()
+	var target catalog.Target
+	switch method {
+	case protocol.MethodToolsCall:
+		target, _ = s.Tool(name)
+	case protocol.MethodPromptsGet:
+		target, _ = s.Prompt(name)
+	case protocol.MethodResourcesRead, protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe:
+		target, _ = s.Resource(name)
+	}
+	return target.Server
 }
 
 // ending is the method of a request and the fault of its outcome.
