@@ -8,15 +8,21 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
+// Quoting is an error whose text repeats what a client or server said.
+type Quoting interface {
+	error
+	Redacted() string // the text without that
+}
+
 // Redacted returns the text of err for logs and spans, and "" for nil. A JSON-RPC error in it is replaced by its code,
-// because its message may quote arguments or results.
+// because its message may quote arguments or results, and a Quoting by its Redacted.
 func Redacted(err error) string {
 	if err == nil {
 		return ""
 	}
 	text := err.Error()
-	if past, ok := errors.AsType[*pastError](err); ok {
-		text = strings.ReplaceAll(text, past.text, past.redacted)
+	if e, ok := errors.AsType[Quoting](err); ok {
+		text = strings.ReplaceAll(text, e.Error(), e.Redacted())
 	}
 	if e, ok := errors.AsType[*jsonrpc.Error](err); ok {
 		text = strings.ReplaceAll(text, e.Error(), errorCode(e))
@@ -41,6 +47,9 @@ func NewPastError(text, redacted string) error { return &pastError{text, redacte
 
 // Error implements error.
 func (e *pastError) Error() string { return e.text }
+
+// Redacted implements Quoting.
+func (e *pastError) Redacted() string { return e.redacted }
 
 // RedactedURI returns uri without the parts that may be secret: user and password, query, fragment, and the content of
 // a data URI.

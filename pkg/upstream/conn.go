@@ -33,7 +33,8 @@ type Conn struct {
 	memory     *budget.Account // for what the server sends outside of a response; nil: no limit
 	tools      *toolHeaders    // that the server lists
 
-	init     Initialized // set before the connection is used
+	init     Initialized  // set before the connection is used
+	provedAt atomic.Int64 // when the server was last seen to know the session, in ns since 1970; for sessionChecks
 	closing  sync.Once
 	onLost   func() // called once, when the connection is lost or closed
 	onClosed func() // called once, when nothing of the connection is left
@@ -87,6 +88,20 @@ func (c *Conn) isLost() bool {
 	default:
 		return false
 	}
+}
+
+// isBound reports whether requests belong to a session that the server may forget while it runs on, whether or not the
+// session has an id.
+func (c *Conn) isBound() bool {
+	return c.dialect().era() == protocol.Legacy && c.spec.kind().HasHeaders()
+}
+
+// hasForgotten reports whether the connection is lost because the server does not know its session any more.
+func (c *Conn) hasForgotten() bool { return c.isLost() && errors.Is(c.err(), transport.ErrSessionGone) }
+
+// loggable returns the reason of a refusal for the log.
+func (c *Conn) loggable(r refusal, params json.RawMessage) string {
+	return r.loggable(c.spec, c.transport.SessionID(), params)
 }
 
 // close closes the connection. With endSession it also ends the session at the server. It waits for everything that
@@ -170,6 +185,9 @@ func (c *Conn) roundTrip(ctx context.Context, d dialect, req Request) (jsonrpc.M
 	c.tel.messageEvent(ctx, instrument.Out, m, instrument.About{Target: req.Target})
 	response, err := c.transport.Call(ctx, &cl.Call, m.Encode())
 	req.addSpent(sent)
+	if req.refused != nil {
+		*req.refused = refusalOf(response, err, cl.Answer)
+	}
 	if err == nil {
 		inFlight.Answer(response)
 		c.tel.responseEvent(ctx, req, sent, response)
@@ -179,7 +197,7 @@ func (c *Conn) roundTrip(ctx context.Context, d dialect, req Request) (jsonrpc.M
 			err = c.cancel(ctx, d, cl, req.Method)
 		}
 		inFlight.Cancel(cancelReason(err))
-		err = serverError(c.spec.Name, unknownMethod(req.Method, err))
+		err = serverError(c.spec.Name, c.unknownMethod(req.Method, err))
 	}
 	span.end(response, err)
 	return response, err
@@ -263,9 +281,10 @@ func (c *Conn) sendCancellation(ctx context.Context, cl *call, cause error) {
 }
 
 // unknownMethod recognizes how some servers refuse a method that they do not know: by an HTTP status alone.
-func unknownMethod(method string, err error) error {
+func (c *Conn) unknownMethod(method string, err error) error {
 	refused, ok := errors.AsType[transport.StatusError](err)
-	if !ok || instrument.MethodLabel(method) != instrument.Other || refused.Code/100 != 4 {
+	if !ok || !c.spec.kind().HasStreams() || instrument.MethodLabel(method) != instrument.Other || refused.Code/100 != 4 || refused.RefusesCredentials() ||
+		errors.Is(err, transport.ErrSessionGone) {
 		return err
 	}
 	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "does not know the method %.64q: it answered with HTTP status %s",

@@ -25,6 +25,9 @@ type dialer struct {
 	processes   processes
 	memory      *budget.Account // for what is read on shared connections; nil: no limit
 	connections atomic.Int64    // that there are, those being made included
+
+	// checkSession gives up a connection if the server has forgotten its session. It is set before the first connection.
+	checkSession func(ctx context.Context, c *Conn)
 }
 
 // processes is what the child processes of all servers have in common.
@@ -158,7 +161,7 @@ func (d *dialer) newTransport(c *Conn, sessionID string, own bool) transport.Tra
 		InjectTrace:  d.tel.injectHeader,
 		HTTPVersion:  setHTTPVersion,
 		Unmatched:    func() { d.tel.unmatched("response") },
-		CheckSession: func(ctx context.Context) { _, _ = c.Call(ctx, Request{Method: protocol.MethodPing}) },
+		CheckSession: func(ctx context.Context) { d.checkSession(ctx, c) },
 	})
 }
 

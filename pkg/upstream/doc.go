@@ -23,6 +23,7 @@
 //	link.go                                            a client session's way to one server
 //	server.go                                          one server
 //	supervisor.go                                      reconnects, pings, reads the lists
+//	sessioncheck.go                                    whether a server has forgotten a session
 //	server_state.go                                    up or down, inventory, era
 //	relister.go ── relistplan.go, relistrequests.go    when lists are read again, and why
 //	listing.go ── list.go                              reads the lists, and one list page by page
@@ -38,5 +39,5 @@
 //	outcome.go, metrics.go, warnings.go
 //	background.go, toolheaders.go
 //	startlimit.go, restarts.go                         how long a start may take; pauses between starts
-//	config.go, request.go, sink.go, inventory.go, secrets.go, spec.go, errors.go
+//	config.go, request.go, refusal.go, sink.go, inventory.go, secrets.go, spec.go, errors.go
 package upstream

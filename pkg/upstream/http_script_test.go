@@ -26,6 +26,8 @@ type httpScript struct {
 	onGet    func(w http.ResponseWriter, r *http.Request) // nil: 405
 	stateful bool
 	events   bool // answers are always streams
+	// deny answers a request in a session that is not known; nil: 404
+	deny func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message)
 
 	onConn func(net.Conn, http.ConnState)
 
@@ -69,6 +71,10 @@ func (h *httpScript) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	session := r.Header.Get("Mcp-Session-Id")
 	if h.stateful && m.Method != "initialize" && !h.knows(session) {
+		if h.deny != nil {
+			h.deny(w, r, m)
+			return
+		}
 		http.Error(w, "unknown session", http.StatusNotFound)
 		return
 	}

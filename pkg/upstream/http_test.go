@@ -49,9 +49,22 @@ func TestInvalidHTTPResponsesAreErrors(t *testing.T) {
 		want   string
 	}{
 		"401": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
-			http.Error(w, "secret page", http.StatusUnauthorized)
+			http.Error(w, "no such token", http.StatusUnauthorized)
+		}, transport.ErrProtocol,
+			`it refuses the hub with HTTP status 401 Unauthorized and says "no such token"; check the headers configured for it`},
+		"401 without a reason": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
+			w.WriteHeader(http.StatusUnauthorized)
 		}, transport.ErrProtocol, "it refuses the hub with HTTP status 401 Unauthorized; check the headers configured for it"},
-		"403 in JSON": {object(403, `{"error":"nope"}`), transport.ErrProtocol, "HTTP status 403 Forbidden; check the headers"},
+		"403 in JSON": {object(403, `{"error":"nope"}`), transport.ErrProtocol,
+			`HTTP status 403 Forbidden and says "{\"error\":\"nope\"}"; check the headers`},
+		"400 as a page": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, "<html><head><title>Oh</title>\n<body class=x>no <b>way</b>\u202e</body>"+strings.Repeat(" on", 200))
+		}, transport.ErrProtocol, `HTTP status 400 Bad Request, content type "text/html" and says "Oh no way \u202e on on`},
+		"400 with a secret of the configuration": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
+			http.Error(w, "who is secret-t0ken?", http.StatusBadRequest)
+		}, transport.ErrProtocol, `and says "who is ***?"`},
 		"500": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 			http.Error(w, "secret page", http.StatusInternalServerError)
 		}, transport.ErrProtocol, `HTTP status 500 Internal Server Error, content type "text/plain"`},
@@ -94,6 +107,7 @@ func TestInvalidHTTPResponsesAreErrors(t *testing.T) {
 			h := newHTTPScript(t, answers(test.answer))
 			spec := h.spec()
 			spec.MaxMessage = 64 << 10
+			spec.Headers = map[string]string{"X-Key": "secret-t0ken"}
 			e := newEnv(t, spec)
 			c := e.connect(t, nil)
 			m, err := c.Call(t.Context(), toolCall("echo", ""))

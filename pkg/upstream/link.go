@@ -75,12 +75,14 @@ func (l *Link) stateless() bool {
 	return l.cfg.Modern && l.cfg.Sink == nil && l.server.Stateless()
 }
 
-// Call sends a request to the server. If the server does not know its session any more, which means that it did not
-// carry out the request, the Link initializes again, once, and sends the request again.
+// Call sends a request to the server. If the server refuses it because it does not know its session any more, the Link
+// initializes again. It then sends the request again, once, if the server has certainly not carried it out.
 func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 	req.identity, req.session = &l.cfg.Identity, l.cfg.Session
 	for attempt := 0; ; attempt++ {
 		start := time.Now()
+		var how refusal
+		req.refused = &how
 		c, err := l.connection(ctx)
 		var response jsonrpc.Message
 		if err == nil {
@@ -88,20 +90,38 @@ func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 			req.attempt = attempt
 			response, err = c.Call(ctx, req)
 		}
-		if c != nil && attempt == 0 && errors.Is(err, transport.ErrSessionGone) && !errors.Is(err, ErrLost) {
-			l.dropSessionGone(ctx, c)
-			continue
-		}
 		if err == nil && refusesName(req, response) {
 			l.server.supervisor.relists.addUnknown(time.Now())
 		}
-		if c != nil && c.dialect().isOtherEra(response, err) {
+		switch {
+		case c == nil:
+		case c.dialect().isOtherEra(response, err):
 			l.dropOtherEra(ctx, c)
-		} else if errors.Is(err, ErrDown) || errors.Is(err, ErrLost) {
+		case attempt > 0:
+		case l.isForgotten(ctx, c, req, err):
+			l.dropSessionGone(ctx, c, c.loggable(how, req.Params))
+			l.server.supervisor.checkSoon() // the hub's own session is most likely gone, too
+			if how.harmless || errors.Is(err, transport.ErrSessionGone) {
+				continue
+			}
+		}
+		if c != nil && err == nil && !how.is {
+			l.server.state.answered.Add(1)
+		}
+		if errors.Is(err, ErrDown) || errors.Is(err, ErrLost) {
 			l.server.supervisor.checkSoon()
 		}
 		return response, err
 	}
+}
+
+// isForgotten reports whether a call over c failed because the server has forgotten the session. If the server has not
+// said so as the protocol demands, the hub checks it.
+func (l *Link) isForgotten(ctx context.Context, c *Conn, req Request, err error) bool {
+	if errors.Is(err, transport.ErrSessionGone) {
+		return !errors.Is(err, ErrLost)
+	}
+	return req.refused.is && l.server.sessions.isGone(ctx, c, c.loggable(*req.refused, req.Params))
 }
 
 // Notify sends a notification to the server if the Link has a connection of its own, or if requests stand alone there.
@@ -305,8 +325,9 @@ func (l *Link) prepare(ctx context.Context, c *Conn, resumed ServerSession) erro
 	return nil
 }
 
-// dropSessionGone gives up a connection whose session the server does not know any more.
-func (l *Link) dropSessionGone(ctx context.Context, c *Conn) {
+// dropSessionGone gives up a connection whose session the server does not know any more. Said is what the server gave as
+// the reason.
+func (l *Link) dropSessionGone(ctx context.Context, c *Conn, said string) {
 	if !l.Isolated() {
 		l.server.state.expectReconnect(c)
 		return
@@ -318,7 +339,7 @@ func (l *Link) dropSessionGone(ctx context.Context, c *Conn) {
 	}
 	l.mu.Unlock()
 	if mine {
-		l.server.supervisor.log.InfoContext(ctx, "the server forgot a session; initializing again")
+		l.server.supervisor.log.InfoContext(ctx, "the server forgot a session; initializing again", "said", said)
 		l.server.dialer.countRestart(c.err())
 		c.close(false)
 		l.server.supervisor.relists.addUnknown(time.Now()) // it has been restarted

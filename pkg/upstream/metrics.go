@@ -7,6 +7,13 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 )
 
+// The outcomes of a check of a session.
+const (
+	checkAlive   = "alive"   // the refusal was about the request
+	checkGone    = "gone"    // the server has forgotten the session
+	checkUnknown = "unknown" // the server did not say, or refuses new sessions, too
+)
+
 // metrics are the instruments of a Pool.
 type metrics struct {
 	operation *instrument.Operations         // attempts at calls, and notifications, to servers
@@ -20,6 +27,7 @@ type metrics struct {
 	tools     *prometheus.GaugeVec   // by server
 	connected *prometheus.CounterVec // attempts to connect, by server and outcome
 	outcomes  *prometheus.CounterVec // of calls, by server and fault
+	checks    *prometheus.CounterVec // of sessions whose server refused a request, by server and outcome
 	warnings  *prometheus.GaugeVec   // by server and kind
 	listings  *prometheus.CounterVec // readings of the lists, by server, reason and outcome
 }
@@ -49,6 +57,8 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 		Help: "What is wrong with the server, although it is up; the API and the page say what."}, []string{"mcphub_backend", "kind"})
 	x.listings = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_listings_total",
 		Help: "Readings of the lists of the server, by why they were read."}, []string{"mcphub_backend", "reason", "outcome"})
+	x.checks = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_session_checks_total",
+		Help: "Checks whether the server, which refused a request, has forgotten the session."}, []string{"mcphub_backend", "outcome"})
 	x.operation = instrument.NewOperations(r, instrument.HopBackend, duration, toolLabels)
 	x.outcomes = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_operations_total",
 		Help: "Calls to the server, by whose doing it is how they ended."}, []string{"mcphub_backend", "fault"})
@@ -62,6 +72,7 @@ func (x *metrics) unmatched(reason string) { x.strays.WithLabelValues(reason).In
 type serverMetrics struct {
 	up, sessions, tools           prometheus.Gauge
 	restarts, connected, outcomes map[string]prometheus.Counter
+	checks                        map[string]prometheus.Counter
 	calls                         *instrument.Recorder
 	warnings                      map[WarningKind]prometheus.Gauge
 	listings                      map[relistReason]map[bool]prometheus.Counter // by success
@@ -76,7 +87,7 @@ func (x *metrics) addServer(name string, isListed func(tool string) bool) *serve
 	s := &serverMetrics{up: x.up.WithLabelValues(name), sessions: x.sessions.WithLabelValues(name), tools: x.tools.WithLabelValues(name),
 		restarts: map[string]prometheus.Counter{}, connected: map[string]prometheus.Counter{}, outcomes: map[string]prometheus.Counter{},
 		calls: x.operation.Recorder(name, isListed), warnings: map[WarningKind]prometheus.Gauge{},
-		listings: map[relistReason]map[bool]prometheus.Counter{}}
+		listings: map[relistReason]map[bool]prometheus.Counter{}, checks: map[string]prometheus.Counter{}}
 	for _, why := range relistReasons() {
 		s.listings[why] = map[bool]prometheus.Counter{true: x.listings.WithLabelValues(name, string(why), "ok"),
 			false: x.listings.WithLabelValues(name, string(why), "error")}
@@ -89,6 +100,9 @@ func (x *metrics) addServer(name string, isListed func(tool string) bool) *serve
 	}
 	for _, fault := range instrument.Faults() {
 		s.outcomes[string(fault)] = x.outcomes.WithLabelValues(name, string(fault))
+	}
+	for _, outcome := range []string{checkAlive, checkGone, checkUnknown} {
+		s.checks[outcome] = x.checks.WithLabelValues(name, outcome)
 	}
 	for _, outcome := range []string{"ok", "error"} {
 		s.connected[outcome] = x.connected.WithLabelValues(name, outcome)

@@ -26,6 +26,11 @@ mcphub_backend_connects_total{mcphub_backend="s",outcome="ok"} 0
 mcphub_backend_restarts_total{mcphub_backend="s",reason="exited"} 0
 mcphub_backend_restarts_total{mcphub_backend="s",reason="session_gone"} 0
 mcphub_backend_restarts_total{mcphub_backend="s",reason="unreachable"} 0
+# HELP mcphub_backend_session_checks_total Checks whether the server, which refused a request, has forgotten the session.
+# TYPE mcphub_backend_session_checks_total counter
+mcphub_backend_session_checks_total{mcphub_backend="s",outcome="alive"} 0
+mcphub_backend_session_checks_total{mcphub_backend="s",outcome="gone"} 0
+mcphub_backend_session_checks_total{mcphub_backend="s",outcome="unknown"} 0
 # HELP mcphub_backend_sessions Connections to the server: processes or HTTP sessions.
 # TYPE mcphub_backend_sessions gauge
 mcphub_backend_sessions{mcphub_backend="s"} 0
@@ -61,6 +66,7 @@ mcphub_unmatched_responses_total{hop="backend",reason="question"} 0
 mcphub_unmatched_responses_total{hop="backend",reason="response"} 0
 `
 	if err := testutil.GatherAndCompare(e.reg, strings.NewReader(want), "mcphub_backend_connects_total", "mcphub_backend_restarts_total",
+		"mcphub_backend_session_checks_total",
 		"mcphub_backend_sessions", "mcphub_backend_tools", "mcphub_backend_up", "mcphub_requests_cancelled_total", "mcphub_requests_in_flight",
 		"mcphub_unmatched_responses_total"); err != nil {
 		t.Error(err)

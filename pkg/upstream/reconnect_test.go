@@ -4,20 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
-	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // unsolicited makes the server send a notification and a request that belong to no call, while a call with the Sink
@@ -115,57 +112,6 @@ func TestResumedSessionUsesNoIDsOfThePreviousProcess(t *testing.T) {
 	// No earlier process can have used this id: that would take a thousand calls a millisecond.
 	if before, after := id(`"before"`), id(`"after"`); before > 1000 || after < 1<<40 || after > 1<<53 {
 		t.Errorf("the ids are %d and then %d", before, after)
-	}
-}
-
-// denies makes the server refuse the calls of tools in the sessions for which no returns true.
-func denies(message string, no func() bool) func(*httpScript) {
-	return func(h *httpScript) {
-		h.onPost = func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool {
-			if m.Method != "tools/call" || !no() {
-				return false
-			}
-			object(http.StatusBadRequest, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"`+message+`"}}`)(w, r, m)
-			return true
-		}
-	}
-}
-
-func TestSessionDeniedWith400IsInitializedAgain(t *testing.T) {
-	t.Parallel()
-	var denied atomic.Bool
-	h := newHTTPScript(t, denies("Bad Request: No valid Session ID provided", func() bool { return denied.CompareAndSwap(false, true) }))
-	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", LinkConfig{})
-	tool(t, l, "echo", `{"key":"k"}`)
-	if n := initialized(h); n != 2 {
-		t.Errorf("the server was initialized %d times", n)
-	}
-	if sent, done := len(h.sent("POST", `"key":"k"`)), h.dispatched(`"key":"k"`); sent != 2 || done != 1 {
-		t.Errorf("the call was sent %d times and carried out %d times", sent, done)
-	}
-}
-
-func TestSessionDeniedAgainIsNotTriedAThirdTime(t *testing.T) {
-	t.Parallel()
-	h := newHTTPScript(t, denies("session not found", func() bool { return true }))
-	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", LinkConfig{})
-	if _, err := l.Call(t.Context(), toolCall("echo", "")); !errors.Is(err, transport.ErrSessionGone) {
-		t.Errorf("error %v", err)
-	}
-	if n := len(h.sent("POST", "tools/call")); n != 2 || initialized(h) != 2 {
-		t.Errorf("the call was sent %d times, the server initialized %d times", n, initialized(h))
-	}
-}
-
-func TestStatus400WithoutMentionOfASessionKeepsTheSession(t *testing.T) {
-	t.Parallel()
-	h := newHTTPScript(t, denies("parse error", func() bool { return true }))
-	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", LinkConfig{})
-	if _, err := l.Call(t.Context(), toolCall("echo", "")); errors.Is(err, transport.ErrSessionGone) {
-		t.Errorf("error %v", err)
-	}
-	if n := len(h.sent("POST", "tools/call")); n != 1 || initialized(h) != 1 {
-		t.Errorf("the call was sent %d times, the server initialized %d times", n, initialized(h))
 	}
 }
 

@@ -36,6 +36,7 @@ type Request struct {
 	session  string    // public id of the caller's session, for spans
 	attempt  int       // at the same request; the first is 0
 	identity *Identity // of the caller, where several share the connection; nil: that of the connection
+	refused  *refusal  // if set, the call stores here how the server refused it
 	addMeta  bool      // the hub adds the members of _meta that a modern request must have
 }
 

@@ -10,6 +10,7 @@ import (
 type Server struct {
 	dialer     *dialer
 	state      *serverState
+	sessions   *sessionChecks
 	supervisor *supervisor
 	warnings   *warnings
 }
@@ -19,7 +20,8 @@ func newServer(spec Spec, cfg Config, tel *telemetry, graces *transport.Graces) 
 	d.memory = cfg.Memory.Account()
 	state := newServerState(d.spec)
 	w := newWarnings(tel.log.With("upstream", spec.Name), d.spec.masked, d.own.warnings)
-	return &Server{dialer: d, state: state, supervisor: newSupervisor(cfg, d, state, w), warnings: w}
+	checks := newSessionChecks(d, state, cfg.Identity)
+	return &Server{dialer: d, state: state, sessions: checks, supervisor: newSupervisor(cfg, d, state, w, checks), warnings: w}
 }
 
 // Name returns the configured name.

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
-	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // State is what a server is doing.
@@ -46,7 +46,8 @@ type Status struct {
 // serverState is what the hub knows of one server: whether it is up, over which connection, what it offers, and which
 // era and transport it last spoke. The supervisor writes it. It may be used concurrently.
 type serverState struct {
-	spec Spec
+	spec     Spec
+	answered atomic.Int64 // calls and pings
 
 	mu          sync.Mutex
 	state       State
@@ -123,10 +124,17 @@ func (s *serverState) attemptOver() <-chan struct{} {
 func (s *serverState) expectReconnect(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.control == c && c.isLost() && errors.Is(c.err(), transport.ErrSessionGone) {
+	if s.control == c && c.hasForgotten() {
 		s.control, s.attempted = nil, make(chan struct{})
 		s.state, s.since = Starting, time.Now()
 	}
+}
+
+// shortestList returns the method of the shortest list that the server gave, or "".
+func (s *serverState) shortestList() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inventory.shortestList()
 }
 
 // ready returns the hub's own connection. While the server is starting it waits for some seconds at most; if it is down,

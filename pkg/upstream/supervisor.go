@@ -34,14 +34,15 @@ type supervisor struct {
 	dialer   *dialer
 	state    *serverState
 	warnings *warnings
+	checks   *sessionChecks
 
 	check   chan struct{}   // a call could not reach the server
 	changes chan []string   // methods of the notifications of list changes; holds one slice
 	relists *relistRequests // of clients and operators
 }
 
-func newSupervisor(cfg Config, d *dialer, state *serverState, w *warnings) *supervisor {
-	return &supervisor{cfg: cfg, log: d.tel.log.With("upstream", d.spec.Name), dialer: d, state: state, warnings: w,
+func newSupervisor(cfg Config, d *dialer, state *serverState, w *warnings, checks *sessionChecks) *supervisor {
+	return &supervisor{cfg: cfg, log: d.tel.log.With("upstream", d.spec.Name), dialer: d, state: state, warnings: w, checks: checks,
 		check: make(chan struct{}, 1), changes: make(chan []string, 1), relists: newRelistRequests()}
 }
 
@@ -53,17 +54,18 @@ func (s *supervisor) run(ctx context.Context) {
 	}()
 	pauses := transport.Backoff{First: firstPause, Max: maxPause, Jitter: 0.25}
 	for ctx.Err() == nil {
-		start := time.Now()
+		start, answered := time.Now(), s.state.answered.Load()
 		err := s.connectAndWatch(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(start) > stable {
+		isUseful := s.state.answered.Load() != answered // and only forgets its sessions again and again
+		if time.Since(start) > stable || (isUseful && errors.Is(err, transport.ErrSessionGone)) {
 			pauses.Reset()
 		}
 		pause := pauses.Next()
 		if pauses.Attempts() == 1 && errors.Is(err, transport.ErrSessionGone) {
-			s.log.InfoContext(ctx, "the server forgot the session; initializing again")
+			s.log.InfoContext(ctx, "the server forgot the session; initializing again", "err", instrument.Redacted(err))
 			continue // the server is reachable, and calls wait
 		}
 		s.markDown(err, time.Now().Add(pause))
@@ -163,16 +165,23 @@ func (s *supervisor) lost(c *Conn, err error) error {
 	return err
 }
 
-// ping checks whether the server is reachable. Any answer of its era will do.
+// ping checks whether the server is reachable. Any answer of its era will do, unless it means that the session is gone.
 func (s *supervisor) ping(ctx context.Context, c *Conn) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, pingTimeout, ErrTimeout)
+	pingCtx, cancel := context.WithTimeoutCause(ctx, pingTimeout, ErrTimeout)
 	defer cancel()
-	response, err := c.Call(ctx, Request{Method: protocol.MethodPing})
-	if ctx.Err() != nil && !errors.Is(err, ErrTimeout) {
+	var how refusal
+	response, err := c.Call(pingCtx, Request{Method: protocol.MethodPing, refused: &how})
+	if pingCtx.Err() != nil && !errors.Is(err, ErrTimeout) {
 		return nil // the hub is stopping
 	}
 	if c.dialect().isOtherEra(response, err) {
 		return serverError(c.spec.Name, errOtherEra)
+	}
+	if how.is && !how.unavailable && s.checks.isGone(ctx, c, c.loggable(how, nil)) {
+		return serverError(c.spec.Name, c.err())
+	}
+	if err == nil && !how.is {
+		s.state.answered.Add(1)
 	}
 	return err
 }
@@ -215,6 +224,9 @@ func (s *supervisor) publish(c *Conn, inv Inventory) {
 	s.dialer.tools.set(inv.Tools)
 	s.dialer.own.calls.Prune()
 	isNew := s.state.markUp(c, inv)
+	if isNew {
+		s.checks.reset()
+	}
 	s.dialer.own.up.Set(1)
 	s.dialer.own.tools.Set(float64(len(inv.Tools)))
 	if s.cfg.OnInventory != nil {

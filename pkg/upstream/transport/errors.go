@@ -18,7 +18,7 @@ var (
 	ErrTimeout     = errors.New("did not answer in time")                 // the timeout of the call passed
 	ErrLost        = errors.New("was lost before it answered")            // sent, outcome unknown
 	ErrProtocol    = errors.New("broke the protocol")                     // the answer is not a valid response
-	ErrSessionGone = errors.New("does not know its session any more")     // HTTP 404: not carried out
+	ErrSessionGone = errors.New("does not know its session any more")     // not carried out
 	ErrCancelled   = errors.New("was told that the request is cancelled") // the caller gave up
 
 	// ErrConnectTimeout is the cause of a context that ends because the connection took too long to make.
@@ -58,11 +58,28 @@ func isRefused(err error) bool {
 type StatusError struct {
 	Code      int
 	MediaType string
+	Said      string // what the server gave as the reason for a 4xx: one short line, without configured secrets; may be empty
 }
 
 // Error implements error.
-func (e StatusError) Error() string {
-	return fmt.Sprintf("HTTP status %s, content type %s", e.Status(), mediaTypeText(e.MediaType))
+func (e StatusError) Error() string { return e.text(e.Said) }
+
+// Redacted returns the error without what the server said, which may quote the request.
+func (e StatusError) Redacted() string { return e.text("") }
+
+func (e StatusError) text(said string) string {
+	if said != "" {
+		said = fmt.Sprintf(" and says %q", said)
+	}
+	if e.RefusesCredentials() {
+		return fmt.Sprintf("it refuses the hub with HTTP status %s%s; check the headers configured for it", e.Status(), said)
+	}
+	return fmt.Sprintf("HTTP status %s, content type %s%s", e.Status(), mediaTypeText(e.MediaType), said)
+}
+
+// RefusesCredentials reports whether the status is one for missing or wrong credentials.
+func (e StatusError) RefusesCredentials() bool {
+	return e.Code == http.StatusUnauthorized || e.Code == http.StatusForbidden
 }
 
 // Status returns the code and its text in the standard, such as "404 Not Found". The text of the server is not used.

@@ -123,11 +123,11 @@ func (t *streamableHTTP) do(ctx context.Context, client *http.Client, method str
 		t.cfg.HTTPVersion(ctx, response.ProtoMajor, response.ProtoMinor)
 	}
 	if response.StatusCode == http.StatusNotFound && session != "" && !(method == http.MethodPost && isUnknownMethod(response)) {
-		discard(response)
+		defer discard(response)
 		if method != http.MethodGet { // some servers have no GET at all
 			t.lose(ErrSessionGone)
 		}
-		return nil, ErrSessionGone
+		return nil, fmt.Errorf("%w: %w", ErrSessionGone, t.cfg.refusedBy(response, t.SessionID()))
 	}
 	return response, nil
 }
@@ -140,7 +140,7 @@ func (t *streamableHTTP) Send(ctx context.Context, message []byte, header http.H
 	}
 	defer discard(response)
 	if response.StatusCode/100 != 2 {
-		return fmt.Errorf("%w: HTTP status %s", ErrProtocol, statusText(response.StatusCode))
+		return fmt.Errorf("%w: %w", ErrProtocol, t.cfg.refusedBy(response, t.SessionID()))
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func (t *streamableHTTP) Call(ctx context.Context, call *Call, message []byte) (
 		cancel()
 		return jsonrpc.Message{}, classify(ctx, err)
 	}
-	m, err := t.read(ctx, call, message, response)
+	m, err := t.read(ctx, call, response)
 	if err != nil || !stop() {
 		cancel()
 		discard(response)
@@ -38,7 +38,8 @@ func (t *streamableHTTP) Call(ctx context.Context, call *Call, message []byte) (
 }
 
 // read reads the response to call, which is one JSON object or a stream.
-func (t *streamableHTTP) read(ctx context.Context, call *Call, message []byte, response *http.Response) (jsonrpc.Message, error) {
+func (t *streamableHTTP) read(ctx context.Context, call *Call, response *http.Response) (jsonrpc.Message, error) {
+	call.Answer.Status = response.StatusCode
 	kind := mediaType(response)
 	ok := response.StatusCode == http.StatusOK
 	if ok && call.Header == nil { // requests of the modern era have no session
@@ -50,27 +51,9 @@ func (t *streamableHTTP) read(ctx context.Context, call *Call, message []byte, r
 	case ok && kind == protocol.TypeEventStream:
 		return t.readStream(ctx, call, response)
 	case kind == protocol.TypeJSON:
-		m, err := t.readObject(ctx, call, response)
-		if err == nil && response.StatusCode == http.StatusBadRequest && t.deniesSession(m, message) {
-			t.lose(ErrSessionGone)
-			return jsonrpc.Message{}, ErrSessionGone
-		}
-		if ok || err == nil { // an error status may come with a JSON-RPC error
-			return m, err
-		}
+		return t.readObject(ctx, call, response)
 	}
-	if err := hubRefused(response); err != nil {
-		return jsonrpc.Message{}, err
-	}
-	return jsonrpc.Message{}, fmt.Errorf("%w: %w", ErrProtocol, StatusError{response.StatusCode, kind})
-}
-
-// deniesSession recognizes servers that answer an unknown session with 400 and an error with the id null, where the
-// specification demands 404: some SDKs have done so. The word "session" does not count if it may be a quotation of the
-// request: clients choose its text.
-func (t *streamableHTTP) deniesSession(m jsonrpc.Message, message []byte) bool {
-	return t.SessionID() != "" && m.ID == jsonrpc.Null && m.Error != nil &&
-		mentionsSession([]byte(jsonrpc.ParseError(m.Error).Message)) && !mayMentionSession(message)
+	return jsonrpc.Message{}, fmt.Errorf("%w: %w", ErrProtocol, t.cfg.refusedBy(response, t.SessionID()))
 }
 
 // adoptSession keeps the session that the server gives with its answer to initialize. It may not give another later:
@@ -90,11 +73,13 @@ func (t *streamableHTTP) adoptSession(session string) error {
 	return nil
 }
 
+// readObject reads a response that is one JSON object. An error status may come with a JSON-RPC error.
 func (t *streamableHTTP) readObject(ctx context.Context, call *Call, response *http.Response) (jsonrpc.Message, error) {
 	limit := t.cfg.MaxMessage
 	body, err := call.Memory.ReadAll(io.LimitReader(response.Body, limit+1), response.ContentLength)
 	switch {
 	case isRefused(err):
+		call.Answer.Status = 0 // the error is not of the server
 		return dropped(call.ID, err), nil
 	case err != nil:
 		return jsonrpc.Message{}, classify(ctx, err)
@@ -102,8 +87,28 @@ func (t *streamableHTTP) readObject(ctx context.Context, call *Call, response *h
 		return jsonrpc.Message{}, tooLong(limit)
 	}
 	m, err := jsonrpc.Parse(body)
-	if err != nil || m.Kind() != jsonrpc.Response || (m.ID != call.ID && (m.ID != jsonrpc.Null || m.Error == nil)) {
-		return jsonrpc.Message{}, fmt.Errorf("%w: its answer is not a response to the request", ErrProtocol)
+	if err != nil {
+		m = errorWithoutID(body)
 	}
-	return m, nil
+	if m.Kind() == jsonrpc.Response && (m.Error != nil || m.Result != nil) && isAnswerTo(call, m) {
+		return m, nil
+	}
+	status := StatusError{Code: response.StatusCode, MediaType: protocol.TypeJSON}
+	if status.Code == http.StatusOK {
+		return jsonrpc.Message{}, fmt.Errorf("%w: its answer is not a response to the request: %w", ErrProtocol, status)
+	}
+	if status.Code/100 == 4 {
+		status.Said = t.cfg.reason(string(body[:min(len(body), maxReasonRead)]), status.MediaType, t.SessionID())
+	}
+	return jsonrpc.Message{}, fmt.Errorf("%w: %w", ErrProtocol, status)
+}
+
+// errorWithoutID returns the error response in a body that lacks the id only. In the answer to a request it has one
+// meaning. The Message is empty if there is none.
+func errorWithoutID(body []byte) jsonrpc.Message {
+	fields, err := jsonrpc.Fields(body, "id", "error", "result", "method")
+	if err != nil || fields[0] != nil || fields[2] != nil || fields[3] != nil || len(fields[1]) == 0 || fields[1][0] != '{' {
+		return jsonrpc.Message{}
+	}
+	return jsonrpc.Message{ID: jsonrpc.Null, Error: fields[1]}
 }

@@ -64,13 +64,3 @@ func isUnsent(err error) bool {
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	return untrusted || noTLS || errors.Is(err, http.ErrSchemeMismatch)
 }
-
-// hubRefused returns an error for a response with status 401 or 403, else nil.
-func hubRefused(response *http.Response) error {
-	switch response.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return fmt.Errorf("%w: it refuses the hub with HTTP status %s; check the headers configured for it",
-			ErrProtocol, statusText(response.StatusCode))
-	}
-	return nil
-}

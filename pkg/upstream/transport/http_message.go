@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
@@ -52,12 +53,59 @@ func isUnknownMethod(response *http.Response) bool {
 	return err == nil && m.Error != nil && m.ID != jsonrpc.Null && jsonrpc.ParseError(m.Error).Code == jsonrpc.CodeMethodNotFound
 }
 
-// mayMentionSession reports whether a message that the hub sent has the word "session" in it, or escapes that could
-// spell it. A server that repeats the message then repeats the word.
-func mayMentionSession(message []byte) bool {
-	return mentionsSession(message) || bytes.Contains(message, []byte(`\u`))
+// The bounds of the reason that a server gives for a refusal, in bytes: what is read of it, what is repeated, and the
+// shortest id of a session that is masked in it.
+const (
+	maxReasonRead = 4 << 10
+	maxReason     = 200
+	minMasked     = 4
+)
+
+// refusedBy returns the error for a response that is no JSON-RPC message. It reads the body of a 4xx. The pages of other
+// statuses, which often come from proxies, are of no use. Session is the id of the session, which the reason may quote.
+func (c Config) refusedBy(response *http.Response, session string) StatusError {
+	e := StatusError{Code: response.StatusCode, MediaType: mediaType(response)}
+	if e.Code/100 != 4 {
+		return e
+	}
+	timer := time.AfterFunc(time.Second, func() { _ = response.Body.Close() })
+	defer timer.Stop()
+	body, _ := io.ReadAll(io.LimitReader(response.Body, maxReasonRead))
+	e.Said = c.reason(string(body), e.MediaType, session)
+	return e
 }
 
-func mentionsSession(text []byte) bool {
-	return bytes.Contains(bytes.ToLower(text), []byte("session"))
+// reason returns the text of a refusal as one short line without the configured secrets and the session.
+func (c Config) reason(body, mediaType, session string) string {
+	if strings.HasSuffix(mediaType, "html") {
+		body = withoutTags(body)
+	}
+	text := strings.ToValidUTF8(strings.Join(strings.Fields(body), " "), "\uFFFD")
+	if c.Mask != nil {
+		text = c.Mask(text)
+	}
+	if len(session) >= minMasked { // a shorter one could be any word
+		text = strings.ReplaceAll(text, session, "***")
+	}
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + "…"
+	}
+	return text
+}
+
+// withoutTags returns the text of a page, roughly.
+func withoutTags(page string) string {
+	var text strings.Builder
+	for page != "" {
+		before, rest, _ := strings.Cut(page, "<")
+		text.WriteString(before + " ")
+		_, page, _ = strings.Cut(rest, ">")
+	}
+	return text.String()
+}
+
+// isAnswerTo reports whether m, which came in the answer to the request of call, is the response to it. Servers that
+// refuse a request before they read its id answer with an error with the id null.
+func isAnswerTo(call *Call, m jsonrpc.Message) bool {
+	return m.ID == call.ID || (m.ID == jsonrpc.Null && m.Error != nil)
 }

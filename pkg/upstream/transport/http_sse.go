@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path"
 	"sync"
 	"time"
 
@@ -35,6 +36,7 @@ type httpSSE struct {
 
 const (
 	maxEndpoint     = 8 << 10     // bytes of the URI reference
+	minPathID       = 16          // bytes of a part of a path that may be the id of a session
 	latePOSTTimeout = time.Second // for the answer to the POST of a request whose response has arrived on the stream
 )
 
@@ -123,10 +125,10 @@ func streamEnd(err error) error {
 }
 
 func checkEventStream(response *http.Response) error {
-	if err := hubRefused(response); err != nil {
-		return err
-	}
 	kind := mediaType(response)
+	if status := (StatusError{Code: response.StatusCode, MediaType: kind}); status.RefusesCredentials() {
+		return fmt.Errorf("%w: %w", ErrProtocol, status)
+	}
 	if response.StatusCode != http.StatusOK || kind != protocol.TypeEventStream {
 		return fmt.Errorf("%w: HTTP status %s, content type %s where a stream of events is due; check whether it speaks Streamable HTTP",
 			ErrProtocol, statusText(response.StatusCode), mediaTypeText(kind))
@@ -249,26 +251,35 @@ func (t *httpSSE) Send(ctx context.Context, message []byte, _ http.Header) error
 	if response.StatusCode/100 == 2 {
 		return nil
 	}
-	if deniesEndpoint(response, message) {
+	if deniesEndpoint(response) {
 		t.lose(ErrSessionGone)
-		return ErrSessionGone
+		return fmt.Errorf("%w: %w", ErrSessionGone, t.cfg.refusedBy(response, sessionIn(t.endpoint)))
 	}
-	if err := hubRefused(response); err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: HTTP status %s", ErrProtocol, statusText(response.StatusCode))
+	return fmt.Errorf("%w: %w", ErrProtocol, t.cfg.refusedBy(response, sessionIn(t.endpoint)))
 }
 
 // deniesEndpoint recognizes that the server does not know the session of the endpoint (any more), so that it has not
-// taken the message. Some servers answer 404, others 400 with a text. The word "session" in it does not count if it may
-// be a quotation of the message: clients choose its text.
-func deniesEndpoint(response *http.Response, message []byte) bool {
-	switch response.StatusCode {
-	case http.StatusNotFound, http.StatusGone:
-		return !isUnknownMethod(response)
-	case http.StatusBadRequest:
-		body, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
-		return err == nil && mentionsSession(body) && !mayMentionSession(message)
+// taken the message. Other refusals need a check of the session.
+func deniesEndpoint(response *http.Response) bool {
+	return (response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusGone) && !isUnknownMethod(response)
+}
+
+// sessionIn returns what is most likely the id of the session in an endpoint: the longest value of its query, or else
+// the last part of its path, if that is as long as ids are.
+func sessionIn(endpoint string) (session string) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return ""
 	}
-	return false
+	for _, values := range u.Query() {
+		for _, value := range values {
+			if len(value) > len(session) {
+				session = value
+			}
+		}
+	}
+	if last := path.Base(u.Path); session == "" && len(last) >= minPathID {
+		return last
+	}
+	return session
 }

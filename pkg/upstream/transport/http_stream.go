@@ -112,8 +112,11 @@ func (t *streamableHTTP) readEvents(ctx context.Context, response *http.Response
 		case err != nil:
 			t.cfg.Log.WarnContext(ctx, "the server sent an event that is no message", "bytes", len(ev.Data), "err", err)
 		case m.Kind() != jsonrpc.Response:
+			if call != nil {
+				call.Answer.Preceded = true
+			}
 			t.cfg.Handler.Receive(id, m)
-		case call != nil && m.ID == id:
+		case call != nil && isAnswerTo(call, m):
 			reading.Release()
 			return call.Keep(m), nil
 		default:

@@ -40,6 +40,9 @@ func (l *lifetime) lose(reason error) {
 	})
 }
 
+// Abandon implements Transport.
+func (l *lifetime) Abandon(reason error) { l.lose(reason) }
+
 // isLost reports whether the connection is lost or closed.
 func (l *lifetime) isLost() bool { return isClosed(l.done) }
 

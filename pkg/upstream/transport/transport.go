@@ -32,6 +32,9 @@ type Transport interface {
 	// SessionID returns the id of the server's session, or "" if there is none.
 	SessionID() string
 
+	// Abandon gives the connection up because of reason, as if it had been lost. Calls under way may still end.
+	Abandon(reason error)
+
 	// Close closes the connection and waits for its goroutines. It takes a few seconds at most. With endSession it
 	// ends the session at the server, too.
 	Close(endSession bool)
@@ -52,11 +55,20 @@ type Call struct {
 
 	// Memory holds the memory of the response until the caller is done with it; nil: no limit.
 	Memory *budget.Hold
+
+	Answer Answer // set before Transport.Call returns
+}
+
+// Answer is what a transport knows of the answer to a request besides the response.
+type Answer struct {
+	Status   int  // of HTTP; 0: none, or the response did not come as the body of an answer of its own
+	Preceded bool // by messages on the stream of the request: the server was at work on it
 }
 
 // Keep reserves memory for the response m. If there is none, it returns an error response instead.
 func (c *Call) Keep(m jsonrpc.Message) jsonrpc.Message {
 	if err := c.Memory.Grow(int64(len(m.Result) + len(m.Error))); err != nil {
+		c.Answer.Status = 0 // the error is not of the server
 		return dropped(m.ID, err)
 	}
 	return m
