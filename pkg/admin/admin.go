@@ -67,6 +67,7 @@ func New(cfg Config) http.Handler {
 		mux.HandleFunc("PUT /api/v1/log-levels", a.setLogLevels)
 	}
 	mux.HandleFunc("GET /api/", a.notFound)
+	a.handleWrongAddress(mux)
 	if cfg.Metrics != nil {
 		mux.Handle("GET /metrics", cfg.Metrics)
 	}

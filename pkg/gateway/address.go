@@ -45,7 +45,8 @@ func wrongAddress(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/" && r.Method == http.MethodGet {
 		status, where = http.StatusOK, "this is mcphub; "
 	}
-	text := where + "the MCP endpoint is " + url + ` (Streamable HTTP, in clients "type": "http"), and HTTP+SSE is not served`
+	text := where + "the MCP endpoint is " + url + ` (Streamable HTTP, in clients "type": "http"), and HTTP+SSE is not served; ` +
+		"page, API and metrics are at the address of the key admin.listen"
 	switch {
 	case wantsPage(r):
 		writePage(w, r, status)
