@@ -166,7 +166,7 @@ func (c *Conn) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 func (c *Conn) roundTrip(ctx context.Context, d dialect, req Request) (jsonrpc.Message, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.spec.callTimeout(), ErrTimeout)
 	defer cancel()
-	cl := c.pending.add(&call{sink: req.Sink, Call: transport.Call{Memory: req.Memory}})
+	cl := c.pending.add(&call{sink: req.Sink, Call: transport.Call{Memory: req.Memory, Tentative: req.tentative}})
 	defer c.remove(cl)
 	ctx, span := c.tel.startCall(ctx, cl.ID, req, d.era() == protocol.Modern)
 	c.pending.setOrigin(cl, origin{ctx, cmp.Or(req.session, c.tel.session)})

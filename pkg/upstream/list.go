@@ -51,7 +51,7 @@ type listContent struct {
 // readList reads all pages of a list. With an error the content is that of the pages before.
 func readList(ctx context.Context, c *Conn, l list) (listContent, error) {
 	pages := listReader{conn: c, list: l, cursors: map[string]bool{}}
-	req := Request{Method: l.method, addMeta: true, Modern: true} // otherwise call removes ttlMs and cacheScope for a legacy client
+	req := Request{Method: l.method, addMeta: true, tentative: true, Modern: true} // otherwise call removes ttlMs and cacheScope for a legacy client
 	for {
 		response, err := c.Call(ctx, req)
 		if err == nil && response.Error != nil {

@@ -60,7 +60,7 @@ func (x listingOf) read(ctx context.Context) (listing, error) {
 			}
 			continue
 		}
-		err = fmt.Errorf("%s: %w", l.method, err)
+		err = fmt.Errorf("%s: %w", l.method, x.verified(ctx, err))
 		if isGone(ctx, c, err) {
 			return out, err
 		}
@@ -101,6 +101,19 @@ func (x listingOf) readOne(ctx context.Context, l list, left int) (listContent, 
 	return content, err
 }
 
+// verified returns err, with which a list failed. Some servers answer a list that they do not have with 404, which also
+// means that the session is gone: a request that they must know shows which it is.
+func (x listingOf) verified(ctx context.Context, err error) error {
+	if !errors.Is(err, transport.ErrSessionGone) || x.conn.isLost() {
+		return err
+	}
+	if _, _ = x.conn.Call(ctx, Request{Method: protocol.MethodPing}); x.conn.isLost() {
+		return err
+	}
+	status, _ := errors.AsType[transport.StatusError](err)
+	return serverError(x.conn.spec.Name, fmt.Errorf("%w: %w", transport.ErrProtocol, status))
+}
+
 // declaredLists returns the lists that a server with these capabilities offers.
 func declaredLists(capabilities json.RawMessage) ([]list, error) {
 	all := lists()
@@ -122,7 +135,7 @@ func declaredLists(capabilities json.RawMessage) ([]list, error) {
 
 // isGone reports whether a list failed with err because there is no server, or no hub, to read it.
 func isGone(ctx context.Context, c *Conn, err error) bool {
-	return c.isLost() || errors.Is(err, ErrDown) || errors.Is(err, transport.ErrSessionGone) || errors.Is(err, errOtherEra) ||
+	return c.isLost() || errors.Is(err, ErrDown) || errors.Is(err, errOtherEra) ||
 		(ctx.Err() != nil && !transport.IsTimeout(context.Cause(ctx)))
 }
 

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // fullLists answers every list with one item.
@@ -41,7 +43,7 @@ func brokenAnswers() map[string]func(w http.ResponseWriter, r *http.Request, m j
 		}
 	}
 	answers := map[string]func(http.ResponseWriter, *http.Request, jsonrpc.Message){
-		"HTTP 500": status(500, "boom"), "HTTP 501": status(501, ""), "HTTP 403": status(403, "no"), "HTTP 400": status(400, "bad"),
+		"HTTP 404": status(404, "no such thing"), "HTTP 410": status(410, ""), "HTTP 500": status(500, "boom"), "HTTP 501": status(501, ""), "HTTP 403": status(403, "no"), "HTTP 400": status(400, "bad"),
 		"null": says(`"result":null`), "an array": says(`"result":[]`), "a string": says(`"result":"none"`),
 		"no list": says(`"result":{}`), "a list that is none": says(`"result":{"prompts":7,"resourceTemplates":7,"resources":7}`),
 		"no JSON": func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
@@ -86,6 +88,25 @@ func TestAListThatFailsCostsTheOthersNothingAndIsAWarning(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestASessionThatIsForgottenWhileListsAreReadIsNotTakenForListsThatFail(t *testing.T) {
+	t.Parallel()
+	h := newHTTPScript(t, func(h *httpScript) {
+		h.initialize = `{"protocolVersion":"2025-06-18","capabilities":` + all + `}`
+		h.lists = fullLists()
+	})
+	spec := h.spec()
+	spec.Isolation = Shared
+	r := run(t, []Spec{spec}).settled(t)
+	h.forgetAll("hub")
+	if err := r.Server("web").Refresh(t.Context()); err != nil && !errors.Is(err, transport.ErrSessionGone) {
+		t.Errorf("error %v", err)
+	}
+	hubtest.Eventually(t, "it is connected again", func() bool { return len(h.live("hub")) == 1 && r.Server("web").Status().State == Up })
+	if got := r.Server("web").Status().Warnings; len(got) != 0 {
+		t.Errorf("the warnings are %+v", got)
 	}
 }
 

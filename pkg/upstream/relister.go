@@ -42,13 +42,13 @@ func newRelister(c *Conn, d *dialer, requests *relistRequests, first listing) *r
 	return r
 }
 
-// stop cancels the reading under way and waits for it.
+// stop cancels the reading under way and waits for it. Who waits for it goes on to wait: for the next connection.
 func (r *relister) stop() {
 	r.cancel()
 	r.group.Wait()
 	r.timer.Stop()
 	if r.reading {
-		(<-r.results).request.end(serverError(r.conn.spec.Name, ErrDown))
+		r.requests.giveBack((<-r.results).request)
 	}
 }
 

@@ -92,6 +92,18 @@ func (x *relistRequests) take() *relistRequest {
 	return r
 }
 
+// giveBack makes a request wait for the next reading again, or for the next connection. If there is another one already,
+// that one is kept.
+func (x *relistRequests) giveBack(r *relistRequest) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.pending == nil {
+		x.pending = r
+		return
+	}
+	r.end(ErrDown)
+}
+
 // end ends a request. One that is nil is none.
 func (r *relistRequest) end(err error) {
 	if r != nil {

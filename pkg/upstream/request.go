@@ -38,6 +38,9 @@ type Request struct {
 	identity *Identity // of the caller, where several share the connection; nil: that of the connection
 	refused  *refusal  // if set, the call stores here how the server refused it
 	addMeta  bool      // the hub adds the members of _meta that a modern request must have
+
+	// tentative: the server may answer with HTTP 404 although it knows the session, because it does not know the method.
+	tentative bool
 }
 
 // addSpent adds the time since start to Spent.

@@ -49,6 +49,7 @@ func newSupervisor(cfg Config, d *dialer, state *serverState, w *warnings, check
 // run keeps the server connected until ctx ends.
 func (s *supervisor) run(ctx context.Context) {
 	defer func() {
+		s.relists.take().end(serverError(s.dialer.spec.Name, ErrDown))
 		s.dialer.closeIdle()
 		s.state.endAttempt() // no call waits for another one
 	}()
@@ -83,7 +84,6 @@ func (s *supervisor) connectAndWatch(ctx context.Context) error {
 		return err
 	}
 	defer c.close(true)
-	defer func() { s.relists.take().end(serverError(c.spec.Name, ErrDown)) }()
 	s.warn(first, nil)
 	s.publish(c, first.Inventory)
 	s.relists.take().end(nil) // they have just been read
@@ -194,6 +194,7 @@ func (s *supervisor) relisted(ctx context.Context, c *Conn, result relisted) err
 	}
 	s.warn(result.listing, result.only)
 	if result.err != nil {
+		s.checkSoon() // that no list can be read may have a reason that is not theirs
 		return result.err
 	}
 	before := s.state.offered()
@@ -240,6 +241,7 @@ func (s *supervisor) publish(c *Conn, inv Inventory) {
 
 func (s *supervisor) markDown(err error, nextAttempt time.Time) {
 	s.state.markDown(err, nextAttempt)
+	s.relists.take().end(err)
 	s.dialer.own.up.Set(0)
 	s.state.endAttempt()
 }

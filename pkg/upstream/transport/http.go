@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -124,18 +125,24 @@ func (t *streamableHTTP) do(ctx context.Context, client *http.Client, method str
 	}
 	if response.StatusCode == http.StatusNotFound && session != "" && !(method == http.MethodPost && isUnknownMethod(response)) {
 		defer discard(response)
-		if method != http.MethodGet { // some servers have no GET at all
-			t.lose(ErrSessionGone)
-		}
 		return nil, fmt.Errorf("%w: %w", ErrSessionGone, t.cfg.refusedBy(response, t.SessionID()))
 	}
 	return response, nil
+}
+
+// loseIfGone ends the connection if a POST failed with err because the server does not know the session any more. A GET
+// or DELETE says nothing: some servers have none.
+func (t *streamableHTTP) loseIfGone(err error) {
+	if errors.Is(err, ErrSessionGone) {
+		t.lose(ErrSessionGone)
+	}
 }
 
 // Send implements Transport.
 func (t *streamableHTTP) Send(ctx context.Context, message []byte, header http.Header) error {
 	response, err := t.do(ctx, t.cfg.Clients.noBody, http.MethodPost, message, "", header)
 	if err != nil {
+		t.loseIfGone(err)
 		return classify(ctx, err)
 	}
 	defer discard(response)

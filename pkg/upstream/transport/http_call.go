@@ -22,6 +22,9 @@ func (t *streamableHTTP) Call(ctx context.Context, call *Call, message []byte) (
 	response, err := t.do(rctx, t.cfg.Clients.requests, http.MethodPost, message, "", call.Header)
 	if err != nil {
 		cancel()
+		if !call.Tentative {
+			t.loseIfGone(err)
+		}
 		return jsonrpc.Message{}, classify(ctx, err)
 	}
 	m, err := t.read(ctx, call, response)

@@ -49,6 +49,9 @@ type Call struct {
 	ID     jsonrpc.ID
 	Header http.Header // of a modern request by HTTP. Nil marks a legacy one: it may adopt a session, and its stream can be resumed
 
+	// Tentative is a request that the server may answer with 404 although it knows the session. The caller finds out.
+	Tentative bool
+
 	// Reply has room for one message. Handler.Deliver puts the response here on transports that have one stream for
 	// the responses to all requests.
 	Reply chan jsonrpc.Message
