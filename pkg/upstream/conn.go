@@ -33,6 +33,8 @@ type Conn struct {
 	memory     *budget.Account // for what the server sends outside of a response; nil: no limit
 	tools      *toolHeaders    // that the server lists
 
+	lastLines transport.LastLines // of a child, besides messages
+
 	init     Initialized  // set before the connection is used
 	provedAt atomic.Int64 // when the server was last seen to know the session, in ns since 1970; for sessionChecks
 	closing  sync.Once
@@ -119,6 +121,16 @@ func (c *Conn) close(endSession bool) {
 func (c *Conn) setVersion(version string) {
 	c.tel.setVersion(version)
 	c.transport.SetVersion(version)
+}
+
+// withLastLines adds the last lines of a child that did not start to err, for clients, the API and the log; spans do not
+// have them. It is called after close, so that they have been read.
+func (c *Conn) withLastLines(err error) error {
+	lines := c.lastLines.String()
+	if lines == "" {
+		return err
+	}
+	return fmt.Errorf("%w%w", err, instrument.NewPastError("; it printed: "+lines, ""))
 }
 
 // sinkOf returns the sink of cl, which may be nil.

@@ -143,7 +143,7 @@ func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn,
 	}
 	if err := c.negotiate(ctx, cfg.negotiation); err != nil {
 		c.close(true)
-		return nil, err
+		return nil, c.withLastLines(err)
 	}
 	c.tel.connected()
 	c.dialect().listen(ctx)
@@ -156,7 +156,7 @@ func (d *dialer) newTransport(c *Conn, sessionID string, own bool) transport.Tra
 		Handler: inbound{c}, Log: c.tel.log, Output: c.tel.output, MaxMessage: spec.maxMessage(), Context: c.background.ctx,
 		Memory: c.memory, Own: own,
 		Command: spec.Command, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, WriteTimeout: spec.writeTimeout(),
-		Graces: d.processes.graces, Starting: d.processes.startingOf(spec.Name), Mask: spec.masked,
+		LastLines: &c.lastLines, Graces: d.processes.graces, Starting: d.processes.startingOf(spec.Name), Mask: spec.masked,
 		URL: spec.URL, SSE: spec.SSE, Headers: spec.Headers, SessionID: sessionID, Clients: d.clients,
 		InjectTrace:  d.tel.injectHeader,
 		HTTPVersion:  setHTTPVersion,

@@ -91,7 +91,7 @@ func TestChildThatExitsAtItsStartIsReportedWithItsStatus(t *testing.T) {
 	e := newEnv(t, childSpec(t, "exit"))
 	_, err := e.openFor(t.Context(), &recorder{}, hub, ServerSession{})
 	if err == nil || !strings.HasPrefix(err.Error(), `server "child" `) || !strings.HasSuffix(err.Error(),
-		"its process ended: exit status 7") {
+		"its process ended: exit status 7; it printed: the configuration is wrong") {
 		t.Errorf("error %v", err)
 	}
 	hubtest.Eventually(t, "its last line is logged", func() bool {

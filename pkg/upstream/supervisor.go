@@ -111,7 +111,7 @@ func (s *supervisor) connect(ctx context.Context) (c *Conn, first listing, err e
 	s.dialer.own.countListing(relistConnect, err == nil && len(first.failed) == 0)
 	if err != nil {
 		c.close(true)
-		return nil, first, err
+		return nil, first, c.withLastLines(err)
 	}
 	return c, first, nil
 }

@@ -25,6 +25,7 @@
 //	http_redirect.go                              which redirects are followed
 //	lifetime.go                                   what the implementations have in common
 //	transport.go                                  Transport, Call, Handler, Config
+//	starterror.go, lastlines.go                   why a child does not start
 //	kind.go, http_client.go, backoff.go, graces.go, errors.go
 package transport
 

@@ -44,7 +44,7 @@ func startProcess(cfg Config) (*process, error) {
 	closeAll(childEnds[:]...)
 	if err != nil {
 		p.closePipes()
-		return nil, fmt.Errorf("could not be started: %w", err)
+		return nil, newStartError(cfg, err)
 	}
 	go p.wait() // returns when the child has exited; stop waits for it
 	return p, nil

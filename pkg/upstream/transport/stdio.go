@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
 
 // stdio is a connection to a child process that reads and writes one message a line, see specification 2025-11-25,
@@ -24,6 +25,7 @@ type stdio struct {
 	log       *slog.Logger
 	output    *slog.Logger // for the lines of stderr
 	process   *process
+	spoke     bool           // the child has written a message; of readLoop, until drained is closed
 	queue     chan []byte    // lines to write
 	drained   chan struct{}  // closed when the child's standard output has been read to its end
 	readers   sync.WaitGroup // readLoop and logLoop; watch waits for them
@@ -35,6 +37,10 @@ const (
 	maxLogLine   = 8 << 10     // bytes of a line of stderr
 	drainTimeout = time.Second // for the output that a child wrote before it exited
 )
+
+// errEcho is why a program that is no server is given up.
+var errEcho = errors.New("the program sends back what it is sent, so it is no MCP server " +
+	"(a terminal does so, too: run containers without -t)")
 
 func newStdio(cfg Config) *stdio {
 	return &stdio{lifetime: newLifetime(cfg.Handler.Lost), cfg: cfg, queue: make(chan []byte, writeQueue), drained: make(chan struct{})}
@@ -67,9 +73,20 @@ func (t *stdio) watch() {
 	_ = t.process.stdout.SetReadDeadline(deadline)
 	_ = t.process.stderr.SetReadDeadline(deadline)
 	<-t.drained // the last line may have been the response to a call
-	t.lose(t.process.exitError())
+	t.lose(t.exitReason())
 	t.readers.Wait()
 	t.process.closePipes()
+}
+
+// exitReason says how the child ended, and why if that shows. It is called when the output of the child has been read.
+func (t *stdio) exitReason() error {
+	err := t.process.exitError()
+	if !t.spoke {
+		if why := badLines(t.cfg); why != "" {
+			return fmt.Errorf("%w; %s", err, why)
+		}
+	}
+	return err
 }
 
 // SessionID implements Transport. A process has no session id.
@@ -169,7 +186,7 @@ func (t *stdio) readLoop() {
 		r.memory.Release() // whose message it is decides who has memory for it
 		if l.skipped != nil {
 			t.handleSkipped(l)
-		} else if len(l.text) > 0 {
+		} else if len(l.text) > 0 && (t.spoke || t.isMessage(l.text)) {
 			t.handle(l.text)
 		}
 		if err != nil {
@@ -187,6 +204,22 @@ func (t *stdio) handleSkipped(l line) {
 		return
 	}
 	t.log.Warn("a message of the server was dropped", "bytes", l.size, "err", l.skipped)
+}
+
+// isMessage reports whether a line of a child that has not sent a message yet is one. Other lines may say why it does not
+// start. A program that sends back what it is sent is given up: its lines are messages, but those of the hub.
+func (t *stdio) isMessage(line []byte) bool {
+	m, err := jsonrpc.Parse(line)
+	switch {
+	case err != nil:
+		t.cfg.LastLines.add(t.cfg.masked(string(line[:min(len(line), maxLogLine)])))
+	case m.Kind() == jsonrpc.Request && (m.Method == protocol.MethodInitialize || m.Method == protocol.MethodServerDiscover):
+		t.lose(errEcho)
+		return false
+	default:
+		t.spoke = true
+	}
+	return true
 }
 
 func (t *stdio) handle(line []byte) {
@@ -218,7 +251,9 @@ func (t *stdio) logLoop() {
 			err = nil // the rest of a long line becomes a line of its own
 		}
 		if line = trimLineEnd(line); len(line) > 0 {
-			t.output.Info("server stderr", "line", t.cfg.masked(string(line)))
+			text := t.cfg.masked(string(line))
+			t.cfg.LastLines.add(text)
+			t.output.Info("server stderr", "line", text)
 		}
 		if err != nil {
 			return

@@ -132,6 +132,8 @@ type Config struct {
 	WriteTimeout time.Duration // for a child that reads nothing
 	Graces       *Graces       // nil: those of the constants
 
+	LastLines *LastLines // gets what the child says besides messages; nil: nothing does
+
 	// Starting is called before the process is started, the function it returns with its id, or with 0 if it could not
 	// be started, and the function which that one returns when the process has been waited for. It may be nil.
 	Starting func() (started func(pid int) (ended func()))
