@@ -56,6 +56,7 @@ func wrongAddress(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
 		w.WriteHeader(status)
 		_, _ = fmt.Fprintln(w, text) //nolint:gosec // declared as plain text
 	}

@@ -95,7 +95,8 @@ func TestAStreamMayBeReadByAListedPage(t *testing.T) {
 	token := r.send(http.MethodPost, initializeBody, "Origin: "+page).header.Get("Mcp-Session-Id")
 	response := r.do(t.Context(), http.MethodGet, "", "Origin: "+page, "Mcp-Session-Id: "+token)
 	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK || !readable(response.Header, page) {
+	if response.StatusCode != http.StatusOK || !readable(response.Header, page) ||
+		!strings.Contains(response.Header.Get("Cache-Control"), "no-store") {
 		t.Errorf("answered %d %v", response.StatusCode, response.Header)
 	}
 }

@@ -15,6 +15,7 @@ import (
 func refuse(w http.ResponseWriter, status int, id jsonrpc.ID, e *jsonrpc.Error) {
 	body := jsonrpc.NewError(id, e).Encode()
 	w.Header().Set("Content-Type", protocol.TypeJSON)
+	w.Header().Set("Cache-Control", "no-store") // a GET may be refused now and not later
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) //nolint:gosec // JSON, and declared as JSON

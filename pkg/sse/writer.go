@@ -21,8 +21,9 @@ type Writer struct {
 func NewWriter(w http.ResponseWriter, timeout time.Duration) *Writer {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	if h.Get("Cache-Control") == "" { // the server may have a stricter policy
-		h.Set("Cache-Control", "no-cache, no-transform")
+	if h.Get("Cache-Control") == "" { // the server may have a policy of its own
+		// Not only no-cache: Chromium then stores the stream, and sends a DELETE for the same URL twice.
+		h.Set("Cache-Control", "no-store, no-transform")
 	}
 	h.Set("X-Accel-Buffering", "no") // a reverse proxy must not buffer events
 	return &Writer{w: w, control: http.NewResponseController(w), timeout: timeout}

@@ -19,7 +19,7 @@ func TestWriterWritesEventsThatReaderReads(t *testing.T) {
 		}
 	}
 	w.Close()
-	if h := response.Header(); h.Get("Content-Type") != "text/event-stream" || h.Get("Cache-Control") != "no-cache, no-transform" ||
+	if h := response.Header(); h.Get("Content-Type") != "text/event-stream" || h.Get("Cache-Control") != "no-store, no-transform" ||
 		h.Get("X-Accel-Buffering") != "no" || !response.Flushed {
 		t.Errorf("the headers are %v, flushed %t", h, response.Flushed)
 	}

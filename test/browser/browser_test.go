@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
@@ -63,17 +64,17 @@ func (s *site) visit(t *testing.T, host string, hub *hubtest.Hub) map[string]str
 	browser := hubtest.StartProcess(t, chromium(t), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
 		"--disable-dev-shm-usage", "--disable-background-networking", "--user-data-dir="+t.TempDir(), url)
 	defer browser.Kill()
-	var report map[string]string
-	hubtest.Eventually(t, "the page reports", func() bool {
-		select {
-		case report = <-s.reports:
-			return true
-		default:
-			return false
-		}
-	})
-	return report
+	select {
+	case report := <-s.reports:
+		return report
+	case <-time.After(patience):
+		t.Fatal("the page reports nothing")
+		return nil
+	}
 }
+
+// patience is how long the browser may take to start and to run the page.
+const patience = time.Minute
 
 func TestAPageOfAListedOriginIsAnMCPClient(t *testing.T) {
 	s := newSite(t)
