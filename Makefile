@@ -31,7 +31,7 @@ SUITE      := $(TOOLS)/conformance-$(SUITE_VERSION)/$(INDEX)
 NEXT_SUITE := $(TOOLS)/conformance-$(NEXT_SUITE_VERSION)/$(INDEX)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint race cost rules conformance e2e e2e-traces docs soak isolation bench fuzz clean
+.PHONY: help run build test check fmt vet lint race cost rules hostile conformance e2e e2e-traces docs soak isolation bench fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +44,7 @@ build: ## build bin/mcphub
 	@start=$$(date +%s); $(GO) build -trimpath -o bin/mcphub ./cmd/mcphub && \
 	  echo "Compiled in $$(($$(date +%s) - start)) s."
 
-test: vet race cost rules conformance ## set up what the tests need and run all of them
+test: vet race cost rules conformance hostile ## set up what the tests need and run all of them
 
 check: fmt vet lint race cost ## format, vet, lint, tests with -race
 
@@ -65,6 +65,9 @@ cost: ## what telemetry allocates for each call; the race detector would change 
 
 rules: ## check the Prometheus rules with promtool
 	bash deploy/prometheus/check.sh
+
+hostile: ## a hub with 256 MiB and 256 descriptors is attacked for a minute beside clients who mean well
+	MCPHUB_HOSTILE=60s $(GO) test -count=1 -v -timeout 5m ./test/hostile
 
 conformance: $(NODE) $(SUITE) $(NEXT_SUITE) ## run the official MCP conformance suites through the hub
 	MCPHUB_NODE=$(NODE) MCPHUB_CONFORMANCE=$(SUITE) MCPHUB_CONFORMANCE_NEXT=$(NEXT_SUITE) \

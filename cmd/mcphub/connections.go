@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,19 +35,30 @@ type connections struct {
 // connectionPlan says how many connections the listeners accept.
 type connectionPlan struct {
 	clients, operators                   int
+	servers                              int // connections of single clients to servers; 0: no limit
 	clientDescriptor, operatorDescriptor int // see connections.descriptor
 }
 
-// planConnections divides the file descriptors; 0: their number has no limit. A quarter is for servers, children and the
-// disk, of which operators may take half: they must get in when clients have taken all of theirs.
+// The file descriptors that are kept.
+const (
+	minReserve     = 64   // for servers, children, operators and the disk
+	maxReserve     = 8192 // the same
+	diskReserve    = 24   // for the disk, listeners and shared servers
+	serverConnSize = 5    // for a connection of a single client to a server: pipes and the process
+)
+
+// planConnections divides the file descriptors; 0: their number has no limit. Half is for servers, children, operators and
+// the disk: the connections of clients do not make room for those.
 func planConnections(clients, descriptors int) connectionPlan {
-	p := connectionPlan{clients: clients}
+	reserve := min(max(descriptors/2, minReserve), maxReserve, descriptors*3/4)
 	if descriptors > 0 {
-		reserve := min(max(descriptors/4, 64), 8192, descriptors/2)
-		p.clientDescriptor, p.operatorDescriptor = descriptors-reserve, descriptors-reserve/2
-		p.clients = min(p.clients, p.clientDescriptor)
+		clients = min(clients, descriptors-reserve)
 	}
-	p.operators = min(max(p.clients/8, 16), 256)
+	p := connectionPlan{clients: clients, operators: min(max(clients/8, 4), 256)}
+	if descriptors > 0 {
+		p.clientDescriptor, p.operatorDescriptor = descriptors-reserve, descriptors-diskReserve
+		p.servers = max((reserve-diskReserve-p.operators)/serverConnSize, 1)
+	}
 	return p
 }
 
@@ -58,6 +70,7 @@ const (
 	idle      use = "idle"    // it has, and may send another
 	sending   use = "sending" // it has not sent the body of its request yet
 	streaming use = "stream"  // it reads a stream, which it can resume
+	unread    use = "unread"  // what is written to it has not been read for a while
 	working   use = ""        // its request is being answered: it cannot be spared
 )
 
@@ -67,9 +80,25 @@ var spares = [...]struct {
 	age time.Duration
 }{{unused, 0}, {idle, 0}, {sending, time.Second}, {streaming, 10 * time.Second}}
 
+// unreadAge is how long a write must have waited for a client before its connection is spared.
+const unreadAge = 5 * time.Second
+
+// clientConn notes since when a write waits for its client.
+type clientConn struct {
+	net.Conn
+	writing atomic.Int64 // Unix time in ns; 0: no write is going on
+}
+
+// Write implements net.Conn.
+func (c *clientConn) Write(p []byte) (int, error) {
+	c.writing.Store(time.Now().UnixNano())
+	defer c.writing.Store(0)
+	return c.Conn.Write(p)
+}
+
 // connection is an open connection.
 type connection struct {
-	conn  net.Conn
+	conn  *clientConn
 	use   use
 	since time.Time
 	place *list.Element // in connections.by; nil: it is working
@@ -90,6 +119,7 @@ func newConnections(name string, limit, descriptor int, r prometheus.Registerer)
 	for _, s := range spares {
 		c.by[s.use], c.spared[s.use] = list.New(), closed.WithLabelValues(string(s.use))
 	}
+	c.spared[unread] = closed.WithLabelValues(string(unread))
 	return c
 }
 
@@ -102,12 +132,16 @@ type limitedListener struct {
 // Accept implements net.Listener.
 func (l limitedListener) Accept() (net.Conn, error) {
 	for {
-		conn, err := l.Listener.Accept()
+		accepted, err := l.Listener.Accept()
+		conn := &clientConn{Conn: accepted}
 		if isOutOfDescriptors(err) && l.all.spare() {
 			continue
 		}
-		if err != nil || l.all.add(conn) {
-			return conn, err
+		if err != nil {
+			return nil, err
+		}
+		if l.all.add(conn) {
+			return conn, nil
 		}
 		refuseConnection(conn)
 	}
@@ -119,7 +153,7 @@ func isOutOfDescriptors(err error) bool {
 }
 
 // refuseConnection tells a client to come again later. Many will not see it, because the hub does not read their request.
-func refuseConnection(conn net.Conn) {
+func refuseConnection(conn *clientConn) {
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 	const text = "the hub has too many connections; try again later\n"
 	_, _ = fmt.Fprintf(conn, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"+
@@ -128,10 +162,10 @@ func refuseConnection(conn net.Conn) {
 }
 
 // add adds a connection. It reports false if there is no room for it.
-func (c *connections) add(conn net.Conn) bool {
+func (c *connections) add(conn *clientConn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	full := len(c.open) >= c.limit || (c.descriptor > 0 && descriptorOf(conn) >= c.descriptor)
+	full := len(c.open) >= c.limit || (c.descriptor > 0 && descriptorOf(conn.Conn) >= c.descriptor)
 	if full && !c.spareOne() {
 		c.refused.Inc()
 		return false
@@ -161,12 +195,32 @@ func (c *connections) spareOne() bool {
 		if time.Since(n.since) < s.age {
 			continue
 		}
-		c.spared[s.use].Inc()
-		c.remove(n)
-		_ = n.conn.Close() // the goroutine that serves it sees that
+		c.close(n, s.use)
+		return true
+	}
+	if n := c.longestUnread(); n != nil {
+		c.close(n, unread)
 		return true
 	}
 	return false
+}
+
+// longestUnread returns the connection whose client has not read for longest, or nil. The caller holds mu.
+func (c *connections) longestUnread() (longest *connection) {
+	before := time.Now().Add(-unreadAge).UnixNano()
+	for _, n := range c.open {
+		if since := n.conn.writing.Load(); since != 0 && since < before {
+			longest, before = n, since
+		}
+	}
+	return longest
+}
+
+// close closes n, which is spared. The caller holds mu.
+func (c *connections) close(n *connection, of use) {
+	c.spared[of].Inc()
+	c.remove(n)
+	_ = n.conn.Close() // the goroutine that serves it sees that
 }
 
 // move makes n the newest of those with that use. The caller holds mu.

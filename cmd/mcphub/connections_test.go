@@ -40,6 +40,9 @@ func newCrowd(t *testing.T, limit, descriptor int) *crowd {
 		if r.URL.Path == "/wait" {
 			<-c.release
 		}
+		if r.URL.Path == "/long" {
+			_, _ = w.Write(make([]byte, 64<<20))
+		}
 		_, _ = io.WriteString(w, "ok")
 	})}
 	limited := c.all.serve(server, l)
@@ -167,6 +170,18 @@ func TestAConnectionThatDoesNotSendItsBodyMakesRoom(t *testing.T) {
 	}
 }
 
+func TestAConnectionThatIsNotReadMakesRoom(t *testing.T) {
+	c := newCrowd(t, 1, 0)
+	conn := c.dial()
+	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+	_, _ = fmt.Fprint(conn, "POST /long HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+	c.await(1, working)
+	hubtest.Eventually(t, "a new connection gets in", func() bool { return c.request(c.dial(), "/") == http.StatusOK })
+	if n := testutil.ToFloat64(c.all.spared[unread]); n != 1 {
+		t.Errorf("%v unread ones are counted", n)
+	}
+}
+
 func TestADescriptorBeyondTheReserveCountsAsFull(t *testing.T) {
 	c := newCrowd(t, 1000, 1) // no descriptor is below 1
 	if status := c.request(c.dial(), "/"); status != 0 && status != http.StatusServiceUnavailable {
@@ -176,11 +191,11 @@ func TestADescriptorBeyondTheReserveCountsAsFull(t *testing.T) {
 
 func TestDescriptorsAreDividedBetweenClientsOperatorsAndTheRest(t *testing.T) {
 	for descriptors, want := range map[int]connectionPlan{
-		0:       {1000, 125, 0, 0},
-		64:      {32, 16, 32, 48},
-		256:     {192, 24, 192, 224},
-		1024:    {768, 96, 768, 896},
-		100_000: {1000, 125, 91_808, 95_904},
+		0:       {1000, 125, 0, 0, 0},
+		64:      {16, 4, 4, 16, 40},
+		256:     {128, 16, 17, 128, 232},
+		1024:    {512, 64, 84, 512, 1000},
+		100_000: {1000, 125, 1608, 91_808, 99_976},
 	} {
 		if got := planConnections(1000, descriptors); got != want {
 			t.Errorf("%d descriptors: %+v, want %+v", descriptors, got, want)

@@ -78,7 +78,7 @@ func findMemory() processMemory {
 	if size, err := memlimit.FromSystem(); err == nil && size > 0 && size < math.MaxInt64 {
 		best = processMemory{size: int64(size), part: 4, source: "machine"}
 	}
-	if size := debug.SetMemoryLimit(-1); size < best.size {
+	if size := debug.SetMemoryLimit(-1); os.Getenv("GOMEMLIMIT") != "" && size < best.size {
 		best = processMemory{size: size, part: 2, source: "GOMEMLIMIT"}
 	}
 	if size, ok := cgroupMemory(); ok && size < best.size {
@@ -94,9 +94,9 @@ func cgroupMemory() (int64, bool) {
 }
 
 // limitHeap makes the garbage collector keep the process within the limit of its cgroup, unless GOMEMLIMIT says what it is
-// to do. The rest is for what the collector does not count.
+// to do. A fifth is for what the collector does not count: the program itself, and pages that it has not given back yet.
 func limitHeap() {
 	if size, ok := cgroupMemory(); ok && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(size / 10 * 9)
+		debug.SetMemoryLimit(size / 10 * 8)
 	}
 }

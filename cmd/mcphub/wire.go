@@ -81,6 +81,7 @@ func wire(cfg config.Config, tel *telemetry.Telemetry) (*hub, error) {
 		OnMessage:      func(ctx context.Context, p instrument.MessageEvent) { h.gateway.PassMessage(ctx, p) },
 		Starting:       h.children.Starting,
 		Memory:         held,
+		MaxOwn:         room.servers,
 		HasSession:     func(id string) bool { return h.sessions.Has(context.Background(), id) },
 		Logger:         tel.LoggerFor("upstream"),
 		ServerLogger:   tel.LoggerFor("server"),

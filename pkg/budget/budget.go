@@ -3,12 +3,14 @@
 //	Budget ── Account (of a session) ── Hold (of a call)
 //
 // Who wants memory reserves it on an account before it is allocated, and releases it when the memory is given back. An
-// account may have half as much as is free. So one account gets a third of the budget at most, many that take all they
-// can get share it, and something is left for everybody else: the more is taken, the less each may have.
+// account may have half as much as is free. So one account gets a third at most, many that take all they can get share the
+// budget, and something is left for everybody else: the more is taken, the less each may have.
 //
 //	taken by hogs that want all   1     2     4     10    100
 //	each of them has              1/3   1/4   1/6   1/12  1/102
 //	free                          2/3   1/2   1/3   1/6   1/51
+//
+// Those are parts of seven eighths of the budget. The last eighth is a reserve for accounts that have little.
 //
 // The package starts no goroutines. Budgets, accounts and holds may be used concurrently. A nil Budget and a nil Account
 // limit nothing.
@@ -30,8 +32,11 @@ var (
 	ErrFull = errors.New("the hub has no memory left (limits.memory); try again later")
 )
 
-// blameless is the part of the budget up to which an account is not the reason why memory is short.
-const blameless = 64
+// The parts of a budget, 1 in so many bytes.
+const (
+	reservePart = 8   // only for accounts that have little
+	littlePart  = 128 // what an account may have to count as one of those; it is not the reason why memory is short
+)
 
 // small is the size of a message that a request standing alone may have although its client is over its share: many
 // clients can look the same.
@@ -82,7 +87,7 @@ func (a *Account) Reserve(n int64) error {
 	if a == nil || a.budget == nil || n <= 0 {
 		return nil
 	}
-	if !a.budget.take(n, func(share int64) bool { return a.fits(n, share) }) {
+	if !a.budget.take(n, func(free int64) bool { return a.fits(n, free) }) {
 		return a.budget.refuse(a.used.Load(), n)
 	}
 	a.used.Add(n)
@@ -92,12 +97,12 @@ func (a *Account) Reserve(n int64) error {
 	return nil
 }
 
-// take adds n bytes to what is used if fits, which is called with the share of an account, allows it. What is refused is
-// not visible to others in between.
-func (b *Budget) take(n int64, fits func(share int64) bool) bool {
+// take adds n bytes to what is used if fits, which is called with what is free then, allows it. What is refused is not
+// visible to others in between.
+func (b *Budget) take(n int64, fits func(free int64) bool) bool {
 	for {
 		used := b.used.Load()
-		if !fits((b.limit - used - n) / 2) {
+		if !fits(b.limit - used - n) {
 			return false
 		}
 		if b.used.CompareAndSwap(used, used+n) {
@@ -106,10 +111,18 @@ func (b *Budget) take(n int64, fits func(share int64) bool) bool {
 	}
 }
 
-// fits reports whether the account and its group are within a share with n bytes more.
-func (a *Account) fits(n, share int64) bool {
+// mayUse reports whether an account may use so many bytes if so many are free.
+func (b *Budget) mayUse(used, free int64) bool {
+	if used > b.limit/littlePart {
+		free -= b.limit / reservePart
+	}
+	return used <= free/2
+}
+
+// fits reports whether the account and its group may use n bytes more if so many are free then.
+func (a *Account) fits(n, free int64) bool {
 	used := a.used.Load() + n
-	return used <= share && (a.group == nil || used <= small || a.group.used.Load()+n <= share)
+	return a.budget.mayUse(used, free) && (a.group == nil || used <= small || a.budget.mayUse(a.group.used.Load()+n, free))
 }
 
 // Force takes n bytes that are used already.
@@ -136,7 +149,7 @@ func (a *Account) Used() int64 {
 
 // Over reports whether the account has more than it may have.
 func (a *Account) Over() bool {
-	return a != nil && a.budget != nil && !a.fits(0, (a.budget.limit-a.budget.used.Load())/2)
+	return a != nil && a.budget != nil && !a.fits(0, a.budget.limit-a.budget.used.Load())
 }
 
 // The pauses of Wait. Memory is given back by others as well, so there is nothing to wait for but time.

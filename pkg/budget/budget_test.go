@@ -27,10 +27,10 @@ func TestOneAccountGetsAThirdAndLeavesTheRest(t *testing.T) {
 	if err := fill(hog, 10); !errors.Is(err, ErrShare) {
 		t.Errorf("the account is refused with %v", err)
 	}
-	if hog.Used() < 980 || hog.Used() > 1000 {
+	if hog.Used() < 860 || hog.Used() > 875 { // a third of seven eighths
 		t.Errorf("the account has %d of 3000", hog.Used())
 	}
-	if err := other.Reserve(600); err != nil {
+	if err := other.Reserve(500); err != nil {
 		t.Errorf("the other account: %v", err)
 	}
 }
@@ -46,6 +46,21 @@ func TestHowManyAccountsThereAreSomethingIsLeftForAnother(t *testing.T) {
 		}
 		if err := b.Account().Reserve(8 << 10); err != nil {
 			t.Errorf("beside %d hogs a small message is refused: %v", hogs, err)
+		}
+	}
+}
+
+func TestTheLastEighthIsForThoseWhoHaveLittle(t *testing.T) {
+	b := New(64 << 20)
+	for range 1000 {
+		_ = fill(b.Account(), 600<<10) // more than little with the first step
+	}
+	if used := b.Used(); used > 56<<20 {
+		t.Errorf("hogs use %d MiB of 64", used>>20)
+	}
+	for range 10 {
+		if err := b.Account().Reserve(400 << 10); err != nil {
+			t.Fatalf("one who has little: %v", err)
 		}
 	}
 }

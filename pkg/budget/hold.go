@@ -29,7 +29,7 @@ func (h *Hold) Grow(n int64) error {
 		if err := h.account.Reserve(n); err != nil {
 			return err
 		}
-	} else if !h.budget.take(n, func(share int64) bool { return h.bytes.Load()+n <= share }) {
+	} else if !h.budget.take(n, func(free int64) bool { return h.budget.mayUse(h.bytes.Load()+n, free) }) {
 		return h.budget.refuse(h.bytes.Load(), n)
 	}
 	h.bytes.Add(n)

@@ -11,7 +11,7 @@ type refusals struct{ share, full atomic.Int64 }
 
 // refuse counts a refusal of n bytes to an account that has used, and returns its reason.
 func (b *Budget) refuse(used, n int64) error {
-	if used+n > b.limit/blameless && b.used.Load() < b.limit {
+	if used+n > b.limit/littlePart && b.used.Load() < b.limit {
 		b.refused.share.Add(1)
 		return ErrShare
 	}

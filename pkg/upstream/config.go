@@ -40,6 +40,9 @@ type Config struct {
 	HasSession  func(id string) bool
 	OrphanGrace time.Duration // that a connection may outlive its session; default 30s
 
+	// MaxOwn is the limit of the connections of single clients to all servers together; 0: no limit.
+	MaxOwn int
+
 	// Memory is the budget for what is read from shared servers, until it is known for whom it is; nil: no limit.
 	Memory *budget.Budget
 

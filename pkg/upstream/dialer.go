@@ -23,6 +23,7 @@ type dialer struct {
 	owners      *owners
 	limits      startLimits
 	processes   processes
+	places      *places         // of the connections that are not the hub's; nil: no limit
 	memory      *budget.Account // for what is read on shared connections; nil: no limit
 	connections atomic.Int64    // that there are, those being made included
 
@@ -64,6 +65,7 @@ type dialConfig struct {
 	session string // public id of the session of its only client; empty: none, or several
 
 	memory *budget.Account // of its only client; nil: that of the server
+	own    bool            // it is not the hub's
 	owner  context.Context //nolint:containedctx // see LinkConfig.Owner
 }
 
@@ -132,10 +134,21 @@ func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn,
 	if c.shared = cfg.shared; cfg.sink != nil {
 		c.sink = cfg.sink
 	}
+	if cfg.own {
+		if err := d.places.take(); err != nil {
+			b.stop()
+			return nil, err
+		}
+	}
 	d.count(+1)
 	c.onLost = func() { d.count(-1) }
 	d.owners.add(c, cfg.session)
-	c.onClosed = func() { d.owners.remove(c) }
+	c.onClosed = func() {
+		d.owners.remove(c)
+		if cfg.own {
+			d.places.leave()
+		}
+	}
 	c.transport = d.newTransport(c, cfg.resume.SessionID, cfg.memory != nil)
 	if err := c.transport.Start(ctx); err != nil {
 		c.close(true)

@@ -296,7 +296,7 @@ func (l *Link) dial(ctx context.Context, resume ServerSession) (*Conn, error) {
 	s := l.server
 	dial := func() (*Conn, error) {
 		n := s.state.negotiationFor(negotiation{identity: l.cfg.Identity, resume: resume}, l.cfg.Modern)
-		return s.dialer.dial(ctx, dialConfig{negotiation: n, sse: s.state.isSSE(), sink: l.cfg.Sink, shared: l.cfg.Shared,
+		return s.dialer.dial(ctx, dialConfig{own: true, negotiation: n, sse: s.state.isSSE(), sink: l.cfg.Sink, shared: l.cfg.Shared,
 			session: l.cfg.Session, owner: l.cfg.Owner, memory: l.cfg.Memory})
 	}
 	c, err := dial()

@@ -173,7 +173,7 @@ func newEnv(t testing.TB, spec Spec, configure ...func(*Config)) env {
 	for _, c := range configure {
 		c(&cfg)
 	}
-	e.Server = newServer(spec, cfg, newTelemetry(cfg), nil)
+	e.Server = newServer(spec, cfg, newTelemetry(cfg), nil, nil)
 	e.dialer = e.Server.dialer
 	if e.clients != nil {
 		t.Cleanup(e.closeIdle)

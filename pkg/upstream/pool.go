@@ -22,8 +22,9 @@ type Pool struct {
 func NewPool(specs []Spec, cfg Config) *Pool {
 	tel := newTelemetry(cfg)
 	p := &Pool{byName: map[string]*Server{}, graces: transport.NewGraces()}
+	room := newPlaces(cfg.MaxOwn)
 	for _, spec := range specs {
-		s := newServer(spec, cfg, tel, p.graces)
+		s := newServer(spec, cfg, tel, p.graces, room)
 		p.servers = append(p.servers, s)
 		p.byName[spec.Name] = s
 	}

@@ -142,7 +142,7 @@ func TestUnknownNamesHaveTheListsReadOnceInAWhile(t *testing.T) {
 func TestAReadingThatIsNotAnsweredDelaysUnknownNamesOnceTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newServer(Spec{Name: "s", Command: "x"}, Config{}, newTelemetry(Config{Registerer: prometheus.NewRegistry()}), nil)
+		s := newServer(Spec{Name: "s", Command: "x"}, Config{}, newTelemetry(Config{Registerer: prometheus.NewRegistry()}), nil, nil)
 		s.state.control = &Conn{} // it is up, and nobody takes the request
 		p := &Pool{servers: []*Server{s}}
 		start := time.Now()

@@ -15,9 +15,9 @@ type Server struct {
 	warnings   *warnings
 }
 
-func newServer(spec Spec, cfg Config, tel *telemetry, graces *transport.Graces) *Server {
+func newServer(spec Spec, cfg Config, tel *telemetry, graces *transport.Graces, room *places) *Server {
 	d := newDialer(spec, tel, processes{graces, cfg.Starting})
-	d.memory = cfg.Memory.Account()
+	d.memory, d.places = cfg.Memory.Account(), room
 	state := newServerState(d.spec)
 	w := newWarnings(tel.log.With("upstream", spec.Name), d.spec.masked, d.own.warnings)
 	checks := newSessionChecks(d, state, cfg.Identity)
