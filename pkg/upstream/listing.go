@@ -14,6 +14,10 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
+// listPatience is the longest share of the time that a list which is not answered can take from the others. It is read
+// again alone, with all of the time.
+const listPatience = 5 * time.Second
+
 // listing is what was read of a server's lists at one time.
 type listing struct {
 	Inventory
@@ -42,16 +46,17 @@ func (x listingOf) read(ctx context.Context) (listing, error) {
 	if err != nil {
 		return out, serverError(c.spec.Name, fmt.Errorf("%w: %w", transport.ErrProtocol, err))
 	}
-	var first error
-	read := 0
-	for i, l := range declared {
+	for _, l := range declared {
 		items, hint := l.into(&out.Inventory)
 		oldItems, oldHint := l.into(&x.before)
-		if _, wanted := x.only[l.method]; x.only != nil && !wanted {
-			*items, *hint = *oldItems, *oldHint
-			continue
-		}
-		content, err := x.readOne(ctx, l, len(declared)-i)
+		*items, *hint = *oldItems, *oldHint
+	}
+	var first error
+	read := 0
+	wanted := x.wanted(declared)
+	for i, l := range wanted {
+		items, hint := l.into(&out.Inventory)
+		content, err := x.readOne(ctx, l, len(wanted)-i)
 		if err == nil {
 			read++
 			*items, *hint = content.items, content.hint
@@ -61,19 +66,20 @@ func (x listingOf) read(ctx context.Context) (listing, error) {
 			continue
 		}
 		err = fmt.Errorf("%s: %w", l.method, x.verified(ctx, err))
-		if isGone(ctx, c, err) {
+		switch {
+		case isGone(ctx, c, err):
 			return out, err
-		}
-		if isUnknownMethod(err) {
+		case isUnknownMethod(err):
 			read++
+			*items, *hint = nil, Hint{}
 			if l.method == protocol.MethodResourcesTemplatesList {
 				continue // there is no capability of its own for it
 			}
-		} else if first == nil {
+		case first == nil:
 			first = err
 		}
 		out.failed[l.method] = err
-		if *items, *hint = *oldItems, *oldHint; len(*items) == 0 {
+		if len(*items) == 0 {
 			*items, *hint = content.items, content.hint
 		}
 	}
@@ -83,14 +89,35 @@ func (x listingOf) read(ctx context.Context) (listing, error) {
 	return out, nil
 }
 
-// readOne reads one list, of left ones that have to be read until ctx ends: it may take its share of the time, so that
-// one that is not answered leaves time for the others.
-func (x listingOf) readOne(ctx context.Context, l list, left int) (listContent, error) {
-	if end, ok := ctx.Deadline(); ok && left > 1 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, time.Until(end)/time.Duration(left), ErrTimeout)
-		defer cancel()
+// wanted returns those of the declared lists that are to be read.
+func (x listingOf) wanted(declared []list) []list {
+	if x.only == nil {
+		return declared
 	}
+	return slices.DeleteFunc(slices.Clone(declared), func(l list) bool {
+		_, wanted := x.only[l.method]
+		return !wanted
+	})
+}
+
+// listTime returns a context for reading one list, of left ones that have to be read until ctx ends. The list may take its
+// share of the time, so that one that is not answered leaves time for the others.
+func listTime(ctx context.Context, l list, left int) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok || left == 1 {
+		return context.WithCancel(ctx)
+	}
+	share := time.Until(end) / time.Duration(left)
+	if l.method != protocol.MethodToolsList { // the list that clients need most
+		share = min(share, listPatience)
+	}
+	return context.WithTimeoutCause(ctx, share, ErrTimeout)
+}
+
+// readOne reads one list, of left ones.
+func (x listingOf) readOne(ctx context.Context, l list, left int) (listContent, error) {
+	ctx, cancel := listTime(ctx, l, left)
+	defer cancel()
 	content, err := readList(ctx, x.conn, l)
 	if l.method == protocol.MethodToolsList &&
 		!protocol.Declares(x.conn.Initialized().Capabilities, "tasks", "requests", "tools", "call") {

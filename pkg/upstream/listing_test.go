@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -247,4 +248,35 @@ func TestListsThatFailAreRetriedWithGrowingPausesBesideTheInterval(t *testing.T)
 			t.Errorf("the next reading is in %s because of %s", time.Until(at), why)
 		}
 	})
+}
+
+func TestAListThatIsNotAnsweredTakesAShareOfTheTimeOnly(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	for _, l := range lists() {
+		for left := 1; left <= 4; left++ {
+			ctx, release := listTime(ctx, l, left)
+			end, _ := ctx.Deadline()
+			share := time.Until(end)
+			switch {
+			case left == 1 && share < 59*time.Minute,
+				left > 1 && l.method == "tools/list" && (share < 14*time.Minute || share > 31*time.Minute),
+				left > 1 && l.method != "tools/list" && share > listPatience:
+				t.Errorf("%s with %d lists left has %s", l.method, left, share)
+			}
+			release()
+		}
+	}
+}
+
+func TestAListThatFailedIsReadAgainWithAllOfTheTime(t *testing.T) {
+	t.Parallel()
+	again := listingOf{only: map[string]error{"prompts/list": io.EOF}}.wanted(lists())
+	if len(again) != 1 || again[0].method != "prompts/list" {
+		t.Errorf("%+v are read again", again)
+	}
+	if everything := (listingOf{}).wanted(lists()); len(everything) != 4 {
+		t.Errorf("%+v are read", everything)
+	}
 }
