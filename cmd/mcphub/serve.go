@@ -87,6 +87,7 @@ func serve(ctx context.Context, s *settings, show bool, stdout, stderr io.Writer
 	tel.Logger().InfoContext(ctx, "mcphub starts", "version", buildVersion(), "config", file, "data_dir", cfg.DataDir,
 		"endpoint", l.endpoint(), "admin", l.admin(), "servers", len(cfg.Servers), "memory", h.memory, "max_connections", h.clients.limit)
 	warnOpen(tel.Logger(), l)
+	logWithheld(tel.LoggerFor("upstream"), cfg, os.Environ())
 	empty := emptyHub(cfg, file)
 	logEmptyHub(ctx, tel.Logger(), empty)
 	if show {

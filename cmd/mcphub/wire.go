@@ -236,7 +236,8 @@ func specsOf(cfg config.Config, maxMessage int64) (specs []upstream.Spec, names 
 			spec.Headers[name] = value.Reveal()
 		}
 		if s.Command != "" {
-			spec.Env = environment(s.Env, os.LookupEnv)
+			env := environmentOf(s, inheritedBy(cfg, s), os.Environ())
+			spec.Env, spec.Secrets = env.variables, env.secrets
 			for _, value := range s.Env {
 				spec.Secrets = append(spec.Secrets, value.Reveal())
 			}
@@ -259,24 +260,4 @@ func markChildren(specs []upstream.Spec, variable string) {
 			specs[i].Env = append(specs[i].Env, variable)
 		}
 	}
-}
-
-// inherited are the variables that a child gets from the hub: what programs
-// need to find themselves, and no secrets.
-var inherited = [...]string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LC_ALL", "TZ", "TMPDIR"}
-
-// environment is everything a child process gets.
-func environment(configured map[string]config.Secret, lookup func(string) (string, bool)) []string {
-	env := []string{}
-	for _, name := range inherited {
-		if value, ok := lookup(name); ok {
-			if _, own := configured[name]; !own {
-				env = append(env, name+"="+value)
-			}
-		}
-	}
-	for name, value := range configured {
-		env = append(env, name+"="+value.Reveal())
-	}
-	return env
 }

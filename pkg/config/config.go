@@ -36,6 +36,7 @@ type Config struct {
 	Streams        Streams
 	AllowedHosts   []string // accepted in the Host header besides loopback and Listen
 	AllowedOrigins []string // accepted in the Origin header of the MCP endpoint besides the same origin
+	InheritEnv     []string // variables that child processes get from the hub
 	Naming         string   // how the names of several servers share one list
 	Servers        []Server // mcpServers, in the order of the file
 }
@@ -103,7 +104,8 @@ type Server struct {
 	Command        string
 	Args           []string
 	Env            map[string]Secret
-	Cwd            string // Load and Finish replace a leading ~/ by the home directory
+	InheritEnv     []string // variables that it gets from the hub; nil: those of Config
+	Cwd            string   // Load and Finish replace a leading ~/ by the home directory
 	URL            string
 	Headers        map[string]Secret
 	Era            string   // protocol versions that the hub uses with the server

@@ -2,6 +2,11 @@ package config
 
 import "strings"
 
+// inherited is the default of inheritEnv: proxies, certificate authorities, caches and package sources, Docker.
+const inherited = "[HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, http_proxy, https_proxy, all_proxy, no_proxy, " +
+	"SSL_CERT_FILE, SSL_CERT_DIR, NODE_EXTRA_CA_CERTS, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, " +
+	"npm_config_*, NPM_CONFIG_*, UV_*, XDG_*, DOCKER_HOST]"
+
 // hubKeys is the table of the keys of the hub.
 var hubKeys = []row[Config]{
 	{field(addressType, func(c *Config) *string { return &c.Listen }), Key{
@@ -197,6 +202,13 @@ var hubKeys = []row[Config]{
 		Help: "Origins whose web pages may use the MCP endpoint, besides the same origin: `scheme://host` or " +
 			"`scheme://host:port`. Without path, without `*`. They get CORS headers; all others get 403.",
 	}},
+	{field(variablesType, func(c *Config) *[]string { return &c.InheritEnv }), Key{
+		Name:    "inheritEnv",
+		Default: inherited,
+		Help: "Variables of the hub's environment that child processes get besides the basic ones, see below. A `*` at " +
+			"the end stands for the rest of a name, but not for names of credentials (`…TOKEN…`, `…PASSWORD…`, `…_AUTH…`, " +
+			"`…SECRET…`, `…CREDENTIAL…`, `…KEY`): those have to be named in full.",
+	}},
 	{field(namingType, func(c *Config) *string { return &c.Naming }), Key{
 		Name:    "naming",
 		Default: "prefix",
@@ -227,6 +239,11 @@ var serverKeys = []row[Server]{
 		OnlyWith: "command",
 		Help: "Variables that are added to the environment of the child process, see below. Each value is one " +
 			"line.",
+	}},
+	{field(inheritType, func(s *Server) *[]string { return &s.InheritEnv }), Key{
+		Name:     "inheritEnv",
+		OnlyWith: "command",
+		Help:     "The same list for this server alone, instead of that of the hub.",
 	}},
 	{directory(func(s *Server) *string { return &s.Cwd }), Key{
 		Name:     "cwd",

@@ -42,7 +42,12 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 		Sessions: Sessions{30 * time.Minute, time.Minute, 5 * time.Second, 100 * time.Millisecond, Unlimited, 100_000, 0, "refuse"},
 		Limits:   Limits{0, 4 << 20, 64 << 20, 256, 1000, 10 * time.Second},
 		Streams:  Streams{100 * time.Millisecond, 1024, 1 << 20, 5 * time.Minute},
-		Naming:   "prefix",
+		InheritEnv: []string{
+			"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+			"SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+			"npm_config_*", "NPM_CONFIG_*", "UV_*", "XDG_*", "DOCKER_HOST",
+		},
+		Naming: "prefix",
 	}
 	if got := Default(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
@@ -67,12 +72,14 @@ limits: {memory: 1GiB, maxRequestBytes: 1GiB, maxMessageBytes: 512KiB, maxInFlig
 streams: {patience: 50ms, resumeEvents: 10, resumeBytes: 64KiB, resumeWindow: 1m}
 allowedHosts: [hub.example.org, "[::1]", 10.0.0.1]
 allowedOrigins: ["https://x.org", "http://localhost:3000", "vscode-webview://abc"]
+inheritEnv: [HTTP_PROXY, "UV_*"]
 naming: conflict
 mcpServers:
   zeta:
     command: npx
     args: [-y, thing, "${TOKEN}", "${YAML}", "${REFERENCE}"]
     env: {TOKEN: "${TOKEN}", EMPTY: "", PRICE: "5$$ or $5", FALLBACK: "${NOPE:-a:b}", UNSET: "${EMPTY:-x}", VOID: "${EMPTY}"}
+    inheritEnv: []
     cwd: /tmp
     isolation: session
     connectTimeout: 1s
@@ -104,12 +111,13 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Streams:        Streams{50 * time.Millisecond, 10, 64 << 10, time.Minute},
 		AllowedHosts:   []string{"hub.example.org", "[::1]", "10.0.0.1"},
 		AllowedOrigins: []string{"https://x.org", "http://localhost:3000", "vscode-webview://abc"},
+		InheritEnv:     []string{"HTTP_PROXY", "UV_*"},
 		Naming:         "conflict",
 		Servers: []Server{
 			{
 				Name: "zeta", Command: "npx", Args: []string{"-y", "thing", "canary-token", yaml, "${TOKEN} $$"},
-				Env: map[string]Secret{"TOKEN": "canary-token", "EMPTY": "", "PRICE": "5$ or $5", "FALLBACK": "a:b", "UNSET": "x", "VOID": ""},
-				Cwd: "/tmp", Era: "auto", Bridge: "principal", Isolation: "session", ConnectTimeout: time.Second,
+				Env:        map[string]Secret{"TOKEN": "canary-token", "EMPTY": "", "PRICE": "5$ or $5", "FALLBACK": "a:b", "UNSET": "x", "VOID": ""},
+				InheritEnv: []string{}, Cwd: "/tmp", Era: "auto", Bridge: "principal", Isolation: "session", ConnectTimeout: time.Second,
 				StartTimeout: 3 * time.Minute, CallTimeout: 2 * time.Second, RefreshInterval: Unlimited, OnInvalidTool: "drop", Disabled: true, Type: "stdio",
 			},
 			{

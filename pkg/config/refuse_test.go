@@ -72,6 +72,10 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"negative duration": {"mcpServers:\n  a:\n    command: x\n    callTimeout: -5s\n", "f:4:18: mcpServers.a.callTimeout: " +
 			"is not positive; expected"},
 		"zero duration 2": {"mcpServers: {a: {command: x, connectTimeout: 0s}}\n", "f:1:46: mcpServers.a.connectTimeout: is not positive"},
+		"variable":        {"inheritEnv: [A=B]\n", "f:1:14: inheritEnv[0]: is not the name of a variable"},
+		"variables": {
+			"mcpServers: {a: {command: x, inheritEnv: ['*']}}\n", "f:1:43: mcpServers.a.inheritEnv[0]: is not the name of a variable",
+		},
 		"startTimeout of a url": {
 			"mcpServers: {a: {url: \"http://x\", startTimeout: 1m}}\n", "mcpServers.a.startTimeout: is not valid with a url",
 		},

@@ -59,6 +59,8 @@ var (
 	stringsType   = listType("list of strings", checkNUL)
 	hostsType     = listType("list of host names", checkHost)
 	originsType   = listType("list of origins", checkOrigin)
+	variablesType = namesType("[]")
+	inheritType   = namesType("") // of a server: the list of the hub, if it has none
 	keysType      = listType("list of strings", func(string) string { return "" })
 	envType       = secretsType(checkEnv)
 	headersType   = secretsType(checkHeaders)
@@ -151,6 +153,25 @@ func listType(name string, check func(item string) string) valueType[[]string] {
 			}
 		},
 	}
+}
+
+// namesType returns the type of lists of names of environment variables. An empty list is a value, unlike none.
+func namesType(empty string) valueType[[]string] {
+	t := listType("list of variables", checkVariable)
+	t.empty = empty
+	t.isZero = func(v []string) bool { return v == nil }
+	t.parse = func(text string, _ []string, _ string, _ *findings) ([]string, bool) { // of the default
+		return strings.Split(strings.Trim(text, "[]"), ", "), true
+	}
+	return t
+}
+
+// checkVariable returns what is wrong with the name of a variable, which may end with *.
+func checkVariable(name string) string {
+	if plain := strings.TrimSuffix(name, "*"); plain == "" || strings.Contains(plain, "*") || !envName(plain) {
+		return "is not the name of a variable; expected a name, or the beginning of names with one * at its end"
+	}
+	return ""
 }
 
 func secretsType(check func(v map[string]Secret, at string, fs *findings)) valueType[map[string]Secret] {
