@@ -4,9 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +29,11 @@ they may exist where the hub runs.`,
 			if file == "" {
 				return usageError{errors.New("there is no configuration file; name one with --config")}
 			}
-			warnings := append(cfg.Warnings(), missingPrograms(cfg)...)
+			problems, err := startProblems(cfg)
+			if err != nil {
+				return err
+			}
+			warnings := append(cfg.Warnings(), problems...)
 			for _, w := range warnings {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: warning: %s\n", plainText(file), plainText(w))
 			}
@@ -55,52 +56,13 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %s", n, noun)
 }
 
-// missingPrograms returns a warning for each server whose child process cannot be started here. It shows no value of
-// the configuration: a value can be a secret.
-func missingPrograms(cfg config.Config) (warnings []string) {
-	for _, s := range cfg.Servers {
-		if s.Disabled || s.Command == "" {
-			continue
-		}
-		at := "mcpServers." + s.Name
-		if info, err := os.Stat(s.Cwd); s.Cwd != "" && (err != nil || !info.IsDir()) {
-			warnings = append(warnings, at+".cwd: there is no such directory")
-			continue // a program is looked up from there
-		}
-		if wrong := missingProgram(s.Command, s.Cwd); wrong != "" {
-			warnings = append(warnings, at+".command: "+wrong)
+// startProblems returns a warning for each server whose child process cannot be started here.
+func startProblems(cfg config.Config) (warnings []string, err error) {
+	specs, _, err := specsOf(cfg, 0)
+	for _, spec := range specs {
+		if why := spec.StartProblem(); why != "" {
+			warnings = append(warnings, fmt.Sprintf("mcpServers.%s: cannot be started here: %s", spec.Name, why))
 		}
 	}
-	return warnings
-}
-
-// missingProgram says why the command cannot be started in the directory dir, "" if it can. It looks where the hub
-// looks: a name without a slash in PATH, a relative path in dir.
-func missingProgram(command, dir string) string {
-	if command == "mcphub" { // the running program
-		return ""
-	}
-	named := filepath.Base(command) == command
-	if !named && !filepath.IsAbs(command) {
-		if command = filepath.Join(dir, command); !filepath.IsAbs(command) {
-			command = "./" + command // so that it is not looked up in PATH
-		}
-	}
-	_, err := exec.LookPath(command)
-	info, stat := os.Stat(command)
-	switch {
-	case err == nil:
-		return ""
-	case errors.Is(err, exec.ErrDot):
-		return "is only in the current directory, where programs are not looked up; write ./ before it"
-	case strings.ContainsAny(command, " \t"):
-		return "there is no program of this name; arguments belong into args, one by one"
-	case named:
-		return "is not in PATH; expected the name or path of a program"
-	case stat != nil:
-		return "there is no such file; expected the name or path of a program"
-	case info.IsDir():
-		return "is a directory; expected the name or path of a program"
-	}
-	return "is not executable; run chmod +x, or name its interpreter as command and the file in args"
+	return warnings, err
 }

@@ -31,6 +31,7 @@ func TestConfigCheckWarnsOfACommandThatDoesNotExist(t *testing.T) {
 	t.Setenv("PATH", dir)
 	write(t, filepath.Join(dir, "there"), "", 0o700)
 	write(t, filepath.Join(dir, "plain"), "", 0o600)
+	write(t, filepath.Join(dir, "script"), "#!/nowhere/python\n", 0o700)
 	for name, tt := range map[string]struct{ server, want string }{
 		"in PATH":            {"{command: there}", ""},
 		"the hub itself":     {"{command: mcphub}", ""},
@@ -38,20 +39,21 @@ func TestConfigCheckWarnsOfACommandThatDoesNotExist(t *testing.T) {
 		"relative to cwd":    {"{command: ./there, cwd: " + dir + "}", ""},
 		"of a disabled one":  {"{command: missing, disabled: true}", ""},
 		"over HTTP":          {"{url: 'http://127.0.0.1:1/'}", ""},
-		"not in PATH":        {"{command: missing}", "a.command: is not in PATH; expected the name or path of a program"},
-		"with arguments":     {"{command: there -y}", "a.command: there is no program of this name; arguments belong into args"},
-		"no file":            {"{command: " + dir + "/missing}", "a.command: there is no such file"},
-		"not relative to us": {"{command: ./there}", "a.command: there is no such file"},
-		"a directory":        {"{command: " + dir + "}", "a.command: is a directory"},
-		"not executable":     {"{command: " + dir + "/plain}", "a.command: is not executable; run chmod +x"},
-		"no cwd":             {"{command: ./there, cwd: " + dir + "/missing}", "a.cwd: there is no such directory"},
+		"not in PATH":        {"{command: missing}", `the program "missing" is not in the PATH of the hub`},
+		"with arguments":     {"{command: there -y}", "its command has arguments in it"},
+		"no file":            {"{command: " + dir + "/missing}", "there is no program"},
+		"not relative to us": {"{command: ./there}", "there is no program"},
+		"a directory":        {"{command: " + dir + "}", `"` + dir + `" is a directory`},
+		"not executable":     {"{command: " + dir + "/plain}", `"` + dir + `/plain" is not executable: run chmod +x`},
+		"no cwd":             {"{command: ./there, cwd: " + dir + "/missing}", `its cwd "` + dir + `/missing" does not exist`},
+		"no interpreter":     {"{command: script}", `the interpreter "/nowhere/python"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := write(t, filepath.Join(t.TempDir(), "mcphub.yaml"), "mcpServers: {a: "+tt.server+"}\n", 0o600)
 			status, out, errs := mcphub(t, "", "config", "check", "--config", file)
 			first, last := "", file+": ok, 1 server\n"
 			if tt.want != "" {
-				first, last = file+": warning: mcpServers."+tt.want, file+": ok, 1 server, 1 warning\n"
+				first, last = file+": warning: mcpServers.a: cannot be started here: "+tt.want, file+": ok, 1 server, 1 warning\n"
 			}
 			if status != 0 || errs != "" || !strings.HasPrefix(out, first) || !strings.HasSuffix(out, last) || first == "" && out != last {
 				t.Errorf("%d %s\n%s\nwant\n%s ...\n%s", status, errs, out, first, last)

@@ -106,3 +106,12 @@ type ServerSession struct {
 	SessionID       string // empty: the server gave none
 	ProtocolVersion string
 }
+
+// StartProblem says why the child process of the server cannot be started on this machine, as far as that can be known
+// without a try; "" if nothing is known to be wrong, and for a server over HTTP.
+func (s Spec) StartProblem() string {
+	if s.Command == "" {
+		return ""
+	}
+	return transport.StartProblem(transport.Config{Command: s.Command, Args: s.Args, Dir: s.Dir})
+}

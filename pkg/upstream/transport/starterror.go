@@ -37,6 +37,17 @@ func newStartError(cfg Config, err error) error {
 	return startError{err.Error(), err}
 }
 
+// StartProblem says why the command of cfg cannot be started, as far as that can be known without a try; "" if nothing
+// is known to be wrong.
+func StartProblem(cfg Config) string {
+	for _, explain := range []func(Config, error) string{wrongDirectory, wrongCommand, wrongFile} {
+		if why := explain(cfg, nil); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
 // wrongDirectory explains what is wrong with the working directory.
 func wrongDirectory(cfg Config, _ error) string {
 	if cfg.Dir == "" {
