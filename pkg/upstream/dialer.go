@@ -62,6 +62,7 @@ type dialConfig struct {
 	sse     bool   // the server is known to speak HTTP+SSE
 	sink    Sink   // takes what belongs to no call; nil: nothing does
 	shared  bool   // the connection will serve several clients
+	opener  opener // for the metrics; default: openedByHub
 	session string // public id of the session of its only client; empty: none, or several
 
 	memory *budget.Account // of its only client; nil: that of the server
@@ -141,7 +142,9 @@ func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn,
 		}
 	}
 	d.count(+1)
-	c.onLost = func() { d.count(-1) }
+	by := cmp.Or(cfg.opener, openedByHub)
+	ended := d.own.countOpen(by)
+	c.onLost = func() { d.count(-1); ended() }
 	d.owners.add(c, cfg.session)
 	c.onClosed = func() {
 		d.owners.remove(c)
@@ -149,7 +152,7 @@ func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn,
 			d.places.leave()
 		}
 	}
-	c.transport = d.newTransport(c, cfg.resume.SessionID, cfg.memory != nil)
+	c.transport = d.newTransport(c, by, cfg.resume.SessionID, cfg.memory != nil)
 	if err := c.transport.Start(ctx); err != nil {
 		c.close(true)
 		return nil, serverError(spec.Name, err)
@@ -163,7 +166,7 @@ func (d *dialer) connect(ctx context.Context, spec Spec, cfg dialConfig) (*Conn,
 	return c, nil
 }
 
-func (d *dialer) newTransport(c *Conn, sessionID string, own bool) transport.Transport {
+func (d *dialer) newTransport(c *Conn, by opener, sessionID string, own bool) transport.Transport {
 	spec := c.spec
 	return transport.New(transport.Config{
 		Handler: inbound{c}, Log: c.tel.log, Output: c.tel.output, MaxMessage: spec.maxMessage(), Context: c.background.ctx,
@@ -174,6 +177,7 @@ func (d *dialer) newTransport(c *Conn, sessionID string, own bool) transport.Tra
 		InjectTrace:  d.tel.injectHeader,
 		HTTPVersion:  setHTTPVersion,
 		Unmatched:    func() { d.tel.unmatched("response") },
+		Sessions:     d.own.sessionsOf(by),
 		CheckSession: func(ctx context.Context) { d.checkSession(ctx, c) },
 	})
 }

@@ -36,7 +36,7 @@
 //	dialect.go
 //	serverrequest.go, pending.go                       requests in both directions that wait for a response
 //	requestspan.go, callspan.go, telemetry.go          spans and measurements
-//	outcome.go, metrics.go, warnings.go
+//	outcome.go, opener.go, metrics.go, warnings.go
 //	background.go, toolheaders.go
 //	startlimit.go, restarts.go                         how long a start may take; pauses between starts
 //	config.go, request.go, refusal.go, sink.go, inventory.go, secrets.go, spec.go, errors.go

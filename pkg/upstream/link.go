@@ -294,10 +294,14 @@ func (l *Link) connect(ctx context.Context, attempt *dialAttempt) {
 // dial makes a connection in the era that suits the client.
 func (l *Link) dial(ctx context.Context, resume ServerSession) (*Conn, error) {
 	s := l.server
+	by := openedBySession
+	if l.cfg.Modern {
+		by = openedByBridge
+	}
 	dial := func() (*Conn, error) {
 		n := s.state.negotiationFor(negotiation{identity: l.cfg.Identity, resume: resume}, l.cfg.Modern)
-		return s.dialer.dial(ctx, dialConfig{own: true, negotiation: n, sse: s.state.isSSE(), sink: l.cfg.Sink, shared: l.cfg.Shared,
-			session: l.cfg.Session, owner: l.cfg.Owner, memory: l.cfg.Memory})
+		return s.dialer.dial(ctx, dialConfig{own: true, opener: by, negotiation: n, sse: s.state.isSSE(), sink: l.cfg.Sink,
+			shared: l.cfg.Shared, session: l.cfg.Session, owner: l.cfg.Owner, memory: l.cfg.Memory})
 	}
 	c, err := dial()
 	if err == nil && s.state.isSessionless(c) {

@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/mcphub-go/mcphub/pkg/instrument"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // The outcomes of a check of a session.
@@ -27,6 +28,8 @@ type metrics struct {
 	tools     *prometheus.GaugeVec   // by server
 	connected *prometheus.CounterVec // attempts to connect, by server and outcome
 	outcomes  *prometheus.CounterVec // of calls, by server and fault
+	open      *prometheus.GaugeVec   // processes and sessions, by server and opener
+	left      *prometheus.CounterVec // sessions that could not be ended, by server and opener
 	checks    *prometheus.CounterVec // of sessions whose server refused a request, by server and outcome
 	warnings  *prometheus.GaugeVec   // by server and kind
 	listings  *prometheus.CounterVec // readings of the lists, by server, reason and outcome
@@ -57,6 +60,10 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 		Help: "What is wrong with the server, although it is up; the API and the page say what."}, []string{"mcphub_backend", "kind"})
 	x.listings = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_listings_total",
 		Help: "Readings of the lists of the server, by why they were read."}, []string{"mcphub_backend", "reason", "outcome"})
+	x.open = f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_backend_sessions_open",
+		Help: "Processes and sessions that the hub holds open at the server, by who opened them."}, []string{"mcphub_backend", "opener"})
+	x.left = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_sessions_left_total",
+		Help: "Sessions that the hub could not end at the server, by who opened them."}, []string{"mcphub_backend", "opener"})
 	x.checks = f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_session_checks_total",
 		Help: "Checks whether the server, which refused a request, has forgotten the session."}, []string{"mcphub_backend", "outcome"})
 	x.operation = instrument.NewOperations(r, instrument.HopBackend, duration, toolLabels)
@@ -73,6 +80,8 @@ type serverMetrics struct {
 	up, sessions, tools           prometheus.Gauge
 	restarts, connected, outcomes map[string]prometheus.Counter
 	checks                        map[string]prometheus.Counter
+	open                          map[opener]prometheus.Gauge
+	left                          map[opener]prometheus.Counter
 	calls                         *instrument.Recorder
 	warnings                      map[WarningKind]prometheus.Gauge
 	listings                      map[relistReason]map[bool]prometheus.Counter // by success
@@ -87,7 +96,11 @@ func (x *metrics) addServer(name string, isListed func(tool string) bool) *serve
 	s := &serverMetrics{up: x.up.WithLabelValues(name), sessions: x.sessions.WithLabelValues(name), tools: x.tools.WithLabelValues(name),
 		restarts: map[string]prometheus.Counter{}, connected: map[string]prometheus.Counter{}, outcomes: map[string]prometheus.Counter{},
 		calls: x.operation.Recorder(name, isListed), warnings: map[WarningKind]prometheus.Gauge{},
-		listings: map[relistReason]map[bool]prometheus.Counter{}, checks: map[string]prometheus.Counter{}}
+		listings: map[relistReason]map[bool]prometheus.Counter{}, checks: map[string]prometheus.Counter{},
+		open: map[opener]prometheus.Gauge{}, left: map[opener]prometheus.Counter{}}
+	for _, by := range openers() {
+		s.open[by], s.left[by] = x.open.WithLabelValues(name, string(by)), x.left.WithLabelValues(name, string(by))
+	}
 	for _, why := range relistReasons() {
 		s.listings[why] = map[bool]prometheus.Counter{true: x.listings.WithLabelValues(name, string(why), "ok"),
 			false: x.listings.WithLabelValues(name, string(why), "error")}
@@ -108,4 +121,27 @@ func (x *metrics) addServer(name string, isListed func(tool string) bool) *serve
 		s.connected[outcome] = x.connected.WithLabelValues(name, outcome)
 	}
 	return s
+}
+
+// countOpen counts a connection that by has opened. It returns what counts its end.
+func (s *serverMetrics) countOpen(by opener) (ended func()) {
+	gauge := s.open[by]
+	gauge.Inc()
+	return gauge.Dec
+}
+
+// sessionsOf counts what becomes of the sessions of a connection that by has opened.
+func (s *serverMetrics) sessionsOf(by opener) transport.Sessions {
+	return transport.Sessions{
+		GivingBack: func() func(bool) {
+			ended := s.countOpen(openedByProbe)
+			return func(isGone bool) {
+				ended()
+				if !isGone {
+					s.left[openedByProbe].Inc()
+				}
+			}
+		},
+		NotEnded: func() { s.left[by].Inc() },
+	}
 }

@@ -34,6 +34,20 @@ mcphub_backend_session_checks_total{mcphub_backend="s",outcome="unknown"} 0
 # HELP mcphub_backend_sessions Connections to the server: processes or HTTP sessions.
 # TYPE mcphub_backend_sessions gauge
 mcphub_backend_sessions{mcphub_backend="s"} 0
+# HELP mcphub_backend_sessions_left_total Sessions that the hub could not end at the server, by who opened them.
+# TYPE mcphub_backend_sessions_left_total counter
+mcphub_backend_sessions_left_total{mcphub_backend="s",opener="bridge"} 0
+mcphub_backend_sessions_left_total{mcphub_backend="s",opener="hub"} 0
+mcphub_backend_sessions_left_total{mcphub_backend="s",opener="probe"} 0
+mcphub_backend_sessions_left_total{mcphub_backend="s",opener="session"} 0
+mcphub_backend_sessions_left_total{mcphub_backend="s",opener="shared"} 0
+# HELP mcphub_backend_sessions_open Processes and sessions that the hub holds open at the server, by who opened them.
+# TYPE mcphub_backend_sessions_open gauge
+mcphub_backend_sessions_open{mcphub_backend="s",opener="bridge"} 0
+mcphub_backend_sessions_open{mcphub_backend="s",opener="hub"} 0
+mcphub_backend_sessions_open{mcphub_backend="s",opener="probe"} 0
+mcphub_backend_sessions_open{mcphub_backend="s",opener="session"} 0
+mcphub_backend_sessions_open{mcphub_backend="s",opener="shared"} 0
 # HELP mcphub_backend_tools Tools that the server listed last.
 # TYPE mcphub_backend_tools gauge
 mcphub_backend_tools{mcphub_backend="s"} 0
@@ -66,7 +80,7 @@ mcphub_unmatched_responses_total{hop="backend",reason="question"} 0
 mcphub_unmatched_responses_total{hop="backend",reason="response"} 0
 `
 	if err := testutil.GatherAndCompare(e.reg, strings.NewReader(want), "mcphub_backend_connects_total", "mcphub_backend_restarts_total",
-		"mcphub_backend_session_checks_total",
+		"mcphub_backend_session_checks_total", "mcphub_backend_sessions_open", "mcphub_backend_sessions_left_total",
 		"mcphub_backend_sessions", "mcphub_backend_tools", "mcphub_backend_up", "mcphub_requests_cancelled_total", "mcphub_requests_in_flight",
 		"mcphub_unmatched_responses_total"); err != nil {
 		t.Error(err)

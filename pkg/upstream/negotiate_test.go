@@ -223,7 +223,7 @@ func TestRefusedConfiguredModernEraStatesTheReason(t *testing.T) {
 	}
 }
 
-// A session id in the answer to a probe is ignored.
+// A session id in the answer to a probe is not used. The session is given back.
 func TestProbeGivesNoSession(t *testing.T) {
 	t.Parallel()
 	s := newModernScript(t)
@@ -236,10 +236,17 @@ func TestProbeGivesNoSession(t *testing.T) {
 	c.close(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	ended := 0
 	for _, r := range s.requests {
-		if r.header.Get(protocol.HeaderSessionID) != "" || r.method != http.MethodPost {
+		switch session, version := r.header.Get(protocol.HeaderSessionID), r.header.Get(protocol.HeaderProtocolVersion); {
+		case r.method == http.MethodDelete && session == "stray" && version == "":
+			ended++
+		case session != "" || r.method != http.MethodPost:
 			t.Errorf("%s %v %s", r.method, r.header, r.body)
 		}
+	}
+	if ended != 1 {
+		t.Errorf("it was given back %d times", ended)
 	}
 }
 

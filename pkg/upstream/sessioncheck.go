@@ -186,7 +186,7 @@ func (s *sessionChecks) askElsewhere(ctx context.Context, c *Conn, method string
 			return s.noted(method, replyAnswered)
 		}
 	}
-	fresh, err := s.dialer.dial(ctx, dialConfig{sse: s.state.isSSE(),
+	fresh, err := s.dialer.dial(ctx, dialConfig{opener: openedByProbe, sse: s.state.isSSE(),
 		negotiation: negotiation{identity: s.identity, era: protocol.Legacy}})
 	if err != nil {
 		s.dialer.tel.log.DebugContext(ctx, "a refused session could not be compared with a new one", "upstream", c.spec.Name,

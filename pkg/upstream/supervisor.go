@@ -98,7 +98,11 @@ func (s *supervisor) connect(ctx context.Context) (c *Conn, first listing, err e
 	ctx, span := s.dialer.tel.startMaintenance(ctx, "mcphub.upstream.connect", spec.Name)
 	defer func() { endSpan(span, err) }()
 	s.state.beginAttempt(s.dialer.limits.next())
-	c, err = s.dialer.dial(ctx, dialConfig{sink: controlSink{s}, shared: spec.isolation() == Shared, sse: s.state.isSSE(),
+	by := openedByHub
+	if spec.isolation() == Shared {
+		by = openedShared
+	}
+	c, err = s.dialer.dial(ctx, dialConfig{opener: by, sink: controlSink{s}, shared: by == openedShared, sse: s.state.isSSE(),
 		negotiation: negotiation{identity: s.cfg.Identity, era: s.state.eraToTry()}})
 	if err != nil {
 		s.state.forgetEra()

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/protocol"
 )
@@ -28,6 +27,9 @@ type streamableHTTP struct {
 	mu      sync.Mutex
 	session string
 	version string
+
+	givenBack  string // the last session that was given back
+	givingBack int    // sessions that are being given back
 }
 
 func newStreamableHTTP(cfg Config) *streamableHTTP {
@@ -51,31 +53,6 @@ func (t *streamableHTTP) SetVersion(version string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.version = version
-}
-
-// Close implements Transport.
-func (t *streamableHTTP) Close(endSession bool) {
-	t.refuse()
-	if !t.isLost() {
-		t.lose(ErrClosed)
-		t.fail(fmt.Errorf("%w: %w", ErrLost, ErrClosed))
-		if endSession && t.SessionID() != "" {
-			t.deleteSession()
-		}
-	} // If the session is gone, each call under way gets 404 itself, and its caller may repeat it.
-	t.wait()
-}
-
-// deleteSession ends the server's session. Servers may refuse.
-func (t *streamableHTTP) deleteSession() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	response, err := t.do(ctx, t.cfg.Clients.noBody, http.MethodDelete, nil, "", nil)
-	if err != nil {
-		t.cfg.Log.DebugContext(ctx, "the server's session could not be ended", "err", err)
-		return
-	}
-	discard(response)
 }
 
 // do sends one HTTP request with the headers that all requests have. LastEventID resumes a stream; extra are the
@@ -123,7 +100,8 @@ func (t *streamableHTTP) do(ctx context.Context, client *http.Client, method str
 	if t.cfg.HTTPVersion != nil {
 		t.cfg.HTTPVersion(ctx, response.ProtoMajor, response.ProtoMinor)
 	}
-	if response.StatusCode == http.StatusNotFound && session != "" && !(method == http.MethodPost && isUnknownMethod(response)) {
+	isBound := session != "" && request.Header.Get(protocol.HeaderSessionID) == session
+	if response.StatusCode == http.StatusNotFound && isBound && method != http.MethodDelete && !(method == http.MethodPost && isUnknownMethod(response)) {
 		defer discard(response)
 		return nil, fmt.Errorf("%w: %w", ErrSessionGone, t.cfg.refusedBy(response, t.SessionID()))
 	}

@@ -45,10 +45,10 @@ func (t *streamableHTTP) read(ctx context.Context, call *Call, response *http.Re
 	call.Answer.Status = response.StatusCode
 	kind := mediaType(response)
 	ok := response.StatusCode == http.StatusOK
-	if ok && call.Header == nil { // requests of the modern era have no session
-		if err := t.adoptSession(response.Header.Get(protocol.HeaderSessionID)); err != nil {
-			return jsonrpc.Message{}, err
-		}
+	if session := response.Header.Get(protocol.HeaderSessionID); call.Header != nil {
+		t.giveBack(session)
+	} else if err := t.adoptSession(session); ok && err != nil { // with a refusal, too, so that Close can end it
+		return jsonrpc.Message{}, err
 	}
 	switch {
 	case ok && kind == protocol.TypeEventStream:
@@ -57,23 +57,6 @@ func (t *streamableHTTP) read(ctx context.Context, call *Call, response *http.Re
 		return t.readObject(ctx, call, response)
 	}
 	return jsonrpc.Message{}, fmt.Errorf("%w: %w", ErrProtocol, t.cfg.refusedBy(response, t.SessionID()))
-}
-
-// adoptSession keeps the session that the server gives with its answer to initialize. It may not give another later:
-// the store of session ids would not learn of it.
-func (t *streamableHTTP) adoptSession(session string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if session == "" || t.session != "" || t.version != "" {
-		return nil
-	}
-	for _, c := range []byte(session) {
-		if c < 0x21 || c > 0x7e || len(session) > maxSessionID {
-			return fmt.Errorf("%w: it gave an unusable session id", ErrProtocol)
-		}
-	}
-	t.session = session
-	return nil
 }
 
 // readObject reads a response that is one JSON object. An error status may come with a JSON-RPC error.

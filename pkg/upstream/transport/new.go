@@ -20,6 +20,7 @@
 //	stdio.go         http_call.go    http_sse.go  the implementations
 //	                 http_listen.go               the GET stream, and when to ask for it again
 //	process*.go      http_stream.go               a child process; reading and resuming event streams
+//	                 http_session.go              sessions at the server
 //	                 http.go                      a session over Streamable HTTP
 //	                 http_message.go, http_errors.go
 //	http_redirect.go                              which redirects are followed

@@ -106,6 +106,15 @@ type Handler interface {
 	Lost(reason error)
 }
 
+// Sessions are functions that count sessions at the server.
+type Sessions struct {
+	// GivingBack is called when the server has given a session that the hub does not use and gives back. It returns what
+	// is called afterwards, with whether the session is gone.
+	GivingBack func() (done func(isGone bool))
+	// NotEnded is called when the session of the connection could not be ended.
+	NotEnded func()
+}
+
 // Config is what a Transport needs. Either Command or URL is set.
 type Config struct {
 	Handler    Handler
@@ -152,7 +161,9 @@ type Config struct {
 	// Unmatched is called when a response arrives on a stream that belongs to another request, or to none. It and
 	// CheckSession must be set for Streamable HTTP.
 	Unmatched func()
-	// CheckSession sends a request that a server must know. It is called when the server answered 404 to the GET
+	// Sessions is called about sessions at the server. Streamable HTTP only; its functions may be nil.
+	Sessions Sessions
+	// CheckSession gives the connection up if the server has forgotten the session. It is called when the server answered 404 to the GET
 	// stream: that may mean that the session is gone or that there is no such stream.
 	CheckSession func(ctx context.Context)
 }
