@@ -226,7 +226,7 @@ func inquire(ctx context.Context, c *Conn, method string) sessionReply {
 	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, ErrTimeout)
 	defer cancel()
 	var how refusal
-	response, err := c.Call(ctx, Request{Method: method, refused: &how})
+	response, err := c.Call(ctx, Request{Method: method, tentative: method != protocol.MethodPing, refused: &how})
 	switch {
 	case how.is, errors.Is(err, transport.ErrSessionGone):
 		return replyRefused
