@@ -20,7 +20,7 @@ func (d *door) batch(w http.ResponseWriter, r *http.Request, v *visitor, body []
 		return
 	}
 	cs := v.cs
-	all, err := jsonrpc.ParseBatch(body)
+	all, err := d.parseBatch(body)
 	if cs.opened.ProtocolVersion != protocol.BatchVersion {
 		_, err = jsonrpc.Parse(body)
 	}
@@ -28,7 +28,7 @@ func (d *door) batch(w http.ResponseWriter, r *http.Request, v *visitor, body []
 		refuse(w, http.StatusBadRequest, "", jsonrpc.AsError(err))
 		return
 	}
-	elements := parseElements(all)
+	elements := d.parseElements(all)
 	requests, answers := expected(elements)
 	out := cs.streamLog().NewPost(answers, requests...)
 	cs.startBatch(r, v.keep(), elements, out)

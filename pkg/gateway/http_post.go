@@ -30,7 +30,7 @@ func (d *door) post(w http.ResponseWriter, r *http.Request) {
 		d.batch(w, r, &v, body)
 		return
 	}
-	m, err := jsonrpc.Parse(body)
+	m, err := d.parse(body)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, m.ID, jsonrpc.AsError(err))
 		return
@@ -99,7 +99,7 @@ func (d *door) readBody(w http.ResponseWriter, r *http.Request, v *visitor) ([]b
 	}
 	if tooLong, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return fail(http.StatusRequestEntityTooLarge,
-			jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the message is longer than %d bytes", tooLong.Limit))
+			jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "the message is longer than %d bytes (limits.maxRequestBytes)", tooLong.Limit))
 	}
 	if isMemoryError(err) {
 		w.Header().Set("Connection", "close")

@@ -46,7 +46,7 @@ func FuzzPost(f *testing.F) {
 		}
 		h := hubs[int(how/fuzzHubs)%len(hubs)]
 		p := &fuzzedPost{fuzzHub: h, t: t, body: body}
-		p.message, p.parseError = jsonrpc.Parse(body)
+		p.message, _, p.parseError = jsonrpc.ParsePatiently(body)
 		r := p.request(how, version, method, name)
 		p.modern = isModern(r, p.message)
 		before := len(h.ids())

@@ -54,11 +54,11 @@ type element struct {
 
 // parseElements parses the messages of a batch. It refuses elements that are not messages, initialize, and requests
 // with the same id, because their responses could not be matched.
-func parseElements(all []json.RawMessage) []element {
+func (c *core) parseElements(all []json.RawMessage) []element {
 	elements := make([]element, len(all))
 	count := map[jsonrpc.ID]int{}
 	for i, raw := range all {
-		m, err := jsonrpc.Parse(raw)
+		m, err := c.parse(raw)
 		if err != nil {
 			elements[i].refusal = jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "%s", jsonrpc.AsError(err).Message)
 			continue

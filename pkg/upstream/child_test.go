@@ -65,7 +65,7 @@ func childMain(mode string) {
 	case "ping first":
 		fmt.Println(`{"jsonrpc":"2.0","id":"early","method":"ping"}`)
 	case "noise":
-		fmt.Print("Welcome to the server!\n\n{\"half\":\n\xff\xfe\n[1,2]\n{\"jsonrpc\":\"1.0\",\"id\":1,\"result\":{}}\r\n")
+		fmt.Print("Welcome to the server!\n\n{\"half\":\n\xff\xfe\n[1,2]\n{\"level\":\"info\",\"id\":1,\"result\":{}}\r\n")
 	}
 	if delay, err := time.ParseDuration(os.Getenv("CHILD_DELAY")); err == nil { // npx downloads
 		fmt.Fprintln(os.Stderr, "downloading")
@@ -160,7 +160,9 @@ func (c *child) answer(m jsonrpc.Message) {
 			}
 		}
 	}
-	c.write(`{"jsonrpc":"2.0","id":` + string(m.ID) + `,` + c.handle(context.Background(), m, c.write) + `}`)
+	if answer := c.handle(context.Background(), m, c.write); answer != "" {
+		c.write(`{"jsonrpc":"2.0","id":` + string(m.ID) + `,` + answer + `}`)
+	}
 }
 
 // newMCPServer is a server written with mcp-go, with a tool that reports progress.

@@ -174,6 +174,7 @@ func (d *dialer) newTransport(c *Conn, by opener, sessionID string, own bool) tr
 		Command: spec.Command, Args: spec.Args, Env: spec.Env, Dir: spec.Dir, WriteTimeout: spec.writeTimeout(),
 		LastLines: &c.lastLines, Graces: d.processes.graces, Starting: d.processes.startingOf(spec.Name), Mask: spec.masked,
 		URL: spec.URL, SSE: spec.SSE, Headers: spec.Headers, SessionID: sessionID, Clients: d.clients,
+		Repaired: c.tel.repaired, Unreadable: d.tel.countUnreadable,
 		InjectTrace:  d.tel.injectHeader,
 		HTTPVersion:  setHTTPVersion,
 		Unmatched:    func() { d.tel.unmatched("response") },

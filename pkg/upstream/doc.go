@@ -31,6 +31,7 @@
 //	inbound.go, negotiate.go                           routes what a server sends; agrees on an era
 //	modern_call.go ── modern_input.go, modern_headers.go ── modern.go    the modern dialect
 //	modern_listen.go, modern_subscriptions.go          its subscriptions
+//	result.go                                          results as clients get them
 //	discovery.go, legacy.go                            server/discover; the legacy dialect
 //	conn.go                                            one connection: calls, notifications
 //	dialect.go

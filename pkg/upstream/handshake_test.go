@@ -133,7 +133,7 @@ func TestAnswersToInitializeThatAreRefused(t *testing.T) {
 		"a version of a kind":    {`{"protocolVersion":7}`, "has no protocol version"},
 		"not even an object":     {`"hello"`, "has no protocol version"},
 		"an endless version":     {`{"protocolVersion":"` + strings.Repeat("9", 5000) + `"}`, `"99999999999999999999", which`},
-		"two answers":            {`{"x":1},"error":{}`, "not a response"},
+		"two answers":            {`{"x":1},"error":{}`, "not both"},
 		"capabilities of a kind": {`{"protocolVersion":"2025-06-18","capabilities":[]}`, ""}, // connects; listing says what is wrong
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -114,7 +114,12 @@ func (h *httpScript) post(w http.ResponseWriter, r *http.Request, m jsonrpc.Mess
 		}
 		writeEvent(w, "", message)
 	}
-	answer := `{"jsonrpc":"2.0","id":` + string(m.ID) + `,` + h.handle(r.Context(), m, send) + `}`
+	answer := h.handle(r.Context(), m, send)
+	if answer == "" {
+		<-r.Context().Done() // keeps the stream open
+		return
+	}
+	answer = `{"jsonrpc":"2.0","id":` + string(m.ID) + `,` + answer + `}`
 	if streaming || h.events {
 		send(answer)
 		return

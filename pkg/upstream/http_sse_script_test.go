@@ -133,7 +133,9 @@ func (s *sseScript) answer(stream *sseStream, m jsonrpc.Message) {
 		s.take(m)
 		return
 	}
-	stream.send(`{"jsonrpc":"2.0","id":` + string(m.ID) + `,` + s.handle(stream.ctx, m, stream.send) + `}`)
+	if answer := s.handle(stream.ctx, m, stream.send); answer != "" {
+		stream.send(`{"jsonrpc":"2.0","id":` + string(m.ID) + `,` + answer + `}`)
+	}
 }
 
 func (s *sseScript) of(session string) *sseStream {

@@ -8,11 +8,15 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 // inbound takes what arrives outside of the response to a call: requests, notifications and, on transports with one stream
 // for everything, responses. It routes them. It is the transport.Handler of a Conn.
 type inbound struct{ conn *Conn }
+
+// unreadableMethod is the method of a request that cannot be read, in spans and metrics.
+const unreadableMethod = "unreadable"
 
 // Receive implements transport.Handler.
 func (in inbound) Receive(id jsonrpc.ID, m jsonrpc.Message) {
@@ -32,9 +36,26 @@ func (in inbound) Receive(id jsonrpc.ID, m jsonrpc.Message) {
 
 // Deliver implements transport.Handler.
 func (in inbound) Deliver(m jsonrpc.Message) {
-	if !in.conn.pending.deliver(m) {
+	delivered, otherType := in.conn.pending.deliver(m)
+	if !delivered {
 		in.conn.tel.unmatched("response") // to a cancelled call, to none, or a second one
 	}
+	if otherType {
+		in.conn.tel.repaired(jsonrpc.RepairedID)
+	}
+}
+
+// Fail implements transport.Handler.
+func (in inbound) Fail(u *jsonrpc.Unreadable) bool {
+	c := in.conn
+	switch {
+	case !u.IsMethod:
+		return c.pending.fail(u.IDs, transport.UnreadableError(u))
+	case len(u.IDs) == 1 && c.dialect().era() == protocol.Legacy:
+		c.requests.answer(c.requests.add(jsonrpc.Message{ID: u.IDs[0], Method: unreadableMethod}), nil, u.Reason)
+		return true
+	}
+	return false
 }
 
 // Lost implements transport.Handler.

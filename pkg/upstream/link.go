@@ -88,7 +88,9 @@ func (l *Link) Call(ctx context.Context, req Request) (jsonrpc.Message, error) {
 		if err == nil {
 			req.addSpent(start) // the connection may have had to be made first
 			req.attempt = attempt
-			response, err = c.Call(ctx, req)
+			if response, err = c.Call(ctx, req); err == nil {
+				response, err = c.withObject(req.Method, response)
+			}
 		}
 		if err == nil && refusesName(req, response) {
 			l.server.supervisor.relists.addUnknown(time.Now())

@@ -22,6 +22,7 @@ type metrics struct {
 	durations *prometheus.HistogramVec       // s, connections, by error type, version and server
 	messages  *instrument.Messages
 	strays    *prometheus.CounterVec // by reason
+	repairs   *instrument.Repairs
 	up        *prometheus.GaugeVec   // 0 or 1, by server
 	sessions  *prometheus.GaugeVec   // connections, by server
 	restarts  *prometheus.CounterVec // by server and reason
@@ -41,6 +42,7 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 	x := &metrics{
 		received: instrument.NewServerOperations(r),
 		messages: instrument.NewMessages(r, instrument.HopBackend),
+		repairs:  instrument.NewRepairs(r, instrument.HopBackend),
 		strays:   instrument.NewUnmatched(r, instrument.HopBackend, "progress", "response", "overload", "question"),
 		durations: f.NewHistogramVec(prometheus.HistogramOpts{Name: "mcp_client_session_duration_seconds",
 			Help:    "Life of a connection with a server, from the end of the handshake to the end of the connection.",
@@ -74,6 +76,9 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 
 // unmatched counts a message that could not be matched to a call or a request.
 func (x *metrics) unmatched(reason string) { x.strays.WithLabelValues(reason).Inc() }
+
+// countUnreadable counts a message that cannot be read.
+func (x *metrics) countUnreadable(told bool) { x.repairs.CountUnreadable(told) }
 
 // serverMetrics are the label sets of one server.
 type serverMetrics struct {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"strconv"
@@ -75,7 +76,7 @@ func (p *pendingCalls) add(cl *call) *call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lastID++
-	cl.ID, cl.Reply = jsonrpc.ID(strconv.FormatInt(p.lastID, 10)), make(chan jsonrpc.Message, 1)
+	cl.ID, cl.Reply = jsonrpc.ID(strconv.FormatInt(p.lastID, 10)), make(chan transport.Reply, 1)
 	p.byID[cl.ID] = cl
 	return cl
 }
@@ -100,18 +101,52 @@ func (p *pendingCalls) get(id jsonrpc.ID) *call {
 }
 
 // deliver hands a response to the call that waits for it. It reports false if there is none, or if it has one already.
-func (p *pendingCalls) deliver(m jsonrpc.Message) bool {
+// The id may be of another type of JSON than that of the request, which is reported, too.
+func (p *pendingCalls) deliver(m jsonrpc.Message) (delivered, otherType bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock() // until the response is in the channel: remove looks for it there
-	delete(p.cancelled, m.ID)
-	cl := p.byID[m.ID]
+	cl := p.find(m.ID)
 	if cl == nil {
-		return false
+		return false, false
 	}
+	return cl.reply(transport.Reply{Message: m}), cl.ID != m.ID
+}
+
+// fail ends the call that has one of ids. It reports false if there is no such call, if there are several, or if it has
+// a response already.
+func (p *pendingCalls) fail(ids []jsonrpc.ID, err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var found *call
+	for _, id := range ids {
+		cl := p.find(id)
+		if cl != nil && found != nil && cl != found {
+			return false
+		}
+		found = cmp.Or(cl, found)
+	}
+	return found != nil && found.reply(transport.Reply{Err: err})
+}
+
+// find returns the call with that id, which may be of another type of JSON, or nil. The server is not at work for it
+// any more. The caller holds mu.
+func (p *pendingCalls) find(id jsonrpc.ID) *call {
+	if delete(p.cancelled, id); p.byID[id] == nil {
+		id, _ = id.Integer()
+		delete(p.cancelled, id)
+	}
+	return p.byID[id]
+}
+
+// reply gives the call r. It reports false if it has a reply already. The caller holds pendingCalls.mu.
+func (cl *call) reply(r transport.Reply) bool {
 	if len(cl.Reply) > 0 {
 		return false
 	}
-	cl.Reply <- cl.Keep(m) // it has room for one, and only deliver sends
+	if r.Err == nil {
+		r.Message = cl.Keep(r.Message)
+	}
+	cl.Reply <- r // it has room for one, and only reply sends
 	return true
 }
 

@@ -10,6 +10,11 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
+func delivers(p *pendingCalls, m jsonrpc.Message) bool {
+	delivered, _ := p.deliver(m)
+	return delivered
+}
+
 func TestPendingCallGetsItsResponseOnce(t *testing.T) {
 	t.Parallel()
 	p := newPendingCalls()
@@ -18,16 +23,16 @@ func TestPendingCallGetsItsResponseOnce(t *testing.T) {
 		t.Errorf("the calls have the ids %s and %s", one.ID, two.ID)
 	}
 	m := jsonrpc.NewResult(two.ID, json.RawMessage(`{}`))
-	if !p.deliver(m) || p.deliver(m) || p.deliver(jsonrpc.NewResult("99", nil)) {
+	if !delivers(&p, m) || delivers(&p, m) || delivers(&p, jsonrpc.NewResult("99", nil)) {
 		t.Error("not exactly the first response was delivered")
 	}
-	if got := <-two.Reply; got.ID != two.ID || len(one.Reply) != 0 {
+	if got := <-two.Reply; got.Message.ID != two.ID || len(one.Reply) != 0 {
 		t.Errorf("it got %+v", got)
 	}
-	if p.remove(two) || p.deliver(m) || p.get(two.ID) != nil {
+	if p.remove(two) || delivers(&p, m) || p.get(two.ID) != nil {
 		t.Error("the call is still there")
 	}
-	p.deliver(jsonrpc.NewResult(one.ID, nil))
+	delivers(&p, jsonrpc.NewResult(one.ID, nil))
 	if !p.remove(one) {
 		t.Error("an unread response was not reported")
 	}
@@ -68,7 +73,7 @@ func TestCancelledCallKeepsOthersFromItsMessagesUntilItIsAnsweredOrAMinuteHasPas
 		if p.only(true) != nil || p.only(false) != one {
 			t.Error("only a shared connection has to be careful")
 		}
-		p.deliver(jsonrpc.NewResult(gone.ID, nil))
+		delivers(&p, jsonrpc.NewResult(gone.ID, nil))
 		if p.only(true) != one {
 			t.Error("the server has answered the cancelled call")
 		}
@@ -122,10 +127,10 @@ func TestACallWithAResponseIsNotUnderWay(t *testing.T) {
 	if p.only(false) != nil {
 		t.Error("there are two calls")
 	}
-	if !p.deliver(jsonrpc.NewResult(one.ID, nil)) || p.only(false) != two {
+	if !delivers(&p, jsonrpc.NewResult(one.ID, nil)) || p.only(false) != two {
 		t.Error("the call that has its response counts as one under way")
 	}
-	if !p.deliver(jsonrpc.NewResult(two.ID, nil)) || p.only(false) != nil {
+	if !delivers(&p, jsonrpc.NewResult(two.ID, nil)) || p.only(false) != nil {
 		t.Error("a call that has its response is returned")
 	}
 }

@@ -140,6 +140,13 @@ func (x *exchange) tool(name string) string {
 		return `"result":{"params":` + raw(x.m.Params) + `}`
 	case "raw": // a result of the caller's bytes
 		return `"result":` + x.args.Text
+	case "literally": // sends the caller's text, a string of Go, instead of an answer
+		text, err := strconv.Unquote(x.args.Text)
+		if err != nil {
+			return `"error":{"code":-32602,"message":"bad text"}`
+		}
+		x.send(strings.ReplaceAll(text, "$ID", string(x.m.ID)))
+		return ""
 	case "rawError":
 		return `"error":` + x.args.Text
 	case "seen":

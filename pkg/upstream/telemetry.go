@@ -110,6 +110,7 @@ type connTelemetry struct {
 	asServer, asClient []attribute.KeyValue
 
 	protocolVersion atomic.Pointer[string]      // nil: not negotiated yet
+	mended          atomic.Uint32               // the kinds of repairs that were logged
 	established     atomic.Pointer[established] // nil: not yet
 }
 
@@ -178,6 +179,14 @@ func (c *connTelemetry) appendContext(attrs []attribute.KeyValue, session string
 		attrs = append(attrs, semconv.McpSessionID(session))
 	}
 	return attrs
+}
+
+// repaired counts a message that was repaired, and logs each kind of repair once.
+func (c *connTelemetry) repaired(all jsonrpc.Repairs) {
+	c.repairs.CountRepaired(all)
+	if before := c.mended.Or(uint32(all)); uint32(all)&^before != 0 {
+		c.log.Warn("the server sends messages that are not quite JSON-RPC; they are repaired", "repaired", all.Names())
+	}
 }
 
 // connected notes that the connection is ready for use. The series that its end will be counted in exist from now on.

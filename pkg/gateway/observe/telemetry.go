@@ -29,6 +29,7 @@ import (
 type Telemetry struct {
 	Tap      Tap
 	Messages *instrument.Messages // between clients and hub
+	Repairs  *instrument.Repairs  // of messages of clients
 
 	log        *slog.Logger
 	propagator propagation.TextMapPropagator
@@ -84,6 +85,7 @@ func New(cfg Config) *Telemetry {
 		parent: cfg.TraceParent, baggage: cfg.Baggage, Tap: Tap{cfg.Sessions},
 		duration:  instrument.NewServerOperations(cfg.Registerer),
 		requested: instrument.NewClientOperations(cfg.Registerer),
+		Repairs:   instrument.NewRepairs(cfg.Registerer, instrument.HopDownstream),
 		unmatched: instrument.NewUnmatched(cfg.Registerer, instrument.HopDownstream, "response"),
 		Messages:  instrument.NewMessages(cfg.Registerer, instrument.HopDownstream),
 		outcomes: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_operations_total",

@@ -41,12 +41,12 @@ func CauseOf(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", ErrCancelled, cause)
 }
 
-// errTooLong is why a connection is given up: the start of the next message cannot be found in bounded memory.
+// errTooLong is why a message is not read. If nothing can be told to wait for it, it is why the connection is given up.
 var errTooLong = errors.New("a message is too long")
 
 // tooLong is the error for a message of more than limit bytes.
 func tooLong(limit int64) error {
-	return fmt.Errorf("%w: %w: more than %d bytes", ErrProtocol, errTooLong, limit)
+	return fmt.Errorf("%w: %w: more than %d bytes (limits.maxMessageBytes)", ErrProtocol, errTooLong, limit)
 }
 
 // isRefused reports whether err is that there is no memory.

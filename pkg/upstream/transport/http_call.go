@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"unicode/utf8"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
@@ -72,21 +73,43 @@ func (t *streamableHTTP) readObject(ctx context.Context, call *Call, response *h
 	case int64(len(body)) > limit:
 		return jsonrpc.Message{}, tooLong(limit)
 	}
-	m, err := jsonrpc.Parse(body)
-	if err != nil {
-		m = errorWithoutID(body)
-	}
-	if m.Kind() == jsonrpc.Response && (m.Error != nil || m.Result != nil) && isAnswerTo(call, m) {
+	m, u := t.responseIn(body, call)
+	if m.Kind() == jsonrpc.Response && (m.Error != nil || m.Result != nil) {
 		return m, nil
 	}
 	status := StatusError{Code: response.StatusCode, MediaType: protocol.TypeJSON}
-	if status.Code == http.StatusOK {
+	switch {
+	case status.Code == http.StatusOK && u != nil:
+		t.cfg.Unreadable(true)
+		if len(u.IDs) > 0 {
+			return jsonrpc.Message{}, UnreadableError(u)
+		}
+		return jsonrpc.Message{}, fmt.Errorf("%w: %w", UnreadableError(u), status) // perhaps it is no JSON-RPC on purpose
+	case status.Code == http.StatusOK:
 		return jsonrpc.Message{}, fmt.Errorf("%w: its answer is not a response to the request: %w", ErrProtocol, status)
-	}
-	if status.Code/100 == 4 {
+	case status.Code/100 == 4:
 		status.Said = t.cfg.reason(string(body[:min(len(body), maxReasonRead)]), status.MediaType, t.SessionID())
 	}
 	return jsonrpc.Message{}, fmt.Errorf("%w: %w", ErrProtocol, status)
+}
+
+// responseIn returns the response to call in the body of the answer to it, which may have other messages, too. The
+// Message is empty if there is none; then u is what cannot be read, if anything.
+func (t *streamableHTTP) responseIn(body []byte, call *Call) (response jsonrpc.Message, u *jsonrpc.Unreadable) {
+	s := streamReader{t: t, call: call}
+	switch m, err := jsonrpc.Parse(body); {
+	case err == nil && m.Kind() != jsonrpc.Response: // alone, it is no answer
+	case err == nil && m.Error == nil: // nearly always
+		s.take(m)
+	case err != nil && !utf8.Valid(body): // all of it is in another encoding: every character but ASCII would be lost
+		u = &jsonrpc.Unreadable{IDs: []jsonrpc.ID{call.ID}, Reason: jsonrpc.AsError(err)}
+	default:
+		u = t.cfg.understand(body, s.take)
+	}
+	if s.hasResponse {
+		return s.response, nil
+	}
+	return errorWithoutID(body), u
 }
 
 // errorWithoutID returns the error response in a body that lacks the id only. In the answer to a request it has one

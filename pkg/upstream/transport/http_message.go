@@ -103,9 +103,3 @@ func withoutTags(page string) string {
 	}
 	return text.String()
 }
-
-// isAnswerTo reports whether m, which came in the answer to the request of call, is the response to it. Servers that
-// refuse a request before they read its id answer with an error with the id null.
-func isAnswerTo(call *Call, m jsonrpc.Message) bool {
-	return m.ID == call.ID || (m.ID == jsonrpc.Null && m.Error != nil)
-}

@@ -171,14 +171,8 @@ func (t *httpSSE) handle(ev sse.Event) {
 	if !isMessage(ev) {
 		return
 	}
-	m, err := jsonrpc.Parse(ev.Data)
-	switch {
-	case err != nil:
-		t.cfg.Log.Warn("the server sent an event that is no message", "bytes", len(ev.Data), "err", err)
-	case m.Kind() == jsonrpc.Response:
-		t.cfg.Handler.Deliver(m)
-	default:
-		t.cfg.Handler.Receive("", m)
+	if u := t.cfg.read(ev.Data, t.cfg.dispatch); u != nil {
+		t.cfg.giveUp(t.cfg.Context, u, ev.Data)
 	}
 }
 
@@ -225,9 +219,9 @@ func (t *httpSSE) Call(ctx context.Context, call *Call, message []byte) (jsonrpc
 		if err != nil {
 			return call.replyOr(err)
 		}
-	case m := <-call.Reply:
+	case r := <-call.Reply:
 		time.AfterFunc(latePOSTTimeout, func() { cancelPOST(nil) }) // its TCP connection can be used again if it ends before
-		return m, nil
+		return r.Message, r.Err
 	case <-ctx.Done():
 		cancelPOST(context.Cause(ctx))
 		return jsonrpc.Message{}, context.Cause(ctx)

@@ -80,14 +80,14 @@ func (t *streamableHTTP) resume(ctx context.Context, response *http.Response, cu
 // end if call is nil. Ctx is for the log.
 func (t *streamableHTTP) readEvents(ctx context.Context, response *http.Response, cursor *cursor, call *Call) (jsonrpc.Message, error) {
 	events := sse.NewReader(response.Body, t.cfg.MaxMessage)
-	var id jsonrpc.ID
 	var reading budget.Hold // for the event that was read last
 	defer reading.Release()
 	if reading.On(t.cfg.Memory); call != nil {
-		id = call.ID
 		reading.Like(call.Memory)
 	}
 	events.Reserve(reserve(&reading, t.cfg.Own, ctx.Done()))
+	s := streamReader{t: t, call: call}
+	take := s.take
 	for {
 		reading.Release()
 		if t.cfg.Own { // ctx ends with the call, or with the connection
@@ -95,7 +95,7 @@ func (t *streamableHTTP) readEvents(ctx context.Context, response *http.Response
 		}
 		ev, err := events.Next()
 		if err != nil {
-			return jsonrpc.Message{}, eventError(err)
+			return jsonrpc.Message{}, s.ended(eventError(err))
 		}
 		if ev.ID != "" {
 			cursor.lastID = ev.ID
@@ -107,22 +107,66 @@ func (t *streamableHTTP) readEvents(ctx context.Context, response *http.Response
 			continue
 		}
 		cursor.messages++
-		m, err := jsonrpc.Parse(ev.Data)
-		switch {
-		case err != nil:
-			t.cfg.Log.WarnContext(ctx, "the server sent an event that is no message", "bytes", len(ev.Data), "err", err)
-		case m.Kind() != jsonrpc.Response:
-			if call != nil {
-				call.Answer.Preceded = true
+		if u := t.cfg.read(ev.Data, take); u != nil {
+			if err := s.unreadable(ctx, u, ev.Data); err != nil {
+				return jsonrpc.Message{}, err
 			}
-			t.cfg.Handler.Receive(id, m)
-		case call != nil && isAnswerTo(call, m):
+		}
+		if s.hasResponse {
 			reading.Release()
-			return call.Keep(m), nil
-		default:
-			t.cfg.Unmatched()
+			return call.Keep(s.response), nil
 		}
 	}
+}
+
+// streamReader takes the messages on one stream: the response to call, which may be nil, and what comes before it.
+type streamReader struct {
+	t           *streamableHTTP
+	call        *Call
+	response    jsonrpc.Message
+	hasResponse bool
+	unread      *jsonrpc.Unreadable // the last event that may have been the response
+}
+
+func (s *streamReader) take(m jsonrpc.Message) {
+	switch {
+	case m.Kind() != jsonrpc.Response:
+		var id jsonrpc.ID
+		if s.call != nil {
+			id, s.call.Answer.Preceded = s.call.ID, true
+		}
+		s.t.cfg.Handler.Receive(id, m)
+	case s.call != nil && !s.hasResponse && s.t.cfg.isAnswer(s.call, m):
+		if m.ID == "" {
+			m.ID = jsonrpc.Null
+		}
+		s.response, s.hasResponse = m, true
+	default:
+		s.t.cfg.Unmatched()
+	}
+}
+
+// unreadable takes an event that cannot be read. If it is the response, it returns an error.
+func (s *streamReader) unreadable(ctx context.Context, u *jsonrpc.Unreadable, text []byte) error {
+	if s.call == nil || u.IsMethod {
+		s.t.cfg.giveUp(ctx, u, text)
+		return nil
+	}
+	if mayAnswer(u, s.call) {
+		s.t.cfg.Unreadable(true)
+		return UnreadableError(u)
+	}
+	s.unread = u
+	s.t.cfg.giveUp(ctx, &jsonrpc.Unreadable{Reason: u.Reason}, text)
+	return nil
+}
+
+// ended returns why the stream ended without the response. An event that cannot be read may have been that.
+func (s *streamReader) ended(err error) error {
+	if s.unread == nil {
+		return err
+	}
+	return fmt.Errorf("%w after an event that cannot be read: %s", err, s.unread.Reason.Message)
 }
 
 func isMessage(ev sse.Event) bool {

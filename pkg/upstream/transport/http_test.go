@@ -21,6 +21,7 @@ type silentHandler struct{}
 
 func (silentHandler) Receive(jsonrpc.ID, jsonrpc.Message) {}
 func (silentHandler) Deliver(jsonrpc.Message)             {}
+func (silentHandler) Fail(*jsonrpc.Unreadable) bool       { return false }
 func (silentHandler) Lost(error)                          {}
 
 func TestErrorsOfTheHTTPClientDoNotQuoteResponses(t *testing.T) {

@@ -69,8 +69,8 @@ func (l *lifetime) wait() { l.goroutines.Wait() }
 // awaitReply waits for the response that Handler.Deliver puts into call.Reply, until ctx ends or the connection is lost.
 func (l *lifetime) awaitReply(ctx context.Context, call *Call) (jsonrpc.Message, error) {
 	select {
-	case m := <-call.Reply:
-		return m, nil
+	case r := <-call.Reply:
+		return r.Message, r.Err
 	case <-ctx.Done():
 		return jsonrpc.Message{}, context.Cause(ctx)
 	case <-l.done:

@@ -25,6 +25,7 @@
 //	                 http_message.go, http_errors.go
 //	http_redirect.go                              which redirects are followed
 //	lifetime.go                                   what the implementations have in common
+//	receive.go                                    reads messages, and what is not quite one
 //	transport.go                                  Transport, Call, Handler, Config
 //	starterror.go, lastlines.go                   why a child does not start
 //	kind.go, http_client.go, backoff.go, graces.go, errors.go

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,7 @@ func (t *stdio) Start(context.Context) error {
 		return fmt.Errorf("%w: %w", ErrDown, err)
 	}
 	t.process, t.log, t.output = p, t.cfg.Log.With("pid", p.cmd.Process.Pid), t.cfg.Output.With("pid", p.cmd.Process.Pid)
+	t.cfg.Log = t.log
 	t.log.Debug("server process started", "command", t.cfg.Command)
 	t.readers.Go(t.readLoop)
 	t.readers.Go(t.logLoop)
@@ -185,7 +187,7 @@ func (t *stdio) readLoop() {
 		l, err := r.next()
 		r.memory.Release() // whose message it is decides who has memory for it
 		if l.skipped != nil {
-			t.handleSkipped(l)
+			err = cmp.Or(t.handleSkipped(l), err)
 		} else if len(l.text) > 0 && (t.spoke || t.isMessage(l.text)) {
 			t.handle(l.text)
 		}
@@ -196,14 +198,24 @@ func (t *stdio) readLoop() {
 	}
 }
 
-// handleSkipped ends the call whose response was skipped.
-func (t *stdio) handleSkipped(l line) {
+// handleSkipped ends the call whose response was skipped, or refuses the request that was. If nothing can be told of a
+// line that was too long, it returns an error: some call would wait in vain.
+func (t *stdio) handleSkipped(l line) error {
 	if id := l.responseID(); id != "" {
 		t.log.Debug("a response of the server was dropped", "bytes", l.size, "err", l.skipped)
 		t.cfg.Handler.Deliver(dropped(id, l.skipped))
-		return
+		return nil
 	}
-	t.log.Warn("a message of the server was dropped", "bytes", l.size, "err", l.skipped)
+	u := jsonrpc.Oversized(l.text, l.tail, &jsonrpc.Error{Code: jsonrpc.CodeInternal, Message: l.skipped.Error()})
+	switch {
+	case len(u.IDs) > 0:
+		t.cfg.giveUp(t.cfg.Context, u, l.text)
+	case u.IsMethod || !errors.Is(l.skipped, errTooLong):
+		t.log.Warn("a message of the server was dropped", "bytes", l.size, "err", l.skipped)
+	default:
+		return fmt.Errorf("%w: %w", ErrProtocol, l.skipped)
+	}
+	return nil
 }
 
 // isMessage reports whether a line of a child that has not sent a message yet is one. Other lines may say why it does not
@@ -223,14 +235,8 @@ func (t *stdio) isMessage(line []byte) bool {
 }
 
 func (t *stdio) handle(line []byte) {
-	m, err := jsonrpc.Parse(line)
-	switch {
-	case err != nil:
-		t.log.Warn("the server printed a line that is no message", "bytes", len(line), "err", err)
-	case m.Kind() == jsonrpc.Response:
-		t.cfg.Handler.Deliver(m)
-	default:
-		t.cfg.Handler.Receive("", m)
+	if u := t.cfg.read(line, t.cfg.dispatch); u != nil {
+		t.cfg.giveUp(t.cfg.Context, u, line)
 	}
 }
 

@@ -52,9 +52,9 @@ type Call struct {
 	// Tentative is a request that the server may answer with 404 although it knows the session. The caller finds out.
 	Tentative bool
 
-	// Reply has room for one message. Handler.Deliver puts the response here on transports that have one stream for
+	// Reply has room for one reply. Handler.Deliver and Handler.Fail put it here on transports that have one stream for
 	// the responses to all requests.
-	Reply chan jsonrpc.Message
+	Reply chan Reply
 
 	// Memory holds the memory of the response until the caller is done with it; nil: no limit.
 	Memory *budget.Hold
@@ -66,6 +66,12 @@ type Call struct {
 type Answer struct {
 	Status   int  // of HTTP; 0: none, or the response did not come as the body of an answer of its own
 	Preceded bool // by messages on the stream of the request: the server was at work on it
+}
+
+// Reply is the response to a call, or why there is none that can be read.
+type Reply struct {
+	Message jsonrpc.Message
+	Err     error
 }
 
 // Keep reserves memory for the response m. If there is none, it returns an error response instead.
@@ -85,8 +91,8 @@ func dropped(id jsonrpc.ID, reason error) jsonrpc.Message {
 // replyOr returns the response if it has arrived, and err if not.
 func (c *Call) replyOr(err error) (jsonrpc.Message, error) {
 	select {
-	case m := <-c.Reply:
-		return m, nil
+	case r := <-c.Reply:
+		return r.Message, r.Err
 	default:
 		return jsonrpc.Message{}, err
 	}
@@ -101,6 +107,10 @@ type Handler interface {
 
 	// Deliver takes a response and puts it into Call.Reply of the call with its id.
 	Deliver(m jsonrpc.Message)
+
+	// Fail takes what is known of a message that cannot be read. It ends the call whose response that is, or refuses the
+	// request that it is. It reports false if there is no such call, or if it may be one of several.
+	Fail(u *jsonrpc.Unreadable) bool
 
 	// Lost is called once, when the connection is lost or closed.
 	Lost(reason error)
@@ -129,6 +139,11 @@ type Config struct {
 
 	// Context has the values for log records of background work. The GET stream ends with it.
 	Context context.Context //nolint:containedctx // it outlives the call of New
+
+	// Repaired is called with what was repaired in a message. Unreadable is called for each that cannot be read; told:
+	// somebody was waiting for it, and was told. Both must be set.
+	Repaired   func(jsonrpc.Repairs)
+	Unreadable func(told bool)
 
 	// Mask takes secrets out of a text of the server; nil: leaves it as it is.
 	Mask func(text string) string
@@ -169,7 +184,7 @@ type Config struct {
 }
 
 // masked returns a text of the server without secrets.
-func (c Config) masked(text string) string {
+func (c *Config) masked(text string) string {
 	if c.Mask == nil {
 		return text
 	}
