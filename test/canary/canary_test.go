@@ -52,7 +52,7 @@ func exposures() []exposure {
 			"the host that a server sends the hub to, and the hub does not go"},
 		{"origin", []string{"log", "OTLP logs"}, "the origin of a page that was refused, for who has to correct the configuration"},
 		{"twice", []string{"log", "OTLP logs", "api", "page"}, "the name of a member of a tool, for who has to mend the server"},
-		{"args-of-sh", []string{"log", "OTLP logs"}, "a server printed its argument, which is no place for secrets"},
+		{"args-of-sh", []string{"log", "OTLP logs", "api", "page"}, "a server printed its argument, which is no place for secrets"},
 		{"request-id", []string{"OTLP traces"}, "jsonrpc.request.id, which the semantic conventions ask for"},
 		{"modern-request-id", []string{"OTLP traces"}, "jsonrpc.request.id"},
 		{"cancelled-id", []string{"OTLP traces"}, "jsonrpc.request.id"},
