@@ -41,10 +41,13 @@ type bridgeKey struct{ server, client string }
 
 // bridge is the link of a modern client to a server.
 type bridge struct {
-	all  *bridges
-	key  bridgeKey
-	link *upstream.Link
-	own  bool // the link has a session of its own, which is closed with it
+	all     *bridges
+	key     bridgeKey
+	link    *upstream.Link
+	own     bool         // the link has a session of its own, which is closed with it
+	unasked heldRequests // of the server
+
+	capabilities json.RawMessage // of the client
 
 	// Guarded by bridges.mu.
 	users int         // requests that use it
@@ -85,8 +88,9 @@ func (b *bridges) enter(server *upstream.Server, client modernClient) (*bridge, 
 	if len(b.open) >= maxBridges && !b.evict() {
 		return nil, jsonrpc.Errorf(jsonrpc.CodeInternal, "too many sessions with servers are open for clients without one; try again later")
 	}
-	made := &bridge{all: b, key: key, own: true, users: 1, raising: make(chan struct{}, 1)}
-	made.link = server.Link(upstream.LinkConfig{Sink: unrelated{b.tel}, Identity: client.identity, Modern: true,
+	made := &bridge{all: b, key: key, own: true, users: 1, raising: make(chan struct{}, 1),
+		capabilities: client.identity.Capabilities}
+	made.link = server.Link(upstream.LinkConfig{Sink: made, Identity: client.identity, Modern: true,
 		Shared: policy == BridgeShared, OnReady: made.ready})
 	if policy == BridgeRequest {
 		made.key.client = rand.Text()
@@ -238,6 +242,23 @@ func (br *bridge) ready(ctx context.Context, c *upstream.Conn) error {
 	_, err := c.Call(ctx, upstream.Request{Method: protocol.MethodLoggingSetLevel, Params: protocol.LevelParams(level)})
 	return err
 }
+
+// Notify implements upstream.Sink for what belongs to no call.
+func (br *bridge) Notify(m jsonrpc.Message) { unrelated{br.all.tel}.Notify(m) }
+
+// Ask implements upstream.Sink for what belongs to no call.
+func (br *bridge) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	if !br.private() || !holds(m) {
+		return unrelated{br.all.tel}.Ask(ctx, m)
+	}
+	if err := checkSupported(br.capabilities, m); err != nil {
+		return nil, err
+	}
+	return br.unasked.ask(ctx, m)
+}
+
+// private reports whether the session with the server is for one client.
+func (br *bridge) private() bool { return br.own && br.all.policies[br.key.server] != BridgeShared }
 
 // unrelated is the upstream.Sink of messages that belong to no request.
 type unrelated struct{ tel *observe.Telemetry }

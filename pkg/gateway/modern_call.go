@@ -14,7 +14,6 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/instrument"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
-	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // multiRoundCall is one call for a modern client. It has several rounds if a legacy server sends requests during the
@@ -46,6 +45,8 @@ type multiRoundCall struct {
 	collectTimer *time.Timer              // ends the collection of input requests; nil: there were none
 	expiryTimer  *time.Timer              // ends the suspended call; nil: it was never suspended
 	outcome      *outcome                 // set when the call has ended
+
+	bridge atomic.Pointer[bridge] // that the call uses; nil before it is forwarded
 
 	spent atomic.Int64 // ns for which the call waited for others than the hub
 }
@@ -186,28 +187,6 @@ func (c *multiRoundCall) abort(cause error) {
 		c.suspended.remove(c.id)
 		c.held.Release()
 	}
-}
-
-// Forward implements routing.Caller.
-func (c *multiRoundCall) Forward(ctx context.Context, server *upstream.Server, req upstream.Request) (jsonrpc.Message, error) {
-	if server == nil {
-		return jsonrpc.Message{}, errUnconfigured()
-	}
-	b, err := c.bridges.enter(server, c.client)
-	if err != nil {
-		return jsonrpc.Message{}, err
-	}
-	defer b.leave()
-	if err := b.raiseLevel(ctx, server, c.client.logLevel); err != nil {
-		c.log.DebugContext(ctx, "a server was not told the log level", "upstream", server.Name(), "err", instrument.Redacted(err))
-	}
-	if !server.Modern() && asksForTask(req) { // the member has no meaning in the protocol of the client
-		if req, err = withoutTask(req); err != nil {
-			return jsonrpc.Message{}, err
-		}
-	}
-	req.Modern, req.Header, req.Sink, req.Spent, req.Memory = true, c.client.headers, c, &c.spent, &c.held
-	return b.link.Call(ctx, req)
 }
 
 // Notify sends a notification of the server on the stream of the current request.

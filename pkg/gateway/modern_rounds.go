@@ -35,9 +35,32 @@ func allowsInput(method string) bool {
 	return false
 }
 
-// Ask sends a request of a legacy server to the client: the current request is answered with
-// input_required, and the next round brings the answer.
+// Ask takes a request that a legacy server sent during the call. One that needs no call waits for the next if this one
+// ends without an answer.
 func (c *multiRoundCall) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
+	result, err := c.askNow(ctx, m)
+	if err == nil || ctx.Err() != nil || !c.isOver() || !holds(m) {
+		return result, err
+	}
+	if b := c.bridge.Load(); b != nil && b.private() {
+		return b.unasked.ask(ctx, m)
+	}
+	return nil, err
+}
+
+// isOver reports whether the call has ended: its client can be asked no more.
+func (c *multiRoundCall) isOver() bool {
+	select {
+	case <-c.over:
+		return true
+	default:
+		return c.ctx.Err() != nil
+	}
+}
+
+// askNow sends a request of a legacy server to the client: the current request is answered with
+// input_required, and the next round brings the answer.
+func (c *multiRoundCall) askNow(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
 	if err := checkSupported(c.client.identity.Capabilities, m); err != nil {
 		return nil, err
 	}

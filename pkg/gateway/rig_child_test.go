@@ -58,6 +58,7 @@ type childState struct {
 	Seen          map[string]int    `json:"seen"` // by method
 	Env           []string          `json:"env"`
 	Progress      []json.RawMessage `json:"progress"` // of the responses to its requests
+	Late          []json.RawMessage `json:"late"`     // results of requests for which no tool waits
 }
 
 func serveStdio(name string, in io.Reader, out io.Writer) {
@@ -107,6 +108,10 @@ func (c *child) handle(m jsonrpc.Message) {
 	switch {
 	case m.Kind() == jsonrpc.Response && answer != nil:
 		answer <- m
+	case m.Kind() == jsonrpc.Response:
+		c.mu.Lock()
+		c.state.Late = append(c.state.Late, m.Result)
+		c.mu.Unlock()
 	case m.Kind() == jsonrpc.Request:
 		go func() {
 			if result := c.answer(m, cancelled); result.Kind() == jsonrpc.Response && (result.Result != nil || result.Error != nil) {
@@ -187,7 +192,7 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 	if fields[0] == nil {
 		fields[0] = json.RawMessage(`{}`)
 	}
-	args, _ := jsonrpc.Fields(fields[0], "error", "steps", "method", "params", "size")
+	args, _ := jsonrpc.Fields(fields[0], "error", "steps", "method", "params", "size", "id")
 	token, _ := jsonrpc.Fields(fields[1], "progressToken")
 	tool, _ := jsonrpc.StringField(m.Params, "name")
 	switch tool {
@@ -259,10 +264,10 @@ func (c *child) call(m jsonrpc.Message, cancelled chan struct{}) jsonrpc.Message
 	case "update":
 		c.send(jsonMessage("notifications/resources/updated", `{"uri":"test://`+c.name+`/one"}`))
 		return result(`{"content":[]}`)
-	case "notify", "notifyLater": // sends a notification during the call, or after it
+	case "notify", "notifyLater": // sends a notification during the call, or after it; with an id, it is a request
 		var method string
 		_ = json.Unmarshal(args[2], &method)
-		notification := jsonrpc.Message{Method: method, Params: args[3]}
+		notification := jsonrpc.Message{Method: method, Params: args[3], ID: jsonrpc.ID(args[5])}
 		if tool == "notify" {
 			c.send(notification)
 		} else {
