@@ -27,11 +27,15 @@ PROMETHEUS := $(TOOLS)/prometheus-$(PROMETHEUS_VERSION)
 PROMTOOL   := $(TOOLS)/promtool-$(PROMETHEUS_VERSION)
 JAEGER     := $(TOOLS)/jaeger-$(JAEGER_VERSION)
 
+# Real servers and clients, at the versions of test/real/package-lock.json.
+REAL := $(TOOLS)/real
+
 SUITE      := $(TOOLS)/conformance-$(SUITE_VERSION)/$(INDEX)
 NEXT_SUITE := $(TOOLS)/conformance-$(NEXT_SUITE_VERSION)/$(INDEX)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fmt vet lint race cost rules hostile conformance e2e e2e-traces docs soak isolation bench fuzz clean
+.PHONY: help run build test check fmt vet lint race cost rules hostile conformance docs clean
+.PHONY: e2e e2e-traces e2e-real chromium nightly soak isolation bench fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +85,15 @@ e2e-traces: $(JAEGER) ## a real Jaeger receives the spans of two hubs; compiles 
 	MCPHUB_JAEGER=$(JAEGER) \
 	  MCPHUB_SPANS_LOAD=60s $(GO) test -count=1 -v -timeout 5m -run '^TestOneTrace|NoLiveSpan$$' ./test/spans
 
+e2e-real: $(NODE) $(REAL)/installed chromium ## real servers and clients from npm; writes docs/compatibility.md
+	MCPHUB_NODE=$(NODE) MCPHUB_REAL=$(REAL) MCPHUB_CHROMIUM="$$($(FIND_CHROMIUM))" \
+	  $(GO) test -count=1 -v -timeout 30m -parallel 2 -run '^TestRealClients' ./test/real
+
+PARTS ?=
+nightly: ## everything too slow for CI, each part with a time budget; PARTS="soak fuzz" runs some
+	@mkdir -p $(TOOLS) && $(GO) build -o $(TOOLS)/nightly ./test/nightly
+	@exec $(TOOLS)/nightly -out out/nightly $(PARTS)
+
 docs: ## write docs/metrics.md, deploy/metrics.txt and the tables of docs/configuration.md
 	$(GO) test -count=1 -run TestTheMetricsDocument ./test/metrics -update
 	$(GO) test -count=1 -run TestTablesOfTheDocument ./pkg/config -update
@@ -127,7 +140,7 @@ $(PROMTOOL):
 $(JAEGER):
 	$(call compile,github.com/jaegertracing/jaeger@$(JAEGER_VERSION),./cmd/all-in-one)
 
-# The suite needs Node.js 22 or later: the one of the system if it is, or one of its own.
+# The suite and the real clients need Node.js 22 or later: the one of the system if it is, or one of its own.
 $(NODE):
 	@mkdir -p $(dir $@)
 	@if node -e 'process.exit(process.versions.node.split(".")[0] >= 22 ? 0 : 1)' 2>/dev/null; then \
@@ -138,9 +151,27 @@ $(NODE):
 	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends npm && $(MAKE) $@; \
 	else \
-	  echo "The conformance suite needs Node.js 22 or later with npm; install it and run make again." >&2; exit 1; \
+	  echo "The conformance suite and the real clients need Node.js 22 or later with npm; install it and run make again." >&2; exit 1; \
 	fi
 	@$@ --version
+
+# Not npm ci: a locked package has an optional one, for Windows, that no registry may have.
+$(REAL)/installed: test/real/package.json test/real/package-lock.json $(NODE)
+	@mkdir -p $(REAL)
+	cp test/real/package.json test/real/package-lock.json $(REAL)
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(REAL)
+	@touch $@
+
+FIND_CHROMIUM := command -v chromium || command -v chromium-browser || command -v google-chrome || true
+
+# Debian's browser, for playwright-mcp and for pages. Without it their rows are left out.
+chromium:
+	@if [ -z "$$($(FIND_CHROMIUM))" ]; then \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; \
+	  else \
+	    echo "There is no Chromium: what needs it is skipped, and docs/compatibility.md stays as it is. Install chromium."; \
+	  fi; fi
 
 $(TOOLS)/conformance-%/$(INDEX): $(NODE)
 	npm install --silent --no-audit --no-fund --prefix $(TOOLS)/conformance-$* @modelcontextprotocol/conformance@$*

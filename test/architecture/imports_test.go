@@ -58,7 +58,9 @@ var arrows = map[string][]string{
 	"test/logs":         {},
 	"test/matrix":       {},
 	"test/metrics":      {},
+	"test/nightly":      {},
 	"test/peers":        {"pkg/hubtest"},
+	"test/real":         {},
 	"test/spans":        {},
 	"test/transparency": {},
 }
@@ -85,6 +87,7 @@ var testArrows = map[string][]string{
 	"test/crash":        {"pkg/hubtest", "test/peers"},
 	"test/hostile":      {"pkg/hubtest"},
 	"test/logs":         {"pkg/hubtest"},
+	"test/real":         {"pkg/hubtest"},
 	"test/matrix":       {"pkg/hubtest", "test/peers"},
 	"test/metrics":      {"pkg/hubtest", "pkg/protocol", "test/golden", "test/peers"},
 	"test/spans":        {"pkg/hubtest", "pkg/jsonrpc", "test/golden", "test/peers"},

@@ -1,0 +1,4 @@
+import { drive } from "./drive.mjs";
+import { sdk2 } from "./sdk2.mjs";
+
+await drive(sdk2({ pin: "2026-07-28" }));
