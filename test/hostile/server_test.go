@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,10 +38,13 @@ func serve(mode string) {
 		defer time.Sleep(time.Hour)
 	}
 	var out sync.Mutex
-	send := func(text string) {
+	send := func(parts ...string) {
 		out.Lock()
 		defer out.Unlock()
-		_, _ = os.Stdout.WriteString(text + "\n")
+		for _, part := range parts {
+			_, _ = os.Stdout.WriteString(part)
+		}
+		_, _ = os.Stdout.WriteString("\n")
 	}
 	in := bufio.NewReaderSize(os.Stdin, 1<<20)
 	for {
@@ -50,37 +54,44 @@ func serve(mode string) {
 		}
 		var m message
 		if json.Unmarshal(line, &m) == nil && m.ID != nil && m.Method != "" {
-			go func() { send(fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, answer(m, send))) }()
+			go func() {
+				result := append([]string{`{"jsonrpc":"2.0","id":`, string(m.ID), `,"result":`}, answer(m, send)...)
+				send(append(result, "}")...)
+			}()
 		}
 	}
 }
 
-// answer returns the result of a request. Before it, it sends what the tool sends.
-func answer(m message, send func(string)) string {
+// block is a part of long answers. All share it: the server must not be slower than the hub.
+var block = strings.Repeat("x", 1<<20)
+
+// answer returns the parts of the result of a request. Before, it sends what the tool sends.
+func answer(m message, send func(...string)) []string {
 	args := m.Params.Arguments
 	switch m.Method {
 	case "initialize":
-		return `{"protocolVersion":"2025-11-25","capabilities":{"tools":{},"logging":{}},"serverInfo":{"name":"hostile","version":"1"}}`
+		return []string{`{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"hostile","version":"1"}}`}
 	case "tools/list":
 		var tools []string
 		for _, name := range []string{"echo", "long", "flood", "ask", "die"} {
 			tools = append(tools, `{"name":"`+name+`","inputSchema":{"type":"object"}}`)
 		}
-		return `{"tools":[` + strings.Join(tools, ",") + `]}`
+		return []string{`{"tools":[`, strings.Join(tools, ","), `]}`}
 	case "tools/call":
 	default:
-		return `{}`
+		return []string{`{}`}
 	}
-	text := ""
+	var text []string
 	switch m.Params.Name {
 	case "echo":
-		text = args.Text
+		text = []string{args.Text}
 	case "long":
-		text = strings.Repeat("x", args.Size)
+		text = slices.Repeat([]string{block}, args.Size/len(block))
 	case "flood":
+		progress := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1,"message":%q}}`,
+			m.Params.Meta.ProgressToken, block[:args.Size])
 		for range args.N {
-			send(fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1,"message":%q}}`,
-				m.Params.Meta.ProgressToken, strings.Repeat("x", args.Size)))
+			send(progress)
 		}
 	case "ask":
 		send(fmt.Sprintf(`{"jsonrpc":"2.0","id":"ask-%s","method":"elicitation/create","params":{"message":%q,`+
@@ -89,6 +100,5 @@ func answer(m message, send func(string)) string {
 	case "die":
 		os.Exit(3)
 	}
-	content, _ := json.Marshal(text)
-	return `{"content":[{"type":"text","text":` + string(content) + `}]}`
+	return append(append([]string{`{"content":[{"type":"text","text":"`}, text...), `"}]}`)
 }
