@@ -150,8 +150,10 @@ func (o *Operation) server() string {
 	if o.target != "" {
 		return o.tel.serverOf(o.name, o.target)
 	}
-	uri, _ := jsonrpc.StringField(o.params, "uri")
-	return o.tel.serverOf(o.name, uri)
+	if uri, ok := jsonrpc.StringField(o.params, "uri"); ok {
+		return o.tel.serverOf(o.name, uri)
+	}
+	return ""
 }
 
 // withSession returns ctx with the session of the operation, which initialize has created after ctx was made.
