@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +53,8 @@ func backdate(t *testing.T, hub *hubtest.Hub, c *hubtest.LegacyClient, wall, upt
 		was  int64
 		by   time.Duration
 	}{
-		{"createdAt", r.CreatedAt, wall}, {"lastAccessedAt", r.LastAccessedAt, wall}, {"at", r.Clock.At, wall}, {"uptime", r.Clock.Uptime, uptime},
+		{"createdAt", r.CreatedAt, wall}, {"lastAccessedAt", r.LastAccessedAt, wall}, {"at", r.Clock.At, wall},
+		{"uptime", r.Clock.Uptime, uptime},
 	} {
 		text = strings.Replace(text, fmt.Sprintf(`"%s":%d`, m.name, m.was), fmt.Sprintf(`"%s":%d`, m.name, m.was-m.by.Milliseconds()), 1)
 	}
@@ -87,12 +89,12 @@ func TestARestartTellsALongStopFromAWallClockThatWasSet(t *testing.T) {
 // Linux can give a process another monotonic clock, as that of another machine is.
 func TestAMonotonicClockThatIsAheadEndsNoSession(t *testing.T) {
 	inNamespace := []string{"--time", "--monotonic", "100000", "--boottime", "100000", "--fork", "--kill-child"}
-	if err := exec.CommandContext(t.Context(), "unshare", append(inNamespace, "true")...).Run(); err != nil {
+	if err := exec.CommandContext(t.Context(), "unshare", slices.Concat(inNamespace, []string{"true"})...).Run(); err != nil {
 		t.Skipf("no time namespaces here: %v", err)
 	}
 	hub, c := stoppedHub(t)
-	args := append(inNamespace, hubtest.HubProgram(t), "serve", "--listen", hub.Listen, "--admin-listen", hub.AdminListen,
-		"--data-dir", hub.DataDir)
+	args := slices.Concat(inNamespace, []string{hubtest.HubProgram(t), "serve", "--listen", hub.Listen,
+		"--admin-listen", hub.AdminListen, "--data-dir", hub.DataDir})
 	hubtest.StartProcess(t, "unshare", args...)
 	hubtest.Eventually(t, "the hub is ready", func() bool {
 		status, _ := hub.Get("/readyz")
