@@ -92,6 +92,22 @@ func secretsIn(name, value string) []string {
 	return []string{password, raw}
 }
 
+// secretsInArgs returns the values of options that are credentials, such as
+// --api-key=VALUE and --token VALUE.
+func secretsInArgs(args []string) (secrets []string) {
+	for i, arg := range args {
+		name, value, joined := strings.Cut(arg, "=")
+		switch {
+		case !strings.HasPrefix(name, "-") || !isCredential(strings.ReplaceAll(name, "-", "_")):
+		case joined:
+			secrets = append(secrets, value)
+		case i+1 < len(args):
+			secrets = append(secrets, args[i+1])
+		}
+	}
+	return secrets
+}
+
 // logWithheld says once which well-known variables of the hub at least one of its
 // servers does not get.
 func logWithheld(log *slog.Logger, cfg config.Config, hub []string) {

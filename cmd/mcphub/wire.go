@@ -237,7 +237,7 @@ func specsOf(cfg config.Config, maxMessage int64) (specs []upstream.Spec, names 
 		}
 		if s.Command != "" {
 			env := environmentOf(s, inheritedBy(cfg, s), os.Environ())
-			spec.Env, spec.Secrets = env.variables, env.secrets
+			spec.Env, spec.Secrets = env.variables, append(env.secrets, secretsInArgs(s.Args)...)
 			for _, value := range s.Env {
 				spec.Secrets = append(spec.Secrets, value.Reveal())
 			}
