@@ -15,13 +15,15 @@ import (
 // offers takes what servers offer to the catalog, and what is wrong with it to the warnings about the servers.
 type offers struct {
 	catalog     *catalog.Catalog
+	transparent bool            // clients get the lists as the server sends them, whatever the catalog makes of them
 	dropInvalid map[string]bool // by server
 
 	mu sync.Mutex // held while warnings are made known, so that they are those of the newest snapshot
 }
 
 func newOffers(cfg config.Config, servers []string, transparent bool) *offers {
-	o := &offers{catalog: catalog.New(catalog.Naming(cfg.Naming), servers), dropInvalid: map[string]bool{}}
+	o := &offers{catalog: catalog.New(catalog.Naming(cfg.Naming), servers), transparent: transparent,
+		dropInvalid: map[string]bool{}}
 	for _, s := range cfg.Servers {
 		o.dropInvalid[s.Name] = s.OnInvalidTool == "drop" && !transparent
 	}
@@ -46,6 +48,9 @@ func (o *offers) warn(servers []*upstream.Server) {
 	}
 	snapshot := o.catalog.Snapshot()
 	for _, p := range snapshot.Problems() {
+		if o.transparent {
+			break
+		}
 		kind := upstream.WarnItem
 		if p.Hidden {
 			kind = upstream.WarnHidden

@@ -171,6 +171,19 @@ func TestAnInvalidToolIsDroppedIfTheConfigurationSaysSo(t *testing.T) {
 	}
 }
 
+func TestATransparentHubHidesNothingAndPassesInvalidToolsOn(t *testing.T) {
+	hub := hubtest.StartHub(t, hubtest.Options{Config: fmt.Sprintf("naming: bare\nmcpServers: {web: {url: %q, onInvalidTool: drop}}",
+		lists(t, value(goodTool+","+goodTool+","+badTool), value("")))})
+	hub.AwaitServers(1)
+	if a := hubtest.Connect(t, hub.URL()).Request("tools/list", "{}"); strings.Count(string(a.Result), `"same"`) != 2 ||
+		!strings.Contains(string(a.Result), `"bad"`) {
+		t.Errorf("the list is %s", a.Result)
+	}
+	if got := warningsOf(t, hub, "web"); len(got) != 1 || !strings.Contains(got[0], "invalid_tool tool bad: passed on") {
+		t.Errorf("the warnings are %q", got)
+	}
+}
+
 func TestConfigCheckSaysWhatTheConfigurationHides(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "mcphub.yaml")
 	if err := os.WriteFile(file, []byte("naming: bare\nmcpServers: {a: {command: x}, b: {command: y}}"), 0o600); err != nil {
