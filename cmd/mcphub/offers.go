@@ -41,7 +41,8 @@ func (o *offers) replace(server string, inv upstream.Inventory) []catalog.Kind {
 func (o *offers) warn(servers []*upstream.Server) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	byKind := map[upstream.WarningKind]map[string][]upstream.Warning{upstream.WarnHidden: {}, upstream.WarnItem: {}, upstream.WarnInvalidTool: {}}
+	byKind := map[upstream.WarningKind]map[string][]upstream.Warning{upstream.WarnHidden: {}, upstream.WarnItem: {},
+		upstream.WarnInvalidTool: {}, upstream.WarnInvalidItem: {}}
 	add := func(kind upstream.WarningKind, p catalog.Problem, text string) {
 		subject, text := describe(p, text)
 		byKind[kind][p.Server] = append(byKind[kind][p.Server], upstream.Warning{Subject: subject, Message: text})
@@ -57,12 +58,15 @@ func (o *offers) warn(servers []*upstream.Server) {
 		}
 		add(kind, p, p.Text)
 	}
-	for _, p := range snapshot.InvalidTools() {
-		text := "passed on, but some clients refuse a list with such a tool: "
-		if o.dropInvalid[p.Server] {
-			text = "left out: "
+	for _, p := range snapshot.Invalid() {
+		switch {
+		case p.Kind != catalog.Tools:
+			add(upstream.WarnInvalidItem, p, "passed on, but some clients refuse a list with such an item: "+p.Text)
+		case o.dropInvalid[p.Server]:
+			add(upstream.WarnInvalidTool, p, "left out: "+p.Text)
+		default:
+			add(upstream.WarnInvalidTool, p, "passed on, but some clients refuse a list with such a tool: "+p.Text)
 		}
-		add(upstream.WarnInvalidTool, p, text+p.Text)
 	}
 	for kind, byServer := range byKind {
 		for _, s := range servers {

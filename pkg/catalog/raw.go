@@ -23,7 +23,7 @@ type entry struct {
 	fault      string   // why the item is left out, such as "is not a JSON object"; usually empty
 	pattern    *pattern // of a template, nil if it has an error
 	unmatched  string   // the error in a template
-	invalid    string   // what in a tool breaks the schema of MCP
+	invalid    string   // what in it breaks the schema of MCP
 }
 
 // readAll parses the items of kind k.
@@ -37,8 +37,9 @@ func readAll(k Kind, items []json.RawMessage) []entry {
 			if e.pattern, err = newPattern(e.name); err != nil {
 				e.unmatched = err.Error()
 			}
-		} else if k == Tools {
-			e.invalid = toolFault(raw)
+		}
+		if e.fault == "" {
+			e.invalid = invalidity(k, raw)
 		}
 		entries[i] = e
 	}

@@ -112,9 +112,9 @@ func (s *Snapshot) List(k Kind) json.RawMessage { return s.merged[k].list }
 // Problems returns the problems of the items, ordered by kind, server and item.
 func (s *Snapshot) Problems() []Problem { return s.problems }
 
-// InvalidTools returns the tools that break the schema of MCP, ordered by server. They are listed, unless their server's
-// Inventory has DropInvalid.
-func (s *Snapshot) InvalidTools() []Problem { return s.invalid }
+// Invalid returns the items that break the schema of MCP, ordered by kind, server and item. They are listed, but for the
+// tools of a server whose Inventory has DropInvalid.
+func (s *Snapshot) Invalid() []Problem { return s.invalid }
 
 // merge returns the snapshot of these offers.
 func merge(naming Naming, order []string, offers map[string]offer) *Snapshot {
@@ -136,7 +136,7 @@ func (s *Snapshot) merge(k Kind, naming Naming, order []string, offers map[strin
 			e := &entries[i]
 			if e.invalid != "" {
 				s.invalid = append(s.invalid, Problem{Server: server, Kind: k, Index: i, Name: e.name, Text: e.invalid})
-				if offers[server].dropInvalid {
+				if k == Tools && offers[server].dropInvalid {
 					continue
 				}
 			}

@@ -22,11 +22,12 @@ const (
 	WarnHidden      WarningKind = "hidden"       // clients cannot see an item: another one has its name or URI
 	WarnItem        WarningKind = "item"         // clients do not get an item, or not as the server offers it
 	WarnInvalidTool WarningKind = "invalid_tool" // strict clients refuse a list with this tool
+	WarnInvalidItem WarningKind = "invalid_item" // the same of a prompt, a resource or a template
 )
 
 // WarningKinds returns all kinds.
 func WarningKinds() []WarningKind {
-	return []WarningKind{WarnListFailed, WarnListCut, WarnHidden, WarnItem, WarnInvalidTool}
+	return []WarningKind{WarnListFailed, WarnListCut, WarnHidden, WarnItem, WarnInvalidTool, WarnInvalidItem}
 }
 
 // Warning is something about a server that does not stop it from working, and that somebody should know or mend.

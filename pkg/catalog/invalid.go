@@ -7,13 +7,13 @@ import (
 	"slices"
 )
 
-// toolFault returns what in the definition of a tool breaks the schema of MCP (specification 2025-11-25, schema, Tool), or
-// an empty string. The clients of the TypeScript SDK, and those with the types of the Python SDK, refuse a whole list
-// because of such a tool. Raw is a JSON object. Only what those clients check is checked here: a schema that they pass
-// on may still be a bad JSON Schema.
-func toolFault(raw json.RawMessage) string {
-	var tool map[string]json.RawMessage
-	if json.Unmarshal(raw, &tool) != nil {
+// invalidity returns what in an item breaks the schema of MCP (specification 2025-11-25, schema), or an empty string. The
+// clients of the TypeScript SDK, and those with the types of the Python SDK, refuse a whole list because of such an item.
+// Raw is a JSON object. Only what those clients check is checked here: a schema that they pass on may still be a bad JSON
+// Schema.
+func invalidity(k Kind, raw json.RawMessage) string {
+	var item map[string]json.RawMessage
+	if json.Unmarshal(raw, &item) != nil {
 		return "" // the catalog leaves it out
 	}
 	for _, member := range []struct {
@@ -21,10 +21,29 @@ func toolFault(raw json.RawMessage) string {
 		first byte
 		want  string
 	}{{"title", '"', "a string"}, {"description", '"', "a string"}, {"annotations", '{', "an object"}, {"_meta", '{', "an object"}} {
-		if value := tool[member.name]; value != nil && value[0] != member.first {
+		if value := item[member.name]; value != nil && value[0] != member.first {
 			return fmt.Sprintf("its %s is not %s", member.name, member.want)
 		}
 	}
+	switch k {
+	case Tools:
+		return toolFault(item)
+	case Prompts:
+		return argumentsFault(item["arguments"])
+	}
+	for _, name := range []string{"name", "mimeType"} {
+		if value := item[name]; value != nil && value[0] != '"' {
+			return fmt.Sprintf("its %s is not a string", name)
+		}
+	}
+	if item["name"] == nil {
+		return "it has no name"
+	}
+	return ""
+}
+
+// toolFault returns what is wrong with the schemas of a tool, or an empty string.
+func toolFault(tool map[string]json.RawMessage) string {
 	if tool["inputSchema"] == nil {
 		return "it has no inputSchema"
 	}
@@ -33,6 +52,23 @@ func toolFault(raw json.RawMessage) string {
 			if fault := schemaFault(schema); fault != "" {
 				return "its " + name + " " + fault
 			}
+		}
+	}
+	return ""
+}
+
+// argumentsFault returns what is wrong with the arguments of a prompt, or an empty string.
+func argumentsFault(raw json.RawMessage) string {
+	var arguments []map[string]json.RawMessage
+	if raw == nil {
+		return ""
+	}
+	if raw[0] != '[' || json.Unmarshal(raw, &arguments) != nil {
+		return "its arguments are not a list of objects"
+	}
+	for _, argument := range arguments {
+		if name := argument["name"]; name == nil || name[0] != '"' {
+			return "one of its arguments has no name"
 		}
 	}
 	return ""

@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -38,7 +39,7 @@ func TestToolThatStrictClientsRefuseIsNamed(t *testing.T) {
 		inv := catalog.Inventory{Tools: raws(`{"name":"before","inputSchema":{"type":"object"}}`, `{"name":"x"`+tt.members+`}`)}
 		c.Replace("s", inv)
 		var got string
-		for _, p := range c.Snapshot().InvalidTools() {
+		for _, p := range c.Snapshot().Invalid() {
 			got += p.Text
 			if p.Server != "s" || p.Name != "x" || p.Index != 1 {
 				t.Errorf("%s: %+v", tt.members, p)
@@ -50,10 +51,49 @@ func TestToolThatStrictClientsRefuseIsNamed(t *testing.T) {
 		equal(t, tt.members, exposed(c.Snapshot(), catalog.Tools), []string{"s__before", "s__x"})
 		inv.DropInvalid = true
 		c.Replace("s", inv)
-		if left := len(exposed(c.Snapshot(), catalog.Tools)); (left == 1) != (tt.want != "") || (tt.want != "") != (len(c.Snapshot().InvalidTools()) == 1) {
+		if left := len(exposed(c.Snapshot(), catalog.Tools)); (left == 1) != (tt.want != "") || (tt.want != "") != (len(c.Snapshot().Invalid()) == 1) {
 			t.Errorf("%s: %d tools are left", tt.members, left)
 		}
 	}
+}
+
+func TestOtherItemsThatStrictClientsRefuseAreNamedAndListed(t *testing.T) {
+	for _, tt := range []struct {
+		kind       catalog.Kind
+		item, want string
+	}{
+		{catalog.Prompts, `{"name":"x"}`, ""},
+		{catalog.Prompts, `{"name":"x","arguments":[{"name":"a","required":true}]}`, ""},
+		{catalog.Prompts, `{"name":"x","arguments":null}`, "its arguments are not a list of objects"},
+		{catalog.Prompts, `{"name":"x","arguments":{}}`, "its arguments are not a list of objects"},
+		{catalog.Prompts, `{"name":"x","arguments":[7]}`, "its arguments are not a list of objects"},
+		{catalog.Prompts, `{"name":"x","arguments":[{"description":"a"}]}`, "one of its arguments has no name"},
+		{catalog.Prompts, `{"name":"x","description":null}`, "its description is not a string"},
+		{catalog.Resources, `{"uri":"x:1","name":"x"}`, ""},
+		{catalog.Resources, `{"uri":"x:1"}`, "it has no name"},
+		{catalog.Resources, `{"uri":"x:1","name":"x","mimeType":null}`, "its mimeType is not a string"},
+		{catalog.Templates, `{"uriTemplate":"x:{a}"}`, "it has no name"},
+		{catalog.Templates, `{"uriTemplate":"x:{a}","name":7}`, "its name is not a string"},
+	} {
+		c := catalog.New(catalog.Prefix, nil)
+		c.Replace("s", catalog.Inventory{DropInvalid: true, Prompts: only(tt.kind == catalog.Prompts, tt.item),
+			Resources: only(tt.kind == catalog.Resources, tt.item), Templates: only(tt.kind == catalog.Templates, tt.item)})
+		var got string
+		for _, p := range c.Snapshot().Invalid() {
+			got += p.Text
+		}
+		if got != tt.want || len(c.Snapshot().Items(tt.kind)) != 1 {
+			t.Errorf("%s: %q, want %q", tt.item, got, tt.want)
+		}
+	}
+}
+
+// only returns a list of item, or none.
+func only(there bool, item string) []json.RawMessage {
+	if !there {
+		return nil
+	}
+	return raws(item)
 }
 
 func TestNameTellsWhichServersMayHaveIt(t *testing.T) {
