@@ -117,15 +117,14 @@ func New(cfg Config) *Telemetry {
 // serverOf returns the server that offers the tool, prompt or resource that a request of method is for, or an empty string
 // if there is none.
 func (t *Telemetry) serverOf(method, name string) string {
-	s := t.catalog.Snapshot()
 	var target catalog.Target
 	switch method {
 	case protocol.MethodToolsCall:
-		target, _ = s.Tool(name)
+		target, _ = t.catalog.Snapshot().Tool(name)
 	case protocol.MethodPromptsGet:
-		target, _ = s.Prompt(name)
+		target, _ = t.catalog.Snapshot().Prompt(name)
 	case protocol.MethodResourcesRead, protocol.MethodResourcesSubscribe, protocol.MethodResourcesUnsubscribe:
-		target, _ = s.Resource(name)
+		target, _ = t.catalog.Snapshot().Resource(name)
 	}
 	return target.Server
 }
