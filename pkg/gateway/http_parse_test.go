@@ -63,3 +63,18 @@ func TestTooLongRequestNamesTheKeyToChange(t *testing.T) {
 		t.Errorf("answered %d %s", p.status, p.body)
 	}
 }
+
+// Otherwise the server, and with it a call, would wait for another response.
+func TestResponseOfAClientThatCannotBeReadEndsTheRequestOfTheServer(t *testing.T) {
+	one := stdio(t, "one")
+	one.Isolation = upstream.PerSession
+	c := start(t, setup{specs: []upstream.Spec{one}}).connect()
+	s := c.open(http.MethodPost, request("1", "tools/call",
+		`{"name":"one__request","arguments":{"method":"elicitation/create","params":{}}}`))
+	if status := c.respond(s.message(), `"result":{"action":NaN}`); status != http.StatusBadRequest {
+		t.Errorf("the response: %d", status)
+	}
+	if m := s.message(); string(m.ID) != "1" || !strings.Contains(string(m.Encode()), "is not valid JSON") {
+		t.Errorf("the call: %s", m.Encode())
+	}
+}

@@ -32,6 +32,9 @@ func (d *door) post(w http.ResponseWriter, r *http.Request) {
 	}
 	m, err := d.parse(body)
 	if err != nil {
+		if v.cs != nil && m.ID != "" { // if it was to be the response to a request of a server, that must not wait for another
+			v.cs.requests.deliver(jsonrpc.NewError(m.ID, jsonrpc.AsError(err)))
+		}
 		refuse(w, http.StatusBadRequest, m.ID, jsonrpc.AsError(err))
 		return
 	}

@@ -50,7 +50,7 @@ func Understand(data []byte) Said {
 	}
 	said.read(text)
 	if len(said.Messages) == 0 && said.Unreadable == nil {
-		said.Unreadable = &Unreadable{Reason: reason}
+		said.Unreadable = unreadable(withDoubleQuotes(text), reason)
 	}
 	return said
 }
@@ -166,6 +166,15 @@ func (s *Said) fail(text []byte, reason *Error, embedded bool) bool {
 		s.Unreadable = u
 	}
 	return true
+}
+
+// withDoubleQuotes returns text in other quotes if it is an object in single ones, as Python prints it, so that its id is
+// found. Otherwise it returns nothing.
+func withDoubleQuotes(text []byte) []byte {
+	if !bytes.HasPrefix(bytes.TrimLeft(text, whitespace), []byte("{'")) {
+		return nil
+	}
+	return bytes.ReplaceAll(text, []byte("'"), []byte(`"`))
 }
 
 // unreadable finds out what can be told of the message that text begins with.

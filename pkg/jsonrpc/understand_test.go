@@ -246,6 +246,11 @@ func TestWhatCannotBeUnderstoodTellsItsID(t *testing.T) {
 		"an id that is no id": {`{"jsonrpc":"2.0","id":{"id":7},"result":NaN}`, ``, "invalid character 'N'"},
 		"a bare object":       {`{"id":7}`, `7`, "needs a method"},
 
+		"single quotes": {
+			`{'jsonrpc': '2.0', 'id': 7, 'result': {'a': None}}`,
+			`7`,
+			"invalid character '\\''",
+		},
 		"text":                 {`server is listening`, ``, "invalid character 's'"},
 		"nothing":              {``, ``, "unexpected EOF"},
 		"an array of text":     {`["a"]`, ``, "batches"},
