@@ -69,8 +69,8 @@ func clients() []client {
 	}
 }
 
-// clientPatience is how long a client may take for one command.
-const clientPatience = 90 * time.Second
+// patience is how long a client may take for one command, and a server to start.
+const patience = 90 * time.Second
 
 // running is a client at work. It takes commands, as clients/drive.mjs says.
 type running struct {
@@ -132,7 +132,7 @@ func (r *running) do(command string, with, result any) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), clientPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	// Without its answer a client is of no more use.
 	defer context.AfterFunc(ctx, func() { _ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) })()
@@ -141,7 +141,7 @@ func (r *running) do(command string, with, result any) error {
 	}
 	if !r.answers.Scan() {
 		if ctx.Err() != nil {
-			return fmt.Errorf("%s: no answer for %s", command, clientPatience)
+			return fmt.Errorf("%s: no answer for %s", command, patience)
 		}
 		return fmt.Errorf("%s: the client ended: %w", command, errors.Join(r.answers.Err(), io.ErrUnexpectedEOF))
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
 )
@@ -78,6 +79,19 @@ func (f family) left() family {
 func (f family) kill() {
 	for _, p := range f.left() {
 		_ = syscall.Kill(p.pid, syscall.SIGKILL)
+	}
+}
+
+// eventually waits until ok returns true, longer than the kit's: some of these programs take half a minute to start
+// on a machine that is busy.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
 	}
 }
 

@@ -80,7 +80,7 @@ func (r *rig) overHTTP(t *testing.T, pkg, file string, args ...string) (address 
 		t.Helper()
 		p := hubtest.StartProcess(t, "/usr/bin/env", append([]string{"PORT=" + port, r.node,
 			"--import", filepath.Join(r.clients, "loopback.mjs"), r.script(pkg, file)}, args...)...)
-		hubtest.Eventually(t, "the server listens", func() bool {
+		eventually(t, "the server listens", func() bool {
 			status, _ := hubtest.Get(t, "http://"+address+"/")
 			return status == http.StatusNotFound
 		})

@@ -50,7 +50,10 @@ async function items(screen) {
 
 // fill writes the arguments of a tool as JSON.
 async function fill(args) {
-  await page.getByRole("switch", { name: "Edit as JSON" }).click({ force: true });
+  const json = page.getByRole("switch", { name: "Edit as JSON" });
+  if (!(await json.isChecked())) {
+    await json.click({ force: true });
+  }
   await page.getByRole("textbox", { name: /^Arguments JSON/ }).focus();
   await page.keyboard.press("Control+A");
   await page.keyboard.insertText(JSON.stringify(args));
