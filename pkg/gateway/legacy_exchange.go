@@ -10,6 +10,7 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/gateway/stream"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/upstream"
 )
 
 // exchange is one request of a client and the stream of its response. It is the upstream.Sink of the call:
@@ -34,7 +35,7 @@ func (x *exchange) begin(m jsonrpc.Message, cancel context.CancelCauseFunc) *jso
 	if err := x.held.Grow(sizeOf(m)); err != nil {
 		return memoryError(err)
 	}
-	e := x.cs.begin(m.ID, cancel, x.cs.cfg.maxInFlight())
+	e := x.cs.begin(m.ID, inFlight{cancel, x.out}, x.cs.cfg.maxInFlight())
 	if e != nil {
 		x.held.Release()
 	}
@@ -68,15 +69,17 @@ func (x *exchange) Notify(m jsonrpc.Message) {
 }
 
 // Ask sends a request of the server on the stream of this request. If the client has lost that stream,
-// the request is sent on a GET stream. Without one, it waits until the client resumes the stream.
+// the request is sent on a GET stream. Without one, it waits until the client resumes the stream. It ends with this
+// request, unless the server has not said that it belongs to it.
 func (x *exchange) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
 	if err := checkSupported(x.cs.opened.Capabilities, m); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := context.AfterFunc(x.call, func() { cancel(context.Cause(x.call)) })
-	defer stop()
+	if !upstream.NamesNoCall(ctx) {
+		defer context.AfterFunc(x.call, func() { cancel(context.Cause(x.call)) })()
+	}
 	result, err := x.cs.request(ctx, m, func(ctx context.Context, m jsonrpc.Message) string {
 		reason := x.put(m, stream.ReadNow)
 		if reason == "" || x.cs.send(ctx, m, stream.ReadNow) == "" {

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -28,11 +30,11 @@ type clientSession struct {
 	forget func(*clientSession) // removes it from legacySessions
 
 	mu          sync.Mutex
-	ended       bool                                   // Close was called
-	calls       map[jsonrpc.ID]context.CancelCauseFunc // requests in flight
-	links       map[string]*upstream.Link              // by server
-	streams     *stream.Log                            // nil: not needed yet; see streamLog
-	reconnected bool                                   // reconnect was called
+	ended       bool                      // Close was called
+	calls       map[jsonrpc.ID]inFlight   // requests in flight
+	links       map[string]*upstream.Link // by server
+	streams     *stream.Log               // nil: not needed yet; see streamLog
+	reconnected bool                      // reconnect was called
 
 	requests     serverRequests // that wait for the client
 	changes      listChanges    // of a transparent hub
@@ -40,6 +42,12 @@ type clientSession struct {
 	taskOwners   taskOwners
 	roots        rootsRequest
 	answersPings atomic.Bool // the client has answered one
+}
+
+// inFlight is a request of the client in flight.
+type inFlight struct {
+	cancel context.CancelCauseFunc
+	out    *stream.Stream // of its response
 }
 
 func newClientSession(c *core, s session.Session, forget func(*clientSession)) *clientSession {
@@ -82,16 +90,16 @@ func (cs *clientSession) callContext(ctx context.Context) (context.Context, cont
 }
 
 // begin adds a request in flight. It refuses a second one with the same id, and one beyond limit.
-func (cs *clientSession) begin(id jsonrpc.ID, cancel context.CancelCauseFunc, limit int) *jsonrpc.Error {
+func (cs *clientSession) begin(id jsonrpc.ID, call inFlight, limit int) *jsonrpc.Error {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if cs.calls[id] != nil {
+	if cs.calls[id].cancel != nil {
 		return jsonrpc.Errorf(jsonrpc.CodeInvalidRequest, "a request with this id is in flight already")
 	}
 	if len(cs.calls) >= limit {
 		return jsonrpc.Errorf(jsonrpc.CodeInternal, "the session has %d requests in flight already", limit)
 	}
-	put(&cs.calls, id, cancel)
+	put(&cs.calls, id, call)
 	return nil
 }
 
@@ -109,11 +117,25 @@ func (cs *clientSession) cancelCall(m jsonrpc.Message) {
 		return
 	}
 	cs.mu.Lock()
-	cancel := cs.calls[jsonrpc.ID(fields[0])]
+	call := cs.calls[jsonrpc.ID(fields[0])]
 	cs.mu.Unlock()
-	if cancel != nil {
-		cancel(observe.ErrClientCancelled)
+	if call.cancel != nil {
+		call.cancel(observe.ErrClientCancelled)
 	}
+}
+
+// sendOnCall adds m to the stream of any request in flight that the client reads. It reports false if there is none.
+func (cs *clientSession) sendOnCall(ctx context.Context, m jsonrpc.Message) bool {
+	cs.mu.Lock()
+	calls := slices.Collect(maps.Values(cs.calls))
+	cs.mu.Unlock()
+	for _, call := range calls {
+		if call.out.Push(m.Encode(), stream.ReadNow) == "" {
+			cs.tel.Sent(ctx, m)
+			return true
+		}
+	}
+	return false
 }
 
 // streamLog returns the log of the session's streams.

@@ -20,12 +20,19 @@ func (cs *clientSession) Notify(m jsonrpc.Message) {
 	} // otherwise the hub's own connection gets it, too, and Gateway.ListChanged notifies the client
 }
 
-// Ask takes a request that a connection of this session sent outside of a call.
+// Ask takes a request that a connection of this session sent outside of a call. A client without a GET stream gets it on
+// the stream of any request in flight.
 func (cs *clientSession) Ask(ctx context.Context, m jsonrpc.Message) (json.RawMessage, error) {
 	if err := checkSupported(cs.opened.Capabilities, m); err != nil {
 		return nil, err
 	}
-	return cs.request(ctx, m, cs.sendRequest)
+	return cs.request(ctx, m, func(ctx context.Context, m jsonrpc.Message) string {
+		reason := cs.sendRequest(ctx, m)
+		if reason != "" && cs.sendOnCall(ctx, m) {
+			return ""
+		}
+		return reason
+	})
 }
 
 // sendRequest sends a request that belongs to no request of the client. Without an open GET stream it

@@ -75,7 +75,7 @@ func (in inbound) request(related *call, r *serverRequest) {
 		c.requests.answer(r, json.RawMessage(`{}`), nil)
 	default:
 		sink, of := in.route(related, r.Method)
-		c.requests.forward(r, sink, of)
+		c.requests.forward(r, sink, of, related == nil && !c.shared)
 	}
 }
 

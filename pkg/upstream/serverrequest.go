@@ -59,8 +59,8 @@ func (s *serverRequests) add(m jsonrpc.Message) *serverRequest {
 	return &serverRequest{Message: m, about: s.background.ctx, inFlight: s.tel.messages.Begin(instrument.In, m), start: time.Now()}
 }
 
-// forward has sink answer r and sends the response. Too many requests at once are refused.
-func (s *serverRequests) forward(r *serverRequest, sink Sink, of origin) {
+// forward has sink answer r and sends the response. Too many requests at once are refused. NamesNoCall is for the sink.
+func (s *serverRequests) forward(r *serverRequest, sink Sink, of origin, namesNoCall bool) {
 	if of.ctx != nil {
 		r.about = of.ctx
 	}
@@ -83,6 +83,9 @@ func (s *serverRequests) forward(r *serverRequest, sink Sink, of origin) {
 		defer stop()
 		ctx, span := s.tel.startServerRequest(ctx, of, m)
 		m.Params = s.tel.inject(ctx, m.Params)
+		if namesNoCall {
+			ctx = withNoCall(ctx)
+		}
 		result, err := sink.Ask(withReporter(ctx, s.report), m)
 		endServerRequest(ctx, span, err)
 		defer s.remove(r)

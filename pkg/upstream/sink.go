@@ -27,6 +27,17 @@ func (noSink) Ask(_ context.Context, m jsonrpc.Message) (json.RawMessage, error)
 	return nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "no client can answer %s", instrument.MethodLabel(m.Method))
 }
 
+type namesNoCallKey struct{}
+
+// NamesNoCall reports whether the server request whose context was passed to Sink.Ask came over the connection of one
+// client without saying to which call it belongs. It goes to the Sink of the only call under way, whose stream the client
+// reads, but it does not end with that call: the server may have asked for a reason of its own.
+func NamesNoCall(ctx context.Context) bool { return ctx.Value(namesNoCallKey{}) != nil }
+
+func withNoCall(ctx context.Context) context.Context {
+	return context.WithValue(ctx, namesNoCallKey{}, true)
+}
+
 // Reporter sends the progress of the answer to a server request: params of notifications/progress, with the server's
 // token. It sends over the connection on which the request arrived. It may be used concurrently, blocks no longer than
 // a notification takes to send, and fails when the connection is closed.
