@@ -59,9 +59,7 @@ func (s *subscriber) run(ctx context.Context) {
 				continue
 			case err = <-stream.ended():
 				s.conn.tel.log.DebugContext(ctx, "the server's stream of changes ended", "err", instrument.Redacted(err))
-				if time.Since(stream.start) >= transport.ShortStream {
-					pauses.Reset()
-				}
+				pauses.StreamEnded(time.Since(stream.start))
 				stream.stop()
 				stream = nil
 			}

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// ShortStream is how long a stream of a server has to last for the pause before the next one to be the first again: a
+// shortStream is how long a stream of a server has to last for the pause before the next one to be the first again: a
 // server that ends streams at once is asked ever more rarely. It is shorter than the limits that serverless platforms
 // and load balancers put on streams that work.
-const ShortStream = 10 * time.Second
+const shortStream = 10 * time.Second
 
 // Backoff computes the pauses between attempts: each is twice as long as the one before, up to Max. The zero Backoff
 // makes no pause. It is not safe for concurrent use.
@@ -50,6 +50,13 @@ func (b *Backoff) Wait(ctx context.Context) error { return Pause(ctx, b.Next()) 
 
 // Reset makes the next pause the first again.
 func (b *Backoff) Reset() { b.attempts = 0 }
+
+// StreamEnded resets b after a stream that lasted so long, unless it was a short one.
+func (b *Backoff) StreamEnded(lasted time.Duration) {
+	if lasted >= shortStream {
+		b.Reset()
+	}
+}
 
 // Pause waits for d. It returns the cause if ctx ends before.
 func Pause(ctx context.Context, d time.Duration) error {

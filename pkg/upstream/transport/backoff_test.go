@@ -52,6 +52,22 @@ func TestBackoffJitterMakesPausesLongerByAPartOfThemselves(t *testing.T) {
 	}
 }
 
+func TestShortStreamsDoNotResetTheBackoff(t *testing.T) {
+	t.Parallel()
+	b := Backoff{First: time.Second, Max: time.Minute}
+	for range 3 {
+		b.Next()
+	}
+	b.StreamEnded(shortStream - 1)
+	if b.Attempts() != 3 {
+		t.Error("a short stream reset it")
+	}
+	b.StreamEnded(shortStream)
+	if b.Attempts() != 0 {
+		t.Error("a stream that lasted did not reset it")
+	}
+}
+
 func TestBackoffWaitEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -40,10 +40,7 @@ func newListening(resumed bool) *listening {
 // otherwise be asked once a second, for each session, for ever.
 func (l *listening) ended(lasted time.Duration, messages int) {
 	l.opened, l.refusals, l.pauses.Max = true, 0, maxRetry
-	switch {
-	case lasted >= ShortStream:
-		l.pauses.Reset()
-	case messages > 0:
+	if l.pauses.StreamEnded(lasted); lasted < shortStream && messages > 0 {
 		l.pauses.Max = maxBusyRetry
 	}
 }

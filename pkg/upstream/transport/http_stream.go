@@ -60,7 +60,7 @@ func (t *streamableHTTP) readStream(ctx context.Context, call *Call, response *h
 		if m, err = t.resume(ctx, again, &cursor, call); cursor.lastID != before.lastID {
 			attempt = 0
 		}
-		if cursor.messages > before.messages || time.Since(start) >= ShortStream {
+		if cursor.messages > before.messages || time.Since(start) >= shortStream {
 			pauses.Reset()
 		}
 	}
