@@ -179,6 +179,7 @@ func (d *dialer) newTransport(c *Conn, by opener, sessionID string, own bool) tr
 		HTTPVersion:  setHTTPVersion,
 		Unmatched:    func() { d.tel.unmatched("response") },
 		Sessions:     d.own.sessionsOf(by),
+		StreamAsked:  d.own.countStream,
 		CheckSession: func(ctx context.Context) { d.checkSession(ctx, c) },
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/hubtest"
+	"github.com/mcphub-go/mcphub/pkg/instrument/instrumenttest"
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
@@ -161,13 +162,19 @@ func TestGETStreamDeliversAndIsOpenedAgain(t *testing.T) {
 		}
 	})
 	sink := &recorder{}
-	newEnv(t, h.spec()).connect(t, sink)
+	e := newEnv(t, h.spec())
+	e.connect(t, sink)
 	for _, want := range []string{"", "n1", "n1", "n1", "n4"} {
 		if got := wait(t, "the stream is opened", cursors); got != want {
 			t.Errorf("opened after %q, want %q", got, want)
 		}
 	}
 	hubtest.Eventually(t, "all notifications arrive", func() bool { return len(sink.notifications()) == 3 })
+	for outcome, want := range map[string]float64{"opened": 3, "refused": 2} {
+		if n := instrumenttest.Value(t, e.reg, "mcphub_backend_streams_total", "outcome", outcome); n != want {
+			t.Errorf("%v are counted as %s, want %v", n, outcome, want)
+		}
+	}
 }
 
 func TestSessionForgottenWithoutACallIsNoticed(t *testing.T) {

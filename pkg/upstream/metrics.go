@@ -28,6 +28,7 @@ type metrics struct {
 	restarts  *prometheus.CounterVec // by server and reason
 	tools     *prometheus.GaugeVec   // by server
 	connected *prometheus.CounterVec // attempts to connect, by server and outcome
+	streams   *prometheus.CounterVec // requests for the GET stream, by server and outcome
 	outcomes  *prometheus.CounterVec // of calls, by server and fault
 	open      *prometheus.GaugeVec   // processes and sessions, by server and opener
 	left      *prometheus.CounterVec // sessions that could not be ended, by server and opener
@@ -55,6 +56,8 @@ func newMetrics(r prometheus.Registerer, toolLabels int) *metrics {
 			Help: "Connections to the server that were lost and had to be made again."}, []string{"mcphub_backend", "reason"}),
 		tools: f.NewGaugeVec(prometheus.GaugeOpts{Name: "mcphub_backend_tools", Help: "Tools that the server listed last."},
 			[]string{"mcphub_backend"}),
+		streams: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_streams_total",
+			Help: "Requests for the stream on which the server sends what belongs to no request."}, []string{"mcphub_backend", "outcome"}),
 		connected: f.NewCounterVec(prometheus.CounterOpts{Name: "mcphub_backend_connects_total",
 			Help: "Attempts to connect to the server."}, []string{"mcphub_backend", "outcome"}),
 	}
@@ -87,6 +90,7 @@ type serverMetrics struct {
 	checks                        map[string]prometheus.Counter
 	open                          map[opener]prometheus.Gauge
 	left                          map[opener]prometheus.Counter
+	streams                       map[bool]prometheus.Counter // by success
 	calls                         *instrument.Recorder
 	warnings                      map[WarningKind]prometheus.Gauge
 	listings                      map[relistReason]map[bool]prometheus.Counter // by success
@@ -94,6 +98,9 @@ type serverMetrics struct {
 
 // countListing counts a reading of the lists. One is ok if every list could be read.
 func (s *serverMetrics) countListing(why relistReason, ok bool) { s.listings[why][ok].Inc() }
+
+// countStream counts a request for the stream of a server that belongs to no request.
+func (s *serverMetrics) countStream(opened bool) { s.streams[opened].Inc() }
 
 // addServer creates the label sets of a server, so that they exist from the start. IsListed reports whether the server
 // has listed a tool, see [instrument.Operations.Recorder].
@@ -113,6 +120,8 @@ func (x *metrics) addServer(name string, isListed func(tool string) bool) *serve
 	for _, kind := range WarningKinds() {
 		s.warnings[kind] = x.warnings.WithLabelValues(name, string(kind))
 	}
+	s.streams = map[bool]prometheus.Counter{true: x.streams.WithLabelValues(name, "opened"),
+		false: x.streams.WithLabelValues(name, "refused")}
 	for _, reason := range []string{"exited", "session_gone", "unreachable"} {
 		s.restarts[reason] = x.restarts.WithLabelValues(name, reason)
 	}

@@ -48,6 +48,10 @@ mcphub_backend_sessions_open{mcphub_backend="s",opener="hub"} 0
 mcphub_backend_sessions_open{mcphub_backend="s",opener="probe"} 0
 mcphub_backend_sessions_open{mcphub_backend="s",opener="session"} 0
 mcphub_backend_sessions_open{mcphub_backend="s",opener="shared"} 0
+# HELP mcphub_backend_streams_total Requests for the stream on which the server sends what belongs to no request.
+# TYPE mcphub_backend_streams_total counter
+mcphub_backend_streams_total{mcphub_backend="s",outcome="opened"} 0
+mcphub_backend_streams_total{mcphub_backend="s",outcome="refused"} 0
 # HELP mcphub_backend_tools Tools that the server listed last.
 # TYPE mcphub_backend_tools gauge
 mcphub_backend_tools{mcphub_backend="s"} 0

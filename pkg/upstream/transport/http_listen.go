@@ -101,6 +101,9 @@ func (t *streamableHTTP) listenLoop(answered func()) {
 	for again := true; again; again = again && l.wait(ctx) == nil {
 		response, err := t.do(ctx, t.cfg.Clients.requests, http.MethodGet, nil, l.cursor.lastID, nil)
 		answered()
+		if t.cfg.StreamAsked != nil && ctx.Err() == nil {
+			t.cfg.StreamAsked(err == nil && isEventStream(response))
+		}
 		switch {
 		case errors.Is(err, ErrSessionGone):
 			// A request that the server must know shows whether the session is gone or there is no such stream.
@@ -118,7 +121,7 @@ func (t *streamableHTTP) listenLoop(answered func()) {
 
 // listen reads the answer to a GET. It reports whether to ask again.
 func (t *streamableHTTP) listen(ctx context.Context, l *listening, response *http.Response) (again bool) {
-	if response.StatusCode != http.StatusOK || mediaType(response) != protocol.TypeEventStream {
+	if !isEventStream(response) {
 		discard(response)
 		again = l.refused(response.StatusCode)
 		t.cfg.Log.DebugContext(ctx, "the server refuses the stream for messages of its own", "status", response.StatusCode,
@@ -131,4 +134,8 @@ func (t *streamableHTTP) listen(ctx context.Context, l *listening, response *htt
 	t.cfg.Log.DebugContext(ctx, "the server's stream ended", "err", err)
 	l.ended(time.Since(start), l.cursor.messages-before)
 	return true
+}
+
+func isEventStream(response *http.Response) bool {
+	return response.StatusCode == http.StatusOK && mediaType(response) == protocol.TypeEventStream
 }

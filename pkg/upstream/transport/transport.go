@@ -178,6 +178,8 @@ type Config struct {
 	Unmatched func()
 	// Sessions is called about sessions at the server. Streamable HTTP only; its functions may be nil.
 	Sessions Sessions
+	// StreamAsked is called after each request for the GET stream, if it is set. Streamable HTTP only.
+	StreamAsked func(opened bool)
 	// CheckSession gives the connection up if the server has forgotten the session. It is called when the server answered 404 to the GET
 	// stream: that may mean that the session is gone or that there is no such stream.
 	CheckSession func(ctx context.Context)
