@@ -190,19 +190,19 @@ func TestNotificationsForASubscriptionTakeMemoryUntilTheyAreWritten(t *testing.T
 	account := r.memory.Account()
 	x.held.On(account)
 	for range 3 {
-		if !x.add(100 << 10) {
+		if !x.add(90 << 10) {
 			t.Fatal("there is no memory for a message")
 		}
 	}
-	if x.add(100 << 10) {
+	if x.add(90 << 10) {
 		t.Error("a fourth message fits")
 	}
-	x.remove(100 << 10)
-	if !x.add(100 << 10) {
+	x.remove(90 << 10)
+	if !x.add(90 << 10) {
 		t.Error("what was written still takes memory")
 	}
 	x.close()
-	x.remove(100 << 10)
+	x.remove(90 << 10)
 	if x.add(1) || account.Used() != 0 {
 		t.Errorf("%d bytes are used after the end", account.Used())
 	}
