@@ -68,11 +68,12 @@ func (in inbound) Lost(reason error) {
 func (in inbound) request(related *call, r *serverRequest) {
 	c := in.conn
 	switch {
-	case c.dialect().era() == protocol.Modern: // must send none, specification 2026-07-28, basic/utilities/mrtr
-		c.tel.unmatched("question")
-		c.requests.drop(c.background.ctx, r, instrument.ProtocolError)
 	case r.Method == protocol.MethodPing:
 		c.requests.answer(r, json.RawMessage(`{}`), nil)
+	case c.dialect().era() == protocol.Modern: // must send none, specification 2026-07-28, basic/utilities/mrtr
+		c.tel.unmatched("question")
+		c.requests.answer(r, nil, jsonrpc.Errorf(jsonrpc.CodeMethodNotFound,
+			"in protocol version %s a server sends no requests; it asks for input in the result of a request", protocol.ModernVersion))
 	default:
 		sink, of := in.route(related, r.Method)
 		c.requests.forward(r, sink, of, related == nil && !c.shared)
