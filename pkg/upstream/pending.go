@@ -217,24 +217,31 @@ func (p *pendingCalls) addCancelled(cl *call, timeout time.Duration) {
 }
 
 // only returns the call under way if there is exactly one, else nil. On a shared connection it also returns nil while
-// the server may still be at work for a cancelled call: what it sends may be for another client.
+// the server may still be at work for a cancelled call: what it sends may be for another client. Requests of the hub
+// itself, such as pings and lists that are read again, have no sink, and do not count beside the call of a client.
 func (p *pendingCalls) only(shared bool) *call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if shared && p.hasCancelled(time.Now()) {
 		return nil
 	}
-	var only *call
+	var clients, own []*call
 	for _, cl := range p.byID {
-		if cl.acknowledged != nil || len(cl.Reply) > 0 {
-			continue // a stream of subscriptions/listen, or a call whose response has arrived
+		switch {
+		case cl.acknowledged != nil || len(cl.Reply) > 0: // a stream of subscriptions/listen, or the response has arrived
+		case cl.sink != nil:
+			clients = append(clients, cl)
+		default:
+			own = append(own, cl)
 		}
-		if only != nil {
-			return nil
-		}
-		only = cl
 	}
-	return only
+	switch {
+	case len(clients) == 1:
+		return clients[0]
+	case len(clients) == 0 && len(own) == 1:
+		return own[0]
+	}
+	return nil
 }
 
 // hasCancelled reports whether the server may still be at work for a cancelled call. The caller holds mu.

@@ -59,6 +59,20 @@ func TestOnlyPendingCallIsNotGuessedAmongSeveral(t *testing.T) {
 	}
 }
 
+// The hub reads lists again, and pings, while clients call.
+func TestARequestOfTheHubDoesNotKeepTheCallOfAClientFromItsMessages(t *testing.T) {
+	p := newPendingCalls()
+	p.add(&call{})
+	theirs := p.add(&call{sink: noSink{}})
+	if p.only(true) != theirs {
+		t.Error("the call of the client is not the only one")
+	}
+	p.add(&call{sink: noSink{}})
+	if p.only(true) != nil {
+		t.Error("one of two calls of clients was guessed")
+	}
+}
+
 func TestCancelledCallKeepsOthersFromItsMessagesUntilItIsAnsweredOrAMinuteHasPassed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
