@@ -17,7 +17,7 @@ Real servers and clients, through the hub. Do not edit: ` + "`make e2e-real`" + 
 - **connect, list, call:** the client initializes (or discovers), lists tools and prompts, and calls a tool.
 - **sampling, elicitation, roots:** a tool of the server asks the client, and its result has the client's answer.
 - **kill -9 of the hub:** the hub is killed and started again. The same client, which knows nothing of it, calls again
-  and is asked again; the first call has to work.
+  and is asked again; the first call has to work. Only "the server is still starting" is answered by another call.
 - **kill -9 of the server:** the same with the server behind the hub; here one call may fail before.
 - **yes:** it works. **no:** it does not; the reason is below the tables. **–:** the client cannot answer it, or
   the server does not ask.
@@ -150,6 +150,9 @@ func TestTheDocumentHasEveryClientServerAndVersion(t *testing.T) {
 	text, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(text), introduction) {
+		t.Error("docs/compatibility.md begins differently; run make e2e-real")
 	}
 	for _, c := range clients() {
 		heading := "\n## " + c.name + "\n\n" + versions(t, c.packages) + "\n\n| server |"
