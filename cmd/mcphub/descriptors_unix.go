@@ -15,7 +15,7 @@ func maxDescriptors() int {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
 		return 0
 	}
-	return int(min(limit.Cur, math.MaxInt32)) //nolint:gosec // bounded
+	return int(min(limit.Cur, math.MaxInt32))
 }
 
 // descriptorOf returns the file descriptor of a connection, or -1. The system gives out the lowest one that is free, so
@@ -30,6 +30,6 @@ func descriptorOf(conn net.Conn) int {
 		return -1
 	}
 	n := -1
-	_ = raw.Control(func(fd uintptr) { n = int(fd) }) //nolint:gosec // it is small
+	_ = raw.Control(func(fd uintptr) { n = int(fd) })
 	return n
 }

@@ -34,7 +34,7 @@ type childEnvironment struct {
 // environmentOf makes the environment of the children of s. Inherit are the names
 // that it inherits, and hub is the environment of the hub.
 func environmentOf(s config.Server, inherit, hub []string) (e childEnvironment) {
-	known := append(config.Default().InheritEnv, wellKnown...)
+	known := slices.Concat(config.Default().InheritEnv, wellKnown)
 	for _, variable := range slices.Sorted(slices.Values(hub)) {
 		name, value, _ := strings.Cut(variable, "=")
 		_, configured := s.Env[name]

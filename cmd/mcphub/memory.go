@@ -90,7 +90,7 @@ func findMemory() processMemory {
 // cgroupMemory returns the memory limit of the cgroup. It reports false if there is none.
 func cgroupMemory() (int64, bool) {
 	size, err := memlimit.FromCgroup()
-	return int64(min(size, math.MaxInt64)), err == nil && size > 0 && size < math.MaxInt64 //nolint:gosec // bounded
+	return int64(min(size, math.MaxInt64)), err == nil && size > 0 && size < math.MaxInt64
 }
 
 // limitHeap makes the garbage collector keep the process within the limit of its cgroup, unless GOMEMLIMIT says what it is

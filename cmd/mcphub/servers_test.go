@@ -59,7 +59,8 @@ func warningsOf(t *testing.T, hub *hubtest.Hub, server string) (texts []string) 
 
 func TestServersAreListedAndRefreshed(t *testing.T) {
 	tools := value(goodTool)
-	hub := hubtest.StartHub(t, hubtest.Options{Config: fmt.Sprintf(`mcpServers: {web: {url: %q, refreshInterval: 0}, gone: {command: /nonexistent}}`,
+	hub := hubtest.StartHub(t, hubtest.Options{Config: fmt.Sprintf(
+		`mcpServers: {web: {url: %q, refreshInterval: 0}, gone: {command: /nonexistent}}`,
 		lists(t, tools, value("")))})
 	hub.AwaitServers(1)
 	client := hubtest.Connect(t, hub.URL())

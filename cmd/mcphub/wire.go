@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/mcphub-go/mcphub/pkg/admin"
 	"github.com/mcphub-go/mcphub/pkg/budget"
@@ -237,7 +238,7 @@ func specsOf(cfg config.Config, maxMessage int64) (specs []upstream.Spec, names 
 		}
 		if s.Command != "" {
 			env := environmentOf(s, inheritedBy(cfg, s), os.Environ())
-			spec.Env, spec.Secrets = env.variables, append(env.secrets, secretsInArgs(s.Args)...)
+			spec.Env, spec.Secrets = env.variables, slices.Concat(env.secrets, secretsInArgs(s.Args))
 			for _, value := range s.Env {
 				spec.Secrets = append(spec.Secrets, value.Reveal())
 			}

@@ -88,17 +88,19 @@ func TestTheReasonTellsWhoseFaultItIs(t *testing.T) {
 		t.Error("the errors name no key")
 	}
 	want := `
-# HELP mcphub_memory_limit_bytes Bytes that the hub may hold for its clients: limits.memory without the part for messages that streams retain.
+# HELP mcphub_memory_limit_bytes Bytes that the hub may hold for its clients: ` +
+		`limits.memory without the part for messages that streams retain.
 # TYPE mcphub_memory_limit_bytes gauge
 mcphub_memory_limit_bytes 1.048576e+06
-# HELP mcphub_memory_refusals_total Requests, answers and messages that got no memory, by reason: a session over its share, or the whole budget used up.
+# HELP mcphub_memory_refusals_total Requests, answers and messages that got no memory, by reason: ` +
+		`a session over its share, or the whole budget used up.
 # TYPE mcphub_memory_refusals_total counter
 mcphub_memory_refusals_total{reason="full"} 3
 mcphub_memory_refusals_total{reason="share"} 1
 # HELP mcphub_memory_used_bytes Bytes that the hub holds for its clients: requests, answers, queues and streams.
 # TYPE mcphub_memory_used_bytes gauge
 mcphub_memory_used_bytes 1.047552e+06
-` //nolint:lll // the text of a metric
+`
 	r := prometheus.NewRegistry()
 	r.MustRegister(b)
 	if err := testutil.GatherAndCompare(r, strings.NewReader(want)); err != nil {

@@ -51,7 +51,8 @@ func TestToolThatStrictClientsRefuseIsNamed(t *testing.T) {
 		equal(t, tt.members, exposed(c.Snapshot(), catalog.Tools), []string{"s__before", "s__x"})
 		inv.DropInvalid = true
 		c.Replace("s", inv)
-		if left := len(exposed(c.Snapshot(), catalog.Tools)); (left == 1) != (tt.want != "") || (tt.want != "") != (len(c.Snapshot().Invalid()) == 1) {
+		if left := len(exposed(c.Snapshot(), catalog.Tools)); (left == 1) != (tt.want != "") ||
+			(tt.want != "") != (len(c.Snapshot().Invalid()) == 1) {
 			t.Errorf("%s: %d tools are left", tt.members, left)
 		}
 	}

@@ -59,8 +59,8 @@ var hubKeys = []row[Config]{
 		Variable: "MCPHUB_LOG",
 		Help: "Levels of single subsystems, instead of `log.level`. The subsystems are " +
 			inCode(subsystems[:]) + ". " +
-			"`mcp` contains the records of mcp-go and other libraries, `server` what servers print to stderr. Levels can be changed while the hub runs, see " +
-			"[telemetry.md](telemetry.md#levels).",
+			"`mcp` contains the records of mcp-go and other libraries, `server` what servers print to stderr. Levels can be changed while the " +
+			"hub runs, see [telemetry.md](telemetry.md#levels).",
 	}},
 	{field(formatType, func(c *Config) *string { return &c.Log.Format }), Key{
 		Name:     "log.format",

@@ -118,7 +118,8 @@ func TestEveryKeyIsRead(t *testing.T) {
 				Name: "zeta", Command: "npx", Args: []string{"-y", "thing", "canary-token", yaml, "${TOKEN} $$"},
 				Env:        map[string]Secret{"TOKEN": "canary-token", "EMPTY": "", "PRICE": "5$ or $5", "FALLBACK": "a:b", "UNSET": "x", "VOID": ""},
 				InheritEnv: []string{}, Cwd: "/tmp", Era: "auto", Bridge: "principal", Isolation: "session", ConnectTimeout: time.Second,
-				StartTimeout: 3 * time.Minute, CallTimeout: 2 * time.Second, RefreshInterval: Unlimited, OnInvalidTool: "drop", Disabled: true, Type: "stdio",
+				StartTimeout: 3 * time.Minute, CallTimeout: 2 * time.Second, RefreshInterval: Unlimited, OnInvalidTool: "drop",
+				Disabled: true, Type: "stdio",
 			},
 			{
 				Name: "alpha", URL: "http://127.0.0.1:9000/mcp?a=b", Headers: map[string]Secret{"Authorization": "Bearer canary-token"},

@@ -51,7 +51,8 @@ type inFlight struct {
 }
 
 func newClientSession(c *core, s session.Session, forget func(*clientSession)) *clientSession {
-	cs := &clientSession{core: c, id: s.ID, opened: s, memory: c.cfg.Memory.Account(), prefix: rand.Text()[:stream.EpochLength], forget: forget}
+	cs := &clientSession{core: c, id: s.ID, opened: s, memory: c.cfg.Memory.Account(),
+		prefix: rand.Text()[:stream.EpochLength], forget: forget}
 	cs.ctx, cs.cancel = context.WithCancelCause(session.WithID(context.Background(), s.ID))
 	cs.requests.prefix = cs.prefix
 	return cs

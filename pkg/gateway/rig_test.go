@@ -94,7 +94,8 @@ func build(t *testing.T, s setup) *rig {
 	propagator := propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 	uc := upstream.Config{Logger: log, TracerProvider: tracing, Propagator: propagator, Registerer: r.registry,
 		Memory: r.memory}
-	gc := Config{Memory: r.memory, History: r.history, Version: "test", Logger: log, TracerProvider: tracing, Propagator: propagator, Registerer: r.registry}
+	gc := Config{Memory: r.memory, History: r.history, Version: "test", Logger: log, TracerProvider: tracing,
+		Propagator: propagator, Registerer: r.registry}
 	if s.untraced {
 		uc.TracerProvider, uc.Propagator, gc.TracerProvider, gc.Propagator = nil, nil, nil, nil
 	}

@@ -109,7 +109,8 @@ func (r *Reader) Next() (Event, error) {
 }
 
 // line returns the next line without its end, which is LF, CR LF or CR, and without the byte order mark that may
-// precede the first line. before is the size of the lines of the event that precede it. An owned line stays valid; any other line is valid until the next call.
+// precede the first line. before is the size of the lines of the event that precede it. An owned line stays valid; any
+// other line is valid until the next call.
 func (r *Reader) line(before int64) (line []byte, owned bool, err error) {
 	for {
 		part, err := r.peek()

@@ -295,8 +295,8 @@ func (c *Conn) sendCancellation(ctx context.Context, cl *call, cause error) {
 // unknownMethod recognizes how some servers refuse a method that they do not know: by an HTTP status alone.
 func (c *Conn) unknownMethod(method string, err error) error {
 	refused, ok := errors.AsType[transport.StatusError](err)
-	if !ok || !c.spec.kind().HasStreams() || instrument.MethodLabel(method) != instrument.Other || refused.Code/100 != 4 || refused.RefusesCredentials() ||
-		errors.Is(err, transport.ErrSessionGone) {
+	if !ok || !c.spec.kind().HasStreams() || instrument.MethodLabel(method) != instrument.Other || refused.Code/100 != 4 ||
+		refused.RefusesCredentials() || errors.Is(err, transport.ErrSessionGone) {
 		return err
 	}
 	return jsonrpc.Errorf(jsonrpc.CodeMethodNotFound, "does not know the method %.64q: it answered with HTTP status %s",

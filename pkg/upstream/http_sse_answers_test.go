@@ -87,7 +87,8 @@ func TestRefusedPOSTFailsItsCallOnly(t *testing.T) {
 		is   error
 		want string
 	}{
-		"401": {object(401, "no"), transport.ErrProtocol, `it refuses the hub with HTTP status 401 Unauthorized and says "no"; check the headers`},
+		"401": {object(401, "no"), transport.ErrProtocol,
+			`it refuses the hub with HTTP status 401 Unauthorized and says "no"; check the headers`},
 		"403": {object(403, ""), transport.ErrProtocol, "it refuses the hub with HTTP status 403 Forbidden; check the headers"},
 		"400": {object(400, "no"), transport.ErrProtocol, "HTTP status 400 Bad Request"},
 		"400 that repeats the client's words": {func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {

@@ -262,7 +262,8 @@ func TestCallIsRepeatedOnceAtMost(t *testing.T) {
 	h := newHTTPScript(t, answers(func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) { w.WriteHeader(http.StatusNotFound) }))
 	l := run(t, []Spec{h.spec()}).settled(t).link(t, "web", LinkConfig{})
 	_, err := l.Call(t.Context(), toolCall("echo", ""))
-	if !errors.Is(err, transport.ErrSessionGone) || !strings.HasPrefix(err.Error(), `server "web" does not know its session any more: HTTP status 404 `) {
+	if !errors.Is(err, transport.ErrSessionGone) ||
+		!strings.HasPrefix(err.Error(), `server "web" does not know its session any more: HTTP status 404 `) {
 		t.Errorf("error %v", err)
 	}
 	if n := len(h.sent("POST", "tools/call")); n != 2 {

@@ -51,21 +51,22 @@ type listContent struct {
 // readList reads all pages of a list. With an error the content is that of the pages before.
 func readList(ctx context.Context, c *Conn, l list) (listContent, error) {
 	pages := listReader{conn: c, list: l, cursors: map[string]bool{}}
-	req := Request{Method: l.method, addMeta: true, tentative: true, Modern: true} // otherwise call removes ttlMs and cacheScope for a legacy client
+	// Modern, because call removes ttlMs and cacheScope for a legacy client.
+	req := Request{Method: l.method, addMeta: true, tentative: true, Modern: true}
 	for {
 		response, err := c.Call(ctx, req)
-		if err == nil && response.Error != nil {
-			err = serverError(c.spec.Name, fmt.Errorf("refused: %w", c.spec.refusal(response.Error)))
-		}
 		if err != nil {
 			return pages.content, err
+		}
+		if response.Error != nil {
+			return pages.content, serverError(c.spec.Name, fmt.Errorf("refused: %w", c.spec.refusal(response.Error)))
 		}
 		cursor, err := pages.add(response.Result)
 		if err != nil {
 			return pages.content, serverError(c.spec.Name, fmt.Errorf("%w: %w", transport.ErrProtocol, err))
 		}
 		if cursor == nil || pages.content.cut != nil {
-			return pages.content, nil
+			return pages.content, nil //nolint:nilerr // what was read of a list that was cut is its content
 		}
 		req.Params = append(append(json.RawMessage(`{"cursor":`), cursor...), '}')
 	}

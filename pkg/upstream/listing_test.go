@@ -44,7 +44,8 @@ func brokenAnswers() map[string]func(w http.ResponseWriter, r *http.Request, m j
 		}
 	}
 	answers := map[string]func(http.ResponseWriter, *http.Request, jsonrpc.Message){
-		"HTTP 404": status(404, "no such thing"), "HTTP 410": status(410, ""), "HTTP 500": status(500, "boom"), "HTTP 501": status(501, ""), "HTTP 403": status(403, "no"), "HTTP 400": status(400, "bad"),
+		"HTTP 404": status(404, "no such thing"), "HTTP 410": status(410, ""), "HTTP 500": status(500, "boom"),
+		"HTTP 501": status(501, ""), "HTTP 403": status(403, "no"), "HTTP 400": status(400, "bad"),
 		"null": says(`"result":null`), "an array": says(`"result":[]`), "a string": says(`"result":"none"`),
 		"no list": says(`"result":{}`), "a list that is none": says(`"result":{"prompts":7,"resourceTemplates":7,"resources":7}`),
 		"no JSON": func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {

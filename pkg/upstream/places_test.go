@@ -20,7 +20,8 @@ func TestConnectionsOfSingleClientsAreLimitedAndTheHubsOwnAreNot(t *testing.T) {
 		}
 	}
 	_, err := third.Call(t.Context(), toolCall("echo", ""))
-	if err == nil || !strings.Contains(err.Error(), "the hub has 2 connections of single clients") || !strings.Contains(err.Error(), "ulimit -n") {
+	if err == nil || !strings.Contains(err.Error(), "the hub has 2 connections of single clients") ||
+		!strings.Contains(err.Error(), "ulimit -n") {
 		t.Errorf("error %v", err)
 	}
 	first.Close(true)

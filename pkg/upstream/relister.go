@@ -92,7 +92,7 @@ func (r *relister) start(ctx context.Context, before Inventory, why relistReason
 		lists.only = r.plan.failed
 	}
 	changed := r.plan.began(lists.only == nil)
-	ctx, r.cancel = context.WithTimeoutCause(ctx, r.conn.spec.connectTimeout(), r.conn.spec.connectTimedOut()) //nolint:gosec // see stop
+	ctx, r.cancel = context.WithTimeoutCause(ctx, r.conn.spec.connectTimeout(), r.conn.spec.connectTimedOut())
 	r.reading = true
 	r.group.Go(func() {
 		ctx, span := r.dialer.tel.startMaintenance(ctx, "mcphub.upstream.list", r.conn.spec.Name)

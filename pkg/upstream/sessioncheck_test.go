@@ -404,7 +404,8 @@ func TestReasonOfTheServerIsLoggedWithoutSecretsAndArguments(t *testing.T) {
 	t.Parallel()
 	h := newHTTPScript(t, func(h *httpScript) {
 		h.deny = func(w http.ResponseWriter, r *http.Request, _ jsonrpc.Message) {
-			http.Error(w, "expect initialize, not private words with s3cret-t0ken in "+r.Header.Get("Mcp-Session-Id"), 422)
+			http.Error(w, "expect initialize, not private words with s3cret-t0ken in "+r.Header.Get("Mcp-Session-Id"),
+				http.StatusUnprocessableEntity)
 		}
 	})
 	spec := h.spec()

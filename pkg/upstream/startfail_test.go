@@ -62,28 +62,37 @@ func TestErrorOfAChildThatCannotBeStartedNamesTheCause(t *testing.T) {
 		spec Spec
 		want string
 	}{
-		"cwd does not exist":     {Spec{Command: "sh", Dir: dir + "/gone"}, `its cwd "` + dir + `/gone" does not exist`},
-		"cwd is a file":          {Spec{Command: "sh", Dir: file("plain", "x")}, `its cwd "` + dir + `/plain" is not a directory`},
-		"arguments in command":   {Spec{Command: "sh -c true"}, "its command has arguments in it, which no shell takes apart: write command: sh, and the rest as args"},
+		"cwd does not exist": {Spec{Command: "sh", Dir: dir + "/gone"}, `its cwd "` + dir + `/gone" does not exist`},
+		"cwd is a file":      {Spec{Command: "sh", Dir: file("plain", "x")}, `its cwd "` + dir + `/plain" is not a directory`},
+		"arguments in command": {Spec{Command: "sh -c true"},
+			"its command has arguments in it, which no shell takes apart: write command: sh, and the rest as args"},
 		"arguments after a path": {Spec{Command: "/bin/sh -c true"}, "write command: /bin/sh, and the rest as args"},
-		"not in PATH":            {Spec{Command: "no-such-program"}, `the program "no-such-program" is not in the PATH of the hub: install it, or write its whole path`},
-		"not there, with spaces": {Spec{Command: "no-such-program --stdio"}, `the program "no-such-program --stdio" is not in the PATH of the hub`},
-		"no such file":           {Spec{Command: dir + "/gone"}, `there is no program "` + dir + `/gone"`},
-		"no such file in cwd":    {Spec{Command: "./gone", Dir: dir}, `there is no program "` + dir + `/gone"`},
-		"home":                   {Spec{Command: "~/bin/server"}, "nothing replaces ~ in a command, write the whole path"},
-		"a directory":            {Spec{Command: dir}, `"` + dir + `" is a directory, not a program`},
-		"not executable":         {Spec{Command: write(t, dir+"/data", "#!/bin/sh\n", 0o600)}, `"` + dir + `/data" is not executable: run chmod +x on it`},
-		"no interpreter":         {Spec{Command: file("py", "#!/opt/python9 -u\nx")}, `the interpreter "/opt/python9" in the first line of "` + dir + `/py" does not exist`},
-		"an empty first line":    {Spec{Command: file("blank", "#!\n")}, `the first line of "` + dir + `/blank" names no interpreter`},
-		"line ends of Windows":   {Spec{Command: file("crlf", "#!/bin/sh\r\necho\r\n")}, `"` + dir + `/crlf" has the line ends of Windows (CRLF)`},
-		"and env":                {Spec{Command: file("env", "#!/usr/bin/env sh\r\necho\r\n")}, `"` + dir + `/env" has the line ends of Windows (CRLF)`},
-		"and a shell":            {Spec{Command: "sh", Args: []string{"-e", "run.sh"}, Dir: filepath.Dir(file("run.sh", "cd /\r\nexit 1\r\n"))}, `/run.sh" has the line ends of Windows (CRLF)`},
-		"no first line":          {Spec{Command: file("text", "echo\n")}, `"` + dir + `/text" is no program: it is not a binary, and does not begin with #! and its interpreter`},
-		"empty":                  {Spec{Command: file("empty", "")}, `"` + dir + `/empty" is empty`},
-		"another machine":        {Spec{Command: file("elf", elfFor(foreign))}, `/elf" is a program for `},
-		"Windows":                {Spec{Command: file("exe", "MZ\x90")}, `"` + dir + `/exe" is a program for Windows`},
-		"macOS":                  {Spec{Command: file("mach", "\xcf\xfa\xed\xfe")}, `"` + dir + `/mach" is a program for macOS`},
-		"an echo":                {Spec{Command: "cat"}, "the program sends back what it is sent, so it is no MCP server"},
+		"not in PATH": {Spec{Command: "no-such-program"},
+			`the program "no-such-program" is not in the PATH of the hub: install it, or write its whole path`},
+		"not there, with spaces": {Spec{Command: "no-such-program --stdio"},
+			`the program "no-such-program --stdio" is not in the PATH of the hub`},
+		"no such file":        {Spec{Command: dir + "/gone"}, `there is no program "` + dir + `/gone"`},
+		"no such file in cwd": {Spec{Command: "./gone", Dir: dir}, `there is no program "` + dir + `/gone"`},
+		"home":                {Spec{Command: "~/bin/server"}, "nothing replaces ~ in a command, write the whole path"},
+		"a directory":         {Spec{Command: dir}, `"` + dir + `" is a directory, not a program`},
+		"not executable": {Spec{Command: write(t, dir+"/data", "#!/bin/sh\n", 0o600)},
+			`"` + dir + `/data" is not executable: run chmod +x on it`},
+		"no interpreter": {Spec{Command: file("py", "#!/opt/python9 -u\nx")},
+			`the interpreter "/opt/python9" in the first line of "` + dir + `/py" does not exist`},
+		"an empty first line": {Spec{Command: file("blank", "#!\n")}, `the first line of "` + dir + `/blank" names no interpreter`},
+		"line ends of Windows": {Spec{Command: file("crlf", "#!/bin/sh\r\necho\r\n")},
+			`"` + dir + `/crlf" has the line ends of Windows (CRLF)`},
+		"and env": {Spec{Command: file("env", "#!/usr/bin/env sh\r\necho\r\n")},
+			`"` + dir + `/env" has the line ends of Windows (CRLF)`},
+		"and a shell": {Spec{Command: "sh", Args: []string{"-e", "run.sh"}, Dir: filepath.Dir(file("run.sh", "cd /\r\nexit 1\r\n"))},
+			`/run.sh" has the line ends of Windows (CRLF)`},
+		"no first line": {Spec{Command: file("text", "echo\n")},
+			`"` + dir + `/text" is no program: it is not a binary, and does not begin with #! and its interpreter`},
+		"empty":           {Spec{Command: file("empty", "")}, `"` + dir + `/empty" is empty`},
+		"another machine": {Spec{Command: file("elf", elfFor(foreign))}, `/elf" is a program for `},
+		"Windows":         {Spec{Command: file("exe", "MZ\x90")}, `"` + dir + `/exe" is a program for Windows`},
+		"macOS":           {Spec{Command: file("mach", "\xcf\xfa\xed\xfe")}, `"` + dir + `/mach" is a program for macOS`},
+		"an echo":         {Spec{Command: "cat"}, "the program sends back what it is sent, so it is no MCP server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -105,7 +114,8 @@ func TestErrorOfAChildThatCannotBeStartedNamesTheCause(t *testing.T) {
 
 func TestErrorOfAChildThatCannotBeStartedIsStillThatOfTheSystem(t *testing.T) {
 	t.Parallel()
-	if err := startFailure(t, Spec{Command: "/bin/sh", Dir: t.TempDir() + "/gone"}); !errors.Is(err, os.ErrNotExist) || !errors.Is(err, ErrDown) {
+	if err := startFailure(t, Spec{Command: "/bin/sh", Dir: t.TempDir() + "/gone"}); !errors.Is(err, os.ErrNotExist) ||
+		!errors.Is(err, ErrDown) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -137,7 +147,8 @@ func TestClientsAndTheAPIAreToldTheLastLinesOfAChildThatDoesNotStart(t *testing.
 	if got := r.Server("child").Status().Error; !strings.Contains(got, want) {
 		t.Errorf("the status is %q", got)
 	}
-	if _, err := r.link(t, "child", LinkConfig{}).Call(t.Context(), toolCall("echo", "")); err == nil || !strings.Contains(err.Error(), want) {
+	_, err := r.link(t, "child", LinkConfig{}).Call(t.Context(), toolCall("echo", ""))
+	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -15,7 +15,8 @@ import (
 
 // layered are the packages in which a file uses only files below it. pkg/gateway/stream is not among them: a Log and its
 // Streams share one mutex and the limits of one session, and each calls the other.
-var layered = []string{"pkg/children", "pkg/upstream", "pkg/upstream/transport", "pkg/gateway", "pkg/gateway/routing", "pkg/gateway/observe"}
+var layered = []string{"pkg/children", "pkg/upstream", "pkg/upstream/transport",
+	"pkg/gateway", "pkg/gateway/routing", "pkg/gateway/observe"}
 
 func TestFilesUseOnlyFilesBelowThem(t *testing.T) {
 	t.Parallel()

@@ -89,7 +89,7 @@ func bodiesWithoutSession(ctx context.Context, h *limitedHub) {
 
 func slowBodies(ctx context.Context, h *limitedHub) {
 	c := attacker(ctx, h)
-	every(ctx, 1, 0, func(_, round int) {
+	every(ctx, 1, 0, func(_, _ int) {
 		var conns []net.Conn
 		for i := range 40 {
 			slow := newClient(h.listen) // half of them without a session
@@ -104,7 +104,7 @@ func slowBodies(ctx context.Context, h *limitedHub) {
 }
 
 func unreadAnswers(ctx context.Context, h *limitedHub) {
-	every(ctx, 2, 0, func(worker, round int) {
+	every(ctx, 2, 0, func(worker, _ int) {
 		c := attacker(ctx, h)
 		if c == nil {
 			return
@@ -121,14 +121,15 @@ func unreadAnswers(ctx context.Context, h *limitedHub) {
 }
 
 func unreadFloods(ctx context.Context, h *limitedHub) {
-	every(ctx, 2, 0, func(worker, round int) {
+	every(ctx, 2, 0, func(worker, _ int) {
 		var conns []net.Conn
 		for range 10 {
 			c := attacker(ctx, h)
 			if c == nil {
 				return
 			}
-			message := body(1, "tools/call", call([]string{"shared", "own"}[worker]+"__flood", arguments{N: 500, Size: 32 << 10}, `"progressToken":1`))
+			params := call([]string{"shared", "own"}[worker]+"__flood", arguments{N: 500, Size: 32 << 10}, `"progressToken":1`)
+			message := body(1, "tools/call", params)
 			conn, _ := c.unread(message, len(message))
 			conns = append(conns, conn)
 		}
@@ -169,7 +170,7 @@ func manyNames(ctx context.Context, h *limitedHub) {
 }
 
 func headersAndBatches(ctx context.Context, h *limitedHub) {
-	every(ctx, 4, 50*time.Millisecond, func(worker, round int) {
+	every(ctx, 4, 50*time.Millisecond, func(int, int) {
 		c := newClient(h.listen)
 		_, _, _ = c.post(ctx, body(1, "ping", `{}`), "X-Long: "+strings.Repeat("x", 30<<10))
 		_, _, _ = c.post(ctx, "["+strings.Repeat("{},", 1_000_000)+"{}]")
@@ -195,7 +196,8 @@ func dyingChildren(ctx context.Context, h *limitedHub) {
 	c := attacker(ctx, h)
 	every(ctx, 2, 10*time.Millisecond, func(_, round int) {
 		if c != nil {
-			_, _, _ = (&client{address: c.address, session: c.session, http: c.http}).post(ctx, body(round, "tools/call", call("own__die", arguments{}, "")))
+			same := client{address: c.address, session: c.session, http: c.http}
+			_, _, _ = same.post(ctx, body(round, "tools/call", call("own__die", arguments{}, "")))
 		}
 	})
 }

@@ -35,7 +35,8 @@ func call(tool string, a arguments, meta string) string {
 }
 
 // modern are the members of _meta and the headers of a modern request.
-const modernMeta = `"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"elicitation":{}},` +
+const modernMeta = `"io.modelcontextprotocol/protocolVersion":"2026-07-28",` +
+	`"io.modelcontextprotocol/clientCapabilities":{"elicitation":{}},` +
 	`"io.modelcontextprotocol/clientInfo":{"name":%q,"version":"1"}`
 
 func modernHeaders(tool string) []string {

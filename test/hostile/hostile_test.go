@@ -85,7 +85,8 @@ func TestHonestClientsAreServedWhileTheHubIsAttacked(t *testing.T) {
 	attackers.Wait()
 	t.Logf("%d honest calls, %d failed; memory %d MiB before, %d MiB at most", calls.Load(), failed.Load(), before>>20, peak>>20)
 	for line := range strings.Lines(metrics) {
-		for _, name := range []string{"mcphub_memory_", "mcphub_connections_", "mcphub_log_records_dropped", "process_open_fds", "mcphub_sessions_active"} {
+		for _, name := range []string{"mcphub_memory_", "mcphub_connections_", "mcphub_log_records_dropped",
+			"process_open_fds", "mcphub_sessions_active"} {
 			if strings.HasPrefix(line, name) {
 				t.Log(strings.TrimSpace(line))
 			}

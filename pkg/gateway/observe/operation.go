@@ -122,8 +122,8 @@ func (o *Operation) log(ctx context.Context, kind string, fault instrument.Fault
 	if !o.tel.log.Enabled(ctx, instrument.LevelTrace) {
 		return
 	}
-	o.tel.log.Log(o.withSession(ctx), instrument.LevelTrace, "message of the client", "method", o.method, "target", o.target, "request", o.request,
-		"fault", string(fault), "error_type", kind, "took", took.String())
+	o.tel.log.Log(o.withSession(ctx), instrument.LevelTrace, "message of the client", "method", o.method,
+		"target", o.target, "request", o.request, "fault", string(fault), "error_type", kind, "took", took.String())
 }
 
 // logFailure writes one record at INFO for a request that failed, whoever is at fault. It has no text of client or server.

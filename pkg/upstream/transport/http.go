@@ -101,7 +101,8 @@ func (t *streamableHTTP) do(ctx context.Context, client *http.Client, method str
 		t.cfg.HTTPVersion(ctx, response.ProtoMajor, response.ProtoMinor)
 	}
 	isBound := session != "" && request.Header.Get(protocol.HeaderSessionID) == session
-	if response.StatusCode == http.StatusNotFound && isBound && method != http.MethodDelete && !(method == http.MethodPost && isUnknownMethod(response)) {
+	if response.StatusCode == http.StatusNotFound && isBound && method != http.MethodDelete &&
+		!(method == http.MethodPost && isUnknownMethod(response)) {
 		defer discard(response)
 		return nil, fmt.Errorf("%w: %w", ErrSessionGone, t.cfg.refusedBy(response, t.SessionID()))
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -91,7 +92,7 @@ func (r *lineReader) add(l *line, part []byte) {
 	r.memory.Release()
 	l.skipped = err
 	head := bytes.Clone(l.text[:min(keptHead, len(l.text))]) // a clone, so that the rest is given back
-	l.text = append(head, part[:min(keptHead-len(head), len(part))]...)
+	l.text = slices.Concat(head, part[:min(keptHead-len(head), len(part))])
 	l.tail = lastBytes(bytes.Clone(part))
 }
 

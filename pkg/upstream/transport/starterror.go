@@ -169,7 +169,7 @@ func wrongMachine(path string) string {
 	if err != nil {
 		return fmt.Sprintf("%q is a damaged program", path)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if name := machines[f.Machine]; name != runtime.GOARCH {
 		if name == "" {
 			name = f.Machine.String()
@@ -262,7 +262,7 @@ func headOf(path string) []byte {
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	head := make([]byte, 512)
 	n, _ := io.ReadFull(f, head)
 	return head[:n]
