@@ -180,8 +180,8 @@ func isErrorObject(raw json.RawMessage) bool {
 	if err != nil {
 		return false
 	}
-	_, notInteger := strconv.Atoi(string(fields[0]))
-	return notInteger == nil && len(fields[1]) > 0 && fields[1][0] == '"'
+	_, isInteger := integer(string(fields[0])) // 1.0 is one, too, and is passed on as it is
+	return isInteger && len(fields[1]) > 0 && fields[1][0] == '"'
 }
 
 func encodeError(e *Error) json.RawMessage { return NewError("", e).Error }

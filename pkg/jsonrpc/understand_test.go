@@ -98,10 +98,10 @@ func TestWhatHasOneMeaningIsRepaired(t *testing.T) {
 			`{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"m","data":1}}`,
 			RepairedError,
 		},
-		"code with a point": {
+		"code with a point is an integer and stays": {
 			`{"jsonrpc":"2.0","id":7,"error":{"code":-32601.0,"message":"m"}}`,
-			`{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"m"}}`,
-			RepairedError,
+			`{"jsonrpc":"2.0","id":7,"error":{"code":-32601.0,"message":"m"}}`,
+			0,
 		},
 		"code as a word": {
 			`{"jsonrpc":"2.0","id":7,"error":{"code":"EFAIL","message":"m"}}`,

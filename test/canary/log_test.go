@@ -63,7 +63,7 @@ func TestEachRecordOfACallNamesItsSessionAndTrace(t *testing.T) {
 			}
 		}
 		t.Log(server, count)
-		if count[trace] == 0 || count["the server sent an event that is no message"] == 0 {
+		if count[trace] == 0 || count["the server sent a text that is no message"] == 0 {
 			t.Errorf("%s: the records are %v", server, count)
 		}
 	}
