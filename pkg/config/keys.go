@@ -354,7 +354,8 @@ var (
 		Choice{"conflict", "a prefix only for names that collide"},
 	)
 	eraType = choiceType(
-		Choice{"auto", "the hub finds out what the server speaks and uses the era that suits each client"},
+		Choice{"auto", "the hub finds out what the server speaks and uses the era that suits each client; with a " +
+			"server of both that all clients share, the legacy one"},
 		Choice{"legacy", "only the legacy era"},
 		Choice{"modern", "only the modern era"},
 	)

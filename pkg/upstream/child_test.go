@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -81,6 +82,9 @@ func childMain(mode string) {
 	if strings.HasPrefix(mode, "modern") || mode == "asks modern" {
 		c.lists["server/discover"] = func(json.RawMessage) string { return discovery(allChange, protocol.ModernVersion) }
 	}
+	if strings.HasPrefix(mode, "dual") {
+		c.speakBoth(mode)
+	}
 	if tool := os.Getenv("CHILD_TOOL"); tool != "" {
 		c.tools = append(c.tools, tool)
 	}
@@ -106,6 +110,7 @@ type child struct {
 	gate   string // a file that has to be there before initialize is answered
 	silent bool   // about initialize
 	out    sync.Mutex
+	probed atomic.Bool // was asked for its versions
 }
 
 func (c *child) write(line string) {

@@ -108,6 +108,9 @@ func (d *dialer) dialAnyEra(ctx context.Context, cfg dialConfig) (*Conn, error) 
 		cfg.era = protocol.Legacy
 		return d.connect(ctx, spec, cfg)
 	}
+	if errors.Is(err, errKeepsEra) {
+		return d.startAsLegacy(ctx, cfg)
+	}
 	if spec.kind() == transport.StreamableHTTP && cfg.era != protocol.Modern && refusesPOST(err) {
 		spec.SSE, cfg.era = true, protocol.Legacy
 		if c, sseErr := d.connect(ctx, spec, cfg); sseErr == nil {
@@ -115,6 +118,20 @@ func (d *dialer) dialAnyEra(ctx context.Context, cfg dialConfig) (*Conn, error) 
 		} // otherwise the first error is the more useful one
 	}
 	return c, err
+}
+
+// startAsLegacy starts a child of both eras anew, in the legacy era and without asking. If it does not speak that after
+// all, it is started in the modern one.
+func (d *dialer) startAsLegacy(ctx context.Context, cfg dialConfig) (*Conn, error) {
+	d.tel.log.InfoContext(ctx, "the server keeps to the era in which it was asked; starting it again in the legacy one",
+		"upstream", d.spec.Name)
+	cfg.era = protocol.Legacy
+	c, err := d.connect(ctx, d.spec, cfg)
+	if err == nil || ctx.Err() != nil {
+		return c, err
+	}
+	cfg.era, cfg.legacy = protocol.Modern, false
+	return d.connect(ctx, d.spec, cfg)
 }
 
 // refusesPOST reports whether err is how a server of the HTTP+SSE transport answers initialize, specification

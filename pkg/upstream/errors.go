@@ -21,6 +21,10 @@ var (
 	// protocol versions.
 	errProbed = errors.New("ended when it was asked which protocol versions it speaks")
 
+	// errKeepsEra is why a connection cannot be used: the server speaks both eras, is wanted in the legacy one, and
+	// refuses it after the request for its protocol versions.
+	errKeepsEra = errors.New("does not initialize after it was asked which protocol versions it speaks")
+
 	// errOtherEra is why a connection is of no use any more: the server answers as servers of the other era do. It may
 	// have been replaced by another program.
 	errOtherEra = errors.New("does not speak the protocol version any more that it spoke before")

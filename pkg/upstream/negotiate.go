@@ -15,6 +15,7 @@ import (
 // negotiation is what a new connection has to agree on with the server.
 type negotiation struct {
 	era      protocol.Era  // AnyEra: the server is asked
+	legacy   bool          // if the server is asked and speaks both eras: it is spoken to in the legacy one
 	identity Identity      // of the client, or of the hub
 	known    *Initialized  // what a modern server answered before: it is not asked again
 	resume   ServerSession // of a legacy server, to continue
@@ -43,6 +44,8 @@ func (c *Conn) negotiate(ctx context.Context, n negotiation) error {
 	switch {
 	case err != nil:
 		return err
+	case known != nil && n.legacy && known.dual:
+		return c.preferLegacy(ctx, n.identity, modern, *known, wait)
 	case known != nil:
 		c.setModern(modern, *known)
 		return nil
@@ -54,6 +57,9 @@ func (c *Conn) negotiate(ctx context.Context, n negotiation) error {
 	if _, refused := errors.AsType[*jsonrpc.Error](err); refused && transport.IsTimeout(refusal) {
 		// It was still starting when it was asked, and is not any more.
 		if known, _, _ := c.discover(ctx, modern, wait); known != nil {
+			if n.legacy && known.dual {
+				return fmt.Errorf("%w: %w", errKeepsEra, err)
+			}
 			c.setModern(modern, *known)
 			return nil
 		}
@@ -62,6 +68,27 @@ func (c *Conn) negotiate(ctx context.Context, n negotiation) error {
 		err = fmt.Errorf("%w: %w", errProbed, err) // some servers answer server/discover and then exit
 	}
 	return err
+}
+
+// preferLegacy initializes a connection to a server of both eras, which clients of both eras will share. If the server
+// refuses, or keeps no session that its requests could belong to, the modern era is the better choice. A process may
+// keep to the era of the first message, so that only a new one can tell.
+func (c *Conn) preferLegacy(ctx context.Context, identity Identity, modern *modernDialect, known Initialized,
+	wait time.Duration) error {
+	initCtx, cancel := context.WithTimeoutCause(ctx, wait, ErrTimeout) // it is awake: it has just answered
+	defer cancel()
+	err := c.initialize(initCtx, identity)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return err
+	case err != nil && c.spec.kind().IsProcess():
+		return fmt.Errorf("%w: %w", errKeepsEra, err)
+	case errors.Is(err, ErrDown), err != nil && c.transport.SessionID() != "":
+		return err
+	case err != nil, c.spec.kind().HasSessions() && c.transport.SessionID() == "":
+		c.setModern(modern, known)
+	}
+	return nil
 }
 
 // setModern makes c a connection to a modern server.

@@ -356,6 +356,7 @@ func (c *child) odd(mode string, m jsonrpc.Message) bool {
 	if m.Method != "server/discover" {
 		return false
 	}
+	c.probed.Store(true) // before the next message is read
 	switch mode {
 	case "ignores probes":
 		return true

@@ -252,6 +252,15 @@ func (s *serverState) eraToTry() protocol.Era {
 	return s.spec.Era
 }
 
+// prefersLegacy reports whether the hub's own connection, if clients share it, is to be a legacy one to a server of
+// both eras. A process that was better off with the modern one is not tried again.
+func (s *serverState) prefersLegacy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spec.isolation() == Shared && s.spec.Era == protocol.AnyEra &&
+		!(s.spec.kind().IsProcess() && s.era == protocol.Modern)
+}
+
 // forgetEra forgets era and transport after a failure to connect.
 func (s *serverState) forgetEra() {
 	s.mu.Lock()

@@ -103,7 +103,8 @@ func (s *supervisor) connect(ctx context.Context) (c *Conn, first listing, err e
 		by = openedShared
 	}
 	c, err = s.dialer.dial(ctx, dialConfig{opener: by, sink: controlSink{s}, shared: by == openedShared, sse: s.state.isSSE(),
-		negotiation: negotiation{identity: s.cfg.Identity, era: s.state.eraToTry()}})
+		negotiation: negotiation{identity: s.cfg.Identity, era: s.state.eraToTry(),
+			legacy: s.state.prefersLegacy()}})
 	if err != nil {
 		s.state.forgetEra()
 		return nil, first, err

@@ -67,6 +67,15 @@ func TestATransparentHubServesEveryClient(t *testing.T) {
 	}
 }
 
+// Clients of both eras get all that a shared server of both eras can do.
+func TestASharedServerOfBothErasServesEveryClient(t *testing.T) {
+	u := peers.SharedDualChild()
+	hub := peers.StartHub(t, "prefix", []peers.Upstream{u})
+	for _, revision := range []string{hubtest.LegacyVersion, hubtest.ModernVersion} {
+		t.Run(peers.Era(revision)+" client", func(t *testing.T) { newLeg(t, hub, u, revision, false).cells(t) })
+	}
+}
+
 func newLeg(t *testing.T, hub *hubtest.Hub, u peers.Upstream, revision string, bare bool) *leg {
 	t.Helper()
 	name := "of_" + u.Name + "_" + peers.Era(revision)

@@ -20,12 +20,9 @@ type Upstream struct {
 // Upstreams returns one server of each kind: every transport in both eras, where
 // the transport exists in both.
 func Upstreams() []Upstream {
-	child := func(name string, revisions ...string) func(testing.TB) string {
-		return func(t testing.TB) string { t.Helper(); return "{" + Child(t, "", name, revisions...) + "}" }
-	}
 	return []Upstream{
-		{"child", "stdio", hubtest.LegacyVersion, child("child", hubtest.LegacyVersion)},
-		{"newchild", "stdio", hubtest.ModernVersion, child("newchild")},
+		{"child", "stdio", hubtest.LegacyVersion, child("child", "", hubtest.LegacyVersion)},
+		{"newchild", "stdio", hubtest.ModernVersion, child("newchild", ", era: modern")}, // it speaks both
 		{"http", "Streamable HTTP", hubtest.LegacyVersion, func(t testing.TB) string {
 			t.Helper()
 			return fmt.Sprintf("{url: %q}", NewServer("http", hubtest.LegacyVersion).OverHTTP(t, false))
@@ -39,6 +36,17 @@ func Upstreams() []Upstream {
 			return fmt.Sprintf("{url: %q, type: sse}", NewServer("sse", hubtest.LegacyVersion).OverSSE(t))
 		}},
 	}
+}
+
+// SharedDualChild returns a child of both eras that all clients share. The hub has
+// to speak the legacy one with it.
+func SharedDualChild() Upstream {
+	return Upstream{"dualchild", "stdio", hubtest.LegacyVersion, child("dualchild", "")}
+}
+
+// child returns the entry of a child: its command, and more keys.
+func child(name, more string, revisions ...string) func(testing.TB) string {
+	return func(t testing.TB) string { t.Helper(); return "{" + Child(t, "", name, revisions...) + more + "}" }
 }
 
 // StartHub starts a hub in front of the servers and waits until all are up.

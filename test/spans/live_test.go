@@ -55,7 +55,7 @@ func TestALoadLeavesNoLiveSpan(t *testing.T) {
 	r := newTraced(t)
 	servers := []string{"child", "newchild", "http", "newhttp"}
 	hub := hubtest.StartHub(t, hubtest.Options{Config: "naming: prefix\nmcpServers:\n" +
-		r.recordedChild("child", "", hubtest.LegacyVersion) + r.recordedChild("newchild", "") +
+		r.recordedChild("child", "", hubtest.LegacyVersion) + r.recordedChild("newchild", ", era: modern") +
 		r.recordedWeb("http", "", false) + r.recordedWeb("newhttp", "", true)})
 	r.servers = nil // what the servers get is compared elsewhere
 	hub.AwaitServers(len(servers))

@@ -105,7 +105,7 @@ func TestTheSpansOfWhatClientsAndServersDo(t *testing.T) {
 	r := newTraced(t)
 	servers := []string{"child", "newchild", "http", "newhttp", "shared"}
 	config := "naming: prefix\nmcpServers:\n" +
-		r.recordedChild("child", "", hubtest.LegacyVersion) + r.recordedChild("newchild", "") +
+		r.recordedChild("child", "", hubtest.LegacyVersion) + r.recordedChild("newchild", ", era: modern") +
 		r.recordedWeb("http", "", false) + r.recordedWeb("newhttp", "", true) +
 		r.recordedWeb("shared", ", isolation: shared", false) +
 		r.recordedChild("hasty", ", callTimeout: 500ms", hubtest.LegacyVersion) + r.recordedWeb("hastyhttp", ", callTimeout: 500ms", false) +
