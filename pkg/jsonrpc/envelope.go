@@ -80,8 +80,13 @@ func memberOf(name []byte) (member int, exact bool) {
 // message makes a message of the members.
 func (e *envelope) message() (m Message, err error) {
 	e.dropNulls()
+	e.dropEcho()
 	if m.ID, err = parseID(e.values[memberID]); err != nil {
-		return m, err
+		if !e.lenient || e.values[memberMethod] != nil {
+			return m, err
+		}
+		m.ID = "" // the caller decides what becomes of a response without id
+		e.repairs |= RepairedEnvelope
 	}
 	if err := e.checkVersion(); err != nil {
 		return m, err
@@ -121,6 +126,17 @@ func (e *envelope) dropNulls() {
 	if e.values[memberError] != nil {
 		e.dropNull(memberResult)
 	}
+}
+
+// dropEcho drops the members of the request from a response that has them, too: some servers make the response of it. A
+// request has no result.
+func (e *envelope) dropEcho() {
+	if !e.lenient || e.foreign > 0 || e.values[memberMethod] == nil || e.values[memberID] == nil ||
+		e.values[memberResult] == nil && e.values[memberError] == nil {
+		return
+	}
+	e.values[memberMethod], e.values[memberParams] = nil, nil
+	e.repairs |= RepairedEnvelope
 }
 
 func (e *envelope) dropNull(member int) {

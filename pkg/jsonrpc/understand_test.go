@@ -72,6 +72,11 @@ func TestWhatHasOneMeaningIsRepaired(t *testing.T) {
 			`{"jsonrpc":"2.0","method":"m"}`,
 			RepairedEnvelope,
 		},
+		"with the request": {
+			`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"n"},"result":{}}`,
+			plain,
+			RepairedEnvelope,
+		},
 		"no jsonrpc": {`{"id":7,"result":{}}`, plain, RepairedEnvelope},
 		"no jsonrpc, a request": {
 			`{"id":7,"method":"ping"}`,

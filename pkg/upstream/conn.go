@@ -53,7 +53,10 @@ func (c *Conn) setDialect(d dialect) { c.currentDialect.Store(&d) }
 func newConn(spec Spec, tel *connTelemetry, b *background, tools *toolHeaders) *Conn {
 	c := &Conn{spec: spec, tel: tel, background: b, tools: tools, sink: noSink{}, pending: newPendingCalls(),
 		requests: newServerRequests(tel, b, spec.callTimeout())}
-	c.requests.send = func(ctx context.Context, message []byte) error { return c.transport.Send(ctx, message, nil) }
+	c.requests.send = func(ctx context.Context, message []byte) error {
+		c.pending.sentOneWay()
+		return c.transport.Send(ctx, message, nil)
+	}
 	c.requests.report = func(ctx context.Context, params json.RawMessage) error {
 		return c.notify(ctx, protocol.MethodProgress, params)
 	}
@@ -160,6 +163,7 @@ func (c *Conn) notifyFor(ctx context.Context, session, method string, params jso
 	c.tel.messages.Add(instrument.Out, m)
 	c.tel.messageEvent(ctx, instrument.Out, m, instrument.About{})
 	start := time.Now()
+	c.pending.sentOneWay()
 	err := c.transport.Send(ctx, m.Encode(), header)
 	if err != nil {
 		err = serverError(c.spec.Name, err)

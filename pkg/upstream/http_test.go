@@ -99,7 +99,7 @@ func TestInvalidHTTPResponsesAreErrors(t *testing.T) {
 		"an event that is too long": {func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			writeEvent(w, "7", strings.Repeat("x", 70<<10))
-		}, ErrLost, "a message is too long"},
+		}, transport.ErrProtocol, "a message is too long"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -39,6 +39,10 @@ func (in inbound) Deliver(m jsonrpc.Message) {
 	delivered, otherType := in.conn.pending.deliver(m)
 	if !delivered {
 		in.conn.tel.unmatched("response") // to a cancelled call, to none, or a second one
+		if !hasID(m) {
+			in.conn.tel.log.WarnContext(in.conn.background.ctx, "the server sent a response without the id of a request",
+				"is_error", m.Error != nil, "bytes", len(m.Result)+len(m.Error))
+		}
 	}
 	if otherType {
 		in.conn.tel.repaired(jsonrpc.RepairedID)

@@ -36,6 +36,7 @@ type call struct {
 	acknowledged chan<- json.RawMessage
 
 	// Guarded by pendingCalls.mu:
+	number int64 // the id
 	origin origin
 	token  json.RawMessage // the caller's progress token; nil: it has none
 	// progressToken is the token that the server gets instead. It is random, so that a server cannot be made to report
@@ -58,6 +59,10 @@ type pendingCalls struct {
 	byProgressToken map[jsonrpc.ID]*call
 	cancelled       map[jsonrpc.ID]time.Time // calls that the server may still be at work for, and until when
 	taskTokens      []taskToken              // the oldest first
+
+	// To tell whose an error without id is: the last id before the last message that has no response was sent, and the
+	// highest id that was answered.
+	oneWay, answered int64
 }
 
 func newPendingCalls() pendingCalls {
@@ -76,6 +81,7 @@ func (p *pendingCalls) add(cl *call) *call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lastID++
+	cl.number = p.lastID
 	cl.ID, cl.Reply = jsonrpc.ID(strconv.FormatInt(p.lastID, 10)), make(chan transport.Reply, 1)
 	p.byID[cl.ID] = cl
 	return cl
@@ -107,10 +113,39 @@ func (p *pendingCalls) deliver(m jsonrpc.Message) (delivered, otherType bool) {
 	defer p.mu.Unlock() // until the response is in the channel: remove looks for it there
 	cl := p.find(m.ID)
 	if cl == nil {
-		return false, false
+		cl = p.suspect(m)
+		return cl != nil && cl.reply(transport.Reply{Message: m}), false
 	}
+	p.answered = max(p.answered, cl.number)
 	return cl.reply(transport.Reply{Message: m}), cl.ID != m.ID
 }
+
+// sentOneWay notes that a message is being sent that has no response. Some servers answer it with an error all the same.
+func (p *pendingCalls) sentOneWay() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.oneWay = p.lastID
+}
+
+// suspect returns the call that m must be the response to although it has no id: the server could not read the request,
+// JSON-RPC 2.0 section 5, there is one only, and nothing else was sent lately that the server may mean. The caller holds mu.
+func (p *pendingCalls) suspect(m jsonrpc.Message) *call {
+	if m.Error == nil || hasID(m) || len(p.byID) != 1 || p.oneWay >= p.answered || p.hasCancelled(time.Now()) {
+		return nil
+	}
+	switch jsonrpc.ParseError(m.Error).Code {
+	case jsonrpc.CodeParse, jsonrpc.CodeInvalidRequest:
+		for _, cl := range p.byID {
+			if cl.acknowledged == nil {
+				return cl
+			}
+		}
+	}
+	return nil
+}
+
+// hasID reports whether a response says what it answers.
+func hasID(m jsonrpc.Message) bool { return m.ID != "" && m.ID != jsonrpc.Null }
 
 // fail ends the call that has one of ids. It reports false if there is no such call, if there are several, or if it has
 // a response already.

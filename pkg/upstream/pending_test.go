@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
+	"github.com/mcphub-go/mcphub/pkg/upstream/transport"
 )
 
 func delivers(p *pendingCalls, m jsonrpc.Message) bool {
@@ -35,6 +36,35 @@ func TestPendingCallGetsItsResponseOnce(t *testing.T) {
 	delivers(&p, jsonrpc.NewResult(one.ID, nil))
 	if !p.remove(one) {
 		t.Error("an unread response was not reported")
+	}
+}
+
+func TestErrorWithoutIDIsNotGuessedToBelongToACall(t *testing.T) {
+	t.Parallel()
+	parse := jsonrpc.NewError(jsonrpc.Null, &jsonrpc.Error{Code: jsonrpc.CodeParse, Message: "m"})
+	for name, test := range map[string]struct {
+		m     jsonrpc.Message
+		spoil func(p *pendingCalls)
+		want  bool
+	}{
+		"the only call":    {parse, func(*pendingCalls) {}, true},
+		"invalid request":  {jsonrpc.NewError("", &jsonrpc.Error{Code: jsonrpc.CodeInvalidRequest}), func(*pendingCalls) {}, true},
+		"another error":    {jsonrpc.NewError(jsonrpc.Null, &jsonrpc.Error{Code: jsonrpc.CodeMethodNotFound}), func(*pendingCalls) {}, false},
+		"a result":         {jsonrpc.NewResult(jsonrpc.Null, json.RawMessage(`{}`)), func(*pendingCalls) {}, false},
+		"an id":            {jsonrpc.NewError("99", &jsonrpc.Error{Code: jsonrpc.CodeParse}), func(*pendingCalls) {}, false},
+		"two calls":        {parse, func(p *pendingCalls) { p.add(&call{}) }, false},
+		"a notification":   {parse, func(p *pendingCalls) { p.sentOneWay() }, false},
+		"a cancelled call": {parse, func(p *pendingCalls) { p.addCancelled(&call{Call: transport.Call{ID: "7"}}, time.Minute) }, false},
+	} {
+		p := newPendingCalls()
+		first := p.add(&call{})
+		delivers(&p, jsonrpc.NewResult(first.ID, nil))
+		p.remove(first)
+		p.add(&call{})
+		test.spoil(&p)
+		if got := delivers(&p, test.m); got != test.want {
+			t.Errorf("%s: delivered: %v", name, got)
+		}
 	}
 }
 

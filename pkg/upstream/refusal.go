@@ -25,13 +25,28 @@ func refusalOf(response jsonrpc.Message, err error, answer transport.Answer) ref
 	if status, ok := errors.AsType[transport.StatusError](err); ok {
 		return refusal{is: !isLater(status.Code), harmless: status.Code/100 == 4, said: status.Said, unavailable: status.Code/100 == 5}
 	}
-	if err != nil || response.Error == nil || answer.Status == 0 || answer.Preceded || isLater(answer.Status) {
+	if err != nil {
+		return refusal{is: isNoAnswer(err, answer)}
+	}
+	if response.Error == nil || answer.Status == 0 || isLater(answer.Status) {
 		return refusal{}
 	}
 	e := jsonrpc.ParseError(response.Error)
 	// An internal error, which is also what ParseError makes of the code 0, may be that of work that was begun.
-	began := answer.Status/100 == 5 || (answer.Status/100 == 2 && e.Code == jsonrpc.CodeInternal)
+	began := answer.Preceded || answer.Status/100 == 5 || (answer.Status/100 == 2 && e.Code == jsonrpc.CodeInternal)
 	return refusal{is: true, harmless: !began, said: e.Message, unavailable: answer.Status/100 == 5}
+}
+
+// isNoAnswer reports whether a server that has got the request sent something else than an answer to it: a text that cannot
+// be read, a redirect, or a stream that ended in order without the answer.
+func isNoAnswer(err error, answer transport.Answer) bool {
+	switch {
+	case transport.IsTooMuch(err): // the hub did not read what may be the answer
+		return false
+	case errors.Is(err, transport.ErrProtocol):
+		return true
+	}
+	return errors.Is(err, transport.ErrLost) && errors.Is(err, io.EOF) && answer.Status/100 == 2
 }
 
 // isLater reports whether an HTTP status asks for another attempt later, or elsewhere, and says nothing about a session.

@@ -36,6 +36,23 @@ func event(status int, data string) answer {
 	}
 }
 
+// noteThen answers with a stream of a notification and data.
+func noteThen(data string) answer {
+	return func(w http.ResponseWriter, _ *http.Request, m jsonrpc.Message) {
+		startStream(w)
+		writeEvent(w, "", `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":"no session"}}`)
+		writeEvent(w, "", strings.ReplaceAll(data, "$ID", string(m.ID)))
+	}
+}
+
+// redirect answers with a redirect.
+func redirect(status int, target string) answer {
+	return func(w http.ResponseWriter, _ *http.Request, _ jsonrpc.Message) {
+		w.Header().Set("Location", target)
+		w.WriteHeader(status)
+	}
+}
+
 // denials are how servers answer a request in a session that they do not know, and whether the request that is answered
 // so may be repeated. Most are those of SDKs and of their examples.
 func denials() map[string]struct {
@@ -77,6 +94,14 @@ func denials() map[string]struct {
 		"200, internal":               {object(200, `{"jsonrpc":"2.0","id":$ID,"error":{"code":-32603,"message":"x"}}`), false},
 		"200, text":                   {text(200, "text/plain", "Session not found"), false},
 		"200, JSON of its own":        {object(200, `{"error":"Session not found"}`), false},
+		"200, NaN":                    {object(200, `{"jsonrpc":"2.0","id":$ID,"error":{"code":-32000,"message":"x","data":NaN}}`), false},
+		"200, stream, another id":     {event(200, rpc("987654", "Session not found")), false},
+		"200, stream, text":           {event(200, "Session not found"), false},
+		"200, stream, NaN":            {event(200, `{"jsonrpc":"2.0","id":$ID,"error":{"code":-32000,"message":"x","data":NaN}}`), false},
+		"200, stream, no event":       {text(200, "text/event-stream", ""), false},
+		"200, stream, after a note":   {noteThen(rpc("$ID", "Session not found")), false},
+		"302, to a page":              {redirect(302, "/login"), false},
+		"307, for ever":               {redirect(307, "/mcp"), false},
 		"202":                         {text(202, "", ""), false},
 		"500, text":                   {text(500, "text/plain", "no session"), false},
 		"500, JSON":                   {object(500, rpc("null", "no session")), false},
@@ -188,6 +213,10 @@ func TestRefusedCallInALiveSessionIsNotRepeatedAndTheSessionStays(t *testing.T) 
 	for name, refuse := range map[string]answer{
 		"401":              text(401, "text/plain", "Session not found"),
 		"400":              object(400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"No valid session ID"}}`),
+		"a text":           event(200, "oops"),
+		"no event":         text(200, "text/event-stream", ""),
+		"a redirect":       redirect(302, "/elsewhere"),
+		"a note, an error": noteThen(`{"jsonrpc":"2.0","id":$ID,"error":{"code":-32000,"message":"bad"}}`),
 		"404 with method":  object(404, `{"jsonrpc":"2.0","id":$ID,"error":{"code":-32601,"message":"no such method"}}`),
 		"413":              text(413, "", ""),
 		"429":              text(429, "", ""),

@@ -151,6 +151,71 @@ func TestTextWithoutIDIsLoggedAndEndsNoCall(t *testing.T) {
 	}
 }
 
+// JSON-RPC 2.0 section 5: a server that cannot read a request answers without its id.
+func TestErrorWithoutIDEndsTheOnlyCallItCanBelongTo(t *testing.T) {
+	t.Parallel()
+	const refused = `"error":{"code":-32700,"message":"Parse error"}}`
+	for name, spec := range map[string]Spec{"stdio": childSpec(t, "script"), "HTTP+SSE": newSSEScript(t).spec()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, spec)
+			c := e.connect(t, nil)
+			tool(t, c, "echo", "")
+			for _, text := range []string{`"id":null,`, ``, `"id":[$ID],`} {
+				m, err := literally(t.Context(), c, `{"jsonrpc":"2.0",`+text+refused)
+				if err != nil || !strings.Contains(string(m.Error), "Parse error") {
+					t.Errorf("%s: %s %s, %v", text, m.Result, m.Error, err)
+				}
+			}
+			tool(t, c, "lines", `{"lines":["{\"jsonrpc\":\"2.0\",\"id\":null,\"result\":{}}"]}`)
+			hubtest.Eventually(t, "what belongs to no call is in the log", func() bool {
+				return len(e.log.attr("the server sent a response without the id of a request", "bytes")) == 1
+			})
+		})
+	}
+}
+
+// Programs that print JSON for people write a message over several lines.
+func TestMessageOverSeveralLinesIsReadOverStdio(t *testing.T) {
+	t.Parallel()
+	spec := childSpec(t, "script")
+	spec.MaxMessage = 64 << 10
+	e := newEnv(t, spec)
+	c := e.connect(t, nil)
+	const pretty = "{\n  \"jsonrpc\": \"2.0\",\n  \"id\": $ID,\n  \"result\": {\n    \"n\": [\n      1\n    ]\n  }\n}"
+	for name, test := range map[string]struct{ text, want string }{
+		"indented":            {pretty, `1`},
+		"not indented":        {strings.ReplaceAll(pretty, "  ", ""), `1`},
+		"with CR":             {strings.ReplaceAll(pretty, "\n", "\r\n"), `1`},
+		"brackets in strings": {strings.Replace(pretty, "1\n", "\"}]\\\"}\"\n", 1), `}]\"}`},
+		"an array":            {"[\n" + pretty + "\n]", `1`},
+		"behind log text":     {"ready\n{\n  a: 1\n}\n" + pretty, `1`},
+		"behind an open one":  {"{\n" + result, `1`},
+		"half an emoji":       {strings.Replace(pretty, "1\n", "\"\\ud83d\"\n", 1), `\ufffd`},
+	} {
+		m, err := literally(t.Context(), c, test.text)
+		if err != nil || !strings.Contains(string(m.Result), test.want) {
+			t.Errorf("%s: %s %s, %v; want %s", name, m.Result, m.Error, err, test.want)
+		}
+	}
+	if n := instrumenttest.Value(t, e.reg, "mcphub_messages_repaired_total", "repair", "framing"); n != 6 {
+		t.Errorf("%v are counted", n)
+	}
+	for name, test := range map[string]struct{ text, want string }{
+		"NaN":      {strings.Replace(pretty, "1\n", "NaN\n", 1), "invalid character 'N'"},
+		"too long": {strings.Replace(pretty, "1\n", strings.Repeat("1,\n", 30<<10)+"1\n", 1), "it ends too early"},
+		"cut off":  {pretty[:50] + "\n" + `{"jsonrpc":"2.0","method":"m"}`, "it ends too early"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		_, err := literally(ctx, c, test.text)
+		cancel()
+		if !errors.Is(err, transport.ErrProtocol) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v; want %s", name, err, test.want)
+		}
+	}
+	tool(t, c, "echo", "")
+}
+
 func TestRequestOfTheServerThatCannotBeReadIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, childSpec(t, "script"))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mcphub-go/mcphub/pkg/budget"
 	"github.com/mcphub-go/mcphub/pkg/protocol"
+	"github.com/mcphub-go/mcphub/pkg/sse"
 )
 
 // The errors of calls that got no response.
@@ -52,6 +53,11 @@ func tooLong(limit int64) error {
 // isRefused reports whether err is that there is no memory.
 func isRefused(err error) bool {
 	return errors.Is(err, budget.ErrShare) || errors.Is(err, budget.ErrFull)
+}
+
+// IsTooMuch reports whether err is that a message was not read because it is too long, or because there is no memory.
+func IsTooMuch(err error) bool {
+	return errors.Is(err, errTooLong) || errors.Is(err, sse.ErrTooLong) || isRefused(err)
 }
 
 // StatusError is an HTTP response that is not a JSON-RPC message.

@@ -43,7 +43,10 @@ func (t *streamableHTTP) readStream(ctx context.Context, call *Call, response *h
 		if ctx.Err() != nil {
 			return m, context.Cause(ctx)
 		}
-		if cursor.lastID == "" || call.Header != nil || attempt == maxResumptions || errors.Is(err, ErrProtocol) {
+		if errors.Is(err, ErrProtocol) {
+			return m, err
+		}
+		if cursor.lastID == "" || call.Header != nil || attempt == maxResumptions {
 			return m, fmt.Errorf("%w: its stream ended early: %w", ErrLost, err)
 		}
 		if err := Pause(ctx, max(pauses.Next(), cursor.retry)); err != nil { // the server may choose this pause

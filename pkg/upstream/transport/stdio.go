@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -180,6 +181,9 @@ func (t *stdio) readLoop() {
 	r := &lineReader{in: bufio.NewReaderSize(t.process.stdout, readBuffer), limit: t.cfg.MaxMessage, patient: t.cfg.Own,
 		done: t.process.exited}
 	r.memory.On(t.cfg.Memory)
+	document := &lineDocument{limit: t.cfg.MaxMessage}
+	document.memory.On(t.cfg.Memory)
+	defer document.memory.Release()
 	for {
 		if t.cfg.Own {
 			t.cfg.Memory.Wait(context.Background(), t.process.exited)
@@ -187,11 +191,13 @@ func (t *stdio) readLoop() {
 		l, err := r.next()
 		r.memory.Release() // whose message it is decides who has memory for it
 		if l.skipped != nil {
+			t.handleAll(document.end())
 			err = cmp.Or(t.handleSkipped(l), err)
-		} else if len(l.text) > 0 && (t.spoke || t.isMessage(l.text)) {
-			t.handle(l.text)
+		} else if len(l.text) > 0 {
+			t.handleAll(document.add(l.text))
 		}
 		if err != nil {
+			t.handleAll(document.end())
 			t.readFailed(err)
 			return
 		}
@@ -234,7 +240,20 @@ func (t *stdio) isMessage(line []byte) bool {
 	return true
 }
 
+func (t *stdio) handleAll(texts [][]byte) {
+	for _, text := range texts {
+		if t.spoke || t.isMessage(text) {
+			t.handle(text)
+		}
+	}
+}
+
 func (t *stdio) handle(line []byte) {
+	if bytes.IndexByte(line, '\n') >= 0 { // otherwise valid, it counts as repaired
+		if _, err := jsonrpc.Parse(line); err == nil {
+			t.cfg.Repaired(jsonrpc.RepairedFraming)
+		}
+	}
 	if u := t.cfg.read(line, t.cfg.dispatch); u != nil {
 		t.cfg.giveUp(t.cfg.Context, u, line)
 	}
