@@ -26,7 +26,7 @@ func showBanner(choice string, stdout io.Writer) (bool, error) {
 // printBanner prints the addresses of the hub and the configuration for a
 // client. empty says why the hub has no servers, "" if it has some.
 func printBanner(w io.Writer, endpoint, admin, empty string) {
-	fmt.Fprintf(w, `
+	text := fmt.Sprintf(`
   mcphub is running.
 
   MCP endpoint   %s
@@ -39,6 +39,7 @@ func printBanner(w io.Writer, endpoint, admin, empty string) {
 
 `, endpoint, admin, admin, endpoint)
 	if empty != "" {
-		fmt.Fprintf(w, "  %s:\n\n    %s\n    %s\n\n", empty, firstLines[0], firstLines[1])
+		text += fmt.Sprintf("  %s:\n\n    %s\n    %s\n\n", empty, firstLines[0], firstLines[1])
 	}
+	printWithin(w, outputTime, text)
 }

@@ -46,15 +46,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if errors.Is(err, admin.ErrNoHub) {
 		text += fmt.Sprintln("mcphub: is --admin right? It names the hub's admin listener, by default " + config.Default().Admin.Listen)
 	}
-	printWithin(stderr, lastWords, text)
+	printWithin(stderr, outputTime, text)
 	if isUsageError(err) {
 		return 2
 	}
 	return 1
 }
 
-// lastWords is the time in which the reason of a failure must be written: nobody may read stderr.
-const lastWords = time.Second
+// outputTime is the time in which the banner, or the reason of a failure, must be written: nobody may read it.
+const outputTime = time.Second
 
 // printWithin writes text to w, but does not wait for a reader for longer than limit.
 func printWithin(w io.Writer, limit time.Duration, text string) {
@@ -142,7 +142,7 @@ func buildVersion() string {
 		return version
 	}
 	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" { // a build without the data of a checkout
 		return "dev"
 	}
 	return info.Main.Version

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,5 +122,26 @@ func TestInterruptedReadLeavesTheBufferAlone(t *testing.T) {
 	}
 	if !bytes.Equal(p, []byte("before")) {
 		t.Errorf("the buffer holds %q", p)
+	}
+}
+
+func TestAHubWhoseBannerNobodyReadsRuns(t *testing.T) {
+	in, out := io.Pipe() // nobody reads from it
+	defer func() { _ = in.Close() }()
+	admin := hubtest.FreeAddress(t)
+	client := &http.Client{Timeout: time.Second} // a hub that hangs lets the connection wait
+	ready := func() bool {
+		response, err := client.Get("http://" + admin + "/readyz")
+		if err != nil {
+			return false
+		}
+		_ = response.Body.Close()
+		return response.StatusCode == http.StatusOK
+	}
+	status, errs := interrupted(t, strings.NewReader(""), out, ready, "serve", "--banner", "always", "--config",
+		write(t, filepath.Join(t.TempDir(), "mcphub.json"), "{}", 0o600), "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0",
+		"--admin-listen", admin)
+	if status != 0 {
+		t.Errorf("status %d: %s", status, errs)
 	}
 }

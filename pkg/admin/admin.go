@@ -81,7 +81,7 @@ func New(cfg Config) http.Handler {
 
 // Methods returns the methods of the API.
 func Methods() []string {
-	return []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPatch, http.MethodDelete}
+	return []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 }
 
 // Pages returns the paths of the pages for people.

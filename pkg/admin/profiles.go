@@ -49,8 +49,16 @@ func (a *api) takeProfile(w http.ResponseWriter, r *http.Request, kind string, u
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Now().Add(time.Duration(seconds)*time.Second + profileWrite))
 	// A reader that stalls must not keep the place.
-	stop := context.AfterFunc(p.ctx, func() { _ = control.SetWriteDeadline(time.Now().Add(displacedWrite)) })
-	defer stop()
+	shortened := make(chan struct{})
+	stop := context.AfterFunc(p.ctx, func() {
+		defer close(shortened)
+		_ = control.SetWriteDeadline(time.Now().Add(displacedWrite))
+	})
+	defer func() {
+		if !stop() {
+			<-shortened // a deadline that is set later would be that of the next request over this connection
+		}
+	}()
 	r = r.Clone(p.ctx)
 	query := r.URL.Query()
 	query.Set("seconds", strconv.Itoa(seconds))

@@ -42,7 +42,7 @@ func EndpointPages() []string {
 func wrongAddress(w http.ResponseWriter, r *http.Request) {
 	url := endpointURL(r)
 	status, where := http.StatusNotFound, fmt.Sprintf("there is nothing at %.80q; ", r.URL.Path)
-	if r.URL.Path == "/" && r.Method == http.MethodGet {
+	if r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		status, where = http.StatusOK, "this is mcphub; "
 	}
 	text := where + "the MCP endpoint is " + url + ` (Streamable HTTP, in clients "type": "http"), and HTTP+SSE is not served; ` +
