@@ -88,6 +88,7 @@ e2e-traces: $(JAEGER) ## a real Jaeger receives the spans of two hubs; compiles 
 e2e-real: $(NODE) $(REAL)/installed chromium ## real servers and clients from npm; writes docs/compatibility.md
 	MCPHUB_NODE=$(NODE) MCPHUB_REAL=$(REAL) MCPHUB_CHROMIUM="$$($(FIND_CHROMIUM))" \
 	  $(GO) test -count=1 -v -timeout 30m -parallel 2 -run '^TestRealClients' ./test/real
+	$(GO) test -count=1 -v -timeout 5m ./test/browser
 
 PARTS ?=
 nightly: ## everything too slow for CI, each part with a time budget; PARTS="soak fuzz" runs some

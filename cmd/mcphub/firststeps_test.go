@@ -24,6 +24,9 @@ func TestVersionIsPrintedByTheFlagToo(t *testing.T) {
 	if status, out, errs := mcphub(t, "", "--version"); status != 0 || out != want || !strings.HasPrefix(out, "mcphub ") {
 		t.Errorf("%d %q %q; want %q", status, out, errs, want)
 	}
+	if strings.Contains(want, "(devel)") { // what Go says of a build without the data of a checkout
+		t.Errorf("%q is no version", want)
+	}
 }
 
 func TestConfigCheckWarnsOfACommandThatDoesNotExist(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // request returns a request that comes from peer.
@@ -61,4 +63,37 @@ func TestTheTimeOfEveryProfileIsLimited(t *testing.T) {
 			t.Errorf("%q: %d s, want %d", query, got, want)
 		}
 	}
+}
+
+// dated is an answer whose time to be written is known.
+type dated struct {
+	*httptest.ResponseRecorder
+	until time.Time
+}
+
+func (d *dated) SetWriteDeadline(t time.Time) error {
+	d.until = t
+	return nil
+}
+
+// A busy machine needs some time for the end of a profile, before the first byte of it can be sent.
+func TestADisplacedProfileHasTimeToEndAndToBeSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{places: newPlaces(slog.New(slog.DiscardHandler), nil)}
+		first := &dated{ResponseRecorder: httptest.NewRecorder()}
+		go a.takeProfile(first, requestFrom("192.0.2.1"), placeProfile, 60, func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			time.Sleep(4 * time.Second)
+			if !first.until.After(time.Now()) {
+				t.Error("the time to send it is over before its end")
+			}
+		})
+		synctest.Wait()
+		begin, reached := time.Now(), false
+		a.takeProfile(&dated{ResponseRecorder: httptest.NewRecorder()}, requestFrom("192.0.2.1"), placeProfile, 60,
+			func(http.ResponseWriter, *http.Request) { reached = true })
+		if took := time.Since(begin); !reached || took != 4*time.Second {
+			t.Errorf("the newer one begins after %s: %v", took, reached)
+		}
+	})
 }

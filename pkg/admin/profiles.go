@@ -12,8 +12,8 @@ const (
 	maxProfile     = 60               // seconds for which a profile or trace may be taken
 	usualProfile   = 30               // seconds of a processor profile without ?seconds=, as in net/http/pprof
 	profileWrite   = 10 * time.Second // to send a profile
-	profileWait    = 5 * time.Second  // for the end of a profile that a newer one displaces
-	displacedWrite = time.Second      // to send what a displaced one has
+	profileWait    = 10 * time.Second // for the end of a profile that a newer one displaces
+	displacedWrite = 5 * time.Second  // to end a displaced one and send what it has: much, where the machine is busy
 )
 
 // cpuProfile serves /debug/pprof/profile.

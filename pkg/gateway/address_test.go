@@ -42,7 +42,7 @@ func TestAWrongAddressSaysWhereTheEndpointIsInTheFormThatItsSenderReads(t *testi
 			!strings.Contains(message.Error.Message, url+" (Streamable HTTP") {
 			t.Errorf("POST %s: answered %d %s", path, p.status, p.body)
 		}
-		for _, accept := range []string{"text/event-stream", "*/*", ""} {
+		for _, accept := range []string{"text/event-stream", "text/html, text/event-stream", "text/html;q=0, */*", "*/*", ""} {
 			p := r.send(http.MethodGet, "", "Accept: "+accept)
 			want := http.StatusNotFound
 			if path == "/" {
@@ -63,6 +63,13 @@ func TestAWrongAddressSaysWhereTheEndpointIsInTheFormThatItsSenderReads(t *testi
 	}
 }
 
+func TestHEADOfTheRootIsAnsweredLikeGET(t *testing.T) {
+	r := start(t, setup{}).open().at("/")
+	if p := r.send(http.MethodHead, ""); p.status != http.StatusOK || p.body != "" {
+		t.Errorf("answered %d %q", p.status, p.body)
+	}
+}
+
 func TestAClientOfHTTPSSEHearsThatThisIsStreamableHTTP(t *testing.T) {
 	r := start(t, setup{}).open()
 	for _, accept := range []string{"text/event-stream", "*/*", "application/json, text/event-stream"} {
@@ -71,6 +78,14 @@ func TestAClientOfHTTPSSEHearsThatThisIsStreamableHTTP(t *testing.T) {
 			!strings.Contains(p.body, "Mcp-Session-Id") {
 			t.Errorf("%s: answered %d %s", accept, p.status, p.body)
 		}
+	}
+}
+
+func TestAResumedStreamWithoutASessionIsNotTakenForHTTPSSE(t *testing.T) {
+	r := start(t, setup{}).open()
+	p := r.send(http.MethodGet, "", "Accept: text/event-stream", "Last-Event-ID: 1")
+	if p.status != http.StatusBadRequest || strings.Contains(p.body, "HTTP+SSE") {
+		t.Errorf("answered %d %s", p.status, p.body)
 	}
 }
 

@@ -35,6 +35,10 @@ func TestAPreflightOfAListedOriginIsAnsweredWithWhatItMaySend(t *testing.T) {
 		if got := p.header.Get("Access-Control-Allow-Methods"); got != "GET, POST, DELETE" {
 			t.Errorf("methods %s", got)
 		}
+		if age := p.header.Get("Access-Control-Max-Age"); age != "600" ||
+			!slices.Contains(p.header.Values("Vary"), "Access-Control-Request-Headers") {
+			t.Errorf("kept for %q s, varies with %q", age, p.header.Values("Vary"))
+		}
 		if got := p.header.Get("Access-Control-Allow-Headers"); got != pageHeaders+", mcp-param-region" {
 			t.Errorf("headers %s", got)
 		}
@@ -103,8 +107,12 @@ func TestAStreamMayBeReadByAListedPage(t *testing.T) {
 
 func TestOptionsWithoutAPageAreTheMethods(t *testing.T) {
 	r := start(t, setup{}).open()
-	if p := r.send(http.MethodOptions, ""); p.status != http.StatusNoContent || p.header.Get("Allow") != "GET, POST, DELETE, OPTIONS" {
-		t.Errorf("answered %d %v", p.status, p.header)
+	for _, header := range []string{"Accept: */*", "Origin: " + page, "Access-Control-Request-Method: POST"} { // each alone is no preflight
+		p := r.send(http.MethodOptions, "", header)
+		if p.status != http.StatusNoContent || p.header.Get("Allow") != "GET, POST, DELETE, OPTIONS" ||
+			p.header.Get("Access-Control-Allow-Methods") != "" {
+			t.Errorf("%s: answered %d %v", header, p.status, p.header)
+		}
 	}
 }
 

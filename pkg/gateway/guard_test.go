@@ -98,6 +98,8 @@ func TestGuardAcceptsOnlyRequestsMeantForThisHub(t *testing.T) {
 		{"a configured origin's other scheme", head("Host: localhost", "Origin: http://app.example.org"), 403},
 		{"a configured origin's other port", head("Host: localhost", "Origin: https://app.example.org:8443"), 403},
 		{"two origins", head("Host: localhost", "Origin: http://localhost", "Origin: http://evil.example"), 403},
+		{"two origins, one of them configured", head("Host: localhost", "Origin: https://app.example.org",
+			"Origin: http://evil.example"), 403},
 		{"two origins in one", head("Host: localhost", "Origin: http://localhost, http://evil.example"), 403},
 
 		{"an address that a person typed", head("Host: localhost", "Sec-Fetch-Site: none"), 200},
