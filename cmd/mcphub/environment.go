@@ -2,7 +2,6 @@ package main
 
 import (
 	"log/slog"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -66,46 +65,6 @@ func matches(patterns []string, name string) bool {
 		prefix, all := strings.CutSuffix(pattern, "*")
 		return pattern == name || all && strings.HasPrefix(name, prefix)
 	})
-}
-
-// isCredential reports whether a variable most likely holds a credential, such as
-// npm_config__authToken or UV_PUBLISH_PASSWORD.
-func isCredential(name string) bool {
-	name = strings.ToUpper(name)
-	words := []string{"TOKEN", "PASSWORD", "PASSWD", "SECRET", "CREDENTIAL", "_AUTH"}
-	return strings.HasSuffix(name, "KEY") ||
-		slices.ContainsFunc(words, func(word string) bool { return strings.Contains(name, word) })
-}
-
-// secretsIn returns the secrets in the value of an inherited variable: the value of
-// a credential, and the password in a URL, such as that of a proxy.
-func secretsIn(name, value string) []string {
-	if isCredential(name) {
-		return []string{value}
-	}
-	u, err := url.Parse(value)
-	if err != nil || u.User == nil {
-		return nil
-	}
-	password, _ := u.User.Password()
-	_, raw, _ := strings.Cut(u.User.String(), ":")
-	return []string{password, raw}
-}
-
-// secretsInArgs returns the values of options that are credentials, such as
-// --api-key=VALUE and --token VALUE.
-func secretsInArgs(args []string) (secrets []string) {
-	for i, arg := range args {
-		name, value, joined := strings.Cut(arg, "=")
-		switch {
-		case !strings.HasPrefix(name, "-") || !isCredential(strings.ReplaceAll(name, "-", "_")):
-		case joined:
-			secrets = append(secrets, value)
-		case i+1 < len(args):
-			secrets = append(secrets, args[i+1])
-		}
-	}
-	return secrets
 }
 
 // logWithheld says once which well-known variables of the hub at least one of its

@@ -238,10 +238,7 @@ func specsOf(cfg config.Config, maxMessage int64) (specs []upstream.Spec, names 
 		}
 		if s.Command != "" {
 			env := environmentOf(s, inheritedBy(cfg, s), os.Environ())
-			spec.Env, spec.Secrets = env.variables, slices.Concat(env.secrets, secretsInArgs(s.Args))
-			for _, value := range s.Env {
-				spec.Secrets = append(spec.Secrets, value.Reveal())
-			}
+			spec.Env, spec.Secrets = env.variables, slices.Concat(env.secrets, secretsOf(s))
 		}
 		if s.Command == "mcphub" {
 			if spec.Command, err = os.Executable(); err != nil {

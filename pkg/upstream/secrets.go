@@ -33,15 +33,25 @@ func newMask(s Spec) *strings.Replacer {
 			secrets = append(secrets, password, url.QueryEscape(password))
 		}
 	}
-	// Long secrets come first: a Replacer takes the first that fits.
-	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	var pairs []string
+	var all []string
 	for _, secret := range secrets {
 		if len(secret) >= minSecret {
-			pairs = append(pairs, secret, "***")
+			all = append(all, written(secret)...)
 		}
 	}
+	// Long ones come first: a Replacer takes the first that fits.
+	slices.SortFunc(all, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	var pairs []string
+	for _, secret := range slices.Compact(all) {
+		pairs = append(pairs, secret, "***")
+	}
 	return strings.NewReplacer(pairs...)
+}
+
+// written returns secret as programs write it: as it is, in JSON, and in the query and the path of a URL.
+func written(secret string) []string {
+	json := string(jsonrpc.String(secret))
+	return []string{secret, json[1 : len(json)-1], url.QueryEscape(secret), url.PathEscape(secret)}
 }
 
 // masked returns text without the configured secrets of the server.

@@ -33,6 +33,17 @@ func TestServerCannotRepeatItsConfiguredSecrets(t *testing.T) {
 	}
 }
 
+func TestSecretsAreMaskedAsProgramsWriteThem(t *testing.T) {
+	t.Parallel()
+	s := Spec{Secrets: []string{`se"cret\one/+`}}
+	s.mask = newMask(s)
+	for _, text := range []string{`se"cret\one/+`, `{"key":"se\"cret\\one/+"}`, `/x?key=se%22cret%5Cone%2F%2B&n=1`, `/se%22cret%5Cone%2F+`} {
+		if got := s.masked(text); strings.Contains(got, "cret") {
+			t.Errorf("%s becomes %s", text, got)
+		}
+	}
+}
+
 // The errors of net/http for invalid responses may quote them.
 func TestInvalidHTTPIsNotQuoted(t *testing.T) {
 	t.Parallel()

@@ -201,6 +201,21 @@ func TestStderrIsLoggedLineByLine(t *testing.T) {
 	}
 }
 
+func TestSecretsInALongLineOnStderrAreMaskedWhereverItIsCut(t *testing.T) {
+	t.Parallel()
+	spec := childSpec(t, "script")
+	spec.Secrets = []string{"sesame-open-please"}
+	e := newEnv(t, spec)
+	c := e.connect(t, nil)
+	tool(t, c, "stderr", `{"text":"`+strings.Repeat("sesame-open-please", 5*maxLogLine/10)+`\nlast"}`)
+	hubtest.Eventually(t, "the last line is logged", func() bool { return slices.Contains(e.log.attr("server stderr", "line"), "last") })
+	for _, line := range e.log.attr("server stderr", "line") {
+		if strings.Trim(line, "*") != "" && line != "last" {
+			t.Fatalf("the log has %.300q", line)
+		}
+	}
+}
+
 func TestManyLinesOnStderrDoNotBlockTheServer(t *testing.T) {
 	t.Parallel()
 	c := newEnv(t, childSpec(t, "script")).connect(t, nil)

@@ -58,7 +58,7 @@ func (c *Config) giveUp(ctx context.Context, u *jsonrpc.Unreadable, text []byte)
 
 // quoted returns the beginning of a text of the server for the log, without secrets.
 func (c *Config) quoted(text []byte) string {
-	head := c.masked(string(text[:min(len(text), 2*maxQuoted)])) // first: a cut secret is not recognized
+	head := c.masked(string(text[:min(len(text), maxLogLine)])) // first: a cut secret is not recognized
 	return strings.ToValidUTF8(head[:min(len(head), maxQuoted)], "\ufffd")
 }
 

@@ -37,6 +37,7 @@ const (
 	writeQueue   = 256         // lines
 	writeChunk   = 64 << 10    // bytes; the size of a pipe, so that a successful write means that the child read something
 	maxLogLine   = 8 << 10     // bytes of a line of stderr
+	maxSecret    = 2 << 10     // bytes of a secret that is found where such a line is cut
 	drainTimeout = time.Second // for the output that a child wrote before it exited
 )
 
@@ -267,16 +268,21 @@ func (t *stdio) readFailed(err error) {
 	t.lose(err)
 }
 
-// logLoop logs the lines that the child writes to stderr.
+// logLoop logs the lines that the child writes to stderr. A part of a line that is too long waits for what follows it:
+// secrets are not recognized in parts.
 func (t *stdio) logLoop() {
-	r := bufio.NewReaderSize(t.process.stderr, maxLogLine)
+	r := bufio.NewReaderSize(t.process.stderr, maxLogLine-maxSecret)
+	waiting := ""
 	for {
 		line, err := r.ReadSlice('\n')
+		text := t.cfg.masked(waiting + string(trimLineEnd(line)))
+		waiting = ""
 		if errors.Is(err, bufio.ErrBufferFull) {
 			err = nil // the rest of a long line becomes a line of its own
+			cut := max(0, len(text)-maxSecret)
+			text, waiting = text[:cut], text[cut:]
 		}
-		if line = trimLineEnd(line); len(line) > 0 {
-			text := t.cfg.masked(string(line))
+		if text != "" {
 			t.cfg.LastLines.add(text)
 			t.output.Info("server stderr", "line", text)
 		}
