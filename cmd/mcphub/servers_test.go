@@ -119,7 +119,7 @@ func TestWhatIsHiddenIsAWarningOfItsServerWhoeverCameLater(t *testing.T) {
 		lists(t, first, value(`{"uri":"x://y?token=secret","name":"r"}`)),
 		lists(t, second, value(`{"uri":"x://y?token=secret","name":"r"}`)))})
 	hub.AwaitServers(2)
-	hidden := `hidden resource x://y: hidden: "x://y" is taken by "x://y" of server "first"`
+	hidden := `hidden resource x://y: "x://y" is taken by "x://y" of server "first"`
 	if got := warningsOf(t, hub, "second"); !slices.Equal(got, []string{hidden}) {
 		t.Errorf("the warnings are %q", got)
 	}
@@ -128,7 +128,7 @@ func TestWhatIsHiddenIsAWarningOfItsServerWhoeverCameLater(t *testing.T) {
 	if status, _, errs := mcphub(t, "", "servers", "refresh", "first", "--admin", hub.AdminListen); status != 0 {
 		t.Fatal(errs)
 	}
-	want := []string{hidden, `hidden tool same: hidden: "same" is taken by "same" of server "first"`}
+	want := []string{hidden, `hidden tool same: "same" is taken by "same" of server "first"`}
 	if got := warningsOf(t, hub, "second"); !slices.Equal(got, want) {
 		t.Errorf("the warnings are %q", got)
 	}

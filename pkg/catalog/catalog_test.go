@@ -131,9 +131,9 @@ func TestNamesFollowTheNaming(t *testing.T) {
 		{catalog.Prefix, []string{"a__get", "a__put", "b__get", "b__a__get"}, nil},
 		{"", []string{"a__get", "a__put", "b__get", "b__a__get"}, nil},
 		{catalog.Bare, []string{"get", "put", "a__get"},
-			[]string{`b/tools/get: hidden: "get" is taken by "get" of server "a"`}},
+			[]string{`b/tools/get: "get" is taken by "get" of server "a"`}},
 		{catalog.Conflict, []string{"a__get", "put", "b__get"},
-			[]string{`b/tools/a__get: hidden: "a__get" is taken by "get" of server "a"`}},
+			[]string{`b/tools/a__get: "a__get" is taken by "get" of server "a"`}},
 	} {
 		t.Run(string(tt.naming), func(t *testing.T) {
 			c := catalog.New(tt.naming, []string{"a", "b"})
@@ -236,9 +236,9 @@ func TestFirstServerWins(t *testing.T) {
 		}
 	}
 	equal(t, "problems", problems(s), []string{
-		`a__b/tools/c: hidden: "a__b__c" is taken by "b__c" of server "a"`,
-		`a__b/resources/x:1: hidden: "x:1" is taken by "x:1" of server "a"`,
-		`a__b/resourceTemplates/x:{y}: hidden: "x:{y}" is taken by "x:{y}" of server "a"`,
+		`a__b/tools/c: "a__b__c" is taken by "b__c" of server "a"`,
+		`a__b/resources/x:1: "x:1" is taken by "x:1" of server "a"`,
+		`a__b/resourceTemplates/x:{y}: "x:{y}" is taken by "x:{y}" of server "a"`,
 	})
 }
 

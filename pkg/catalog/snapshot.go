@@ -167,7 +167,7 @@ func (m *merged) add(server string, i int, e *entry, expose exposeFunc) (listed,
 	exposed, cut := expose(server, e.name)
 	if at, taken := m.index[exposed]; taken {
 		first := m.items[at]
-		return false, true, fmt.Sprintf("hidden: %q is taken by %q of server %q", exposed, first.Name, first.Server)
+		return false, true, fmt.Sprintf("%q is taken by %q of server %q", exposed, first.Name, first.Server)
 	}
 
 	if len(m.items) > 0 {

@@ -56,10 +56,10 @@ func readList(ctx context.Context, c *Conn, l list) (listContent, error) {
 	for {
 		response, err := c.Call(ctx, req)
 		if err != nil {
-			return pages.content, err
+			return pages.content, pages.failed(err)
 		}
 		if response.Error != nil {
-			return pages.content, serverError(c.spec.Name, fmt.Errorf("refused: %w", c.spec.refusal(response.Error)))
+			return pages.content, pages.failed(serverError(c.spec.Name, fmt.Errorf("refused: %w", c.spec.refusal(response.Error))))
 		}
 		cursor, err := pages.add(response.Result)
 		if err != nil {
@@ -83,6 +83,14 @@ type listReader struct {
 	pages   int
 	empty   int // pages without items, the last ones
 	size    int64
+}
+
+// failed returns err, with which the next page failed. It says how much there was before.
+func (r *listReader) failed(err error) error {
+	if r.pages == 0 {
+		return err
+	}
+	return fmt.Errorf("after %d pages: %w", r.pages, err)
 }
 
 // add adds a page and returns the cursor of the next one, which is nil after the last page. A page that is too much is

@@ -65,10 +65,10 @@ func (x listingOf) read(ctx context.Context) (listing, error) {
 			}
 			continue
 		}
-		err = fmt.Errorf("%s: %w", l.method, x.verified(ctx, err))
+		named := fmt.Errorf("%s: %w", l.method, err)
 		switch {
 		case isGone(ctx, c, err):
-			return out, err
+			return out, named
 		case isUnknownMethod(err):
 			read++
 			*items, *hint = nil, Hint{}
@@ -76,7 +76,7 @@ func (x listingOf) read(ctx context.Context) (listing, error) {
 				continue // there is no capability of its own for it
 			}
 		case first == nil:
-			first = err
+			first = named
 		}
 		out.failed[l.method] = err
 		if len(*items) == 0 {
@@ -119,6 +119,9 @@ func (x listingOf) readOne(ctx context.Context, l list, left int) (listContent, 
 	ctx, cancel := listTime(ctx, l, left)
 	defer cancel()
 	content, err := readList(ctx, x.conn, l)
+	if err != nil {
+		err = x.verified(ctx, err)
+	}
 	if l.method == protocol.MethodToolsList &&
 		!protocol.Declares(x.conn.Initialized().Capabilities, "tasks", "requests", "tools", "call") {
 		for i, tool := range content.items { // clients see them beside the tools of servers that declare it

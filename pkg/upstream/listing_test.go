@@ -85,11 +85,58 @@ func TestAListThatFailsCostsTheOthersNothingAndIsAWarning(t *testing.T) {
 					t.Errorf("Status() = %+v", st)
 				}
 				silent := method == "resources/templates/list" && name == "the error -32601" // it has no capability of its own
-				if got := r.warning("web", WarnListFailed, method); (got == "") != silent || len(st.Warnings) > 1 {
+				if got := r.warning("web", WarnListFailed, method); (got == "") != silent || len(st.Warnings) > 1 || strings.Contains(got, method) {
 					t.Errorf("the warnings are %+v", st.Warnings)
 				}
 			})
 		}
+	}
+}
+
+func TestAListThatFailsAndAPingThatIsNotAnsweredLeaveTimeForTheOthers(t *testing.T) {
+	t.Parallel()
+	h := newHTTPScript(t, func(h *httpScript) {
+		h.initialize = `{"protocolVersion":"2025-06-18","capabilities":` + all + `}`
+		h.lists = fullLists()
+		h.onPost = func(w http.ResponseWriter, r *http.Request, m jsonrpc.Message) bool {
+			switch m.Method {
+			case "prompts/list":
+				http.Error(w, "no such thing", http.StatusNotFound)
+			case "ping":
+				<-r.Context().Done()
+			default:
+				return false
+			}
+			return true
+		}
+	})
+	spec := h.spec()
+	spec.ConnectTimeout = 3 * time.Second
+	r := run(t, []Spec{spec}).settled(t)
+	if st := r.Server("web").Status(); st.Tools+st.Resources+st.Templates != 3 || r.warning("web", WarnListFailed, "prompts/list") == "" {
+		t.Errorf("Status() = %+v", st)
+	}
+}
+
+func TestTheWarningAboutAListThatHasNoEndSaysHowMuchOfItThereWas(t *testing.T) {
+	t.Parallel()
+	page := 0
+	h := newHTTPScript(t, func(h *httpScript) {
+		h.initialize = `{"protocolVersion":"2025-06-18","capabilities":` + all + `}`
+		h.lists = fullLists()
+		h.lists["prompts/list"] = func(json.RawMessage) string {
+			if page++; page == 3 {
+				return `"error":{"code":-32603,"message":"no more"}`
+			}
+			return fmt.Sprintf(`"result":{"prompts":[{"name":"p%d"}],"nextCursor":"%[1]d"}`, page)
+		}
+	})
+	r := run(t, []Spec{h.spec()}).settled(t)
+	if got := r.warning("web", WarnListFailed, "prompts/list"); !strings.HasPrefix(got, "after 2 pages: server ") {
+		t.Errorf("the warning is %q", got)
+	}
+	if n := r.Server("web").Status().Prompts; n != 2 {
+		t.Errorf("%d prompts are kept", n)
 	}
 }
 

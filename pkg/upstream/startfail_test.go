@@ -92,7 +92,11 @@ func TestErrorOfAChildThatCannotBeStartedNamesTheCause(t *testing.T) {
 		"another machine": {Spec{Command: file("elf", elfFor(foreign))}, `/elf" is a program for `},
 		"Windows":         {Spec{Command: file("exe", "MZ\x90")}, `"` + dir + `/exe" is a program for Windows`},
 		"macOS":           {Spec{Command: file("mach", "\xcf\xfa\xed\xfe")}, `"` + dir + `/mach" is a program for macOS`},
-		"an echo":         {Spec{Command: "cat"}, "the program sends back what it is sent, so it is no MCP server"},
+		"secrets in command": {Spec{Command: "no-such-program sesame-open-please", Secrets: []string{"sesame-open-please"}},
+			`the program "no-such-program ***" is not`},
+		"no end of other lines": {Spec{Command: "yes"},
+			"the program has printed 100000 lines and no message, so it is no MCP server; it printed: y | y"},
+		"an echo": {Spec{Command: "cat"}, "the program sends back what it is sent, so it is no MCP server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

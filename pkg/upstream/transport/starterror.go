@@ -31,10 +31,10 @@ func (e startError) Unwrap() error { return e.cause }
 func newStartError(cfg Config, err error) error {
 	for _, explain := range []func(Config, error) string{wrongDirectory, wrongCommand, wrongFile, wrongLimit} {
 		if why := explain(cfg, err); why != "" {
-			return startError{why, err}
+			return startError{cfg.masked(why), err} // the command may have arguments in it
 		}
 	}
-	return startError{err.Error(), err}
+	return startError{cfg.masked(err.Error()), err}
 }
 
 // StartProblem says why the command of cfg cannot be started, as far as that can be known without a try; "" if nothing

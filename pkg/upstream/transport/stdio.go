@@ -27,7 +27,8 @@ type stdio struct {
 	log       *slog.Logger
 	output    *slog.Logger // for the lines of stderr
 	process   *process
-	spoke     bool           // the child has written a message; of readLoop, until drained is closed
+	spoke     bool           // the child has written a message; this and the next are of readLoop, until drained is closed
+	preface   int            // lines before that which are no messages
 	queue     chan []byte    // lines to write
 	drained   chan struct{}  // closed when the child's standard output has been read to its end
 	readers   sync.WaitGroup // readLoop and logLoop; watch waits for them
@@ -38,12 +39,16 @@ const (
 	writeChunk   = 64 << 10    // bytes; the size of a pipe, so that a successful write means that the child read something
 	maxLogLine   = 8 << 10     // bytes of a line of stderr
 	maxSecret    = 2 << 10     // bytes of a secret that is found where such a line is cut
+	maxPreface   = 100_000     // lines before the first message
 	drainTimeout = time.Second // for the output that a child wrote before it exited
 )
 
 // errEcho is why a program that is no server is given up.
 var errEcho = errors.New("the program sends back what it is sent, so it is no MCP server " +
 	"(a terminal does so, too: run containers without -t)")
+
+// errNoMessage is why a program is given up that writes something else all the time.
+var errNoMessage = fmt.Errorf("the program has printed %d lines and no message, so it is no MCP server", maxPreface)
 
 func newStdio(cfg Config) *stdio {
 	return &stdio{lifetime: newLifetime(cfg.Handler.Lost), cfg: cfg, queue: make(chan []byte, writeQueue), drained: make(chan struct{})}
@@ -232,6 +237,9 @@ func (t *stdio) isMessage(line []byte) bool {
 	switch {
 	case err != nil:
 		t.cfg.LastLines.add(t.cfg.masked(string(line[:min(len(line), maxLogLine)])))
+		if t.preface++; t.preface == maxPreface {
+			t.lose(errNoMessage)
+		}
 	case m.Kind() == jsonrpc.Request && (m.Method == protocol.MethodInitialize || m.Method == protocol.MethodServerDiscover):
 		t.lose(errEcho)
 		return false
