@@ -261,6 +261,8 @@ func TestListsThatChangeAllTheTimeAreReadWithGrowingPauses(t *testing.T) {
 		if read > 310 {
 			t.Errorf("the lists were read %d times in ten minutes", read)
 		}
+		p.began(true)
+		p.ended(nil, time.Now())
 		time.Sleep(time.Minute)
 		p.reported([]string{"notifications/tools/list_changed"}, time.Now())
 		if at, _ := p.next(); time.Until(at) > changePause {
@@ -294,6 +296,10 @@ func TestListsThatFailAreRetriedWithGrowingPausesBesideTheInterval(t *testing.T)
 		p.ended(nil, time.Now())
 		if at, why := p.next(); why != relistInterval || time.Until(at) > 15*time.Minute {
 			t.Errorf("the next reading is in %s because of %s", time.Until(at), why)
+		}
+		p.ended(failed, time.Now())
+		if at, _ := p.next(); time.Until(at) > 2*retryPause {
+			t.Errorf("after a reading that went well, a list that fails is read again in %s", time.Until(at))
 		}
 	})
 }

@@ -177,6 +177,36 @@ func TestReadingsForUnknownNamesHaveGrowingPausesUntilOneHelps(t *testing.T) {
 		if n := readings(30 * time.Second); n < 3 {
 			t.Errorf("%d readings in half a minute", n)
 		}
+		readings(time.Hour)
+		time.Sleep(10 * maxUnknownPause)
+		if n := readings(30 * time.Second); n < 3 {
+			t.Errorf("%d readings in half a minute after a quiet time", n)
+		}
+	})
+}
+
+func TestWhoWaitsForAReadingIsToldThatTheServerIsDown(t *testing.T) {
+	t.Parallel()
+	s := newServer(Spec{Name: "s", Command: "x"}, Config{}, newTelemetry(Config{Registerer: prometheus.NewRegistry()}), nil, nil)
+	request := s.supervisor.relists.add(relistOperator)
+	s.supervisor.markDown(ErrDown, time.Now())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := request.wait(ctx); !errors.Is(err, ErrDown) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestListsAreReadAgainWhenTheChildOfASessionHasEnded(t *testing.T) {
+	t.Parallel()
+	spec := childSpec(t, "script")
+	spec.Isolation = PerSession
+	r := run(t, []Spec{spec}).settled(t)
+	l := r.link(t, "child", LinkConfig{})
+	_, _ = l.Call(t.Context(), toolCall("crash", ""))
+	tool(t, l, "echo", "")
+	hubtest.Eventually(t, "the lists are read", func() bool {
+		return instrumenttest.Value(t, r.reg, "mcphub_backend_listings_total", "reason", "unknown") == 1
 	})
 }
 
