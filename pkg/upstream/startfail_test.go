@@ -95,7 +95,7 @@ func TestErrorOfAChildThatCannotBeStartedNamesTheCause(t *testing.T) {
 		"secrets in command": {Spec{Command: "no-such-program sesame-open-please", Secrets: []string{"sesame-open-please"}},
 			`the program "no-such-program ***" is not`},
 		"no end of other lines": {Spec{Command: "yes"},
-			"the program has printed 100000 lines and no message, so it is no MCP server; it printed: y | y"},
+			"the program has printed 20000 lines and no message, so it is no MCP server; it printed: y | y"},
 		"an echo": {Spec{Command: "cat"}, "the program sends back what it is sent, so it is no MCP server"},
 	} {
 		t.Run(name, func(t *testing.T) {

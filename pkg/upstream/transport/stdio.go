@@ -39,7 +39,7 @@ const (
 	writeChunk   = 64 << 10    // bytes; the size of a pipe, so that a successful write means that the child read something
 	maxLogLine   = 8 << 10     // bytes of a line of stderr
 	maxSecret    = 2 << 10     // bytes of a secret that is found where such a line is cut
-	maxPreface   = 100_000     // lines before the first message
+	maxPreface   = 20_000      // lines before the first message
 	drainTimeout = time.Second // for the output that a child wrote before it exited
 )
 
