@@ -61,11 +61,12 @@ func secretsInURL(text string) (secrets []string) {
 // options, variables and settings that are credentials (--api-key=VALUE, --token
 // VALUE, -e TOKEN=VALUE), headers, and what is secret in URLs.
 func secretsInArgs(args []string) (secrets []string) {
-	for i, arg := range args {
-		if i > 0 && takesSecret(args[i-1]) {
+	before := ""
+	for _, arg := range args {
+		if takesSecret(before) {
 			secrets = append(secrets, arg)
 		}
-		if name, value, ok := strings.Cut(arg, ":"); ok && isHeader(args[:i], name) {
+		if name, value, ok := strings.Cut(arg, ":"); ok && isHeader(before, name) {
 			secrets = append(append(secrets, strings.TrimSpace(value)), strings.Fields(value)...)
 		}
 		secrets = append(secrets, assigned(arg)...)
@@ -73,6 +74,7 @@ func secretsInArgs(args []string) (secrets []string) {
 			_, value, _ := strings.Cut(word, "=")
 			secrets = slices.Concat(secrets, assigned(word), secretsInURL(unquoted(word)), secretsInURL(unquoted(value)))
 		}
+		before = arg
 	}
 	return secrets
 }
@@ -83,16 +85,13 @@ func takesSecret(arg string) bool {
 }
 
 // isHeader reports whether an argument that begins with name and a colon is a header
-// with a credential. Before are the arguments before it. After an option for headers
+// with a credential. Before is the argument before it: after an option for headers
 // any may be one.
-func isHeader(before []string, name string) bool {
+func isHeader(before, name string) bool {
 	if strings.ContainsAny(name, " /=") {
 		return false
 	}
-	if len(before) > 0 && slices.Contains([]string{"-H", "--header", "--headers"}, before[len(before)-1]) {
-		return true
-	}
-	return isCredential(name)
+	return slices.Contains([]string{"-H", "--header", "--headers"}, before) || isCredential(name)
 }
 
 // assigned returns the value in text that is assigned to the name of a credential,

@@ -22,7 +22,8 @@ func TestCredentialsInArgumentsAreSecrets(t *testing.T) {
 	for _, test := range []struct{ args, want []string }{
 		{[]string{"-y", "pkg", "--api-key=k1", "--token", "k2", "-password", "k3", "--port", "80", "--auth-token"}, []string{"k1", "k2", "k3"}},
 		{[]string{"run", "-e", "GITHUB_TOKEN=k1", "--env=API_KEY=k2", "-e", "MODE=fast", "TOKEN=k=3"}, []string{"k1", "k2", "k=3"}},
-		{[]string{"mcp-remote", "https://host/mcp", "--header", "X-Team: k1", "-H", "Authorization: Bearer k2"}, []string{"k1", "Bearer k2", "k2"}},
+		{[]string{"mcp-remote", "https://host/mcp", "--header", "X-Team: k1", "-H", "Authorization: Bearer k2"},
+			[]string{"k1", "Bearer k2", "k2"}},
 		{[]string{"Authorization:Bearer k1"}, []string{"Bearer k1", "k1"}},
 		{[]string{"https://u:p%40ss@host/x?key=a%2Fb&n=1"}, []string{"p@ss", "p%40ss", "a/b", "a%2Fb"}},
 		{[]string{"--url=postgres://u:k1@host/db"}, []string{"k1"}},
