@@ -9,8 +9,11 @@ import (
 	"github.com/mcphub-go/mcphub/pkg/jsonrpc"
 )
 
-// maxQuoted bounds what the log quotes of a text that is no message, in bytes.
-const maxQuoted = 120
+// The bounds of what the log quotes of a text that is no message, in bytes, and of what is searched for secrets before.
+const (
+	maxQuoted   = 120
+	maxSearched = 8 << 10
+)
 
 // read passes the messages in a text of the server to take, in order. What is not quite JSON-RPC but has one meaning
 // only is repaired. It returns the part that cannot be understood, or nil.
@@ -58,7 +61,7 @@ func (c *Config) giveUp(ctx context.Context, u *jsonrpc.Unreadable, text []byte)
 
 // quoted returns the beginning of a text of the server for the log, without secrets.
 func (c *Config) quoted(text []byte) string {
-	head := c.masked(string(text[:min(len(text), maxLogLine)])) // first: a cut secret is not recognized
+	head := c.masked(string(text[:min(len(text), maxSearched)])) // first: a cut secret is not recognized
 	return strings.ToValidUTF8(head[:min(len(head), maxQuoted)], "\ufffd")
 }
 
