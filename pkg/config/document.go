@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -97,6 +98,9 @@ func bound(tokens token.Tokens) error {
 		if count++; count > maxTokens {
 			return tokenError{t, fmt.Sprintf("the file has more than %d YAML tokens; expected fewer", maxTokens)}
 		}
+		if t.Type == token.StringType && looksLikeComment(t.Value) {
+			return tokenError{t, "comments begin with # in YAML; a string that begins with // or /* needs quotes"}
+		}
 		switch t.Type {
 		case token.DirectiveType:
 			return tokenError{t, "YAML directives (%) are not supported"}
@@ -118,6 +122,12 @@ func bound(tokens token.Tokens) error {
 		}
 	}
 	return nil
+}
+
+// looksLikeComment reports whether a string without quotes is a comment of JSON, such as one that comments an argument
+// out in a file that begins with a comment of YAML. It must not become an argument.
+func looksLikeComment(text string) bool {
+	return strings.HasPrefix(text, "//") || strings.HasPrefix(text, "/*")
 }
 
 // nest returns the columns of the mappings and lists around a new one at column, with its own.
