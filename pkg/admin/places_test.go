@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,11 +69,11 @@ func TestTheTimeOfEveryProfileIsLimited(t *testing.T) {
 // dated is an answer whose time to be written is known.
 type dated struct {
 	*httptest.ResponseRecorder
-	until time.Time
+	until atomic.Pointer[time.Time]
 }
 
 func (d *dated) SetWriteDeadline(t time.Time) error {
-	d.until = t
+	d.until.Store(&t)
 	return nil
 }
 
@@ -84,7 +85,7 @@ func TestADisplacedProfileHasTimeToEndAndToBeSent(t *testing.T) {
 		go a.takeProfile(first, requestFrom("192.0.2.1"), placeProfile, 60, func(_ http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
 			time.Sleep(4 * time.Second)
-			if !first.until.After(time.Now()) {
+			if !first.until.Load().After(time.Now()) {
 				t.Error("the time to send it is over before its end")
 			}
 		})

@@ -202,18 +202,22 @@ func TestEveryRefusalNamesFileLineAndColumn(t *testing.T) {
 		"after blocks": {"dataDir: >-\n  a\n  b\nallowedHosts:\n- 'a'\n# c\n\n- \"b\\\n   c\"\nfoo: 1\n", "f:10:1: foo: unknown key"},
 		"after umlaut": {"dataDir: äöü€𝄞\nadmin: {listen: 'ä', foo: 1}\n", "f:2:22: admin.foo: unknown key"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := Parse("f", []byte(c.text), environment)
-			if err == nil {
-				t.Fatalf("accepted; want %q", c.want)
-			}
-			if !strings.Contains(err.Error(), c.want) {
-				t.Errorf("got\n%v\nwant\n%s", err, c.want)
-			}
-			if strings.Contains(err.Error(), "canary") {
-				t.Errorf("shows a value: %v", err)
-			}
-		})
+		t.Run(name, func(t *testing.T) { wantRefusal(t, c.text, c.want) })
+	}
+}
+
+// wantRefusal checks that a file with that text is refused for a reason, and that no value is shown.
+func wantRefusal(t *testing.T, text, reason string) {
+	t.Helper()
+	_, err := Parse("f", []byte(text), environment)
+	if err == nil {
+		t.Fatalf("accepted; want %q", reason)
+	}
+	if !strings.Contains(err.Error(), reason) {
+		t.Errorf("got\n%v\nwant\n%s", err, reason)
+	}
+	if strings.Contains(err.Error(), "canary") {
+		t.Errorf("shows a value: %v", err)
 	}
 }
 
