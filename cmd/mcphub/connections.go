@@ -78,7 +78,14 @@ const (
 var spares = [...]struct {
 	use use
 	age time.Duration
-}{{unused, 0}, {idle, 0}, {sending, time.Second}, {streaming, 10 * time.Second}}
+}{{unused, unusedAge}, {idle, idleAge}, {sending, time.Second}, {streaming, 10 * time.Second}}
+
+// How old a connection must be that has no request. In a crowd of new connections each has the time to send its first
+// request, and a client that goes on calling does not lose its connection just when it sends the next request.
+const (
+	unusedAge = 100 * time.Millisecond
+	idleAge   = 500 * time.Millisecond
+)
 
 // unreadAge is how long a write must have waited for a client before its connection is spared.
 const unreadAge = 5 * time.Second
@@ -140,7 +147,7 @@ func (l limitedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.all.add(conn) {
+		if l.all.admit(conn) {
 			return conn, nil
 		}
 		refuseConnection(conn)
@@ -161,20 +168,49 @@ func refuseConnection(conn *clientConn) {
 	_ = conn.Close()
 }
 
-// add adds a connection. It reports false if there is no room for it.
-func (c *connections) add(conn *clientConn) bool {
+// admit adds a connection. It waits, while the next ones wait in the queue of the listener, if a connection without a
+// request is about to be old enough to be spared. It reports false if there is no room.
+func (c *connections) admit(conn *clientConn) bool {
+	for end := time.Now().Add(idleAge); ; {
+		added, pause := c.add(conn)
+		if added {
+			return true
+		}
+		if pause <= 0 || time.Now().After(end) {
+			c.refused.Inc()
+			return false
+		}
+		time.Sleep(pause)
+	}
+}
+
+// add adds a connection. If there is no room for it, it returns the time after which a connection without a request may
+// be spared; 0: there is none.
+func (c *connections) add(conn *clientConn) (added bool, pause time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	full := len(c.open) >= c.limit || (c.descriptor > 0 && descriptorOf(conn.Conn) >= c.descriptor)
 	if full && !c.spareOne() {
-		c.refused.Inc()
-		return false
+		return false, c.untilSpare()
 	}
 	n := &connection{conn: conn}
 	c.open[conn] = n
 	c.active.Inc()
 	c.move(n, unused)
-	return true
+	return true, 0
+}
+
+// untilSpare returns the time until a connection without a request is old enough; 0: there is none. The caller holds mu.
+func (c *connections) untilSpare() (least time.Duration) {
+	for _, s := range spares[:2] {
+		if oldest := c.by[s.use].Front(); oldest != nil {
+			n := oldest.Value.(*connection) //nolint:forcetypeassert // the lists have no other values
+			if wait := max(s.age-time.Since(n.since), time.Millisecond); least == 0 || wait < least {
+				least = wait
+			}
+		}
+	}
+	return least
 }
 
 // spare closes the connection that can be spared most easily. It reports whether there was one.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -132,6 +133,30 @@ func TestTheOldestIdleConnectionMakesRoomForANewOne(t *testing.T) {
 	if n := testutil.ToFloat64(c.all.spared[idle]); n != 2 {
 		t.Errorf("%v idle ones are counted", n)
 	}
+}
+
+func TestAConnectionWithoutARequestIsSparedOnlyAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newConnections("mcp", 1, 0, prometheus.NewRegistry())
+		open := func() *clientConn {
+			conn, _ := net.Pipe()
+			return &clientConn{Conn: conn}
+		}
+		first, second, third := open(), open(), open()
+		if !all.admit(first) {
+			t.Fatal("there is no room for the first one")
+		}
+		begin := time.Now()
+		if !all.admit(second) || time.Since(begin) != unusedAge {
+			t.Errorf("the second one got in after %s, want %s", time.Since(begin), unusedAge)
+		}
+		all.changed(second, http.StateActive)
+		all.changed(second, http.StateIdle)
+		begin = time.Now()
+		if !all.admit(third) || time.Since(begin) != idleAge {
+			t.Errorf("the third one got in after %s, want %s", time.Since(begin), idleAge)
+		}
+	})
 }
 
 func TestAConnectionIsRefusedOnlyIfAllOthersWork(t *testing.T) {
