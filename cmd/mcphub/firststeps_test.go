@@ -119,7 +119,7 @@ func TestHelpAndReadmeNameTheVariablesThatTurnTracingOn(t *testing.T) {
 
 func TestAFirstTraceIsShownWithoutACollector(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "console")
-	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "60000") // one batch, at the end: a tick in between would part the two spans
 	hub := hubtest.StartHub(t, hubtest.Options{Config: hubtest.DemoConfig})
 	hub.AwaitServers(1)
 	c := hubtest.Connect(t, hub.URL())
